@@ -1,0 +1,215 @@
+//! The commands: one short function for each.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use aws_config::SdkConfig;
+use clap::{Parser, Subcommand};
+use tokio::net::TcpListener;
+
+use crate::config::{self, Env};
+use crate::upload::UploadService;
+use crate::{http, s3, telemetry, upload};
+
+/// Hands out presigned S3 upload URLs over HTTP.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    arg_required_else_help = true,
+    after_help = "Settings come from the environment and from .env; .env.example lists them."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service and a small S3 store on this machine: nothing to set up
+    #[cfg(feature = "dev")]
+    Dev(DevArgs),
+    /// Run the service against the S3 that the environment names
+    Serve,
+    /// Print the OpenAPI document
+    Openapi,
+    /// Ask the service at `BIND_ADDR` whether it is alive; the exit code is the answer
+    Healthcheck,
+}
+
+#[cfg(feature = "dev")]
+#[derive(Debug, clap::Args)]
+struct DevArgs {
+    /// Where the service listens
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:3000")]
+    addr: SocketAddr,
+    /// Where the S3 store listens
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9000")]
+    s3_addr: SocketAddr,
+    /// Where the uploads are kept
+    #[arg(long, value_name = "DIR", default_value = ".presignd")]
+    data_dir: std::path::PathBuf,
+}
+
+pub fn run(cli: Cli) -> Result<()> {
+    config::load_dotenv()?;
+    match cli.command {
+        #[cfg(feature = "dev")]
+        Command::Dev(args) => block_on(dev(args)),
+        Command::Serve => block_on(serve()),
+        Command::Openapi => openapi(),
+        Command::Healthcheck => healthcheck(),
+    }
+}
+
+async fn serve() -> Result<()> {
+    let env = Env::of_process();
+    let bind_addr = config::bind_addr(env)?;
+    let s3_settings = config::s3(env)?;
+    let upload_settings = config::upload(env)?;
+    let http_settings = config::http(env)?;
+    telemetry::init(config::telemetry(env)?);
+
+    let listener = listen(bind_addr, "BIND_ADDR").await?;
+    let sdk_config = s3::sdk_config().await;
+    let router = router(
+        &sdk_config,
+        s3_settings.clone(),
+        upload_settings,
+        &http_settings,
+    )?;
+    tracing::info!(
+        addr = %listener.local_addr()?,
+        bucket = s3_settings.bucket,
+        region = sdk_config.region().map(tracing::field::display),
+        version = env!("CARGO_PKG_VERSION"),
+        "listening"
+    );
+    http::serve(listener, router, stop_signal()).await?;
+    Ok(())
+}
+
+#[cfg(feature = "dev")]
+async fn dev(args: DevArgs) -> Result<()> {
+    use crate::dev;
+
+    for (addr, flag) in [(args.addr, "--addr"), (args.s3_addr, "--s3-addr")] {
+        ensure!(
+            addr.ip().is_loopback(),
+            "{flag} must be a loopback address such as 127.0.0.1:{}: `dev` is open to whoever reaches it",
+            addr.port()
+        );
+    }
+    let env = Env::of_process();
+    let upload_settings = config::upload(env)?;
+    telemetry::init(config::telemetry(env)?);
+
+    let listener = listen(args.addr, "--addr").await?;
+    let s3_listener = listen(args.s3_addr, "--s3-addr").await?;
+    let store = dev::store(&args.data_dir)?;
+    let addr = listener.local_addr()?;
+    let s3_addr = s3_listener.local_addr()?;
+
+    let s3_settings = s3::Settings {
+        bucket: dev::BUCKET.into(),
+        force_path_style: true,
+    };
+    let http_settings = http::Settings {
+        allowed_origins: http::AllowedOrigins::Any,
+    };
+    let sdk_config = dev::sdk_config(s3_addr);
+    let router = router(&sdk_config, s3_settings, upload_settings, &http_settings)?;
+    print!("{}", dev::banner(addr, s3_addr, &args.data_dir)?);
+
+    tokio::try_join!(
+        http::serve(listener, router, stop_signal()),
+        http::serve(s3_listener, store, stop_signal()),
+    )?;
+    println!(
+        "Stopped. The uploads are still in {}.",
+        args.data_dir.display()
+    );
+    Ok(())
+}
+
+fn openapi() -> Result<()> {
+    println!("{}", http::openapi().to_pretty_json()?);
+    Ok(())
+}
+
+fn healthcheck() -> Result<()> {
+    const TIMEOUT: Duration = Duration::from_secs(3);
+    let mut addr = config::bind_addr(Env::of_process())?;
+    if addr.ip().is_unspecified() {
+        addr.set_ip(match addr.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    let ask = || -> std::io::Result<Vec<u8>> {
+        let mut stream = TcpStream::connect_timeout(&addr, TIMEOUT)?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        let path = http::HEALTHZ;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\n\r\n"
+        )?;
+        let mut answer = Vec::new();
+        stream.take(4096).read_to_end(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = ask().with_context(|| format!("no answer from {addr}"))?;
+    ensure!(answer.starts_with(b"HTTP/1.1 200 "), "{addr} is not well");
+    Ok(())
+}
+
+/// The service on the bucket that `sdk_config` leads to.
+fn router(
+    sdk_config: &SdkConfig,
+    s3_settings: s3::Settings,
+    upload_settings: upload::Settings,
+    http_settings: &http::Settings,
+) -> Result<axum::Router> {
+    let provider = sdk_config
+        .credentials_provider()
+        .context("the SDK has no provider of credentials")?;
+    let credentials = s3::CredentialsCache::new(provider, upload_settings.expires_in);
+    let client = s3::client(sdk_config, s3_settings.force_path_style, &credentials);
+    let bucket = s3::Bucket::new(client, s3_settings.bucket, credentials);
+    let uploads = UploadService::new(bucket, upload_settings);
+    Ok(http::router(Arc::new(uploads), http_settings))
+}
+
+async fn listen(addr: SocketAddr, setting: &str) -> Result<TcpListener> {
+    TcpListener::bind(addr).await.map_err(|error| {
+        let why = match error.kind() {
+            ErrorKind::AddrInUse => "something else listens there already".to_owned(),
+            _ => error.to_string(),
+        };
+        anyhow!("cannot listen on {addr}: {why}; {setting} sets another address")
+    })
+}
+
+/// Ready when the process is told to stop: by Ctrl-C or by SIGTERM.
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+        }
+        Err(_) => drop(tokio::signal::ctrl_c().await),
+    }
+}
+
+fn block_on(command: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start")?
+        .block_on(command)
+}

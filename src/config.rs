@@ -1,0 +1,306 @@
+//! The environment, read into the settings of each module. A bad value is an error that names its
+//! variable.
+
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use axum::http::{HeaderValue, Uri};
+
+use crate::http::AllowedOrigins;
+use crate::telemetry::LogFormat;
+use crate::{http, s3, telemetry, upload};
+
+/// Every variable that has a meaning here; `.env.example` explains them. The `AWS_…` ones but the
+/// bucket's name are read by the SDK, among more of its own.
+pub const VARIABLES: &[&str] = &[
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_PROFILE",
+    "AWS_REGION",
+    "AWS_S3_BUCKET_NAME",
+    "AWS_ENDPOINT_URL_S3",
+    "S3_FORCE_PATH_STYLE",
+    "BIND_ADDR",
+    "UPLOAD_URL_EXPIRES_IN",
+    "CORS_ALLOWED_ORIGINS",
+    "LOG_FORMAT",
+    "RUST_LOG",
+];
+
+const DEFAULT_BIND_ADDR: &str = "127.0.0.1:3000";
+const DEFAULT_EXPIRES_IN: Duration = Duration::from_mins(10);
+
+/// Where variables come from. A variable that is empty counts as unset.
+#[derive(Clone, Copy)]
+pub struct Env<'a>(&'a dyn Fn(&str) -> Option<String>);
+
+impl std::fmt::Debug for Env<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Env")
+    }
+}
+
+impl<'a> Env<'a> {
+    pub fn new(get: &'a dyn Fn(&str) -> Option<String>) -> Self {
+        Self(get)
+    }
+
+    pub fn of_process() -> Env<'static> {
+        Env(&|name| std::env::var(name).ok())
+    }
+
+    fn get(self, name: &str) -> Option<String> {
+        debug_assert!(VARIABLES.contains(&name), "{name} is not listed");
+        (self.0)(name)
+            .map(|v| v.trim().to_owned())
+            .filter(|v| !v.is_empty())
+    }
+
+    fn parse<T: FromStr>(self, name: &str, must_be: &str) -> Result<Option<T>> {
+        self.get(name)
+            .map(|value| {
+                value
+                    .parse()
+                    .ok()
+                    .with_context(|| format!("{name} must be {must_be}; it is `{value}`"))
+            })
+            .transpose()
+    }
+}
+
+/// Reads `.env` from this folder or one above it into the environment. What is set already stays.
+pub fn load_dotenv() -> Result<()> {
+    match dotenvy::dotenv() {
+        Ok(_) => Ok(()),
+        Err(error) if error.not_found() => Ok(()),
+        // The line is not repeated: it may hold a secret.
+        Err(dotenvy::Error::LineParse(..)) => bail!(".env has a line that is not NAME=value"),
+        Err(error) => Err(error).context("cannot read .env"),
+    }
+}
+
+pub fn bind_addr(env: Env<'_>) -> Result<SocketAddr> {
+    let name = "BIND_ADDR";
+    let addr = env.get(name).unwrap_or_else(|| DEFAULT_BIND_ADDR.into());
+    addr.parse().ok().with_context(|| {
+        format!("{name} must be an address and a port such as {DEFAULT_BIND_ADDR}; it is `{addr}`")
+    })
+}
+
+pub fn s3(env: Env<'_>) -> Result<s3::Settings> {
+    check_endpoint(env)?;
+    let name = "AWS_S3_BUCKET_NAME";
+    let bucket = env.get(name).with_context(|| {
+        format!("{name} is not set: it names the bucket to upload to. To try the service without one, run `presignd dev`")
+    })?;
+    let is_arn = bucket.starts_with("arn:");
+    let is_name = (3..=63).contains(&bucket.len())
+        && bucket
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+    ensure!(
+        is_arn || is_name,
+        "{name} must be a bucket's name (3 to 63 letters, digits, `-`, `.`) or an access point's ARN; it is `{bucket}`"
+    );
+    let name = "S3_FORCE_PATH_STYLE";
+    let force_path_style = env.parse(name, "true or false")?.unwrap_or(false);
+    Ok(s3::Settings {
+        bucket,
+        force_path_style,
+    })
+}
+
+/// The SDK reads this variable itself, but would complain about it only when it signs.
+fn check_endpoint(env: Env<'_>) -> Result<()> {
+    let name = "AWS_ENDPOINT_URL_S3";
+    let must_be = "a URL such as http://127.0.0.1:9000";
+    let Some(uri) = env.parse::<Uri>(name, must_be)? else {
+        return Ok(());
+    };
+    let is_url = matches!(uri.scheme_str(), Some("http" | "https"))
+        && uri.host().is_some_and(|host| !host.is_empty());
+    ensure!(is_url, "{name} must be {must_be}; it is `{uri}`");
+    Ok(())
+}
+
+pub fn upload(env: Env<'_>) -> Result<upload::Settings> {
+    let name = "UPLOAD_URL_EXPIRES_IN";
+    let max = s3::MAX_EXPIRES_IN;
+    let must_be = format!("whole seconds from 1 to {}", max.as_secs());
+    let expires_in = env
+        .parse(name, &must_be)?
+        .map_or(DEFAULT_EXPIRES_IN, Duration::from_secs);
+    ensure!(
+        !expires_in.is_zero() && expires_in <= max,
+        "{name} must be {must_be}; it is `{}`",
+        expires_in.as_secs()
+    );
+    Ok(upload::Settings { expires_in })
+}
+
+pub fn http(env: Env<'_>) -> Result<http::Settings> {
+    let name = "CORS_ALLOWED_ORIGINS";
+    let allowed_origins = match env.get(name).as_deref() {
+        None => AllowedOrigins::None,
+        Some("*") => AllowedOrigins::Any,
+        Some(list) => AllowedOrigins::Exactly(
+            list.split(',')
+                .map(|origin| parse_origin(origin.trim()))
+                .collect::<Option<_>>()
+                .with_context(|| {
+                    format!("{name} must be `*` or origins such as https://app.example.com, separated by commas; it is `{list}`")
+                })?,
+        ),
+    };
+    Ok(http::Settings { allowed_origins })
+}
+
+/// A scheme and a host, as browsers send them: no path, not even `/`.
+fn parse_origin(origin: &str) -> Option<HeaderValue> {
+    let uri: Uri = origin.parse().ok()?;
+    let rebuilt = format!("{}://{}", uri.scheme_str()?, uri.authority()?);
+    (rebuilt == origin && uri.authority()?.as_str().find('@').is_none())
+        .then(|| HeaderValue::from_str(origin).ok())?
+}
+
+pub fn telemetry(env: Env<'_>) -> Result<telemetry::Settings> {
+    let name = "LOG_FORMAT";
+    let format = match env.get(name).as_deref() {
+        None => None,
+        Some("pretty") => Some(LogFormat::Pretty),
+        Some("json") => Some(LogFormat::Json),
+        Some(other) => bail!("{name} must be pretty or json; it is `{other}`"),
+    };
+    let name = "RUST_LOG";
+    let filter = env
+        .parse(name, "a log filter such as info or presignd=debug")?
+        .unwrap_or_else(telemetry::default_filter);
+    Ok(telemetry::Settings { format, filter })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn with<T>(
+        variables: &[(&str, &str)],
+        read: impl Fn(Env<'_>) -> Result<T>,
+    ) -> Result<T, String> {
+        let get = |name: &str| {
+            let found = variables.iter().find(|(n, _)| *n == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        read(Env::new(&get)).map_err(|error| format!("{error:#}"))
+    }
+
+    #[track_caller]
+    fn refused<T: std::fmt::Debug>(
+        name: &str,
+        values: &[&str],
+        read: impl Fn(Env<'_>) -> Result<T>,
+    ) {
+        for value in values {
+            let variables = [("AWS_S3_BUCKET_NAME", "bucket"), (name, value)];
+            // The last one counts, as in an environment.
+            let variables: Vec<_> = variables.into_iter().rev().collect();
+            let error = with(&variables, &read).expect_err(value);
+            assert!(error.starts_with(name) && !error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_example_lists_each_variable_once_and_no_other() {
+        let example = include_str!("../.env.example");
+        let names: Vec<&str> = example
+            .lines()
+            .filter_map(|line| line.trim_start_matches("# ").split_once('='))
+            .map(|(name, _)| name)
+            .filter(|name| {
+                name.chars()
+                    .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+            })
+            .collect();
+        let unique: BTreeSet<&str> = names.iter().copied().collect();
+        assert_eq!(unique.len(), names.len(), "{names:?}");
+        assert_eq!(unique, VARIABLES.iter().copied().collect());
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_example() {
+        assert_eq!(
+            with(&[], bind_addr).unwrap(),
+            "127.0.0.1:3000".parse().unwrap()
+        );
+        assert_eq!(with(&[], upload).unwrap().expires_in.as_secs(), 600);
+        assert_eq!(
+            with(&[], http).unwrap().allowed_origins,
+            AllowedOrigins::None
+        );
+        let s3 = with(&[("AWS_S3_BUCKET_NAME", "my-bucket")], s3).unwrap();
+        assert_eq!(
+            (s3.bucket.as_str(), s3.force_path_style),
+            ("my-bucket", false)
+        );
+    }
+
+    #[test]
+    fn a_missing_bucket_is_named_with_a_hint_at_dev() {
+        for variables in [&[][..], &[("AWS_S3_BUCKET_NAME", " ")]] {
+            let error = with(variables, s3).unwrap_err();
+            assert!(error.starts_with("AWS_S3_BUCKET_NAME"), "{error}");
+            assert!(error.contains("presignd dev"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_bad_value_is_refused_by_name() {
+        refused(
+            "BIND_ADDR",
+            &["3000", "localhost:3000", "127.0.0.1:99999"],
+            bind_addr,
+        );
+        refused(
+            "AWS_S3_BUCKET_NAME",
+            &["a", "a/b", "a b", "s3://bucket"],
+            s3,
+        );
+        refused("S3_FORCE_PATH_STYLE", &["yes", "1"], s3);
+        refused(
+            "AWS_ENDPOINT_URL_S3",
+            &["localhost:9000", "127.0.0.1", "ftp://host", "http://"],
+            s3,
+        );
+        refused(
+            "UPLOAD_URL_EXPIRES_IN",
+            &["0", "604801", "-1", "10m", "1.5"],
+            upload,
+        );
+        refused(
+            "CORS_ALLOWED_ORIGINS",
+            &[
+                "app.example.com",
+                "https://a.example/",
+                "https://a.example,",
+                "*,https://a.example",
+            ],
+            http,
+        );
+        refused("LOG_FORMAT", &["xml"], telemetry);
+        refused("RUST_LOG", &["presignd=loud"], telemetry);
+    }
+
+    #[test]
+    fn origins_are_read_as_a_list() {
+        let origins = "https://a.example, http://localhost:5173";
+        let settings = with(&[("CORS_ALLOWED_ORIGINS", origins)], http).unwrap();
+        let AllowedOrigins::Exactly(origins) = settings.allowed_origins else {
+            panic!("not a list");
+        };
+        assert_eq!(origins, ["https://a.example", "http://localhost:5173"]);
+    }
+}

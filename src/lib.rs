@@ -1,0 +1,23 @@
+//! presignd hands out presigned S3 upload URLs over HTTP.
+//!
+//! A client asks for leave to upload a file; the service checks the request and signs a URL; the
+//! client sends the file straight to S3. The bytes never pass through here, and the store itself
+//! enforces what was signed.
+//!
+//! Data flows one way, `http → upload → s3`:
+//!
+//! - [`http`]: the outside. Translates requests and answers, decides nothing.
+//! - [`upload`]: what may be uploaded. Knows no HTTP.
+//! - [`s3`]: how it is signed. Knows no policies.
+//!
+//! Around them: [`cli`] has one function for each command, [`config`] reads the environment,
+//! [`telemetry`] writes the log, and [`dev`] is the embedded store of `presignd dev`.
+
+pub mod cli;
+pub mod config;
+#[cfg(feature = "dev")]
+pub mod dev;
+pub mod http;
+pub mod s3;
+pub mod telemetry;
+pub mod upload;

@@ -1,0 +1,75 @@
+//! How requests are signed: one bucket, the SDK's client for it, and the credentials. Knows
+//! nothing of policies, filenames or HTTP servers.
+
+mod credentials;
+mod presign;
+
+use aws_config::{BehaviorVersion, Region, SdkConfig, meta::region::RegionProviderChain};
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::IdentityCache;
+
+pub use self::credentials::{CredentialsCache, CredentialsError};
+pub use self::presign::{MAX_EXPIRES_IN, PresignError, PresignedRequest, Put};
+
+/// Used when the SDK's chain finds no region.
+pub const DEFAULT_REGION: &str = "ap-northeast-2";
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub bucket: String,
+    /// Put the bucket's name in the path instead of in the host's name.
+    pub force_path_style: bool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    #[error(transparent)]
+    Presign(#[from] PresignError),
+}
+
+/// One bucket, and what we ask of it.
+#[derive(Clone, Debug)]
+pub struct Bucket {
+    client: Client,
+    name: String,
+    credentials: CredentialsCache,
+}
+
+impl Bucket {
+    /// `client` should sign with `credentials`, as one made by [`client`] does: they tell when a
+    /// signature ends.
+    pub fn new(client: Client, name: String, credentials: CredentialsCache) -> Self {
+        Self {
+            client,
+            name,
+            credentials,
+        }
+    }
+}
+
+/// What the environment, the profile and the machine say of AWS: region, endpoint, credentials.
+pub async fn sdk_config() -> SdkConfig {
+    let region = RegionProviderChain::default_provider().or_else(Region::new(DEFAULT_REGION));
+    aws_config::defaults(BehaviorVersion::latest())
+        .region(region)
+        .load()
+        .await
+}
+
+/// A client that signs with `credentials`.
+pub fn client(
+    config: &SdkConfig,
+    force_path_style: bool,
+    credentials: &CredentialsCache,
+) -> Client {
+    let config = aws_sdk_s3::config::Builder::from(config)
+        .credentials_provider(SharedCredentialsProvider::new(credentials.clone()))
+        // `CredentialsCache` is the one cache: a second could hold other credentials.
+        .identity_cache(IdentityCache::no_cache())
+        .force_path_style(force_path_style)
+        .build();
+    Client::from_conf(config)
+}

@@ -1,0 +1,56 @@
+//! The log: where it goes, how it looks, and what never gets into it.
+
+use std::io::IsTerminal;
+
+use tracing::Level;
+use tracing_subscriber::filter::{Targets, filter_fn};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Pretty,
+    Json,
+}
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Pretty on a terminal, otherwise JSON, when unset.
+    pub format: Option<LogFormat>,
+    pub filter: Targets,
+}
+
+pub fn default_filter() -> Targets {
+    Targets::new().with_default(Level::INFO)
+}
+
+/// Sends the log of this process to standard error.
+pub fn init(settings: Settings) {
+    let on_terminal = std::io::stderr().is_terminal();
+    let format = settings.format.unwrap_or(if on_terminal {
+        LogFormat::Pretty
+    } else {
+        LogFormat::Json
+    });
+    let output = fmt::layer().with_writer(std::io::stderr);
+    let output = match format {
+        LogFormat::Pretty => output.with_ansi(on_terminal).with_target(false).boxed(),
+        LogFormat::Json => output
+            .json()
+            .flatten_event(true)
+            .with_current_span(true)
+            .with_span_list(false)
+            .boxed(),
+    };
+    // Our dependencies tell more than a log should hold: the SDK writes requests and signatures at
+    // TRACE, the embedded store puts whole requests into spans. No filter that an operator sets lets
+    // those through.
+    let discreet = filter_fn(|metadata| {
+        metadata.target().starts_with("presignd")
+            || (metadata.is_event() && *metadata.level() <= Level::WARN)
+    });
+    tracing_subscriber::registry()
+        .with(output.with_filter(settings.filter).with_filter(discreet))
+        .init();
+}
