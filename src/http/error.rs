@@ -2,7 +2,6 @@
 //! [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457), and which status each error gets.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -75,6 +74,14 @@ impl Problem {
         }
     }
 
+    pub(crate) fn not_found() -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "no-such-route",
+            "there is nothing here; /docs describes what there is",
+        )
+    }
+
     /// For what is our fault: the cause goes to the log, and only there.
     pub(crate) fn internal() -> Self {
         Self::new(
@@ -105,7 +112,7 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = self.status().into_response();
-        response.extensions_mut().insert(Arc::new(self));
+        response.extensions_mut().insert(self);
         response
     }
 }

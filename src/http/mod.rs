@@ -112,11 +112,7 @@ fn cors(origins: &AllowedOrigins) -> CorsLayer {
 }
 
 async fn not_found() -> Problem {
-    Problem::new(
-        StatusCode::NOT_FOUND,
-        "no-such-route",
-        "there is nothing here; /docs describes what there is",
-    )
+    Problem::not_found()
 }
 
 async fn method_not_allowed(request: Request) -> Problem {

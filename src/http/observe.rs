@@ -1,11 +1,10 @@
 //! What every request gets, whichever route it takes: an id, a log line, the body of a problem and
 //! the headers that all answers have.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderName, HeaderValue, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use tracing::Instrument;
@@ -30,8 +29,13 @@ pub(super) async fn observe(request: Request, next: Next) -> Response {
     let mut response = next.run(request).instrument(span.clone()).await;
 
     let _in_request = span.enter();
-    if let Some(problem) = response.extensions_mut().remove::<Arc<Problem>>() {
-        let body = Arc::unwrap_or_clone(problem).render(&id);
+    let problem = match response.extensions_mut().remove::<Problem>() {
+        // Swagger UI has nothing to say of assets that it does not have.
+        None if response.status() == StatusCode::NOT_FOUND => Some(Problem::not_found()),
+        problem => problem,
+    };
+    if let Some(problem) = problem {
+        let body = problem.render(&id);
         let (parts, body) = body.into_parts();
         *response.body_mut() = body;
         response.headers_mut().extend(parts.headers);

@@ -1,0 +1,348 @@
+//! The binary, as a user runs it.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::helpers::{Grant, client};
+
+/// The command, in a folder of its own and with nothing of this environment but what it needs.
+fn presignd(args: &[&str], folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_presignd"));
+    command.args(args).current_dir(folder).env_clear();
+    // Without this the SDK looks for a machine of EC2.
+    command.env("AWS_EC2_METADATA_DISABLED", "true");
+    command
+}
+
+fn run(args: &[&str], variables: &[(&str, &str)]) -> (Output, String) {
+    let folder = TempDir::new().unwrap();
+    let mut command = presignd(args, folder.path());
+    let output = command.envs(variables.iter().copied()).output().unwrap();
+    let errors = String::from_utf8(output.stderr.clone()).unwrap();
+    (output, errors)
+}
+
+#[track_caller]
+fn one_line_and_exit_1(output: &Output, says: &[&str]) {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert_eq!(errors.lines().count(), 1, "{errors}");
+    for part in says {
+        assert!(errors.contains(part), "{part:?} is not in: {errors}");
+    }
+}
+
+/// A running `presignd`; it ends with the test.
+struct Running {
+    child: Child,
+    stdout: BufReader<std::process::ChildStdout>,
+}
+
+impl Running {
+    fn dev(folder: &Path, variables: &[(&str, &str)]) -> Self {
+        let args = ["dev", "--addr", "127.0.0.1:0", "--s3-addr", "127.0.0.1:0"];
+        Self::start(&args, folder, variables)
+    }
+
+    fn start(args: &[&str], folder: &Path, variables: &[(&str, &str)]) -> Self {
+        let mut child = presignd(args, folder)
+            .envs(variables.iter().copied())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Self { child, stdout }
+    }
+
+    /// What it prints up to and with the line that has `last` in it.
+    fn printed_until(&mut self, last: &str) -> String {
+        let mut text = String::new();
+        loop {
+            let before = text.len();
+            self.stdout.read_line(&mut text).unwrap();
+            assert_ne!(text.len(), before, "ended before {last:?}: {text}");
+            if text[before..].contains(last) {
+                return text;
+            }
+        }
+    }
+
+    /// Sends a signal and waits: the exit code, and what came to stdout and stderr.
+    fn stop(mut self, signal: &str) -> (Option<i32>, String, String) {
+        let id = self.child.id().to_string();
+        let kill = Command::new("kill").args(["-s", signal, &id]).status();
+        assert!(kill.unwrap().success());
+        let (mut out, mut err) = (String::new(), String::new());
+        self.stdout.read_to_string(&mut out).unwrap();
+        let mut stderr = self.child.stderr.take().unwrap();
+        stderr.read_to_string(&mut err).unwrap();
+        (self.child.wait().unwrap().code(), out, err)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ended_already = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// The address of the service in what `dev` prints.
+fn base(banner: &str) -> String {
+    let (_, rest) = banner.split_once("service   ").unwrap();
+    let (url, _) = rest.split_once("/upload/presigned-url").unwrap();
+    url.to_owned()
+}
+
+async fn upload(base: &str, filename: &str, body: &str) -> Grant {
+    let request = json!({"filename": filename, "contentType": "text/plain"});
+    let url = format!("{base}/upload/presigned-url");
+    let response = client().post(url).json(&request).send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::CREATED);
+    let grant: Grant = response.json().await.unwrap();
+    let put = client()
+        .put(&grant.url)
+        .header("content-type", "text/plain");
+    let response = put.body(body.to_owned()).send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    grant
+}
+
+fn file_of(folder: &Path, grant: &Grant) -> PathBuf {
+    folder.join(".presignd/uploads").join(&grant.key)
+}
+
+#[tokio::test]
+async fn dev_serves_an_upload_and_keeps_it_over_a_restart() {
+    let folder = TempDir::new().unwrap();
+    let mut dev = Running::dev(folder.path(), &[]);
+    let banner = dev.printed_until("curl -sS -T");
+    let grant = upload(&base(&banner), "a.txt", "kept").await;
+    assert_eq!(
+        std::fs::read(file_of(folder.path(), &grant)).unwrap(),
+        b"kept"
+    );
+    let (code, out, _) = dev.stop("INT");
+    assert_eq!(code, Some(0));
+    assert!(out.contains("Stopped."), "{out}");
+
+    let mut dev = Running::dev(folder.path(), &[]);
+    dev.printed_until("curl -sS -T");
+    let (code, ..) = dev.stop("TERM");
+    assert_eq!(code, Some(0));
+    assert_eq!(
+        std::fs::read(file_of(folder.path(), &grant)).unwrap(),
+        b"kept"
+    );
+}
+
+#[tokio::test]
+async fn the_log_has_a_line_for_each_request_and_never_a_secret() {
+    let folder = TempDir::new().unwrap();
+    let mut dev = Running::dev(
+        folder.path(),
+        &[("RUST_LOG", "trace"), ("LOG_FORMAT", "json")],
+    );
+    let base = base(&dev.printed_until("curl -sS -T"));
+    let grant = upload(&base, "private-name.txt", "x").await;
+    let nope = format!("{base}/nope/private-path?token=private-query");
+    let response = client()
+        .get(nope)
+        .header("x-request-id", "my-id")
+        .send()
+        .await;
+    assert_eq!(response.unwrap().status(), StatusCode::NOT_FOUND);
+    let (_, _, log) = dev.stop("INT");
+
+    let lines: Vec<Value> = log
+        .lines()
+        .map(|l| serde_json::from_str(l).expect(l))
+        .collect();
+    let requests: Vec<&Value> = lines.iter().filter(|l| l["message"] == "request").collect();
+    let [granted, unknown] = requests[..] else {
+        panic!("{log}");
+    };
+    assert_eq!(granted["method"], "POST");
+    assert_eq!(granted["route"], "/upload/presigned-url");
+    assert_eq!(granted["status"], 201);
+    assert!(granted["us"].is_u64());
+    assert!(granted["span"]["request_id"].is_string());
+    assert_eq!(unknown["route"], "<unknown>");
+    assert_eq!(unknown["status"], 404);
+    assert_eq!(unknown["span"]["request_id"], "my-id");
+
+    let (_, signature) = grant.url.split_once("X-Amz-Signature=").unwrap();
+    for secret in [
+        signature,
+        &grant.key,
+        "X-Amz-",
+        "x-amz-",
+        "AWS4",
+        "presignd-dev-secret",
+        "private",
+    ] {
+        assert!(!log.contains(secret), "{secret:?} is in the log: {log}");
+    }
+}
+
+#[test]
+fn dev_names_what_it_cannot_use() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    let free = "127.0.0.1:0";
+    let (output, _) = run(&["dev", "--addr", &addr, "--s3-addr", free], &[]);
+    one_line_and_exit_1(&output, &[&addr, "--addr"]);
+    let (output, _) = run(&["dev", "--addr", free, "--s3-addr", &addr], &[]);
+    one_line_and_exit_1(&output, &[&addr, "--s3-addr"]);
+    let (output, _) = run(&["dev", "--addr", "0.0.0.0:0", "--s3-addr", free], &[]);
+    one_line_and_exit_1(&output, &["--addr", "loopback"]);
+    // A folder inside a file can't be made by anyone, root included.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let folder = file.path().join("data");
+    let folder = folder.to_str().unwrap();
+    let args = [
+        "dev",
+        "--addr",
+        free,
+        "--s3-addr",
+        free,
+        "--data-dir",
+        folder,
+    ];
+    let (output, _) = run(&args, &[]);
+    one_line_and_exit_1(&output, &[folder]);
+}
+
+#[test]
+fn serve_names_the_variable_that_is_missing_or_bad() {
+    let (output, _) = run(&["serve"], &[]);
+    one_line_and_exit_1(&output, &["AWS_S3_BUCKET_NAME", "presignd dev"]);
+    for (name, value) in [
+        ("BIND_ADDR", "nowhere"),
+        ("UPLOAD_URL_EXPIRES_IN", "0"),
+        ("AWS_ENDPOINT_URL_S3", "localhost:9000"),
+        ("S3_FORCE_PATH_STYLE", "maybe"),
+        ("CORS_ALLOWED_ORIGINS", "example.com"),
+        ("LOG_FORMAT", "xml"),
+        ("RUST_LOG", "a=b=c"),
+    ] {
+        let (output, _) = run(
+            &["serve"],
+            &[("AWS_S3_BUCKET_NAME", "bucket"), (name, value)],
+        );
+        one_line_and_exit_1(&output, &[name, value]);
+    }
+}
+
+#[test]
+fn a_dotenv_file_is_read_and_the_environment_wins() {
+    let folder = TempDir::new().unwrap();
+    let dotenv = folder.path().join(".env");
+    let serve = |variables: &[(&str, &str)]| {
+        let mut command = presignd(&["serve"], folder.path());
+        command.envs(variables.iter().copied()).output().unwrap()
+    };
+    std::fs::write(&dotenv, "AWS_S3_BUCKET_NAME=bucket\nBIND_ADDR=from-file\n").unwrap();
+    one_line_and_exit_1(&serve(&[]), &["BIND_ADDR", "from-file"]);
+    let output = serve(&[("BIND_ADDR", "from-environment")]);
+    one_line_and_exit_1(&output, &["BIND_ADDR", "from-environment"]);
+    std::fs::write(&dotenv, "AWS_SECRET_ACCESS_KEY='hidden\n").unwrap();
+    let output = serve(&[]);
+    one_line_and_exit_1(&output, &[".env"]);
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("hidden"));
+}
+
+#[tokio::test]
+async fn serve_signs_for_aws_with_the_usual_variables() {
+    let folder = TempDir::new().unwrap();
+    let variables = [
+        ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ("AWS_S3_BUCKET_NAME", "my-bucket"),
+        ("BIND_ADDR", "127.0.0.1:0"),
+    ];
+    let mut serve = Running::start(&["serve"], folder.path(), &variables);
+    let mut first_line = String::new();
+    let stderr = serve.child.stderr.take().unwrap();
+    let mut stderr = BufReader::new(stderr);
+    stderr.read_line(&mut first_line).unwrap();
+    serve.child.stderr = Some(stderr.into_inner());
+    let line: Value = serde_json::from_str(&first_line).unwrap();
+    assert_eq!(line["message"], "listening");
+    let addr = line["addr"].as_str().unwrap();
+
+    let healthy = tokio::task::spawn_blocking({
+        let addr = addr.to_owned();
+        move || run(&["healthcheck"], &[("BIND_ADDR", &addr)]).0.status
+    });
+    assert!(healthy.await.unwrap().success());
+
+    let response = client()
+        .post(format!("http://{addr}/upload/presigned-url"))
+        .json(&json!({"filename": "a.txt", "contentType": "text/plain"}))
+        .send()
+        .await
+        .unwrap();
+    let grant: Grant = response.json().await.unwrap();
+    let host = "https://my-bucket.s3.ap-northeast-2.amazonaws.com/uploads/";
+    assert!(grant.url.starts_with(host), "{}", grant.url);
+    let (code, ..) = serve.stop("TERM");
+    assert_eq!(code, Some(0));
+}
+
+#[test]
+fn healthcheck_fails_when_nothing_answers() {
+    let addr = {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().to_string()
+    };
+    let (output, _) = run(&["healthcheck"], &[("BIND_ADDR", &addr)]);
+    one_line_and_exit_1(&output, &[&addr]);
+}
+
+#[test]
+fn the_command_explains_itself() {
+    let (output, errors) = run(&[], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    let (output, _) = run(&["--help"], &[]);
+    assert!(output.status.success());
+    let help = String::from_utf8(output.stdout).unwrap();
+    for command in ["dev", "serve", "openapi", "healthcheck"] {
+        assert!(
+            help.contains(command) && errors.contains(command),
+            "{command}"
+        );
+    }
+    let (output, _) = run(&["--version"], &[]);
+    let version = format!("presignd {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), version);
+}
+
+#[test]
+fn openapi_prints_the_document_of_the_repository() {
+    let (output, _) = run(&["openapi"], &[]);
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(printed, include_str!("../../openapi.json"));
+}
+
+#[test]
+fn the_readme_shows_what_dev_prints() {
+    let readme = include_str!("../../README.md");
+    let [addr, s3_addr] = ["127.0.0.1:3000", "127.0.0.1:9000"].map(|a| a.parse().unwrap());
+    let banner = presignd::dev::banner(addr, s3_addr, Path::new(".presignd")).unwrap();
+    let (_, commands) = banner.split_once("send a file to it.\n\n").unwrap();
+    let commands: Vec<&str> = commands
+        .trim_end()
+        .lines()
+        .map(|l| l.strip_prefix("  ").unwrap_or(l))
+        .collect();
+    // The README's commands are run by CI.
+    assert!(readme.contains(&commands.join("\n")), "{commands:#?}");
+}

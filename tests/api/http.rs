@@ -1,0 +1,167 @@
+//! What every response has, whatever the route.
+
+use std::sync::Arc;
+
+use presignd::http::{self, AllowedOrigins};
+use reqwest::{Method, Response, StatusCode};
+use serde_json::json;
+
+use crate::helpers::{client, problem, service, spawn, spawn_app};
+
+#[tokio::test]
+async fn every_response_is_not_stored_and_carries_a_request_id() {
+    let app = spawn_app().await;
+    let ok = json!({"filename": "a", "contentType": "a/b"});
+    let responses = [
+        app.ask(&ok).await,
+        app.ask(&json!({})).await,
+        app.client
+            .get(format!("{}/nope", app.base))
+            .send()
+            .await
+            .unwrap(),
+        app.client
+            .get(format!("{}/healthz", app.base))
+            .send()
+            .await
+            .unwrap(),
+        app.client
+            .get(format!("{}/docs/", app.base))
+            .send()
+            .await
+            .unwrap(),
+    ];
+    let mut ids = std::collections::BTreeSet::new();
+    for response in responses {
+        let headers = response.headers();
+        assert_eq!(headers["cache-control"], "no-store", "{}", response.url());
+        assert_eq!(headers["x-content-type-options"], "nosniff");
+        assert!(!headers.contains_key("server"));
+        ids.insert(headers["x-request-id"].to_str().unwrap().to_owned());
+    }
+    assert_eq!(ids.len(), 5);
+}
+
+#[tokio::test]
+async fn a_request_id_from_a_proxy_is_kept_if_it_is_harmless() {
+    let app = spawn_app().await;
+    let ask = async |id: &str| {
+        let request = app.client.get(format!("{}/nope", app.base));
+        let problem = problem(request.header("x-request-id", id).send().await.unwrap()).await;
+        problem["requestId"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(ask("abc-123_X.y:z").await, "abc-123_X.y:z");
+    for hostile in ["a b", "", "a\"b", "{}", &"x".repeat(129)] {
+        let id = ask(hostile).await;
+        assert!(uuid::Uuid::parse_str(&id).is_ok(), "{hostile:?} gave {id}");
+    }
+}
+
+#[tokio::test]
+async fn healthz_answers() {
+    let app = spawn_app().await;
+    let response = app
+        .client
+        .get(format!("{}/healthz", app.base))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.text().await.unwrap(), r#"{"status":"ok"}"#);
+}
+
+/// A preflight from `origin`, to a service that lets `allowed` in.
+async fn preflight(allowed: AllowedOrigins, origin: &str) -> Response {
+    let config = presignd::dev::sdk_config("127.0.0.1:1".parse().unwrap());
+    let settings = http::Settings {
+        allowed_origins: allowed,
+    };
+    let uploads = Arc::clone(&service(&config, "bucket", true));
+    let addr = spawn(http::router(uploads, &settings)).await;
+    client()
+        .request(
+            Method::OPTIONS,
+            format!("http://{addr}/upload/presigned-url"),
+        )
+        .header("origin", origin)
+        .header("access-control-request-method", "POST")
+        .header("access-control-request-headers", "content-type")
+        .send()
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn only_pages_of_allowed_origins_may_call() {
+    let only = AllowedOrigins::Exactly(vec!["https://a.example".parse().unwrap()]);
+    let response = preflight(only.clone(), "https://a.example").await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let headers = response.headers();
+    assert_eq!(headers["access-control-allow-origin"], "https://a.example");
+    assert!(
+        headers["access-control-allow-methods"]
+            .to_str()
+            .unwrap()
+            .contains("POST")
+    );
+    assert!(
+        headers["access-control-allow-headers"]
+            .to_str()
+            .unwrap()
+            .contains("content-type")
+    );
+    assert!(headers.contains_key("access-control-max-age"));
+    assert!(headers["vary"].to_str().unwrap().contains("origin"));
+
+    let response = preflight(only, "https://b.example").await;
+    assert!(
+        !response
+            .headers()
+            .contains_key("access-control-allow-origin")
+    );
+    let response = preflight(AllowedOrigins::None, "https://a.example").await;
+    assert!(
+        !response
+            .headers()
+            .contains_key("access-control-allow-origin")
+    );
+    let response = preflight(AllowedOrigins::Any, "https://b.example").await;
+    assert_eq!(response.headers()["access-control-allow-origin"], "*");
+}
+
+#[tokio::test]
+async fn without_credentials_a_grant_is_503_and_can_be_tried_again() {
+    use aws_credential_types::provider::{
+        ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future,
+    };
+
+    #[derive(Debug)]
+    struct Nothing;
+
+    impl ProvideCredentials for Nothing {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            future::ProvideCredentials::ready(Err(CredentialsError::not_loaded("secret cause")))
+        }
+    }
+
+    let config = presignd::dev::sdk_config("127.0.0.1:1".parse().unwrap())
+        .into_builder()
+        .credentials_provider(SharedCredentialsProvider::new(Nothing))
+        .build();
+    let uploads = service(&config, "bucket", true);
+    let addr = spawn(http::router(uploads, &http::Settings::default())).await;
+    let response = client()
+        .post(format!("http://{addr}/upload/presigned-url"))
+        .json(&json!({"filename": "a", "contentType": "a/b"}))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(response.headers().contains_key("retry-after"));
+    let problem = problem(response).await;
+    assert_eq!(problem["code"], "credentials-unavailable");
+    assert!(!problem.to_string().contains("secret cause"));
+}

@@ -1,0 +1,14 @@
+//! What presignd promises, tested from the outside: the real router on a real port, a real store
+//! that checks signatures, and HTTP between them.
+
+// Tests may panic.
+#![allow(clippy::unwrap_used)]
+
+mod command;
+mod errors;
+mod filenames;
+mod helpers;
+mod http;
+mod openapi;
+mod presigned_put;
+mod vectors;

@@ -1,0 +1,81 @@
+//! The OpenAPI document is the product's face: the one in the repository is the one that is
+//! served, and its examples are true.
+
+use reqwest::StatusCode;
+use serde_json::Value;
+
+use crate::helpers::spawn_app;
+
+async fn served() -> Value {
+    let app = spawn_app().await;
+    let response = app
+        .client
+        .get(format!("{}/openapi.json", app.base))
+        .send()
+        .await;
+    response.unwrap().json().await.unwrap()
+}
+
+#[tokio::test]
+async fn the_document_in_the_repository_is_the_one_that_is_served() {
+    let in_repository: Value = serde_json::from_str(include_str!("../../openapi.json")).unwrap();
+    // To mend it: cargo run -- openapi > openapi.json
+    assert_eq!(in_repository, served().await);
+}
+
+#[tokio::test]
+async fn the_example_of_the_request_is_granted() {
+    let app = spawn_app().await;
+    let document = served().await;
+    let properties = &document["components"]["schemas"]["PresignedUrlRequest"]["properties"];
+    let example: serde_json::Map<String, Value> = properties
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(name, schema)| (name.clone(), schema["example"].clone()))
+        .collect();
+    let response = app.ask(&Value::Object(example)).await;
+    assert_eq!(response.status(), StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn every_route_in_the_document_exists() {
+    let app = spawn_app().await;
+    for (path, item) in served().await["paths"].as_object().unwrap() {
+        for method in item.as_object().unwrap().keys() {
+            let method = method.to_uppercase().parse().unwrap();
+            let request = app.client.request(method, format!("{}{path}", app.base));
+            let status = request.send().await.unwrap().status();
+            assert_ne!(status, StatusCode::NOT_FOUND, "{path}");
+            assert_ne!(status, StatusCode::METHOD_NOT_ALLOWED, "{path}");
+            assert!(!status.is_server_error(), "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn swagger_ui_is_served_from_the_binary_and_points_at_the_document() {
+    let app = spawn_app().await;
+    let get = async |path: &str| {
+        let response = app
+            .client
+            .get(format!("{}{path}", app.base))
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        response.text().await.unwrap()
+    };
+    let page = get("/docs").await;
+    assert!(page.contains("swagger-ui"), "{page}");
+    assert!(
+        !page.contains("https://") && !page.contains("http://"),
+        "{page}"
+    );
+    assert!(
+        get("/docs/swagger-initializer.js")
+            .await
+            .contains("/openapi.json")
+    );
+    assert!(get("/docs/swagger-ui-bundle.js").await.len() > 100_000);
+}

@@ -1,0 +1,218 @@
+//! A presigned PUT does one thing, and the store sees to it.
+
+use std::time::{Duration, SystemTime};
+
+use reqwest::{Method, StatusCode, Url};
+
+use crate::helpers::{App, Grant, spawn_app};
+
+async fn granted() -> (App, Grant) {
+    let app = spawn_app().await;
+    let grant = app.grant("example.jpg", "image/jpeg").await;
+    (app, grant)
+}
+
+/// The names and values in the query of a URL.
+fn query(url: &str) -> Vec<(String, String)> {
+    let url = Url::parse(url).unwrap();
+    url.query_pairs().into_owned().collect()
+}
+
+#[tokio::test]
+async fn the_store_takes_what_was_granted() {
+    let (app, grant) = granted().await;
+    let response = app.upload(&grant, "the bytes").await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let stored = app.stored(&grant.key).await.unwrap();
+    assert_eq!(stored, (b"the bytes".to_vec(), "image/jpeg".to_owned()));
+}
+
+#[tokio::test]
+async fn a_grant_says_all_that_a_client_has_to_send() {
+    let (_app, grant) = granted().await;
+    assert_eq!(grant.method, "PUT");
+    let headers: Vec<_> = grant.headers.into_iter().collect();
+    assert_eq!(
+        headers,
+        [("content-type".to_owned(), "image/jpeg".to_owned())]
+    );
+}
+
+#[tokio::test]
+async fn a_key_is_uploads_uuid_filename_and_never_comes_twice() {
+    let (app, grant) = granted().await;
+    let parts: Vec<&str> = grant.key.split('/').collect();
+    let [prefix, id, filename] = parts[..] else {
+        panic!("{}", grant.key);
+    };
+    assert_eq!((prefix, filename), ("uploads", "example.jpg"));
+    assert_eq!(uuid::Uuid::parse_str(id).unwrap().get_version_num(), 4);
+    let another = app.grant("example.jpg", "image/jpeg").await;
+    assert_ne!(another.key, grant.key);
+}
+
+#[tokio::test]
+async fn the_store_refuses_another_content_type() {
+    let (app, mut grant) = granted().await;
+    grant
+        .headers
+        .insert("content-type".into(), "text/html".into());
+    let response = app.upload(&grant, "x").await;
+    assert_eq!(response.status(), StatusCode::FORBIDDEN);
+    assert_eq!(app.stored(&grant.key).await, None);
+}
+
+#[tokio::test]
+async fn the_store_refuses_an_upload_without_a_content_type() {
+    let (app, mut grant) = granted().await;
+    grant.headers.clear();
+    let response = app.upload(&grant, "x").await;
+    assert!(response.status().is_client_error(), "{}", response.status());
+    assert_eq!(app.stored(&grant.key).await, None);
+}
+
+#[tokio::test]
+async fn the_store_refuses_other_methods() {
+    let (app, grant) = granted().await;
+    assert_eq!(app.upload(&grant, "x").await.status(), StatusCode::OK);
+    for method in [Method::GET, Method::HEAD, Method::DELETE, Method::POST] {
+        let request = app.client.request(method.clone(), &grant.url);
+        let request = request.header("content-type", "image/jpeg");
+        let status = request.send().await.unwrap().status();
+        assert!(status.is_client_error(), "{method}: {status}");
+    }
+    assert!(app.stored(&grant.key).await.is_some());
+}
+
+#[tokio::test]
+async fn the_store_refuses_another_key() {
+    let (app, mut grant) = granted().await;
+    grant.url = grant.url.replace("example.jpg", "other.jpg");
+    let response = app.upload(&grant, "x").await;
+    assert_eq!(response.status(), StatusCode::FORBIDDEN);
+    let other = grant.key.replace("example.jpg", "other.jpg");
+    assert_eq!(app.stored(&other).await, None);
+}
+
+#[tokio::test]
+async fn the_store_refuses_each_changed_parameter() {
+    let (app, grant) = granted().await;
+    for (name, value) in query(&grant.url) {
+        let mut url = Url::parse(&grant.url).unwrap();
+        let changed = match name.as_str() {
+            "X-Amz-Expires" => "601".to_owned(),
+            "X-Amz-SignedHeaders" => "host".to_owned(),
+            // The operation is the method's business; the parameter is signed all the same.
+            _ => format!("{value}0"),
+        };
+        let others = query(&grant.url).into_iter().filter(|(n, _)| *n != name);
+        url.query_pairs_mut()
+            .clear()
+            .extend_pairs(others)
+            .append_pair(&name, &changed);
+        let grant = Grant {
+            url: url.into(),
+            ..grant.clone()
+        };
+        let status = app.upload(&grant, "x").await.status();
+        assert!(!status.is_success(), "{name}: {status}");
+    }
+    assert_eq!(app.stored(&grant.key).await, None);
+}
+
+#[tokio::test]
+async fn the_store_refuses_a_url_that_has_expired() {
+    let app = spawn_app().await;
+    let put = async |age: u64| {
+        let grant = app
+            .grant_at(SystemTime::now() - Duration::from_secs(age))
+            .await;
+        let request = app.client.put(&grant.request.url);
+        let request = request.header("content-type", "text/plain");
+        request.send().await.unwrap().status()
+    };
+    assert_eq!(put(590).await, StatusCode::OK);
+    assert_eq!(put(602).await, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn a_grant_lives_600_seconds_and_says_so() {
+    let app = spawn_app().await;
+    // 2023-11-14T22:13:20.9Z
+    let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_900);
+    let grant = app.grant_at(now).await;
+    let query = query(&grant.request.url);
+    assert!(query.contains(&("X-Amz-Date".into(), "20231114T221320Z".into())));
+    assert!(query.contains(&("X-Amz-Expires".into(), "600".into())));
+    let end = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_600);
+    assert_eq!(grant.request.expires_at, end);
+
+    let grant = app.grant("a.txt", "text/plain").await;
+    let format = &time::format_description::well_known::Rfc3339;
+    let end = time::OffsetDateTime::parse(&grant.expires_at, format).unwrap();
+    let left = end - time::OffsetDateTime::now_utc();
+    assert!((598..=600).contains(&left.whole_seconds()), "{left}");
+    assert!(grant.expires_at.ends_with('Z') && grant.expires_at.len() == 20);
+}
+
+#[tokio::test]
+async fn nothing_is_signed_that_nobody_asked_for() {
+    let (_app, grant) = granted().await;
+    let mut names: Vec<_> = query(&grant.url)
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    names.sort();
+    // In particular no checksum: it could only be that of an empty body.
+    let expected = [
+        "X-Amz-Algorithm",
+        "X-Amz-Credential",
+        "X-Amz-Date",
+        "X-Amz-Expires",
+        "X-Amz-Signature",
+        "X-Amz-SignedHeaders",
+        "x-id",
+    ];
+    assert_eq!(names, expected);
+    let signed = query(&grant.url)
+        .into_iter()
+        .find(|(name, _)| name == "X-Amz-SignedHeaders");
+    assert_eq!(signed.unwrap().1, "content-type;host");
+}
+
+#[tokio::test]
+async fn content_types_with_parameters_are_kept_to_the_byte() {
+    let app = spawn_app().await;
+    for content_type in [
+        "text/plain; charset=utf-8",
+        "Text/Plain;Charset=\"UTF-8\"",
+        "application/vnd.api+json; profile=\"https://a.example/b?c=d&e\"",
+    ] {
+        let grant = app.grant("a", content_type).await;
+        let response = app.upload(&grant, "x").await;
+        assert_eq!(response.status(), StatusCode::OK, "{content_type}");
+        assert_eq!(app.stored(&grant.key).await.unwrap().1, content_type);
+    }
+}
+
+#[tokio::test]
+async fn uploads_are_still_there_when_the_store_is_started_again() {
+    let data = tempfile::tempdir().unwrap();
+    let mut kept = None;
+    for round in 0..2 {
+        let addr = crate::helpers::spawn(presignd::dev::store(data.path()).unwrap()).await;
+        let config = presignd::dev::sdk_config(addr);
+        let config = aws_sdk_s3::config::Builder::from(&config).force_path_style(true);
+        let store = aws_sdk_s3::Client::from_conf(config.build());
+        let bucket = presignd::dev::BUCKET;
+        if round == 0 {
+            let put = store.put_object().bucket(bucket).key("a/b.txt");
+            put.body(b"kept".to_vec().into()).send().await.unwrap();
+        } else {
+            let object = store.get_object().bucket(bucket).key("a/b.txt");
+            let body = object.send().await.unwrap().body;
+            kept = Some(body.collect().await.unwrap().to_vec());
+        }
+    }
+    assert_eq!(kept.unwrap(), b"kept");
+}
