@@ -175,7 +175,7 @@ fn router(
     let provider = sdk_config
         .credentials_provider()
         .context("the SDK has no provider of credentials")?;
-    let credentials = s3::CredentialsCache::new(provider, upload_settings.expires_in);
+    let credentials = s3::CredentialsCache::new(provider, upload_settings.policies.longest_life());
     let client = s3::client(sdk_config, s3_settings.force_path_style, &credentials);
     let bucket = s3::Bucket::new(client, s3_settings.bucket, credentials);
     let uploads = UploadService::new(bucket, upload_settings);

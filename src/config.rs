@@ -10,6 +10,7 @@ use axum::http::{HeaderValue, Uri};
 
 use crate::http::AllowedOrigins;
 use crate::telemetry::LogFormat;
+use crate::upload::Policies;
 use crate::{http, s3, telemetry, upload};
 
 /// Every variable that has a meaning here; `.env.example` explains them. The `AWS_…` ones but the
@@ -24,7 +25,9 @@ pub const VARIABLES: &[&str] = &[
     "AWS_ENDPOINT_URL_S3",
     "S3_FORCE_PATH_STYLE",
     "BIND_ADDR",
+    "S3_SUPPORTS_POST_POLICY",
     "UPLOAD_URL_EXPIRES_IN",
+    "UPLOAD_POLICIES_FILE",
     "CORS_ALLOWED_ORIGINS",
     "LOG_FORMAT",
     "RUST_LOG",
@@ -138,7 +141,21 @@ pub fn upload(env: Env<'_>) -> Result<upload::Settings> {
         "{name} must be {must_be}; it is `{}`",
         expires_in.as_secs()
     );
-    Ok(upload::Settings { expires_in })
+    let name = "UPLOAD_POLICIES_FILE";
+    let policies = match env.get(name) {
+        None => Policies::built_in(expires_in),
+        Some(path) => {
+            let text = std::fs::read_to_string(&path)
+                .with_context(|| format!("{name}: cannot read {path}"))?;
+            Policies::parse(&text, expires_in).with_context(|| format!("{name}: {path}"))?
+        }
+    };
+    let name = "S3_SUPPORTS_POST_POLICY";
+    let supports_post = env.parse(name, "true or false")?.unwrap_or(true);
+    Ok(upload::Settings {
+        policies,
+        supports_post,
+    })
 }
 
 pub fn http(env: Env<'_>) -> Result<http::Settings> {
@@ -236,7 +253,9 @@ mod tests {
             with(&[], bind_addr).unwrap(),
             "127.0.0.1:3000".parse().unwrap()
         );
-        assert_eq!(with(&[], upload).unwrap().expires_in.as_secs(), 600);
+        let upload = with(&[], upload).unwrap();
+        assert_eq!(upload.policies.longest_life().as_secs(), 600);
+        assert!(upload.supports_post);
         assert_eq!(
             with(&[], http).unwrap().allowed_origins,
             AllowedOrigins::None
@@ -290,6 +309,8 @@ mod tests {
             ],
             http,
         );
+        refused("S3_SUPPORTS_POST_POLICY", &["no"], upload);
+        refused("UPLOAD_POLICIES_FILE", &["/no/such/file"], upload);
         refused("LOG_FORMAT", &["xml"], telemetry);
         refused("RUST_LOG", &["presignd=loud"], telemetry);
     }

@@ -2,6 +2,7 @@
 //! [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457), and which status each error gets.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -9,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::upload::{self, Invalid};
+use crate::upload::{self, Field, Invalid, Refusal};
 
 /// Seconds until a client should ask again when there are no credentials.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
@@ -119,7 +120,30 @@ impl IntoResponse for Problem {
 
 impl From<upload::Error> for Failure {
     fn from(error: upload::Error) -> Self {
+        Self::new(error, |_| String::new())
+    }
+}
+
+impl Failure {
+    /// For a request with a list of `files`.
+    pub(crate) fn of_list(error: upload::Error) -> Self {
+        Self::new(error, |file| format!("/files/{file}"))
+    }
+
+    /// `pointer` says where in the request each file is.
+    fn new(error: upload::Error, pointer: impl Fn(usize) -> String) -> Self {
         let problem = match &error {
+            upload::Error::Refused(refusals) => refused(refusals, pointer),
+            upload::Error::PostNotSupported => Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "post-not-supported",
+                "this store takes no presigned POST; ask for a presigned PUT at /upload/presigned-url",
+            ),
+            upload::Error::PostCannotKeepPolicy => Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "post-not-supported",
+                "the policy forbids to overwrite, which a form cannot; ask for a presigned PUT at /upload/presigned-url",
+            ),
             upload::Error::NoCredentials(_) => Problem::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "credentials-unavailable",
@@ -132,6 +156,34 @@ impl From<upload::Error> for Failure {
             cause: error,
         }
     }
+}
+
+/// The first reason gives the problem its code.
+fn refused(refusals: &[Refusal], pointer: impl Fn(usize) -> String) -> Problem {
+    let code = refusals.first().map_or("refused", |r| r.invalid.code);
+    let mut errors = FieldErrors::default();
+    for Refusal {
+        file,
+        field,
+        invalid,
+    } in refusals
+    {
+        let mut pointer = pointer(*file);
+        match field {
+            Field::Filename => pointer.push_str("/filename"),
+            Field::ContentType => pointer.push_str("/contentType"),
+            Field::Size => pointer.push_str("/size"),
+            Field::ChecksumSha256 => pointer.push_str("/checksumSha256"),
+            Field::Policy => pointer.push_str("/policy"),
+            Field::Metadata => pointer.push_str("/metadata"),
+            Field::MetadataOf(name) => {
+                pointer.push_str("/metadata");
+                push_segment(&mut pointer, name);
+            }
+        }
+        errors.push(pointer, invalid.clone());
+    }
+    errors.into_problem_of(StatusCode::UNPROCESSABLE_ENTITY, code)
 }
 
 /// An error of the domain on its way out: the client gets the problem, the log gets the cause.
@@ -164,26 +216,21 @@ impl IntoResponse for Failure {
     }
 }
 
-/// The fields that are wrong in a request: one error for each, the first that was found.
+/// The fields that are wrong in a request, by their pointers: one error for each, the first that was
+/// found.
 #[derive(Debug, Default)]
-pub(crate) struct FieldErrors(Vec<FieldError>);
+pub(crate) struct FieldErrors(BTreeMap<String, Invalid>);
 
 impl FieldErrors {
     pub(crate) fn push(&mut self, pointer: String, invalid: Invalid) {
         if !self.covers(&pointer) {
-            self.0.push(FieldError {
-                pointer,
-                code: invalid.code,
-                detail: invalid.detail,
-            });
+            self.0.insert(pointer, invalid);
         }
     }
 
     /// The value, or nothing and one more error.
-    pub(crate) fn check<T>(&mut self, pointer: &str, result: Result<T, Invalid>) -> Option<T> {
-        result
-            .map_err(|invalid| self.push(pointer.to_owned(), invalid))
-            .ok()
+    pub(crate) fn check<T>(&mut self, pointer: String, result: Result<T, Invalid>) -> Option<T> {
+        result.map_err(|invalid| self.push(pointer, invalid)).ok()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -194,29 +241,49 @@ impl FieldErrors {
         self.0.is_empty()
     }
 
-    pub(crate) fn into_problem(mut self) -> Problem {
-        self.0.sort_by(|a, b| a.pointer.cmp(&b.pointer));
-        let mut detail = String::new();
-        for error in &self.0 {
-            if !detail.is_empty() {
-                detail.push_str("; ");
-            }
-            let name = error.pointer.trim_start_matches('/');
-            detail.push_str(if name.is_empty() { "the body" } else { name });
-            detail.push(' ');
-            detail.push_str(&error.detail);
+    pub(crate) fn into_problem(self) -> Problem {
+        self.into_problem_of(StatusCode::BAD_REQUEST, "invalid-request")
+    }
+
+    fn into_problem_of(self, status: StatusCode, code: &'static str) -> Problem {
+        /// More do not fit into a sentence; the list has them all.
+        const IN_DETAIL: usize = 5;
+        let mut sentences: Vec<String> = self
+            .0
+            .iter()
+            .take(IN_DETAIL)
+            .map(|(pointer, invalid)| match pointer.strip_prefix('/') {
+                Some(name) => format!("{name} {}", invalid.detail),
+                None => format!("the body {}", invalid.detail),
+            })
+            .collect();
+        if self.0.len() > IN_DETAIL {
+            sentences.push(format!("and {} more", self.0.len() - IN_DETAIL));
         }
-        let mut problem = Problem::new(StatusCode::BAD_REQUEST, "invalid-request", detail);
-        problem.errors = self.0;
+        let mut problem = Problem::new(status, code, sentences.join("; "));
+        problem.errors = self
+            .0
+            .into_iter()
+            .map(|(pointer, Invalid { code, detail })| FieldError {
+                pointer,
+                code,
+                detail,
+            })
+            .collect();
         problem
     }
 
     /// Whether the field, or one that it is a part of, is known to be wrong.
     fn covers(&self, pointer: &str) -> bool {
-        self.0.iter().any(|error| {
-            pointer
-                .strip_prefix(&error.pointer)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        })
+        self.0.contains_key(pointer)
+            || pointer
+                .match_indices('/')
+                .any(|(end, _)| self.0.contains_key(&pointer[..end]))
     }
+}
+
+/// Appends a member's name as [RFC 6901 §3](https://www.rfc-editor.org/rfc/rfc6901#section-3) has it.
+pub(crate) fn push_segment(pointer: &mut String, name: &str) {
+    pointer.push('/');
+    pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
 }

@@ -4,6 +4,7 @@
 //! A body that is right is read once, straight into its DTO. Only a body that is wrong is read
 //! again, to say all that is wrong with it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use axum::body::Bytes;
@@ -12,12 +13,12 @@ use axum::http::{HeaderMap, StatusCode, header};
 use mediatype::MediaType;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, DeserializeSeed, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use serde_path_to_error::{Path, Segment};
 use validator::{Validate, ValidationErrors, ValidationErrorsKind};
 
-use super::error::{FieldErrors, Problem};
+use super::error::{FieldErrors, Problem, push_segment};
 use crate::upload::Invalid;
 
 /// More wrong fields than this are not listed: nobody reads them, and each costs a pass.
@@ -68,6 +69,33 @@ where
     T: Deserialize<'de>,
 {
     T::deserialize(deserializer).map(Some)
+}
+
+/// Like [`present`], for an object of strings in which no name comes twice.
+pub(super) fn present_map<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<BTreeMap<String, String>>, D::Error> {
+    struct Strings;
+
+    impl<'de> Visitor<'de> for Strings {
+        type Value = BTreeMap<String, String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+            let mut strings = BTreeMap::new();
+            while let Some((name, value)) = members.next_entry()? {
+                if strings.insert(name, value).is_some() {
+                    return Err(serde::de::Error::custom("duplicate name"));
+                }
+            }
+            Ok(strings)
+        }
+    }
+
+    deserializer.deserialize_map(Strings).map(Some)
 }
 
 fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
@@ -155,8 +183,12 @@ fn read_faulty<T: Dto>(body: &[u8], errors: &mut FieldErrors) -> Result<T, Probl
         {
             let found = found.split(" `").next().unwrap_or(found);
             let found = found.split(" \"").next().unwrap_or(found);
-            let detail = format!("must be {expected}, not {}", json_name(found));
+            let detail = format!("must be {}, not {}", json_name(expected), json_name(found));
             Invalid::new("wrong-type", detail)
+        } else if let Some(("invalid value", found)) = fault.split_once(": ")
+            && let Some((_, expected)) = found.rsplit_once(", expected ")
+        {
+            Invalid::new("out-of-range", format!("must be {}", json_name(expected)))
         } else {
             Invalid::new("invalid", fault)
         };
@@ -176,6 +208,7 @@ fn json_name(found: &str) -> &str {
         "integer" | "floating point" => "a number",
         "string" => "a string",
         "boolean" => "a boolean",
+        "u64" => "a whole number, 0 or more",
         other => other,
     }
 }
@@ -208,12 +241,6 @@ fn pointer(path: &Path) -> String {
         }
     }
     pointer
-}
-
-/// Appends a member's name as [RFC 6901 §3](https://www.rfc-editor.org/rfc/rfc6901#section-3) has it.
-fn push_segment(pointer: &mut String, name: &str) {
-    pointer.push('/');
-    pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
 }
 
 /// Takes the innermost member of an object on `path` out of `json`; an element of an array becomes
@@ -285,6 +312,7 @@ fn camel_case(field: &str) -> String {
 }
 
 /// A `T` from a JSON object alone: serde would take an array of its fields, too.
+#[derive(Debug, Serialize)]
 pub(super) struct Object<T>(pub(super) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -304,6 +332,12 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
         }
 
         deserializer.deserialize_map(Members(std::marker::PhantomData))
+    }
+}
+
+impl<T: Validate> Validate for Object<T> {
+    fn validate(&self) -> Result<(), ValidationErrors> {
+        self.0.validate()
     }
 }
 

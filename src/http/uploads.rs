@@ -16,21 +16,28 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 use validator::Validate;
 
-use super::error::{Failure, FieldErrors, Problem};
-use super::extract::{Dto, Valid, present};
-use crate::upload::{ContentType, File, Filename, Grant, UploadService};
+use super::error::{Failure, FieldErrors, Problem, push_segment};
+use super::extract::{Dto, Object, Valid, present, present_map};
+use crate::upload::{
+    self, ContentType, File, Filename, Grant, Metadata, PostGrant, Sha256Checksum, UploadService,
+};
 
 pub(super) fn router() -> OpenApiRouter<Arc<UploadService>> {
-    OpenApiRouter::new().routes(routes!(presigned_url))
+    OpenApiRouter::new()
+        .routes(routes!(presigned_url))
+        .routes(routes!(presigned_urls))
+        .routes(routes!(presigned_post))
 }
 
 /// The file that the client wants to upload.
-#[derive(Debug, Deserialize, Validate, ToSchema)]
+//
+// `Serialize` is what `validator` wants of the elements of a list.
+#[derive(Debug, Deserialize, Serialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schema(as = PresignedUrlRequest)]
+#[schema(as = FileRequest, example = json!({"filename": "example.jpg", "contentType": "image/jpeg"}))]
 struct FileDto {
-    /// The file's name, without any folder. It becomes the last part of the key, normalised to
-    /// Unicode NFC. At most 255 bytes of UTF-8; no `/`, `\`, control or invisible characters.
+    /// The file's name, without any folder. It becomes part of the key, normalised to Unicode NFC. At
+    /// most 255 bytes of UTF-8; no `/`, `\`, control or invisible characters.
     #[serde(default, deserialize_with = "present")]
     #[validate(required(message = "is required"))]
     #[schema(value_type = String, required = true, min_length = 1, example = "example.jpg")]
@@ -44,22 +51,98 @@ struct FileDto {
     )]
     #[schema(value_type = String, required = true, min_length = 3, max_length = 255, example = "image/jpeg")]
     content_type: Option<String>,
+
+    /// The file's length in bytes. If it is given, the store takes a file of just this length.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = u64, required = false, example = 48213)]
+    size: Option<u64>,
+
+    /// The SHA-256 of the file, in base64. If it is given, the store takes no other bytes.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = String, required = false, min_length = 44, max_length = 44, example = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=")]
+    checksum_sha256: Option<String>,
+
+    /// The name of the policy to upload under; `default` if it is not given.
+    #[serde(default, deserialize_with = "present")]
+    #[validate(length(max = 255, message = "must not be longer than 255 characters"))]
+    #[schema(value_type = String, required = false, max_length = 255, example = "default")]
+    policy: Option<String>,
+
+    /// What the store is to keep with the object, as far as the policy lets clients set it. Less
+    /// than 2 KB.
+    #[serde(default, deserialize_with = "present_map")]
+    #[schema(value_type = BTreeMap<String, String>, required = false, example = json!({"album": "7"}))]
+    metadata: Option<Metadata>,
+}
+
+impl FileDto {
+    /// `at` is the pointer to this file in the request.
+    fn into_file(self, at: &str, errors: &mut FieldErrors) -> Option<File> {
+        let filename = self
+            .filename
+            .and_then(|name| errors.check(format!("{at}/filename"), Filename::parse(&name)));
+        let content_type = self
+            .content_type
+            .and_then(|text| errors.check(format!("{at}/contentType"), ContentType::parse(&text)));
+        let checksum_sha256 = self.checksum_sha256.and_then(|text| {
+            errors.check(format!("{at}/checksumSha256"), Sha256Checksum::parse(&text))
+        });
+        let metadata = self.metadata.unwrap_or_default();
+        for (name, value) in &metadata {
+            let mut pointer = format!("{at}/metadata");
+            push_segment(&mut pointer, name);
+            errors.check(pointer, upload::check_metadata(name, value));
+        }
+        Some(File {
+            filename: filename?,
+            content_type: content_type?,
+            size: self.size,
+            checksum_sha256,
+            policy: self.policy,
+            metadata,
+        })
+    }
 }
 
 impl Dto for FileDto {
     type Value = File;
 
     fn into_value(self, errors: &mut FieldErrors) -> Option<File> {
-        let filename = self
-            .filename
-            .and_then(|name| errors.check("/filename", Filename::parse(&name)));
-        let content_type = self
-            .content_type
-            .and_then(|text| errors.check("/contentType", ContentType::parse(&text)));
-        Some(File {
-            filename: filename?,
-            content_type: content_type?,
-        })
+        self.into_file("", errors)
+    }
+}
+
+/// The files that the client wants to upload.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(as = FilesRequest, example = json!({"files": [
+    {"filename": "example.jpg", "contentType": "image/jpeg"},
+    {"filename": "notes.txt", "contentType": "text/plain", "size": 6},
+]}))]
+struct FilesDto {
+    /// 1 to 1,000 files.
+    #[serde(default, deserialize_with = "present")]
+    #[validate(
+        required(message = "is required"),
+        length(min = 1, max = 1000, message = "must have 1 to 1000 files"),
+        nested
+    )]
+    #[schema(value_type = Vec<FileDto>, required = true, min_items = 1, max_items = 1000)]
+    files: Option<Vec<Object<FileDto>>>,
+}
+
+impl Dto for FilesDto {
+    type Value = Vec<File>;
+
+    /// Enough for 1,000 files with long names and some metadata each.
+    const MAX_BYTES: usize = 2 * 1024 * 1024;
+
+    fn into_value(self, errors: &mut FieldErrors) -> Option<Vec<File>> {
+        let files = self.files.unwrap_or_default().into_iter().enumerate();
+        let files: Vec<Option<File>> = files
+            .map(|(index, Object(file))| file.into_file(&format!("/files/{index}"), errors))
+            .collect();
+        files.into_iter().collect()
     }
 }
 
@@ -80,7 +163,8 @@ struct PresignedUrlDto {
     /// The method to use; the URL works with no other.
     #[schema(example = "PUT")]
     method: String,
-    /// The headers to send, exactly these.
+    /// The headers to send, exactly these. (`content-length` may be bound, too, but HTTP clients set
+    /// it themselves.)
     #[schema(example = json!({"content-type": "image/jpeg"}))]
     headers: BTreeMap<String, String>,
     /// The moment from which the store refuses the URL (RFC 3339, UTC).
@@ -96,6 +180,62 @@ impl From<Grant> for PresignedUrlDto {
             method: grant.request.method,
             headers: grant.request.headers.into_iter().collect(),
             expires_at: rfc3339(grant.request.expires_at),
+        }
+    }
+}
+
+/// Leave to upload several files.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = PresignedUrls)]
+struct PresignedUrlsDto {
+    /// One for each file, in the order of the request.
+    uploads: Vec<PresignedUrlDto>,
+}
+
+/// Leave to upload one file with a form (`multipart/form-data`).
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = PresignedPost)]
+struct PresignedPostDto {
+    /// Where to send the form.
+    #[schema(
+        format = "uri",
+        example = "https://my-bucket.s3.ap-northeast-2.amazonaws.com/"
+    )]
+    url: String,
+    /// The object's name in the bucket. Keep it: it is how you find the file again.
+    #[schema(example = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/example.jpg")]
+    key: String,
+    /// The method to use.
+    #[schema(example = "POST")]
+    method: &'static str,
+    /// The form's fields, exactly these. After them comes the file, in a field called `file`. Whoever
+    /// has them can upload, so treat them as a secret.
+    #[schema(example = json!({
+        "key": "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/example.jpg",
+        "content-type": "image/jpeg",
+        "policy": "eyJleHBpcmF0aW9uIjoiMjAyNi0wMS0wMVQwMDoxMDowMFoifQ==",
+        "x-amz-signature": "5d3c8f609d0e4b1f8e513c2f5c0a8f3e5d3c8f609d0e4b1f8e513c2f5c0a8f3e"
+    }))]
+    fields: BTreeMap<String, String>,
+    /// The most bytes that the store takes.
+    #[schema(example = 5_368_709_120_u64)]
+    max_size: u64,
+    /// The moment from which the store refuses the form (RFC 3339, UTC).
+    #[schema(format = "date-time", example = "2026-01-01T00:10:00Z")]
+    expires_at: String,
+}
+
+impl From<PostGrant> for PresignedPostDto {
+    fn from(grant: PostGrant) -> Self {
+        Self {
+            url: grant.form.url,
+            key: grant.key.as_str().to_owned(),
+            method: "POST",
+            fields: grant.form.fields.into_iter().collect(),
+            max_size: grant.max_size,
+            expires_at: rfc3339(grant.form.expires_at),
         }
     }
 }
@@ -125,6 +265,7 @@ fn rfc3339(moment: SystemTime) -> String {
         (status = 400, description = "The body is not JSON, or fields are missing, unknown or wrong", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "The body is longer than 64 KiB", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "The body is not `application/json`", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The policy refuses", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "There are no credentials to sign with at the moment", body = Problem, content_type = "application/problem+json",
             headers(("retry-after" = u32, description = "Seconds to wait before asking again"))),
     )
@@ -135,6 +276,69 @@ async fn presigned_url(
 ) -> Result<(StatusCode, Json<PresignedUrlDto>), Failure> {
     let grant = uploads
         .presign_put(&file, Uuid::new_v4(), SystemTime::now())
+        .await?;
+    Ok((StatusCode::CREATED, Json(grant.into())))
+}
+
+/// Ask for URLs to upload several files
+///
+/// The same as asking for each, but all or nothing: if one file is refused, all are, and the problem
+/// names each reason by its place in the list.
+#[utoipa::path(
+    post,
+    path = "/upload/presigned-urls",
+    tag = "upload",
+    operation_id = "presignedUrls",
+    request_body = FilesDto,
+    responses(
+        (status = 201, description = "Leave to upload", body = PresignedUrlsDto),
+        (status = 400, description = "The body is not JSON, or fields are missing, unknown or wrong", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body is longer than 2 MiB", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The body is not `application/json`", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The policy refuses", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "There are no credentials to sign with at the moment", body = Problem, content_type = "application/problem+json",
+            headers(("retry-after" = u32, description = "Seconds to wait before asking again"))),
+    )
+)]
+async fn presigned_urls(
+    State(uploads): State<Arc<UploadService>>,
+    Valid(files): Valid<FilesDto>,
+) -> Result<(StatusCode, Json<PresignedUrlsDto>), Failure> {
+    let grants = uploads
+        .presign_puts(&files, Uuid::new_v4, SystemTime::now())
+        .await
+        .map_err(Failure::of_list)?;
+    let uploads = grants.into_iter().map(PresignedUrlDto::from).collect();
+    Ok((StatusCode::CREATED, Json(PresignedUrlsDto { uploads })))
+}
+
+/// Ask for a form to upload one file
+///
+/// Send `fields` and then the file to `url`, as `multipart/form-data`. The store takes a file of at most
+/// `maxSize` bytes; if the request has a `size`, of just that many. It refuses a form with a field more,
+/// a field less, or another value.
+#[utoipa::path(
+    post,
+    path = "/upload/presigned-post",
+    tag = "upload",
+    operation_id = "presignedPost",
+    request_body = FileDto,
+    responses(
+        (status = 201, description = "Leave to upload", body = PresignedPostDto),
+        (status = 400, description = "The body is not JSON, or fields are missing, unknown or wrong", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body is longer than 64 KiB", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The body is not `application/json`", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The policy refuses", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "There are no credentials to sign with at the moment", body = Problem, content_type = "application/problem+json",
+            headers(("retry-after" = u32, description = "Seconds to wait before asking again"))),
+    )
+)]
+async fn presigned_post(
+    State(uploads): State<Arc<UploadService>>,
+    Valid(file): Valid<FileDto>,
+) -> Result<(StatusCode, Json<PresignedPostDto>), Failure> {
+    let grant = uploads
+        .presign_post(&file, Uuid::new_v4(), SystemTime::now())
         .await?;
     Ok((StatusCode::CREATED, Json(grant.into())))
 }

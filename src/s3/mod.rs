@@ -2,14 +2,23 @@
 //! nothing of policies, filenames or HTTP servers.
 
 mod credentials;
+mod object;
+mod post;
 mod presign;
+
+use std::sync::Arc;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig, meta::region::RegionProviderChain};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::IdentityCache;
+use tokio::sync::OnceCell;
 
 pub use self::credentials::{CredentialsCache, CredentialsError};
+pub use self::object::{
+    MAX_PUT_BYTES, Object, ObjectCannedAcl, ServerSideEncryption, StorageClass, header_value,
+};
+pub use self::post::{Post, PresignedPost};
 pub use self::presign::{MAX_EXPIRES_IN, PresignError, PresignedRequest, Put};
 
 /// Used when the SDK's chain finds no region.
@@ -36,6 +45,8 @@ pub struct Bucket {
     client: Client,
     name: String,
     credentials: CredentialsCache,
+    /// Where forms are sent to; found out at the first one.
+    form_target: Arc<OnceCell<post::FormTarget>>,
 }
 
 impl Bucket {
@@ -46,6 +57,7 @@ impl Bucket {
             client,
             name,
             credentials,
+            form_target: Arc::default(),
         }
     }
 }

@@ -6,16 +6,20 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use aws_sdk_s3::error::DisplayErrorContext;
 use aws_sdk_s3::presigning::PresigningConfig;
 
+use super::object::{Object, header_value, tagging_header};
 use super::{Bucket, Error};
 
 /// The longest life of a signature, [by the protocol](https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html).
 pub const MAX_EXPIRES_IN: Duration = Duration::from_hours(7 * 24);
 
 /// A PUT of one object. Every field is part of the signature.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Put<'a> {
-    pub key: &'a str,
-    pub content_type: &'a str,
+    pub object: Object<'a>,
+    /// The length of the body, to the byte.
+    pub size: Option<u64>,
+    /// Only if there is no object of this key yet.
+    pub if_none_match: bool,
 }
 
 /// A request that anyone may send as it is until it ends.
@@ -25,7 +29,9 @@ pub struct Put<'a> {
 pub struct PresignedRequest {
     pub method: String,
     pub url: String,
-    /// The signed headers that the client has to set, by their lower-case names.
+    /// The signed headers that the client has to set, by their lower-case names. `host` and
+    /// `content-length` are not among them: every HTTP client sets those itself, and browsers let
+    /// nobody else do it.
     pub headers: Vec<(String, String)>,
     /// The first moment at which the store refuses the request, in whole seconds.
     pub expires_at: SystemTime,
@@ -45,9 +51,20 @@ impl fmt::Debug for PresignedRequest {
 pub struct PresignError(String);
 
 impl PresignError {
-    fn new(error: impl std::error::Error) -> Self {
+    pub(super) fn new(error: impl std::error::Error) -> Self {
         Self(DisplayErrorContext(error).to_string())
     }
+
+    pub(super) fn unusable(what: &str) -> Self {
+        Self(format!("the presigner's URL is not usable: {what}"))
+    }
+}
+
+/// Signatures know whole seconds alone: rounded down as the presigner does it, so that the end that
+/// we report is the end that the store sees.
+pub(super) fn whole_seconds(moment: SystemTime) -> SystemTime {
+    let since_epoch = moment.duration_since(UNIX_EPOCH).unwrap_or_default();
+    UNIX_EPOCH + Duration::from_secs(since_epoch.as_secs())
 }
 
 impl Bucket {
@@ -58,10 +75,7 @@ impl Bucket {
         expires_in: Duration,
         now: SystemTime,
     ) -> Result<PresignedRequest, Error> {
-        // Signatures know whole seconds alone: `now` is rounded down as the presigner does it, so
-        // that the end we report is the end that the store sees.
-        let now = UNIX_EPOCH
-            + Duration::from_secs(now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
+        let now = whole_seconds(now);
         let mut expires_at = now + expires_in;
         if let Some(end) = self.credentials.get(now).await?.expiry() {
             expires_at = expires_at.min(end);
@@ -71,20 +85,39 @@ impl Bucket {
             .expires_in(expires_in)
             .build()
             .map_err(PresignError::new)?;
-        let presigned = self
+        let Put {
+            object,
+            size,
+            if_none_match,
+        } = put;
+        let mut request = self
             .client
             .put_object()
             .bucket(&self.name)
-            .key(put.key)
-            .content_type(put.content_type)
-            .presigned(config)
-            .await
-            .map_err(PresignError::new)?;
+            .key(object.key)
+            .content_type(object.content_type)
+            .set_content_length(size.map(|size| i64::try_from(size).unwrap_or(i64::MAX)))
+            .set_if_none_match(if_none_match.then(|| "*".to_owned()))
+            .set_checksum_sha256(object.checksum_sha256.map(str::to_owned))
+            .set_content_disposition(object.content_disposition.map(str::to_owned))
+            .set_cache_control(object.cache_control.map(str::to_owned))
+            .set_storage_class(object.storage_class.clone())
+            .set_server_side_encryption(object.server_side_encryption.clone())
+            .set_ssekms_key_id(object.kms_key_id.map(str::to_owned))
+            .set_acl(object.acl.clone());
+        if !object.tagging.is_empty() {
+            request = request.tagging(tagging_header(object.tagging));
+        }
+        for (name, value) in object.metadata {
+            request = request.metadata(name, header_value(value));
+        }
+        let presigned = request.presigned(config).await.map_err(PresignError::new)?;
         Ok(PresignedRequest {
             method: presigned.method().to_owned(),
             url: presigned.uri().to_owned(),
             headers: presigned
                 .headers()
+                .filter(|(name, _)| *name != "content-length")
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .collect(),
             expires_at,

@@ -1,5 +1,7 @@
 //! The content type of an upload: a media type that can be signed and sent as a header.
 
+use std::fmt;
+
 use mediatype::MediaType;
 
 use super::Invalid;
@@ -38,6 +40,84 @@ impl ContentType {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Type and subtype in lower case, without parameters.
+    fn essence(&self) -> String {
+        let essence = self.0.split(';').next().unwrap_or_default();
+        essence.trim_end().to_ascii_lowercase()
+    }
+
+    /// Whether a browser that opens an upload of this type may run scripts of it, with the rights
+    /// of the host that serves it.
+    ///
+    /// HTML, XML, SVG and scripts, under their
+    /// [aliases](https://mimesniff.spec.whatwg.org/#javascript-mime-type), and the types that make
+    /// a browser [guess](https://mimesniff.spec.whatwg.org/#mime-type-sniffing-algorithm).
+    pub fn is_active(&self) -> bool {
+        let essence = self.essence();
+        let (_, subtype) = essence.split_once('/').unwrap_or_default();
+        subtype.ends_with("+xml")
+            || subtype.contains("html")
+            || subtype.contains("javascript")
+            || subtype.contains("ecmascript")
+            || matches!(
+                essence.as_str(),
+                "text/xml"
+                    | "application/xml"
+                    | "text/xsl"
+                    | "application/xml-dtd"
+                    | "application/xml-external-parsed-entity"
+                    | "text/xml-external-parsed-entity"
+                    | "text/jscript"
+                    | "text/livescript"
+                    | "text/vbscript"
+                    | "multipart/x-mixed-replace"
+                    | "multipart/related"
+                    | "message/rfc822"
+                    | "unknown/unknown"
+                    | "application/unknown"
+            )
+    }
+}
+
+/// Some content types: one (`image/png`), those of one kind (`image/*`), or all (`*/*`).
+/// Parameters do not count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ContentTypeRange(String);
+
+impl ContentTypeRange {
+    /// # Errors
+    ///
+    /// Says what is wrong with the text, in words that follow on it.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let stem = text.strip_suffix("/*").unwrap_or(text);
+        let is_all = text == "*/*";
+        let is_kind = stem != text && ContentType::parse(&format!("{stem}/x")).is_ok();
+        let is_one = ContentType::parse(text).is_ok();
+        if text.contains(';') {
+            return Err("must not have parameters: they do not count".into());
+        }
+        if is_all || is_kind || is_one {
+            Ok(Self(text.to_ascii_lowercase()))
+        } else {
+            Err("must be a media type such as `image/png`, or `image/*`, or `*/*`".into())
+        }
+    }
+
+    pub(super) fn contains(&self, content_type: &ContentType) -> bool {
+        let essence = content_type.essence();
+        match self.0.strip_suffix("/*") {
+            Some("*") => true,
+            Some(kind) => essence.split('/').next() == Some(kind),
+            None => essence == self.0,
+        }
+    }
+}
+
+impl fmt::Display for ContentTypeRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
@@ -82,6 +162,74 @@ mod tests {
         ] {
             let error = ContentType::parse(text).expect_err(text);
             assert_eq!(error.code, "not-a-media-type");
+        }
+    }
+
+    #[test]
+    fn ranges_hold_what_they_name_whatever_its_case_and_parameters() {
+        let holds = |range: &str, text: &str| {
+            let range = ContentTypeRange::parse(range).unwrap();
+            range.contains(&ContentType::parse(text).unwrap())
+        };
+        assert!(holds("*/*", "a/b"));
+        assert!(holds("image/*", "image/png"));
+        assert!(holds("image/*", "IMAGE/svg+xml"));
+        assert!(holds("Image/PNG", "image/png"));
+        assert!(holds("text/plain", "text/plain ; charset=utf-8"));
+        assert!(!holds("image/*", "imagex/png"));
+        assert!(!holds("image/*", "text/image"));
+        assert!(!holds("image/png", "image/png2"));
+        assert!(!holds("image/png", "image/x; a=\"image/png\""));
+    }
+
+    #[test]
+    fn what_is_no_range_is_refused() {
+        for text in [
+            "", "*", "image", "image/", "*/png", "image/p*", "a/b;c=d", "a/*;c=d", " a/b", "**/*",
+        ] {
+            assert!(ContentTypeRange::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn active_types_are_known_by_all_their_names() {
+        let is_active = |text: &str| ContentType::parse(text).unwrap().is_active();
+        for text in [
+            "text/html",
+            "TEXT/HTML; charset=utf-8",
+            "text/html ;x=y",
+            "application/xhtml+xml",
+            "image/svg+xml",
+            "Image/SVG+XML;charset=utf-8",
+            "text/xml",
+            "application/xml",
+            "application/rss+xml",
+            "application/mathml+xml",
+            "text/xsl",
+            "text/javascript",
+            "application/javascript",
+            "application/x-javascript",
+            "text/javascript1.5",
+            "application/ecmascript",
+            "text/x-ecmascript",
+            "text/jscript",
+            "text/livescript",
+            "multipart/x-mixed-replace; boundary=a",
+            "application/unknown",
+            "unknown/unknown",
+        ] {
+            assert!(is_active(text), "{text}");
+        }
+        for text in [
+            "image/png",
+            "text/plain",
+            "application/pdf",
+            "application/json",
+            "application/octet-stream",
+            "text/plain; a=\"text/html\"",
+            "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+        ] {
+            assert!(!is_active(text), "{text}");
         }
     }
 }

@@ -1,247 +1,220 @@
-//! Object keys and the filenames in them: what may be a name, and where it is stored. Pure: no
-//! clock, no randomness, no HTTP.
+//! Object keys and the templates that they are made from. Pure: no clock, no randomness.
 
-use std::fmt;
+use std::fmt::Write;
 
-use icu_normalizer::ComposingNormalizerBorrowed;
-use icu_properties::props::{
-    CanonicalCombiningClass, DefaultIgnorableCodePoint, ExtendedPictographic, GeneralCategory,
-    GeneralCategoryGroup, GraphemeExtend, JoiningType, NoncharacterCodePoint, VariationSelector,
-};
-use icu_properties::{CodePointMapData, CodePointSetData};
+use time::Date;
 use uuid::Uuid;
 
-use super::Invalid;
-
-/// A filename that makes the trip to S3 and back byte for byte, and looks like what it is.
-///
-/// - Normalised to NFC, 1 to 255 bytes of UTF-8 (the limit of common file systems).
-/// - One path segment: no `/`, no `\`, not `.` or `..`.
-/// - No control characters, no noncharacters (XML cannot carry them, and S3 lists keys in XML).
-/// - No invisible characters, save those that a script or an emoji needs to look right: variation
-///   selectors, and joiners where they join something.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Filename(String);
-
-impl Filename {
-    /// The longest name, in bytes of UTF-8 after normalisation.
-    pub const MAX_BYTES: usize = 255;
-
-    pub fn parse(name: &str) -> Result<Self, Invalid> {
-        let name = ComposingNormalizerBorrowed::new_nfc().normalize(name);
-        match name.as_ref() {
-            "" => return Err(Invalid::new("empty", "must not be empty")),
-            "." | ".." => {
-                return Err(Invalid::new("not-a-name", "must not be `.` or `..`"));
-            }
-            _ => {}
-        }
-        if name.len() > Self::MAX_BYTES {
-            return Err(Invalid::new(
-                "too-long",
-                format!(
-                    "must not be longer than {} bytes of UTF-8; it has {}",
-                    Self::MAX_BYTES,
-                    name.len()
-                ),
-            ));
-        }
-        for (at, c) in name.char_indices() {
-            check_char(c, &name[..at], &name[at + c.len_utf8()..])?;
-        }
-        Ok(Self(name.into_owned()))
-    }
-
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-fn check_char(c: char, before: &str, after: &str) -> Result<(), Invalid> {
-    if c == '/' || c == '\\' {
-        return Err(Invalid::new(
-            "path-separator",
-            format!("must not contain `{c}`"),
-        ));
-    }
-    if matches!(c, ' '..='~') {
-        return Ok(());
-    }
-    let refuse = |code, what| {
-        let detail = format!("must not contain U+{:04X}, {what}", u32::from(c));
-        Err(Invalid::new(code, detail))
-    };
-    let category = CodePointMapData::<GeneralCategory>::new().get(c);
-    if category == GeneralCategory::Control {
-        return refuse("control-character", "a control character");
-    }
-    if CodePointSetData::new::<NoncharacterCodePoint>().contains(c) {
-        return refuse("noncharacter", "which is not a character");
-    }
-    let invisible = GeneralCategoryGroup::Format
-        .union(GeneralCategoryGroup::LineSeparator)
-        .union(GeneralCategoryGroup::ParagraphSeparator)
-        .contains(category)
-        || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c);
-    if invisible
-        && !CodePointSetData::new::<VariationSelector>().contains(c)
-        && !joins(c, before, after)
-    {
-        return refuse("invisible-character", "which is invisible");
-    }
-    Ok(())
-}
-
-/// Whether a joiner stands where a reader sees its effect: after a virama, between two letters of
-/// a cursive script (both as in [RFC 5892, appendix A](https://www.rfc-editor.org/rfc/rfc5892#appendix-A),
-/// a little wider), or inside an emoji ([UAX #29, rule GB11](https://www.unicode.org/reports/tr29/#GB11)).
-fn joins(c: char, before: &str, after: &str) -> bool {
-    const ZERO_WIDTH_NON_JOINER: char = '\u{200C}';
-    const ZERO_WIDTH_JOINER: char = '\u{200D}';
-    if c != ZERO_WIDTH_JOINER && c != ZERO_WIDTH_NON_JOINER {
-        return false;
-    }
-    let (Some(previous), Some(next)) = (before.chars().next_back(), after.chars().next()) else {
-        return false;
-    };
-    let after_virama = CodePointMapData::<CanonicalCombiningClass>::new().get(previous)
-        == CanonicalCombiningClass::Virama;
-    let cursive = |c: char| {
-        c != ZERO_WIDTH_JOINER
-            && CodePointMapData::<JoiningType>::new().get(c) != JoiningType::NonJoining
-    };
-    let in_emoji = || {
-        let pictographic = CodePointSetData::new::<ExtendedPictographic>();
-        let extends = CodePointSetData::new::<GraphemeExtend>();
-        // Skin tones are pictographs that extend the one before them.
-        let is_modifier = |c: char| matches!(c, '\u{1F3FB}'..='\u{1F3FF}');
-        c == ZERO_WIDTH_JOINER
-            && pictographic.contains(next)
-            && before
-                .chars()
-                .rev()
-                .find(|&c| !is_modifier(c) && !extends.contains(c))
-                .is_some_and(|c| pictographic.contains(c))
-    };
-    after_virama || (cursive(previous) && cursive(next)) || in_emoji()
-}
+use super::filename::{Filename, check_char};
 
 /// The full name of an object in its bucket.
 ///
-/// Made only from valid parts, so it needs no further check: no empty or dot segments, at most
-/// 1,024 bytes ([S3's limit](https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html)).
+/// Made by a [`KeyTemplate`] alone, which sees to it that it is 1 to 1,024 bytes long
+/// ([S3's limit](https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html)) and has
+/// no empty, `.` or `..` segments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectKey(String);
 
 impl ObjectKey {
-    /// `uploads/{id}/{filename}`: `id` makes it unique, so no upload overwrites another.
-    pub fn new(id: Uuid, filename: &Filename) -> Self {
-        Self(format!("uploads/{id}/{}", filename.0))
-    }
+    const MAX_BYTES: usize = 1024;
 
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-impl fmt::Display for ObjectKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+/// How keys are made: text with placeholders, such as `uploads/{uuid}/{filename}`.
+///
+/// | placeholder | stands for |
+/// |---|---|
+/// | `{uuid}` | a random id, different for each grant |
+/// | `{filename}` | the file's name |
+/// | `{ext}` | the name's extension in lower case; nothing, and no dot before it, if it has none |
+/// | `{yyyy}`, `{mm}`, `{dd}` | the day of the grant in UTC |
+#[derive(Clone, Debug)]
+pub(super) struct KeyTemplate(Vec<Part>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    Uuid,
+    Filename,
+    Extension,
+    Year,
+    Month,
+    Day,
+}
+
+impl KeyTemplate {
+    /// # Errors
+    ///
+    /// Says what is wrong with the template, in words that follow on its name.
+    pub(super) fn parse(template: &str) -> Result<Self, String> {
+        let mut parts = Vec::new();
+        let mut rest = template;
+        while let Some(at) = rest.find(['{', '}']) {
+            let (text, from_brace) = rest.split_at(at);
+            push_text(&mut parts, text);
+            let (name, after) = from_brace
+                .strip_prefix('{')
+                .and_then(|inner| inner.split_once('}'))
+                .ok_or("has a brace without its partner")?;
+            parts.push(match name {
+                "uuid" => Part::Uuid,
+                "filename" => Part::Filename,
+                "ext" => Part::Extension,
+                "yyyy" => Part::Year,
+                "mm" => Part::Month,
+                "dd" => Part::Day,
+                "caller" => {
+                    return Err("uses {caller}, but nobody says who the caller is: there is no authentication".into());
+                }
+                _ => {
+                    return Err(format!(
+                        "has the unknown placeholder {{{name}}}; there are {{uuid}}, {{filename}}, {{ext}}, {{caller}}, {{yyyy}}, {{mm}} and {{dd}}"
+                    ));
+                }
+            });
+            rest = after;
+        }
+        push_text(&mut parts, rest);
+        let template = Self(parts);
+        template.check()?;
+        Ok(template)
+    }
+
+    /// Whether two grants never get the same key.
+    pub(super) fn is_unique(&self) -> bool {
+        self.0.contains(&Part::Uuid)
+    }
+
+    pub(super) fn key(&self, filename: &Filename, id: Uuid, day: Date) -> ObjectKey {
+        ObjectKey(self.fill(filename.as_str(), filename.extension().as_deref(), id, day))
+    }
+
+    fn fill(&self, filename: &str, extension: Option<&str>, id: Uuid, day: Date) -> String {
+        let mut key = String::new();
+        for part in &self.0 {
+            match part {
+                Part::Text(text) => key.push_str(text),
+                Part::Uuid => {
+                    key.push_str(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
+                }
+                Part::Filename => key.push_str(filename),
+                Part::Extension => match extension {
+                    Some(extension) => key.push_str(extension),
+                    None if key.ends_with('.') => drop(key.pop()),
+                    None => {}
+                },
+                Part::Year => push_number(&mut key, 4, day.year().unsigned_abs()),
+                Part::Month => push_number(&mut key, 2, u8::from(day.month()).into()),
+                Part::Day => push_number(&mut key, 2, day.day().into()),
+            }
+        }
+        key
+    }
+
+    /// Refuses a template that could make a key that is not valid, by its extreme cases: the
+    /// longest name, and one without an extension.
+    fn check(&self) -> Result<(), String> {
+        for part in &self.0 {
+            let Part::Text(text) = part else { continue };
+            for (at, c) in text.char_indices().filter(|&(_, c)| c != '/') {
+                check_char(c, &text[..at], &text[at + c.len_utf8()..])
+                    .map_err(|invalid| invalid.detail.into_owned())?;
+            }
+        }
+        let longest = self.fill(
+            &"n".repeat(Filename::MAX_BYTES),
+            Some(&"e".repeat(Filename::MAX_EXTENSION_BYTES)),
+            Uuid::nil(),
+            Date::MAX,
+        );
+        if longest.len() > ObjectKey::MAX_BYTES {
+            return Err(format!(
+                "makes keys of up to {} bytes; S3 takes {}",
+                longest.len(),
+                ObjectKey::MAX_BYTES
+            ));
+        }
+        let shortest = self.fill("n", None, Uuid::nil(), Date::MAX);
+        if shortest
+            .split('/')
+            .any(|segment| matches!(segment, "" | "." | ".."))
+        {
+            return Err("can make a key with an empty, `.` or `..` segment".into());
+        }
+        Ok(())
+    }
+}
+
+fn push_number(key: &mut String, digits: usize, number: u32) {
+    let _infallible = write!(key, "{number:0digits$}");
+}
+
+fn push_text(parts: &mut Vec<Part>, text: &str) {
+    if !text.is_empty() {
+        parts.push(Part::Text(text.to_owned()));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use time::macros::date;
+
     use super::*;
 
     #[track_caller]
-    fn accepted(name: &str) {
-        assert_eq!(Filename::parse(name).unwrap().as_str(), name);
-    }
-
-    #[track_caller]
-    fn refused(name: &str, code: &str) {
-        assert_eq!(Filename::parse(name).unwrap_err().code, code, "{name:?}");
-    }
-
-    #[test]
-    fn names_that_people_use_are_accepted() {
-        accepted("example.jpg");
-        accepted("보고서 최종.pdf");
-        accepted("a+b%20&c#d?e'f\"g;h=i,j:k@l!$*()[]{}<>|^~`.txt");
-        accepted("...");
-        accepted(".env");
-        accepted(" leading and trailing ");
-        accepted("नमस्ते.txt");
+    fn key(template: &str, filename: &str) -> String {
+        let filename = Filename::parse(filename).unwrap();
+        let template = KeyTemplate::parse(template).unwrap();
+        let key = template.key(&filename, Uuid::nil(), date!(2026 - 03 - 09));
+        key.as_str().to_owned()
     }
 
     #[test]
-    fn emoji_are_accepted_with_their_joiners_and_skin_tones() {
-        accepted("🎉.png");
-        accepted("👨‍👩‍👧‍👦.png");
-        accepted("👩🏽‍🚀.png");
-        accepted("❤️‍🔥.png");
-        accepted("🏳️‍🌈.png");
-    }
-
-    #[test]
-    fn joiners_are_accepted_where_a_script_needs_them() {
-        accepted("می\u{200C}خواهم.pdf"); // Persian
-        accepted("ක්\u{200D}ෂ.txt"); // Sinhala, after a virama
-    }
-
-    #[test]
-    fn a_joiner_that_joins_nothing_is_refused() {
-        refused("a\u{200D}b", "invisible-character");
-        refused("a\u{200C}b", "invisible-character");
-        refused("\u{200D}🎉", "invisible-character");
-        refused("🎉\u{200D}", "invisible-character");
-        refused("م\u{200C}\u{200D}م", "invisible-character");
-    }
-
-    #[test]
-    fn what_is_not_one_visible_path_segment_is_refused() {
-        refused("", "empty");
-        refused(".", "not-a-name");
-        refused("..", "not-a-name");
-        refused("a/b", "path-separator");
-        refused("a\\b", "path-separator");
-        refused("a\0b", "control-character");
-        refused("a\r\nb", "control-character");
-        refused("a\u{7F}b", "control-character");
-        refused("a\u{85}b", "control-character");
-        refused("a\u{FFFE}b", "noncharacter");
-        refused("photo\u{202E}gpj.exe", "invisible-character");
-        refused("a\u{200B}b", "invisible-character");
-        refused("a\u{FEFF}b", "invisible-character");
-        refused("a\u{AD}b", "invisible-character");
-        refused("a\u{2028}b", "invisible-character");
-        refused("a\u{3164}b", "invisible-character");
-        refused("a\u{E0041}b", "invisible-character");
-    }
-
-    #[test]
-    fn a_name_is_normalised_to_nfc() {
-        let decomposed = "\u{1112}\u{1161}\u{11AB}.txt";
-        assert_eq!(Filename::parse(decomposed).unwrap().as_str(), "한.txt");
-    }
-
-    #[test]
-    fn the_limit_is_255_bytes_after_normalisation() {
-        accepted(&"a".repeat(255));
-        refused(&"a".repeat(256), "too-long");
-        accepted(&"한".repeat(85));
-        refused(&"한".repeat(86), "too-long");
-        let decomposed = "\u{1112}\u{1161}\u{11AB}".repeat(85);
-        assert_eq!(Filename::parse(&decomposed).unwrap().as_str().len(), 255);
-    }
-
-    #[test]
-    fn a_key_is_uploads_id_filename() {
-        let key = ObjectKey::new(Uuid::nil(), &Filename::parse("a b.txt").unwrap());
+    fn placeholders_are_filled_in() {
         assert_eq!(
-            key.as_str(),
+            key("uploads/{uuid}/{filename}", "a b.txt"),
             "uploads/00000000-0000-0000-0000-000000000000/a b.txt"
         );
+        assert_eq!(key("{yyyy}/{mm}/{dd}/{filename}", "a"), "2026/03/09/a");
+        assert_eq!(key("x-{filename}.{ext}", "a.PNG"), "x-a.PNG.png");
+        assert_eq!(key("fixed", "a.png"), "fixed");
+    }
+
+    #[test]
+    fn a_name_without_an_extension_leaves_no_dot_behind() {
+        assert_eq!(key("a/{mm}.{ext}", "photo"), "a/03");
+        assert_eq!(key("a/{mm}{ext}", "photo"), "a/03");
+    }
+
+    #[test]
+    fn what_a_filename_holds_is_not_taken_for_a_placeholder() {
+        assert_eq!(key("a/{filename}", "{uuid}"), "a/{uuid}");
+    }
+
+    #[test]
+    fn templates_that_cannot_be_kept_are_refused() {
+        for (template, why) in [
+            ("", "empty"),
+            ("/a/{uuid}", "empty"),
+            ("a/{uuid}/", "empty"),
+            ("a//{uuid}", "empty"),
+            ("a/../{uuid}", "segment"),
+            ("a/{ext}", "empty"),
+            ("a/.{ext}/b", "empty"),
+            ("a/{uuid", "brace"),
+            ("a/uuid}", "brace"),
+            ("a/{id}", "{id}"),
+            ("a/{}", "{}"),
+            ("a/{caller}/{uuid}", "authentication"),
+            ("a\\b/{uuid}", "must not contain"),
+            ("a\n/{uuid}", "U+000A"),
+            ("{filename}{filename}{filename}{filename}{filename}", "1275"),
+        ] {
+            let error = KeyTemplate::parse(template).unwrap_err();
+            assert!(error.contains(why), "{template}: {error}");
+        }
     }
 }

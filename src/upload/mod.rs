@@ -1,16 +1,26 @@
-//! What may be uploaded, and where to: turns a checked request into a [`Grant`]. Knows S3 only
-//! through [`crate::s3`], and nothing of HTTP servers.
+//! What may be uploaded, and where to: checks a request against its policy and turns it into a
+//! grant. Knows S3 only through [`crate::s3`], and nothing of HTTP servers.
 
+mod checksum;
 mod content_type;
+mod filename;
 mod key;
+mod metadata;
+mod policy;
 
 use std::borrow::Cow;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
+use time::OffsetDateTime;
 use uuid::Uuid;
 
+pub use self::checksum::Sha256Checksum;
 pub use self::content_type::ContentType;
-pub use self::key::{Filename, ObjectKey};
+pub use self::filename::Filename;
+pub use self::key::ObjectKey;
+pub use self::metadata::{Metadata, check_metadata};
+use self::policy::Policy;
+pub use self::policy::{Policies, PolicyError};
 use crate::s3;
 
 /// Why a value was refused: `code` for programs, `detail` for people.
@@ -33,8 +43,9 @@ impl Invalid {
 
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How long a presigned URL lives: whole seconds, at most 7 days.
-    pub expires_in: Duration,
+    pub policies: Policies,
+    /// Whether the store takes presigned POST. R2 and B2 do not.
+    pub supports_post: bool,
 }
 
 /// One file that a client asks to upload.
@@ -42,19 +53,74 @@ pub struct Settings {
 pub struct File {
     pub filename: Filename,
     pub content_type: ContentType,
+    /// In bytes.
+    pub size: Option<u64>,
+    pub checksum_sha256: Option<Sha256Checksum>,
+    /// The name of the policy; the default one if there is none.
+    pub policy: Option<String>,
+    /// What the client wants to be kept with the object.
+    pub metadata: Metadata,
 }
 
-/// Leave to upload one file: who holds the URL may use it until it ends.
-///
-/// Its [`Debug`](std::fmt::Debug) output leaves the URL out.
+/// A part of a [`File`] that a policy can refuse.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Field {
+    Filename,
+    ContentType,
+    Size,
+    ChecksumSha256,
+    Policy,
+    Metadata,
+    /// The metadata of this name.
+    MetadataOf(String),
+}
+
+/// What a policy has against a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Which file it is, of those that were asked for together.
+    pub file: usize,
+    pub field: Field,
+    pub invalid: Invalid,
+}
+
+impl Refusal {
+    fn new(field: Field, invalid: Invalid) -> Self {
+        Self {
+            file: 0,
+            field,
+            invalid,
+        }
+    }
+}
+
+/// Leave to upload one file with one PUT.
 #[derive(Debug)]
 pub struct Grant {
     pub key: ObjectKey,
     pub request: s3::PresignedRequest,
 }
 
+/// Leave to upload one file with a form.
+#[derive(Debug)]
+pub struct PostGrant {
+    pub key: ObjectKey,
+    /// In bytes.
+    pub max_size: u64,
+    pub form: s3::PresignedPost,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// A policy refuses; all its reasons.
+    #[error("refused by the policy")]
+    Refused(Vec<Refusal>),
+    /// The store takes no forms.
+    #[error("the store takes no presigned POST")]
+    PostNotSupported,
+    /// The policy forbids to overwrite, which a form cannot.
+    #[error("a form cannot keep the policy")]
+    PostCannotKeepPolicy,
     /// There are no credentials to sign with at the moment.
     #[error("no credentials to sign with")]
     NoCredentials(#[source] s3::CredentialsError),
@@ -75,24 +141,162 @@ impl UploadService {
         Self { bucket, settings }
     }
 
-    /// A grant to PUT `file` once or more until it ends, under a key that `id` makes unique.
+    /// A grant to PUT `file`, once or more until it ends, under a key that `id` makes unique.
     pub async fn presign_put(
         &self,
         file: &File,
         id: Uuid,
         now: SystemTime,
     ) -> Result<Grant, Error> {
-        let key = ObjectKey::new(id, &file.filename);
+        let policy = self.checked(file, false).map_err(Error::Refused)?;
+        self.sign_put(policy, file, id, now).await
+    }
+
+    /// A grant for each of `files`, in their order, or for none of them.
+    pub async fn presign_puts(
+        &self,
+        files: &[File],
+        mut new_id: impl FnMut() -> Uuid,
+        now: SystemTime,
+    ) -> Result<Vec<Grant>, Error> {
+        let mut policies = Vec::with_capacity(files.len());
+        let mut refused = Vec::new();
+        for (index, file) in files.iter().enumerate() {
+            match self.checked(file, false) {
+                Ok(policy) => policies.push(policy),
+                Err(refusals) => refused.extend(refusals.into_iter().map(|refusal| Refusal {
+                    file: index,
+                    ..refusal
+                })),
+            }
+        }
+        if !refused.is_empty() {
+            return Err(Error::Refused(refused));
+        }
+        let mut grants = Vec::with_capacity(files.len());
+        for (file, policy) in files.iter().zip(policies) {
+            grants.push(self.sign_put(policy, file, new_id(), now).await?);
+            // Signing never waits, so that a long list would keep others from being served.
+            tokio::task::consume_budget().await;
+        }
+        Ok(grants)
+    }
+
+    /// A grant to upload `file` with a form.
+    pub async fn presign_post(
+        &self,
+        file: &File,
+        id: Uuid,
+        now: SystemTime,
+    ) -> Result<PostGrant, Error> {
+        if !self.settings.supports_post {
+            return Err(Error::PostNotSupported);
+        }
+        let policy = self.checked(file, true).map_err(Error::Refused)?;
+        if !policy.overwrite {
+            return Err(Error::PostCannotKeepPolicy);
+        }
+        let key = policy.key.key(&file.filename, id, day(now));
+        // S3 would put the name of the file that is sent in its place.
+        if key.as_str().contains("${filename}") {
+            let detail = "must not contain `${filename}`, which has a meaning of its own in a form";
+            let invalid = Invalid::new("reserved", detail);
+            return Err(Error::Refused(vec![Refusal::new(Field::Filename, invalid)]));
+        }
+        let properties = Properties::new(policy, file);
+        let post = s3::Post {
+            object: properties.object(policy, file, &key),
+            size: match file.size {
+                Some(size) => size..=size,
+                None => 0..=policy.max_size,
+            },
+        };
+        let form = self
+            .bucket
+            .presign_post(&post, policy.expires_in, now)
+            .await?;
+        let max_size = *post.size.end();
+        Ok(PostGrant {
+            key,
+            max_size,
+            form,
+        })
+    }
+
+    fn checked(&self, file: &File, binds_range: bool) -> Result<&Policy, Vec<Refusal>> {
+        let policy = self
+            .settings
+            .policies
+            .get(file.policy.as_deref())
+            .map_err(|refusal| vec![refusal])?;
+        let refusals = policy.check(file, binds_range);
+        if refusals.is_empty() {
+            Ok(policy)
+        } else {
+            Err(refusals)
+        }
+    }
+
+    async fn sign_put(
+        &self,
+        policy: &Policy,
+        file: &File,
+        id: Uuid,
+        now: SystemTime,
+    ) -> Result<Grant, Error> {
+        let key = policy.key.key(&file.filename, id, day(now));
+        let properties = Properties::new(policy, file);
         let put = s3::Put {
-            key: key.as_str(),
-            content_type: file.content_type.as_str(),
+            object: properties.object(policy, file, &key),
+            size: file.size,
+            if_none_match: !policy.overwrite,
         };
         let request = self
             .bucket
-            .presign_put(&put, self.settings.expires_in, now)
+            .presign_put(&put, policy.expires_in, now)
             .await?;
         Ok(Grant { key, request })
     }
+}
+
+/// What of an object's properties has to be made for each file.
+struct Properties {
+    content_disposition: Option<String>,
+    metadata: Vec<(String, String)>,
+}
+
+impl Properties {
+    fn new(policy: &Policy, file: &File) -> Self {
+        Self {
+            content_disposition: policy.content_disposition(file),
+            metadata: policy.metadata_with(&file.metadata).into_iter().collect(),
+        }
+    }
+
+    fn object<'a>(
+        &'a self,
+        policy: &'a Policy,
+        file: &'a File,
+        key: &'a ObjectKey,
+    ) -> s3::Object<'a> {
+        s3::Object {
+            key: key.as_str(),
+            content_type: file.content_type.as_str(),
+            content_disposition: self.content_disposition.as_deref(),
+            cache_control: policy.cache_control.as_deref(),
+            storage_class: policy.storage_class.clone(),
+            server_side_encryption: policy.server_side_encryption.clone(),
+            kms_key_id: policy.kms_key_id.as_deref(),
+            acl: policy.acl.clone(),
+            tagging: &policy.tagging,
+            metadata: &self.metadata,
+            checksum_sha256: file.checksum_sha256.as_ref().map(Sha256Checksum::as_base64),
+        }
+    }
+}
+
+fn day(now: SystemTime) -> time::Date {
+    OffsetDateTime::from(now).date()
 }
 
 impl From<s3::Error> for Error {

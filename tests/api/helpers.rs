@@ -6,10 +6,11 @@ use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
 use aws_sdk_s3::operation::get_object::GetObjectError;
-use presignd::upload::{File, UploadService};
+use presignd::upload::{File, Policies, UploadService};
 use presignd::{dev, http, s3, upload};
 use reqwest::{Client, Method, Response, StatusCode};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -21,6 +22,8 @@ pub(crate) struct App {
     pub(crate) client: Client,
     /// The service behind the routes, for tests that turn its clock.
     pub(crate) uploads: Arc<UploadService>,
+    /// Leads to the store.
+    pub(crate) config: SdkConfig,
     /// Reaches the store with its own keys.
     pub(crate) store: aws_sdk_s3::Client,
     _data: TempDir,
@@ -38,29 +41,58 @@ pub(crate) struct Grant {
 }
 
 pub(crate) async fn spawn_app() -> App {
+    spawn_app_with(built_in()).await
+}
+
+/// With the policies of a file.
+pub(crate) async fn spawn_app_with_policies(toml: &str) -> App {
+    spawn_app_with(upload::Settings {
+        policies: Policies::parse(toml, TEN_MINUTES).unwrap(),
+        supports_post: true,
+    })
+    .await
+}
+
+pub(crate) async fn spawn_app_with(settings: upload::Settings) -> App {
     let data = TempDir::new().unwrap();
     let store_addr = spawn(dev::store(data.path()).unwrap()).await;
     let config = dev::sdk_config(store_addr);
-    let uploads = service(&config, dev::BUCKET, true);
-    let settings = http::Settings::default();
-    let addr = spawn(http::router(Arc::clone(&uploads), &settings)).await;
+    let uploads = service(&config, dev::BUCKET, true, settings);
+    let addr = spawn(http::router(
+        Arc::clone(&uploads),
+        &http::Settings::default(),
+    ))
+    .await;
     let store = aws_sdk_s3::config::Builder::from(&config).force_path_style(true);
     App {
         base: format!("http://{addr}"),
         client: client(),
         uploads,
+        config,
         store: aws_sdk_s3::Client::from_conf(store.build()),
         _data: data,
     }
 }
 
+const TEN_MINUTES: Duration = Duration::from_mins(10);
+
+/// What a service has that was given no policies.
+pub(crate) fn built_in() -> upload::Settings {
+    upload::Settings {
+        policies: Policies::built_in(TEN_MINUTES),
+        supports_post: true,
+    }
+}
+
 /// The service on the bucket that `config` leads to, as `presignd serve` builds it.
-pub(crate) fn service(config: &SdkConfig, bucket: &str, path_style: bool) -> Arc<UploadService> {
-    let settings = upload::Settings {
-        expires_in: Duration::from_mins(10),
-    };
+pub(crate) fn service(
+    config: &SdkConfig,
+    bucket: &str,
+    path_style: bool,
+    settings: upload::Settings,
+) -> Arc<UploadService> {
     let provider = config.credentials_provider().unwrap();
-    let credentials = s3::CredentialsCache::new(provider, settings.expires_in);
+    let credentials = s3::CredentialsCache::new(provider, settings.policies.longest_life());
     let client = s3::client(config, path_style, &credentials);
     let bucket = s3::Bucket::new(client, bucket.to_owned(), credentials);
     Arc::new(UploadService::new(bucket, settings))
@@ -79,32 +111,36 @@ pub(crate) fn client() -> Client {
 
 impl App {
     pub(crate) async fn ask(&self, body: &Value) -> Response {
-        let url = format!("{}/upload/presigned-url", self.base);
+        self.post("/upload/presigned-url", body).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Response {
+        let url = format!("{}{path}", self.base);
         self.client.post(url).json(body).send().await.unwrap()
     }
 
-    #[track_caller]
-    pub(crate) fn grant(
-        &self,
-        filename: &str,
-        content_type: &str,
-    ) -> impl Future<Output = Grant> + use<'_> {
+    /// The answer to a request that has to be granted.
+    pub(crate) async fn granted<T: DeserializeOwned>(&self, path: &str, body: &Value) -> T {
+        let response = self.post(path, body).await;
+        let status = response.status();
+        let text = response.text().await.unwrap();
+        assert_eq!(status, StatusCode::CREATED, "{body}: {text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// The problem with a request that has to be refused.
+    pub(crate) async fn refused(&self, path: &str, body: &Value) -> Value {
+        problem(self.post(path, body).await).await
+    }
+
+    pub(crate) async fn grant(&self, filename: &str, content_type: &str) -> Grant {
         let body = json!({"filename": filename, "contentType": content_type});
-        async move {
-            let response = self.ask(&body).await;
-            let status = response.status();
-            let text = response.text().await.unwrap();
-            assert_eq!(status, StatusCode::CREATED, "{text}");
-            serde_json::from_str(&text).unwrap()
-        }
+        self.granted("/upload/presigned-url", &body).await
     }
 
     /// A grant as if it had been asked for at `now`.
     pub(crate) async fn grant_at(&self, now: SystemTime) -> upload::Grant {
-        let file = File {
-            filename: upload::Filename::parse("a.txt").unwrap(),
-            content_type: upload::ContentType::parse("text/plain").unwrap(),
-        };
+        let file = file("a.txt", "text/plain");
         self.uploads
             .presign_put(&file, Uuid::new_v4(), now)
             .await
@@ -138,6 +174,18 @@ impl App {
         let content_type = object.content_type.unwrap_or_default();
         let body = object.body.collect().await.unwrap().to_vec();
         Some((body, content_type))
+    }
+}
+
+/// A file of which only this is known.
+pub(crate) fn file(filename: &str, content_type: &str) -> File {
+    File {
+        filename: upload::Filename::parse(filename).unwrap(),
+        content_type: upload::ContentType::parse(content_type).unwrap(),
+        size: None,
+        checksum_sha256: None,
+        policy: None,
+        metadata: upload::Metadata::new(),
     }
 }
 

@@ -6,7 +6,7 @@ use presignd::http::{self, AllowedOrigins};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::json;
 
-use crate::helpers::{client, problem, service, spawn, spawn_app};
+use crate::helpers::{built_in, client, problem, service, spawn, spawn_app};
 
 #[tokio::test]
 async fn every_response_is_not_stored_and_carries_a_request_id() {
@@ -76,7 +76,7 @@ async fn preflight(allowed: AllowedOrigins, origin: &str) -> Response {
     let settings = http::Settings {
         allowed_origins: allowed,
     };
-    let uploads = Arc::clone(&service(&config, "bucket", true));
+    let uploads = Arc::clone(&service(&config, "bucket", true, built_in()));
     let addr = spawn(http::router(uploads, &settings)).await;
     client()
         .request(
@@ -151,7 +151,7 @@ async fn without_credentials_a_grant_is_503_and_can_be_tried_again() {
         .into_builder()
         .credentials_provider(SharedCredentialsProvider::new(Nothing))
         .build();
-    let uploads = service(&config, "bucket", true);
+    let uploads = service(&config, "bucket", true, built_in());
     let addr = spawn(http::router(uploads, &http::Settings::default())).await;
     let response = client()
         .post(format!("http://{addr}/upload/presigned-url"))

@@ -4,11 +4,15 @@
 // Tests may panic.
 #![allow(clippy::unwrap_used)]
 
+mod batch;
 mod command;
 mod errors;
 mod filenames;
 mod helpers;
 mod http;
 mod openapi;
+mod policies;
+mod presigned_post;
 mod presigned_put;
+mod properties;
 mod vectors;

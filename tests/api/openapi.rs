@@ -4,7 +4,7 @@
 use reqwest::StatusCode;
 use serde_json::Value;
 
-use crate::helpers::spawn_app;
+use crate::helpers::{spawn_app, spawn_app_with_policies};
 
 async fn served() -> Value {
     let app = spawn_app().await;
@@ -24,18 +24,37 @@ async fn the_document_in_the_repository_is_the_one_that_is_served() {
 }
 
 #[tokio::test]
-async fn the_example_of_the_request_is_granted() {
+async fn the_example_of_each_request_is_granted() {
     let app = spawn_app().await;
     let document = served().await;
-    let properties = &document["components"]["schemas"]["PresignedUrlRequest"]["properties"];
-    let example: serde_json::Map<String, Value> = properties
+    let example = &document["components"]["schemas"]["FileRequest"]["example"];
+    let files = &document["components"]["schemas"]["FilesRequest"]["example"];
+    for (path, body) in [
+        ("/upload/presigned-url", example),
+        ("/upload/presigned-post", example),
+        ("/upload/presigned-urls", files),
+    ] {
+        let _granted: Value = app.granted(path, body).await;
+    }
+}
+
+#[tokio::test]
+async fn the_examples_of_all_fields_are_granted_with_the_example_policies() {
+    let app = spawn_app_with_policies(include_str!("../../policies.example.toml")).await;
+    let document = served().await;
+    let properties = &document["components"]["schemas"]["FileRequest"]["properties"];
+    let mut body: serde_json::Map<String, Value> = properties
         .as_object()
         .unwrap()
         .iter()
         .map(|(name, schema)| (name.clone(), schema["example"].clone()))
         .collect();
-    let response = app.ask(&Value::Object(example)).await;
-    assert_eq!(response.status(), StatusCode::CREATED);
+    assert_eq!(body.len(), 6, "{body:?}");
+    // Only this policy of the example lets clients set metadata.
+    body.insert("policy".into(), "avatar".into());
+    let _granted: Value = app
+        .granted("/upload/presigned-url", &Value::Object(body))
+        .await;
 }
 
 #[tokio::test]

@@ -5,13 +5,12 @@ use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
 use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
-use presignd::upload::{ContentType, File, Filename};
 use reqwest::Url;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::helpers::service;
+use crate::helpers::{built_in, file, service};
 
 const SECRET: &str = "presignd-dev-secret";
 
@@ -87,12 +86,9 @@ fn the_second_implementation_agrees_with_the_published_example() {
 #[tokio::test]
 async fn grants_are_signed_as_the_second_implementation_signs() {
     let addr = "127.0.0.1:9000".parse().unwrap();
-    let uploads = service(&presignd::dev::sdk_config(addr), "bucket", true);
+    let uploads = service(&presignd::dev::sdk_config(addr), "bucket", true, built_in());
     for name in ["a.txt", "a b+c%d&e=f~g'(h)*!.txt", "한글 🎉.txt"] {
-        let file = File {
-            filename: Filename::parse(name).unwrap(),
-            content_type: ContentType::parse("text/plain").unwrap(),
-        };
+        let file = file(name, "text/plain");
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_369_353_601);
         let grant = uploads.presign_put(&file, Uuid::nil(), now).await.unwrap();
         let url = Url::parse(&grant.request.url).unwrap();

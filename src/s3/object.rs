@@ -1,0 +1,123 @@
+//! What is signed about an object, and how it is written in headers and forms.
+
+use std::borrow::Cow;
+
+pub use aws_sdk_s3::types::{ObjectCannedAcl, ServerSideEncryption, StorageClass};
+use base64::prelude::{BASE64_STANDARD, Engine};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// The most bytes that S3 takes in [one PUT](https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html).
+pub const MAX_PUT_BYTES: u64 = 5 * 1024 * 1024 * 1024;
+
+/// An object to be uploaded. Everything in it is part of the signature: the store takes the object
+/// with just these properties.
+#[derive(Clone, Debug, Default)]
+pub struct Object<'a> {
+    pub key: &'a str,
+    pub content_type: &'a str,
+    pub content_disposition: Option<&'a str>,
+    pub cache_control: Option<&'a str>,
+    pub storage_class: Option<StorageClass>,
+    pub server_side_encryption: Option<ServerSideEncryption>,
+    pub kms_key_id: Option<&'a str>,
+    pub acl: Option<ObjectCannedAcl>,
+    /// Names and values of tags.
+    pub tagging: &'a [(String, String)],
+    /// Names, without `x-amz-meta-`, and values of user-defined metadata.
+    pub metadata: &'a [(String, String)],
+    /// SHA-256 of the bytes, in base64.
+    pub checksum_sha256: Option<&'a str>,
+}
+
+/// A value of metadata as a header carries it: itself if it is ASCII that HTTP leaves alone,
+/// otherwise encoded words as in [RFC 2047](https://www.rfc-editor.org/rfc/rfc2047#section-2), which
+/// [S3 decodes](https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html).
+pub fn header_value(value: &str) -> Cow<'_, str> {
+    /// An encoded word is 75 characters at most; 12 of them are not the text.
+    const WORD_BYTES: usize = (75 - 12) / 4 * 3;
+    let is_plain = value.bytes().all(|b| matches!(b, b' '..=b'~'))
+        && !value.contains("  ") // signing would fold them
+        && !value.contains("=?");
+    if is_plain {
+        return Cow::Borrowed(value);
+    }
+    let mut words = Vec::new();
+    let mut rest = value;
+    while !rest.is_empty() {
+        let (word, after) = rest.split_at(rest.floor_char_boundary(WORD_BYTES));
+        words.push(format!("=?UTF-8?B?{}?=", BASE64_STANDARD.encode(word)));
+        rest = after;
+    }
+    Cow::Owned(words.join(" "))
+}
+
+/// Tags as the header `x-amz-tagging` carries them: like a URL's query.
+pub(super) fn tagging_header(tags: &[(String, String)]) -> String {
+    let encode = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
+    let tags: Vec<String> = tags
+        .iter()
+        .map(|(name, value)| format!("{}={}", encode(name), encode(value)))
+        .collect();
+    tags.join("&")
+}
+
+/// Tags as the form field `tagging` carries them: as the
+/// [XML of a tag set](https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObjectTagging.html).
+pub(super) fn tagging_xml(tags: &[(String, String)]) -> String {
+    let mut xml = String::from("<Tagging><TagSet>");
+    for (name, value) in tags {
+        for part in [
+            "<Tag><Key>",
+            &escape(name),
+            "</Key><Value>",
+            &escape(value),
+            "</Value></Tag>",
+        ] {
+            xml.push_str(part);
+        }
+    }
+    xml.push_str("</TagSet></Tagging>");
+    xml
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_values_are_sent_as_they_are() {
+        for value in ["7", "a b", "a=b?c", "\"quoted\""] {
+            assert_eq!(header_value(value), value);
+        }
+    }
+
+    #[test]
+    fn other_values_are_sent_as_encoded_words() {
+        assert_eq!(header_value("한글"), "=?UTF-8?B?7ZWc6riA?=");
+        assert_eq!(header_value("a  b"), "=?UTF-8?B?YSAgYg==?=");
+        assert_eq!(
+            header_value("=?UTF-8?B?YQ==?="),
+            "=?UTF-8?B?PT9VVEYtOD9CP1lRPT0/PQ==?="
+        );
+    }
+
+    #[test]
+    fn encoded_words_are_at_most_75_characters() {
+        let value = header_value(&"한글🎉".repeat(20)).into_owned();
+        assert!(value.split(' ').all(|word| word.len() <= 75), "{value}");
+    }
+
+    #[test]
+    fn tags_are_written_for_headers_and_for_forms() {
+        let tags = [("a b".to_owned(), "c&d=e+f/g".to_owned())];
+        assert_eq!(tagging_header(&tags), "a%20b=c%26d%3De%2Bf%2Fg");
+        let xml = "<Tagging><TagSet><Tag><Key>a b</Key><Value>c&amp;d=e+f/g</Value></Tag></TagSet></Tagging>";
+        assert_eq!(tagging_xml(&tags), xml);
+    }
+}

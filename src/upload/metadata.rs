@@ -1,0 +1,117 @@
+//! User-defined metadata: names and values that S3 keeps with an object. Pure.
+
+use std::collections::BTreeMap;
+
+use super::Invalid;
+
+/// Names and values within what S3 and HTTP can carry.
+///
+/// - Names are made of ASCII lower-case letters, digits, `-`, `_` and `.`: they become names of
+///   headers, whose case does not count.
+/// - Values are any text but the empty one, without control characters and without spaces at the
+///   ends, which HTTP would drop. How to carry what is not ASCII is the signer's business.
+/// - All together they are shorter than [S3's 2 KB](https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html).
+pub type Metadata = BTreeMap<String, String>;
+
+/// S3's limit on all names and values of one object, in bytes. We count the names with their
+/// `x-amz-meta-`, and the values as they are sent.
+const MAX_BYTES: usize = 2048;
+
+/// Checks one name and its value, without regard to any policy.
+pub fn check_metadata(name: &str, value: &str) -> Result<(), Invalid> {
+    check_name(name).and_then(|()| check_value(value))
+}
+
+pub(super) fn check_name(name: &str) -> Result<(), Invalid> {
+    let is_name = (1..=128).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b));
+    if is_name {
+        return Ok(());
+    }
+    Err(Invalid::new(
+        "invalid-name",
+        "must have a name of 1 to 128 lower-case letters, digits, `-`, `_` and `.`",
+    ))
+}
+
+pub(super) fn check_value(value: &str) -> Result<(), Invalid> {
+    if value.trim().is_empty() {
+        return Err(Invalid::new("empty", "must not be empty"));
+    }
+    if value.trim() != value {
+        return Err(Invalid::new(
+            "outer-space",
+            "must not begin or end with a space",
+        ));
+    }
+    match value.chars().find(|c| c.is_control()) {
+        None => Ok(()),
+        Some(c) => Err(Invalid::new(
+            "control-character",
+            format!(
+                "must not contain U+{:04X}, a control character",
+                u32::from(c)
+            ),
+        )),
+    }
+}
+
+pub(super) fn check_size(metadata: &Metadata) -> Result<(), Invalid> {
+    let bytes: usize = metadata
+        .iter()
+        .map(|(name, value)| {
+            "x-amz-meta-".len() + name.len() + crate::s3::header_value(value).len()
+        })
+        .sum();
+    if bytes < MAX_BYTES {
+        return Ok(());
+    }
+    Err(Invalid::new(
+        "metadata-too-large",
+        format!("must be shorter than {MAX_BYTES} bytes, headers' names included; it has {bytes}"),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_what_headers_can_be_called() {
+        for name in ["album", "a-b_c.1"] {
+            assert_eq!(check_name(name), Ok(()), "{name}");
+        }
+        for name in ["", "Album", "a b", "a:b", "é", "a\nb", &"a".repeat(129)] {
+            assert!(check_name(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn values_are_any_visible_text() {
+        for value in ["7", "a  b", "앨범 7", "🎉", "=?x", "\u{a0}x\"'`"] {
+            let trimmed = value.trim();
+            assert_eq!(check_value(trimmed), Ok(()), "{value}");
+        }
+        for value in [
+            "",
+            " ",
+            " a",
+            "a ",
+            "a\r\nx-amz-acl: public-read",
+            "a\0",
+            "\u{85}a",
+        ] {
+            assert!(check_value(value).is_err(), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn all_together_stay_below_2_kb_as_they_are_sent() {
+        let with = |value: String| BTreeMap::from([("a".to_owned(), value)]);
+        assert_eq!(check_size(&with("x".repeat(2035))), Ok(()));
+        assert!(check_size(&with("x".repeat(2036))).is_err());
+        assert!(check_size(&with("한".repeat(600))).is_err());
+    }
+}

@@ -1,0 +1,156 @@
+//! Many files in one request: the same as one by one, all or nothing.
+
+use reqwest::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::helpers::{Grant, fields, spawn_app, spawn_app_with_policies};
+
+const URLS: &str = "/upload/presigned-urls";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Grants {
+    uploads: Vec<Grant>,
+}
+
+#[tokio::test]
+async fn a_thousand_files_are_granted_in_their_order() {
+    let app = spawn_app().await;
+    // As long as names and types can be.
+    let name = |n: usize| format!("{n:04}{}", "한".repeat(83));
+    let files: Vec<Value> = (0..1000)
+        .map(|n| json!({"filename": name(n), "contentType": "text/plain", "size": n}))
+        .collect();
+    let grants: Grants = app.granted(URLS, &json!({ "files": files })).await;
+    assert_eq!(grants.uploads.len(), 1000);
+    for (n, grant) in grants.uploads.iter().enumerate() {
+        assert!(grant.key.ends_with(&name(n)), "{}", grant.key);
+    }
+    for n in [1, 999] {
+        let response = app.upload(&grants.uploads[n], "x".repeat(n)).await;
+        assert_eq!(response.status(), StatusCode::OK);
+    }
+    let keys: std::collections::BTreeSet<&str> =
+        grants.uploads.iter().map(|g| g.key.as_str()).collect();
+    assert_eq!(keys.len(), 1000);
+}
+
+#[tokio::test]
+async fn a_file_is_granted_as_it_would_be_alone() {
+    let app = spawn_app_with_policies(include_str!("../../policies.example.toml")).await;
+    let file = json!({
+        "filename": "me.png", "contentType": "image/png", "size": 5,
+        "policy": "avatar", "metadata": {"album": "7"}
+    });
+    let mut grants: Grants = app.granted(URLS, &json!({"files": [file]})).await;
+    let listed = grants.uploads.remove(0);
+    let alone: Grant = app.granted("/upload/presigned-url", &file).await;
+    assert_eq!(listed.headers, alone.headers);
+    assert_eq!(listed.method, alone.method);
+    let parameters = |url: &str| -> Vec<String> {
+        let query = url.split_once('?').unwrap().1;
+        let is_stable =
+            |p: &&str| !p.starts_with("X-Amz-Date") && !p.starts_with("X-Amz-Signature");
+        query
+            .split('&')
+            .filter(is_stable)
+            .map(str::to_owned)
+            .collect()
+    };
+    assert_eq!(parameters(&listed.url), parameters(&alone.url));
+    assert_eq!(app.upload(&listed, "12345").await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn one_wrong_file_refuses_all_and_every_reason_has_its_place() {
+    let app = spawn_app_with_policies("[policies.default]\nmax_size = '5 B'").await;
+    let files = json!({"files": [
+        {"filename": "a", "contentType": "a/b", "size": 5},
+        {"filename": "b/c", "contentTyp": "a/b"},
+        {"filename": "", "contentType": "a", "size": "5"},
+        7,
+        ["a", "a/b"],
+        {"filename": "a", "contentType": "a/b", "metadata": {"x": 1}},
+    ]});
+    let problem = app.refused(URLS, &files).await;
+    assert_eq!(problem["status"], 400);
+    let expected = [
+        ("/files/1/contentTyp", "unknown-field"),
+        ("/files/1/contentType", "required"),
+        ("/files/1/filename", "path-separator"),
+        ("/files/2/contentType", "not-a-media-type"),
+        ("/files/2/filename", "empty"),
+        ("/files/2/size", "wrong-type"),
+        ("/files/3", "wrong-type"),
+        ("/files/4", "wrong-type"),
+        ("/files/5/metadata/x", "wrong-type"),
+    ];
+    assert_eq!(fields(&problem), expected);
+
+    let files = json!({"files": [
+        {"filename": "a", "contentType": "a/b", "size": 5},
+        {"filename": "b", "contentType": "a/b", "size": 6},
+        {"filename": "c", "contentType": "a/b"},
+        {"filename": "d", "contentType": "a/b", "policy": "nope"},
+    ]});
+    let problem = app.refused(URLS, &files).await;
+    assert_eq!(problem["status"], 422);
+    assert_eq!(problem["code"], "file-too-large");
+    let expected = [
+        ("/files/1/size", "file-too-large"),
+        ("/files/2/size", "size-required"),
+        ("/files/3/policy", "unknown-policy"),
+    ];
+    assert_eq!(fields(&problem), expected);
+}
+
+#[tokio::test]
+async fn a_list_has_1_to_1000_files() {
+    let app = spawn_app().await;
+    let file = json!({"filename": "a", "contentType": "a/b"});
+    for (files, code) in [
+        (json!({}), "required"),
+        (json!({"files": []}), "length"),
+        (json!({"files": vec![&file; 1001]}), "length"),
+        (json!({"files": vec![json!({}); 5000]}), "length"),
+        (json!({"files": file}), "wrong-type"),
+        (json!({"files": null}), "wrong-type"),
+    ] {
+        let problem = app.refused(URLS, &files).await;
+        assert_eq!(problem["status"], 400);
+        assert_eq!(fields(&problem), [("/files", code)]);
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_is_all_wrong_is_answered_soon() {
+    let app = spawn_app().await;
+    let wrong = json!({"filename": 1, "contentType": 2, "size": "3", "x": [], "y": {}});
+    let begin = std::time::Instant::now();
+    let problem = app
+        .refused(URLS, &json!({"files": vec![wrong; 1000]}))
+        .await;
+    assert_eq!(problem["errors"].as_array().unwrap().len(), 50);
+    assert!(begin.elapsed().as_secs() < 10, "{:?}", begin.elapsed());
+    // Faults that need no second pass are all named.
+    let wrong = json!({"filename": "/", "contentType": "x"});
+    let problem = app
+        .refused(URLS, &json!({"files": vec![wrong; 1000]}))
+        .await;
+    assert_eq!(problem["errors"].as_array().unwrap().len(), 2000);
+    assert!(
+        problem["detail"]
+            .as_str()
+            .unwrap()
+            .ends_with("and 1995 more")
+    );
+}
+
+#[tokio::test]
+async fn a_list_over_2_mib_is_refused() {
+    let app = spawn_app().await;
+    let body = json!({"files": [], "x": "x".repeat(2 * 1024 * 1024)});
+    let problem = app.refused(URLS, &body).await;
+    assert_eq!(problem["status"], 413);
+}

@@ -1,0 +1,366 @@
+//! A presigned form does one thing, and the store sees to it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use presignd::dev;
+use presignd::upload::Settings;
+use reqwest::multipart::{Form, Part};
+use reqwest::{Response, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::helpers::{
+    App, built_in, fields, file, service, spawn_app, spawn_app_with, spawn_app_with_policies,
+};
+use crate::policies::sha256;
+
+const POST: &str = "/upload/presigned-post";
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct PostGrant {
+    pub(crate) url: String,
+    pub(crate) key: String,
+    pub(crate) method: String,
+    pub(crate) fields: BTreeMap<String, String>,
+    pub(crate) max_size: u64,
+    #[serde(rename = "expiresAt")]
+    pub(crate) _expires_at: String,
+}
+
+/// Sends the form as a browser would.
+pub(crate) async fn send(
+    app: &App,
+    url: &str,
+    fields: &BTreeMap<String, String>,
+    body: &str,
+) -> Response {
+    let mut form = Form::new();
+    for (name, value) in fields {
+        form = form.text(name.clone(), value.clone());
+    }
+    let file = Part::text(body.to_owned()).file_name("of-the-client.bin");
+    let form = form.part("file", file);
+    app.client.post(url).multipart(form).send().await.unwrap()
+}
+
+impl PostGrant {
+    async fn send(&self, app: &App, body: &str) -> StatusCode {
+        send(app, &self.url, &self.fields, body).await.status()
+    }
+}
+
+async fn granted(app: &App) -> PostGrant {
+    let body = json!({"filename": "example.jpg", "contentType": "image/jpeg"});
+    app.granted(POST, &body).await
+}
+
+#[tokio::test]
+async fn the_store_takes_what_was_granted() {
+    let app = spawn_app().await;
+    let grant = granted(&app).await;
+    assert_eq!(grant.method, "POST");
+    assert_eq!(grant.max_size, 5 * 1024 * 1024 * 1024);
+    assert_eq!(grant.fields["key"], grant.key);
+    assert_eq!(grant.send(&app, "the bytes").await, StatusCode::CREATED);
+    let stored = app.stored(&grant.key).await.unwrap();
+    assert_eq!(stored, (b"the bytes".to_vec(), "image/jpeg".to_owned()));
+}
+
+#[tokio::test]
+async fn the_store_refuses_a_form_with_a_field_less_or_another_value() {
+    let app = spawn_app_with_policies(
+        "[policies.default]
+        cache_control = 'no-cache'
+        server_side_encryption = 'aws:kms'
+        kms_key_id = 'k'
+        storage_class = 'STANDARD'
+        acl = 'private'
+        tagging = { a = 'b' }
+        metadata = { source = 'web' }",
+    )
+    .await;
+    let body =
+        json!({"filename": "a.html", "contentType": "text/html", "checksumSha256": sha256("x")});
+    let grant: PostGrant = app.granted(POST, &body).await;
+    let names: Vec<&str> = grant.fields.keys().map(String::as_str).collect();
+    let expected = [
+        "acl",
+        "cache-control",
+        "content-disposition",
+        "content-type",
+        "key",
+        "policy",
+        "success_action_status",
+        "tagging",
+        "x-amz-algorithm",
+        "x-amz-checksum-sha256",
+        "x-amz-credential",
+        "x-amz-date",
+        "x-amz-meta-source",
+        "x-amz-server-side-encryption",
+        "x-amz-server-side-encryption-aws-kms-key-id",
+        "x-amz-signature",
+        "x-amz-storage-class",
+    ];
+    assert_eq!(names, expected);
+    for name in expected {
+        let mut fields = grant.fields.clone();
+        let value = fields.remove(name).unwrap();
+        let status = send(&app, &grant.url, &fields, "x").await.status();
+        assert!(!status.is_success(), "without {name}: {status}");
+        fields.insert(name.to_owned(), format!("{value}0"));
+        let status = send(&app, &grant.url, &fields, "x").await.status();
+        assert!(!status.is_success(), "another {name}: {status}");
+    }
+    assert_eq!(app.stored(&grant.key).await, None);
+    assert_eq!(grant.send(&app, "x").await, StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn the_store_refuses_a_form_with_a_field_more() {
+    let app = spawn_app().await;
+    let grant = granted(&app).await;
+    for (name, value) in [
+        ("acl", "public-read"),
+        ("x-amz-meta-owner", "me"),
+        ("content-encoding", "gzip"),
+        ("success_action_redirect", "http://evil.example/"),
+        ("x-amz-website-redirect-location", "http://evil.example/"),
+    ] {
+        let mut fields = grant.fields.clone();
+        fields.insert(name.to_owned(), value.to_owned());
+        let status = send(&app, &grant.url, &fields, "x").await.status();
+        assert_eq!(status, StatusCode::FORBIDDEN, "{name}");
+    }
+    assert_eq!(app.stored(&grant.key).await, None);
+}
+
+#[tokio::test]
+async fn the_store_refuses_a_byte_over_the_limit() {
+    let app = spawn_app_with_policies("[policies.default]\nmax_size = '5 B'").await;
+    // A form binds a range, so the size need not be known.
+    let grant = granted(&app).await;
+    assert_eq!(grant.max_size, 5);
+    assert_eq!(grant.send(&app, "123456").await, StatusCode::BAD_REQUEST);
+    assert_eq!(app.stored(&grant.key).await, None);
+    assert_eq!(grant.send(&app, "12345").await, StatusCode::CREATED);
+    assert_eq!(
+        granted(&app).await.send(&app, "").await,
+        StatusCode::CREATED
+    );
+}
+
+#[tokio::test]
+async fn a_size_that_is_given_is_the_only_one() {
+    let app = spawn_app().await;
+    let body = json!({"filename": "a", "contentType": "a/b", "size": 3});
+    let grant: PostGrant = app.granted(POST, &body).await;
+    assert_eq!(grant.max_size, 3);
+    for body in ["12", "1234"] {
+        assert_eq!(
+            grant.send(&app, body).await,
+            StatusCode::BAD_REQUEST,
+            "{body}"
+        );
+    }
+    assert_eq!(grant.send(&app, "123").await, StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn the_store_refuses_other_bytes_than_those_of_the_checksum() {
+    let app = spawn_app().await;
+    let body = json!({"filename": "a", "contentType": "a/b", "checksumSha256": sha256("right")});
+    let grant: PostGrant = app.granted(POST, &body).await;
+    assert_eq!(grant.send(&app, "wrong").await, StatusCode::BAD_REQUEST);
+    assert_eq!(app.stored(&grant.key).await, None);
+    assert_eq!(grant.send(&app, "right").await, StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn the_store_refuses_a_form_that_has_expired() {
+    let app = spawn_app().await;
+    let send_after = async |age: u64| {
+        let now = SystemTime::now() - Duration::from_secs(age);
+        let file = file("a", "a/b");
+        let grant = app
+            .uploads
+            .presign_post(&file, Uuid::new_v4(), now)
+            .await
+            .unwrap();
+        let fields = grant.form.fields.into_iter().collect();
+        send(&app, &grant.form.url, &fields, "x").await.status()
+    };
+    assert_eq!(send_after(590).await, StatusCode::CREATED);
+    assert_eq!(send_after(602).await, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn awkward_names_make_the_trip_and_bend_nothing() {
+    let app = spawn_app().await;
+    for name in [
+        "보고서 최종.pdf",
+        "🎉.png",
+        "$key.txt",
+        "a$b\"c'd.txt",
+        "\"},[\"starts-with\",\"$key\",\"\"],{\"x\":\"",
+        "a+b%20c&d=e;f.txt",
+        "${other}",
+        &"한".repeat(85),
+    ] {
+        let body = json!({"filename": name, "contentType": "text/plain"});
+        let grant: PostGrant = app.granted(POST, &body).await;
+        assert_eq!(grant.send(&app, name).await, StatusCode::CREATED, "{name}");
+        let (bytes, _) = app.stored(&grant.key).await.expect(name);
+        assert_eq!(bytes, name.as_bytes());
+        let mut fields = grant.fields.clone();
+        fields.insert("key".into(), "elsewhere".into());
+        let status = send(&app, &grant.url, &fields, "x").await.status();
+        assert!(!status.is_success(), "{name}: {status}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_s3_would_replace_is_refused() {
+    let app = spawn_app().await;
+    let body = json!({"filename": "a${filename}.txt", "contentType": "text/plain"});
+    let problem = app.refused(POST, &body).await;
+    assert_eq!(problem["status"], 422);
+    assert_eq!(fields(&problem), [("/filename", "reserved")]);
+}
+
+#[tokio::test]
+async fn a_store_without_forms_gets_none_and_the_client_is_told_what_to_do() {
+    let settings = Settings {
+        supports_post: false,
+        ..built_in()
+    };
+    let app = spawn_app_with(settings).await;
+    let body = json!({"filename": "a", "contentType": "a/b"});
+    let problem = app.refused(POST, &body).await;
+    assert_eq!(
+        (&problem["status"], &problem["code"]),
+        (&json!(422), &json!("post-not-supported"))
+    );
+    assert!(
+        problem["detail"]
+            .as_str()
+            .unwrap()
+            .contains("/upload/presigned-url")
+    );
+}
+
+#[tokio::test]
+async fn a_policy_that_forbids_to_overwrite_gives_no_forms() {
+    let app = spawn_app_with_policies("[policies.default]\noverwrite = false").await;
+    let body = json!({"filename": "a", "contentType": "a/b"});
+    let problem = app.refused(POST, &body).await;
+    assert_eq!(problem["code"], "post-not-supported");
+    assert!(problem["detail"].as_str().unwrap().contains("overwrite"));
+}
+
+/// Where forms go to, and the scope that they are signed for, on different endpoints.
+#[tokio::test]
+async fn forms_go_to_the_bucket_whatever_the_endpoint() {
+    let aws = dev::sdk_config("127.0.0.1:9000".parse().unwrap());
+    for (endpoint, region, path_style, url) in [
+        (
+            None,
+            "ap-northeast-2",
+            false,
+            "https://my-bucket.s3.ap-northeast-2.amazonaws.com/",
+        ),
+        (
+            None,
+            "ap-northeast-2",
+            true,
+            "https://s3.ap-northeast-2.amazonaws.com/my-bucket",
+        ),
+        (
+            None,
+            "cn-north-1",
+            false,
+            "https://my-bucket.s3.cn-north-1.amazonaws.com.cn/",
+        ),
+        (
+            Some("http://127.0.0.1:9000"),
+            "us-east-1",
+            true,
+            "http://127.0.0.1:9000/my-bucket",
+        ),
+        (
+            Some("https://s3.example.com"),
+            "eu-west-1",
+            false,
+            "https://my-bucket.s3.example.com/",
+        ),
+        (
+            Some("https://example.com/s3/"),
+            "eu-west-1",
+            true,
+            "https://example.com/s3/my-bucket",
+        ),
+    ] {
+        let mut config = aws.clone().into_builder();
+        config.set_endpoint_url(endpoint.map(str::to_owned));
+        config.set_region(Some(aws_config::Region::new(region)));
+        let uploads = service(&config.build(), "my-bucket", path_style, built_in());
+        let now = SystemTime::UNIX_EPOCH + Duration::from_hours(24 * 365);
+        let grant = uploads
+            .presign_post(&file("a", "a/b"), Uuid::nil(), now)
+            .await
+            .unwrap();
+        assert_eq!(grant.form.url, url);
+        let fields: BTreeMap<String, String> = grant.form.fields.into_iter().collect();
+        let credential = format!("presignd-dev/19710101/{region}/s3/aws4_request");
+        assert_eq!(fields["x-amz-credential"], credential);
+        assert_eq!(fields["x-amz-date"], "19710101T000000Z");
+        let document = BASE64_STANDARD.decode(&fields["policy"]).unwrap();
+        let document: Value = serde_json::from_slice(&document).unwrap();
+        assert_eq!(document["expiration"], "1971-01-01T00:10:00Z");
+        let conditions = document["conditions"].as_array().unwrap();
+        assert!(conditions.contains(&json!({"bucket": "my-bucket"})));
+    }
+}
+
+#[tokio::test]
+async fn a_session_token_is_a_field_and_ends_the_form_with_the_credentials() {
+    use aws_credential_types::Credentials;
+    use aws_credential_types::provider::SharedCredentialsProvider;
+
+    let now = SystemTime::now();
+    let end = now + Duration::from_mins(2);
+    let credentials = Credentials::new(
+        "AKID",
+        "secret",
+        Some("the/token=".into()),
+        Some(end),
+        "test",
+    );
+    let config = dev::sdk_config("127.0.0.1:9000".parse().unwrap())
+        .into_builder()
+        .credentials_provider(SharedCredentialsProvider::new(credentials))
+        .build();
+    let uploads = service(&config, "b", true, built_in());
+    let file = file("a", "a/b");
+    let grant = uploads.presign_post(&file, Uuid::nil(), now).await.unwrap();
+    let fields: BTreeMap<String, String> = grant.form.fields.into_iter().collect();
+    assert_eq!(fields["x-amz-security-token"], "the/token=");
+    assert!(grant.form.expires_at <= end);
+    let document = String::from_utf8(BASE64_STANDARD.decode(&fields["policy"]).unwrap()).unwrap();
+    assert!(
+        document.contains(r#"{"x-amz-security-token":"the/token="}"#),
+        "{document}"
+    );
+    let grant = uploads.presign_put(&file, Uuid::nil(), now).await.unwrap();
+    assert!(grant.request.expires_at <= end);
+    assert!(
+        grant
+            .request
+            .url
+            .contains("X-Amz-Security-Token=the%2Ftoken%3D")
+    );
+}

@@ -1,0 +1,280 @@
+//! Whatever the policy and the request: what is granted, the store takes exactly as granted; and it
+//! refuses each single deviation.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use presignd::dev::BUCKET;
+use presignd::upload::{File, Policies, Settings, Sha256Checksum, UploadService};
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use reqwest::Method;
+use uuid::Uuid;
+
+use crate::helpers::{App, file, service, spawn_app};
+use crate::policies::sha256;
+use crate::presigned_post;
+
+/// A policy, as the lines of a file, and a request that it grants.
+#[derive(Clone, Debug)]
+struct Case {
+    policy: String,
+    filename: String,
+    content_type: &'static str,
+    metadata: BTreeMap<String, String>,
+    with_checksum: bool,
+    with_size: bool,
+    body: String,
+}
+
+fn line(text: impl Into<String>) -> BoxedStrategy<String> {
+    let text = text.into();
+    any::<bool>()
+        .prop_map(move |there| if there { text.clone() } else { String::new() })
+        .boxed()
+}
+
+fn cases() -> impl Strategy<Value = Case> {
+    let policy = (
+        proptest::sample::select(vec![
+            "key = 'uploads/{uuid}/{filename}'",
+            "key = '{yyyy}/{mm}/{dd}/{uuid}.{ext}'",
+            "key = 'a b+c/{uuid}-{filename}'",
+        ]),
+        line("max_size = '64 B'"),
+        line("cache_control = 'public, max-age=31536000, immutable'"),
+        line("storage_class = 'STANDARD'"),
+        line("server_side_encryption = 'AES256'"),
+        line("acl = 'private'"),
+        line("tagging = { a = 'b/c', 'd e' = '' }"),
+        line("metadata = { source = 'web', 'who.what' = '누구 = ?' }"),
+        line("overwrite = false"),
+        proptest::sample::select(vec!["", "active_content = 'allow'"]),
+    )
+        .prop_map(|(key, a, b, c, d, e, f, g, h, i)| {
+            let lines = [key, &a, &b, &c, &d, &e, &f, &g, &h, i];
+            format!(
+                "{}\nallowed_metadata = ['album', 'title']",
+                lines.join("\n")
+            )
+        });
+    let name = proptest::collection::vec(
+        prop_oneof![
+            proptest::char::range(' ', '~'),
+            proptest::char::range('가', '힣'),
+            proptest::char::range('\u{1F300}', '\u{1F5FF}'),
+        ],
+        1..40,
+    );
+    let name = name
+        .prop_map(|chars| {
+            chars
+                .into_iter()
+                .collect::<String>()
+                .replace(['/', '\\'], "_")
+        })
+        .prop_filter("not a name", |name| name != "." && name != "..");
+    let value = prop_oneof![
+        "[!-~]([ -~]{0,20}[!-~])?",
+        "[가-힣]([ -~가-힣]{0,20}[가-힣])?"
+    ];
+    let metadata = proptest::collection::btree_map(
+        proptest::sample::select(vec!["album".to_owned(), "title".to_owned()]),
+        value,
+        0..=2,
+    );
+    let content_type = proptest::sample::select(vec![
+        "image/png",
+        "text/html; charset=utf-8",
+        "image/svg+xml",
+        "application/x; a=\"b c\"",
+    ]);
+    (
+        policy,
+        name,
+        content_type,
+        metadata,
+        any::<bool>(),
+        any::<bool>(),
+        "[a-z]{1,60}",
+    )
+        .prop_map(
+            |(policy, filename, content_type, metadata, with_checksum, with_size, body)| Case {
+                with_size: with_size || policy.contains("max_size"),
+                policy,
+                filename,
+                content_type,
+                metadata,
+                with_checksum,
+                body,
+            },
+        )
+}
+
+impl Case {
+    fn service(&self, app: &App) -> Arc<UploadService> {
+        let toml = format!("[policies.default]\n{}", self.policy);
+        let settings = Settings {
+            policies: Policies::parse(&toml, Duration::from_mins(10)).expect(&toml),
+            supports_post: true,
+        };
+        service(&app.config, BUCKET, true, settings)
+    }
+
+    fn file(&self) -> File {
+        File {
+            size: self.with_size.then_some(self.body.len() as u64),
+            checksum_sha256: self
+                .with_checksum
+                .then(|| Sha256Checksum::parse(&sha256(&self.body)).unwrap()),
+            metadata: self.metadata.clone(),
+            ..file(&self.filename, self.content_type)
+        }
+    }
+
+    fn other_body(&self) -> String {
+        let last = if self.body.ends_with('a') { 'b' } else { 'a' };
+        format!("{}{last}", &self.body[..self.body.len() - 1])
+    }
+}
+
+/// Runs a check for each of `cases` cases, on one store.
+fn for_each_case(cases_to_run: u32, check: &impl AsyncFn(&App, Case)) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let app = runtime.block_on(spawn_app());
+    TestRunner::new(ProptestConfig::with_cases(cases_to_run))
+        .run(&cases(), |case| {
+            runtime.block_on(check(&app, case));
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn a_put_is_taken_exactly_as_granted() {
+    for_each_case(120, &async |app, case| {
+        let uploads = case.service(app);
+        let grant = uploads
+            .presign_put(&case.file(), Uuid::new_v4(), SystemTime::now())
+            .await
+            .unwrap();
+        let key = grant.key.as_str();
+        let url = grant.request.url.as_str();
+        let granted: BTreeMap<String, String> = grant.request.headers.into_iter().collect();
+        let send =
+            async |method: Method, url: &str, headers: &BTreeMap<String, String>, body: &str| {
+                let mut request = app.client.request(method, url);
+                for (name, value) in headers {
+                    request = request.header(name, value);
+                }
+                let body = body.to_owned();
+                request.body(body).send().await.unwrap().status()
+            };
+        let body = case.body.as_str();
+
+        for name in granted.keys() {
+            let mut headers = granted.clone();
+            headers.remove(name);
+            let status = send(Method::PUT, url, &headers, body).await;
+            assert!(!status.is_success(), "without {name}: {status}");
+            headers.insert(name.clone(), format!("{}x", granted[name]));
+            let status = send(Method::PUT, url, &headers, body).await;
+            assert!(!status.is_success(), "another {name}: {status}");
+        }
+        if case.with_size {
+            for body in [&format!("{body}x"), &body[1..]] {
+                let status = send(Method::PUT, url, &granted, body).await;
+                assert!(!status.is_success(), "another size: {status}");
+            }
+        }
+        if case.with_checksum {
+            let status = send(Method::PUT, url, &granted, &case.other_body()).await;
+            assert!(!status.is_success(), "other bytes: {status}");
+        }
+        let (address, query) = url.split_once('?').unwrap();
+        for other in [
+            format!("{address}x?{query}"),
+            url.replace("X-Amz-Expires=600", "X-Amz-Expires=6000"),
+            format!("{}0", &url[..url.len() - 1]).replace("00", "01"),
+        ] {
+            if other != url {
+                let status = send(Method::PUT, &other, &granted, body).await;
+                assert!(!status.is_success(), "{other} for {url}: {status}");
+            }
+        }
+        let status = send(Method::GET, url, &granted, "").await;
+        assert!(!status.is_success(), "another method: {status}");
+        assert_eq!(app.stored(key).await, None);
+
+        let status = send(Method::PUT, url, &granted, body).await;
+        assert!(status.is_success(), "as granted: {status}");
+        let stored = app.stored(key).await.unwrap();
+        assert_eq!(
+            stored,
+            (body.as_bytes().to_vec(), case.content_type.to_owned())
+        );
+
+        let again = send(Method::PUT, url, &granted, body).await;
+        let once = case.policy.contains("overwrite = false");
+        assert_eq!(again.as_u16(), if once { 412 } else { 200 });
+    });
+}
+
+#[test]
+fn a_form_is_taken_exactly_as_granted() {
+    for_each_case(80, &async |app, case| {
+        if case.policy.contains("overwrite = false") || case.filename.contains("${filename}") {
+            return;
+        }
+        let uploads = case.service(app);
+        let grant = uploads
+            .presign_post(&case.file(), Uuid::new_v4(), SystemTime::now())
+            .await
+            .unwrap();
+        let key = grant.key.as_str();
+        let granted: BTreeMap<String, String> = grant.form.fields.into_iter().collect();
+        let send = async |fields: &BTreeMap<String, String>, body: &str| {
+            presigned_post::send(app, &grant.form.url, fields, body)
+                .await
+                .status()
+        };
+        let body = case.body.as_str();
+
+        for name in granted.keys() {
+            let mut fields = granted.clone();
+            fields.remove(name);
+            let status = send(&fields, body).await;
+            assert!(!status.is_success(), "without {name}: {status}");
+            fields.insert(name.clone(), format!("{}x", granted[name]));
+            let status = send(&fields, body).await;
+            assert!(!status.is_success(), "another {name}: {status}");
+        }
+        let mut fields = granted.clone();
+        fields.insert("x-amz-meta-added".into(), "x".into());
+        let status = send(&fields, body).await;
+        assert!(!status.is_success(), "an added field: {status}");
+        if grant.max_size < 100 {
+            let over = "x".repeat(usize::try_from(grant.max_size).unwrap() + 1);
+            let status = send(&granted, &over).await;
+            assert!(!status.is_success(), "a byte over: {status}");
+        }
+        if case.with_size {
+            let status = send(&granted, &body[1..]).await;
+            assert!(!status.is_success(), "a byte under: {status}");
+        }
+        if case.with_checksum {
+            let status = send(&granted, &case.other_body()).await;
+            assert!(!status.is_success(), "other bytes: {status}");
+        }
+        assert_eq!(app.stored(key).await, None);
+
+        let status = send(&granted, body).await;
+        assert!(status.is_success(), "as granted: {status}");
+        let stored = app.stored(key).await.unwrap();
+        assert_eq!(
+            stored,
+            (body.as_bytes().to_vec(), case.content_type.to_owned())
+        );
+    });
+}
