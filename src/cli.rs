@@ -54,8 +54,9 @@ struct DevArgs {
 }
 
 pub fn run(cli: Cli) -> Result<()> {
+    let Cli { command } = cli;
     config::load_dotenv()?;
-    match cli.command {
+    match command {
         #[cfg(feature = "dev")]
         Command::Dev(args) => block_on(dev(args)),
         Command::Serve => block_on(serve()),

@@ -79,12 +79,12 @@ Try it in another terminal: ask for a URL, then send a file to it.
 
   echo 'Hello, S3!' > hello.txt
 
-  URL=$(curl -sS http://{addr}/upload/presigned-url \
+  URL=$(curl -sS --fail-with-body http://{addr}/upload/presigned-url \
     -H 'content-type: application/json' \
     -d '{{"filename":"hello.txt","contentType":"text/plain"}}' |
     sed 's/.*"url":"\([^"]*\)".*/\1/')
 
-  curl -sS -T hello.txt -H 'content-type: text/plain' "$URL"
+  curl -sS --fail-with-body -T hello.txt -H 'content-type: text/plain' "$URL"
 
 "#
     )?;

@@ -1,5 +1,6 @@
 //! The log: where it goes, how it looks, and what never gets into it.
 
+use std::error::Error;
 use std::io::IsTerminal;
 
 use tracing::Level;
@@ -53,4 +54,19 @@ pub fn init(settings: Settings) {
     tracing_subscriber::registry()
         .with(output.with_filter(settings.filter).with_filter(discreet))
         .init();
+}
+
+/// An error and its causes, in a line.
+pub(crate) fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let cause = error.to_string();
+        // Some errors repeat what caused them.
+        if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+        source = error.source();
+    }
+    text
 }

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::telemetry::causes;
 use crate::upload::{self, Field, Invalid, Refusal};
 
 /// Seconds until a client should ask again when there are no credentials.
@@ -18,15 +19,6 @@ const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 /// What went wrong. Programs read `status` and `code`, people read `detail`.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-#[schema(example = json!({
-    "type": "about:blank",
-    "title": "Bad Request",
-    "status": 400,
-    "detail": "filename must not be empty",
-    "code": "invalid-request",
-    "errors": [{"pointer": "/filename", "code": "empty", "detail": "must not be empty"}],
-    "requestId": "7f3c1f0e-3c58-4f0e-9a53-2d0f7f0f3b0a"
-}))]
 pub(crate) struct Problem {
     /// Always `about:blank`: the status says what kind of problem it is, `code` says which.
     #[serde(rename = "type")]
@@ -197,14 +189,7 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let status = self.problem.status();
         if status.is_server_error() {
-            let mut causes = self.cause.to_string();
-            let mut source = std::error::Error::source(&self.cause);
-            while let Some(error) = source {
-                causes.push_str(": ");
-                causes.push_str(&error.to_string());
-                source = error.source();
-            }
-            tracing::error!(error = causes, "request failed");
+            tracing::error!(error = causes(&self.cause), "request failed");
         }
         let mut response = self.problem.into_response();
         if status == StatusCode::SERVICE_UNAVAILABLE {

@@ -19,7 +19,6 @@ use axum::response::{IntoResponse, Response};
 use tokio::net::TcpListener;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
-use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
@@ -89,12 +88,11 @@ pub async fn serve(
 }
 
 fn routes() -> OpenApiRouter<Arc<UploadService>> {
-    let mut document = openapi::ApiDoc::openapi();
-    // It would say that the license has no name.
-    document.info.license = None;
-    OpenApiRouter::with_openapi(document)
+    let mut routes = OpenApiRouter::with_openapi(openapi::base())
         .merge(uploads::router())
-        .merge(ops::router())
+        .merge(ops::router());
+    openapi::add_examples(routes.get_openapi_mut());
+    routes
 }
 
 fn cors(origins: &AllowedOrigins) -> CorsLayer {

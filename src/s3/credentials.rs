@@ -6,7 +6,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{self, ProvideCredentials, SharedCredentialsProvider, future};
-use aws_sdk_s3::error::DisplayErrorContext;
+
+use crate::telemetry::causes;
 
 /// How long one answer of the provider may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(5);
@@ -106,10 +107,7 @@ impl Inner {
         let answer = tokio::time::timeout(ASK_TIMEOUT, self.provider.provide_credentials()).await;
         let result = match answer {
             Err(_) => Err(CredentialsError::TimedOut),
-            Ok(Err(error)) => {
-                let text = DisplayErrorContext(&error).to_string();
-                Err(CredentialsError::Failed(text.into()))
-            }
+            Ok(Err(error)) => Err(CredentialsError::Failed(causes(&error).into())),
             Ok(Ok(credentials)) if is_valid(&credentials, now) => Ok(credentials),
             Ok(Ok(_)) => Err(CredentialsError::Expired),
         };
@@ -127,7 +125,10 @@ impl Inner {
                 };
             }
             Err(error) => {
-                tracing::warn!(%error, "credentials not renewed");
+                if state.kept.is_some() {
+                    // Otherwise the failing request tells.
+                    tracing::warn!(%error, "credentials not renewed");
+                }
                 state.failure = Some((Instant::now(), error.clone()));
             }
         }

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use aws_sdk_s3::error::DisplayErrorContext;
 use aws_sdk_s3::presigning::PresigningConfig;
 
 use super::object::{Object, header_value, tagging_header};
 use super::{Bucket, Error};
+use crate::telemetry::causes;
 
 /// The longest life of a signature, [by the protocol](https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html).
 pub const MAX_EXPIRES_IN: Duration = Duration::from_hours(7 * 24);
@@ -52,7 +52,7 @@ pub struct PresignError(String);
 
 impl PresignError {
     pub(super) fn new(error: impl std::error::Error) -> Self {
-        Self(DisplayErrorContext(error).to_string())
+        Self(causes(&error))
     }
 
     pub(super) fn unusable(what: &str) -> Self {

@@ -123,7 +123,7 @@ fn file_of(folder: &Path, grant: &Grant) -> PathBuf {
 async fn dev_serves_an_upload_and_keeps_it_over_a_restart() {
     let folder = TempDir::new().unwrap();
     let mut dev = Running::dev(folder.path(), &[]);
-    let banner = dev.printed_until("curl -sS -T");
+    let banner = dev.printed_until("-T hello.txt");
     let grant = upload(&base(&banner), "a.txt", "kept").await;
     assert_eq!(
         std::fs::read(file_of(folder.path(), &grant)).unwrap(),
@@ -134,7 +134,7 @@ async fn dev_serves_an_upload_and_keeps_it_over_a_restart() {
     assert!(out.contains("Stopped."), "{out}");
 
     let mut dev = Running::dev(folder.path(), &[]);
-    dev.printed_until("curl -sS -T");
+    dev.printed_until("-T hello.txt");
     let (code, ..) = dev.stop("TERM");
     assert_eq!(code, Some(0));
     assert_eq!(
@@ -150,7 +150,7 @@ async fn the_log_has_a_line_for_each_request_and_never_a_secret() {
         folder.path(),
         &[("RUST_LOG", "trace"), ("LOG_FORMAT", "json")],
     );
-    let base = base(&dev.printed_until("curl -sS -T"));
+    let base = base(&dev.printed_until("-T hello.txt"));
     let grant = upload(&base, "private-name.txt", "x").await;
     let nope = format!("{base}/nope/private-path?token=private-query");
     let response = client()

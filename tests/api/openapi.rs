@@ -58,6 +58,24 @@ async fn the_examples_of_all_fields_are_granted_with_the_example_policies() {
 }
 
 #[tokio::test]
+async fn every_problem_has_an_example_of_its_own_status() {
+    for (path, item) in served().await["paths"].as_object().unwrap() {
+        for operation in item.as_object().unwrap().values() {
+            for (status, response) in operation["responses"].as_object().unwrap() {
+                if status.starts_with('2') {
+                    continue;
+                }
+                let example = &response["content"]["application/problem+json"]["example"];
+                let status: u16 = status.parse().unwrap();
+                assert_eq!(example["status"], status, "{path}");
+                let title = StatusCode::from_u16(status).unwrap();
+                assert_eq!(example["title"], title.canonical_reason().unwrap());
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn every_route_in_the_document_exists() {
     let app = spawn_app().await;
     for (path, item) in served().await["paths"].as_object().unwrap() {
