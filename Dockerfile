@@ -1,0 +1,38 @@
+# syntax=docker/dockerfile:1
+
+# Same Debian release as the final image: the binary links against its glibc.
+FROM rust:1.95-slim-bookworm AS build
+WORKDIR /build
+
+# The dependencies alone, against an empty crate: this layer lasts until Cargo.toml or Cargo.lock changes.
+COPY Cargo.toml Cargo.lock ./
+RUN mkdir src \
+ && echo 'fn main() {}' > src/main.rs \
+ && touch src/lib.rs \
+ && cargo build --release --locked --no-default-features
+
+COPY src src
+# COPY keeps modification times, and cargo would take sources older than the empty crate for built ones.
+RUN touch src/main.rs src/lib.rs \
+ && cargo build --release --locked --no-default-features
+
+# glibc, libgcc and CA certificates: no shell, no package manager.
+FROM gcr.io/distroless/cc-debian12:nonroot
+
+ARG VERSION=unknown
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="presignd" \
+      org.opencontainers.image.description="Hands out presigned S3 upload URLs over HTTP" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION"
+
+COPY --from=build /build/target/release/presignd /presignd
+
+# A number, not a name: Kubernetes can check runAsNonRoot only against a number.
+USER 65532:65532
+# Loopback, the default, cannot be reached from outside a container.
+ENV BIND_ADDR=0.0.0.0:3000
+EXPOSE 3000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 CMD ["/presignd", "healthcheck"]
+ENTRYPOINT ["/presignd"]
+CMD ["serve"]
