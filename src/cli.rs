@@ -88,6 +88,11 @@ async fn serve() -> Result<()> {
         version = env!("CARGO_PKG_VERSION"),
         "listening"
     );
+    if !config::has_session_secret(env) {
+        tracing::warn!(
+            "UPLOAD_SESSION_SECRET is not set: multipart uploads end with this process, and other replicas do not know them"
+        );
+    }
     http::serve(listener, router, stop_signal()).await?;
     Ok(())
 }

@@ -10,7 +10,7 @@ use axum::http::{HeaderValue, Uri};
 
 use crate::http::AllowedOrigins;
 use crate::telemetry::LogFormat;
-use crate::upload::Policies;
+use crate::upload::{Policies, SessionKey};
 use crate::{http, s3, telemetry, upload};
 
 /// Every variable that has a meaning here; `.env.example` explains them. The `AWS_…` ones but the
@@ -28,6 +28,7 @@ pub const VARIABLES: &[&str] = &[
     "S3_SUPPORTS_POST_POLICY",
     "UPLOAD_URL_EXPIRES_IN",
     "UPLOAD_POLICIES_FILE",
+    "UPLOAD_SESSION_SECRET",
     "CORS_ALLOWED_ORIGINS",
     "LOG_FORMAT",
     "RUST_LOG",
@@ -157,10 +158,30 @@ pub fn upload(env: Env<'_>) -> Result<upload::Settings> {
     };
     let name = "S3_SUPPORTS_POST_POLICY";
     let supports_post = env.parse(name, "true or false")?.unwrap_or(true);
+    let name = "UPLOAD_SESSION_SECRET";
+    let session_key = match env.get(name) {
+        None => None,
+        Some(secret) => {
+            let min = SessionKey::MIN_BYTES;
+            // The secret itself is not repeated.
+            ensure!(
+                secret.len() >= min,
+                "{name} must have at least {min} bytes; it has {}",
+                secret.len()
+            );
+            Some(SessionKey::new(secret.as_bytes()))
+        }
+    };
     Ok(upload::Settings {
         policies,
         supports_post,
+        session_key: session_key.unwrap_or_else(SessionKey::random),
     })
+}
+
+/// Whether sessions outlive this process and can be shared with others.
+pub fn has_session_secret(env: Env<'_>) -> bool {
+    env.get("UPLOAD_SESSION_SECRET").is_some()
 }
 
 pub fn http(env: Env<'_>) -> Result<http::Settings> {
@@ -320,6 +341,7 @@ mod tests {
         );
         refused("S3_SUPPORTS_POST_POLICY", &["no"], upload);
         refused("UPLOAD_POLICIES_FILE", &["/no/such/file"], upload);
+        refused("UPLOAD_SESSION_SECRET", &["x", &"x".repeat(31)], upload);
         refused("LOG_FORMAT", &["xml"], telemetry);
         refused("RUST_LOG", &["presignd=loud"], telemetry);
     }

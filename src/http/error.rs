@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::s3::StoreError;
 use crate::telemetry::causes;
 use crate::upload::{self, Field, Invalid, Refusal};
 
@@ -38,6 +39,14 @@ pub(crate) struct Problem {
     errors: Vec<FieldError>,
     /// The id that our log has for this request, also in the `x-request-id` header.
     request_id: String,
+    /// The same as `detail`, for Uppy; on `/s3/…` alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
+    error: Option<String>,
+    /// The same as `detail`, for Uppy, which shows it to its user; on `/s3/…` alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
+    message: Option<String>,
 }
 
 /// One field that is wrong.
@@ -64,6 +73,8 @@ impl Problem {
             code,
             errors: Vec::new(),
             request_id: String::new(),
+            error: None,
+            message: None,
         }
     }
 
@@ -84,10 +95,14 @@ impl Problem {
         )
     }
 
-    /// The answer, once the id of the request is known.
-    pub(crate) fn render(mut self, request_id: &str) -> Response {
+    /// The answer, once the id of the request is known, and whether it is Uppy's.
+    pub(crate) fn render(mut self, request_id: &str, for_uppy: bool) -> Response {
         let status = self.status();
         request_id.clone_into(&mut self.request_id);
+        if for_uppy {
+            self.error = Some(self.detail.clone());
+            self.message = Some(self.detail.clone());
+        }
         let mut response = (status, Json(self)).into_response();
         response.headers_mut().insert(
             header::CONTENT_TYPE,
@@ -141,13 +156,55 @@ impl Failure {
                 "credentials-unavailable",
                 "there are no credentials to sign with at the moment; try again later",
             ),
-            upload::Error::Signing(_) => Problem::internal(),
+            upload::Error::NoSuchUpload => Problem::new(
+                StatusCode::NOT_FOUND,
+                "no-such-upload",
+                "there is no such upload of this key, or not any more",
+            ),
+            upload::Error::Store(error) => store(error),
+            upload::Error::Signing(_) | upload::Error::Sealing(_) => Problem::internal(),
         };
         Self {
             problem,
-            cause: error,
+            cause: Some(error),
         }
     }
+}
+
+fn store(error: &StoreError) -> Problem {
+    let (status, code, detail) = match error {
+        StoreError::NoSuchUpload(_) => (
+            StatusCode::NOT_FOUND,
+            "no-such-upload",
+            "there is no such upload of this key, or not any more",
+        ),
+        StoreError::InvalidParts(_) => (
+            StatusCode::BAD_REQUEST,
+            "invalid-parts",
+            "the parts are not those that the store has, or too small",
+        ),
+        StoreError::ObjectExists(_) => (
+            StatusCode::CONFLICT,
+            "object-exists",
+            "there is an object of this key already, and the policy forbids to overwrite it",
+        ),
+        StoreError::Unavailable(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "storage-unavailable",
+            "the store cannot be reached at the moment; try again later",
+        ),
+        StoreError::TimedOut(_) => (
+            StatusCode::GATEWAY_TIMEOUT,
+            "storage-timeout",
+            "the store did not answer in time; try again later",
+        ),
+        StoreError::Failed(_) => (
+            StatusCode::BAD_GATEWAY,
+            "storage-error",
+            "the store answered with an error; the log has it under this request id",
+        ),
+    };
+    Problem::new(status, code, detail)
 }
 
 /// The first reason gives the problem its code.
@@ -178,18 +235,27 @@ fn refused(refusals: &[Refusal], pointer: impl Fn(usize) -> String) -> Problem {
     errors.into_problem_of(StatusCode::UNPROCESSABLE_ENTITY, code)
 }
 
-/// An error of the domain on its way out: the client gets the problem, the log gets the cause.
+/// An error on its way out: the client gets the problem, the log gets the cause.
 #[derive(Debug)]
 pub(crate) struct Failure {
     problem: Problem,
-    cause: upload::Error,
+    cause: Option<upload::Error>,
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self {
+            problem,
+            cause: None,
+        }
+    }
 }
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let status = self.problem.status();
-        if status.is_server_error() {
-            tracing::error!(error = causes(&self.cause), "request failed");
+        if let Some(cause) = self.cause.filter(|_| status.is_server_error()) {
+            tracing::error!(error = causes(&cause), "request failed");
         }
         let mut response = self.problem.into_response();
         if status == StatusCode::SERVICE_UNAVAILABLE {

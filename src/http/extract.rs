@@ -166,7 +166,7 @@ fn read_faulty<T: Dto>(body: &[u8], errors: &mut FieldErrors) -> Result<T, Probl
             Ok(Object(dto)) => return Ok(dto),
             Err(error) => error,
         };
-        let pointer = pointer(error.path());
+        let mut pointer = pointer(error.path());
         let fault = error.inner().to_string();
         let invalid = if let Some((_, expected)) = fault
             .strip_prefix("unknown field `")
@@ -185,6 +185,12 @@ fn read_faulty<T: Dto>(body: &[u8], errors: &mut FieldErrors) -> Result<T, Probl
             let found = found.split(" \"").next().unwrap_or(found);
             let detail = format!("must be {}, not {}", json_name(expected), json_name(found));
             Invalid::new("wrong-type", detail)
+        } else if let Some((name, _)) = fault
+            .strip_prefix("missing field `")
+            .and_then(|rest| rest.split_once('`'))
+        {
+            push_segment(&mut pointer, name);
+            Invalid::new("required", "is required")
         } else if let Some(("invalid value", found)) = fault.split_once(": ")
             && let Some((_, expected)) = found.rsplit_once(", expected ")
         {
@@ -208,7 +214,7 @@ fn json_name(found: &str) -> &str {
         "integer" | "floating point" => "a number",
         "string" => "a string",
         "boolean" => "a boolean",
-        "u64" => "a whole number, 0 or more",
+        "u16" | "u64" => "a whole number, 0 or more",
         other => other,
     }
 }

@@ -1,6 +1,7 @@
 //! The outside: routes, layers and the server. Translates between HTTP and [`crate::upload`], and
 //! decides nothing.
 
+mod companion;
 mod error;
 mod extract;
 mod observe;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use tokio::net::TcpListener;
@@ -90,6 +91,7 @@ pub async fn serve(
 fn routes() -> OpenApiRouter<Arc<UploadService>> {
     let mut routes = OpenApiRouter::with_openapi(openapi::base())
         .merge(uploads::router())
+        .merge(companion::router())
         .merge(ops::router());
     openapi::add_examples(routes.get_openapi_mut());
     routes
@@ -103,8 +105,16 @@ fn cors(origins: &AllowedOrigins) -> CorsLayer {
     };
     CorsLayer::new()
         .allow_origin(origins)
-        .allow_methods([Method::GET, Method::POST])
-        .allow_headers([header::CONTENT_TYPE, observe::REQUEST_ID])
+        .allow_methods([Method::GET, Method::POST, Method::DELETE])
+        .allow_headers([
+            header::ACCEPT,
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            observe::REQUEST_ID,
+            // Uppy sends these, though we have no use for them.
+            HeaderName::from_static("uppy-auth-token"),
+            HeaderName::from_static("uppy-credentials-params"),
+        ])
         .expose_headers([observe::REQUEST_ID, header::RETRY_AFTER])
         .max_age(PREFLIGHT_MAX_AGE)
 }

@@ -24,6 +24,7 @@ pub(super) async fn observe(request: Request, next: Next) -> Response {
         .get::<MatchedPath>()
         .map_or_else(|| "<unknown>".to_owned(), |path| path.as_str().to_owned());
     let method = request.method().clone();
+    let for_uppy = request.uri().path().starts_with("/s3/");
     let span = tracing::info_span!("request", request_id = id);
 
     let mut response = next.run(request).instrument(span.clone()).await;
@@ -35,7 +36,7 @@ pub(super) async fn observe(request: Request, next: Next) -> Response {
         problem => problem,
     };
     if let Some(problem) = problem {
-        let body = problem.render(&id);
+        let body = problem.render(&id, for_uppy);
         let (parts, body) = body.into_parts();
         *response.body_mut() = body;
         response.headers_mut().extend(parts.headers);

@@ -13,6 +13,7 @@ use utoipa::openapi::{self, RefOr};
     ),
     tags(
         (name = "upload", description = "Leave to upload"),
+        (name = "uppy", description = "The protocol of Uppy's S3 plugin: set its `companionEndpoint` (`endpoint` in newer versions) to this service"),
         (name = "operations", description = "For those who run the service"),
     ),
 )]
@@ -55,6 +56,18 @@ fn example(status: &str) -> Option<Value> {
             "filename must not be empty",
             Some(field("/filename", "empty", "must not be empty")),
         ),
+        "404" => (
+            "Not Found",
+            "no-such-upload",
+            "there is no such upload of this key, or not any more",
+            None,
+        ),
+        "409" => (
+            "Conflict",
+            "object-exists",
+            "there is an object of this key already, and the policy forbids to overwrite it",
+            None,
+        ),
         "413" => (
             "Payload Too Large",
             "body-too-large",
@@ -77,10 +90,22 @@ fn example(status: &str) -> Option<Value> {
                 "must be at most 5242880 bytes; it is 6000000",
             )),
         ),
+        "502" => (
+            "Bad Gateway",
+            "storage-error",
+            "the store answered with an error; the log has it under this request id",
+            None,
+        ),
         "503" => (
             "Service Unavailable",
             "credentials-unavailable",
             "there are no credentials to sign with at the moment; try again later",
+            None,
+        ),
+        "504" => (
+            "Gateway Timeout",
+            "storage-timeout",
+            "the store did not answer in time; try again later",
             None,
         ),
         _ => return None,

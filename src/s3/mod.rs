@@ -2,27 +2,37 @@
 //! nothing of policies, filenames or HTTP servers.
 
 mod credentials;
+mod multipart;
 mod object;
 mod post;
 mod presign;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, SdkConfig, meta::region::RegionProviderChain};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::IdentityCache;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
 use tokio::sync::OnceCell;
 
 pub use self::credentials::{CredentialsCache, CredentialsError};
+pub use self::multipart::{MAX_PARTS, StoreError, StoredPart};
 pub use self::object::{
-    MAX_PUT_BYTES, Object, ObjectCannedAcl, ServerSideEncryption, StorageClass, header_value,
+    MAX_OBJECT_BYTES, MAX_PUT_BYTES, Object, ObjectCannedAcl, ServerSideEncryption, StorageClass,
+    header_value,
 };
 pub use self::post::{Post, PresignedPost};
 pub use self::presign::{MAX_EXPIRES_IN, PresignError, PresignedRequest, Put};
 
 /// Used when the SDK's chain finds no region.
 pub const DEFAULT_REGION: &str = "ap-northeast-2";
+
+/// How long a call to the store may take: to connect, for one try, and with all tries.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -37,6 +47,8 @@ pub enum Error {
     Credentials(#[from] CredentialsError),
     #[error(transparent)]
     Presign(#[from] PresignError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// One bucket, and what we ask of it.
@@ -82,6 +94,13 @@ pub fn client(
         // `CredentialsCache` is the one cache: a second could hold other credentials.
         .identity_cache(IdentityCache::no_cache())
         .force_path_style(force_path_style)
+        .timeout_config(
+            TimeoutConfig::builder()
+                .connect_timeout(CONNECT_TIMEOUT)
+                .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+                .operation_timeout(CALL_TIMEOUT)
+                .build(),
+        )
         .build();
     Client::from_conf(config)
 }

@@ -9,6 +9,10 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 /// The most bytes that S3 takes in [one PUT](https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html).
 pub const MAX_PUT_BYTES: u64 = 5 * 1024 * 1024 * 1024;
 
+/// The most bytes of an object: [10,000 parts](https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html)
+/// of as many bytes as one PUT takes.
+pub const MAX_OBJECT_BYTES: u64 = super::MAX_PARTS as u64 * MAX_PUT_BYTES;
+
 /// An object to be uploaded. Everything in it is part of the signature: the store takes the object
 /// with just these properties.
 #[derive(Clone, Debug, Default)]

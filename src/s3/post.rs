@@ -14,6 +14,7 @@ use aws_credential_types::Credentials;
 use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
 use base64::prelude::{BASE64_STANDARD, Engine};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -100,6 +101,23 @@ impl Bucket {
             fields,
             expires_at,
         })
+    }
+
+    /// Where an object is, as far as that can be told without asking the store.
+    pub(super) async fn address(&self, key: &str) -> Result<String, Error> {
+        /// What may stand in a path as it is ([RFC 3986](https://www.rfc-editor.org/rfc/rfc3986#section-2.3)).
+        const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+            .remove(b'-')
+            .remove(b'.')
+            .remove(b'_')
+            .remove(b'~')
+            .remove(b'/');
+        let target = self
+            .form_target
+            .get_or_try_init(|| self.find_form_target())
+            .await?;
+        let bucket = target.url.trim_end_matches('/');
+        Ok(format!("{bucket}/{}", utf8_percent_encode(key, ENCODED)))
     }
 
     /// Learns from the SDK's presigner where the bucket is: it knows every kind of endpoint.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use aws_sdk_s3::presigning::PresigningConfig;
+use aws_sdk_s3::presigning::{self, PresigningConfig};
 
 use super::object::{Object, header_value, tagging_header};
 use super::{Bucket, Error};
@@ -35,6 +35,21 @@ pub struct PresignedRequest {
     pub headers: Vec<(String, String)>,
     /// The first moment at which the store refuses the request, in whole seconds.
     pub expires_at: SystemTime,
+}
+
+impl PresignedRequest {
+    pub(super) fn new(presigned: &presigning::PresignedRequest, expires_at: SystemTime) -> Self {
+        Self {
+            method: presigned.method().to_owned(),
+            url: presigned.uri().to_owned(),
+            headers: presigned
+                .headers()
+                .filter(|(name, _)| *name != "content-length")
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+            expires_at,
+        }
+    }
 }
 
 impl fmt::Debug for PresignedRequest {
@@ -76,10 +91,7 @@ impl Bucket {
         now: SystemTime,
     ) -> Result<PresignedRequest, Error> {
         let now = whole_seconds(now);
-        let mut expires_at = now + expires_in;
-        if let Some(end) = self.credentials.get(now).await?.expiry() {
-            expires_at = expires_at.min(end);
-        }
+        let expires_at = self.end_of_grant(expires_in, now).await?;
         let config = PresigningConfig::builder()
             .start_time(now)
             .expires_in(expires_in)
@@ -112,15 +124,17 @@ impl Bucket {
             request = request.metadata(name, header_value(value));
         }
         let presigned = request.presigned(config).await.map_err(PresignError::new)?;
-        Ok(PresignedRequest {
-            method: presigned.method().to_owned(),
-            url: presigned.uri().to_owned(),
-            headers: presigned
-                .headers()
-                .filter(|(name, _)| *name != "content-length")
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .collect(),
-            expires_at,
-        })
+        Ok(PresignedRequest::new(&presigned, expires_at))
+    }
+
+    /// When a signature of `now` ends: with its own life or with the credentials'.
+    pub(super) async fn end_of_grant(
+        &self,
+        expires_in: Duration,
+        now: SystemTime,
+    ) -> Result<SystemTime, Error> {
+        let end = self.credentials.get(now).await?.expiry();
+        let expires_at = now + expires_in;
+        Ok(end.map_or(expires_at, |end| expires_at.min(whole_seconds(end))))
     }
 }

@@ -49,6 +49,15 @@ impl Filename {
         Ok(Self(name.into_owned()))
     }
 
+    /// Like [`parse`](Self::parse), but of a name that is too long the end is kept, and with it the
+    /// extension.
+    pub fn parse_end(name: &str) -> Result<Self, Invalid> {
+        let name = ComposingNormalizerBorrowed::new_nfc().normalize(name);
+        let start = name.ceil_char_boundary(name.len().saturating_sub(Self::MAX_BYTES));
+        // A joiner whose left side was cut off joins nothing.
+        Self::parse(name[start..].trim_start_matches(['\u{200C}', '\u{200D}']))
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -218,6 +227,17 @@ mod tests {
         refused(&"한".repeat(86), "too-long");
         let decomposed = "\u{1112}\u{1161}\u{11AB}".repeat(85);
         assert_eq!(Filename::parse(&decomposed).unwrap().as_str().len(), 255);
+    }
+
+    #[test]
+    fn of_a_name_that_is_too_long_the_end_can_be_kept() {
+        let end = |name: &str| Filename::parse_end(name).unwrap().0;
+        assert_eq!(end("a.txt"), "a.txt");
+        assert_eq!(end(&("a".repeat(300) + ".txt")), "a".repeat(251) + ".txt");
+        assert_eq!(end(&("한".repeat(100) + ".txt")), "한".repeat(83) + ".txt");
+        let family = "👩‍👩‍👧".repeat(30) + ".png";
+        assert!(end(&family).ends_with("👩‍👩‍👧.png"));
+        assert!(Filename::parse_end(&("a/".repeat(300))).is_err());
     }
 
     #[test]

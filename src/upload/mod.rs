@@ -6,7 +6,9 @@ mod content_type;
 mod filename;
 mod key;
 mod metadata;
+mod multipart;
 mod policy;
+mod session;
 
 use std::borrow::Cow;
 use std::time::SystemTime;
@@ -19,8 +21,10 @@ pub use self::content_type::ContentType;
 pub use self::filename::Filename;
 pub use self::key::ObjectKey;
 pub use self::metadata::{Metadata, check_metadata};
+pub use self::multipart::{CompletedUpload, MultipartUpload};
 use self::policy::Policy;
 pub use self::policy::{Policies, PolicyError};
+pub use self::session::{SealError, SessionKey};
 use crate::s3;
 
 /// Why a value was refused: `code` for programs, `detail` for people.
@@ -46,6 +50,19 @@ pub struct Settings {
     pub policies: Policies,
     /// Whether the store takes presigned POST. R2 and B2 do not.
     pub supports_post: bool,
+    /// Seals the sessions of multipart uploads.
+    pub session_key: SessionKey,
+}
+
+/// The ways to upload, which differ in what they can bind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Request {
+    /// Binds one size or none.
+    Put,
+    /// Binds a range of sizes.
+    Post,
+    /// Binds no size; it is checked when the upload is completed.
+    Multipart,
 }
 
 /// One file that a client asks to upload.
@@ -121,12 +138,20 @@ pub enum Error {
     /// The policy forbids to overwrite, which a form cannot.
     #[error("a form cannot keep the policy")]
     PostCannotKeepPolicy,
+    /// There is no multipart upload of this token and key. Does not tell whether there ever was.
+    #[error("no such upload")]
+    NoSuchUpload,
     /// There are no credentials to sign with at the moment.
     #[error("no credentials to sign with")]
     NoCredentials(#[source] s3::CredentialsError),
     /// The presigner refused what it should have taken: a defect, or an unusable endpoint.
     #[error("signing failed")]
     Signing(#[source] s3::PresignError),
+    #[error(transparent)]
+    Sealing(#[from] SealError),
+    /// The store did not do its part.
+    #[error(transparent)]
+    Store(s3::StoreError),
 }
 
 /// Hands out grants for one bucket.
@@ -148,7 +173,7 @@ impl UploadService {
         id: Uuid,
         now: SystemTime,
     ) -> Result<Grant, Error> {
-        let policy = self.checked(file, false).map_err(Error::Refused)?;
+        let policy = self.checked(file, Request::Put).map_err(Error::Refused)?;
         self.sign_put(policy, file, id, now).await
     }
 
@@ -162,7 +187,7 @@ impl UploadService {
         let mut policies = Vec::with_capacity(files.len());
         let mut refused = Vec::new();
         for (index, file) in files.iter().enumerate() {
-            match self.checked(file, false) {
+            match self.checked(file, Request::Put) {
                 Ok(policy) => policies.push(policy),
                 Err(refusals) => refused.extend(refusals.into_iter().map(|refusal| Refusal {
                     file: index,
@@ -192,7 +217,7 @@ impl UploadService {
         if !self.settings.supports_post {
             return Err(Error::PostNotSupported);
         }
-        let policy = self.checked(file, true).map_err(Error::Refused)?;
+        let policy = self.checked(file, Request::Post).map_err(Error::Refused)?;
         if !policy.overwrite {
             return Err(Error::PostCannotKeepPolicy);
         }
@@ -208,7 +233,7 @@ impl UploadService {
             object: properties.object(policy, file, &key),
             size: match file.size {
                 Some(size) => size..=size,
-                None => 0..=policy.max_size,
+                None => 0..=policy.max_size.min(s3::MAX_PUT_BYTES),
             },
         };
         let form = self
@@ -223,13 +248,19 @@ impl UploadService {
         })
     }
 
-    fn checked(&self, file: &File, binds_range: bool) -> Result<&Policy, Vec<Refusal>> {
+    /// Whether the policy of this name lets clients set the metadata of this name.
+    pub fn allows_metadata(&self, policy: Option<&str>, name: &str) -> bool {
+        let policy = self.settings.policies.get(policy);
+        policy.is_ok_and(|policy| policy.allows_metadata(name))
+    }
+
+    fn checked(&self, file: &File, request: Request) -> Result<&Policy, Vec<Refusal>> {
         let policy = self
             .settings
             .policies
             .get(file.policy.as_deref())
             .map_err(|refusal| vec![refusal])?;
-        let refusals = policy.check(file, binds_range);
+        let refusals = policy.check(file, request);
         if refusals.is_empty() {
             Ok(policy)
         } else {
@@ -304,6 +335,8 @@ impl From<s3::Error> for Error {
         match error {
             s3::Error::Credentials(error) => Self::NoCredentials(error),
             s3::Error::Presign(error) => Self::Signing(error),
+            s3::Error::Store(s3::StoreError::NoSuchUpload(_)) => Self::NoSuchUpload,
+            s3::Error::Store(error) => Self::Store(error),
         }
     }
 }

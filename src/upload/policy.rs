@@ -14,11 +14,14 @@ use serde::Deserialize;
 use super::content_type::ContentTypeRange;
 use super::key::KeyTemplate;
 use super::metadata::{self, Metadata};
-use super::{Field, File, Filename, Invalid, Refusal};
+use super::{Field, File, Filename, Invalid, Refusal, Request};
 use crate::s3;
 
 /// The name of the policy for requests that name none.
 pub(super) const DEFAULT_POLICY: &str = "default";
+
+/// Allows all metadata.
+const ANY: &str = "*";
 
 const DEFAULT_KEY: &str = "uploads/{uuid}/{filename}";
 
@@ -99,11 +102,12 @@ struct PolicyToml {
 }
 
 impl Policies {
-    /// The one policy of a service that was given none: any type, any size that S3 takes, and
-    /// active content as it is.
+    /// The one policy of a service that was given none: any type, any size that S3 takes, any
+    /// metadata, and active content as it is.
     pub fn built_in(expires_in: Duration) -> Self {
         let policy = Policy {
             active_content: ActiveContent::Allow,
+            allowed_metadata: vec![ANY.to_owned()],
             ..Policy::unbounded(expires_in)
         };
         Self(BTreeMap::from([(DEFAULT_POLICY.to_owned(), policy)]))
@@ -207,7 +211,7 @@ impl Policy {
             .map(|text| parse_size(&text))
             .transpose()
             .map_err(at("max_size"))?
-            .unwrap_or(s3::MAX_PUT_BYTES);
+            .unwrap_or(s3::MAX_OBJECT_BYTES);
         let is_bounded = max_size < s3::MAX_PUT_BYTES;
         if is_bounded && policy.require_size == Some(false) {
             return fail(
@@ -293,9 +297,12 @@ impl Policy {
         })
     }
 
-    /// All that speaks against `file`. `binds_range` says that the request can bind a range of
-    /// sizes; otherwise the size has to be known if there is a limit.
-    pub(super) fn check(&self, file: &File, binds_range: bool) -> Vec<Refusal> {
+    /// All that speaks against uploading `file` in this way.
+    pub(super) fn check(&self, file: &File, request: Request) -> Vec<Refusal> {
+        let max_size = match request {
+            Request::Put | Request::Post => self.max_size.min(s3::MAX_PUT_BYTES),
+            Request::Multipart => self.max_size,
+        };
         let mut refusals = Vec::new();
         let mut refuse = |field, code, detail: String| {
             refusals.push(Refusal::new(field, Invalid::new(code, detail)));
@@ -314,11 +321,11 @@ impl Policy {
             refuse(Field::ContentType, "active-content", detail);
         }
         match file.size {
-            Some(size) if size > self.max_size => {
-                let detail = format!("must be at most {} bytes; it is {size}", self.max_size);
+            Some(size) if size > max_size => {
+                let detail = format!("must be at most {max_size} bytes; it is {size}");
                 refuse(Field::Size, "file-too-large", detail);
             }
-            None if self.require_size && !binds_range => {
+            None if self.require_size && request == Request::Put => {
                 refuse(
                     Field::Size,
                     "size-required",
@@ -327,12 +334,19 @@ impl Policy {
             }
             _ => {}
         }
-        if self.require_checksum && file.checksum_sha256.is_none() {
+        if self.require_checksum && request == Request::Multipart {
+            let detail = "is required by the policy, and no upload in parts can be bound to one";
+            refuse(
+                Field::ChecksumSha256,
+                "multipart-not-supported",
+                detail.into(),
+            );
+        } else if self.require_checksum && file.checksum_sha256.is_none() {
             let detail = "is required by the policy".into();
             refuse(Field::ChecksumSha256, "checksum-required", detail);
         }
         for name in file.metadata.keys() {
-            if !self.allowed_metadata.contains(name) {
+            if !self.allows_metadata(name) {
                 let detail = "is not metadata that the policy lets clients set".into();
                 refuse(
                     Field::MetadataOf(name.clone()),
@@ -345,6 +359,15 @@ impl Policy {
             refusals.push(Refusal::new(Field::Metadata, invalid));
         }
         refusals
+    }
+
+    pub(super) fn allows_metadata(&self, name: &str) -> bool {
+        let is_ours = self.metadata.contains_key(name);
+        !is_ours
+            && self
+                .allowed_metadata
+                .iter()
+                .any(|allowed| allowed == name || allowed == ANY)
     }
 
     pub(super) fn metadata_with(&self, of_client: &Metadata) -> Metadata {
@@ -389,9 +412,9 @@ fn parse_size(text: &str) -> Result<u64, String> {
     if size.as_u64() == 0 {
         return Err("must not be 0: nothing could be uploaded".into());
     }
-    if size.as_u64() > s3::MAX_PUT_BYTES {
+    if size.as_u64() > s3::MAX_OBJECT_BYTES {
         return Err(format!(
-            "must be at most 5 GiB, which is what S3 takes in one request; it is `{text}`"
+            "must be at most 10,000 parts of 5 GiB, which is what S3 takes; it is `{text}`"
         ));
     }
     Ok(size.as_u64())
@@ -454,6 +477,9 @@ fn check_metadata(own: &Metadata, allowed: &[String]) -> Result<(), (String, Str
         .map_err(|invalid| ("metadata".to_owned(), invalid.detail.into_owned()))?;
     for name in allowed {
         let place = || "allowed_metadata".to_owned();
+        if name == ANY {
+            continue;
+        }
         metadata::check_name(name).map_err(|_| {
             (place(), format!("has `{name}`, which is not a name: 1 to 128 lower-case letters, digits, `-`, `_` and `.`"))
         })?;
@@ -496,7 +522,7 @@ mod tests {
     }
 
     fn codes(policy: &Policy, file: &File) -> Vec<&'static str> {
-        let refusals = policy.check(file, false);
+        let refusals = policy.check(file, Request::Put);
         refusals.into_iter().map(|r| r.invalid.code).collect()
     }
 
@@ -541,7 +567,7 @@ mod tests {
                 "content_types[0]",
                 "parameters",
             ),
-            ("max_size = '6 GiB'", "max_size", "5 GiB"),
+            ("max_size = '49 TiB'", "max_size", "5 GiB"),
             ("max_size = '0'", "max_size", "0"),
             ("max_size = 'big'", "max_size", "big"),
             ("max_size = '-5 MiB'", "max_size", "-5 MiB"),
@@ -636,7 +662,7 @@ mod tests {
         let policy = policy("max_size = '5 MiB'").unwrap();
         let mut file = file("a", "a/b");
         assert_eq!(codes(&policy, &file), ["size-required"]);
-        assert!(policy.check(&file, true).is_empty());
+        assert!(policy.check(&file, Request::Post).is_empty());
         file.size = Some(5 * 1024 * 1024);
         assert_eq!(codes(&policy, &file), [""; 0]);
         file.size = Some(5 * 1024 * 1024 + 1);
@@ -653,7 +679,7 @@ mod tests {
         file.metadata = [("album", "1"), ("owner", "2")]
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into();
-        let refusals = policy.unwrap().check(&file, false);
+        let refusals = policy.unwrap().check(&file, Request::Put);
         let fields: Vec<Field> = refusals.into_iter().map(|refusal| refusal.field).collect();
         let expected = [
             Field::ContentType,

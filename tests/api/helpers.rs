@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
 use aws_sdk_s3::operation::get_object::GetObjectError;
-use presignd::upload::{File, Policies, UploadService};
+use presignd::upload::{File, Policies, SessionKey, UploadService};
 use presignd::{dev, http, s3, upload};
 use reqwest::{Client, Method, Response, StatusCode};
 use serde::Deserialize;
@@ -26,7 +26,7 @@ pub(crate) struct App {
     pub(crate) config: SdkConfig,
     /// Reaches the store with its own keys.
     pub(crate) store: aws_sdk_s3::Client,
-    _data: TempDir,
+    data: TempDir,
 }
 
 /// What a client gets, read strictly: a field more or less is an error.
@@ -49,6 +49,7 @@ pub(crate) async fn spawn_app_with_policies(toml: &str) -> App {
     spawn_app_with(upload::Settings {
         policies: Policies::parse(toml, TEN_MINUTES).unwrap(),
         supports_post: true,
+        session_key: session_key(),
     })
     .await
 }
@@ -70,17 +71,23 @@ pub(crate) async fn spawn_app_with(settings: upload::Settings) -> App {
         uploads,
         config,
         store: aws_sdk_s3::Client::from_conf(store.build()),
-        _data: data,
+        data,
     }
 }
 
 const TEN_MINUTES: Duration = Duration::from_mins(10);
+
+/// What all replicas of the tests share.
+pub(crate) fn session_key() -> SessionKey {
+    SessionKey::new(&[7; 32])
+}
 
 /// What a service has that was given no policies.
 pub(crate) fn built_in() -> upload::Settings {
     upload::Settings {
         policies: Policies::built_in(TEN_MINUTES),
         supports_post: true,
+        session_key: session_key(),
     }
 }
 
@@ -110,6 +117,11 @@ pub(crate) fn client() -> Client {
 }
 
 impl App {
+    /// The folder of the store.
+    pub(crate) fn data(&self) -> &std::path::Path {
+        self.data.path()
+    }
+
     pub(crate) async fn ask(&self, body: &Value) -> Response {
         self.post("/upload/presigned-url", body).await
     }

@@ -6,6 +6,7 @@
 
 mod batch;
 mod command;
+mod companion;
 mod errors;
 mod filenames;
 mod helpers;

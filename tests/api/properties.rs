@@ -12,7 +12,7 @@ use proptest::test_runner::TestRunner;
 use reqwest::Method;
 use uuid::Uuid;
 
-use crate::helpers::{App, file, service, spawn_app};
+use crate::helpers::{App, built_in, file, service, spawn_app};
 use crate::policies::sha256;
 use crate::presigned_post;
 
@@ -117,7 +117,7 @@ impl Case {
         let toml = format!("[policies.default]\n{}", self.policy);
         let settings = Settings {
             policies: Policies::parse(&toml, Duration::from_mins(10)).expect(&toml),
-            supports_post: true,
+            ..built_in()
         };
         service(&app.config, BUCKET, true, settings)
     }

@@ -1,0 +1,177 @@
+//! Uploads in parts, under the same policies.
+//!
+//! The type is checked when an upload begins, and its size when it is completed: by the store's own
+//! list of its parts, before there is an object.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use uuid::Uuid;
+
+use super::policy::Policy;
+use super::session::Session;
+use super::{Error, Field, File, Invalid, Properties, Refusal, UploadService, day};
+use crate::s3::{self, PresignedRequest, StoredPart};
+
+/// An upload that has begun.
+#[derive(Debug)]
+pub struct MultipartUpload {
+    pub key: String,
+    pub bucket: String,
+    /// What all further calls have to bring along.
+    pub token: String,
+}
+
+/// An object that was made of parts.
+#[derive(Debug)]
+pub struct CompletedUpload {
+    pub key: String,
+    pub bucket: String,
+    /// The object's address.
+    pub location: String,
+}
+
+impl UploadService {
+    /// Begins an upload of `file` under a key that `id` makes unique.
+    pub async fn create_multipart(
+        &self,
+        file: &File,
+        id: Uuid,
+        now: SystemTime,
+    ) -> Result<MultipartUpload, Error> {
+        let policy = self
+            .checked(file, super::Request::Multipart)
+            .map_err(Error::Refused)?;
+        let key = policy.key.key(&file.filename, id, day(now));
+        let properties = Properties::new(policy, file);
+        let object = properties.object(policy, file, &key);
+        let upload_id = self.bucket.create_multipart(&object, now).await?;
+        let key = key.as_str().to_owned();
+        let session = Session::new(upload_id, key.clone(), file.policy.clone(), now);
+        Ok(MultipartUpload {
+            key,
+            bucket: self.bucket.name().to_owned(),
+            token: self.settings.session_key.seal(&session)?,
+        })
+    }
+
+    /// A grant to PUT each of the parts, by their numbers.
+    pub async fn presign_parts(
+        &self,
+        token: &str,
+        key: &str,
+        numbers: &[u16],
+        now: SystemTime,
+    ) -> Result<BTreeMap<u16, PresignedRequest>, Error> {
+        let (session, policy) = self.open(token, key, now)?;
+        let mut requests = BTreeMap::new();
+        for &number in numbers {
+            let request = self
+                .bucket
+                .presign_part(key, &session.upload_id, number, policy.expires_in, now)
+                .await?;
+            requests.insert(number, request);
+            // Signing never waits, so that a long list would keep others from being served.
+            tokio::task::consume_budget().await;
+        }
+        Ok(requests)
+    }
+
+    /// The parts that the store has.
+    pub async fn list_parts(
+        &self,
+        token: &str,
+        key: &str,
+        now: SystemTime,
+    ) -> Result<Vec<StoredPart>, Error> {
+        let (session, _) = self.open(token, key, now)?;
+        Ok(self.bucket.list_parts(key, &session.upload_id, now).await?)
+    }
+
+    /// Makes the object of the parts with these numbers and entity tags.
+    ///
+    /// An upload that turns out too large is aborted.
+    pub async fn complete_multipart(
+        &self,
+        token: &str,
+        key: &str,
+        parts: &BTreeMap<u16, String>,
+        now: SystemTime,
+    ) -> Result<CompletedUpload, Error> {
+        let (session, policy) = self.open(token, key, now)?;
+        let stored = self.bucket.list_parts(key, &session.upload_id, now).await?;
+        // The tags of this list go into the completion, so that no part can be replaced by a larger
+        // one in between: the store compares them.
+        let chosen = choose(stored, parts)?;
+        let size: u64 = chosen.iter().map(|part| part.size).sum();
+        if size > policy.max_size {
+            self.bucket
+                .abort_multipart(key, &session.upload_id, now)
+                .await?;
+            let detail = format!("must be at most {} bytes; it is {size}", policy.max_size);
+            let invalid = Invalid::new("file-too-large", detail);
+            return Err(Error::Refused(vec![Refusal::new(Field::Size, invalid)]));
+        }
+        let location = self
+            .bucket
+            .complete_multipart(key, &session.upload_id, &chosen, !policy.overwrite, now)
+            .await?;
+        Ok(CompletedUpload {
+            key: session.key,
+            bucket: self.bucket.name().to_owned(),
+            location,
+        })
+    }
+
+    /// Ends an upload and frees its parts.
+    pub async fn abort_multipart(
+        &self,
+        token: &str,
+        key: &str,
+        now: SystemTime,
+    ) -> Result<(), Error> {
+        let (session, _) = self.open(token, key, now)?;
+        Ok(self
+            .bucket
+            .abort_multipart(key, &session.upload_id, now)
+            .await?)
+    }
+
+    /// The session of `token` and its policy, if it is that of `key`. Does not tell what is wrong.
+    fn open(&self, token: &str, key: &str, now: SystemTime) -> Result<(Session, &Policy), Error> {
+        let session = self
+            .settings
+            .session_key
+            .open(token, now)
+            .filter(|session| session.key == key)
+            .ok_or(Error::NoSuchUpload)?;
+        let policy = self
+            .settings
+            .policies
+            .get(session.policy.as_deref())
+            .map_err(|_| Error::NoSuchUpload)?;
+        Ok((session, policy))
+    }
+}
+
+/// Those of the `stored` parts that the client means.
+fn choose(
+    stored: Vec<StoredPart>,
+    parts: &BTreeMap<u16, String>,
+) -> Result<Vec<StoredPart>, Error> {
+    let chosen: Vec<StoredPart> = stored
+        .into_iter()
+        .filter(|part| {
+            // Some clients take the quotes off.
+            parts
+                .get(&part.number)
+                .is_some_and(|etag| etag.trim_matches('"') == part.etag.trim_matches('"'))
+        })
+        .collect();
+    if chosen.len() == parts.len() {
+        Ok(chosen)
+    } else {
+        let cause = "the store has no such parts, or others under these numbers";
+        Err(s3::Error::from(s3::StoreError::InvalidParts(cause.into())).into())
+    }
+}

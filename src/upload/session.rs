@@ -1,0 +1,181 @@
+//! Sessions of multipart uploads: a token that the client keeps instead of us, so that any replica
+//! can serve any call.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// How long a session lives: long enough for a large file on a slow line, and for a pause over a
+/// weekend.
+const LIFE: Duration = Duration::from_hours(7 * 24);
+
+/// What belongs together in one upload. The client sees it, but cannot change it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Session {
+    /// The store's id of the upload.
+    pub(super) upload_id: String,
+    pub(super) key: String,
+    pub(super) policy: Option<String>,
+    /// Seconds since 1970.
+    exp: u64,
+    /// Sets these tokens apart from others that might be signed with the same secret.
+    kind: Kind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Multipart,
+}
+
+impl Session {
+    pub(super) fn new(
+        upload_id: String,
+        key: String,
+        policy: Option<String>,
+        now: SystemTime,
+    ) -> Self {
+        Self {
+            upload_id,
+            key,
+            policy,
+            exp: seconds(now + LIFE),
+            kind: Kind::Multipart,
+        }
+    }
+}
+
+/// Seals sessions into tokens and opens them again.
+///
+/// Tokens are JWTs, signed with HMAC-SHA-256. All replicas need the same secret.
+#[derive(Clone)]
+pub struct SessionKey {
+    encoding: EncodingKey,
+    decoding: DecodingKey,
+}
+
+impl SessionKey {
+    /// The shortest secret, in bytes: as long as what HMAC-SHA-256 makes of it.
+    pub const MIN_BYTES: usize = 32;
+
+    pub fn new(secret: &[u8]) -> Self {
+        Self {
+            encoding: EncodingKey::from_secret(secret),
+            decoding: DecodingKey::from_secret(secret),
+        }
+    }
+
+    /// A secret of this process alone: its sessions end with it.
+    pub fn random() -> Self {
+        // Three times 122 bits from a generator for cryptography.
+        let ids = [(); 3].map(|()| Uuid::new_v4().into_bytes());
+        Self::new(ids.as_flattened())
+    }
+
+    pub(super) fn seal(&self, session: &Session) -> Result<String, SealError> {
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), session, &self.encoding)
+            .map_err(SealError)
+    }
+
+    /// The session of a token that we made and that has not ended; otherwise nothing.
+    pub(super) fn open(&self, token: &str, now: SystemTime) -> Option<Session> {
+        let mut validation = Validation::new(Algorithm::HS256);
+        // The end is compared with our own `now`, below.
+        validation.validate_exp = false;
+        validation.required_spec_claims.clear();
+        let session: Session = jsonwebtoken::decode(token, &self.decoding, &validation)
+            .ok()?
+            .claims;
+        (seconds(now) < session.exp).then_some(session)
+    }
+}
+
+impl fmt::Debug for SessionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionKey")
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("a session cannot be sealed: {0}")]
+pub struct SealError(jsonwebtoken::errors::Error);
+
+fn seconds(moment: SystemTime) -> u64 {
+    moment
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The claims of someone else's token.
+    #[derive(Serialize)]
+    struct Other {
+        sub: &'static str,
+        exp: u64,
+    }
+
+    fn now() -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(1_700_000_000)
+    }
+
+    fn session() -> Session {
+        Session::new("id".into(), "uploads/한.txt".into(), None, now())
+    }
+
+    #[test]
+    fn a_session_is_what_was_sealed_until_it_ends() {
+        let key = SessionKey::new(&[7; 32]);
+        let token = key.seal(&session()).unwrap();
+        assert_eq!(key.open(&token, now()), Some(session()));
+        let replica = SessionKey::new(&[7; 32]);
+        let last = now() + LIFE - Duration::from_secs(1);
+        assert_eq!(replica.open(&token, last), Some(session()));
+        assert_eq!(replica.open(&token, now() + LIFE), None);
+    }
+
+    #[test]
+    fn a_bent_token_opens_nothing() {
+        let key = SessionKey::new(&[7; 32]);
+        let token = key.seal(&session()).unwrap();
+        for at in 0..token.len() {
+            let mut bent = token.clone().into_bytes();
+            bent[at] = if bent[at] == b'A' { b'B' } else { b'A' };
+            let bent = String::from_utf8(bent).unwrap();
+            // The last character of base64 has bits that do not count.
+            if at + 1 < token.len() {
+                assert_eq!(key.open(&bent, now()), None, "{at}");
+            }
+        }
+        assert_eq!(key.open(&token[..token.len() - 2], now()), None);
+        assert_eq!(key.open("", now()), None);
+    }
+
+    #[test]
+    fn a_foreign_token_opens_nothing() {
+        let key = SessionKey::new(&[7; 32]);
+        let foreign = SessionKey::new(&[8; 32]).seal(&session()).unwrap();
+        assert_eq!(key.open(&foreign, now()), None);
+        assert_ne!(
+            SessionKey::random().open(&foreign, now()),
+            SessionKey::new(&[8; 32]).open(&foreign, now())
+        );
+        // Signed with the same secret, but with no signature or of another kind.
+        let payload = foreign.split('.').nth(1).unwrap();
+        let unsigned = format!("eyJhbGciOiJub25lIn0.{payload}.");
+        assert_eq!(key.open(&unsigned, now()), None);
+        let other = Other {
+            sub: "x",
+            exp: u64::MAX,
+        };
+        let header = Header::new(Algorithm::HS256);
+        let other = jsonwebtoken::encode(&header, &other, &key.encoding).unwrap();
+        assert_eq!(key.open(&other, now()), None);
+    }
+}

@@ -1,0 +1,687 @@
+//! Uppy's protocol: the answers that its plugin expects, and uploads that belong to those who began
+//! them.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use axum::Router;
+use axum::response::IntoResponse;
+use presignd::dev::BUCKET;
+use presignd::http;
+use presignd::upload::{Policies, SessionKey, Settings};
+use reqwest::{Method, Response, StatusCode};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::helpers::{
+    App, built_in, client, fields, file, problem, service, spawn, spawn_app, spawn_app_with,
+    spawn_app_with_policies,
+};
+use crate::presigned_post;
+
+const FIVE_MIB: usize = 5 * 1024 * 1024;
+
+/// An upload in parts, as a client of `base` sees it.
+struct Upload {
+    base: String,
+    key: String,
+    id: String,
+}
+
+async fn create(app: &App, body: Value) -> Upload {
+    let response = app.post("/s3/multipart", &body).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let mut answer: BTreeMap<String, String> = response.json().await.unwrap();
+    assert_eq!(answer.remove("bucket").unwrap(), BUCKET);
+    let key = answer.remove("key").unwrap();
+    let id = answer.remove("uploadId").unwrap();
+    assert!(answer.is_empty());
+    Upload {
+        base: app.base.clone(),
+        key,
+        id,
+    }
+}
+
+async fn video(app: &App) -> Upload {
+    create(app, json!({"filename": "a b.mp4", "type": "video/mp4"})).await
+}
+
+impl Upload {
+    async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<Value>,
+    ) -> Response {
+        let mut url = reqwest::Url::parse(&self.base).unwrap();
+        url.path_segments_mut()
+            .unwrap()
+            .extend(["s3", "multipart", &self.id])
+            .extend(path.split('/').filter(|segment| !segment.is_empty()));
+        url.query_pairs_mut()
+            .append_pair("key", &self.key)
+            .extend_pairs(query);
+        let mut request = client().request(method, url);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        request.send().await.unwrap()
+    }
+
+    async fn json(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<Value>,
+    ) -> Value {
+        let response = self.call(method, path, query, body).await;
+        let status = response.status();
+        let text = response.text().await.unwrap();
+        assert_eq!(status, StatusCode::OK, "{text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    async fn list(&self) -> Value {
+        self.json(Method::GET, "", &[], None).await
+    }
+
+    /// Sends a part and gives the entity tag.
+    async fn put(&self, number: u16, body: Vec<u8>) -> String {
+        let answer = self.json(Method::GET, &number.to_string(), &[], None).await;
+        assert_eq!(answer["expires"], 600);
+        assert_eq!(answer.as_object().unwrap().len(), 2);
+        let url = answer["url"].as_str().unwrap();
+        let response = client().put(url).body(body).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        response.headers()["etag"].to_str().unwrap().to_owned()
+    }
+
+    async fn complete(&self, parts: Value) -> Response {
+        let body = json!({ "parts": parts });
+        self.call(Method::POST, "complete", &[], Some(body)).await
+    }
+}
+
+#[tokio::test]
+async fn params_give_a_form_that_the_store_takes() {
+    let app = spawn_app().await;
+    let query = "filename=%ED%95%9C%20a.jpg&type=image%2Fjpeg&metadata%5Bname%5D=%ED%95%9C&metadata%5Brelative Path%5D=null&x=y";
+    let response = app
+        .client
+        .get(format!("{}/s3/params?{query}", app.base))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let answer: Value = response.json().await.unwrap();
+    let names: Vec<&String> = answer.as_object().unwrap().keys().collect();
+    assert_eq!(names, ["expires", "fields", "method", "url"]);
+    assert_eq!(answer["method"], "POST");
+    assert_eq!(answer["expires"], 600);
+    let fields: BTreeMap<String, String> =
+        serde_json::from_value(answer["fields"].clone()).unwrap();
+    assert_eq!(fields["success_action_status"], "201");
+    assert_eq!(fields["content-type"], "image/jpeg");
+    assert_eq!(fields["x-amz-meta-name"], "한");
+    assert!(
+        !fields.keys().any(|name| name.contains("relative")),
+        "not a name for metadata"
+    );
+    // Uppy 6 refuses answers with these.
+    for refused in ["file", "redirect", "success_action_redirect"] {
+        assert!(!fields.contains_key(refused));
+    }
+    let url = answer["url"].as_str().unwrap();
+    let response = presigned_post::send(&app, url, &fields, "the bytes").await;
+    assert_eq!(response.status(), StatusCode::CREATED);
+    assert!(fields["key"].ends_with("/한 a.jpg"));
+    let stored = app.stored(&fields["key"]).await.unwrap();
+    assert_eq!(stored, (b"the bytes".to_vec(), "image/jpeg".to_owned()));
+}
+
+#[tokio::test]
+async fn params_without_a_type_are_for_bytes_and_without_a_name_refused() {
+    let app = spawn_app().await;
+    let get = async |query: &str| {
+        app.client
+            .get(format!("{}/s3/params?{query}", app.base))
+            .send()
+            .await
+            .unwrap()
+    };
+    for query in ["filename=a", "filename=a&type="] {
+        let answer: Value = get(query).await.json().await.unwrap();
+        assert_eq!(answer["fields"]["content-type"], "application/octet-stream");
+    }
+    for (query, field) in [
+        ("", "/filename"),
+        ("filename=", "/filename"),
+        ("filename=a&type=b", "/type"),
+    ] {
+        let problem = problem(get(query).await).await;
+        assert_eq!(problem["status"], 400, "{query}");
+        assert_eq!(fields(&problem)[0].0, field, "{query}");
+        // Uppy shows these to its user.
+        assert_eq!(problem["error"], problem["detail"]);
+        assert_eq!(problem["message"], problem["detail"]);
+    }
+}
+
+#[tokio::test]
+async fn a_file_goes_up_in_parts_and_is_whole() {
+    let app = spawn_app().await;
+    let upload = video(&app).await;
+    assert!(upload.key.ends_with("/a b.mp4"));
+    let second = upload.put(2, vec![2; 1000]).await;
+    let first = upload.put(1, vec![1; FIVE_MIB]).await;
+    let expected = json!([
+        {"PartNumber": 1, "ETag": first, "Size": FIVE_MIB},
+        {"PartNumber": 2, "ETag": second, "Size": 1000},
+    ]);
+    assert_eq!(upload.list().await, expected);
+    // In another order, and without quotes, as some clients send them.
+    let parts = json!([
+        {"PartNumber": 2, "ETag": second.trim_matches('"')},
+        {"PartNumber": 1, "ETag": first},
+    ]);
+    let answer: Value = upload.complete(parts).await.json().await.unwrap();
+    let names: Vec<&String> = answer.as_object().unwrap().keys().collect();
+    assert_eq!(names, ["bucket", "key", "location"]);
+    assert_eq!(answer["key"], upload.key);
+    assert!(
+        answer["location"].as_str().unwrap().ends_with("/a%20b.mp4"),
+        "{answer}"
+    );
+    let (bytes, content_type) = app.stored(&upload.key).await.unwrap();
+    assert_eq!(content_type, "video/mp4");
+    assert_eq!(bytes.len(), FIVE_MIB + 1000);
+    assert!(bytes[..FIVE_MIB].iter().all(|&b| b == 1) && bytes[FIVE_MIB..].iter().all(|&b| b == 2));
+    let gone = problem(upload.call(Method::GET, "", &[], None).await).await;
+    assert_eq!(gone["code"], "no-such-upload");
+}
+
+#[tokio::test]
+async fn older_clients_get_urls_for_several_parts_at_once() {
+    let app = spawn_app().await;
+    let upload = video(&app).await;
+    let answer = upload
+        .json(Method::GET, "batch", &[("partNumbers", "1,2,10000")], None)
+        .await;
+    let urls = answer["presignedUrls"].as_object().unwrap();
+    assert_eq!(urls.keys().collect::<Vec<_>>(), ["1", "10000", "2"]);
+    let url = urls["1"].as_str().unwrap();
+    let response = client().put(url).body("x").send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn part_numbers_are_1_to_10000() {
+    let app = spawn_app().await;
+    let upload = video(&app).await;
+    for number in ["0", "10001", "-1", "1.5", "x", "99999999999"] {
+        let response = upload.call(Method::GET, number, &[], None).await;
+        let problem = problem(response).await;
+        assert_eq!(problem["status"], 400, "{number}");
+        assert_eq!(fields(&problem), [("/partNumber", "out-of-range")]);
+    }
+    for numbers in ["", "1,", "1,0", "a"] {
+        let query = [("partNumbers", numbers)];
+        let problem = problem(upload.call(Method::GET, "batch", &query, None).await).await;
+        assert_eq!(problem["status"], 400, "{numbers}");
+    }
+    for (parts, pointer, code) in [
+        (json!([]), "/parts", "length"),
+        (
+            json!([{"PartNumber": 0, "ETag": "x"}]),
+            "/parts/0/PartNumber",
+            "out-of-range",
+        ),
+        (json!([{"PartNumber": 1}]), "/parts/0/ETag", "required"),
+        (
+            json!([{"PartNumber": "1", "ETag": "x"}]),
+            "/parts/0/PartNumber",
+            "wrong-type",
+        ),
+        (
+            json!([{"PartNumber": 1, "ETag": "x"}, {"PartNumber": 1, "ETag": "y"}]),
+            "/parts/1/PartNumber",
+            "duplicate-part",
+        ),
+        (json!(null), "/parts", "wrong-type"),
+    ] {
+        let problem = problem(upload.complete(parts.clone()).await).await;
+        assert_eq!(problem["status"], 400, "{parts}");
+        assert_eq!(fields(&problem), [(pointer, code)], "{parts}");
+    }
+}
+
+#[tokio::test]
+async fn an_aborted_upload_leaves_nothing_behind() {
+    let app = spawn_app().await;
+    let upload = video(&app).await;
+    upload.put(1, vec![1; 1000]).await;
+    assert_eq!(upload.json(Method::DELETE, "", &[], None).await, json!({}));
+    let left: Vec<_> = std::fs::read_dir(app.data())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with(".upload"))
+        .collect();
+    assert_eq!(left, Vec::<String>::new());
+    assert_eq!(app.stored(&upload.key).await, None);
+    // Once more is no error.
+    assert_eq!(upload.json(Method::DELETE, "", &[], None).await, json!({}));
+}
+
+#[tokio::test]
+async fn parts_that_the_store_does_not_have_complete_nothing() {
+    let app = spawn_app().await;
+    let upload = video(&app).await;
+    let etag = upload.put(1, vec![1; 1000]).await;
+    for parts in [
+        json!([{"PartNumber": 1, "ETag": "\"d41d8cd98f00b204e9800998ecf8427e\""}]),
+        json!([{"PartNumber": 1, "ETag": etag}, {"PartNumber": 2, "ETag": etag}]),
+    ] {
+        let problem = problem(upload.complete(parts).await).await;
+        assert_eq!(problem["status"], 400);
+        assert_eq!(problem["code"], "invalid-parts");
+    }
+    assert_eq!(app.stored(&upload.key).await, None);
+    let answer = upload
+        .complete(json!([{"PartNumber": 1, "ETag": etag}]))
+        .await;
+    assert_eq!(answer.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_file_over_the_limit_is_aborted_before_it_is_an_object() {
+    let app = spawn_app_with_policies("[policies.default]\nmax_size = '1000 B'").await;
+    let upload = video(&app).await;
+    let etag = upload.put(1, vec![1; 1001]).await;
+    let parts = json!([{"PartNumber": 1, "ETag": etag}]);
+    let too_large = problem(upload.complete(parts.clone()).await).await;
+    assert_eq!(too_large["status"], 422);
+    assert_eq!(fields(&too_large), [("/size", "file-too-large")]);
+    assert_eq!(
+        too_large["message"],
+        "size must be at most 1000 bytes; it is 1001"
+    );
+    assert_eq!(app.stored(&upload.key).await, None);
+    let gone = problem(upload.complete(parts).await).await;
+    assert_eq!(gone["code"], "no-such-upload");
+    // One byte less is taken.
+    let upload = video(&app).await;
+    let etag = upload.put(1, vec![1; 1000]).await;
+    let answer = upload
+        .complete(json!([{"PartNumber": 1, "ETag": etag}]))
+        .await;
+    assert_eq!(answer.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn the_rest_of_the_policy_holds_for_parts_too() {
+    let app = spawn_app_with_policies(
+        "[policies.default]
+        content_types = ['text/*']
+        cache_control = 'no-cache'
+        metadata = { source = 'web' }
+        allowed_metadata = ['album']
+        [policies.once]
+        key = 'fixed/{filename}'
+        overwrite = false
+        [policies.sum]
+        require_checksum = true",
+    )
+    .await;
+    let ask = async |body: Value| app.post("/s3/multipart", &body).await;
+    let refused = problem(ask(json!({"filename": "a", "type": "image/png"})).await).await;
+    assert_eq!(fields(&refused), [("/contentType", "type-not-allowed")]);
+    let refused =
+        problem(ask(json!({"filename": "a", "type": "text/plain", "policy": "sum"})).await).await;
+    assert_eq!(
+        fields(&refused),
+        [("/checksumSha256", "multipart-not-supported")]
+    );
+
+    let metadata =
+        json!({"album": "앨범", "name": "not allowed", "source": "mine", "x": null, "n": 7});
+    let upload = create(
+        &app,
+        json!({"filename": "a.html", "type": "text/html", "metadata": metadata}),
+    )
+    .await;
+    let etag = upload.put(1, b"<p>".to_vec()).await;
+    let answer = upload
+        .complete(json!([{"PartNumber": 1, "ETag": etag}]))
+        .await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    let head = app.store.head_object().bucket(BUCKET).key(&upload.key);
+    let head = head.send().await.unwrap();
+    assert_eq!(head.cache_control.unwrap(), "no-cache");
+    assert_eq!(
+        head.content_disposition.unwrap(),
+        "attachment; filename*=UTF-8''a.html"
+    );
+    let stored = head.metadata.unwrap();
+    assert_eq!(stored["album"], "=?UTF-8?B?7JWo67KU?=");
+    assert_eq!(stored["source"], "web");
+    assert_eq!(stored.len(), 2);
+
+    let body = json!({"filename": "a.txt", "type": "text/plain", "policy": "once"});
+    for status in [StatusCode::OK, StatusCode::CONFLICT] {
+        let upload = create(&app, body.clone()).await;
+        let etag = upload.put(1, b"x".to_vec()).await;
+        let answer = upload
+            .complete(json!([{"PartNumber": 1, "ETag": etag}]))
+            .await;
+        assert_eq!(answer.status(), status);
+    }
+}
+
+#[tokio::test]
+async fn names_are_kept_as_companion_keeps_them() {
+    let app = spawn_app().await;
+    let name = "가".repeat(200) + ".mp4";
+    let upload = create(&app, json!({"filename": name, "type": ""})).await;
+    assert!(upload.key.ends_with("가.mp4"), "{}", upload.key);
+    let etag = upload.put(1, b"x".to_vec()).await;
+    let answer = upload
+        .complete(json!([{"PartNumber": 1, "ETag": etag}]))
+        .await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    let (_, content_type) = app.stored(&upload.key).await.unwrap();
+    assert_eq!(content_type, "application/octet-stream");
+}
+
+#[tokio::test]
+async fn bucket_wide_credentials_are_not_handed_out() {
+    let app = spawn_app().await;
+    let response = app
+        .client
+        .get(format!("{}/s3/sts", app.base))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(response.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn any_replica_with_the_secret_goes_on_with_an_upload() {
+    let app = spawn_app().await;
+    let mut upload = video(&app).await;
+    let first = upload.put(1, vec![1; FIVE_MIB]).await;
+    let replica = service(&app.config, BUCKET, true, built_in());
+    let addr = spawn(http::router(replica, &http::Settings::default())).await;
+    upload.base = format!("http://{addr}");
+    let second = upload.put(2, vec![2; 10]).await;
+    let parts = json!([{"PartNumber": 1, "ETag": first}, {"PartNumber": 2, "ETag": second}]);
+    assert_eq!(upload.complete(parts).await.status(), StatusCode::OK);
+    assert_eq!(
+        app.stored(&upload.key).await.unwrap().0.len(),
+        FIVE_MIB + 10
+    );
+}
+
+/// A stand-in for a store, which answers in its way and counts how often it is asked.
+async fn stand_in(
+    answer: impl Fn() -> Answer + Clone + Send + Sync + 'static,
+) -> (String, Arc<AtomicU32>) {
+    let asked = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&asked);
+    let router = Router::new().fallback(move || {
+        counter.fetch_add(1, Ordering::SeqCst);
+        let answer = answer();
+        async move {
+            match answer {
+                Answer::Now(status, body) => (status, body).into_response(),
+                Answer::Never => std::future::pending().await,
+            }
+        }
+    });
+    (format!("http://{}", spawn(router).await), asked)
+}
+
+enum Answer {
+    Now(axum::http::StatusCode, String),
+    Never,
+}
+
+/// A service on that store.
+async fn app_on(endpoint: &str) -> String {
+    let config = presignd::dev::sdk_config("127.0.0.1:1".parse().unwrap())
+        .into_builder()
+        .endpoint_url(endpoint)
+        .build();
+    let uploads = service(&config, BUCKET, true, built_in());
+    format!(
+        "http://{}",
+        spawn(http::router(uploads, &http::Settings::default())).await
+    )
+}
+
+/// A token of an upload that the stand-ins are asked about.
+async fn token() -> Upload {
+    let app = spawn_app().await;
+    video(&app).await
+}
+
+#[tokio::test]
+async fn a_bent_expired_or_foreign_token_is_refused_without_asking_the_store() {
+    let (endpoint, asked) =
+        stand_in(|| Answer::Now(axum::http::StatusCode::OK, String::new())).await;
+    let base = app_on(&endpoint).await;
+    let good = token().await;
+    let foreign = {
+        let settings = Settings {
+            session_key: SessionKey::new(&[8; 32]),
+            ..built_in()
+        };
+        let app = spawn_app_with(settings).await;
+        video(&app).await
+    };
+    let expired = {
+        let app = spawn_app().await;
+        let long_ago = SystemTime::now() - Duration::from_hours(8 * 24);
+        let file = file("a.mp4", "video/mp4");
+        let upload = app
+            .uploads
+            .create_multipart(&file, Uuid::new_v4(), long_ago)
+            .await
+            .unwrap();
+        (upload.key, upload.token)
+    };
+    let other_key = good.key.replace("a b.mp4", "c.mp4");
+    let bent = format!("{}A{}", &good.id[..40], &good.id[41..]);
+    for (id, key) in [
+        (&good.id, &other_key),
+        (&bent, &good.key),
+        (&good.id[..good.id.len() - 3].to_owned(), &good.key),
+        (&foreign.id, &foreign.key),
+        (&expired.1, &expired.0),
+        (&"x".to_owned(), &good.key),
+        (&"../../etc".to_owned(), &good.key),
+    ] {
+        let upload = Upload {
+            base: base.clone(),
+            key: key.clone(),
+            id: id.clone(),
+        };
+        let parts = json!({"parts": [{"PartNumber": 1, "ETag": "x"}]});
+        for (method, path, query, body) in [
+            (Method::GET, "", vec![], None),
+            (Method::GET, "1", vec![], None),
+            (Method::GET, "batch", vec![("partNumbers", "1")], None),
+            (Method::POST, "complete", vec![], Some(parts.clone())),
+            (Method::DELETE, "", vec![], None),
+        ] {
+            let response = upload.call(method.clone(), path, &query, body).await;
+            let problem = problem(response).await;
+            assert_eq!(problem["status"], 404, "{method} {path} {id}");
+            assert_eq!(problem["code"], "no-such-upload");
+        }
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+    let without_key = client()
+        .get(format!("{base}/s3/multipart/{}", good.id))
+        .send()
+        .await
+        .unwrap();
+    let problem = problem(without_key).await;
+    assert_eq!(fields(&problem), [("/key", "required")]);
+}
+
+#[tokio::test]
+async fn trouble_of_the_store_is_told_in_bounded_time_and_without_its_cause() {
+    use axum::http::StatusCode as Status;
+    let xml =
+        |code: &str| format!("<Error><Code>{code}</Code><Message>secret cause</Message></Error>");
+    let good = token().await;
+    for (status, code, expected, ours) in [
+        (Status::NOT_FOUND, "NoSuchUpload", 404, "no-such-upload"),
+        (Status::FORBIDDEN, "AccessDenied", 502, "storage-error"),
+        (
+            Status::INTERNAL_SERVER_ERROR,
+            "InternalError",
+            502,
+            "storage-error",
+        ),
+        (
+            Status::SERVICE_UNAVAILABLE,
+            "SlowDown",
+            503,
+            "storage-unavailable",
+        ),
+        (Status::NOT_FOUND, "NoSuchBucket", 502, "storage-error"),
+    ] {
+        let body = xml(code);
+        let (endpoint, asked) = stand_in(move || Answer::Now(status, body.clone())).await;
+        let upload = Upload {
+            base: app_on(&endpoint).await,
+            key: good.key.clone(),
+            id: good.id.clone(),
+        };
+        let begin = Instant::now();
+        let list = problem(upload.call(Method::GET, "", &[], None).await).await;
+        assert_eq!(
+            (&list["status"], &list["code"]),
+            (&json!(expected), &json!(ours)),
+            "{code}"
+        );
+        assert!(list["message"].is_string());
+        assert!(!list.to_string().contains("secret cause"));
+        // Reading may be tried again, beginning an upload may not.
+        let tries = asked.swap(0, Ordering::SeqCst);
+        assert_eq!(tries > 1, status.is_server_error(), "{code}: {tries}");
+        let url = format!("{}/s3/multipart", upload.base);
+        let body = json!({"filename": "a", "type": "a/b"});
+        let response = client().post(url).json(&body).send().await.unwrap();
+        assert!(response.status().as_u16() == expected);
+        assert_eq!(asked.load(Ordering::SeqCst), 1, "{code}");
+        assert!(
+            begin.elapsed() < Duration::from_secs(20),
+            "{:?}",
+            begin.elapsed()
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_down_is_503_with_retry_after() {
+    let good = token().await;
+    let upload = Upload {
+        base: app_on("http://127.0.0.1:1").await,
+        ..good
+    };
+    for (method, path) in [(Method::GET, ""), (Method::DELETE, "")] {
+        let response = upload.call(method, path, &[], None).await;
+        assert!(response.headers().contains_key("retry-after"));
+        let problem = problem(response).await;
+        assert_eq!(problem["code"], "storage-unavailable");
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_never_answers_is_504_and_not_a_hang() {
+    let good = token().await;
+    let (endpoint, _) = stand_in(|| Answer::Never).await;
+    let upload = Upload {
+        base: app_on(&endpoint).await,
+        ..good
+    };
+    let begin = Instant::now();
+    let problem = problem(upload.call(Method::GET, "", &[], None).await).await;
+    assert_eq!(problem["status"], 504);
+    assert_eq!(problem["code"], "storage-timeout");
+    assert!(
+        begin.elapsed() < Duration::from_secs(25),
+        "{:?}",
+        begin.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn ten_thousand_parts_are_completed_in_one_call() {
+    // The stand-in lists its parts in pages of a thousand, as S3 does.
+    let router = Router::new().fallback(|request: axum::extract::Request| async move {
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        if request.method() == Method::POST {
+            let body = axum::body::to_bytes(request.into_body(), usize::MAX).await.unwrap();
+            let body = String::from_utf8(body.to_vec()).unwrap();
+            assert_eq!(body.matches("<PartNumber>").count(), 10_000);
+            let done = "<CompleteMultipartUploadResult><Location>http://there</Location></CompleteMultipartUploadResult>";
+            return done.to_owned();
+        }
+        let after: u32 = query
+            .split('&')
+            .find_map(|pair| pair.strip_prefix("part-number-marker="))
+            .map_or(0, |n| n.parse().unwrap());
+        let mut xml = format!(
+            "<ListPartsResult><IsTruncated>{}</IsTruncated><NextPartNumberMarker>{}</NextPartNumberMarker>",
+            after < 9000,
+            after + 1000
+        );
+        for n in after + 1..=after + 1000 {
+            write!(xml, "<Part><PartNumber>{n}</PartNumber><ETag>\"{n}\"</ETag><Size>5</Size></Part>").unwrap();
+        }
+        xml + "</ListPartsResult>"
+    });
+    let good = token().await;
+    let upload = Upload {
+        base: app_on(&format!("http://{}", spawn(router).await)).await,
+        ..good
+    };
+    assert_eq!(upload.list().await.as_array().unwrap().len(), 10_000);
+    let parts: Vec<Value> = (1..=10_000)
+        .map(|n| json!({"PartNumber": n, "ETag": format!("\"{n}\"")}))
+        .collect();
+    let response = upload.complete(json!(parts)).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let answer: Value = response.json().await.unwrap();
+    assert_eq!(answer["location"], "http://there");
+    let over: Vec<Value> = (1..=10_001)
+        .map(|n| json!({"PartNumber": n, "ETag": "x"}))
+        .collect();
+    let problem = problem(upload.complete(json!(over)).await).await;
+    assert_eq!(fields(&problem), [("/parts", "length")]);
+}
+
+#[tokio::test]
+async fn a_session_ends_with_its_policy() {
+    let with = |name: &str| Settings {
+        policies: Policies::parse(&format!("[policies.{name}]"), Duration::from_mins(10)).unwrap(),
+        ..built_in()
+    };
+    let app = spawn_app_with(with("old")).await;
+    let body = json!({"filename": "a", "type": "a/b", "policy": "old"});
+    let mut upload = create(&app, body).await;
+    let replica = service(&app.config, BUCKET, true, with("new"));
+    let addr = spawn(http::router(replica, &http::Settings::default())).await;
+    upload.base = format!("http://{addr}");
+    let problem = problem(upload.call(Method::GET, "1", &[], None).await).await;
+    assert_eq!(problem["code"], "no-such-upload");
+}
