@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use aws_config::SdkConfig;
@@ -75,6 +75,9 @@ async fn serve() -> Result<()> {
 
     let listener = listen(bind_addr, "BIND_ADDR").await?;
     let sdk_config = s3::sdk_config().await;
+    s3::check(&sdk_config, &s3_settings, upload_settings.supports_post)
+        .await
+        .context("cannot sign with these settings (AWS_S3_BUCKET_NAME, AWS_REGION, AWS_ENDPOINT_URL_S3, S3_SUPPORTS_POST_POLICY)")?;
     let router = router(
         &sdk_config,
         s3_settings.clone(),
@@ -88,7 +91,7 @@ async fn serve() -> Result<()> {
         version = env!("CARGO_PKG_VERSION"),
         "listening"
     );
-    if !config::has_session_secret(env) {
+    if !config::has_session_secret(env)? {
         tracing::warn!(
             "UPLOAD_SESSION_SECRET is not set: multipart uploads end with this process, and other replicas do not know them"
         );
@@ -147,6 +150,7 @@ fn openapi() -> Result<()> {
 
 fn healthcheck() -> Result<()> {
     const TIMEOUT: Duration = Duration::from_secs(3);
+    const HEALTHY: [u8; 13] = *b"HTTP/1.1 200 ";
     let mut addr = config::bind_addr(Env::of_process())?;
     if addr.ip().is_unspecified() {
         addr.set_ip(match addr.ip() {
@@ -154,20 +158,28 @@ fn healthcheck() -> Result<()> {
             IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
         });
     }
-    let ask = || -> std::io::Result<Vec<u8>> {
+    let deadline = Instant::now() + TIMEOUT;
+    let ask = || -> std::io::Result<bool> {
         let mut stream = TcpStream::connect_timeout(&addr, TIMEOUT)?;
-        stream.set_read_timeout(Some(TIMEOUT))?;
         let path = http::HEALTHZ;
         write!(
             stream,
             "GET {path} HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\n\r\n"
         )?;
-        let mut answer = Vec::new();
-        stream.take(4096).read_to_end(&mut answer)?;
-        Ok(answer)
+        let mut answer = [0; HEALTHY.len()];
+        let mut length = 0;
+        while length < answer.len() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            stream.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+            match stream.read(&mut answer[length..])? {
+                0 => break,
+                read => length += read,
+            }
+        }
+        Ok(answer == HEALTHY)
     };
-    let answer = ask().with_context(|| format!("no answer from {addr}"))?;
-    ensure!(answer.starts_with(b"HTTP/1.1 200 "), "{addr} is not well");
+    let is_healthy = ask().with_context(|| format!("no answer from {addr}"))?;
+    ensure!(is_healthy, "{addr} is not well");
     Ok(())
 }
 

@@ -1,11 +1,13 @@
 //! The environment, read into the settings of each module. A bad value is an error that names its
 //! variable.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use axum::http::uri::Authority;
 use axum::http::{HeaderValue, Uri};
 
 use crate::http::AllowedOrigins;
@@ -23,6 +25,7 @@ pub const VARIABLES: &[&str] = &[
     "AWS_REGION",
     "AWS_S3_BUCKET_NAME",
     "AWS_ENDPOINT_URL_S3",
+    "AWS_ENDPOINT_URL",
     "S3_FORCE_PATH_STYLE",
     "BIND_ADDR",
     "S3_SUPPORTS_POST_POLICY",
@@ -44,7 +47,7 @@ const DEFAULT_EXPIRES_IN: Duration = Duration::from_mins(10);
 
 /// Where variables come from. A variable that is empty counts as unset.
 #[derive(Clone, Copy)]
-pub struct Env<'a>(&'a dyn Fn(&str) -> Option<String>);
+pub struct Env<'a>(&'a dyn Fn(&str) -> Option<OsString>);
 
 impl std::fmt::Debug for Env<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -53,23 +56,24 @@ impl std::fmt::Debug for Env<'_> {
 }
 
 impl<'a> Env<'a> {
-    pub fn new(get: &'a dyn Fn(&str) -> Option<String>) -> Self {
+    pub fn new(get: &'a dyn Fn(&str) -> Option<OsString>) -> Self {
         Self(get)
     }
 
     pub fn of_process() -> Env<'static> {
-        Env(&|name| std::env::var(name).ok())
+        Env(&|name| std::env::var_os(name))
     }
 
-    fn get(self, name: &str) -> Option<String> {
+    fn get(self, name: &str) -> Result<Option<String>> {
         debug_assert!(VARIABLES.contains(&name), "{name} is not listed");
-        (self.0)(name)
-            .map(|v| v.trim().to_owned())
-            .filter(|v| !v.is_empty())
+        let value = (self.0)(name).unwrap_or_default().into_string();
+        // Not the value: it may be a secret.
+        let value = value.map_err(|_| anyhow!("{name} is not UTF-8"))?;
+        Ok(Some(value.trim().to_owned()).filter(|value| !value.is_empty()))
     }
 
     fn parse<T: FromStr>(self, name: &str, must_be: &str) -> Result<Option<T>> {
-        self.get(name)
+        self.get(name)?
             .map(|value| {
                 value
                     .parse()
@@ -93,7 +97,7 @@ pub fn load_dotenv() -> Result<()> {
 
 pub fn bind_addr(env: Env<'_>) -> Result<SocketAddr> {
     let name = "BIND_ADDR";
-    let addr = env.get(name).unwrap_or_else(|| DEFAULT_BIND_ADDR.into());
+    let addr = env.get(name)?.unwrap_or_else(|| DEFAULT_BIND_ADDR.into());
     addr.parse().ok().with_context(|| {
         format!("{name} must be an address and a port such as {DEFAULT_BIND_ADDR}; it is `{addr}`")
     })
@@ -102,11 +106,13 @@ pub fn bind_addr(env: Env<'_>) -> Result<SocketAddr> {
 pub fn s3(env: Env<'_>) -> Result<s3::Settings> {
     check_endpoint(env)?;
     let name = "AWS_S3_BUCKET_NAME";
-    let bucket = env.get(name).with_context(|| {
+    let bucket = env.get(name)?.with_context(|| {
         format!("{name} is not set: it names the bucket to upload to{HINT_AT_DEV}")
     })?;
     let is_arn = bucket.starts_with("arn:");
     let is_name = (3..=63).contains(&bucket.len())
+        && bucket.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && bucket.ends_with(|c: char| c.is_ascii_alphanumeric())
         && bucket
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
@@ -122,16 +128,26 @@ pub fn s3(env: Env<'_>) -> Result<s3::Settings> {
     })
 }
 
-/// The SDK reads this variable itself, but would complain about it only when it signs.
+/// The SDK reads these variables itself, but would complain of them only when it signs.
 fn check_endpoint(env: Env<'_>) -> Result<()> {
-    let name = "AWS_ENDPOINT_URL_S3";
-    let must_be = "a URL such as http://127.0.0.1:9000";
-    let Some(uri) = env.parse::<Uri>(name, must_be)? else {
-        return Ok(());
-    };
-    let is_url = matches!(uri.scheme_str(), Some("http" | "https"))
-        && uri.host().is_some_and(|host| !host.is_empty());
-    ensure!(is_url, "{name} must be {must_be}; it is `{uri}`");
+    for name in ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"] {
+        let Some(value) = env.get(name)? else {
+            continue;
+        };
+        let uri = value.parse::<Uri>().ok().filter(|uri| {
+            let authority = uri.authority().map(Authority::as_str);
+            matches!(uri.scheme_str(), Some("http" | "https"))
+                && uri.host().is_some_and(|host| !host.is_empty())
+                // Clients would get to see a password in it.
+                && authority.is_some_and(|authority| !authority.contains('@'))
+                && uri.query().is_none()
+        });
+        // Not the value: it may have a password in it.
+        ensure!(
+            uri.is_some(),
+            "{name} must be a URL such as http://127.0.0.1:9000, with no user and no query"
+        );
+    }
     Ok(())
 }
 
@@ -148,7 +164,7 @@ pub fn upload(env: Env<'_>) -> Result<upload::Settings> {
         expires_in.as_secs()
     );
     let name = "UPLOAD_POLICIES_FILE";
-    let policies = match env.get(name) {
+    let policies = match env.get(name)? {
         None => Policies::built_in(expires_in),
         Some(path) => {
             let text = std::fs::read_to_string(&path)
@@ -159,7 +175,7 @@ pub fn upload(env: Env<'_>) -> Result<upload::Settings> {
     let name = "S3_SUPPORTS_POST_POLICY";
     let supports_post = env.parse(name, "true or false")?.unwrap_or(true);
     let name = "UPLOAD_SESSION_SECRET";
-    let session_key = match env.get(name) {
+    let session_key = match env.get(name)? {
         None => None,
         Some(secret) => {
             let min = SessionKey::MIN_BYTES;
@@ -180,13 +196,13 @@ pub fn upload(env: Env<'_>) -> Result<upload::Settings> {
 }
 
 /// Whether sessions outlive this process and can be shared with others.
-pub fn has_session_secret(env: Env<'_>) -> bool {
-    env.get("UPLOAD_SESSION_SECRET").is_some()
+pub fn has_session_secret(env: Env<'_>) -> Result<bool> {
+    Ok(env.get("UPLOAD_SESSION_SECRET")?.is_some())
 }
 
 pub fn http(env: Env<'_>) -> Result<http::Settings> {
     let name = "CORS_ALLOWED_ORIGINS";
-    let allowed_origins = match env.get(name).as_deref() {
+    let allowed_origins = match env.get(name)?.as_deref() {
         None => AllowedOrigins::None,
         Some("*") => AllowedOrigins::Any,
         Some(list) => AllowedOrigins::Exactly(
@@ -201,25 +217,42 @@ pub fn http(env: Env<'_>) -> Result<http::Settings> {
     Ok(http::Settings { allowed_origins })
 }
 
-/// A scheme and a host, as browsers send them: no path, not even `/`.
+/// A scheme and a host as [browsers send them](https://fetch.spec.whatwg.org/#origin-header): in lower
+/// case, without the scheme's own port, and with no path, not even `/`.
 fn parse_origin(origin: &str) -> Option<HeaderValue> {
     let uri: Uri = origin.parse().ok()?;
-    let rebuilt = format!("{}://{}", uri.scheme_str()?, uri.authority()?);
-    (rebuilt == origin && uri.authority()?.as_str().find('@').is_none())
-        .then(|| HeaderValue::from_str(origin).ok())?
+    let own_port = match uri.scheme_str()? {
+        "http" => 80,
+        "https" => 443,
+        _ => return None,
+    };
+    let authority = uri.authority()?.as_str();
+    let is_as_sent = format!("{}://{authority}", uri.scheme_str()?) == origin
+        && origin == origin.to_ascii_lowercase()
+        && !authority.contains('@')
+        && uri.port_u16() != Some(own_port);
+    is_as_sent.then(|| HeaderValue::from_str(origin).ok())?
 }
 
 pub fn telemetry(env: Env<'_>) -> Result<telemetry::Settings> {
     let name = "LOG_FORMAT";
-    let format = match env.get(name).as_deref() {
+    let format = match env.get(name)?.as_deref() {
         None => None,
         Some("pretty") => Some(LogFormat::Pretty),
         Some("json") => Some(LogFormat::Json),
         Some(other) => bail!("{name} must be pretty or json; it is `{other}`"),
     };
     let name = "RUST_LOG";
+    let must_be = "a log filter such as info or presignd=debug";
+    if let Some(filter) = env.get(name)? {
+        // It would be taken for the name of a module, and all else would fall silent.
+        ensure!(
+            !filter.contains(' '),
+            "{name} must be {must_be}; it is `{filter}`"
+        );
+    }
     let filter = env
-        .parse(name, "a log filter such as info or presignd=debug")?
+        .parse(name, must_be)?
         .unwrap_or_else(telemetry::default_filter);
     Ok(telemetry::Settings { format, filter })
 }
@@ -236,7 +269,7 @@ mod tests {
     ) -> Result<T, String> {
         let get = |name: &str| {
             let found = variables.iter().find(|(n, _)| *n == name);
-            found.map(|(_, value)| (*value).to_owned())
+            found.map(|(_, value)| OsString::from(value))
         };
         read(Env::new(&get)).map_err(|error| format!("{error:#}"))
     }
@@ -315,13 +348,20 @@ mod tests {
         );
         refused(
             "AWS_S3_BUCKET_NAME",
-            &["a", "a/b", "a b", "s3://bucket"],
+            &["a", "a/b", "a b", "s3://bucket", "..."],
             s3,
         );
         refused("S3_FORCE_PATH_STYLE", &["yes", "1"], s3);
         refused(
             "AWS_ENDPOINT_URL_S3",
-            &["localhost:9000", "127.0.0.1", "ftp://host", "http://"],
+            &[
+                "localhost:9000",
+                "127.0.0.1",
+                "ftp://host",
+                "http://u:p@host",
+                "http://host/?x=1",
+                "http://",
+            ],
             s3,
         );
         refused(
@@ -334,6 +374,9 @@ mod tests {
             &[
                 "app.example.com",
                 "https://a.example/",
+                "https://A.example",
+                "http://a:80",
+                "file://x",
                 "https://a.example,",
                 "*,https://a.example",
             ],
@@ -343,7 +386,17 @@ mod tests {
         refused("UPLOAD_POLICIES_FILE", &["/no/such/file"], upload);
         refused("UPLOAD_SESSION_SECRET", &["x", &"x".repeat(31)], upload);
         refused("LOG_FORMAT", &["xml"], telemetry);
-        refused("RUST_LOG", &["presignd=loud"], telemetry);
+        refused("AWS_ENDPOINT_URL", &["localhost:9000"], s3);
+        refused("RUST_LOG", &["presignd=loud", "foo bar"], telemetry);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_not_utf8_is_refused_rather_than_ignored() {
+        use std::os::unix::ffi::OsStringExt;
+        let get = |_: &str| Some(OsString::from_vec(b"x\xff".to_vec()));
+        let error = upload(Env::new(&get)).unwrap_err().to_string();
+        assert!(error.contains("UTF-8"), "{error}");
     }
 
     #[test]

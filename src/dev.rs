@@ -13,7 +13,10 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use axum::Router;
 use axum::error_handling::HandleError;
+use axum::extract::Request;
 use axum::http::{HeaderName, Method, StatusCode, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
 use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
 use s3s_fs::FileSystem;
@@ -43,7 +46,30 @@ pub fn store(data_dir: &Path) -> Result<Router> {
         tracing::error!(?error, "the embedded store failed");
         StatusCode::INTERNAL_SERVER_ERROR
     });
-    Ok(Router::new().fallback_service(service).layer(cors()))
+    Ok(Router::new()
+        .fallback_service(service)
+        .layer(from_fn(require_signed))
+        .layer(cors()))
+}
+
+/// Refuses a presigned request with an `x-amz-…` header that is not part of the signature, as
+/// [S3 does](https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html); `s3s` lets it
+/// pass.
+async fn require_signed(request: Request, next: Next) -> Response {
+    let query = request.uri().query().unwrap_or_default();
+    let signed = query
+        .split('&')
+        .find_map(|parameter| parameter.strip_prefix("X-Amz-SignedHeaders="));
+    let is_unsigned = |name: &HeaderName| {
+        let name = name.as_str();
+        name.starts_with("x-amz-")
+            && signed.is_some_and(|names| names.split("%3B").all(|signed| signed != name))
+    };
+    if request.headers().keys().any(is_unsigned) {
+        let xml = "<Error><Code>AccessDenied</Code><Message>There were headers present in the request which were not signed</Message></Error>";
+        return (StatusCode::FORBIDDEN, xml).into_response();
+    }
+    next.run(request).await
 }
 
 /// Leads the SDK to a store that listens on `addr`.

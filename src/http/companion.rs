@@ -19,7 +19,11 @@ use uuid::Uuid;
 use validator::Validate;
 
 use super::error::{Failure, FieldErrors, Problem};
-use super::extract::{Dto, Object, Valid, present};
+use super::extract::{Dto, Object, Valid, present, present_list};
+use super::openapi::{
+    BodyProblems, ObjectProblems, ParameterProblems, PolicyProblems, SessionProblems,
+    SigningProblems, StoreProblems,
+};
 use crate::s3::MAX_PARTS;
 use crate::upload::{ContentType, File, Filename, Invalid, UploadService, check_metadata};
 
@@ -141,10 +145,9 @@ struct ParamsDto {
     ),
     responses(
         (status = 200, description = "Leave to upload", body = ParamsDto),
-        (status = 400, description = "Parameters are missing or wrong", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The policy refuses, or the store takes no forms", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "There are no credentials to sign with at the moment", body = Problem, content_type = "application/problem+json",
-            headers(("retry-after" = u32, description = "Seconds to wait before asking again"))),
+        ParameterProblems,
+        PolicyProblems,
+        SigningProblems,
     )
 )]
 async fn params(
@@ -232,14 +235,9 @@ struct CreatedDto {
     request_body = CreateDto,
     responses(
         (status = 200, description = "The upload has begun", body = CreatedDto),
-        (status = 400, description = "The body is not JSON, or fields are missing or wrong", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is longer than 64 KiB", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not `application/json`", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The policy refuses", body = Problem, content_type = "application/problem+json"),
-        (status = 502, description = "The store answered with an error", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store or credentials are not available at the moment", body = Problem, content_type = "application/problem+json",
-            headers(("retry-after" = u32, description = "Seconds to wait before asking again"))),
-        (status = 504, description = "The store did not answer in time", body = Problem, content_type = "application/problem+json"),
+        BodyProblems,
+        PolicyProblems,
+        StoreProblems,
     )
 )]
 async fn create(
@@ -302,12 +300,9 @@ struct PartDto {
     ),
     responses(
         (status = 200, description = "All of them, in their order", body = Vec<PartDto>),
-        (status = 400, description = "There is no key", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such upload of this key", body = Problem, content_type = "application/problem+json"),
-        (status = 502, description = "The store answered with an error", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store or credentials are not available at the moment", body = Problem, content_type = "application/problem+json",
-            headers(("retry-after" = u32, description = "Seconds to wait before asking again"))),
-        (status = 504, description = "The store did not answer in time", body = Problem, content_type = "application/problem+json"),
+        ParameterProblems,
+        SessionProblems,
+        StoreProblems,
     )
 )]
 async fn list_parts(
@@ -351,10 +346,9 @@ struct PartUrlDto {
     ),
     responses(
         (status = 200, description = "Leave to upload", body = PartUrlDto),
-        (status = 400, description = "The part's number or the key is missing or wrong", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such upload of this key", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "There are no credentials to sign with at the moment", body = Problem, content_type = "application/problem+json",
-            headers(("retry-after" = u32, description = "Seconds to wait before asking again"))),
+        ParameterProblems,
+        SessionProblems,
+        SigningProblems,
     )
 )]
 async fn sign_part(
@@ -395,10 +389,9 @@ struct PartUrlsDto {
     ),
     responses(
         (status = 200, description = "Leave to upload", body = PartUrlsDto),
-        (status = 400, description = "The parts' numbers or the key are missing or wrong", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such upload of this key", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "There are no credentials to sign with at the moment", body = Problem, content_type = "application/problem+json",
-            headers(("retry-after" = u32, description = "Seconds to wait before asking again"))),
+        ParameterProblems,
+        SessionProblems,
+        SigningProblems,
     )
 )]
 async fn sign_parts(
@@ -428,7 +421,7 @@ async fn sign_parts(
 #[schema(as = CompanionCompleteRequest)]
 struct CompleteDto {
     /// 1 to 10,000 parts.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present_list::<_, _, 10_000>")]
     #[validate(
         required(message = "is required"),
         length(min = 1, max = 10_000, message = "must have 1 to 10000 parts")
@@ -504,16 +497,11 @@ struct CompletedDto {
     request_body = CompleteDto,
     responses(
         (status = 200, description = "The object is there", body = CompletedDto),
-        (status = 400, description = "The body is not JSON, or fields are missing or wrong, or the parts are not those that the store has", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such upload of this key", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "There is an object of this key already, and the policy forbids to overwrite it", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is longer than 2 MiB", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not `application/json`", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The file is too large; the upload is aborted", body = Problem, content_type = "application/problem+json"),
-        (status = 502, description = "The store answered with an error", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store or credentials are not available at the moment", body = Problem, content_type = "application/problem+json",
-            headers(("retry-after" = u32, description = "Seconds to wait before asking again"))),
-        (status = 504, description = "The store did not answer in time", body = Problem, content_type = "application/problem+json"),
+        BodyProblems,
+        SessionProblems,
+        ObjectProblems,
+        PolicyProblems,
+        StoreProblems,
     )
 )]
 async fn complete(
@@ -549,12 +537,9 @@ struct AbortedDto {}
     ),
     responses(
         (status = 200, description = "It is gone, or was already", body = AbortedDto),
-        (status = 400, description = "There is no key", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "There is no such upload of this key", body = Problem, content_type = "application/problem+json"),
-        (status = 502, description = "The store answered with an error", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The store or credentials are not available at the moment", body = Problem, content_type = "application/problem+json",
-            headers(("retry-after" = u32, description = "Seconds to wait before asking again"))),
-        (status = 504, description = "The store did not answer in time", body = Problem, content_type = "application/problem+json"),
+        ParameterProblems,
+        SessionProblems,
+        StoreProblems,
     )
 )]
 async fn abort(

@@ -156,6 +156,11 @@ impl Failure {
                 "credentials-unavailable",
                 "there are no credentials to sign with at the moment; try again later",
             ),
+            upload::Error::PostTooLarge => Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "post-not-supported",
+                "the form would be larger than the store takes, with all its metadata and tags; ask for a presigned PUT at /upload/presigned-url",
+            ),
             upload::Error::NoSuchUpload => Problem::new(
                 StatusCode::NOT_FOUND,
                 "no-such-upload",
@@ -297,8 +302,10 @@ impl FieldErrors {
     }
 
     fn into_problem_of(self, status: StatusCode, code: &'static str) -> Problem {
-        /// More do not fit into a sentence; the list has them all.
+        /// More do not fit into a sentence.
         const IN_DETAIL: usize = 5;
+        /// Enough for the longest list of files that are all wrong, and not for an attack.
+        const IN_LIST: usize = 4000;
         let mut sentences: Vec<String> = self
             .0
             .iter()
@@ -315,6 +322,7 @@ impl FieldErrors {
         problem.errors = self
             .0
             .into_iter()
+            .take(IN_LIST)
             .map(|(pointer, Invalid { code, detail })| FieldError {
                 pointer,
                 code,

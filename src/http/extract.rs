@@ -6,13 +6,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::marker::PhantomData;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use mediatype::MediaType;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use serde_path_to_error::{Path, Segment};
@@ -23,6 +25,9 @@ use crate::upload::Invalid;
 
 /// More wrong fields than this are not listed: nobody reads them, and each costs a pass.
 const MAX_ERRORS: usize = 50;
+
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The body of a request, before its meaning is checked.
 ///
@@ -48,9 +53,16 @@ impl<S: Send + Sync, T: Dto> FromRequest<S> for Valid<T> {
 
     async fn from_request(mut request: Request, state: &S) -> Result<Self, Problem> {
         require_json(request.headers())?;
+        let length = request.headers().get(header::CONTENT_LENGTH);
+        let length = length.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+        if length.is_some_and(|length| length > T::MAX_BYTES) {
+            // Before a client that waits for `100 Continue` is asked to go on.
+            return Err(payload_too_large(T::MAX_BYTES));
+        }
         DefaultBodyLimit::max(T::MAX_BYTES).apply(&mut request);
-        let body = Bytes::from_request(request, state)
+        let body = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, state))
             .await
+            .map_err(|_| body_timed_out())?
             .map_err(|rejection| {
                 if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
                     payload_too_large(T::MAX_BYTES)
@@ -69,6 +81,42 @@ where
     T: Deserialize<'de>,
 {
     T::deserialize(deserializer).map(Some)
+}
+
+/// Like [`present`], for a list. Of one that is too long, only so much is kept that it can be seen to be:
+/// what is to be refused need not be held.
+pub(super) fn present_list<'de, D, T, const MAX: usize>(
+    deserializer: D,
+) -> Result<Option<Vec<T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct List<T, const MAX: usize>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for List<T, MAX> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a sequence")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Vec<T>, A::Error> {
+            let mut list = Vec::new();
+            while list.len() <= MAX {
+                match elements.next_element()? {
+                    Some(element) => list.push(element),
+                    None => return Ok(list),
+                }
+            }
+            while elements.next_element::<IgnoredAny>()?.is_some() {}
+            Ok(list)
+        }
+    }
+
+    deserializer
+        .deserialize_seq(List::<T, MAX>(PhantomData))
+        .map(Some)
 }
 
 /// Like [`present`], for an object of strings in which no name comes twice.
@@ -99,8 +147,12 @@ pub(super) fn present_map<'de, D: Deserializer<'de>>(
 }
 
 fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
-    let is_json = headers
-        .get(header::CONTENT_TYPE)
+    let mut content_types = headers.get_all(header::CONTENT_TYPE).iter();
+    let is_json = content_types
+        .next()
+        .filter(|_| {
+            content_types.next().is_none() && !headers.contains_key(header::CONTENT_ENCODING)
+        })
         .and_then(|value| value.to_str().ok())
         .and_then(|value| MediaType::parse(value).ok())
         .is_some_and(|media_type| {
@@ -112,8 +164,16 @@ fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
     Err(Problem::new(
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
         "unsupported-media-type",
-        "the request must have the header `content-type: application/json`",
+        "the request must have the header `content-type: application/json`, and no `content-encoding`",
     ))
+}
+
+fn body_timed_out() -> Problem {
+    Problem::new(
+        StatusCode::REQUEST_TIMEOUT,
+        "body-timeout",
+        format!("the body did not arrive within {BODY_TIMEOUT:?}"),
+    )
 }
 
 fn payload_too_large(limit: usize) -> Problem {
@@ -146,16 +206,13 @@ fn read<T: Dto>(body: &[u8]) -> Result<T::Value, Problem> {
 /// What can be read of a body that serde refused. Takes out one faulty field after the other until
 /// the rest is readable.
 fn read_faulty<T: Dto>(body: &[u8], errors: &mut FieldErrors) -> Result<T, Problem> {
-    let mut tree = Tree::default();
+    let mut walk = Walk::default();
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let mut json = Node {
-        tree: &mut tree,
-        pointer: String::new(),
-    }
-    .deserialize(&mut deserializer)
-    .and_then(|value| deserializer.end().map(|()| value))
-    .map_err(|error| not_json(body, &error))?;
-    for pointer in tree.duplicates {
+    let mut json = Node(&mut walk)
+        .deserialize(&mut deserializer)
+        .and_then(|value| deserializer.end().map(|()| value))
+        .map_err(|error| not_json(body, &error))?;
+    for pointer in walk.duplicates {
         errors.push(
             pointer,
             Invalid::new("duplicate-field", "must not be given more than once"),
@@ -183,8 +240,12 @@ fn read_faulty<T: Dto>(body: &[u8], errors: &mut FieldErrors) -> Result<T, Probl
         {
             let found = found.split(" `").next().unwrap_or(found);
             let found = found.split(" \"").next().unwrap_or(found);
-            let detail = format!("must be {}, not {}", json_name(expected), json_name(found));
-            Invalid::new("wrong-type", detail)
+            let (expected, found) = (json_name(expected), json_name(found));
+            if found == "a number" && expected.starts_with("a whole number") {
+                Invalid::new("out-of-range", format!("must be {expected}"))
+            } else {
+                Invalid::new("wrong-type", format!("must be {expected}, not {found}"))
+            }
         } else if let Some((name, _)) = fault
             .strip_prefix("missing field `")
             .and_then(|rest| rest.split_once('`'))
@@ -210,7 +271,7 @@ fn read_faulty<T: Dto>(body: &[u8], errors: &mut FieldErrors) -> Result<T, Probl
 fn json_name(found: &str) -> &str {
     match found {
         "map" => "an object",
-        "sequence" => "an array",
+        "sequence" | "a sequence" => "an array",
         "integer" | "floating point" => "a number",
         "string" => "a string",
         "boolean" => "a boolean",
@@ -323,7 +384,7 @@ pub(super) struct Object<T>(pub(super) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members<T>(std::marker::PhantomData<T>);
+        struct Members<T>(PhantomData<T>);
 
         impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
             type Value = Object<T>;
@@ -337,7 +398,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
             }
         }
 
-        deserializer.deserialize_map(Members(std::marker::PhantomData))
+        deserializer.deserialize_map(Members(PhantomData))
     }
 }
 
@@ -347,17 +408,17 @@ impl<T: Validate> Validate for Object<T> {
     }
 }
 
-/// What [`Node`] notes while it reads: the pointers of the members that come more than once.
+/// Where [`Node`] is, and the pointers of the members that it saw more than once.
 #[derive(Default)]
-struct Tree {
+struct Walk {
+    /// Of the value that is being read. One for all of them: a copy for each would cost a hostile body's
+    /// length for each of its values.
+    pointer: String,
     duplicates: Vec<String>,
 }
 
 /// Reads any JSON like [`Value`] does, but does not overlook members of the same name.
-struct Node<'a> {
-    tree: &'a mut Tree,
-    pointer: String,
-}
+struct Node<'a>(&'a mut Walk);
 
 impl<'de> DeserializeSeed<'de> for Node<'_> {
     type Value = Value;
@@ -399,28 +460,31 @@ impl<'de> Visitor<'de> for Node<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
+        let Self(walk) = self;
+        let parent = walk.pointer.len();
         let mut array = Vec::new();
-        while let Some(element) = elements.next_element_seed(Node {
-            pointer: format!("{}/{}", self.pointer, array.len()),
-            tree: &mut *self.tree,
-        })? {
-            array.push(element);
+        loop {
+            push_segment(&mut walk.pointer, &array.len().to_string());
+            let element = elements.next_element_seed(Node(walk))?;
+            walk.pointer.truncate(parent);
+            match element {
+                Some(element) => array.push(element),
+                None => return Ok(Value::Array(array)),
+            }
         }
-        Ok(Value::Array(array))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        let Self(walk) = self;
+        let parent = walk.pointer.len();
         let mut object = Map::new();
         while let Some(name) = members.next_key::<String>()? {
-            let mut pointer = self.pointer.clone();
-            push_segment(&mut pointer, &name);
-            if object.contains_key(&name) && self.tree.duplicates.len() < MAX_ERRORS {
-                self.tree.duplicates.push(pointer.clone());
+            push_segment(&mut walk.pointer, &name);
+            if object.contains_key(&name) && walk.duplicates.len() < MAX_ERRORS {
+                walk.duplicates.push(walk.pointer.clone());
             }
-            let value = members.next_value_seed(Node {
-                pointer,
-                tree: &mut *self.tree,
-            })?;
+            let value = members.next_value_seed(Node(walk))?;
+            walk.pointer.truncate(parent);
             object.insert(name, value);
         }
         Ok(Value::Object(object))

@@ -18,6 +18,7 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use tokio::net::TcpListener;
+use tower::util::option_layer;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa_axum::router::OpenApiRouter;
@@ -55,7 +56,7 @@ pub fn router(uploads: Arc<UploadService>, settings: &Settings) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(cors(&settings.allowed_origins))
+        .layer(option_layer(cors(&settings.allowed_origins)))
         .layer(from_fn(observe::observe))
 }
 
@@ -89,34 +90,34 @@ pub async fn serve(
 }
 
 fn routes() -> OpenApiRouter<Arc<UploadService>> {
-    let mut routes = OpenApiRouter::with_openapi(openapi::base())
+    OpenApiRouter::with_openapi(openapi::base())
         .merge(uploads::router())
         .merge(companion::router())
-        .merge(ops::router());
-    openapi::add_examples(routes.get_openapi_mut());
-    routes
+        .merge(ops::router())
 }
 
-fn cors(origins: &AllowedOrigins) -> CorsLayer {
+fn cors(origins: &AllowedOrigins) -> Option<CorsLayer> {
     let origins = match origins {
-        AllowedOrigins::None => return CorsLayer::new(),
+        AllowedOrigins::None => return None,
         AllowedOrigins::Any => AllowOrigin::any(),
         AllowedOrigins::Exactly(origins) => AllowOrigin::list(origins.iter().cloned()),
     };
-    CorsLayer::new()
-        .allow_origin(origins)
-        .allow_methods([Method::GET, Method::POST, Method::DELETE])
-        .allow_headers([
-            header::ACCEPT,
-            header::AUTHORIZATION,
-            header::CONTENT_TYPE,
-            observe::REQUEST_ID,
-            // Uppy sends these, though we have no use for them.
-            HeaderName::from_static("uppy-auth-token"),
-            HeaderName::from_static("uppy-credentials-params"),
-        ])
-        .expose_headers([observe::REQUEST_ID, header::RETRY_AFTER])
-        .max_age(PREFLIGHT_MAX_AGE)
+    Some(
+        CorsLayer::new()
+            .allow_origin(origins)
+            .allow_methods([Method::GET, Method::POST, Method::DELETE])
+            .allow_headers([
+                header::ACCEPT,
+                header::AUTHORIZATION,
+                header::CONTENT_TYPE,
+                observe::REQUEST_ID,
+                // Uppy sends these, though we have no use for them.
+                HeaderName::from_static("uppy-auth-token"),
+                HeaderName::from_static("uppy-credentials-params"),
+            ])
+            .expose_headers([observe::REQUEST_ID, header::RETRY_AFTER])
+            .max_age(PREFLIGHT_MAX_AGE),
+    )
 }
 
 async fn not_found() -> Problem {

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use tracing::Instrument;
@@ -25,20 +25,23 @@ pub(super) async fn observe(request: Request, next: Next) -> Response {
         .map_or_else(|| "<unknown>".to_owned(), |path| path.as_str().to_owned());
     let method = request.method().clone();
     let for_uppy = request.uri().path().starts_with("/s3/");
-    let span = tracing::info_span!("request", request_id = id);
+    // Of the level of the gravest line, so that no filter takes the id from one.
+    let span = tracing::error_span!("request", request_id = id);
 
     let mut response = next.run(request).instrument(span.clone()).await;
 
     let _in_request = span.enter();
     let problem = match response.extensions_mut().remove::<Problem>() {
-        // Swagger UI has nothing to say of assets that it does not have.
-        None if response.status() == StatusCode::NOT_FOUND => Some(Problem::not_found()),
+        // Swagger UI has answers of its own for assets that it does not have.
+        None if response.status().is_client_error() => Some(Problem::not_found()),
         problem => problem,
     };
     if let Some(problem) = problem {
         let body = problem.render(&id, for_uppy);
         let (parts, body) = body.into_parts();
+        *response.status_mut() = parts.status;
         *response.body_mut() = body;
+        response.headers_mut().remove(header::CONTENT_LENGTH);
         response.headers_mut().extend(parts.headers);
     }
     let headers = response.headers_mut();

@@ -1,9 +1,14 @@
-//! The description of the API. The types and routes say the most of it; here is the rest.
+//! The description of the API. The types and routes say the most of it; here is what they share.
 
-use serde_json::{Value, json};
-use utoipa::OpenApi;
-use utoipa::openapi::path::Operation;
-use utoipa::openapi::{self, RefOr};
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use utoipa::openapi::{
+    self, ContentBuilder, HeaderBuilder, ObjectBuilder, Ref, RefOr, Response, ResponseBuilder, Type,
+};
+use utoipa::{IntoResponses, OpenApi};
+
+use super::error::Problem;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -13,9 +18,10 @@ use utoipa::openapi::{self, RefOr};
     ),
     tags(
         (name = "upload", description = "Leave to upload"),
-        (name = "uppy", description = "The protocol of Uppy's S3 plugin: set its `companionEndpoint` (`endpoint` in newer versions) to this service"),
+        (name = "uppy", description = "The protocol of Uppy's S3 plugin"),
         (name = "operations", description = "For those who run the service"),
     ),
+    components(schemas(Problem)),
 )]
 struct ApiDoc;
 
@@ -27,99 +33,130 @@ pub(super) fn base() -> openapi::OpenApi {
     document
 }
 
-/// Gives each problem in the document an example of its own status.
-pub(super) fn add_examples(document: &mut openapi::OpenApi) {
-    let operations = document.paths.paths.values_mut().flat_map(|item| {
-        let methods: [&mut Option<Operation>; 3] =
-            [&mut item.get, &mut item.post, &mut item.delete];
-        methods.into_iter().flatten()
-    });
-    for operation in operations {
-        for (status, response) in &mut operation.responses.responses {
-            let RefOr::T(response) = response else {
-                continue;
-            };
-            if let Some(RefOr::T(content)) = response.content.get_mut("application/problem+json") {
-                content.example = example(status);
+/// Names the problems that a route can answer with, for `responses(…)`.
+macro_rules! problems {
+    ($($(#[$doc:meta])* $name:ident: $($status:literal),+;)*) => {$(
+        $(#[$doc])*
+        pub(super) struct $name;
+
+        impl IntoResponses for $name {
+            fn responses() -> BTreeMap<String, RefOr<Response>> {
+                [$($status),+].map(|status| (status.to_string(), problem(status).into())).into()
             }
         }
-    }
+    )*};
 }
 
-fn example(status: &str) -> Option<Value> {
-    let field =
-        |pointer, code, detail| json!([{"pointer": pointer, "code": code, "detail": detail}]);
-    let (title, code, detail, errors) = match status {
-        "400" => (
+problems! {
+    /// Of a route that reads a JSON body.
+    BodyProblems: 400, 408, 413, 415;
+    /// Of a route that reads parameters.
+    ParameterProblems: 400;
+    /// Of a route that asks a policy.
+    PolicyProblems: 422;
+    /// Of a route that goes on with an upload.
+    SessionProblems: 404;
+    /// Of a route that makes an object.
+    ObjectProblems: 409;
+    /// Of a route that signs.
+    SigningProblems: 503;
+    /// Of a route that asks the store.
+    StoreProblems: 502, 503, 504;
+}
+
+/// The response with this status, with an example of its own.
+fn problem(status: u16) -> Response {
+    let (title, description, code, detail) = match status {
+        400 => (
             "Bad Request",
+            "The request cannot be read, or parts of it are missing, unknown or wrong; `errors` names them all",
             "invalid-request",
             "filename must not be empty",
-            Some(field("/filename", "empty", "must not be empty")),
         ),
-        "404" => (
+        404 => (
             "Not Found",
+            "There is no such upload of this key, or not any more",
             "no-such-upload",
             "there is no such upload of this key, or not any more",
-            None,
         ),
-        "409" => (
+        408 => (
+            "Request Timeout",
+            "The body did not arrive in time",
+            "body-timeout",
+            "the body did not arrive within 20s",
+        ),
+        409 => (
             "Conflict",
+            "There is an object of this key already, and the policy forbids to overwrite it",
             "object-exists",
             "there is an object of this key already, and the policy forbids to overwrite it",
-            None,
         ),
-        "413" => (
+        413 => (
             "Payload Too Large",
+            "The body is too long",
             "body-too-large",
             "the body must not be longer than 65536 bytes",
-            None,
         ),
-        "415" => (
+        415 => (
             "Unsupported Media Type",
+            "The body is not `application/json`",
             "unsupported-media-type",
-            "the request must have the header `content-type: application/json`",
-            None,
+            "the request must have the header `content-type: application/json`, and no `content-encoding`",
         ),
-        "422" => (
+        422 => (
             "Unprocessable Entity",
+            "The policy refuses, or the store cannot do it; `errors` names all reasons",
             "file-too-large",
             "size must be at most 5242880 bytes; it is 6000000",
-            Some(field(
-                "/size",
-                "file-too-large",
-                "must be at most 5242880 bytes; it is 6000000",
-            )),
         ),
-        "502" => (
+        502 => (
             "Bad Gateway",
+            "The store answered with an error",
             "storage-error",
             "the store answered with an error; the log has it under this request id",
-            None,
         ),
-        "503" => (
+        503 => (
             "Service Unavailable",
+            "The store or the credentials to sign with are not available at the moment",
             "credentials-unavailable",
             "there are no credentials to sign with at the moment; try again later",
-            None,
         ),
-        "504" => (
+        504 => (
             "Gateway Timeout",
+            "The store did not answer in time",
             "storage-timeout",
             "the store did not answer in time; try again later",
-            None,
         ),
-        _ => return None,
+        _ => unreachable!("{status} has no example"),
     };
-    let mut problem = json!({
+    let mut example = json!({
         "type": "about:blank",
         "title": title,
-        "status": status.parse::<u16>().ok()?,
+        "status": status,
         "detail": detail,
         "code": code,
         "requestId": "7f3c1f0e-3c58-4f0e-9a53-2d0f7f0f3b0a",
     });
-    if let Some(errors) = errors {
-        problem["errors"] = errors;
+    // These name a field: the first word of their detail.
+    if let (400 | 422, Some((field, rest))) = (status, detail.split_once(' ')) {
+        let code = if status == 400 { "empty" } else { code };
+        example["errors"] = json!([{"pointer": format!("/{field}"), "code": code, "detail": rest}]);
     }
-    Some(problem)
+    let content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name("Problem")))
+        .example(Some(example))
+        .build();
+    let mut response = ResponseBuilder::new()
+        .description(description)
+        .content("application/problem+json", content);
+    if status == 503 {
+        let seconds = ObjectBuilder::new()
+            .schema_type(Type::Integer)
+            .minimum(Some(0));
+        let retry_after = HeaderBuilder::new()
+            .schema(Some(seconds))
+            .description(Some("Seconds to wait before asking again"));
+        response = response.header("retry-after", retry_after.build());
+    }
+    response.build()
 }

@@ -16,8 +16,9 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 use validator::Validate;
 
-use super::error::{Failure, FieldErrors, Problem, push_segment};
-use super::extract::{Dto, Object, Valid, present, present_map};
+use super::error::{Failure, FieldErrors, push_segment};
+use super::extract::{Dto, Object, Valid, present, present_list, present_map};
+use super::openapi::{BodyProblems, PolicyProblems, SigningProblems};
 use crate::upload::{
     self, ContentType, File, Filename, Grant, Metadata, PostGrant, Sha256Checksum, UploadService,
 };
@@ -54,12 +55,12 @@ struct FileDto {
 
     /// The file's length in bytes. If it is given, the store takes a file of just this length.
     #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = u64, required = false, example = 48213)]
+    #[schema(value_type = u64, required = false, example = 6)]
     size: Option<u64>,
 
     /// The SHA-256 of the file, in base64. If it is given, the store takes no other bytes.
     #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = String, required = false, min_length = 44, max_length = 44, example = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=")]
+    #[schema(value_type = String, required = false, min_length = 44, max_length = 44, example = "WJG1tSLV3whtD/CxEPvZ0hu0/HFjrzTQgoai6Eb2vgM=")]
     checksum_sha256: Option<String>,
 
     /// The name of the policy to upload under; `default` if it is not given.
@@ -121,7 +122,7 @@ impl Dto for FileDto {
 ]}))]
 struct FilesDto {
     /// 1 to 1,000 files.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present_list::<_, _, 1000>")]
     #[validate(
         required(message = "is required"),
         length(min = 1, max = 1000, message = "must have 1 to 1000 files"),
@@ -253,7 +254,7 @@ fn rfc3339(moment: SystemTime) -> String {
 /// Ask for a URL to upload one file
 ///
 /// The answer's `url` takes one kind of request alone: `method`, with `headers`, for `key`, until
-/// `expiresAt`. The store itself refuses any other.
+/// `expiresAt`. The store itself refuses another method, key, content type, or signed header.
 #[utoipa::path(
     post,
     path = "/upload/presigned-url",
@@ -262,12 +263,9 @@ fn rfc3339(moment: SystemTime) -> String {
     request_body = FileDto,
     responses(
         (status = 201, description = "Leave to upload", body = PresignedUrlDto),
-        (status = 400, description = "The body is not JSON, or fields are missing, unknown or wrong", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is longer than 64 KiB", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not `application/json`", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The policy refuses", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "There are no credentials to sign with at the moment", body = Problem, content_type = "application/problem+json",
-            headers(("retry-after" = u32, description = "Seconds to wait before asking again"))),
+        BodyProblems,
+        PolicyProblems,
+        SigningProblems,
     )
 )]
 async fn presigned_url(
@@ -292,12 +290,9 @@ async fn presigned_url(
     request_body = FilesDto,
     responses(
         (status = 201, description = "Leave to upload", body = PresignedUrlsDto),
-        (status = 400, description = "The body is not JSON, or fields are missing, unknown or wrong", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is longer than 2 MiB", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not `application/json`", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The policy refuses", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "There are no credentials to sign with at the moment", body = Problem, content_type = "application/problem+json",
-            headers(("retry-after" = u32, description = "Seconds to wait before asking again"))),
+        BodyProblems,
+        PolicyProblems,
+        SigningProblems,
     )
 )]
 async fn presigned_urls(
@@ -325,12 +320,9 @@ async fn presigned_urls(
     request_body = FileDto,
     responses(
         (status = 201, description = "Leave to upload", body = PresignedPostDto),
-        (status = 400, description = "The body is not JSON, or fields are missing, unknown or wrong", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is longer than 64 KiB", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not `application/json`", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The policy refuses", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "There are no credentials to sign with at the moment", body = Problem, content_type = "application/problem+json",
-            headers(("retry-after" = u32, description = "Seconds to wait before asking again"))),
+        BodyProblems,
+        PolicyProblems,
+        SigningProblems,
     )
 )]
 async fn presigned_post(

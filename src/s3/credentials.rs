@@ -1,11 +1,13 @@
 //! The credentials that requests are signed with: asked for rarely, known to the second.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{self, ProvideCredentials, SharedCredentialsProvider, future};
+
+use tokio::sync::watch;
 
 use crate::telemetry::causes;
 
@@ -19,26 +21,32 @@ const ASK_INTERVAL: Duration = Duration::from_secs(30);
 /// Credentials of one provider, shared by all who sign.
 ///
 /// - Whoever asks gets credentials that are valid now, or an error; never expired ones.
-/// - They are renewed in time to outlive what is signed with them, if the provider can give such.
-/// - The provider is asked by one task at a time. While valid credentials are at hand nobody waits
-///   for it; otherwise everybody waits for the same answer, and at most [`ASK_TIMEOUT`] twice.
+/// - They outlive what is signed with them (`wanted_life`), if the provider can give such: when those at
+///   hand do not, it is asked, and only if it has no better ones are they used to their end.
+/// - The provider is asked once at a time, and not more often than every [`ASK_INTERVAL`] while there
+///   are valid credentials. It is asked by a task of its own, so that nobody who hangs up takes the
+///   answer from the others; all wait for the same answer, [`ASK_TIMEOUT`] at most.
+/// - Credentials without an end are renewed behind the scenes.
 #[derive(Clone)]
 pub struct CredentialsCache(Arc<Inner>);
 
 struct Inner {
     provider: SharedCredentialsProvider,
-    /// The life that credentials should have left when something is signed with them.
     wanted_life: Duration,
     state: Mutex<State>,
-    asking: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
 struct State {
     kept: Option<Credentials>,
-    renew_at: Option<SystemTime>,
-    failure: Option<(Instant, CredentialsError)>,
+    /// Not before this moment is the provider asked while what is kept is valid.
+    ask_again_at: Option<SystemTime>,
+    /// The question that is under way.
+    asking: Option<Asking>,
 }
+
+type Answer = Result<Credentials, CredentialsError>;
+type Asking = watch::Receiver<Option<Answer>>;
 
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum CredentialsError {
@@ -56,86 +64,80 @@ impl CredentialsCache {
             provider,
             wanted_life,
             state: Mutex::default(),
-            asking: tokio::sync::Mutex::default(),
         }))
     }
 
-    /// Credentials that are valid at `now`.
-    pub async fn get(&self, now: SystemTime) -> Result<Credentials, CredentialsError> {
-        match self.0.kept(now) {
-            Some((credentials, false)) => return Ok(credentials),
-            Some((credentials, true)) => {
-                let this = self.clone();
-                tokio::spawn(async move {
-                    if let Ok(_turn) = this.0.asking.try_lock() {
-                        let _logged = this.0.ask(now).await;
-                    }
-                });
-                return Ok(credentials);
-            }
-            None => {}
+    /// Credentials that are valid at `now`, and as long as they can be had.
+    pub async fn get(&self, now: SystemTime) -> Answer {
+        let (kept, asking) = self.kept_or_asking(now);
+        let Some(mut asking) = asking else {
+            return kept.ok_or(CredentialsError::TimedOut);
+        };
+        let answer = match asking.wait_for(Option::is_some).await {
+            Ok(answer) => answer.clone(),
+            Err(_) => None, // the task is gone: the runtime is stopping
+        };
+        match (answer, kept) {
+            (Some(Ok(fresh)), _) if is_valid(&fresh, now) => Ok(fresh),
+            (_, Some(kept)) => Ok(kept),
+            (Some(Err(error)), None) => Err(error),
+            (Some(Ok(_)), None) => Err(CredentialsError::Expired),
+            (None, None) => Err(CredentialsError::TimedOut),
         }
-        let asked_at = Instant::now();
-        let _turn = self.0.asking.lock().await;
-        // Another task may have asked while this one waited for its turn.
-        if let Some((credentials, _)) = self.0.kept(now) {
-            return Ok(credentials);
+    }
+
+    /// What is at hand and valid, and the question to wait for if that is not good enough.
+    fn kept_or_asking(&self, now: SystemTime) -> (Option<Credentials>, Option<Asking>) {
+        let mut state = self.0.state();
+        let kept = state.kept.clone().filter(|kept| is_valid(kept, now));
+        let may_ask = kept.is_none() || state.ask_again_at.is_none_or(|at| at <= now);
+        let ends_soon = kept.as_ref().is_none_or(|kept| {
+            kept.expiry()
+                .is_some_and(|end| end < now + self.0.wanted_life)
+        });
+        if !may_ask && state.asking.is_none() {
+            return (kept, None);
         }
-        if let Some((failed_at, error)) = &self.0.state().failure
-            && *failed_at > asked_at
-        {
-            return Err(error.clone());
+        let is_due = ends_soon || kept.as_ref().is_some_and(|kept| kept.expiry().is_none());
+        if is_due && state.asking.is_none() {
+            let (answer, asking) = watch::channel(None);
+            state.asking = Some(asking);
+            state.ask_again_at = Some(now + ASK_INTERVAL);
+            let inner = Arc::clone(&self.0);
+            tokio::spawn(async move { answer.send_replace(Some(inner.ask(now).await)) });
         }
-        self.0.ask(now).await
+        let asking = state.asking.clone().filter(|_| ends_soon);
+        (kept, asking)
     }
 }
 
 impl Inner {
-    /// The credentials at hand if they are valid, and whether it is time to renew them.
-    fn kept(&self, now: SystemTime) -> Option<(Credentials, bool)> {
-        let mut state = self.state();
-        let credentials = state.kept.clone().filter(|c| is_valid(c, now))?;
-        let renew = state.renew_at.is_some_and(|at| at <= now);
-        if renew {
-            // The one who is told so renews; the next is told only if that came to nothing.
-            state.renew_at = Some(now + ASK_INTERVAL);
-        }
-        Some((credentials, renew))
-    }
-
-    async fn ask(&self, now: SystemTime) -> Result<Credentials, CredentialsError> {
+    async fn ask(&self, now: SystemTime) -> Answer {
         let answer = tokio::time::timeout(ASK_TIMEOUT, self.provider.provide_credentials()).await;
-        let result = match answer {
+        let answer = match answer {
             Err(_) => Err(CredentialsError::TimedOut),
             Ok(Err(error)) => Err(CredentialsError::Failed(causes(&error).into())),
             Ok(Ok(credentials)) if is_valid(&credentials, now) => Ok(credentials),
             Ok(Ok(_)) => Err(CredentialsError::Expired),
         };
         let mut state = self.state();
-        match &result {
+        state.asking = None;
+        match &answer {
             Ok(credentials) => {
-                let renew_at = match credentials.expiry() {
-                    Some(end) => (end - self.wanted_life).max(now + ASK_INTERVAL),
-                    None => now + ENDLESS_FOR,
-                };
-                *state = State {
-                    kept: Some(credentials.clone()),
-                    renew_at: Some(renew_at),
-                    failure: None,
-                };
-            }
-            Err(error) => {
-                if state.kept.is_some() {
-                    // Otherwise the failing request tells.
-                    tracing::warn!(%error, "credentials not renewed");
+                if credentials.expiry().is_none() {
+                    state.ask_again_at = Some(now + ENDLESS_FOR);
                 }
-                state.failure = Some((Instant::now(), error.clone()));
+                state.kept = Some(credentials.clone());
             }
+            Err(error) if state.kept.is_some() => {
+                tracing::warn!(%error, "credentials not renewed");
+            }
+            Err(_) => {} // the failing request tells
         }
-        result
+        answer
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -178,8 +180,11 @@ mod tests {
     struct Provider {
         asked: Arc<AtomicU64>,
         life: Option<Duration>,
+        /// Each answer lives as much longer as the first.
+        lengthens: bool,
         answer_after: Duration,
-        fails: bool,
+        /// The first answer that is an error.
+        fails_from: Option<u64>,
     }
 
     impl ProvideCredentials for Provider {
@@ -190,10 +195,15 @@ mod tests {
             future::ProvideCredentials::new(async {
                 let n = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
                 tokio::time::sleep(self.answer_after).await;
-                if self.fails {
+                if self.fails_from.is_some_and(|first| n >= first) {
                     return Err(provider::error::CredentialsError::not_loaded("none here"));
                 }
-                let end = self.life.map(|life| start() + life);
+                let times = if self.lengthens {
+                    u32::try_from(n).unwrap()
+                } else {
+                    1
+                };
+                let end = self.life.map(|life| start() + life * times);
                 Ok(Credentials::new(format!("KEY{n}"), "", None, end, "test"))
             })
         }
@@ -213,10 +223,6 @@ mod tests {
         SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)
     }
 
-    async fn settle() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-
     #[tokio::test(start_paused = true)]
     async fn a_provider_is_asked_once_while_its_credentials_live_long_enough() {
         let provider = Provider {
@@ -230,21 +236,74 @@ mod tests {
                 .await
                 .unwrap();
         }
-        settle().await;
         assert_eq!(provider.asked(), 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn credentials_are_renewed_before_a_grant_would_outlive_them() {
+    async fn credentials_that_a_grant_would_outlive_are_renewed_first() {
         let provider = Provider {
             life: Some(HOUR),
+            lengthens: true,
+            answer_after: Duration::from_secs(1),
             ..Provider::default()
         };
         let cache = provider.cache();
         cache.get(start()).await.unwrap();
-        cache.get(start() + HOUR - WANTED).await.unwrap();
-        settle().await;
+        for left in [WANTED, WANTED / 2, Duration::from_secs(1)] {
+            let credentials = cache.get(start() + HOUR - left).await.unwrap();
+            let enough = left >= WANTED;
+            assert_eq!(
+                credentials.access_key_id(),
+                if enough { "KEY1" } else { "KEY2" }
+            );
+        }
         assert_eq!(provider.asked(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failing_renewal_leaves_what_is_valid() {
+        let provider = Provider {
+            life: Some(HOUR),
+            fails_from: Some(2),
+            ..Provider::default()
+        };
+        let cache = provider.cache();
+        cache.get(start()).await.unwrap();
+        let late = start() + HOUR - Duration::from_secs(1);
+        assert_eq!(cache.get(late).await.unwrap().access_key_id(), "KEY1");
+        cache.get(start() + HOUR).await.unwrap_err();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn credentials_without_an_end_are_renewed_behind_the_scenes() {
+        let provider = Provider {
+            answer_after: Duration::from_secs(3),
+            ..Provider::default()
+        };
+        let cache = provider.cache();
+        cache.get(start()).await.unwrap();
+        let later = start() + ENDLESS_FOR;
+        let begin = tokio::time::Instant::now();
+        assert_eq!(cache.get(later).await.unwrap().access_key_id(), "KEY1");
+        assert!(begin.elapsed() < Duration::from_secs(1));
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        assert_eq!(cache.get(later).await.unwrap().access_key_id(), "KEY2");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn callers_who_hang_up_do_not_take_the_answer_from_others() {
+        let provider = Provider {
+            answer_after: Duration::from_secs(3),
+            ..Provider::default()
+        };
+        let cache = provider.cache();
+        let patience = Duration::from_secs(2);
+        tokio::time::timeout(patience, cache.get(start()))
+            .await
+            .unwrap_err();
+        let second = tokio::time::timeout(patience, cache.get(start())).await;
+        assert_eq!(second.unwrap().unwrap().access_key_id(), "KEY1");
+        assert_eq!(provider.asked(), 1);
     }
 
     #[tokio::test(start_paused = true)]
@@ -259,7 +318,6 @@ mod tests {
                 .get(start() + Duration::from_secs(second))
                 .await
                 .unwrap();
-            settle().await;
         }
         assert_eq!(provider.asked(), 4); // at 0, 30, 60 and 90 s
     }
@@ -299,7 +357,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_failing_provider_is_an_error_with_its_reason() {
         let provider = Provider {
-            fails: true,
+            fails_from: Some(1),
             ..Provider::default()
         };
         let error = provider.cache().get(start()).await.unwrap_err();

@@ -8,9 +8,10 @@ mod post;
 mod presign;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aws_config::{BehaviorVersion, Region, SdkConfig, meta::region::RegionProviderChain};
+use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::IdentityCache;
@@ -49,6 +50,9 @@ pub enum Error {
     Presign(#[from] PresignError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A form would have so many bytes, which is more than S3 takes.
+    #[error("the fields of the form are too large: {0} bytes")]
+    FormTooLarge(usize),
 }
 
 /// One bucket, and what we ask of it.
@@ -94,6 +98,8 @@ pub fn client(
         // `CredentialsCache` is the one cache: a second could hold other credentials.
         .identity_cache(IdentityCache::no_cache())
         .force_path_style(force_path_style)
+        // Sessions of directory buckets would be a second source of credentials, asked over the network.
+        .disable_s3_express_session_auth(true)
         .timeout_config(
             TimeoutConfig::builder()
                 .connect_timeout(CONNECT_TIMEOUT)
@@ -103,4 +109,33 @@ pub fn client(
         )
         .build();
     Client::from_conf(config)
+}
+
+/// Signs once for nothing, with made-up credentials and without asking anyone: an error here means that
+/// these settings can never sign.
+pub async fn check(config: &SdkConfig, settings: &Settings, with_forms: bool) -> Result<(), Error> {
+    let made_up = Credentials::new("AKID", "secret", None, None, "made up");
+    let credentials =
+        CredentialsCache::new(SharedCredentialsProvider::new(made_up), Duration::ZERO);
+    let client = client(config, settings.force_path_style, &credentials);
+    let bucket = Bucket::new(client, settings.bucket.clone(), credentials);
+    let object = Object {
+        key: "k",
+        content_type: "a/b",
+        ..Object::default()
+    };
+    let put = Put {
+        object: object.clone(),
+        ..Put::default()
+    };
+    let (life, now) = (Duration::from_secs(1), SystemTime::now());
+    bucket.presign_put(&put, life, now).await?;
+    if with_forms {
+        let post = Post {
+            object,
+            size: 0..=0,
+        };
+        bucket.presign_post(&post, life, now).await?;
+    }
+    Ok(())
 }

@@ -147,7 +147,7 @@ impl Bucket {
         now: SystemTime,
     ) -> Result<PresignedRequest, Error> {
         let now = whole_seconds(now);
-        let expires_at = self.end_of_grant(expires_in, now).await?;
+        let (signer, expires_at) = self.signer(expires_in, now).await?;
         let config = PresigningConfig::builder()
             .start_time(now)
             .expires_in(expires_in)
@@ -160,6 +160,8 @@ impl Bucket {
             .key(key)
             .upload_id(upload_id)
             .part_number(number.into())
+            .customize()
+            .config_override(signer)
             .presigned(config)
             .await
             .map_err(PresignError::new)?;

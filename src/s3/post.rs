@@ -24,6 +24,11 @@ use super::object::{Object, ObjectCannedAcl, ServerSideEncryption, StorageClass,
 use super::presign::{PresignError, whole_seconds};
 use super::{Bucket, Error};
 
+/// S3's limit on [all of a form but the file](https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTForms.html).
+const MAX_FORM_BYTES: usize = 20_000;
+/// About what clients put around each field.
+const BOUNDARY_BYTES: usize = 120;
+
 /// A form that uploads one object.
 #[derive(Clone, Debug)]
 pub struct Post<'a> {
@@ -96,6 +101,13 @@ impl Bucket {
         );
         fields.push(("policy".into(), policy));
         fields.push(("x-amz-signature".into(), signature));
+        let bytes: usize = fields
+            .iter()
+            .map(|(name, value)| name.len() + value.len() + BOUNDARY_BYTES)
+            .sum();
+        if bytes > MAX_FORM_BYTES {
+            return Err(Error::FormTooLarge(bytes));
+        }
         Ok(PresignedPost {
             url: target.url.clone(),
             fields,

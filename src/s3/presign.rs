@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use aws_sdk_s3::config;
 use aws_sdk_s3::presigning::{self, PresigningConfig};
 
 use super::object::{Object, header_value, tagging_header};
@@ -91,7 +92,7 @@ impl Bucket {
         now: SystemTime,
     ) -> Result<PresignedRequest, Error> {
         let now = whole_seconds(now);
-        let expires_at = self.end_of_grant(expires_in, now).await?;
+        let (signer, expires_at) = self.signer(expires_in, now).await?;
         let config = PresigningConfig::builder()
             .start_time(now)
             .expires_in(expires_in)
@@ -123,18 +124,28 @@ impl Bucket {
         for (name, value) in object.metadata {
             request = request.metadata(name, header_value(value));
         }
-        let presigned = request.presigned(config).await.map_err(PresignError::new)?;
+        let presigned = request
+            .customize()
+            .config_override(signer)
+            .presigned(config)
+            .await
+            .map_err(PresignError::new)?;
         Ok(PresignedRequest::new(&presigned, expires_at))
     }
 
-    /// When a signature of `now` ends: with its own life or with the credentials'.
-    pub(super) async fn end_of_grant(
+    /// The credentials to sign with at `now`, as the presigner takes them, and when a signature of theirs
+    /// ends: with its own life or with them.
+    pub(super) async fn signer(
         &self,
         expires_in: Duration,
         now: SystemTime,
-    ) -> Result<SystemTime, Error> {
-        let end = self.credentials.get(now).await?.expiry();
+    ) -> Result<(config::Builder, SystemTime), Error> {
+        let credentials = self.credentials.get(now).await?;
         let expires_at = now + expires_in;
-        Ok(end.map_or(expires_at, |end| expires_at.min(whole_seconds(end))))
+        let expires_at = credentials
+            .expiry()
+            .map_or(expires_at, |end| expires_at.min(whole_seconds(end)));
+        let signer = config::Builder::new().credentials_provider(credentials);
+        Ok((signer, expires_at))
     }
 }

@@ -14,7 +14,7 @@ use icu_properties::{CodePointMapData, CodePointSetData};
 /// - One path segment: no `/`, no `\`, not `.` or `..`.
 /// - No control characters, no noncharacters (XML cannot carry them, and S3 lists keys in XML).
 /// - No invisible characters, save those that a script or an emoji needs to look right: variation
-///   selectors, and joiners where they join something.
+///   selectors after what they vary, and joiners between what they join.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filename(String);
 
@@ -54,8 +54,15 @@ impl Filename {
     pub fn parse_end(name: &str) -> Result<Self, Invalid> {
         let name = ComposingNormalizerBorrowed::new_nfc().normalize(name);
         let start = name.ceil_char_boundary(name.len().saturating_sub(Self::MAX_BYTES));
-        // A joiner whose left side was cut off joins nothing.
-        Self::parse(name[start..].trim_start_matches(['\u{200C}', '\u{200D}']))
+        // What was cut off may have been the base of what follows.
+        let selectors = CodePointSetData::new::<VariationSelector>();
+        let is_baseless = |c| matches!(c, '\u{200C}' | '\u{200D}') || selectors.contains(c);
+        let end = &name[start..];
+        Self::parse(if start == 0 {
+            end
+        } else {
+            end.trim_start_matches(is_baseless)
+        })
     }
 
     pub fn as_str(&self) -> &str {
@@ -100,13 +107,25 @@ pub(super) fn check_char(c: char, before: &str, after: &str) -> Result<(), Inval
         .union(GeneralCategoryGroup::ParagraphSeparator)
         .contains(category)
         || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c);
-    if invisible
-        && !CodePointSetData::new::<VariationSelector>().contains(c)
-        && !joins(c, before, after)
-    {
+    if invisible && !varies(c, before) && !joins(c, before, after) {
         return refuse("invisible-character", "which is invisible");
     }
     Ok(())
+}
+
+/// Whether a variation selector stands after a character that it can vary: no space, no mark and no
+/// other invisible one.
+fn varies(c: char, before: &str) -> bool {
+    CodePointSetData::new::<VariationSelector>().contains(c)
+        && before.chars().next_back().is_some_and(|previous| {
+            let category = CodePointMapData::<GeneralCategory>::new().get(previous);
+            !previous.is_ascii_alphabetic()
+                && (GeneralCategoryGroup::Letter
+                    .union(GeneralCategoryGroup::Symbol)
+                    .union(GeneralCategoryGroup::Number)
+                    .union(GeneralCategoryGroup::Punctuation))
+                .contains(category)
+        })
 }
 
 /// Whether a joiner stands where a reader sees its effect: after a virama, between two letters of
@@ -181,6 +200,15 @@ mod tests {
     fn joiners_are_accepted_where_a_script_needs_them() {
         accepted("می\u{200C}خواهم.pdf"); // Persian
         accepted("ක්\u{200D}ෂ.txt"); // Sinhala, after a virama
+    }
+
+    #[test]
+    fn a_selector_that_varies_nothing_is_refused() {
+        accepted("1️⃣.png");
+        accepted("葛\u{E0100}城.txt");
+        refused("\u{FE0F}", "invisible-character");
+        refused("a\u{FE0F}b.txt", "invisible-character");
+        refused("🎉\u{FE0F}\u{FE0F}", "invisible-character");
     }
 
     #[test]

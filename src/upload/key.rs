@@ -29,7 +29,8 @@ impl ObjectKey {
 /// |---|---|
 /// | `{uuid}` | a random id, different for each grant |
 /// | `{filename}` | the file's name |
-/// | `{ext}` | the name's extension in lower case; nothing, and no dot before it, if it has none |
+/// | `.{ext}` | the name's extension in lower case, after its dot; nothing if it has none |
+/// | `{ext}` | the same, without the dot |
 /// | `{yyyy}`, `{mm}`, `{dd}` | the day of the grant in UTC |
 #[derive(Clone, Debug)]
 pub(super) struct KeyTemplate(Vec<Part>);
@@ -40,6 +41,7 @@ enum Part {
     Uuid,
     Filename,
     Extension,
+    DotExtension,
     Year,
     Month,
     Day,
@@ -54,6 +56,10 @@ impl KeyTemplate {
         let mut rest = template;
         while let Some(at) = rest.find(['{', '}']) {
             let (text, from_brace) = rest.split_at(at);
+            let (text, dot) = match text.strip_suffix('.') {
+                Some(text) if from_brace.starts_with("{ext}") => (text, true),
+                _ => (text, false),
+            };
             push_text(&mut parts, text);
             let (name, after) = from_brace
                 .strip_prefix('{')
@@ -62,6 +68,7 @@ impl KeyTemplate {
             parts.push(match name {
                 "uuid" => Part::Uuid,
                 "filename" => Part::Filename,
+                "ext" if dot => Part::DotExtension,
                 "ext" => Part::Extension,
                 "yyyy" => Part::Year,
                 "mm" => Part::Month,
@@ -101,11 +108,13 @@ impl KeyTemplate {
                     key.push_str(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()));
                 }
                 Part::Filename => key.push_str(filename),
-                Part::Extension => match extension {
-                    Some(extension) => key.push_str(extension),
-                    None if key.ends_with('.') => drop(key.pop()),
-                    None => {}
-                },
+                Part::Extension => key.push_str(extension.unwrap_or_default()),
+                Part::DotExtension => {
+                    if let Some(extension) = extension {
+                        key.push('.');
+                        key.push_str(extension);
+                    }
+                }
                 Part::Year => push_number(&mut key, 4, day.year().unsigned_abs()),
                 Part::Month => push_number(&mut key, 2, u8::from(day.month()).into()),
                 Part::Day => push_number(&mut key, 2, day.day().into()),
@@ -187,6 +196,8 @@ mod tests {
     fn a_name_without_an_extension_leaves_no_dot_behind() {
         assert_eq!(key("a/{mm}.{ext}", "photo"), "a/03");
         assert_eq!(key("a/{mm}{ext}", "photo"), "a/03");
+        assert_eq!(key("a/{filename}{ext}", "..."), "a/...");
+        assert_eq!(key("a/{filename}.{ext}", "a."), "a/a.");
     }
 
     #[test]

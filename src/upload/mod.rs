@@ -138,6 +138,9 @@ pub enum Error {
     /// The policy forbids to overwrite, which a form cannot.
     #[error("a form cannot keep the policy")]
     PostCannotKeepPolicy,
+    /// The fields of the form would be more than S3 takes: metadata, tags and a session token add up.
+    #[error("the form is too large")]
+    PostTooLarge,
     /// There is no multipart upload of this token and key. Does not tell whether there ever was.
     #[error("no such upload")]
     NoSuchUpload,
@@ -222,11 +225,9 @@ impl UploadService {
             return Err(Error::PostCannotKeepPolicy);
         }
         let key = policy.key.key(&file.filename, id, day(now));
-        // S3 would put the name of the file that is sent in its place.
-        if key.as_str().contains("${filename}") {
-            let detail = "must not contain `${filename}`, which has a meaning of its own in a form";
-            let invalid = Invalid::new("reserved", detail);
-            return Err(Error::Refused(vec![Refusal::new(Field::Filename, invalid)]));
+        let refusals = replaced_in_forms(file);
+        if !refusals.is_empty() {
+            return Err(Error::Refused(refusals));
         }
         let properties = Properties::new(policy, file);
         let post = s3::Post {
@@ -326,6 +327,25 @@ impl Properties {
     }
 }
 
+/// What of `file` a form cannot carry: S3 puts the name of the file that is sent in the place of
+/// `${filename}`, [in any field](https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTForms.html).
+fn replaced_in_forms(file: &File) -> Vec<Refusal> {
+    let texts = [
+        (Field::Filename, file.filename.as_str()),
+        (Field::ContentType, file.content_type.as_str()),
+    ];
+    let metadata = file.metadata.iter();
+    texts
+        .into_iter()
+        .chain(metadata.map(|(name, value)| (Field::MetadataOf(name.clone()), value.as_str())))
+        .filter(|(_, text)| text.contains("${filename}"))
+        .map(|(field, _)| {
+            let detail = "must not contain `${filename}`, which has a meaning of its own in a form";
+            Refusal::new(field, Invalid::new("reserved", detail))
+        })
+        .collect()
+}
+
 fn day(now: SystemTime) -> time::Date {
     OffsetDateTime::from(now).date()
 }
@@ -337,6 +357,7 @@ impl From<s3::Error> for Error {
             s3::Error::Presign(error) => Self::Signing(error),
             s3::Error::Store(s3::StoreError::NoSuchUpload(_)) => Self::NoSuchUpload,
             s3::Error::Store(error) => Self::Store(error),
+            s3::Error::FormTooLarge(_) => Self::PostTooLarge,
         }
     }
 }

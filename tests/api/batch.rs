@@ -154,3 +154,22 @@ async fn a_list_over_2_mib_is_refused() {
     let problem = app.refused(URLS, &body).await;
     assert_eq!(problem["status"], 413);
 }
+
+#[tokio::test]
+async fn a_hostile_body_costs_neither_time_nor_memory() {
+    let app = spawn_app().await;
+    let begin = std::time::Instant::now();
+    // Long names above many values, of which each could be named by its whole path.
+    let zeros = vec!["0"; 450_000].join(",");
+    let name = "/".repeat(500_000);
+    let request = app.client.post(format!("{}{URLS}", app.base));
+    let request = request.header("content-type", "application/json");
+    let body = format!(r#"{{"{name}":[{zeros}]}}"#);
+    let problem = crate::helpers::problem(request.body(body).send().await.unwrap()).await;
+    assert_eq!(problem["status"], 400);
+    // Many elements, of which each could be found wrong.
+    let body = json!({"files": vec![json!({}); 500_000]});
+    let problem = app.refused(URLS, &body).await;
+    assert_eq!(fields(&problem), [("/files", "length")]);
+    assert!(begin.elapsed().as_secs() < 5, "{:?}", begin.elapsed());
+}

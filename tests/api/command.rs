@@ -237,7 +237,19 @@ fn serve_names_the_variable_that_is_missing_or_bad() {
             &["serve"],
             &[("AWS_S3_BUCKET_NAME", "bucket"), (name, value)],
         );
-        one_line_and_exit_1(&output, &[name, value]);
+        one_line_and_exit_1(&output, &[name]);
+    }
+    // These are well-formed, but nothing can be signed with them.
+    for (name, value) in [("AWS_S3_BUCKET_NAME", "arn:x"), ("AWS_REGION", "foo bar")] {
+        let (output, _) = run(
+            &["serve"],
+            &[
+                ("BIND_ADDR", "127.0.0.1:0"),
+                ("AWS_S3_BUCKET_NAME", "bucket"),
+                (name, value),
+            ],
+        );
+        one_line_and_exit_1(&output, &[name]);
     }
 }
 

@@ -120,6 +120,7 @@ async fn only_pages_of_allowed_origins_may_call() {
             .contains_key("access-control-allow-origin")
     );
     let response = preflight(AllowedOrigins::None, "https://a.example").await;
+    assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
     assert!(
         !response
             .headers()
@@ -164,4 +165,18 @@ async fn without_credentials_a_grant_is_503_and_can_be_tried_again() {
     let problem = problem(response).await;
     assert_eq!(problem["code"], "credentials-unavailable");
     assert!(!problem.to_string().contains("secret cause"));
+}
+
+#[tokio::test]
+async fn a_body_that_is_announced_too_long_is_refused_before_it_is_sent() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let app = spawn_app().await;
+    let addr = app.base.strip_prefix("http://").unwrap();
+    let mut stream = tokio::net::TcpStream::connect(addr).await.unwrap();
+    let head = "POST /upload/presigned-url HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n\
+        content-length: 99999999\r\nexpect: 100-continue\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, b"HTTP/1.1 413");
 }

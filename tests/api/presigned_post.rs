@@ -226,10 +226,19 @@ async fn awkward_names_make_the_trip_and_bend_nothing() {
 #[tokio::test]
 async fn a_name_that_s3_would_replace_is_refused() {
     let app = spawn_app().await;
-    let body = json!({"filename": "a${filename}.txt", "contentType": "text/plain"});
+    let body = json!({
+        "filename": "a${filename}.txt",
+        "contentType": "a/b; c=\"${filename}\"",
+        "metadata": {"x": "${filename}"},
+    });
     let problem = app.refused(POST, &body).await;
     assert_eq!(problem["status"], 422);
-    assert_eq!(fields(&problem), [("/filename", "reserved")]);
+    let expected = [
+        ("/contentType", "reserved"),
+        ("/filename", "reserved"),
+        ("/metadata/x", "reserved"),
+    ];
+    assert_eq!(fields(&problem), expected);
 }
 
 #[tokio::test]
