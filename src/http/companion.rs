@@ -19,7 +19,8 @@ use uuid::Uuid;
 use validator::Validate;
 
 use super::error::{Failure, FieldErrors, Problem};
-use super::extract::{Dto, Object, Valid, present, present_list};
+use super::extract::{Dto, Valid};
+use super::json::{Object, present, present_list};
 use super::openapi::{
     BodyProblems, ObjectProblems, ParameterProblems, PolicyProblems, SessionProblems,
     SigningProblems, StoreProblems,

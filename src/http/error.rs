@@ -86,6 +86,11 @@ impl Problem {
         )
     }
 
+    /// For a body that cannot be read.
+    pub(crate) fn bad_body(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, detail)
+    }
+
     /// For what is our fault: the cause goes to the log, and only there.
     pub(crate) fn internal() -> Self {
         Self::new(

@@ -4,6 +4,7 @@
 mod companion;
 mod error;
 mod extract;
+mod json;
 mod observe;
 mod openapi;
 mod ops;

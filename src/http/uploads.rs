@@ -17,7 +17,8 @@ use uuid::Uuid;
 use validator::Validate;
 
 use super::error::{Failure, FieldErrors, push_segment};
-use super::extract::{Dto, Object, Valid, present, present_list, present_map};
+use super::extract::{Dto, Valid};
+use super::json::{Object, present, present_list, present_map};
 use super::openapi::{BodyProblems, PolicyProblems, SigningProblems};
 use crate::upload::{
     self, ContentType, File, Filename, Grant, Metadata, PostGrant, Sha256Checksum, UploadService,
