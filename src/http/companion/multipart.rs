@@ -1,0 +1,430 @@
+//! `/s3/multipart…`: uploads in parts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+use validator::Validate;
+
+use super::{Pairs, file, parameter, seconds_until};
+use crate::http::error::{Failure, FieldErrors, Problem};
+use crate::http::extract::{Dto, Valid};
+use crate::http::json::{Object, present, present_list};
+use crate::http::openapi::{
+    BodyProblems, ObjectProblems, ParameterProblems, PolicyProblems, SessionProblems,
+    SigningProblems, StoreProblems,
+};
+use crate::s3::MAX_PARTS;
+use crate::upload::{Invalid, UploadService};
+
+pub(super) fn router() -> OpenApiRouter<Arc<UploadService>> {
+    OpenApiRouter::new()
+        .routes(routes!(create))
+        .routes(routes!(list_parts, abort))
+        .routes(routes!(sign_parts))
+        .routes(routes!(complete))
+        .routes(routes!(sign_part))
+}
+
+/// The key that a call has to bring along.
+fn key(pairs: &[(String, String)]) -> Result<&str, Problem> {
+    parameter(pairs, "key").ok_or_else(|| {
+        let mut errors = FieldErrors::default();
+        errors.push("/key".into(), Invalid::new("required", "is required"));
+        errors.into_problem()
+    })
+}
+
+fn part_number(text: &str) -> Result<u16, Problem> {
+    text.parse()
+        .ok()
+        .filter(|number| (1..=MAX_PARTS).contains(number))
+        .ok_or_else(|| {
+            let mut errors = FieldErrors::default();
+            let detail = format!("must be a whole number from 1 to {MAX_PARTS}");
+            errors.push("/partNumber".into(), Invalid::new("out-of-range", detail));
+            errors.into_problem()
+        })
+}
+
+/// The file that Uppy wants to upload in parts.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[schema(as = CompanionCreateRequest)]
+struct CreateDto {
+    /// The file's name.
+    #[serde(default, deserialize_with = "present")]
+    #[validate(required(message = "is required"))]
+    #[schema(value_type = String, required = true, min_length = 1, example = "example.mp4")]
+    filename: Option<String>,
+    /// Its media type; `application/octet-stream` if it is not given or empty.
+    #[serde(default, rename = "type")]
+    #[schema(required = false, example = "video/mp4")]
+    content_type: Option<String>,
+    /// What the store is to keep with the object, as far as the policy lets clients set it; the rest
+    /// is left out.
+    #[serde(default)]
+    #[schema(value_type = BTreeMap<String, Value>, required = false, example = json!({"album": "7"}))]
+    metadata: Option<BTreeMap<String, Value>>,
+    /// The name of the policy; `default` if it is not given.
+    #[serde(default)]
+    #[schema(required = false, example = "default")]
+    policy: Option<String>,
+}
+
+impl Dto for CreateDto {
+    type Value = Self;
+
+    fn into_value(self, _errors: &mut FieldErrors) -> Option<Self> {
+        Some(self)
+    }
+}
+
+/// An upload in parts that has begun.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct CreatedDto {
+    /// The object's name in the bucket.
+    #[schema(example = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/example.mp4")]
+    key: String,
+    /// What all further calls have to bring along, together with the key. It lives for 7 days.
+    #[schema(example = "eyJhbGciOiJIUzI1NiJ9.eyJ1cGxvYWRfaWQiOiJ4In0.c2lnbmF0dXJl")]
+    upload_id: String,
+    #[schema(example = "my-bucket")]
+    bucket: String,
+}
+
+/// Uppy: begin an upload in parts
+#[utoipa::path(
+    post,
+    path = "/s3/multipart",
+    tag = "uppy",
+    operation_id = "companionCreate",
+    request_body = CreateDto,
+    responses(
+        (status = 200, description = "The upload has begun", body = CreatedDto),
+        BodyProblems,
+        PolicyProblems,
+        StoreProblems,
+    )
+)]
+async fn create(
+    State(uploads): State<Arc<UploadService>>,
+    Valid(dto): Valid<CreateDto>,
+) -> Result<Json<CreatedDto>, Failure> {
+    let mut errors = FieldErrors::default();
+    let metadata = dto.metadata.unwrap_or_default();
+    let metadata = metadata
+        .into_iter()
+        .filter_map(|(name, value)| match value {
+            Value::String(text) => Some((name, text)),
+            Value::Number(_) | Value::Bool(_) => Some((name, value.to_string())),
+            Value::Null | Value::Array(_) | Value::Object(_) => None,
+        });
+    let file = file(
+        &uploads,
+        dto.filename.as_deref(),
+        dto.content_type.as_deref(),
+        metadata,
+        dto.policy.as_deref(),
+        &mut errors,
+    );
+    let Some(file) = file else {
+        return Err(errors.into_problem().into());
+    };
+    let upload = uploads
+        .create_multipart(&file, Uuid::new_v4(), SystemTime::now())
+        .await?;
+    Ok(Json(CreatedDto {
+        key: upload.key,
+        upload_id: upload.token,
+        bucket: upload.bucket,
+    }))
+}
+
+/// A part that the store has.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "PascalCase")]
+struct PartDto {
+    #[schema(example = 1)]
+    part_number: u16,
+    #[serde(rename = "ETag")]
+    #[schema(example = "\"d41d8cd98f00b204e9800998ecf8427e\"")]
+    e_tag: String,
+    /// In bytes.
+    #[schema(example = 5_242_880)]
+    size: u64,
+}
+
+/// Uppy: which parts have arrived?
+#[utoipa::path(
+    get,
+    path = "/s3/multipart/{uploadId}",
+    tag = "uppy",
+    operation_id = "companionListParts",
+    params(
+        ("uploadId" = String, Path, description = "From the answer that began the upload"),
+        ("key" = String, Query, description = "The key, from the same answer"),
+    ),
+    responses(
+        (status = 200, description = "All of them, in their order", body = Vec<PartDto>),
+        ParameterProblems,
+        SessionProblems,
+        StoreProblems,
+    )
+)]
+async fn list_parts(
+    State(uploads): State<Arc<UploadService>>,
+    Path(token): Path<String>,
+    Query(pairs): Pairs,
+) -> Result<Json<Vec<PartDto>>, Failure> {
+    let key = key(&pairs)?;
+    let parts = uploads.list_parts(&token, key, SystemTime::now()).await?;
+    let parts = parts.into_iter().map(|part| PartDto {
+        part_number: part.number,
+        e_tag: part.etag,
+        size: part.size,
+    });
+    Ok(Json(parts.collect()))
+}
+
+/// Leave to upload one part with one PUT.
+#[derive(Serialize, ToSchema)]
+struct PartUrlDto {
+    #[schema(
+        format = "uri",
+        example = "https://my-bucket.s3.ap-northeast-2.amazonaws.com/uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/example.mp4?partNumber=1&uploadId=x&X-Amz-Expires=600"
+    )]
+    url: String,
+    /// Seconds until the store refuses the URL.
+    #[schema(example = 600)]
+    expires: u64,
+}
+
+/// Uppy: a URL to upload one part
+#[utoipa::path(
+    get,
+    path = "/s3/multipart/{uploadId}/{partNumber}",
+    tag = "uppy",
+    operation_id = "companionSignPart",
+    params(
+        ("uploadId" = String, Path, description = "From the answer that began the upload"),
+        ("partNumber" = u16, Path, description = "1 to 10,000", minimum = 1, maximum = 10_000, example = 1),
+        ("key" = String, Query, description = "The key, from the same answer"),
+    ),
+    responses(
+        (status = 200, description = "Leave to upload", body = PartUrlDto),
+        ParameterProblems,
+        SessionProblems,
+        SigningProblems,
+    )
+)]
+async fn sign_part(
+    State(uploads): State<Arc<UploadService>>,
+    Path((token, number)): Path<(String, String)>,
+    Query(pairs): Pairs,
+) -> Result<Json<PartUrlDto>, Failure> {
+    let key = key(&pairs)?;
+    let number = part_number(&number)?;
+    let now = SystemTime::now();
+    let mut requests = uploads.presign_parts(&token, key, &[number], now).await?;
+    let request = requests.remove(&number).ok_or_else(Problem::internal)?;
+    Ok(Json(PartUrlDto {
+        expires: seconds_until(request.expires_at, now),
+        url: request.url,
+    }))
+}
+
+/// Leave to upload several parts.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct PartUrlsDto {
+    /// A URL for each number.
+    #[schema(example = json!({"1": "https://my-bucket.s3.ap-northeast-2.amazonaws.com/uploads/x?partNumber=1"}))]
+    presigned_urls: BTreeMap<u16, String>,
+}
+
+/// Uppy: URLs to upload several parts
+#[utoipa::path(
+    get,
+    path = "/s3/multipart/{uploadId}/batch",
+    tag = "uppy",
+    operation_id = "companionSignParts",
+    params(
+        ("uploadId" = String, Path, description = "From the answer that began the upload"),
+        ("key" = String, Query, description = "The key, from the same answer"),
+        ("partNumbers" = String, Query, description = "Numbers from 1 to 10,000, separated by commas", example = "1,2,3"),
+    ),
+    responses(
+        (status = 200, description = "Leave to upload", body = PartUrlsDto),
+        ParameterProblems,
+        SessionProblems,
+        SigningProblems,
+    )
+)]
+async fn sign_parts(
+    State(uploads): State<Arc<UploadService>>,
+    Path(token): Path<String>,
+    Query(pairs): Pairs,
+) -> Result<Json<PartUrlsDto>, Failure> {
+    let key = key(&pairs)?;
+    let numbers = parameter(&pairs, "partNumbers").unwrap_or_default();
+    let numbers: Vec<u16> = numbers
+        .split(',')
+        .map(part_number)
+        .collect::<Result<_, _>>()?;
+    let requests = uploads
+        .presign_parts(&token, key, &numbers, SystemTime::now())
+        .await?;
+    let presigned_urls = requests
+        .into_iter()
+        .map(|(number, request)| (number, request.url));
+    Ok(Json(PartUrlsDto {
+        presigned_urls: presigned_urls.collect(),
+    }))
+}
+
+/// The parts that make up the object.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[schema(as = CompanionCompleteRequest)]
+struct CompleteDto {
+    /// 1 to 10,000 parts.
+    #[serde(default, deserialize_with = "present_list::<_, _, 10_000>")]
+    #[validate(
+        required(message = "is required"),
+        length(min = 1, max = 10_000, message = "must have 1 to 10000 parts")
+    )]
+    #[schema(value_type = Vec<CompletedPartDto>, required = true, min_items = 1, max_items = 10_000)]
+    parts: Option<Vec<Object<CompletedPartDto>>>,
+}
+
+/// A part as the store acknowledged it.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "PascalCase")]
+#[schema(as = CompletedPart)]
+struct CompletedPartDto {
+    /// 1 to 10,000.
+    #[schema(minimum = 1, maximum = 10_000, example = 1)]
+    part_number: u16,
+    /// The `ETag` header of the store's answer to the PUT.
+    #[serde(rename = "ETag")]
+    #[schema(example = "\"d41d8cd98f00b204e9800998ecf8427e\"")]
+    e_tag: String,
+}
+
+impl Dto for CompleteDto {
+    /// Entity tags by the parts' numbers.
+    type Value = BTreeMap<u16, String>;
+
+    /// Enough for 10,000 parts.
+    const MAX_BYTES: usize = 2 * 1024 * 1024;
+
+    fn into_value(self, errors: &mut FieldErrors) -> Option<Self::Value> {
+        let mut parts = BTreeMap::new();
+        for (index, Object(part)) in self.parts?.into_iter().enumerate() {
+            let pointer = || format!("/parts/{index}/PartNumber");
+            if !(1..=MAX_PARTS).contains(&part.part_number) {
+                let detail = format!("must be a whole number from 1 to {MAX_PARTS}");
+                errors.push(pointer(), Invalid::new("out-of-range", detail));
+            } else if parts.insert(part.part_number, part.e_tag).is_some() {
+                let detail = "must not be given more than once";
+                errors.push(pointer(), Invalid::new("duplicate-part", detail));
+            }
+        }
+        Some(parts)
+    }
+}
+
+/// The object that the parts make up.
+#[derive(Serialize, ToSchema)]
+struct CompletedDto {
+    /// The object's address.
+    #[schema(
+        format = "uri",
+        example = "https://my-bucket.s3.ap-northeast-2.amazonaws.com/uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/example.mp4"
+    )]
+    location: String,
+    #[schema(example = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/example.mp4")]
+    key: String,
+    #[schema(example = "my-bucket")]
+    bucket: String,
+}
+
+/// Uppy: make the object of its parts
+///
+/// If the parts are larger than the policy allows, the upload is aborted.
+#[utoipa::path(
+    post,
+    path = "/s3/multipart/{uploadId}/complete",
+    tag = "uppy",
+    operation_id = "companionComplete",
+    params(
+        ("uploadId" = String, Path, description = "From the answer that began the upload"),
+        ("key" = String, Query, description = "The key, from the same answer"),
+    ),
+    request_body = CompleteDto,
+    responses(
+        (status = 200, description = "The object is there", body = CompletedDto),
+        BodyProblems,
+        SessionProblems,
+        ObjectProblems,
+        PolicyProblems,
+        StoreProblems,
+    )
+)]
+async fn complete(
+    State(uploads): State<Arc<UploadService>>,
+    Path(token): Path<String>,
+    Query(pairs): Pairs,
+    Valid(parts): Valid<CompleteDto>,
+) -> Result<Json<CompletedDto>, Failure> {
+    let key = key(&pairs)?;
+    let upload = uploads
+        .complete_multipart(&token, key, &parts, SystemTime::now())
+        .await?;
+    Ok(Json(CompletedDto {
+        location: upload.location,
+        key: upload.key,
+        bucket: upload.bucket,
+    }))
+}
+
+/// Nothing, as an object: Uppy reads a body after every success.
+#[derive(Serialize, ToSchema)]
+struct AbortedDto {}
+
+/// Uppy: end an upload and forget its parts
+#[utoipa::path(
+    delete,
+    path = "/s3/multipart/{uploadId}",
+    tag = "uppy",
+    operation_id = "companionAbort",
+    params(
+        ("uploadId" = String, Path, description = "From the answer that began the upload"),
+        ("key" = String, Query, description = "The key, from the same answer"),
+    ),
+    responses(
+        (status = 200, description = "It is gone, or was already", body = AbortedDto),
+        ParameterProblems,
+        SessionProblems,
+        StoreProblems,
+    )
+)]
+async fn abort(
+    State(uploads): State<Arc<UploadService>>,
+    Path(token): Path<String>,
+    Query(pairs): Pairs,
+) -> Result<Json<AbortedDto>, Failure> {
+    let key = key(&pairs)?;
+    uploads
+        .abort_multipart(&token, key, SystemTime::now())
+        .await?;
+    Ok(Json(AbortedDto {}))
+}
