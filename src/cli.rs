@@ -73,6 +73,7 @@ async fn serve() -> Result<()> {
     let http_settings = config::http(env)?;
     telemetry::init(config::telemetry(env)?);
 
+    let stop = stop_signal()?;
     let listener = listen(bind_addr, "BIND_ADDR").await?;
     let sdk_config = s3::sdk_config().await;
     s3::check(&sdk_config, &s3_settings, upload_settings.supports_post)
@@ -96,7 +97,7 @@ async fn serve() -> Result<()> {
             "UPLOAD_SESSION_SECRET is not set: multipart uploads end with this process, and other replicas do not know them"
         );
     }
-    http::serve(listener, router, stop_signal()).await?;
+    http::serve(listener, router, stop).await?;
     Ok(())
 }
 
@@ -115,6 +116,7 @@ async fn dev(args: DevArgs) -> Result<()> {
     let upload_settings = config::upload(env)?;
     telemetry::init(config::telemetry(env)?);
 
+    let (stop, store_stop) = (stop_signal()?, stop_signal()?);
     let listener = listen(args.addr, "--addr").await?;
     let s3_listener = listen(args.s3_addr, "--s3-addr").await?;
     let store = dev::store(&args.data_dir)?;
@@ -133,8 +135,8 @@ async fn dev(args: DevArgs) -> Result<()> {
     print!("{}", dev::banner(addr, s3_addr, &args.data_dir)?);
 
     tokio::try_join!(
-        http::serve(listener, router, stop_signal()),
-        http::serve(s3_listener, store, stop_signal()),
+        http::serve(listener, router, stop),
+        http::serve(s3_listener, store, store_stop),
     )?;
     println!(
         "Stopped. The uploads are still in {}.",
@@ -210,18 +212,18 @@ async fn listen(addr: SocketAddr, setting: &str) -> Result<TcpListener> {
     })
 }
 
-/// Ready when the process is told to stop: by Ctrl-C or by SIGTERM.
-async fn stop_signal() {
+/// Ready when the process is told to stop: by Ctrl-C or by SIGTERM. From this call on, not only once it
+/// is awaited, these no longer end the process at once.
+fn stop_signal() -> Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
-        Err(_) => drop(tokio::signal::ctrl_c().await),
-    }
+    })
 }
 
 fn block_on(command: impl Future<Output = Result<()>>) -> Result<()> {

@@ -126,6 +126,6 @@ fn cors() -> CorsLayer {
             Method::DELETE,
         ])
         .allow_headers(Any)
-        .expose_headers([header::ETAG, HeaderName::from_static("x-amz-request-id")])
+        .expose_headers([header::ETAG, header::LOCATION])
         .max_age(Duration::from_hours(1))
 }

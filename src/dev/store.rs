@@ -3,7 +3,8 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use axum::http::{Extensions, HeaderMap, Method, Uri};
+use axum::http::{Extensions, HeaderMap, HeaderValue, Method, Uri, header};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use s3s::crypto::{Checksum, Sha256};
 use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput,
@@ -23,9 +24,11 @@ use uuid::Uuid;
 /// - Files that go with an object are named after its whole key, in base64, which is too long a name
 ///   from some 130 bytes on, where S3 takes 1,024. Longer keys get a [`short_key`].
 /// - An upload that is refused for a wrong checksum leaves its bytes behind. They are removed.
+/// - Answers to forms lack the headers `ETag` and `Location`. Uppy 5 never ends without the first.
 /// - Parts are listed in any order, without their entity tags, on one page, and for uploads that
 ///   there never were. Tags are kept in files of their own, beside the parts.
-/// - Uploads that are gone are called forbidden instead of gone.
+/// - Uploads that are gone are called forbidden instead of gone, and are completed whatever the entity
+///   tags of their parts.
 pub(super) struct Store {
     root: PathBuf,
     files: FileSystem,
@@ -57,12 +60,31 @@ impl Store {
         request: S3Request<PutObjectInput>,
     ) -> S3Result<S3Response<PutObjectOutput>> {
         let delete = delete_of(&request.input);
-        let result = self.files.put_object(request).await;
-        if result
-            .as_ref()
-            .is_err_and(|error| *error.code() == S3ErrorCode::BadDigest)
-        {
-            self.files.delete_object(delete).await?;
+        let host = request
+            .headers
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok());
+        let location = (request.method == Method::POST).then(|| {
+            address(
+                host.unwrap_or_default(),
+                &request.input.bucket,
+                &request.input.key,
+            )
+        });
+        let mut result = self.files.put_object(request).await;
+        match (&mut result, location) {
+            (Err(error), _) if *error.code() == S3ErrorCode::BadDigest => {
+                self.files.delete_object(delete).await?;
+            }
+            (Ok(response), Some(location)) => {
+                let etag = response.output.e_tag.as_ref().map(ETag::value);
+                let etag = format!("\"{}\"", etag.unwrap_or_default());
+                for (name, value) in [(header::ETAG, etag), (header::LOCATION, location)] {
+                    let value = HeaderValue::from_str(&value).map_err(S3Error::internal_error)?;
+                    response.headers.insert(name, value);
+                }
+            }
+            _ => {}
         }
         result
     }
@@ -113,13 +135,21 @@ impl Store {
     ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
         let upload = self.upload(&request.input.upload_id)?;
         let chosen = request.input.multipart_upload.as_ref();
-        let chosen: Vec<i32> = chosen
-            .and_then(|upload| upload.parts.as_ref())
-            .map(|parts| parts.iter().filter_map(|part| part.part_number).collect())
-            .unwrap_or_default();
+        let chosen = chosen.and_then(|upload| upload.parts.clone());
+        let mut files = Vec::new();
+        for part in chosen.unwrap_or_default() {
+            let file = self.etag_file(upload, part.part_number.unwrap_or_default());
+            let stored = tokio::fs::read_to_string(&file).await.ok();
+            if stored.as_deref() != part.e_tag.as_ref().map(ETag::value) {
+                return Err(s3_error!(InvalidPart));
+            }
+            files.push(file);
+        }
         let response = self.files.complete_multipart_upload(request).await?;
-        for part in chosen {
-            let _gone_or_never_there = tokio::fs::remove_file(self.etag_file(upload, part)).await;
+        for file in files {
+            tokio::fs::remove_file(file)
+                .await
+                .map_err(S3Error::internal_error)?;
         }
         Ok(response)
     }
@@ -177,6 +207,12 @@ operations! {
         head_bucket: HeadBucketInput => HeadBucketOutput;
         list_objects_v2: ListObjectsV2Input => ListObjectsV2Output;
     }
+}
+
+fn address(host: &str, bucket: &str, key: &str) -> String {
+    let encode = |segment| utf8_percent_encode(segment, NON_ALPHANUMERIC).to_string();
+    let segments: Vec<String> = key.split('/').map(encode).collect();
+    format!("http://{host}/{bucket}/{}", segments.join("/"))
 }
 
 fn delete_of(put: &PutObjectInput) -> S3Request<DeleteObjectInput> {

@@ -198,7 +198,7 @@ fn store(error: &StoreError) -> Problem {
             "object-exists",
             "there is an object of this key already, and the policy forbids to overwrite it",
         ),
-        StoreError::Unavailable(_) => (
+        StoreError::Busy(_) | StoreError::Unavailable(_) => (
             StatusCode::SERVICE_UNAVAILABLE,
             "storage-unavailable",
             "the store cannot be reached at the moment; try again later",

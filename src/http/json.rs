@@ -98,7 +98,7 @@ fn read_faulty<T: DeserializeOwned>(body: &[u8], errors: &mut FieldErrors) -> Re
 /// serde's word for a type, in JSON's words.
 fn json_name(found: &str) -> &str {
     match found {
-        "map" => "an object",
+        "map" | "a map" => "an object",
         "sequence" | "a sequence" => "an array",
         "integer" | "floating point" => "a number",
         "string" => "a string",

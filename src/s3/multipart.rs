@@ -2,8 +2,8 @@
 //! the parts, which anyone may have.
 //!
 //! Every call ends in bounded time. Calls that only read, or that may be made twice, are tried
-//! again; creating and completing an upload are not, since a lost answer does not mean that nothing
-//! happened.
+//! again. Creating and completing an upload are tried again only when the store says that it did
+//! nothing: a lost answer does not mean that nothing happened.
 
 use std::time::{Duration, SystemTime};
 
@@ -46,7 +46,10 @@ pub enum StoreError {
     /// There is an object of this key already, and it may not be overwritten.
     #[error("the object exists: {0}")]
     ObjectExists(String),
-    /// It could not be reached, or is too busy.
+    /// It has no time for us, and has done nothing.
+    #[error("the store is busy: {0}")]
+    Busy(String),
+    /// It could not be reached, or broke off.
     #[error("the store is not available: {0}")]
     Unavailable(String),
     #[error("the store did not answer in time: {0}")]
@@ -88,7 +91,7 @@ where
             (
                 _,
                 Some("SlowDown" | "ServiceUnavailable" | "RequestLimitExceeded" | "Throttling"),
-            ) => Self::Unavailable(cause),
+            ) => Self::Busy(cause),
             _ => Self::Failed(cause),
         }
     }
@@ -125,12 +128,11 @@ impl Bucket {
             request = request.metadata(name, header_value(value));
         }
         let once = config::Builder::new().retry_config(RetryConfig::disabled());
-        let answer = request
-            .customize()
-            .config_override(once)
-            .send()
-            .await
-            .map_err(StoreError::from)?;
+        let answer = again_while_busy(|| {
+            let call = request.clone().customize().config_override(once.clone());
+            async { call.send().await.map_err(StoreError::from) }
+        })
+        .await?;
         answer
             .upload_id
             .ok_or_else(|| StoreError::Failed("it gave no upload id".into()).into())
@@ -228,19 +230,22 @@ impl Bucket {
                     .operation_timeout(COMPLETE_TIMEOUT)
                     .build(),
             );
-        let answer = self
+        let request = self
             .client
             .complete_multipart_upload()
             .bucket(&self.name)
             .key(key)
             .upload_id(upload_id)
             .multipart_upload(upload.build())
-            .set_if_none_match(if_none_match.then(|| "*".to_owned()))
-            .customize()
-            .config_override(once_and_patiently)
-            .send()
-            .await
-            .map_err(StoreError::from)?;
+            .set_if_none_match(if_none_match.then(|| "*".to_owned()));
+        let answer = again_while_busy(|| {
+            let call = request
+                .clone()
+                .customize()
+                .config_override(once_and_patiently.clone());
+            async { call.send().await.map_err(StoreError::from) }
+        })
+        .await?;
         match answer.location {
             Some(location) => Ok(location),
             None => self.address(key).await,
@@ -266,4 +271,17 @@ impl Bucket {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Makes a call up to three times, as long as the store answers that it has no time.
+async fn again_while_busy<T, F: Future<Output = Result<T, StoreError>>>(
+    call: impl Fn() -> F,
+) -> Result<T, StoreError> {
+    for pause in [200, 800].map(Duration::from_millis) {
+        match call().await {
+            Err(StoreError::Busy(_)) => tokio::time::sleep(pause).await,
+            answer => return answer,
+        }
+    }
+    call().await
 }

@@ -86,11 +86,12 @@ impl Bucket {
         }
 
         let mut fields = object_fields(&post.object);
+        fields.push(("bucket".into(), self.name.clone()));
         // 201 makes the store answer with the object's place; otherwise it says nothing.
         fields.push(("success_action_status".into(), "201".into()));
         fields.extend(signing_fields(target, &credentials, now)?);
 
-        let document = policy_document(&self.name, &fields, &post.size, expires_at)?;
+        let document = policy_document(&fields, &post.size, expires_at)?;
         let policy = BASE64_STANDARD.encode(document);
         let signature = sign(
             &policy,
@@ -245,9 +246,8 @@ fn signing_fields(
     Ok(fields)
 }
 
-/// The document that binds bucket, fields and size, each to its exact value.
+/// The document that binds all fields, the bucket's name among them, and the size.
 fn policy_document(
-    bucket: &str,
     fields: &[(String, String)],
     size: &RangeInclusive<u64>,
     expires_at: SystemTime,
@@ -255,10 +255,7 @@ fn policy_document(
     let expiration = OffsetDateTime::from(expires_at)
         .format(&Rfc3339)
         .map_err(PresignError::new)?;
-    let mut conditions = vec![
-        json!({ "bucket": bucket }),
-        json!(["content-length-range", size.start(), size.end()]),
-    ];
+    let mut conditions = vec![json!(["content-length-range", size.start(), size.end()])];
     for (name, value) in fields {
         conditions.push(Value::Object(
             [(name.clone(), json!(value))].into_iter().collect(),
@@ -301,12 +298,12 @@ mod tests {
         let hostile = "\"},[\"starts-with\",\"$key\",\"\"],{\"x\":\"\\${filename}";
         let fields = [("key".to_owned(), hostile.to_owned())];
         let end = datetime!(2026-01-01 00:10 UTC).into();
-        let document = policy_document("b", &fields, &(0..=5), end).unwrap();
+        let document = policy_document(&fields, &(0..=5), end).unwrap();
         assert!(!document.contains('$'));
         let document: Value = serde_json::from_str(&document).unwrap();
         let expected = json!({
             "expiration": "2026-01-01T00:10:00Z",
-            "conditions": [{"bucket": "b"}, ["content-length-range", 0, 5], {"key": hostile}],
+            "conditions": [["content-length-range", 0, 5], {"key": hostile}],
         });
         assert_eq!(document, expected);
     }

@@ -348,8 +348,7 @@ async fn the_rest_of_the_policy_holds_for_parts_too() {
         [("/checksumSha256", "multipart-not-supported")]
     );
 
-    let metadata =
-        json!({"album": "앨범", "name": "not allowed", "source": "mine", "x": null, "n": 7});
+    let metadata = json!({"album": ["앨범", null, 7], "name": "not allowed", "source": "mine", "x": null, "n": 7});
     let upload = create(
         &app,
         json!({"filename": "a.html", "type": "text/html", "metadata": metadata}),
@@ -368,7 +367,8 @@ async fn the_rest_of_the_policy_holds_for_parts_too() {
         "attachment; filename*=UTF-8''a.html"
     );
     let stored = head.metadata.unwrap();
-    assert_eq!(stored["album"], "=?UTF-8?B?7JWo67KU?=");
+    // "앨범,,7"
+    assert_eq!(stored["album"], "=?UTF-8?B?7JWo67KULCw3?=");
     assert_eq!(stored["source"], "web");
     assert_eq!(stored.len(), 2);
 
@@ -574,20 +574,44 @@ async fn trouble_of_the_store_is_told_in_bounded_time_and_without_its_cause() {
         );
         assert!(list["message"].is_string());
         assert!(!list.to_string().contains("secret cause"));
-        // Reading may be tried again, beginning an upload may not.
+        // Reading may be tried again; beginning an upload only if the store has done nothing.
         let tries = asked.swap(0, Ordering::SeqCst);
         assert_eq!(tries > 1, status.is_server_error(), "{code}: {tries}");
+        let is_busy = code == "SlowDown";
         let url = format!("{}/s3/multipart", upload.base);
         let body = json!({"filename": "a", "type": "a/b"});
         let response = client().post(url).json(&body).send().await.unwrap();
         assert!(response.status().as_u16() == expected);
-        assert_eq!(asked.load(Ordering::SeqCst), 1, "{code}");
+        let tries = asked.load(Ordering::SeqCst);
+        assert_eq!(tries, if is_busy { 3 } else { 1 }, "{code}");
         assert!(
             begin.elapsed() < Duration::from_secs(20),
             "{:?}",
             begin.elapsed()
         );
     }
+}
+
+#[tokio::test]
+async fn a_store_that_is_busy_for_a_moment_costs_no_upload() {
+    use axum::http::StatusCode as Status;
+    let calls = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&calls);
+    let (endpoint, _) = stand_in(move || {
+        if counter.fetch_add(1, Ordering::SeqCst) == 0 {
+            let busy = "<Error><Code>SlowDown</Code></Error>".to_owned();
+            return Answer::Now(Status::SERVICE_UNAVAILABLE, busy);
+        }
+        let xml =
+            "<InitiateMultipartUploadResult><UploadId>x</UploadId></InitiateMultipartUploadResult>";
+        Answer::Now(Status::OK, xml.to_owned())
+    })
+    .await;
+    let url = format!("{}/s3/multipart", app_on(&endpoint).await);
+    let body = json!({"filename": "a", "type": "a/b"});
+    let response = client().post(url).json(&body).send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(calls.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]

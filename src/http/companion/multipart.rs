@@ -123,11 +123,7 @@ async fn create(
     let metadata = dto.metadata.unwrap_or_default();
     let metadata = metadata
         .into_iter()
-        .filter_map(|(name, value)| match value {
-            Value::String(text) => Some((name, text)),
-            Value::Number(_) | Value::Bool(_) => Some((name, value.to_string())),
-            Value::Null | Value::Array(_) | Value::Object(_) => None,
-        });
+        .map(|(name, value)| (name, as_text(&value)));
     let file = file(
         &uploads,
         dto.filename.as_deref(),
@@ -147,6 +143,23 @@ async fn create(
         upload_id: upload.token,
         bucket: upload.bucket,
     }))
+}
+
+/// What JavaScript's `String(value)` gives: Uppy sends that with small files, and Companion makes it of
+/// what Uppy sends with large ones.
+fn as_text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
+        Value::Object(_) => "[object Object]".into(),
+        Value::Array(elements) => {
+            let texts = elements.iter().map(|element| match element {
+                Value::Null => String::new(),
+                element => as_text(element),
+            });
+            texts.collect::<Vec<_>>().join(",")
+        }
+    }
 }
 
 /// A part that the store has.
