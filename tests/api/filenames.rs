@@ -96,7 +96,12 @@ fn any_name_makes_the_trip_or_is_refused() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let app = runtime.block_on(spawn_app());
     let made_the_trip = std::cell::Cell::new(0);
-    let result = TestRunner::new(ProptestConfig::with_cases(400)).run(&names(), |name| {
+    let result = TestRunner::new(ProptestConfig {
+        cases: 400,
+        max_shrink_iters: 100,
+        ..ProptestConfig::default()
+    })
+    .run(&names(), |name| {
         runtime.block_on(async {
             if Filename::parse(&name).is_ok() {
                 made_the_trip.set(made_the_trip.get() + 1);

@@ -143,7 +143,12 @@ impl Case {
 fn for_each_case(cases_to_run: u32, check: &impl AsyncFn(&App, Case)) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let app = runtime.block_on(spawn_app());
-    TestRunner::new(ProptestConfig::with_cases(cases_to_run))
+    let config = ProptestConfig {
+        cases: cases_to_run,
+        max_shrink_iters: 30, // each goes to a store
+        ..ProptestConfig::default()
+    };
+    TestRunner::new(config)
         .run(&cases(), |case| {
             runtime.block_on(check(&app, case));
             Ok(())
