@@ -84,6 +84,7 @@ fn seconds_until(end: SystemTime, now: SystemTime) -> u64 {
 
 /// A form for Uppy.
 #[derive(Serialize, ToSchema)]
+#[schema(as = CompanionParams)]
 struct ParamsDto {
     #[schema(example = "POST")]
     method: &'static str,

@@ -18,7 +18,7 @@ use super::error::Problem;
     ),
     tags(
         (name = "upload", description = "Leave to upload"),
-        (name = "uppy", description = "The protocol of Uppy's S3 plugin"),
+        (name = "uppy", description = "The protocol of Uppy's S3 plugin: let its `companionEndpoint` (`endpoint` up to version 5) be this service"),
         (name = "operations", description = "For those who run the service"),
     ),
     components(schemas(Problem)),

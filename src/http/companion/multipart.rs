@@ -89,6 +89,7 @@ impl Dto for CreateDto {
 
 /// An upload in parts that has begun.
 #[derive(Serialize, ToSchema)]
+#[schema(as = CompanionCreated)]
 #[serde(rename_all = "camelCase")]
 struct CreatedDto {
     /// The object's name in the bucket.
@@ -164,6 +165,7 @@ fn as_text(value: &Value) -> String {
 
 /// A part that the store has.
 #[derive(Serialize, ToSchema)]
+#[schema(as = CompanionPart)]
 #[serde(rename_all = "PascalCase")]
 struct PartDto {
     #[schema(example = 1)]
@@ -210,6 +212,7 @@ async fn list_parts(
 
 /// Leave to upload one part with one PUT.
 #[derive(Serialize, ToSchema)]
+#[schema(as = CompanionPartUrl)]
 struct PartUrlDto {
     #[schema(
         format = "uri",
@@ -257,6 +260,7 @@ async fn sign_part(
 
 /// Leave to upload several parts.
 #[derive(Serialize, ToSchema)]
+#[schema(as = CompanionPartUrls)]
 #[serde(rename_all = "camelCase")]
 struct PartUrlsDto {
     /// A URL for each number.
@@ -321,7 +325,7 @@ struct CompleteDto {
 /// A part as the store acknowledged it.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
-#[schema(as = CompletedPart)]
+#[schema(as = CompanionCompletedPart)]
 struct CompletedPartDto {
     /// 1 to 10,000.
     #[schema(minimum = 1, maximum = 10_000, example = 1)]
@@ -357,6 +361,7 @@ impl Dto for CompleteDto {
 
 /// The object that the parts make up.
 #[derive(Serialize, ToSchema)]
+#[schema(as = CompanionCompleted)]
 struct CompletedDto {
     /// The object's address.
     #[schema(
@@ -411,6 +416,7 @@ async fn complete(
 
 /// Nothing, as an object: Uppy reads a body after every success.
 #[derive(Serialize, ToSchema)]
+#[schema(as = CompanionAborted)]
 struct AbortedDto {}
 
 /// Uppy: end an upload and forget its parts
