@@ -71,7 +71,7 @@ struct CreateDto {
     /// What the store is to keep with the object, as far as the policy lets clients set it; the rest
     /// is left out.
     #[serde(default)]
-    #[schema(value_type = BTreeMap<String, Value>, required = false, example = json!({"album": "7"}))]
+    #[schema(value_type = Option<BTreeMap<String, Value>>, required = false, example = json!({"album": "7"}))]
     metadata: Option<BTreeMap<String, Value>>,
     /// The name of the policy; `default` if it is not given.
     #[serde(default)]
