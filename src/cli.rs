@@ -113,7 +113,10 @@ async fn dev(args: DevArgs) -> Result<()> {
         );
     }
     let env = Env::of_process();
-    let upload_settings = config::upload(env)?;
+    let mut upload_settings = config::upload(env)?;
+    if !config::has_session_secret(env)? {
+        upload_settings.session_key = upload::SessionKey::new(dev::SESSION_SECRET);
+    }
     telemetry::init(config::telemetry(env)?);
 
     let (stop, store_stop) = (stop_signal()?, stop_signal()?);
@@ -129,6 +132,7 @@ async fn dev(args: DevArgs) -> Result<()> {
     };
     let http_settings = http::Settings {
         allowed_origins: http::AllowedOrigins::Any,
+        page: Some(http::page::Settings::new(&format!("http://{s3_addr}"))?),
     };
     let sdk_config = dev::sdk_config(s3_addr);
     let router = router(&sdk_config, s3_settings, upload_settings, &http_settings)?;

@@ -214,7 +214,10 @@ pub fn http(env: Env<'_>) -> Result<http::Settings> {
                 })?,
         ),
     };
-    Ok(http::Settings { allowed_origins })
+    Ok(http::Settings {
+        allowed_origins,
+        page: None,
+    })
 }
 
 /// A scheme and a host as [browsers send them](https://fetch.spec.whatwg.org/#origin-header): in lower

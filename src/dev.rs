@@ -28,6 +28,8 @@ pub const BUCKET: &str = "uploads";
 const ACCESS_KEY_ID: &str = "presignd-dev";
 const SECRET_ACCESS_KEY: &str = "presignd-dev-secret";
 const REGION: &str = "us-east-1";
+/// Known to all, like the keys above: uploads under way go on after a restart.
+pub const SESSION_SECRET: &[u8] = b"presignd-dev-session-secret-00000";
 
 /// The store, with its bucket, on the folder `data_dir`, which is made if it is not there.
 pub fn store(data_dir: &Path) -> Result<Router> {
@@ -92,6 +94,7 @@ pub fn banner(addr: SocketAddr, s3_addr: SocketAddr, data_dir: &Path) -> Result<
         text,
         r#"presignd is up. Ctrl-C stops it; the uploads stay.
 
+  page      http://{addr}/
   service   http://{addr}/upload/presigned-url
   docs      http://{addr}/docs
   S3 store  http://{s3_addr}, bucket {BUCKET}, region {REGION}

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io::IsTerminal;
 
 use tracing::Level;
-use tracing_subscriber::filter::{Targets, filter_fn};
+use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
@@ -23,7 +23,10 @@ pub struct Settings {
 }
 
 pub fn default_filter() -> Targets {
-    Targets::new().with_default(Level::INFO)
+    Targets::new()
+        .with_default(Level::INFO)
+        // The embedded store calls it an error when a client pauses or cancels.
+        .with_target("s3s", LevelFilter::OFF)
 }
 
 /// Sends the log of this process to standard error.

@@ -8,6 +8,7 @@ mod json;
 mod observe;
 mod openapi;
 mod ops;
+pub mod page;
 mod uploads;
 
 use std::sync::Arc;
@@ -47,12 +48,16 @@ pub enum AllowedOrigins {
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     pub allowed_origins: AllowedOrigins,
+    /// The upload page at `/`, if there is to be one.
+    pub page: Option<page::Settings>,
 }
 
 /// The whole service but for its listener: what `serve`, `dev` and the tests all run.
 pub fn router(uploads: Arc<UploadService>, settings: &Settings) -> Router {
     let (routes, document) = routes().with_state(uploads).split_for_parts();
+    let page = settings.page.as_ref().map(page::router);
     routes
+        .merge(page.unwrap_or_default())
         .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)

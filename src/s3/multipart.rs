@@ -227,6 +227,7 @@ impl Bucket {
             .retry_config(RetryConfig::disabled())
             .timeout_config(
                 TimeoutConfig::builder()
+                    .operation_attempt_timeout(COMPLETE_TIMEOUT)
                     .operation_timeout(COMPLETE_TIMEOUT)
                     .build(),
             );

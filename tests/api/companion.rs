@@ -314,6 +314,10 @@ async fn a_file_over_the_limit_is_aborted_before_it_is_an_object() {
     assert_eq!(app.stored(&upload.key).await, None);
     let gone = problem(upload.complete(parts).await).await;
     assert_eq!(gone["code"], "no-such-upload");
+    // Who says it beforehand is told at once.
+    let body = json!({"filename": "a", "type": "a/b", "size": 1001});
+    let early = problem(app.post("/s3/multipart", &body).await).await;
+    assert_eq!(fields(&early), [("/size", "file-too-large")]);
     // One byte less is taken.
     let upload = video(&app).await;
     let etag = upload.put(1, vec![1; 1000]).await;

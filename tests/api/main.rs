@@ -12,6 +12,7 @@ mod filenames;
 mod helpers;
 mod http;
 mod openapi;
+mod page;
 mod policies;
 mod presigned_post;
 mod presigned_put;

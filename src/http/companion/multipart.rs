@@ -23,7 +23,7 @@ use crate::http::openapi::{
     SigningProblems, StoreProblems,
 };
 use crate::s3::MAX_PARTS;
-use crate::upload::{Invalid, UploadService};
+use crate::upload::{File, Invalid, UploadService};
 
 pub(super) fn router() -> OpenApiRouter<Arc<UploadService>> {
     OpenApiRouter::new()
@@ -77,6 +77,11 @@ struct CreateDto {
     #[serde(default)]
     #[schema(required = false, example = "default")]
     policy: Option<String>,
+    /// The file's length in bytes, for those who know it: one that is too large is refused now instead
+    /// of when it is completed. It binds nothing.
+    #[serde(default)]
+    #[schema(required = false, example = 104_857_600)]
+    size: Option<u64>,
 }
 
 impl Dto for CreateDto {
@@ -135,6 +140,10 @@ async fn create(
     );
     let Some(file) = file else {
         return Err(errors.into_problem().into());
+    };
+    let file = File {
+        size: dto.size,
+        ..file
     };
     let upload = uploads
         .create_multipart(&file, Uuid::new_v4(), SystemTime::now())

@@ -1,0 +1,76 @@
+use presignd::http;
+use reqwest::StatusCode;
+use reqwest::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+
+use crate::helpers::{built_in, client, problem, service, spawn, spawn_app};
+
+/// A service with a page, for a store at `store`.
+async fn spawn_page(store: &str) -> String {
+    let config = presignd::dev::sdk_config("127.0.0.1:1".parse().unwrap());
+    let settings = http::Settings {
+        page: Some(http::page::Settings::new(store).unwrap()),
+        ..http::Settings::default()
+    };
+    let uploads = service(&config, "bucket", true, built_in());
+    let addr = spawn(http::router(uploads, &settings)).await;
+    format!("http://{addr}")
+}
+
+#[tokio::test]
+async fn the_page_may_reach_the_service_and_the_store_and_nothing_else() {
+    let base = spawn_page("http://127.0.0.1:9000").await;
+    let response = client().get(&base).send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.headers()[CONTENT_TYPE], "text/html; charset=utf-8");
+    assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
+    assert_eq!(
+        response.headers()[CONTENT_SECURITY_POLICY],
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; \
+         connect-src 'self' http://127.0.0.1:9000; base-uri 'none'; form-action 'none'; \
+         frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+    );
+}
+
+#[tokio::test]
+async fn everything_that_the_page_names_is_there() {
+    let base = spawn_page("http://127.0.0.1:9000").await;
+    let page = client().get(&base).send().await.unwrap();
+    let page = page.text().await.unwrap();
+    let mut paths: Vec<String> = page
+        .split('"')
+        .filter(|text| text.starts_with('/') && !text.contains('>'))
+        .map(str::to_owned)
+        .collect();
+    paths.sort();
+    paths.dedup();
+    assert!(paths.len() >= 4, "{paths:?}");
+    for path in paths {
+        let url = format!("{base}{path}");
+        let response = client().get(&url).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        let content_type = match path.rsplit_once('.').map(|(_, extension)| extension) {
+            Some("js") => "text/javascript",
+            Some("css") => "text/css",
+            Some("svg") => "image/svg+xml",
+            _ => "text/html",
+        };
+        let actual = response.headers()[CONTENT_TYPE].to_str().unwrap();
+        assert!(actual.starts_with(content_type), "{path}: {actual}");
+    }
+}
+
+#[tokio::test]
+async fn there_is_no_page_unless_asked_for() {
+    let app = spawn_app().await;
+    for path in ["/", "/page/upload.js", "/page/upload.css"] {
+        let response = app.client.get(format!("{}{path}", app.base)).send().await;
+        let problem = problem(response.unwrap()).await;
+        assert_eq!(problem["status"], 404, "{path}");
+        assert_eq!(problem["code"], "no-such-route", "{path}");
+    }
+}
+
+#[test]
+fn a_store_that_no_header_can_hold_is_an_error() {
+    assert!(http::page::Settings::new("http://127.0.0.1\n").is_err());
+}
