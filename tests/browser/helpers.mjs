@@ -1,0 +1,196 @@
+// `presignd dev` and Chromium for the tests, and what the tests look at.
+
+import { spawn } from "node:child_process";
+import { createHash, randomFillSync } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { mkdtemp, open, readdir, rm } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { setTimeout as sleep } from "node:timers/promises";
+
+import { chromium } from "playwright-core";
+
+const target = fileURLToPath(new URL("../../target/", import.meta.url));
+const binary = process.env.PRESIGND_BIN ?? join(target, "debug/presignd");
+
+export const MiB = 1024 * 1024;
+
+export function screenshot(name) {
+  return join(target, "screenshots", name);
+}
+
+/** A folder that goes away with `remove()`. */
+export async function temporaryFolder() {
+  const path = await mkdtemp(join(tmpdir(), "presignd-browser-"));
+  return { path, remove: () => rm(path, { recursive: true, force: true }) };
+}
+
+/** `presignd dev` on free ports and a data folder of its own. */
+export async function startServer(variables = {}) {
+  const data = await temporaryFolder();
+  const [addr, s3Addr] = await freeAddresses(2);
+  const process_ = spawn(binary, ["dev", "--addr", addr, "--s3-addr", s3Addr, "--data-dir", data.path], {
+    // From the data folder, so that no .env of a developer is read.
+    cwd: data.path,
+    env: { ...process.env, RUST_LOG: "warn", ...variables },
+    stdio: ["ignore", "ignore", "inherit"],
+  });
+  const ended = new Promise((resolve, reject) => process_.once("exit", resolve).once("error", reject));
+  ended.catch(() => {});
+  const server = {
+    service: `http://${addr}`,
+    store: `http://${s3Addr}`,
+    dataDir: data.path,
+    pid: process_.pid,
+
+    /** As Ctrl-C does; the exit code. */
+    interrupt() {
+      process_.kill("SIGINT");
+      return ended;
+    },
+
+    async stop() {
+      if (process_.exitCode === null) {
+        const late = setTimeout(() => process_.kill("SIGKILL"), 10_000);
+        await this.interrupt().catch(() => {});
+        clearTimeout(late);
+      }
+      await data.remove();
+    },
+
+    /** Where the store keeps the object. */
+    object(key) {
+      return join(data.path, "uploads", key);
+    },
+
+    /** What the store keeps of multipart uploads that have not ended. */
+    async parts() {
+      return (await readdir(data.path)).filter((name) => name.includes(".upload")).sort();
+    },
+
+    /** The keys of all objects. */
+    async keys() {
+      const entries = await readdir(join(data.path, "uploads"), { recursive: true, withFileTypes: true });
+      const files = entries.filter((entry) => entry.isFile());
+      return files.map((file) => join(file.parentPath ?? file.path, file.name).slice(join(data.path, "uploads/").length));
+    },
+  };
+  try {
+    await untilHealthy(server.service, ended);
+  } catch (error) {
+    await server.stop();
+    throw error;
+  }
+  return server;
+}
+
+export function startBrowser() {
+  return chromium.launch({
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    args: [
+      // CI runs as root, under which Chromium has no sandbox; the only pages it opens are ours.
+      "--no-sandbox",
+      "--disable-gpu",
+      // Chromium's own calls home would drown ours.
+      "--disable-quic",
+      "--disable-background-networking",
+      "--disable-component-update",
+      "--disable-sync",
+      "--no-first-run",
+    ],
+  });
+}
+
+/**
+ * Everything the page should not do: log errors, fail requests, ask another host than `allowed` ones.
+ * `expected` are those that the test itself brings about.
+ */
+export function watch(page, allowed, expected = []) {
+  const troubles = [];
+  const add = (trouble) => {
+    if (!expected.some((pattern) => pattern.test(trouble))) troubles.push(trouble);
+  };
+  page.on("console", (message) => {
+    if (message.type() === "error") add(`console: ${message.text()} ${message.location().url}`);
+  });
+  page.on("pageerror", (error) => add(`exception: ${error}`));
+  page.on("request", (request) => {
+    const url = new URL(request.url());
+    if (/^https?:|^wss?:/.test(url.protocol) && !allowed.has(url.origin)) add(`other host: ${url}`);
+  });
+  const answered = new Set();
+  page.on("requestfailed", (request) => {
+    // An answer whose body the page leaves unread counts as failed, too.
+    if (!answered.has(request)) add(`failed: ${request.method()} ${request.url()} ${request.failure()?.errorText}`);
+  });
+  page.on("response", (response) => {
+    answered.add(response.request());
+    if (response.status() >= 400) add(`${response.status()}: ${response.url()}`);
+  });
+  return troubles;
+}
+
+/** Limits how many bytes go out in a second, until `lift()`. */
+export async function throttle(page, bytesPerSecond) {
+  const session = await page.context().newCDPSession(page);
+  const limit = (uploadThroughput) =>
+    session.send("Network.emulateNetworkConditions", { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput });
+  await session.send("Network.enable");
+  await limit(bytesPerSecond);
+  return { lift: () => limit(-1) };
+}
+
+/** A file of random bytes; its path and digest. */
+export async function makeFile(path, size) {
+  const chunk = Buffer.alloc(4 * MiB);
+  const file = await open(path, "w");
+  try {
+    for (let written = 0; written < size; ) {
+      randomFillSync(chunk);
+      written += (await file.write(chunk, 0, Math.min(chunk.length, size - written))).bytesWritten;
+    }
+  } finally {
+    await file.close();
+  }
+  return { path, size, digest: await digest(path) };
+}
+
+export async function digest(path) {
+  const hash = createHash("sha256");
+  for await (const chunk of createReadStream(path, { highWaterMark: 4 * MiB })) hash.update(chunk);
+  return hash.digest("hex");
+}
+
+/** Waits for what comes about without telling. */
+export async function eventually(what, condition, milliseconds = 10_000) {
+  for (const deadline = Date.now() + milliseconds; ; await sleep(50)) {
+    const value = await condition();
+    if (value) return value;
+    if (Date.now() > deadline) throw new Error(`not after ${milliseconds} ms: ${what}`);
+  }
+}
+
+async function untilHealthy(service, ended) {
+  const deadline = Date.now() + 15_000;
+  for (;;) {
+    const ok = await fetch(`${service}/healthz`).then((r) => r.ok, () => false);
+    if (ok) return;
+    const end = await Promise.race([ended.then((code) => `exit code ${code}`), sleep(100)]);
+    if (end) throw new Error(`${binary} dev: ${end}`);
+    if (Date.now() > deadline) throw new Error(`${service}/healthz does not answer`);
+  }
+}
+
+/** Loopback addresses whose ports nothing listens on. */
+async function freeAddresses(count) {
+  const servers = await Promise.all(
+    Array.from({ length: count }, () => new Promise((resolve, reject) => {
+      const server = createServer().once("error", reject).listen(0, "127.0.0.1", () => resolve(server));
+    })),
+  );
+  const addresses = servers.map((server) => `127.0.0.1:${server.address().port}`);
+  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+  return addresses;
+}
