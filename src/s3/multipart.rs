@@ -11,11 +11,10 @@ use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{self};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 
-use super::object::{Object, header_value, tagging_header};
-use super::presign::{PresignError, PresignedRequest, whole_seconds};
+use super::object::{Object, with_properties};
+use super::presign::{PresignError, PresignedRequest};
 use super::{Bucket, Error};
 use crate::telemetry::causes;
 
@@ -109,24 +108,8 @@ impl Bucket {
         now: SystemTime,
     ) -> Result<String, Error> {
         self.credentials.get(now).await?;
-        let mut request = self
-            .client
-            .create_multipart_upload()
-            .bucket(&self.name)
-            .key(object.key)
-            .content_type(object.content_type)
-            .set_content_disposition(object.content_disposition.map(str::to_owned))
-            .set_cache_control(object.cache_control.map(str::to_owned))
-            .set_storage_class(object.storage_class.clone())
-            .set_server_side_encryption(object.server_side_encryption.clone())
-            .set_ssekms_key_id(object.kms_key_id.map(str::to_owned))
-            .set_acl(object.acl.clone());
-        if !object.tagging.is_empty() {
-            request = request.tagging(tagging_header(object.tagging));
-        }
-        for (name, value) in object.metadata {
-            request = request.metadata(name, header_value(value));
-        }
+        let request =
+            with_properties!(self.client.create_multipart_upload(), object).bucket(&self.name);
         let once = config::Builder::new().retry_config(RetryConfig::disabled());
         let answer = again_while_busy(|| {
             let call = request.clone().customize().config_override(once.clone());
@@ -148,13 +131,7 @@ impl Bucket {
         expires_in: Duration,
         now: SystemTime,
     ) -> Result<PresignedRequest, Error> {
-        let now = whole_seconds(now);
-        let (signer, expires_at) = self.signer(expires_in, now).await?;
-        let config = PresigningConfig::builder()
-            .start_time(now)
-            .expires_in(expires_in)
-            .build()
-            .map_err(PresignError::new)?;
+        let (signer, config, expires_at) = self.signer(expires_in, now).await?;
         let presigned = self
             .client
             .upload_part()

@@ -33,6 +33,30 @@ pub struct Object<'a> {
     pub checksum_sha256: Option<&'a str>,
 }
 
+/// Sets the properties of an [`Object`] on one of the SDK's requests, whose types have nothing in common.
+macro_rules! with_properties {
+    ($request:expr, $object:expr) => {{
+        let object: &$crate::s3::Object<'_> = $object;
+        let mut request = $request
+            .key(object.key)
+            .content_type(object.content_type)
+            .set_content_disposition(object.content_disposition.map(str::to_owned))
+            .set_cache_control(object.cache_control.map(str::to_owned))
+            .set_storage_class(object.storage_class.clone())
+            .set_server_side_encryption(object.server_side_encryption.clone())
+            .set_ssekms_key_id(object.kms_key_id.map(str::to_owned))
+            .set_acl(object.acl.clone());
+        if !object.tagging.is_empty() {
+            request = request.tagging($crate::s3::object::tagging_header(object.tagging));
+        }
+        for (name, value) in object.metadata {
+            request = request.metadata(name, $crate::s3::object::header_value(value));
+        }
+        request
+    }};
+}
+pub(super) use with_properties;
+
 /// A value of metadata as a header carries it: itself if it is ASCII that HTTP leaves alone,
 /// otherwise encoded words as in [RFC 2047](https://www.rfc-editor.org/rfc/rfc2047#section-2), which
 /// [S3 decodes](https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html).

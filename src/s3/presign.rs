@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use aws_sdk_s3::config;
 use aws_sdk_s3::presigning::{self, PresigningConfig};
 
-use super::object::{Object, header_value, tagging_header};
+use super::object::{Object, with_properties};
 use super::{Bucket, Error};
 use crate::telemetry::causes;
 
@@ -91,39 +91,17 @@ impl Bucket {
         expires_in: Duration,
         now: SystemTime,
     ) -> Result<PresignedRequest, Error> {
-        let now = whole_seconds(now);
-        let (signer, expires_at) = self.signer(expires_in, now).await?;
-        let config = PresigningConfig::builder()
-            .start_time(now)
-            .expires_in(expires_in)
-            .build()
-            .map_err(PresignError::new)?;
+        let (signer, config, expires_at) = self.signer(expires_in, now).await?;
         let Put {
             object,
             size,
             if_none_match,
         } = put;
-        let mut request = self
-            .client
-            .put_object()
+        let request = with_properties!(self.client.put_object(), object)
             .bucket(&self.name)
-            .key(object.key)
-            .content_type(object.content_type)
             .set_content_length(size.map(|size| i64::try_from(size).unwrap_or(i64::MAX)))
             .set_if_none_match(if_none_match.then(|| "*".to_owned()))
-            .set_checksum_sha256(object.checksum_sha256.map(str::to_owned))
-            .set_content_disposition(object.content_disposition.map(str::to_owned))
-            .set_cache_control(object.cache_control.map(str::to_owned))
-            .set_storage_class(object.storage_class.clone())
-            .set_server_side_encryption(object.server_side_encryption.clone())
-            .set_ssekms_key_id(object.kms_key_id.map(str::to_owned))
-            .set_acl(object.acl.clone());
-        if !object.tagging.is_empty() {
-            request = request.tagging(tagging_header(object.tagging));
-        }
-        for (name, value) in object.metadata {
-            request = request.metadata(name, header_value(value));
-        }
+            .set_checksum_sha256(object.checksum_sha256.map(str::to_owned));
         let presigned = request
             .customize()
             .config_override(signer)
@@ -133,19 +111,25 @@ impl Bucket {
         Ok(PresignedRequest::new(&presigned, expires_at))
     }
 
-    /// The credentials to sign with at `now`, as the presigner takes them, and when a signature of theirs
-    /// ends: with its own life or with them.
+    /// What the presigner is told: the credentials and the times to sign with; and when the signature ends,
+    /// with its own life or with the credentials.
     pub(super) async fn signer(
         &self,
         expires_in: Duration,
         now: SystemTime,
-    ) -> Result<(config::Builder, SystemTime), Error> {
+    ) -> Result<(config::Builder, PresigningConfig, SystemTime), Error> {
+        let now = whole_seconds(now);
         let credentials = self.credentials.get(now).await?;
         let expires_at = now + expires_in;
         let expires_at = credentials
             .expiry()
             .map_or(expires_at, |end| expires_at.min(whole_seconds(end)));
         let signer = config::Builder::new().credentials_provider(credentials);
-        Ok((signer, expires_at))
+        let config = PresigningConfig::builder()
+            .start_time(now)
+            .expires_in(expires_in)
+            .build()
+            .map_err(PresignError::new)?;
+        Ok((signer, config, expires_at))
     }
 }
