@@ -76,8 +76,9 @@ impl Running {
 
     /// Sends a signal and waits: the exit code, and what came to stdout and stderr.
     fn stop(mut self, signal: &str) -> (Option<i32>, String, String) {
-        let id = self.child.id().to_string();
-        let kill = Command::new("kill").args(["-s", signal, &id]).status();
+        // The shell's own `kill`: a program of that name is not on every machine.
+        let kill = format!("kill -s {signal} {}", self.child.id());
+        let kill = Command::new("sh").args(["-c", &kill]).status();
         assert!(kill.unwrap().success());
         let (mut out, mut err) = (String::new(), String::new());
         self.stdout.read_to_string(&mut out).unwrap();
