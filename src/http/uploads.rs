@@ -311,8 +311,8 @@ async fn presigned_urls(
 /// Ask for a form to upload one file
 ///
 /// Send `fields` and then the file to `url`, as `multipart/form-data`. The store takes a file of at most
-/// `maxSize` bytes; if the request has a `size`, of just that many. It refuses a form with a field more,
-/// a field less, or another value.
+/// `maxSize` bytes; if the request has a `size`, of just that many. It refuses any other field
+/// and any other value.
 #[utoipa::path(
     post,
     path = "/upload/presigned-post",
