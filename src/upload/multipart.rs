@@ -4,6 +4,7 @@
 //! list of its parts, before there is an object.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::SystemTime;
 
 use uuid::Uuid;
@@ -14,12 +15,22 @@ use super::{Error, Field, File, Invalid, Properties, Refusal, UploadService, day
 use crate::s3::{self, PresignedRequest, StoredPart};
 
 /// An upload that has begun.
-#[derive(Debug)]
+///
+/// Who has the token can go on with it, so [`Debug`](fmt::Debug) leaves it out.
 pub struct MultipartUpload {
     pub key: String,
     pub bucket: String,
     /// What all further calls have to bring along.
     pub token: String,
+}
+
+impl fmt::Debug for MultipartUpload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MultipartUpload")
+            .field("key", &self.key)
+            .field("bucket", &self.bucket)
+            .finish_non_exhaustive()
+    }
 }
 
 /// An object that was made of parts.
