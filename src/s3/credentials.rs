@@ -89,6 +89,8 @@ impl CredentialsCache {
     /// What is at hand and valid, and the question to wait for if that is not good enough.
     fn kept_or_asking(&self, now: SystemTime) -> (Option<Credentials>, Option<Asking>) {
         let mut state = self.0.state();
+        // One whose task died, by a panic of the provider, gets no answer: it is as if it was not asked.
+        state.asking.take_if(|asking| asking.has_changed().is_err());
         let kept = state.kept.clone().filter(|kept| is_valid(kept, now));
         let may_ask = kept.is_none() || state.ask_again_at.is_none_or(|at| at <= now);
         let ends_soon = kept.as_ref().is_none_or(|kept| {
@@ -185,6 +187,7 @@ mod tests {
         answer_after: Duration,
         /// The first answer that is an error.
         fails_from: Option<u64>,
+        panics_at: Option<u64>,
     }
 
     impl ProvideCredentials for Provider {
@@ -195,6 +198,7 @@ mod tests {
             future::ProvideCredentials::new(async {
                 let n = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
                 tokio::time::sleep(self.answer_after).await;
+                assert_ne!(self.panics_at, Some(n), "as asked for");
                 if self.fails_from.is_some_and(|first| n >= first) {
                     return Err(provider::error::CredentialsError::not_loaded("none here"));
                 }
@@ -352,6 +356,18 @@ mod tests {
         }
         assert_eq!(provider.asked(), 1);
         assert!(begin.elapsed() < ASK_TIMEOUT + Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_provider_that_panics_is_asked_again() {
+        let provider = Provider {
+            panics_at: Some(1),
+            ..Provider::default()
+        };
+        let cache = provider.cache();
+        cache.get(start()).await.unwrap_err();
+        let credentials = cache.get(start()).await.unwrap();
+        assert_eq!(credentials.access_key_id(), "KEY2");
     }
 
     #[tokio::test(start_paused = true)]
