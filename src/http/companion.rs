@@ -18,7 +18,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::error::{Failure, FieldErrors};
+use super::error::{Failure, FieldErrors, Problem};
 use super::openapi::{ParameterProblems, PolicyProblems, SigningProblems};
 use crate::upload::{ContentType, File, Filename, Invalid, UploadService, check_metadata};
 
@@ -49,8 +49,8 @@ fn file(
     content_type: Option<&str>,
     metadata: impl IntoIterator<Item = (String, String)>,
     policy: Option<&str>,
-    errors: &mut FieldErrors,
-) -> Option<File> {
+) -> Result<File, Problem> {
+    let mut errors = FieldErrors::default();
     let filename = filename
         .ok_or(Invalid::new("required", "is required"))
         .and_then(Filename::parse_end);
@@ -66,14 +66,17 @@ fn file(
             check_metadata(name, value).is_ok() && uploads.allows_metadata(policy, name)
         })
         .collect();
-    Some(File {
-        filename: filename?,
-        content_type: content_type?,
-        size: None,
-        checksum_sha256: None,
-        policy: policy.map(str::to_owned),
-        metadata,
-    })
+    match (filename, content_type) {
+        (Some(filename), Some(content_type)) => Ok(File {
+            filename,
+            content_type,
+            size: None,
+            checksum_sha256: None,
+            policy: policy.map(str::to_owned),
+            metadata,
+        }),
+        _ => Err(errors.into_problem()),
+    }
 }
 
 fn seconds_until(end: SystemTime, now: SystemTime) -> u64 {
@@ -125,7 +128,6 @@ async fn params(
     State(uploads): State<Arc<UploadService>>,
     Query(pairs): Pairs,
 ) -> Result<Json<ParamsDto>, Failure> {
-    let mut errors = FieldErrors::default();
     let metadata = pairs.iter().filter_map(|(name, value)| {
         let name = name.strip_prefix("metadata[")?.strip_suffix(']')?;
         Some((name.to_owned(), value.clone()))
@@ -136,11 +138,7 @@ async fn params(
         parameter(&pairs, "type"),
         metadata,
         parameter(&pairs, "policy"),
-        &mut errors,
-    );
-    let Some(file) = file else {
-        return Err(errors.into_problem().into());
-    };
+    )?;
     let now = SystemTime::now();
     let grant = uploads.presign_post(&file, Uuid::new_v4(), now).await?;
     Ok(Json(ParamsDto {

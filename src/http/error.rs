@@ -86,6 +86,13 @@ impl Problem {
         )
     }
 
+    /// For one field, or one parameter, that is wrong.
+    pub(crate) fn of_field(pointer: &str, invalid: Invalid) -> Self {
+        let mut errors = FieldErrors::default();
+        errors.push(pointer.to_owned(), invalid);
+        errors.into_problem()
+    }
+
     /// For a body that cannot be read.
     pub(crate) fn bad_body(code: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code, detail)
@@ -146,32 +153,50 @@ impl Failure {
     fn new(error: upload::Error, pointer: impl Fn(usize) -> String) -> Self {
         let problem = match &error {
             upload::Error::Refused(refusals) => refused(refusals, pointer),
-            upload::Error::PostNotSupported => Problem::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "post-not-supported",
-                "this store takes no presigned POST; ask for a presigned PUT at /upload/presigned-url",
-            ),
-            upload::Error::PostCannotKeepPolicy => Problem::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "post-not-supported",
-                "the policy forbids to overwrite, which a form cannot; ask for a presigned PUT at /upload/presigned-url",
+            upload::Error::PostNotSupported => no_form("this store takes no presigned POST"),
+            upload::Error::PostCannotKeepPolicy => {
+                no_form("the policy forbids to overwrite, which a form cannot")
+            }
+            upload::Error::PostTooLarge => no_form(
+                "the form would be larger than the store takes, with all its metadata and tags",
             ),
             upload::Error::NoCredentials(_) => Problem::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "credentials-unavailable",
                 "there are no credentials to sign with at the moment; try again later",
             ),
-            upload::Error::PostTooLarge => Problem::new(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "post-not-supported",
-                "the form would be larger than the store takes, with all its metadata and tags; ask for a presigned PUT at /upload/presigned-url",
+            upload::Error::NoSuchUpload | upload::Error::Store(StoreError::NoSuchUpload(_)) => {
+                Problem::new(
+                    StatusCode::NOT_FOUND,
+                    "no-such-upload",
+                    "there is no such upload of this key, or not any more",
+                )
+            }
+            upload::Error::Store(StoreError::InvalidParts(_)) => Problem::new(
+                StatusCode::BAD_REQUEST,
+                "invalid-parts",
+                "the parts are not those that the store has, or too small",
             ),
-            upload::Error::NoSuchUpload => Problem::new(
-                StatusCode::NOT_FOUND,
-                "no-such-upload",
-                "there is no such upload of this key, or not any more",
+            upload::Error::Store(StoreError::ObjectExists(_)) => Problem::new(
+                StatusCode::CONFLICT,
+                "object-exists",
+                "there is an object of this key already, and the policy forbids to overwrite it",
             ),
-            upload::Error::Store(error) => store(error),
+            upload::Error::Store(StoreError::Busy(_) | StoreError::Unavailable(_)) => Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "storage-unavailable",
+                "the store cannot be reached at the moment; try again later",
+            ),
+            upload::Error::Store(StoreError::TimedOut(_)) => Problem::new(
+                StatusCode::GATEWAY_TIMEOUT,
+                "storage-timeout",
+                "the store did not answer in time; try again later",
+            ),
+            upload::Error::Store(StoreError::Failed(_)) => Problem::new(
+                StatusCode::BAD_GATEWAY,
+                "storage-error",
+                "the store answered with an error; the log has it under this request id",
+            ),
             upload::Error::Signing(_) | upload::Error::Sealing(_) => Problem::internal(),
         };
         Self {
@@ -181,40 +206,13 @@ impl Failure {
     }
 }
 
-fn store(error: &StoreError) -> Problem {
-    let (status, code, detail) = match error {
-        StoreError::NoSuchUpload(_) => (
-            StatusCode::NOT_FOUND,
-            "no-such-upload",
-            "there is no such upload of this key, or not any more",
-        ),
-        StoreError::InvalidParts(_) => (
-            StatusCode::BAD_REQUEST,
-            "invalid-parts",
-            "the parts are not those that the store has, or too small",
-        ),
-        StoreError::ObjectExists(_) => (
-            StatusCode::CONFLICT,
-            "object-exists",
-            "there is an object of this key already, and the policy forbids to overwrite it",
-        ),
-        StoreError::Busy(_) | StoreError::Unavailable(_) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "storage-unavailable",
-            "the store cannot be reached at the moment; try again later",
-        ),
-        StoreError::TimedOut(_) => (
-            StatusCode::GATEWAY_TIMEOUT,
-            "storage-timeout",
-            "the store did not answer in time; try again later",
-        ),
-        StoreError::Failed(_) => (
-            StatusCode::BAD_GATEWAY,
-            "storage-error",
-            "the store answered with an error; the log has it under this request id",
-        ),
-    };
-    Problem::new(status, code, detail)
+/// A form cannot do it, but a PUT can.
+fn no_form(why: &str) -> Problem {
+    Problem::new(
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "post-not-supported",
+        format!("{why}; ask for a presigned PUT at /upload/presigned-url"),
+    )
 }
 
 /// The first reason gives the problem its code.

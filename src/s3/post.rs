@@ -21,7 +21,7 @@ use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 
 use super::object::{Object, ObjectCannedAcl, ServerSideEncryption, StorageClass, tagging_xml};
-use super::presign::{PresignError, whole_seconds};
+use super::presign::{PresignError, end_of_grant, whole_seconds};
 use super::{Bucket, Error};
 
 /// S3's limit on [all of a form but the file](https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTForms.html).
@@ -75,15 +75,9 @@ impl Bucket {
         now: SystemTime,
     ) -> Result<PresignedPost, Error> {
         let now = whole_seconds(now);
-        let target = self
-            .form_target
-            .get_or_try_init(|| self.find_form_target())
-            .await?;
+        let target = self.form_target().await?;
         let credentials = self.credentials.get(now).await?;
-        let mut expires_at = now + expires_in;
-        if let Some(end) = credentials.expiry() {
-            expires_at = expires_at.min(whole_seconds(end));
-        }
+        let expires_at = end_of_grant(&credentials, expires_in, now);
 
         let mut fields = object_fields(&post.object);
         fields.push(("bucket".into(), self.name.clone()));
@@ -125,12 +119,15 @@ impl Bucket {
             .remove(b'_')
             .remove(b'~')
             .remove(b'/');
-        let target = self
-            .form_target
-            .get_or_try_init(|| self.find_form_target())
-            .await?;
+        let target = self.form_target().await?;
         let bucket = target.url.trim_end_matches('/');
         Ok(format!("{bucket}/{}", utf8_percent_encode(key, ENCODED)))
+    }
+
+    async fn form_target(&self) -> Result<&FormTarget, Error> {
+        self.form_target
+            .get_or_try_init(|| self.find_form_target())
+            .await
     }
 
     /// Learns from the SDK's presigner where the bucket is: it knows every kind of endpoint.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use aws_credential_types::Credentials;
 use aws_sdk_s3::config;
 use aws_sdk_s3::presigning::{self, PresigningConfig};
 
@@ -83,6 +84,17 @@ pub(super) fn whole_seconds(moment: SystemTime) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(since_epoch.as_secs())
 }
 
+/// When what is signed at `now` ends: with its own life or with the credentials.
+pub(super) fn end_of_grant(
+    credentials: &Credentials,
+    expires_in: Duration,
+    now: SystemTime,
+) -> SystemTime {
+    let end = now + expires_in;
+    let of_credentials = credentials.expiry().map(whole_seconds);
+    of_credentials.map_or(end, |of_credentials| end.min(of_credentials))
+}
+
 impl Bucket {
     /// Presigns `put` for `expires_in` from `now`, or for as long as the credentials live.
     pub async fn presign_put(
@@ -111,8 +123,7 @@ impl Bucket {
         Ok(PresignedRequest::new(&presigned, expires_at))
     }
 
-    /// What the presigner is told: the credentials and the times to sign with; and when the signature ends,
-    /// with its own life or with the credentials.
+    /// What the presigner is told: the credentials and the times to sign with; and when the signature ends.
     pub(super) async fn signer(
         &self,
         expires_in: Duration,
@@ -120,10 +131,7 @@ impl Bucket {
     ) -> Result<(config::Builder, PresigningConfig, SystemTime), Error> {
         let now = whole_seconds(now);
         let credentials = self.credentials.get(now).await?;
-        let expires_at = now + expires_in;
-        let expires_at = credentials
-            .expiry()
-            .map_or(expires_at, |end| expires_at.min(whole_seconds(end)));
+        let expires_at = end_of_grant(&credentials, expires_in, now);
         let signer = config::Builder::new().credentials_provider(credentials);
         let config = PresigningConfig::builder()
             .start_time(now)

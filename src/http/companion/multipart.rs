@@ -36,11 +36,8 @@ pub(super) fn router() -> OpenApiRouter<Arc<UploadService>> {
 
 /// The key that a call has to bring along.
 fn key(pairs: &[(String, String)]) -> Result<&str, Problem> {
-    parameter(pairs, "key").ok_or_else(|| {
-        let mut errors = FieldErrors::default();
-        errors.push("/key".into(), Invalid::new("required", "is required"));
-        errors.into_problem()
-    })
+    parameter(pairs, "key")
+        .ok_or_else(|| Problem::of_field("/key", Invalid::new("required", "is required")))
 }
 
 fn part_number(text: &str) -> Result<u16, Problem> {
@@ -48,10 +45,8 @@ fn part_number(text: &str) -> Result<u16, Problem> {
         .ok()
         .filter(|number| (1..=MAX_PARTS).contains(number))
         .ok_or_else(|| {
-            let mut errors = FieldErrors::default();
             let detail = format!("must be a whole number from 1 to {MAX_PARTS}");
-            errors.push("/partNumber".into(), Invalid::new("out-of-range", detail));
-            errors.into_problem()
+            Problem::of_field("/partNumber", Invalid::new("out-of-range", detail))
         })
 }
 
@@ -125,7 +120,6 @@ async fn create(
     State(uploads): State<Arc<UploadService>>,
     Valid(dto): Valid<CreateDto>,
 ) -> Result<Json<CreatedDto>, Failure> {
-    let mut errors = FieldErrors::default();
     let metadata = dto.metadata.unwrap_or_default();
     let metadata = metadata
         .into_iter()
@@ -136,11 +130,7 @@ async fn create(
         dto.content_type.as_deref(),
         metadata,
         dto.policy.as_deref(),
-        &mut errors,
-    );
-    let Some(file) = file else {
-        return Err(errors.into_problem().into());
-    };
+    )?;
     let file = File {
         size: dto.size,
         ..file
