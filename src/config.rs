@@ -172,6 +172,11 @@ pub fn upload(env: Env<'_>) -> Result<upload::Settings> {
             Policies::parse(&text, expires_in).with_context(|| format!("{name}: {path}"))?
         }
     };
+    if let Some(policy) = policies.with_caller() {
+        bail!(
+            "{name}: policies.{policy}.key uses {{caller}}, but nobody says who the caller is: there is no authentication"
+        );
+    }
     let name = "S3_SUPPORTS_POST_POLICY";
     let supports_post = env.parse(name, "true or false")?.unwrap_or(true);
     let name = "UPLOAD_SESSION_SECRET";

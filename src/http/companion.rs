@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use axum::Json;
 use axum::extract::{Query, State};
+use axum::{Extension, Json};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::error::{Failure, FieldErrors, Problem};
 use super::openapi::{ParameterProblems, PolicyProblems, SigningProblems};
-use crate::upload::{ContentType, File, Filename, Invalid, UploadService, check_metadata};
+use crate::upload::{Caller, ContentType, File, Filename, Invalid, UploadService, check_metadata};
 
 pub(super) fn router() -> OpenApiRouter<Arc<UploadService>> {
     OpenApiRouter::new()
@@ -45,6 +45,7 @@ fn parameter<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
 /// metadata that the policy does not let clients set is left out: Uppy sends it unasked.
 fn file(
     uploads: &UploadService,
+    caller: &Caller,
     filename: Option<&str>,
     content_type: Option<&str>,
     metadata: impl IntoIterator<Item = (String, String)>,
@@ -63,7 +64,7 @@ fn file(
         .into_iter()
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
         .filter(|(name, value)| {
-            check_metadata(name, value).is_ok() && uploads.allows_metadata(policy, name)
+            check_metadata(name, value).is_ok() && uploads.allows_metadata(caller, policy, name)
         })
         .collect();
     match (filename, content_type) {
@@ -126,6 +127,7 @@ struct ParamsDto {
 )]
 async fn params(
     State(uploads): State<Arc<UploadService>>,
+    Extension(caller): Extension<Caller>,
     Query(pairs): Pairs,
 ) -> Result<Json<ParamsDto>, Failure> {
     let metadata = pairs.iter().filter_map(|(name, value)| {
@@ -134,13 +136,16 @@ async fn params(
     });
     let file = file(
         &uploads,
+        &caller,
         parameter(&pairs, "filename"),
         parameter(&pairs, "type"),
         metadata,
         parameter(&pairs, "policy"),
     )?;
     let now = SystemTime::now();
-    let grant = uploads.presign_post(&file, Uuid::new_v4(), now).await?;
+    let grant = uploads
+        .presign_post(&caller, &file, Uuid::new_v4(), now)
+        .await?;
     Ok(Json(ParamsDto {
         method: "POST",
         url: grant.form.url,

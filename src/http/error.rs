@@ -153,6 +153,13 @@ impl Failure {
     fn new(error: upload::Error, pointer: impl Fn(usize) -> String) -> Self {
         let problem = match &error {
             upload::Error::Refused(refusals) => refused(refusals, pointer),
+            upload::Error::PolicyNotAllowed { file } => {
+                let mut errors = FieldErrors::default();
+                let detail = "is not one that you may upload under";
+                let invalid = Invalid::new("policy-not-allowed", detail);
+                errors.push(format!("{}/policy", pointer(*file)), invalid);
+                errors.into_problem_of(StatusCode::FORBIDDEN, "policy-not-allowed")
+            }
             upload::Error::PostNotSupported => no_form("this store takes no presigned POST"),
             upload::Error::PostCannotKeepPolicy => {
                 no_form("the policy forbids to overwrite, which a form cannot")

@@ -1,6 +1,7 @@
 //! The outside: routes, layers and the server. Translates between HTTP and [`crate::upload`], and
 //! decides nothing.
 
+mod auth;
 mod companion;
 mod error;
 mod extract;
@@ -99,6 +100,7 @@ fn routes() -> OpenApiRouter<Arc<UploadService>> {
     OpenApiRouter::with_openapi(openapi::base())
         .merge(uploads::router())
         .merge(companion::router())
+        .route_layer(from_fn(auth::authenticate))
         .merge(ops::router())
 }
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -21,7 +21,8 @@ use super::extract::{Dto, Valid};
 use super::json::{Object, present, present_list, present_map};
 use super::openapi::{BodyProblems, PolicyProblems, SigningProblems};
 use crate::upload::{
-    self, ContentType, File, Filename, Grant, Metadata, PostGrant, Sha256Checksum, UploadService,
+    self, Caller, ContentType, File, Filename, Grant, Metadata, PostGrant, Sha256Checksum,
+    UploadService,
 };
 
 pub(super) fn router() -> OpenApiRouter<Arc<UploadService>> {
@@ -271,10 +272,11 @@ fn rfc3339(moment: SystemTime) -> String {
 )]
 async fn presigned_url(
     State(uploads): State<Arc<UploadService>>,
+    Extension(caller): Extension<Caller>,
     Valid(file): Valid<FileDto>,
 ) -> Result<(StatusCode, Json<PresignedUrlDto>), Failure> {
     let grant = uploads
-        .presign_put(&file, Uuid::new_v4(), SystemTime::now())
+        .presign_put(&caller, &file, Uuid::new_v4(), SystemTime::now())
         .await?;
     Ok((StatusCode::CREATED, Json(grant.into())))
 }
@@ -298,10 +300,11 @@ async fn presigned_url(
 )]
 async fn presigned_urls(
     State(uploads): State<Arc<UploadService>>,
+    Extension(caller): Extension<Caller>,
     Valid(files): Valid<FilesDto>,
 ) -> Result<(StatusCode, Json<PresignedUrlsDto>), Failure> {
     let grants = uploads
-        .presign_puts(&files, Uuid::new_v4, SystemTime::now())
+        .presign_puts(&caller, &files, Uuid::new_v4, SystemTime::now())
         .await
         .map_err(Failure::of_list)?;
     let uploads = grants.into_iter().map(PresignedUrlDto::from).collect();
@@ -328,10 +331,11 @@ async fn presigned_urls(
 )]
 async fn presigned_post(
     State(uploads): State<Arc<UploadService>>,
+    Extension(caller): Extension<Caller>,
     Valid(file): Valid<FileDto>,
 ) -> Result<(StatusCode, Json<PresignedPostDto>), Failure> {
     let grant = uploads
-        .presign_post(&file, Uuid::new_v4(), SystemTime::now())
+        .presign_post(&caller, &file, Uuid::new_v4(), SystemTime::now())
         .await?;
     Ok((StatusCode::CREATED, Json(grant.into())))
 }

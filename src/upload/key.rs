@@ -5,6 +5,7 @@ use std::fmt::Write;
 use time::Date;
 use uuid::Uuid;
 
+use super::caller::Caller;
 use super::filename::{Filename, check_char};
 
 /// The full name of an object in its bucket.
@@ -31,6 +32,7 @@ impl ObjectKey {
 /// | `{filename}` | the file's name |
 /// | `.{ext}` | the name's extension in lower case, after its dot; nothing if it has none |
 /// | `{ext}` | the same, without the dot |
+/// | `{caller}` | who asks: [`Caller::segment`] |
 /// | `{yyyy}`, `{mm}`, `{dd}` | the day of the grant in UTC |
 #[derive(Clone, Debug)]
 pub(super) struct KeyTemplate(Vec<Part>);
@@ -42,6 +44,7 @@ enum Part {
     Filename,
     Extension,
     DotExtension,
+    Caller,
     Year,
     Month,
     Day,
@@ -73,9 +76,7 @@ impl KeyTemplate {
                 "yyyy" => Part::Year,
                 "mm" => Part::Month,
                 "dd" => Part::Day,
-                "caller" => {
-                    return Err("uses {caller}, but nobody says who the caller is: there is no authentication".into());
-                }
+                "caller" => Part::Caller,
                 _ => {
                     return Err(format!(
                         "has the unknown placeholder {{{name}}}; there are {{uuid}}, {{filename}}, {{ext}}, {{caller}}, {{yyyy}}, {{mm}} and {{dd}}"
@@ -95,11 +96,31 @@ impl KeyTemplate {
         self.0.contains(&Part::Uuid)
     }
 
-    pub(super) fn key(&self, filename: &Filename, id: Uuid, day: Date) -> ObjectKey {
-        ObjectKey(self.fill(filename.as_str(), filename.extension().as_deref(), id, day))
+    /// Whether keys tell whose they are.
+    pub(super) fn has_caller(&self) -> bool {
+        self.0.contains(&Part::Caller)
     }
 
-    fn fill(&self, filename: &str, extension: Option<&str>, id: Uuid, day: Date) -> String {
+    pub(super) fn key(
+        &self,
+        caller: &Caller,
+        filename: &Filename,
+        id: Uuid,
+        day: Date,
+    ) -> ObjectKey {
+        let extension = filename.extension();
+        let name = filename.as_str();
+        ObjectKey(self.fill(caller.segment(), name, extension.as_deref(), id, day))
+    }
+
+    fn fill(
+        &self,
+        caller: &str,
+        filename: &str,
+        extension: Option<&str>,
+        id: Uuid,
+        day: Date,
+    ) -> String {
         let mut key = String::new();
         for part in &self.0 {
             match part {
@@ -115,6 +136,7 @@ impl KeyTemplate {
                         key.push_str(extension);
                     }
                 }
+                Part::Caller => key.push_str(caller),
                 Part::Year => push_number(&mut key, 4, day.year().unsigned_abs()),
                 Part::Month => push_number(&mut key, 2, u8::from(day.month()).into()),
                 Part::Day => push_number(&mut key, 2, day.day().into()),
@@ -134,6 +156,7 @@ impl KeyTemplate {
             }
         }
         let longest = self.fill(
+            &"c".repeat(Caller::MAX_SEGMENT_BYTES),
             &"n".repeat(Filename::MAX_BYTES),
             Some(&"e".repeat(Filename::MAX_EXTENSION_BYTES)),
             Uuid::nil(),
@@ -146,7 +169,7 @@ impl KeyTemplate {
                 ObjectKey::MAX_BYTES
             ));
         }
-        let shortest = self.fill("n", None, Uuid::nil(), Date::MAX);
+        let shortest = self.fill("c", "n", None, Uuid::nil(), Date::MAX);
         if shortest
             .split('/')
             .any(|segment| matches!(segment, "" | "." | ".."))
@@ -177,7 +200,8 @@ mod tests {
     fn key(template: &str, filename: &str) -> String {
         let filename = Filename::parse(filename).unwrap();
         let template = KeyTemplate::parse(template).unwrap();
-        let key = template.key(&filename, Uuid::nil(), date!(2026 - 03 - 09));
+        let caller = Caller::named("alice/7", None);
+        let key = template.key(&caller, &filename, Uuid::nil(), date!(2026 - 03 - 09));
         key.as_str().to_owned()
     }
 
@@ -190,6 +214,7 @@ mod tests {
         assert_eq!(key("{yyyy}/{mm}/{dd}/{filename}", "a"), "2026/03/09/a");
         assert_eq!(key("x-{filename}.{ext}", "a.PNG"), "x-a.PNG.png");
         assert_eq!(key("fixed", "a.png"), "fixed");
+        assert_eq!(key("a/{caller}/{filename}", "a"), "a/alice=2F7/a");
     }
 
     #[test]
@@ -219,7 +244,6 @@ mod tests {
             ("a/uuid}", "brace"),
             ("a/{id}", "{id}"),
             ("a/{}", "{}"),
-            ("a/{caller}/{uuid}", "authentication"),
             ("a\\b/{uuid}", "must not contain"),
             ("a\n/{uuid}", "U+000A"),
             ("{filename}{filename}{filename}{filename}{filename}", "1275"),

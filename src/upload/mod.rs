@@ -1,6 +1,7 @@
 //! What may be uploaded, and where to: checks a request against its policy and turns it into a
 //! grant. Knows S3 only through [`crate::s3`], and nothing of HTTP servers.
 
+mod caller;
 mod checksum;
 mod content_type;
 mod filename;
@@ -16,6 +17,7 @@ use std::time::SystemTime;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+pub use self::caller::Caller;
 pub use self::checksum::Sha256Checksum;
 pub use self::content_type::ContentType;
 pub use self::filename::Filename;
@@ -132,6 +134,10 @@ pub enum Error {
     /// A policy refuses; all its reasons.
     #[error("refused by the policy")]
     Refused(Vec<Refusal>),
+    /// The caller may not use the policy of this file, of those that were asked for together. Does not
+    /// tell whether there is such a policy.
+    #[error("the caller may not use the policy")]
+    PolicyNotAllowed { file: usize },
     /// The store takes no forms.
     #[error("the store takes no presigned POST")]
     PostNotSupported,
@@ -172,17 +178,19 @@ impl UploadService {
     /// A grant to PUT `file`, once or more until it ends, under a key that `id` makes unique.
     pub async fn presign_put(
         &self,
+        caller: &Caller,
         file: &File,
         id: Uuid,
         now: SystemTime,
     ) -> Result<Grant, Error> {
-        let policy = self.checked(file, Request::Put).map_err(Error::Refused)?;
-        self.sign_put(policy, file, id, now).await
+        let policy = self.checked(caller, file, Request::Put)?;
+        self.sign_put(caller, policy, file, id, now).await
     }
 
     /// A grant for each of `files`, in their order, or for none of them.
     pub async fn presign_puts(
         &self,
+        caller: &Caller,
         files: &[File],
         mut new_id: impl FnMut() -> Uuid,
         now: SystemTime,
@@ -190,12 +198,18 @@ impl UploadService {
         let mut policies = Vec::with_capacity(files.len());
         let mut refused = Vec::new();
         for (index, file) in files.iter().enumerate() {
-            match self.checked(file, Request::Put) {
+            match self.checked(caller, file, Request::Put) {
                 Ok(policy) => policies.push(policy),
-                Err(refusals) => refused.extend(refusals.into_iter().map(|refusal| Refusal {
-                    file: index,
-                    ..refusal
-                })),
+                Err(Error::Refused(refusals)) => {
+                    refused.extend(refusals.into_iter().map(|refusal| Refusal {
+                        file: index,
+                        ..refusal
+                    }));
+                }
+                Err(Error::PolicyNotAllowed { .. }) => {
+                    return Err(Error::PolicyNotAllowed { file: index });
+                }
+                Err(error) => return Err(error),
             }
         }
         if !refused.is_empty() {
@@ -203,7 +217,7 @@ impl UploadService {
         }
         let mut grants = Vec::with_capacity(files.len());
         for (file, policy) in files.iter().zip(policies) {
-            grants.push(self.sign_put(policy, file, new_id(), now).await?);
+            grants.push(self.sign_put(caller, policy, file, new_id(), now).await?);
             // Signing never waits, so that a long list would keep others from being served.
             tokio::task::consume_budget().await;
         }
@@ -213,6 +227,7 @@ impl UploadService {
     /// A grant to upload `file` with a form.
     pub async fn presign_post(
         &self,
+        caller: &Caller,
         file: &File,
         id: Uuid,
         now: SystemTime,
@@ -220,11 +235,11 @@ impl UploadService {
         if !self.settings.supports_post {
             return Err(Error::PostNotSupported);
         }
-        let policy = self.checked(file, Request::Post).map_err(Error::Refused)?;
+        let policy = self.checked(caller, file, Request::Post)?;
         if !policy.overwrite {
             return Err(Error::PostCannotKeepPolicy);
         }
-        let key = policy.key.key(&file.filename, id, day(now));
+        let key = policy.key.key(caller, &file.filename, id, day(now));
         let refusals = replaced_in_forms(file);
         if !refusals.is_empty() {
             return Err(Error::Refused(refusals));
@@ -250,33 +265,31 @@ impl UploadService {
     }
 
     /// Whether the policy of this name lets clients set the metadata of this name.
-    pub fn allows_metadata(&self, policy: Option<&str>, name: &str) -> bool {
-        let policy = self.settings.policies.get(policy);
+    pub fn allows_metadata(&self, caller: &Caller, policy: Option<&str>, name: &str) -> bool {
+        let policy = self.settings.policies.get(policy, caller);
         policy.is_ok_and(|policy| policy.allows_metadata(name))
     }
 
-    fn checked(&self, file: &File, request: Request) -> Result<&Policy, Vec<Refusal>> {
-        let policy = self
-            .settings
-            .policies
-            .get(file.policy.as_deref())
-            .map_err(|refusal| vec![refusal])?;
+    fn checked(&self, caller: &Caller, file: &File, request: Request) -> Result<&Policy, Error> {
+        let policies = &self.settings.policies;
+        let policy = policies.get(file.policy.as_deref(), caller)?;
         let refusals = policy.check(file, request);
         if refusals.is_empty() {
             Ok(policy)
         } else {
-            Err(refusals)
+            Err(Error::Refused(refusals))
         }
     }
 
     async fn sign_put(
         &self,
+        caller: &Caller,
         policy: &Policy,
         file: &File,
         id: Uuid,
         now: SystemTime,
     ) -> Result<Grant, Error> {
-        let key = policy.key.key(&file.filename, id, day(now));
+        let key = policy.key.key(caller, &file.filename, id, day(now));
         let properties = Properties::new(policy, file);
         let put = s3::Put {
             object: properties.object(policy, file, &key),

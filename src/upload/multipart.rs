@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::policy::Policy;
 use super::session::Session;
-use super::{Error, Field, File, Invalid, Properties, Refusal, UploadService, day};
+use super::{Caller, Error, Field, File, Invalid, Properties, Refusal, UploadService, day};
 use crate::s3::{self, PresignedRequest, StoredPart};
 
 /// An upload that has begun.
@@ -46,19 +46,24 @@ impl UploadService {
     /// Begins an upload of `file` under a key that `id` makes unique.
     pub async fn create_multipart(
         &self,
+        caller: &Caller,
         file: &File,
         id: Uuid,
         now: SystemTime,
     ) -> Result<MultipartUpload, Error> {
-        let policy = self
-            .checked(file, super::Request::Multipart)
-            .map_err(Error::Refused)?;
-        let key = policy.key.key(&file.filename, id, day(now));
+        let policy = self.checked(caller, file, super::Request::Multipart)?;
+        let key = policy.key.key(caller, &file.filename, id, day(now));
         let properties = Properties::new(policy, file);
         let object = properties.object(policy, file, &key);
         let upload_id = self.bucket.create_multipart(&object, now).await?;
         let key = key.as_str().to_owned();
-        let session = Session::new(upload_id, key.clone(), file.policy.clone(), now);
+        let session = Session::new(
+            upload_id,
+            key.clone(),
+            file.policy.clone(),
+            caller.segment().to_owned(),
+            now,
+        );
         Ok(MultipartUpload {
             key,
             bucket: self.bucket.name().to_owned(),
@@ -69,12 +74,13 @@ impl UploadService {
     /// A grant to PUT each of the parts, by their numbers.
     pub async fn presign_parts(
         &self,
+        caller: &Caller,
         token: &str,
         key: &str,
         numbers: &[u16],
         now: SystemTime,
     ) -> Result<BTreeMap<u16, PresignedRequest>, Error> {
-        let (session, policy) = self.open(token, key, now)?;
+        let (session, policy) = self.open(caller, token, key, now)?;
         let mut requests = BTreeMap::new();
         for &number in numbers {
             let request = self
@@ -91,11 +97,12 @@ impl UploadService {
     /// The parts that the store has.
     pub async fn list_parts(
         &self,
+        caller: &Caller,
         token: &str,
         key: &str,
         now: SystemTime,
     ) -> Result<Vec<StoredPart>, Error> {
-        let (session, _) = self.open(token, key, now)?;
+        let (session, _) = self.open(caller, token, key, now)?;
         Ok(self.bucket.list_parts(key, &session.upload_id, now).await?)
     }
 
@@ -104,12 +111,13 @@ impl UploadService {
     /// An upload that turns out too large is aborted.
     pub async fn complete_multipart(
         &self,
+        caller: &Caller,
         token: &str,
         key: &str,
         parts: &BTreeMap<u16, String>,
         now: SystemTime,
     ) -> Result<CompletedUpload, Error> {
-        let (session, policy) = self.open(token, key, now)?;
+        let (session, policy) = self.open(caller, token, key, now)?;
         let stored = self.bucket.list_parts(key, &session.upload_id, now).await?;
         // The tags of this list go into the completion, so that no part can be replaced by a larger
         // one in between: the store compares them.
@@ -137,29 +145,36 @@ impl UploadService {
     /// Ends an upload and frees its parts.
     pub async fn abort_multipart(
         &self,
+        caller: &Caller,
         token: &str,
         key: &str,
         now: SystemTime,
     ) -> Result<(), Error> {
-        let (session, _) = self.open(token, key, now)?;
+        let (session, _) = self.open(caller, token, key, now)?;
         Ok(self
             .bucket
             .abort_multipart(key, &session.upload_id, now)
             .await?)
     }
 
-    /// The session of `token` and its policy, if it is that of `key`. Does not tell what is wrong.
-    fn open(&self, token: &str, key: &str, now: SystemTime) -> Result<(Session, &Policy), Error> {
+    /// The session of `token` and its policy, if it is that of `key` and of `caller`. Does not tell what is wrong.
+    fn open(
+        &self,
+        caller: &Caller,
+        token: &str,
+        key: &str,
+        now: SystemTime,
+    ) -> Result<(Session, &Policy), Error> {
         let session = self
             .settings
             .session_key
             .open(token, now)
-            .filter(|session| session.key == key)
+            .filter(|session| session.key == key && session.caller == caller.segment())
             .ok_or(Error::NoSuchUpload)?;
         let policy = self
             .settings
             .policies
-            .get(session.policy.as_deref())
+            .get(session.policy.as_deref(), caller)
             .map_err(|_| Error::NoSuchUpload)?;
         Ok((session, policy))
     }

@@ -15,7 +15,7 @@ pub use self::file::PolicyError;
 use super::content_type::ContentTypeRange;
 use super::key::KeyTemplate;
 use super::metadata::{self, Metadata};
-use super::{Field, File, Filename, Invalid, Refusal, Request};
+use super::{Caller, Error, Field, File, Filename, Invalid, Refusal, Request};
 use crate::s3;
 
 /// The name of the policy for requests that name none.
@@ -72,9 +72,13 @@ impl Policies {
         Self(BTreeMap::from([(DEFAULT_POLICY.to_owned(), policy)]))
     }
 
-    /// The policy that a request asks for.
-    pub(super) fn get(&self, name: Option<&str>) -> Result<&Policy, Refusal> {
-        self.0.get(name.unwrap_or(DEFAULT_POLICY)).ok_or_else(|| {
+    /// The policy that `caller` asks for.
+    pub(super) fn get(&self, name: Option<&str>, caller: &Caller) -> Result<&Policy, Error> {
+        let policy = name.unwrap_or(DEFAULT_POLICY);
+        if !caller.may_use(policy) {
+            return Err(Error::PolicyNotAllowed { file: 0 });
+        }
+        self.0.get(policy).ok_or_else(|| {
             let (code, detail) = match name {
                 None => (
                     "policy-required",
@@ -82,8 +86,20 @@ impl Policies {
                 ),
                 Some(_) => ("unknown-policy", "is not the name of a policy"),
             };
-            Refusal::new(Field::Policy, Invalid::new(code, detail))
+            let refusal = Refusal::new(Field::Policy, Invalid::new(code, detail));
+            Error::Refused(vec![refusal])
         })
+    }
+
+    pub fn contains(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// A policy whose keys tell the caller, if there is one: it needs callers who say who they are.
+    pub fn with_caller(&self) -> Option<&str> {
+        let mut policies = self.0.iter();
+        let (name, _) = policies.find(|(_, policy)| policy.key.has_caller())?;
+        Some(name)
     }
 
     /// The longest life of any grant.
@@ -212,7 +228,7 @@ mod tests {
     fn policy(fields: &str) -> Result<Policy, String> {
         let text = format!("[policies.default]\n{fields}");
         let policies = Policies::parse(&text, TEN_MINUTES).map_err(|error| error.to_string())?;
-        Ok(policies.get(None).unwrap().clone())
+        Ok(policies.get(None, &Caller::anonymous()).unwrap().clone())
     }
 
     fn file(filename: &str, content_type: &str) -> File {
@@ -234,16 +250,20 @@ mod tests {
     #[test]
     fn requests_that_name_no_policy_get_the_default_one() {
         let policies = Policies::parse("[policies.a]\nmax_size = '1 MiB'", TEN_MINUTES).unwrap();
-        let code = |name| policies.get(name).unwrap_err().invalid.code;
+        let caller = Caller::anonymous();
+        let code = |name| match policies.get(name, &caller).unwrap_err() {
+            Error::Refused(refusals) => refusals[0].invalid.code,
+            error => panic!("{error}"),
+        };
         assert_eq!(code(None), "policy-required");
         assert_eq!(code(Some("default")), "unknown-policy");
-        assert!(policies.get(Some("a")).is_ok());
+        assert!(policies.get(Some("a"), &caller).is_ok());
     }
 
     #[test]
     fn without_a_file_everything_is_as_it_was_before_there_were_policies() {
         let policies = Policies::built_in(TEN_MINUTES);
-        let policy = policies.get(None).unwrap();
+        let policy = policies.get(None, &Caller::anonymous()).unwrap();
         let html = file("a.html", "text/html");
         assert_eq!(codes(policy, &html), [""; 0]);
         assert_eq!(policy.content_disposition(&html), None);

@@ -19,6 +19,8 @@ pub(super) struct Session {
     pub(super) upload_id: String,
     pub(super) key: String,
     pub(super) policy: Option<String>,
+    /// The segment of the caller who began the upload.
+    pub(super) caller: String,
     /// Seconds since 1970.
     exp: u64,
     /// Sets these tokens apart from others that might be signed with the same secret.
@@ -36,12 +38,14 @@ impl Session {
         upload_id: String,
         key: String,
         policy: Option<String>,
+        caller: String,
         now: SystemTime,
     ) -> Self {
         Self {
             upload_id,
             key,
             policy,
+            caller,
             exp: seconds(now + LIFE),
             kind: Kind::Multipart,
         }
@@ -126,7 +130,13 @@ mod tests {
     }
 
     fn session() -> Session {
-        Session::new("id".into(), "uploads/한.txt".into(), None, now())
+        Session::new(
+            "id".into(),
+            "uploads/한.txt".into(),
+            None,
+            "alice".into(),
+            now(),
+        )
     }
 
     #[test]

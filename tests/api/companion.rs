@@ -495,7 +495,12 @@ async fn a_bent_expired_or_foreign_token_is_refused_without_asking_the_store() {
         let file = file("a.mp4", "video/mp4");
         let upload = app
             .uploads
-            .create_multipart(&file, Uuid::new_v4(), long_ago)
+            .create_multipart(
+                &presignd::upload::Caller::anonymous(),
+                &file,
+                Uuid::new_v4(),
+                long_ago,
+            )
             .await
             .unwrap();
         (upload.key, upload.token)

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
 use aws_sdk_s3::operation::get_object::GetObjectError;
-use presignd::upload::{File, Policies, SessionKey, UploadService};
+use presignd::upload::{Caller, File, Policies, SessionKey, UploadService};
 use presignd::{dev, http, s3, upload};
 use reqwest::{Client, Method, Response, StatusCode};
 use serde::Deserialize;
@@ -154,7 +154,7 @@ impl App {
     pub(crate) async fn grant_at(&self, now: SystemTime) -> upload::Grant {
         let file = file("a.txt", "text/plain");
         self.uploads
-            .presign_put(&file, Uuid::new_v4(), now)
+            .presign_put(&Caller::anonymous(), &file, Uuid::new_v4(), now)
             .await
             .unwrap()
     }

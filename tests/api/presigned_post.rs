@@ -201,7 +201,12 @@ async fn the_store_refuses_a_form_that_has_expired() {
         let file = file("a", "a/b");
         let grant = app
             .uploads
-            .presign_post(&file, Uuid::new_v4(), now)
+            .presign_post(
+                &presignd::upload::Caller::anonymous(),
+                &file,
+                Uuid::new_v4(),
+                now,
+            )
             .await
             .unwrap();
         let fields = grant.form.fields.into_iter().collect();
@@ -332,7 +337,12 @@ async fn forms_go_to_the_bucket_whatever_the_endpoint() {
         let uploads = service(&config.build(), "my-bucket", path_style, built_in());
         let now = SystemTime::UNIX_EPOCH + Duration::from_hours(24 * 365);
         let grant = uploads
-            .presign_post(&file("a", "a/b"), Uuid::nil(), now)
+            .presign_post(
+                &presignd::upload::Caller::anonymous(),
+                &file("a", "a/b"),
+                Uuid::nil(),
+                now,
+            )
             .await
             .unwrap();
         assert_eq!(grant.form.url, url);
@@ -368,7 +378,15 @@ async fn a_session_token_is_a_field_and_ends_the_form_with_the_credentials() {
         .build();
     let uploads = service(&config, "b", true, built_in());
     let file = file("a", "a/b");
-    let grant = uploads.presign_post(&file, Uuid::nil(), now).await.unwrap();
+    let grant = uploads
+        .presign_post(
+            &presignd::upload::Caller::anonymous(),
+            &file,
+            Uuid::nil(),
+            now,
+        )
+        .await
+        .unwrap();
     let fields: BTreeMap<String, String> = grant.form.fields.into_iter().collect();
     assert_eq!(fields["x-amz-security-token"], "the/token=");
     assert!(grant.form.expires_at <= end);
@@ -377,7 +395,15 @@ async fn a_session_token_is_a_field_and_ends_the_form_with_the_credentials() {
         document.contains(r#"{"x-amz-security-token":"the/token="}"#),
         "{document}"
     );
-    let grant = uploads.presign_put(&file, Uuid::nil(), now).await.unwrap();
+    let grant = uploads
+        .presign_put(
+            &presignd::upload::Caller::anonymous(),
+            &file,
+            Uuid::nil(),
+            now,
+        )
+        .await
+        .unwrap();
     assert!(grant.request.expires_at <= end);
     assert!(
         grant

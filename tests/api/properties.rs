@@ -161,7 +161,12 @@ fn a_put_is_taken_exactly_as_granted() {
     for_each_case(120, &async |app, case| {
         let uploads = case.service(app);
         let grant = uploads
-            .presign_put(&case.file(), Uuid::new_v4(), SystemTime::now())
+            .presign_put(
+                &presignd::upload::Caller::anonymous(),
+                &case.file(),
+                Uuid::new_v4(),
+                SystemTime::now(),
+            )
             .await
             .unwrap();
         let key = grant.key.as_str();
@@ -247,7 +252,12 @@ fn a_form_is_taken_exactly_as_granted() {
         }
         let uploads = case.service(app);
         let grant = uploads
-            .presign_post(&case.file(), Uuid::new_v4(), SystemTime::now())
+            .presign_post(
+                &presignd::upload::Caller::anonymous(),
+                &case.file(),
+                Uuid::new_v4(),
+                SystemTime::now(),
+            )
             .await
             .unwrap();
         let key = grant.key.as_str();

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use axum::Json;
 use axum::extract::{Path, Query, State};
+use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -23,7 +23,7 @@ use crate::http::openapi::{
     SigningProblems, StoreProblems,
 };
 use crate::s3::MAX_PARTS;
-use crate::upload::{File, Invalid, UploadService};
+use crate::upload::{Caller, File, Invalid, UploadService};
 
 pub(super) fn router() -> OpenApiRouter<Arc<UploadService>> {
     OpenApiRouter::new()
@@ -118,6 +118,7 @@ struct CreatedDto {
 )]
 async fn create(
     State(uploads): State<Arc<UploadService>>,
+    Extension(caller): Extension<Caller>,
     Valid(dto): Valid<CreateDto>,
 ) -> Result<Json<CreatedDto>, Failure> {
     let metadata = dto.metadata.unwrap_or_default();
@@ -126,6 +127,7 @@ async fn create(
         .map(|(name, value)| (name, as_text(&value)));
     let file = file(
         &uploads,
+        &caller,
         dto.filename.as_deref(),
         dto.content_type.as_deref(),
         metadata,
@@ -136,7 +138,7 @@ async fn create(
         ..file
     };
     let upload = uploads
-        .create_multipart(&file, Uuid::new_v4(), SystemTime::now())
+        .create_multipart(&caller, &file, Uuid::new_v4(), SystemTime::now())
         .await?;
     Ok(Json(CreatedDto {
         key: upload.key,
@@ -196,11 +198,14 @@ struct PartDto {
 )]
 async fn list_parts(
     State(uploads): State<Arc<UploadService>>,
+    Extension(caller): Extension<Caller>,
     Path(token): Path<String>,
     Query(pairs): Pairs,
 ) -> Result<Json<Vec<PartDto>>, Failure> {
     let key = key(&pairs)?;
-    let parts = uploads.list_parts(&token, key, SystemTime::now()).await?;
+    let parts = uploads
+        .list_parts(&caller, &token, key, SystemTime::now())
+        .await?;
     let parts = parts.into_iter().map(|part| PartDto {
         part_number: part.number,
         e_tag: part.etag,
@@ -243,13 +248,16 @@ struct PartUrlDto {
 )]
 async fn sign_part(
     State(uploads): State<Arc<UploadService>>,
+    Extension(caller): Extension<Caller>,
     Path((token, number)): Path<(String, String)>,
     Query(pairs): Pairs,
 ) -> Result<Json<PartUrlDto>, Failure> {
     let key = key(&pairs)?;
     let number = part_number(&number)?;
     let now = SystemTime::now();
-    let mut requests = uploads.presign_parts(&token, key, &[number], now).await?;
+    let mut requests = uploads
+        .presign_parts(&caller, &token, key, &[number], now)
+        .await?;
     let request = requests.remove(&number).ok_or_else(Problem::internal)?;
     Ok(Json(PartUrlDto {
         expires: seconds_until(request.expires_at, now),
@@ -287,6 +295,7 @@ struct PartUrlsDto {
 )]
 async fn sign_parts(
     State(uploads): State<Arc<UploadService>>,
+    Extension(caller): Extension<Caller>,
     Path(token): Path<String>,
     Query(pairs): Pairs,
 ) -> Result<Json<PartUrlsDto>, Failure> {
@@ -297,7 +306,7 @@ async fn sign_parts(
         .map(part_number)
         .collect::<Result<_, _>>()?;
     let requests = uploads
-        .presign_parts(&token, key, &numbers, SystemTime::now())
+        .presign_parts(&caller, &token, key, &numbers, SystemTime::now())
         .await?;
     let presigned_urls = requests
         .into_iter()
@@ -398,13 +407,14 @@ struct CompletedDto {
 )]
 async fn complete(
     State(uploads): State<Arc<UploadService>>,
+    Extension(caller): Extension<Caller>,
     Path(token): Path<String>,
     Query(pairs): Pairs,
     Valid(parts): Valid<CompleteDto>,
 ) -> Result<Json<CompletedDto>, Failure> {
     let key = key(&pairs)?;
     let upload = uploads
-        .complete_multipart(&token, key, &parts, SystemTime::now())
+        .complete_multipart(&caller, &token, key, &parts, SystemTime::now())
         .await?;
     Ok(Json(CompletedDto {
         location: upload.location,
@@ -437,12 +447,13 @@ struct AbortedDto {}
 )]
 async fn abort(
     State(uploads): State<Arc<UploadService>>,
+    Extension(caller): Extension<Caller>,
     Path(token): Path<String>,
     Query(pairs): Pairs,
 ) -> Result<Json<AbortedDto>, Failure> {
     let key = key(&pairs)?;
     uploads
-        .abort_multipart(&token, key, SystemTime::now())
+        .abort_multipart(&caller, &token, key, SystemTime::now())
         .await?;
     Ok(Json(AbortedDto {}))
 }

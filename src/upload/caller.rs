@@ -1,0 +1,170 @@
+//! Who asks. Whether they are who they say is found out before; here is what they may do, and
+//! their own place in the bucket. Pure.
+
+use std::collections::BTreeSet;
+use std::fmt::{self, Write};
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+/// No name becomes this: `=` is always followed by two hexadecimal digits.
+const ANONYMOUS: &str = "=anonymous";
+
+/// Who asks for a grant, and which policies they may ask for.
+///
+/// - Two callers of different names never have the same [`segment`](Self::segment).
+/// - A segment is a safe part of a key whatever the name: not empty, not `.` or `..`, at most 128
+///   bytes of ASCII without `/`, and nothing that has to be escaped in a log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Caller {
+    segment: Arc<str>,
+    /// All, when there is no list.
+    policies: Option<Arc<BTreeSet<String>>>,
+}
+
+impl Caller {
+    /// The longest segment.
+    pub(super) const MAX_SEGMENT_BYTES: usize = 128;
+
+    /// Anyone, where nobody has to say who they are.
+    pub fn anonymous() -> Self {
+        Self {
+            segment: ANONYMOUS.into(),
+            policies: None,
+        }
+    }
+
+    /// The caller of this name, which may be any text but an empty one.
+    pub fn named(name: &str, policies: Option<Arc<BTreeSet<String>>>) -> Self {
+        debug_assert!(!name.is_empty(), "nobody");
+        Self {
+            segment: segment(name).into(),
+            policies,
+        }
+    }
+
+    /// What stands for the caller in a key: the name, with all but ASCII letters, digits and `-_@.+`
+    /// as `=` and two hexadecimal digits for each byte, likewise a dot at the beginning; `=sha256-` and the
+    /// name's SHA-256 if that is too long.
+    pub fn segment(&self) -> &str {
+        &self.segment
+    }
+
+    pub(super) fn may_use(&self, policy: &str) -> bool {
+        let mut lists = self.policies.iter();
+        lists.all(|policies| policies.contains(policy))
+    }
+}
+
+/// Policies are left out: they may be many.
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Caller").field(&self.segment).finish()
+    }
+}
+
+fn segment(name: &str) -> String {
+    let mut segment = String::new();
+    for (at, byte) in name.bytes().enumerate() {
+        if segment.len() > Caller::MAX_SEGMENT_BYTES {
+            break;
+        }
+        let is_plain =
+            byte.is_ascii_alphanumeric() || b"-_@+".contains(&byte) || (byte == b'.' && at > 0);
+        if is_plain {
+            segment.push(byte.into());
+        } else {
+            let _infallible = write!(segment, "={byte:02X}");
+        }
+    }
+    if segment.len() <= Caller::MAX_SEGMENT_BYTES {
+        return segment;
+    }
+    let mut segment = "=sha256-".to_owned();
+    for byte in Sha256::digest(name) {
+        let _infallible = write!(segment, "{byte:02x}");
+    }
+    segment
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn plain_names_stay_readable() {
+        for name in ["alice", "alice@example.com", "7", "A-b_c.d+e"] {
+            assert_eq!(segment(name), name);
+        }
+        assert_eq!(segment("auth0|5f7c"), "auth0=7C5f7c");
+        assert_eq!(segment("홍"), "=ED=99=8D");
+    }
+
+    #[test]
+    fn hostile_names_stay_in_one_segment() {
+        for (name, expected) in [
+            ("../bob", "=2E.=2Fbob"),
+            (".", "=2E"),
+            ("..", "=2E."),
+            ("/", "=2F"),
+            ("a/b", "a=2Fb"),
+            ("a\0b\n", "a=00b=0A"),
+            ("%2e%2e%2f", "=252e=252e=252f"),
+            ("\u{202e}x", "=E2=80=AEx"),
+            ("=anonymous", "=3Danonymous"),
+            (" ", "=20"),
+        ] {
+            assert_eq!(segment(name), expected);
+        }
+        let long = segment(&"x".repeat(2000));
+        assert!(long.starts_with("=sha256-") && long.len() == 72, "{long}");
+        assert_ne!(long, segment(&"x".repeat(2001)));
+        assert_eq!(segment(&"x".repeat(128)), "x".repeat(128));
+        assert_eq!(segment(&"x".repeat(129)).len(), 72);
+        assert_eq!(segment(&"/".repeat(43)).len(), 72);
+    }
+
+    #[test]
+    fn only_listed_policies_may_be_used() {
+        let all = Caller::named("a", None);
+        assert!(all.may_use("default") && all.may_use("x"));
+        let list = Arc::new(BTreeSet::from(["x".to_owned()]));
+        let one = Caller::named("a", Some(list));
+        assert!(!one.may_use("default") && one.may_use("x"));
+        let none = Caller::named("a", Some(Arc::default()));
+        assert!(!none.may_use("x"));
+    }
+
+    /// What the plain segments were made from.
+    fn name_of(segment: &str) -> String {
+        let mut bytes = Vec::new();
+        let mut rest = segment.as_bytes();
+        while let [first, after @ ..] = rest {
+            if *first == b'=' {
+                let digits = std::str::from_utf8(&after[..2]).unwrap();
+                bytes.push(u8::from_str_radix(digits, 16).unwrap());
+                rest = &after[2..];
+            } else {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+        String::from_utf8(bytes).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn a_segment_tells_its_caller_from_all_others(name in "\\PC{1,60}|[./=%~a]{1,8}|.{1,300}") {
+            let segment = segment(&name);
+            prop_assert!(segment.len() <= Caller::MAX_SEGMENT_BYTES);
+            prop_assert!(segment.bytes().all(|b| b.is_ascii_graphic() && b != b'/'));
+            prop_assert!(!segment.starts_with('.'));
+            prop_assert_ne!(&segment, ANONYMOUS);
+            if !segment.starts_with("=sha256-") {
+                prop_assert_eq!(name_of(&segment), name);
+            }
+        }
+    }
+}
