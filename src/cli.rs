@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 use tokio::net::TcpListener;
 
 use crate::config::{self, Env};
+use crate::http::auth::Auth;
 use crate::upload::UploadService;
 use crate::{http, s3, telemetry, upload};
 
@@ -33,6 +34,11 @@ enum Command {
     Dev(DevArgs),
     /// Run the service against the S3 that the environment names
     Serve,
+    /// Make an API key for a caller: print it once, and the entry that lets it in
+    ApiKey {
+        /// Who the key is for, as logs and `{caller}` in keys name them
+        name: String,
+    },
     /// Print the OpenAPI document
     Openapi,
     /// Ask the service at `BIND_ADDR` whether it is alive; the exit code is the answer
@@ -60,6 +66,7 @@ pub fn run(cli: Cli) -> Result<()> {
         #[cfg(feature = "dev")]
         Command::Dev(args) => block_on(dev(args)),
         Command::Serve => block_on(serve()),
+        Command::ApiKey { name } => api_key(&name),
         Command::Openapi => openapi(),
         Command::Healthcheck => healthcheck(),
     }
@@ -70,7 +77,7 @@ async fn serve() -> Result<()> {
     let bind_addr = config::bind_addr(env)?;
     let s3_settings = config::s3(env)?;
     let upload_settings = config::upload(env)?;
-    let http_settings = config::http(env)?;
+    let http_settings = config::http(env, &upload_settings.policies)?;
     telemetry::init(config::telemetry(env)?);
 
     let stop = stop_signal()?;
@@ -92,12 +99,20 @@ async fn serve() -> Result<()> {
         version = env!("CARGO_PKG_VERSION"),
         "listening"
     );
+    if matches!(http_settings.auth, Auth::None) && !bind_addr.ip().is_loopback() {
+        tracing::warn!(
+            "AUTH_MODE is none: ANYONE who reaches {bind_addr} can upload to this bucket"
+        );
+    }
+    if let Auth::Jwt(jwt) = &http_settings.auth {
+        jwt.prepare();
+    }
     if !config::has_session_secret(env)? {
         tracing::warn!(
             "UPLOAD_SESSION_SECRET is not set: multipart uploads end with this process, and other replicas do not know them"
         );
     }
-    http::serve(listener, router, stop).await?;
+    http::serve(listener, router, http::Limits::default(), stop).await;
     Ok(())
 }
 
@@ -133,19 +148,38 @@ async fn dev(args: DevArgs) -> Result<()> {
     let http_settings = http::Settings {
         allowed_origins: http::AllowedOrigins::Any,
         page: Some(http::page::Settings::new(&format!("http://{s3_addr}"))?),
+        ..config::http(env, &upload_settings.policies)?
     };
+    if let Auth::Jwt(jwt) = &http_settings.auth {
+        jwt.prepare();
+    }
     let sdk_config = dev::sdk_config(s3_addr);
     let router = router(&sdk_config, s3_settings, upload_settings, &http_settings)?;
     print!("{}", dev::banner(addr, s3_addr, &args.data_dir)?);
 
-    tokio::try_join!(
-        http::serve(listener, router, stop),
-        http::serve(s3_listener, store, store_stop),
-    )?;
+    let limits = http::Limits::default();
+    tokio::join!(
+        http::serve(listener, router, limits, stop),
+        http::serve(s3_listener, store, limits, store_stop),
+    );
     println!(
         "Stopped. The uploads are still in {}.",
         args.data_dir.display()
     );
+    Ok(())
+}
+
+fn api_key(name: &str) -> Result<()> {
+    let (key, entry) = http::auth::new_api_key(name)?;
+    // The file is checked like this, too: better now than at the next start.
+    http::auth::ApiKeys::parse(&entry, &upload::Policies::built_in(Duration::ZERO))
+        .map_err(|why| anyhow!("NAME: {why}"))?;
+    eprintln!("The key of {name:?}. It is shown this once: give it to them.\n");
+    println!("{key}");
+    eprintln!(
+        "\nTo let it in, add this to API_KEYS_FILE, with `policies = [...]` if it may not use all:\n"
+    );
+    eprint!("{entry}");
     Ok(())
 }
 

@@ -1,6 +1,8 @@
 //! The environment, read into the settings of each module. A bad value is an error that names its
 //! variable.
 
+mod auth;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -10,6 +12,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use axum::http::uri::Authority;
 use axum::http::{HeaderValue, Uri};
 
+use self::auth::AuthMode;
 use crate::http::AllowedOrigins;
 use crate::telemetry::LogFormat;
 use crate::upload::{Policies, SessionKey};
@@ -32,6 +35,17 @@ pub const VARIABLES: &[&str] = &[
     "UPLOAD_URL_EXPIRES_IN",
     "UPLOAD_POLICIES_FILE",
     "UPLOAD_SESSION_SECRET",
+    "AUTH_MODE",
+    "API_KEYS_FILE",
+    "JWT_ISSUER",
+    "JWT_AUDIENCE",
+    "JWT_JWKS_URL",
+    "JWT_PUBLIC_KEY_FILE",
+    "JWT_SECRET",
+    "JWT_POLICIES_CLAIM",
+    "RATE_LIMIT_PER_SECOND",
+    "RATE_LIMIT_BURST",
+    "TRUSTED_PROXIES",
     "CORS_ALLOWED_ORIGINS",
     "LOG_FORMAT",
     "RUST_LOG",
@@ -173,8 +187,9 @@ pub fn upload(env: Env<'_>) -> Result<upload::Settings> {
         }
     };
     if let Some(policy) = policies.with_caller() {
-        bail!(
-            "{name}: policies.{policy}.key uses {{caller}}, but nobody says who the caller is: there is no authentication"
+        ensure!(
+            auth::mode(env)? != AuthMode::None,
+            "{name}: policies.{policy}.key uses {{caller}}, but nobody says who the caller is: AUTH_MODE is none"
         );
     }
     let name = "S3_SUPPORTS_POST_POLICY";
@@ -205,7 +220,8 @@ pub fn has_session_secret(env: Env<'_>) -> Result<bool> {
     Ok(env.get("UPLOAD_SESSION_SECRET")?.is_some())
 }
 
-pub fn http(env: Env<'_>) -> Result<http::Settings> {
+/// The callers' policies are some of `policies`.
+pub fn http(env: Env<'_>, policies: &Policies) -> Result<http::Settings> {
     let name = "CORS_ALLOWED_ORIGINS";
     let allowed_origins = match env.get(name)?.as_deref() {
         None => AllowedOrigins::None,
@@ -222,6 +238,9 @@ pub fn http(env: Env<'_>) -> Result<http::Settings> {
     Ok(http::Settings {
         allowed_origins,
         page: None,
+        auth: auth::auth(env, policies)?,
+        rate: auth::rate(env)?,
+        trusted_proxies: auth::trusted_proxies(env)?,
     })
 }
 
@@ -282,6 +301,10 @@ mod tests {
         read(Env::new(&get)).map_err(|error| format!("{error:#}"))
     }
 
+    fn http_alone(env: Env<'_>) -> Result<http::Settings> {
+        http(env, &Policies::built_in(DEFAULT_EXPIRES_IN))
+    }
+
     #[track_caller]
     fn refused<T: std::fmt::Debug>(
         name: &str,
@@ -324,7 +347,7 @@ mod tests {
         assert_eq!(upload.policies.longest_life().as_secs(), 600);
         assert!(upload.supports_post);
         assert_eq!(
-            with(&[], http).unwrap().allowed_origins,
+            with(&[], http_alone).unwrap().allowed_origins,
             AllowedOrigins::None
         );
         let s3 = with(&[("AWS_S3_BUCKET_NAME", "my-bucket")], s3).unwrap();
@@ -388,7 +411,7 @@ mod tests {
                 "https://a.example,",
                 "*,https://a.example",
             ],
-            http,
+            http_alone,
         );
         refused("S3_SUPPORTS_POST_POLICY", &["no"], upload);
         refused("UPLOAD_POLICIES_FILE", &["/no/such/file"], upload);
@@ -410,7 +433,7 @@ mod tests {
     #[test]
     fn origins_are_read_as_a_list() {
         let origins = "https://a.example, http://localhost:5173";
-        let settings = with(&[("CORS_ALLOWED_ORIGINS", origins)], http).unwrap();
+        let settings = with(&[("CORS_ALLOWED_ORIGINS", origins)], http_alone).unwrap();
         let AllowedOrigins::Exactly(origins) = settings.allowed_origins else {
             panic!("not a list");
         };

@@ -19,7 +19,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::error::{Failure, FieldErrors, Problem};
-use super::openapi::{ParameterProblems, PolicyProblems, SigningProblems};
+use super::openapi::{CallerProblems, ParameterProblems, PolicyProblems, SigningProblems};
 use crate::upload::{Caller, ContentType, File, Filename, Invalid, UploadService, check_metadata};
 
 pub(super) fn router() -> OpenApiRouter<Arc<UploadService>> {
@@ -120,6 +120,7 @@ struct ParamsDto {
     ),
     responses(
         (status = 200, description = "Leave to upload", body = ParamsDto),
+        CallerProblems,
         ParameterProblems,
         PolicyProblems,
         SigningProblems,

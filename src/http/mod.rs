@@ -1,15 +1,17 @@
 //! The outside: routes, layers and the server. Translates between HTTP and [`crate::upload`], and
 //! decides nothing.
 
-mod auth;
+pub mod auth;
 mod companion;
 mod error;
 mod extract;
 mod json;
+mod limit;
 mod observe;
 mod openapi;
 mod ops;
 pub mod page;
+mod server;
 mod uploads;
 
 use std::sync::Arc;
@@ -18,21 +20,24 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use tokio::net::TcpListener;
+use ipnet::IpNet;
 use tower::util::option_layer;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
+use self::auth::{Auth, Gate};
 use self::error::Problem;
+pub use self::limit::Rate;
+use self::limit::RateLimit;
 pub(crate) use self::ops::HEALTHZ;
+pub use self::server::{Limits, serve};
 use crate::upload::UploadService;
 
-/// How long requests may go on after the service was told to stop.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a browser may remember the answer to a preflight: what Chromium takes at most.
 const PREFLIGHT_MAX_AGE: Duration = Duration::from_hours(2);
 
@@ -51,15 +56,29 @@ pub struct Settings {
     pub allowed_origins: AllowedOrigins,
     /// The upload page at `/`, if there is to be one.
     pub page: Option<page::Settings>,
+    /// Who may call.
+    pub auth: Auth,
+    /// How often; as often as they like, if nothing is set.
+    pub rate: Option<Rate>,
+    /// Whose `X-Forwarded-For` counts.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// The whole service but for its listener: what `serve`, `dev` and the tests all run.
 pub fn router(uploads: Arc<UploadService>, settings: &Settings) -> Router {
-    let (routes, document) = routes().with_state(uploads).split_for_parts();
+    let gate = Gate {
+        auth: settings.auth.clone(),
+        rate_limit: settings.rate.map(|rate| {
+            let limit = RateLimit::new(rate, settings.trusted_proxies.clone());
+            Arc::new(limit)
+        }),
+    };
+    let (routes, mut document) = routes(gate).with_state(uploads).split_for_parts();
+    openapi::secure(&mut document, Some(&settings.auth));
     let page = settings.page.as_ref().map(page::router);
     routes
         .merge(page.unwrap_or_default())
-        .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
+        .merge(docs(document))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(CatchPanicLayer::custom(panicked))
@@ -67,41 +86,31 @@ pub fn router(uploads: Arc<UploadService>, settings: &Settings) -> Router {
         .layer(from_fn(observe::observe))
 }
 
-/// The OpenAPI document, as `/openapi.json` serves it.
+/// The OpenAPI document of any presignd. `/openapi.json` serves that of this one, which knows how its callers say
+/// who they are.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    routes().into_openapi()
+    let mut document = routes(Gate::default()).into_openapi();
+    openapi::secure(&mut document, None);
+    document
 }
 
-/// Serves `router` until `stop` is ready, then answers the requests that are under way.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
-    let stopping = Arc::new(tokio::sync::Notify::new());
-    let told = Arc::clone(&stopping);
-    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
-        stop.await;
-        told.notify_one();
-    });
-    tokio::select! {
-        result = server => result,
-        () = async {
-            stopping.notified().await;
-            tokio::time::sleep(DRAIN_TIMEOUT).await;
-        } => {
-            tracing::warn!("stopped with requests unanswered after {DRAIN_TIMEOUT:?}");
-            Ok(())
-        }
-    }
-}
-
-fn routes() -> OpenApiRouter<Arc<UploadService>> {
+fn routes(gate: Gate) -> OpenApiRouter<Arc<UploadService>> {
     OpenApiRouter::with_openapi(openapi::base())
         .merge(uploads::router())
         .merge(companion::router())
-        .route_layer(from_fn(auth::authenticate))
+        .route_layer(from_fn_with_state(gate, auth::authenticate))
         .merge(ops::router())
+}
+
+/// Swagger UI, and what it may do in a browser.
+fn docs<S: Clone + Send + Sync + 'static>(document: utoipa::openapi::OpenApi) -> Router<S> {
+    const POLICY: HeaderValue = HeaderValue::from_static(
+        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+         connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    );
+    let ui = Router::from(SwaggerUi::new("/docs").url("/openapi.json", document));
+    let policy = SetResponseHeaderLayer::if_not_present(header::CONTENT_SECURITY_POLICY, POLICY);
+    ui.layer(policy)
 }
 
 fn cors(origins: &AllowedOrigins) -> Option<CorsLayer> {
@@ -118,12 +127,17 @@ fn cors(origins: &AllowedOrigins) -> Option<CorsLayer> {
                 header::ACCEPT,
                 header::AUTHORIZATION,
                 header::CONTENT_TYPE,
+                auth::API_KEY,
                 observe::REQUEST_ID,
                 // Uppy sends these, though we have no use for them.
                 HeaderName::from_static("uppy-auth-token"),
                 HeaderName::from_static("uppy-credentials-params"),
             ])
-            .expose_headers([observe::REQUEST_ID, header::RETRY_AFTER])
+            .expose_headers([
+                observe::REQUEST_ID,
+                header::RETRY_AFTER,
+                header::WWW_AUTHENTICATE,
+            ])
             .max_age(PREFLIGHT_MAX_AGE),
     )
 }

@@ -1,18 +1,42 @@
 //! What every request gets, whichever route it takes: an id, a log line, the body of a problem and
 //! the headers that all answers have.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderName, HeaderValue, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use tracing::Instrument;
 use uuid::Uuid;
 
 use super::error::Problem;
+use crate::upload::Caller;
+
+/// What all answers say, unless their route says something else. Nothing here is a page, but for the two
+/// that allow themselves scripts: no browser is to run, keep, embed or tell of any of it.
+const ON_ALL: [(HeaderName, HeaderValue); 5] = [
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+    ),
+    (
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    ),
+    (
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    ),
+    (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+];
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// How long an answer may take: longer than the longest question to the store, to make an object of its
+/// parts.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(150);
 
 /// Wraps all routes. The log line names the route, never the path or the query: those may hold
 /// names of files or secrets.
@@ -28,7 +52,11 @@ pub(super) async fn observe(request: Request, next: Next) -> Response {
     // Of the level of the gravest line, so that no filter takes the id from one.
     let span = tracing::error_span!("request", request_id = id);
 
-    let mut response = next.run(request).instrument(span.clone()).await;
+    let run = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request));
+    let mut response = match run.instrument(span.clone()).await {
+        Ok(response) => response,
+        Err(_) => request_timed_out().into_response(),
+    };
 
     let _in_request = span.enter();
     let problem = match response.extensions_mut().remove::<Problem>() {
@@ -44,25 +72,29 @@ pub(super) async fn observe(request: Request, next: Next) -> Response {
         response.headers_mut().remove(header::CONTENT_LENGTH);
         response.headers_mut().extend(parts.headers);
     }
+    let caller = response.extensions_mut().remove::<Caller>();
+    let caller = caller.filter(|caller| !caller.is_anonymous());
     let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::from_str(&id) {
         headers.insert(REQUEST_ID, id);
     }
-    headers
-        .entry(header::CACHE_CONTROL)
-        .or_insert(HeaderValue::from_static("no-store"));
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
+    for (name, value) in ON_ALL {
+        headers.entry(name).or_insert(value);
+    }
     tracing::info!(
         %method,
         route,
+        caller = caller.as_ref().map(Caller::segment),
         status = response.status().as_u16(),
         us = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX),
         "request"
     );
     response
+}
+
+fn request_timed_out() -> Problem {
+    let detail = format!("there was no answer within {REQUEST_TIMEOUT:?}; try again later");
+    Problem::new(StatusCode::GATEWAY_TIMEOUT, "request-timeout", detail)
 }
 
 /// The id that a proxy in front gave, if it is a harmless one; otherwise one of ours.

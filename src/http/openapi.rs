@@ -3,11 +3,17 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
+use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
 use utoipa::openapi::{
-    self, ContentBuilder, HeaderBuilder, ObjectBuilder, Ref, RefOr, Response, ResponseBuilder, Type,
+    self, ContentBuilder, HeaderBuilder, Object, ObjectBuilder, Ref, RefOr, Response,
+    ResponseBuilder, Type,
 };
 use utoipa::{IntoResponses, OpenApi};
 
+use super::auth::{API_KEY as API_KEY_HEADER, Auth};
 use super::error::Problem;
 
 #[derive(OpenApi)]
@@ -33,6 +39,46 @@ pub(super) fn base() -> openapi::OpenApi {
     document
 }
 
+/// Says how callers say who they are: in any of the ways that there are, or as `auth` has it.
+pub(super) fn secure(document: &mut openapi::OpenApi, auth: Option<&Auth>) {
+    const BEARER: &str = "bearer";
+    const API_KEY: &str = "apiKey";
+    let of_none: [String; 0] = [];
+    let [bearer, api_key] =
+        [BEARER, API_KEY].map(|scheme| SecurityRequirement::new(scheme, of_none.clone()));
+    let requirements = match auth {
+        None => vec![SecurityRequirement::default(), bearer, api_key],
+        Some(Auth::None) => return,
+        Some(Auth::ApiKeys(_)) => vec![bearer, api_key],
+        Some(Auth::Jwt(_)) => vec![bearer],
+    };
+    let components = document.components.get_or_insert_default();
+    let is_jwt = matches!(auth, Some(Auth::Jwt(_)));
+    let scheme = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some(
+            "A JWT of the issuer that the service trusts, or an API key, as `AUTH_MODE` says",
+        ));
+    components.add_security_scheme(BEARER, SecurityScheme::Http(scheme.build()));
+    if !is_jwt {
+        let header = ApiKeyValue::with_description(API_KEY_HEADER.as_str(), "An API key");
+        components.add_security_scheme(API_KEY, SecurityScheme::ApiKey(ApiKey::Header(header)));
+    }
+    for path in document.paths.paths.values_mut() {
+        for operation in operations(path) {
+            if operation.responses.responses.contains_key("401") {
+                operation.security = Some(requirements.clone());
+            }
+        }
+    }
+}
+
+fn operations(path: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [&mut path.get, &mut path.post, &mut path.delete]
+        .into_iter()
+        .flatten()
+}
+
 /// Names the problems that a route can answer with, for `responses(…)`.
 macro_rules! problems {
     ($($(#[$doc:meta])* $name:ident: $($status:literal),+;)*) => {$(
@@ -52,8 +98,10 @@ problems! {
     BodyProblems: 400, 408, 413, 415;
     /// Of a route that reads parameters.
     ParameterProblems: 400;
+    /// Of a route that is for known callers.
+    CallerProblems: 401, 429;
     /// Of a route that asks a policy.
-    PolicyProblems: 422;
+    PolicyProblems: 403, 422;
     /// Of a route that goes on with an upload.
     SessionProblems: 404;
     /// Of a route that makes an object.
@@ -64,14 +112,27 @@ problems! {
     StoreProblems: 502, 503, 504;
 }
 
-/// The response with this status, with an example of its own.
-fn problem(status: u16) -> Response {
-    let (title, description, code, detail) = match status {
+/// The title of the problem with this status, what the status means, and a code and a detail that go
+/// with it.
+fn wording(status: u16) -> (&'static str, &'static str, &'static str, &'static str) {
+    match status {
         400 => (
             "Bad Request",
             "The request cannot be read, or parts of it are missing, unknown or wrong; `errors` names them all",
             "invalid-request",
             "filename must not be empty",
+        ),
+        401 => (
+            "Unauthorized",
+            "There are no credentials, or not valid ones. Only where callers have to say who they are",
+            "unauthorized",
+            "the request must carry valid credentials; /docs says which",
+        ),
+        403 => (
+            "Forbidden",
+            "The caller may not upload under this policy",
+            "policy-not-allowed",
+            "policy is not one that you may upload under",
         ),
         404 => (
             "Not Found",
@@ -109,6 +170,12 @@ fn problem(status: u16) -> Response {
             "file-too-large",
             "size must be at most 5242880 bytes; it is 6000000",
         ),
+        429 => (
+            "Too Many Requests",
+            "There were too many requests of this caller or from this address. Only where there is a limit",
+            "rate-limited",
+            "there were too many requests; the `retry-after` header says how many seconds to wait",
+        ),
         502 => (
             "Bad Gateway",
             "The store answered with an error",
@@ -117,7 +184,7 @@ fn problem(status: u16) -> Response {
         ),
         503 => (
             "Service Unavailable",
-            "The store or the credentials to sign with are not available at the moment",
+            "The store, the credentials to sign with or the issuer of tokens are not available at the moment",
             "credentials-unavailable",
             "there are no credentials to sign with at the moment; try again later",
         ),
@@ -128,7 +195,12 @@ fn problem(status: u16) -> Response {
             "the store did not answer in time; try again later",
         ),
         _ => unreachable!("{status} has no example"),
-    };
+    }
+}
+
+/// The response with this status, with an example of its own.
+fn problem(status: u16) -> Response {
+    let (title, description, code, detail) = wording(status);
     let mut example = json!({
         "type": "about:blank",
         "title": title,
@@ -138,7 +210,7 @@ fn problem(status: u16) -> Response {
         "requestId": "7f3c1f0e-3c58-4f0e-9a53-2d0f7f0f3b0a",
     });
     // These name a field: the first word of their detail.
-    if let (400 | 422, Some((field, rest))) = (status, detail.split_once(' ')) {
+    if let (400 | 403 | 422, Some((field, rest))) = (status, detail.split_once(' ')) {
         let code = if status == 400 { "empty" } else { code };
         example["errors"] = json!([{"pointer": format!("/{field}"), "code": code, "detail": rest}]);
     }
@@ -149,7 +221,13 @@ fn problem(status: u16) -> Response {
     let mut response = ResponseBuilder::new()
         .description(description)
         .content("application/problem+json", content);
-    if status == 503 {
+    if status == 401 {
+        let challenge = HeaderBuilder::new()
+            .schema(Some(Object::with_type(Type::String)))
+            .description(Some("How to say who you are (RFC 9110)"));
+        response = response.header("www-authenticate", challenge.build());
+    }
+    if matches!(status, 429 | 503) {
         let seconds = ObjectBuilder::new()
             .schema_type(Type::Integer)
             .minimum(Some(0));

@@ -39,10 +39,7 @@ pub(super) fn router<S: Clone + Send + Sync + 'static>(settings: &Settings) -> R
     let policy = settings.content_security_policy.clone();
     let page = || {
         (
-            [
-                (header::CONTENT_SECURITY_POLICY, policy),
-                (header::REFERRER_POLICY, NO_REFERRER),
-            ],
+            [(header::CONTENT_SECURITY_POLICY, policy)],
             asset(HTML, include_str!("page/index.html")),
         )
     };
@@ -65,8 +62,6 @@ pub(super) fn router<S: Clone + Send + Sync + 'static>(settings: &Settings) -> R
             get(asset(SVG, include_str!("page/icon.svg"))),
         )
 }
-
-const NO_REFERRER: HeaderValue = HeaderValue::from_static("no-referrer");
 
 type Asset = ([(HeaderName, &'static str); 1], &'static str);
 

@@ -19,7 +19,7 @@ use validator::Validate;
 use super::error::{Failure, FieldErrors, push_segment};
 use super::extract::{Dto, Valid};
 use super::json::{Object, present, present_list, present_map};
-use super::openapi::{BodyProblems, PolicyProblems, SigningProblems};
+use super::openapi::{BodyProblems, CallerProblems, PolicyProblems, SigningProblems};
 use crate::upload::{
     self, Caller, ContentType, File, Filename, Grant, Metadata, PostGrant, Sha256Checksum,
     UploadService,
@@ -265,6 +265,7 @@ fn rfc3339(moment: SystemTime) -> String {
     request_body = FileDto,
     responses(
         (status = 201, description = "Leave to upload", body = PresignedUrlDto),
+        CallerProblems,
         BodyProblems,
         PolicyProblems,
         SigningProblems,
@@ -293,6 +294,7 @@ async fn presigned_url(
     request_body = FilesDto,
     responses(
         (status = 201, description = "Leave to upload", body = PresignedUrlsDto),
+        CallerProblems,
         BodyProblems,
         PolicyProblems,
         SigningProblems,
@@ -324,6 +326,7 @@ async fn presigned_urls(
     request_body = FileDto,
     responses(
         (status = 201, description = "Leave to upload", body = PresignedPostDto),
+        CallerProblems,
         BodyProblems,
         PolicyProblems,
         SigningProblems,

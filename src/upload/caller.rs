@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt::{self, Write};
 use std::sync::Arc;
 
+use base16ct::HexDisplay;
 use sha2::{Digest, Sha256};
 
 /// No name becomes this: `=` is always followed by two hexadecimal digits.
@@ -50,6 +51,10 @@ impl Caller {
         &self.segment
     }
 
+    pub fn is_anonymous(&self) -> bool {
+        *self.segment == *ANONYMOUS
+    }
+
     pub(super) fn may_use(&self, policy: &str) -> bool {
         let mut lists = self.policies.iter();
         lists.all(|policies| policies.contains(policy))
@@ -80,11 +85,7 @@ fn segment(name: &str) -> String {
     if segment.len() <= Caller::MAX_SEGMENT_BYTES {
         return segment;
     }
-    let mut segment = "=sha256-".to_owned();
-    for byte in Sha256::digest(name) {
-        let _infallible = write!(segment, "{byte:02x}");
-    }
-    segment
+    format!("=sha256-{:x}", HexDisplay(&Sha256::digest(name)))
 }
 
 #[cfg(test)]

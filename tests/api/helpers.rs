@@ -46,24 +46,29 @@ pub(crate) async fn spawn_app() -> App {
 
 /// With the policies of a file.
 pub(crate) async fn spawn_app_with_policies(toml: &str) -> App {
-    spawn_app_with(upload::Settings {
+    spawn_app_with(with_policies(toml)).await
+}
+
+pub(crate) fn with_policies(toml: &str) -> upload::Settings {
+    upload::Settings {
         policies: Policies::parse(toml, TEN_MINUTES).unwrap(),
-        supports_post: true,
-        session_key: session_key(),
-    })
-    .await
+        ..built_in()
+    }
 }
 
 pub(crate) async fn spawn_app_with(settings: upload::Settings) -> App {
+    spawn_app_with_both(settings, &http::Settings::default()).await
+}
+
+pub(crate) async fn spawn_app_with_both(
+    settings: upload::Settings,
+    http_settings: &http::Settings,
+) -> App {
     let data = TempDir::new().unwrap();
     let store_addr = spawn(dev::store(data.path()).unwrap()).await;
     let config = dev::sdk_config(store_addr);
     let uploads = service(&config, dev::BUCKET, true, settings);
-    let addr = spawn(http::router(
-        Arc::clone(&uploads),
-        &http::Settings::default(),
-    ))
-    .await;
+    let addr = spawn(http::router(Arc::clone(&uploads), http_settings)).await;
     let store = aws_sdk_s3::config::Builder::from(&config).force_path_style(true);
     App {
         base: format!("http://{addr}"),
@@ -108,7 +113,12 @@ pub(crate) fn service(
 pub(crate) async fn spawn(router: axum::Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    tokio::spawn(http::serve(listener, router, std::future::pending()));
+    tokio::spawn(http::serve(
+        listener,
+        router,
+        http::Limits::default(),
+        std::future::pending(),
+    ));
     addr
 }
 

@@ -75,7 +75,7 @@ async fn preflight(allowed: AllowedOrigins, origin: &str) -> Response {
     let config = presignd::dev::sdk_config("127.0.0.1:1".parse().unwrap());
     let settings = http::Settings {
         allowed_origins: allowed,
-        page: None,
+        ..http::Settings::default()
     };
     let uploads = Arc::clone(&service(&config, "bucket", true, built_in()));
     let addr = spawn(http::router(uploads, &settings)).await;

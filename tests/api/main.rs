@@ -4,9 +4,11 @@
 // Tests may panic.
 #![allow(clippy::unwrap_used)]
 
+mod auth;
 mod batch;
 mod command;
 mod companion;
+mod connections;
 mod errors;
 mod filenames;
 mod helpers;
@@ -17,4 +19,5 @@ mod policies;
 mod presigned_post;
 mod presigned_put;
 mod properties;
+mod rate_limit;
 mod vectors;

@@ -19,8 +19,8 @@ use crate::http::error::{Failure, FieldErrors, Problem};
 use crate::http::extract::{Dto, Valid};
 use crate::http::json::{Object, present, present_list};
 use crate::http::openapi::{
-    BodyProblems, ObjectProblems, ParameterProblems, PolicyProblems, SessionProblems,
-    SigningProblems, StoreProblems,
+    BodyProblems, CallerProblems, ObjectProblems, ParameterProblems, PolicyProblems,
+    SessionProblems, SigningProblems, StoreProblems,
 };
 use crate::s3::MAX_PARTS;
 use crate::upload::{Caller, File, Invalid, UploadService};
@@ -111,6 +111,7 @@ struct CreatedDto {
     request_body = CreateDto,
     responses(
         (status = 200, description = "The upload has begun", body = CreatedDto),
+        CallerProblems,
         BodyProblems,
         PolicyProblems,
         StoreProblems,
@@ -191,6 +192,7 @@ struct PartDto {
     ),
     responses(
         (status = 200, description = "All of them, in their order", body = Vec<PartDto>),
+        CallerProblems,
         ParameterProblems,
         SessionProblems,
         StoreProblems,
@@ -241,6 +243,7 @@ struct PartUrlDto {
     ),
     responses(
         (status = 200, description = "Leave to upload", body = PartUrlDto),
+        CallerProblems,
         ParameterProblems,
         SessionProblems,
         SigningProblems,
@@ -288,6 +291,7 @@ struct PartUrlsDto {
     ),
     responses(
         (status = 200, description = "Leave to upload", body = PartUrlsDto),
+        CallerProblems,
         ParameterProblems,
         SessionProblems,
         SigningProblems,
@@ -398,6 +402,7 @@ struct CompletedDto {
     request_body = CompleteDto,
     responses(
         (status = 200, description = "The object is there", body = CompletedDto),
+        CallerProblems,
         BodyProblems,
         SessionProblems,
         ObjectProblems,
@@ -440,6 +445,7 @@ struct AbortedDto {}
     ),
     responses(
         (status = 200, description = "It is gone, or was already", body = AbortedDto),
+        CallerProblems,
         ParameterProblems,
         SessionProblems,
         StoreProblems,

@@ -1,0 +1,223 @@
+//! API keys: random texts that the operator gives out, and of which only hashes are kept.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use super::Token;
+use crate::upload::{Caller, Policies};
+
+/// Tells people, and programs that look for secrets in the wrong place, what it is.
+const PREFIX: &str = "presignd_";
+
+/// The callers by the SHA-256 of their keys.
+///
+/// Keys are random and long, so that one round of SHA-256 is as hard to go back as many.
+#[derive(Clone)]
+pub struct ApiKeys(Arc<[([u8; 32], Caller)]>);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileToml {
+    #[serde(default)]
+    keys: Vec<toml::Spanned<toml::Table>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyToml {
+    name: String,
+    sha256: String,
+    policies: Option<BTreeSet<String>>,
+}
+
+impl ApiKeys {
+    /// Reads `[[keys]]` tables with `name`, `sha256` and, if not all of `known` may be used, `policies`.
+    /// A name may have several keys, so that one can be replaced without a gap.
+    ///
+    /// # Errors
+    ///
+    /// Says what is wrong, with the line and the field.
+    pub fn parse(text: &str, known: &Policies) -> Result<Self, String> {
+        let line = |at: usize| text[..at.min(text.len())].matches('\n').count() + 1;
+        let file: FileToml = toml::from_str(text).map_err(|error| {
+            let at = error.span().map_or(0, |span| span.start);
+            // The line alone: its text may be a key that was pasted in place of its hash.
+            format!("line {}: {}", line(at), error.message().replace('\n', "; "))
+        })?;
+        if file.keys.is_empty() {
+            return Err("has no [[keys]]".into());
+        }
+        let mut keys: Vec<([u8; 32], Caller)> = Vec::new();
+        for entry in file.keys {
+            let line = line(entry.span().start);
+            let (hash, caller) = read_key(entry.into_inner(), known)
+                .map_err(|why| format!("[[keys]] in line {line}: {why}"))?;
+            if keys.iter().any(|(other, _)| *other == hash) {
+                return Err(format!(
+                    "[[keys]] in line {line}: sha256 is that of another entry"
+                ));
+            }
+            keys.push((hash, caller));
+        }
+        Ok(Self(keys.into()))
+    }
+
+    /// Compares with all keys, and in constant time, so that the time of an answer tells nothing.
+    pub(super) fn caller(&self, Token(key): Token<'_>) -> Option<Caller> {
+        let hash: [u8; 32] = Sha256::digest(key).into();
+        let mut found = None;
+        for (known, caller) in self.0.iter() {
+            if bool::from(known.ct_eq(&hash)) {
+                found = Some(caller);
+            }
+        }
+        found.cloned()
+    }
+}
+
+impl fmt::Debug for ApiKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKeys")
+    }
+}
+
+fn read_key(entry: toml::Table, known: &Policies) -> Result<([u8; 32], Caller), String> {
+    let key: KeyToml = entry
+        .try_into()
+        .map_err(|error: toml::de::Error| error.message().replace('\n', "; "))?;
+    if key.name.is_empty() || key.name.contains(char::is_control) {
+        return Err("name must not be empty nor have control characters".into());
+    }
+    let mut hash = [0; 32];
+    let is_hash =
+        base16ct::mixed::decode(&key.sha256, &mut hash).is_ok_and(|read| read.len() == 32);
+    if !is_hash {
+        return Err(
+            "sha256 must be 64 hexadecimal digits, as `presignd api-key` prints them".into(),
+        );
+    }
+    if let Some(policies) = &key.policies
+        && let Some(policy) = policies.iter().find(|name| !known.contains(name))
+    {
+        return Err(format!(
+            "policies has `{policy}`, and there is no such policy"
+        ));
+    }
+    Ok((hash, Caller::named(&key.name, key.policies.map(Arc::new))))
+}
+
+/// A fresh key for the caller `name`, of 256 random bits, and the entry that lets it in.
+///
+/// # Errors
+///
+/// When the machine gives no randomness.
+pub fn new_api_key(name: &str) -> Result<(String, String), getrandom::Error> {
+    let mut random = [0; 32];
+    getrandom::fill(&mut random)?;
+    let key = format!("{PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(random));
+    let hash = Sha256::digest(&key);
+    let hash = base16ct::HexDisplay(&hash);
+    // What JSON escapes, TOML reads alike.
+    let name = serde_json::Value::from(name);
+    let entry = format!("[[keys]]\nname = {name}\nsha256 = \"{hash:x}\"\n");
+    Ok((key, entry))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn policies() -> Policies {
+        Policies::built_in(Duration::from_secs(1))
+    }
+
+    fn parse(text: &str) -> Result<ApiKeys, String> {
+        ApiKeys::parse(text, &policies())
+    }
+
+    #[test]
+    fn a_fresh_key_lets_in_its_caller_alone() {
+        for name in ["web", "a \"quoted\" \\ name", "이름"] {
+            let (key, entry) = new_api_key(name).unwrap();
+            let keys = parse(&entry).unwrap();
+            assert_eq!(keys.caller(Token(&key)), Some(Caller::named(name, None)));
+            assert_eq!(keys.caller(Token(&key[1..])), None);
+            assert_eq!(keys.caller(Token("")), None);
+            assert_ne!(key, new_api_key(name).unwrap().0);
+            let random = BASE64_URL_SAFE_NO_PAD.decode(key.strip_prefix(PREFIX).unwrap());
+            assert_eq!(random.unwrap().len(), 32);
+            assert!(!entry.contains(&key) && !format!("{keys:?}").contains(name));
+        }
+    }
+
+    #[test]
+    fn a_name_may_have_two_keys_with_policies_of_their_own() {
+        let (old, entry) = new_api_key("web").unwrap();
+        let (new, other) = new_api_key("web").unwrap();
+        let keys = parse(&format!("{entry}{other}policies = ['default']\n")).unwrap();
+        let list = Arc::new(BTreeSet::from(["default".to_owned()]));
+        assert_eq!(keys.caller(Token(&old)), Some(Caller::named("web", None)));
+        assert_eq!(
+            keys.caller(Token(&new)),
+            Some(Caller::named("web", Some(list)))
+        );
+    }
+
+    #[test]
+    fn a_bad_file_is_refused_with_line_and_reason_and_without_what_may_be_a_key() {
+        let hash = "0".repeat(64);
+        let secret = "presignd_secret";
+        for (text, why) in [
+            (String::new(), "no [[keys]]"),
+            ("[[key]]\nname = 'x'".into(), "line 1"),
+            (
+                format!("[[keys]]\nname = ''\nsha256 = '{hash}'"),
+                "line 1: name",
+            ),
+            (
+                format!("[[keys]]\nname = \"a\\n\"\nsha256 = '{hash}'"),
+                "line 1: name",
+            ),
+            (
+                format!("\n[[keys]]\nname = 'a'\nsha256 = '{secret}'"),
+                "line 2: sha256",
+            ),
+            (format!("[[keys]]\nname = 'a'\nsha256 = {secret}"), "line 3"),
+            (
+                format!("[[keys]]\nname = 'a'\nsha256 = '{}é'", "0".repeat(62)),
+                "sha256",
+            ),
+            ("[[keys]]\nname = 'a'".into(), "sha256"),
+            (
+                format!("[[keys]]\nname = 'a'\nsha256 = '{hash}'\nkey = 'x'"),
+                "key",
+            ),
+            (
+                format!("[[keys]]\nname = 'a'\nsha256 = '{hash}'\npolicies = ['nope']"),
+                "nope",
+            ),
+            (
+                format!(
+                    "[[keys]]\nname = 'a'\nsha256 = '{hash}'\n[[keys]]\nname = 'b'\nsha256 = '{hash}'"
+                ),
+                "line 4: sha256 is that of another",
+            ),
+        ] {
+            let error = parse(&text).unwrap_err();
+            assert!(
+                error.contains(why) && !error.contains('\n'),
+                "{text}: {error}"
+            );
+            assert!(!error.contains(secret), "{error}");
+        }
+    }
+}

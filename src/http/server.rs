@@ -1,0 +1,286 @@
+//! The server: connections, and bounds on what a client may take of them. What is asked for and
+//! answered is the router's.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ConnectInfo;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tower::ServiceExt;
+
+/// What a client may take: of time, memory and connections.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How long the head of a request may take from its first byte to its last.
+    pub head_timeout: Duration,
+    /// How long nothing may happen on a connection that waits for a request, or for the client to
+    /// take the answer. Longer than what load balancers keep connections for (60 s), so that it is
+    /// not us who close one that they are about to use.
+    pub idle_timeout: Duration,
+    /// The longest head, in bytes. Enough for the numbers of 10,000 parts in a query.
+    pub max_head_bytes: usize,
+    pub max_headers: usize,
+    /// Further ones wait until one is closed.
+    pub max_connections: usize,
+    /// How long requests may go on after the service was told to stop.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            max_head_bytes: 64 * 1024,
+            max_headers: 64,
+            max_connections: 16 * 1024,
+            drain_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Serves `router` until `stop` is ready; then refuses connections, closes those that are idle, and
+/// answers the requests that are under way.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    stop: impl Future<Output = ()>,
+) {
+    let mut builder = http1::Builder::new();
+    builder
+        // `Activity` bounds the time of heads, without a timer for each request.
+        .header_read_timeout(None)
+        .max_header_size(limits.max_head_bytes)
+        .max_buf_size(limits.max_head_bytes)
+        .max_headers(limits.max_headers);
+    let connections = GracefulShutdown::new();
+    let free = Arc::new(Semaphore::new(limits.max_connections));
+    let accept = async {
+        loop {
+            let Ok(slot) = Arc::clone(&free).acquire_owned().await else {
+                return;
+            };
+            let (stream, peer) = accept(&listener).await;
+            let watcher = connections.watcher();
+            let (builder, router) = (builder.clone(), router.clone());
+            tokio::spawn(async move {
+                connection(stream, peer, &builder, router, limits, watcher).await;
+                drop(slot);
+            });
+        }
+    };
+    tokio::select! {
+        () = accept => {}
+        () = stop => {}
+    }
+    drop(listener);
+    let drained = tokio::time::timeout(limits.drain_timeout, connections.shutdown()).await;
+    if drained.is_err() {
+        let timeout = limits.drain_timeout;
+        tracing::warn!("stopped with requests unanswered after {timeout:?}");
+    }
+}
+
+/// The next connection, however long it takes to have one.
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    /// Until a file descriptor may be free again.
+    const PAUSE: Duration = Duration::from_millis(100);
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) if is_of_the_client(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+fn is_of_the_client(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+    )
+}
+
+/// Answers the requests of one connection, until it is closed or its client is too slow.
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    builder: &http1::Builder,
+    router: Router,
+    limits: Limits,
+    watcher: Watcher,
+) {
+    let _without_it_answers_are_slower = stream.set_nodelay(true);
+    let activity = Arc::new(Activity::new());
+    let service = service_fn(|mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        let (router, activity) = (router.clone(), Arc::clone(&activity));
+        async move {
+            activity.note(Phase::Answering);
+            let response = router.oneshot(request).await;
+            activity.note(Phase::Idle);
+            response.map_err(|never: Infallible| never)
+        }
+    });
+    let io = TokioIo::new(Noting {
+        stream,
+        activity: Arc::clone(&activity),
+    });
+    let connection = watcher.watch(builder.serve_connection(io, service));
+    tokio::select! {
+        // Whatever went wrong is the client's doing: it hung up, or spoke no HTTP.
+        _ = connection => {}
+        () = too_slow(&activity, limits) => {}
+    }
+}
+
+/// Ready when the client has taken longer than it may.
+async fn too_slow(activity: &Activity, limits: Limits) {
+    // One timer for the life of the connection: it is only moved when it has run out.
+    let mut timer = std::pin::pin!(tokio::time::sleep(limits.head_timeout));
+    loop {
+        timer.as_mut().await;
+        let deadline = match activity.last() {
+            // The handler has bounds of its own.
+            (Phase::Answering, _) => Instant::now() + limits.head_timeout,
+            (Phase::Head, since) => since + limits.head_timeout,
+            // A head that begins in the meantime must not wait for this one's end.
+            (Phase::Idle, since) if since + limits.idle_timeout > Instant::now() => {
+                (since + limits.idle_timeout).min(Instant::now() + limits.head_timeout)
+            }
+            (Phase::Idle, since) => since + limits.idle_timeout,
+        };
+        if deadline <= Instant::now() {
+            return;
+        }
+        timer.as_mut().reset(deadline);
+    }
+}
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// It waits for a request, or an answer is on its way out.
+    Idle,
+    /// The head of a request has begun.
+    Head,
+    /// A handler is at work.
+    Answering,
+}
+
+/// The phase of a connection and when it began, or when the last byte of an answer was taken.
+struct Activity {
+    begin: Instant,
+    /// Milliseconds since `begin`, four times, plus the phase.
+    last: AtomicU64,
+}
+
+impl Activity {
+    fn new() -> Self {
+        Self {
+            begin: Instant::now(),
+            last: AtomicU64::new(Phase::Idle as u64),
+        }
+    }
+
+    fn note(&self, phase: Phase) {
+        let millis = u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(u64::MAX / 4);
+        // Only the connection's own task writes and reads it.
+        self.last
+            .store(millis << 2 | phase as u64, Ordering::Relaxed);
+    }
+
+    fn last(&self) -> (Phase, Instant) {
+        let last = self.last.load(Ordering::Relaxed);
+        let phase = match last & 3 {
+            0 => Phase::Idle,
+            1 => Phase::Head,
+            _ => Phase::Answering,
+        };
+        (phase, self.begin + Duration::from_millis(last >> 2))
+    }
+}
+
+/// A connection that notes what its client does.
+struct Noting {
+    stream: TcpStream,
+    activity: Arc<Activity>,
+}
+
+impl AsyncRead for Noting {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let poll = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before && self.activity.last().0 == Phase::Idle {
+            self.activity.note(Phase::Head);
+        }
+        poll
+    }
+}
+
+impl AsyncWrite for Noting {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let poll = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.wrote(&poll);
+        poll
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let poll = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.wrote(&poll);
+        poll
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl Noting {
+    fn wrote(&self, poll: &Poll<io::Result<usize>>) {
+        if poll.is_ready() && self.activity.last().0 == Phase::Idle {
+            self.activity.note(Phase::Idle);
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! Who is let in, and how far.
+
+mod jwks;
+mod jwt;
+
+use std::collections::BTreeSet;
+
+use presignd::http::auth::{ApiKeys, Auth, new_api_key};
+use presignd::http::{self, AllowedOrigins};
+use presignd::upload;
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde_json::{Value, json};
+
+use crate::helpers::{App, built_in, fields, problem, spawn_app_with_both, with_policies};
+
+/// Two policies; the keys of the second tell whose they are.
+const POLICIES: &str = r#"
+[policies.default]
+[policies.mine]
+key = "files/{caller}/{filename}"
+overwrite = true
+"#;
+
+/// An app and the keys of its callers, in the order of `entries`: a name, and what else is in the
+/// entry.
+async fn with_api_keys(entries: &[(&str, &str)]) -> (App, Vec<String>) {
+    let settings = with_policies(POLICIES);
+    let mut file = String::new();
+    let mut keys = Vec::new();
+    for (name, more) in entries {
+        let (key, entry) = new_api_key(name).unwrap();
+        file.extend([entry.as_str(), more, "\n"]);
+        keys.push(key);
+    }
+    let auth = Auth::ApiKeys(ApiKeys::parse(&file, &settings.policies).unwrap());
+    (spawn(settings, auth).await, keys)
+}
+
+async fn spawn(settings: upload::Settings, auth: Auth) -> App {
+    let http_settings = http::Settings {
+        auth,
+        ..http::Settings::default()
+    };
+    spawn_app_with_both(settings, &http_settings).await
+}
+
+fn asking(app: &App) -> RequestBuilder {
+    let url = format!("{}/upload/presigned-url", app.base);
+    let body = json!({"filename": "a.txt", "contentType": "text/plain"});
+    app.client.post(url).json(&body)
+}
+
+async fn status(request: RequestBuilder) -> StatusCode {
+    request.send().await.unwrap().status()
+}
+
+/// What somebody gets who is not let in: the same for all, so that nobody learns from it.
+async fn unauthorized(response: Response) -> Value {
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    let challenge = &response.headers()["www-authenticate"];
+    assert_eq!(challenge, "Bearer realm=\"presignd\"");
+    let mut problem = problem(response).await;
+    problem.as_object_mut().unwrap().remove("requestId");
+    problem
+}
+
+#[tokio::test]
+async fn an_api_key_is_taken_in_either_header() {
+    let (app, keys) = with_api_keys(&[("web", "")]).await;
+    let key = &keys[0];
+    assert_eq!(
+        status(asking(&app).bearer_auth(key)).await,
+        StatusCode::CREATED
+    );
+    assert_eq!(
+        status(asking(&app).header("x-api-key", key)).await,
+        StatusCode::CREATED
+    );
+    let in_capitals = format!("BEARER {key}");
+    assert_eq!(
+        status(asking(&app).header("authorization", in_capitals)).await,
+        StatusCode::CREATED
+    );
+}
+
+#[tokio::test]
+async fn whoever_has_no_valid_key_gets_one_and_the_same_answer() {
+    let (app, keys) = with_api_keys(&[("web", "")]).await;
+    let key = &keys[0];
+    let (foreign, _) = new_api_key("web").unwrap();
+    let requests = [
+        asking(&app),
+        asking(&app).bearer_auth(&foreign),
+        asking(&app).bearer_auth(""),
+        asking(&app).bearer_auth(&key[..key.len() - 1]),
+        asking(&app).bearer_auth(format!("{key}x")),
+        asking(&app).header("authorization", key),
+        asking(&app).header("authorization", format!("Basic {key}")),
+        asking(&app).basic_auth("web", Some(key)),
+        asking(&app).header("x-api-key", b"\xff\xfe".as_slice()),
+        asking(&app).header("x-api-key", "x".repeat(20_000)),
+        // Of two that may differ neither counts.
+        asking(&app).bearer_auth(key).header("x-api-key", key),
+        asking(&app).bearer_auth(key).bearer_auth(key),
+        asking(&app)
+            .header("x-api-key", key)
+            .header("x-api-key", &foreign),
+        // A key has no place in a URL: those end up in logs.
+        asking(&app).query(&[("api_key", key), ("access_token", key), ("x-api-key", key)]),
+    ];
+    let mut answers = BTreeSet::new();
+    for request in requests {
+        let problem = unauthorized(request.send().await.unwrap()).await;
+        answers.insert(problem.to_string());
+    }
+    assert_eq!(answers.len(), 1, "{answers:?}");
+}
+
+#[tokio::test]
+async fn every_route_but_those_for_all_asks_who_is_calling() {
+    let (app, _) = with_api_keys(&[("web", "")]).await;
+    let get = async |path: &str| {
+        app.client
+            .get(format!("{}{path}", app.base))
+            .send()
+            .await
+            .unwrap()
+    };
+    let document: Value = get("/openapi.json").await.json().await.unwrap();
+    let mut asked = 0;
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for (method, operation) in operations.as_object().unwrap() {
+            let url = format!("{}{}", app.base, path.replace(['{', '}'], ""));
+            let method = Method::from_bytes(method.to_uppercase().as_bytes()).unwrap();
+            let response = app.client.request(method, url).send().await.unwrap();
+            if operation["tags"][0] == "operations" {
+                assert_eq!(response.status(), StatusCode::OK, "{path}");
+                assert!(operation.get("security").is_none(), "{path}");
+            } else {
+                unauthorized(response).await;
+                let security = json!([{"bearer": []}, {"apiKey": []}]);
+                assert_eq!(operation["security"], security, "{path}");
+                asked += 1;
+            }
+        }
+    }
+    assert!(asked >= 9, "{asked}");
+    assert_eq!(get("/docs/").await.status(), StatusCode::OK);
+    assert_eq!(get("/nope").await.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_caller_may_use_the_listed_policies_alone() {
+    let (app, keys) = with_api_keys(&[("web", "policies = ['mine']"), ("all", "")]).await;
+    let ask = async |key: &str, body: Value| {
+        let url = format!("{}/upload/presigned-url", app.base);
+        app.client
+            .post(url)
+            .bearer_auth(key)
+            .json(&body)
+            .send()
+            .await
+            .unwrap()
+    };
+    let file = |policy: Option<&str>| match policy {
+        Some(policy) => json!({"filename": "a", "contentType": "a/b", "policy": policy}),
+        None => json!({"filename": "a", "contentType": "a/b"}),
+    };
+    assert_eq!(
+        ask(&keys[0], file(Some("mine"))).await.status(),
+        StatusCode::CREATED
+    );
+    for policy in [None, Some("default"), Some("no-such-policy")] {
+        let response = ask(&keys[0], file(policy)).await;
+        assert_eq!(response.status(), StatusCode::FORBIDDEN, "{policy:?}");
+        let problem = problem(response).await;
+        assert_eq!(problem["code"], "policy-not-allowed");
+        assert_eq!(fields(&problem), [("/policy", "policy-not-allowed")]);
+    }
+    assert_eq!(
+        ask(&keys[1], file(None)).await.status(),
+        StatusCode::CREATED
+    );
+    let response = ask(&keys[1], file(Some("no-such-policy"))).await;
+    assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY);
+
+    let url = format!("{}/upload/presigned-urls", app.base);
+    let body = json!({"files": [file(Some("mine")), file(None)]});
+    let request = app.client.post(url).bearer_auth(&keys[0]).json(&body);
+    let problem = problem(request.send().await.unwrap()).await;
+    assert_eq!(problem["status"], 403);
+    assert_eq!(
+        fields(&problem),
+        [("/files/1/policy", "policy-not-allowed")]
+    );
+
+    let url = format!("{}/s3/params?filename=a&policy=default", app.base);
+    assert_eq!(
+        status(app.client.get(url).bearer_auth(&keys[0])).await,
+        StatusCode::FORBIDDEN
+    );
+}
+
+#[tokio::test]
+async fn each_caller_writes_to_a_place_of_its_own() {
+    let (app, keys) = with_api_keys(&[("alice", ""), ("bob", ""), ("../alice", "")]).await;
+    let mut places = BTreeSet::new();
+    for key in &keys {
+        let url = format!("{}/upload/presigned-url", app.base);
+        let body = json!({"filename": "a.txt", "contentType": "text/plain", "policy": "mine"});
+        let request = app.client.post(url).bearer_auth(key).json(&body);
+        let grant: crate::helpers::Grant = request.send().await.unwrap().json().await.unwrap();
+        assert_eq!(app.upload(&grant, "x").await.status(), StatusCode::OK);
+        assert!(app.stored(&grant.key).await.is_some());
+        places.insert(grant.key);
+    }
+    let expected = [
+        "files/=2E.=2Falice/a.txt",
+        "files/alice/a.txt",
+        "files/bob/a.txt",
+    ];
+    assert!(places.iter().eq(expected), "{places:?}");
+}
+
+#[tokio::test]
+async fn an_upload_in_parts_belongs_to_who_began_it() {
+    let (app, keys) =
+        with_api_keys(&[("alice", ""), ("bob", ""), ("alice", "policies = []")]).await;
+    let [alice, bob, alice_without_policies] = &keys[..] else {
+        panic!("three keys");
+    };
+    let url = format!("{}/s3/multipart", app.base);
+    let body = json!({"filename": "a.bin", "type": "a/b", "metadata": {}});
+    let request = app.client.post(&url).bearer_auth(alice).json(&body);
+    let created: Value = request.send().await.unwrap().json().await.unwrap();
+    let session = format!("{url}/{}", created["uploadId"].as_str().unwrap());
+    let key = [("key", created["key"].as_str().unwrap())];
+    let sign = |who: &str| {
+        app.client
+            .get(format!("{session}/1"))
+            .query(&key)
+            .bearer_auth(who)
+    };
+    let parts = json!({"parts": [{"PartNumber": 1, "ETag": "x"}]});
+    for who in [bob, alice_without_policies] {
+        let numbers = [("partNumbers", "1")];
+        for request in [
+            sign(who),
+            app.client
+                .get(format!("{session}/batch"))
+                .query(&key)
+                .query(&numbers)
+                .bearer_auth(who),
+            app.client.get(&session).query(&key).bearer_auth(who),
+            app.client
+                .post(format!("{session}/complete"))
+                .query(&key)
+                .json(&parts)
+                .bearer_auth(who),
+            app.client.delete(&session).query(&key).bearer_auth(who),
+        ] {
+            let problem = problem(request.send().await.unwrap()).await;
+            assert_eq!(problem["code"], "no-such-upload");
+            assert_eq!(problem["message"], problem["detail"], "Uppy shows it");
+        }
+    }
+    assert_eq!(status(sign(alice)).await, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_preflight_needs_no_credentials_and_does_not_let_in_other_origins() {
+    let settings = built_in();
+    let (_, entry) = new_api_key("web").unwrap();
+    let http_settings = http::Settings {
+        allowed_origins: AllowedOrigins::Exactly(vec!["https://a.example".parse().unwrap()]),
+        auth: Auth::ApiKeys(ApiKeys::parse(&entry, &settings.policies).unwrap()),
+        ..http::Settings::default()
+    };
+    let app = spawn_app_with_both(settings, &http_settings).await;
+    let preflight = async |origin: &str| {
+        let url = format!("{}/upload/presigned-url", app.base);
+        let request = app
+            .client
+            .request(Method::OPTIONS, url)
+            .header("origin", origin)
+            .header("access-control-request-method", "POST")
+            .header(
+                "access-control-request-headers",
+                "authorization,x-api-key,content-type",
+            );
+        request.send().await.unwrap()
+    };
+    let allowed = preflight("https://a.example").await;
+    assert_eq!(allowed.status(), StatusCode::OK);
+    assert_eq!(
+        allowed.headers()["access-control-allow-origin"],
+        "https://a.example"
+    );
+    let headers = allowed.headers()["access-control-allow-headers"]
+        .to_str()
+        .unwrap();
+    for header in ["authorization", "x-api-key", "content-type"] {
+        assert!(headers.contains(header), "{headers}");
+    }
+    for origin in [
+        "https://b.example",
+        "http://a.example",
+        "https://a.example.evil",
+        "null",
+    ] {
+        let refused = preflight(origin).await;
+        assert!(
+            !refused
+                .headers()
+                .contains_key("access-control-allow-origin"),
+            "{origin}"
+        );
+    }
+    // A page learns that it is not let in, and may read why.
+    let response = asking(&app)
+        .header("origin", "https://a.example")
+        .send()
+        .await
+        .unwrap();
+    let headers = response.headers();
+    assert_eq!(headers["access-control-allow-origin"], "https://a.example");
+    assert!(headers["vary"].to_str().unwrap().contains("origin"));
+    let exposed = headers["access-control-expose-headers"].to_str().unwrap();
+    for header in ["x-request-id", "retry-after", "www-authenticate"] {
+        assert!(exposed.contains(header), "{exposed}");
+    }
+    unauthorized(response).await;
+}

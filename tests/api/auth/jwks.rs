@@ -1,0 +1,261 @@
+//! The keys of an issuer, and days on which it does not answer.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use jsonwebtoken::jwk::{Jwk, PublicKeyUse};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use presignd::http::auth::{Jwks, Keys};
+use serde_json::{Value, json};
+
+use super::jwt::{IssuerKey, claims, jwt};
+use super::{POLICIES, asking, spawn, status, unauthorized};
+use crate::helpers::{App, problem, with_policies};
+
+/// An issuer that publishes what the test puts here, and counts how often it is asked.
+#[derive(Clone, Default)]
+struct Issuer {
+    /// Nothing: it is down.
+    published: Arc<Mutex<Option<Value>>>,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Issuer {
+    async fn app(&self) -> App {
+        let Self { published, asked } = self.clone();
+        let answer = move || {
+            asked.fetch_add(1, Ordering::SeqCst);
+            let published = published.lock().unwrap().clone();
+            async move {
+                match published {
+                    Some(set) => Json(set).into_response(),
+                    None => StatusCode::BAD_GATEWAY.into_response(),
+                }
+            }
+        };
+        let addr = crate::helpers::spawn(axum::Router::new().route("/jwks", get(answer))).await;
+        let jwks = Jwks::new(format!("http://{addr}/jwks").parse().unwrap()).unwrap();
+        spawn(with_policies(POLICIES), jwt(Keys::Set(jwks), None)).await
+    }
+
+    fn publish(&self, keys: &[Value]) {
+        *self.published.lock().unwrap() = Some(json!({"keys": keys}));
+    }
+
+    fn goes_down(&self) {
+        *self.published.lock().unwrap() = None;
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+fn published(id: &str, key: &IssuerKey) -> Value {
+    let mut jwk = Jwk::from_encoding_key(&key.private, key.algorithm).unwrap();
+    jwk.common.key_id = Some(id.into());
+    jwk.common.public_key_use = Some(PublicKeyUse::Signature);
+    serde_json::to_value(jwk).unwrap()
+}
+
+#[tokio::test]
+async fn published_keys_of_all_kinds_verify_tokens_by_their_ids() {
+    let issuer = Issuer::default();
+    let keys = [
+        ("r", IssuerKey::rsa(Algorithm::RS256)),
+        ("p", IssuerKey::rsa(Algorithm::PS256)),
+        ("e", IssuerKey::ec(Algorithm::ES256)),
+        ("f", IssuerKey::ec(Algorithm::ES384)),
+        ("d", IssuerKey::ed()),
+    ];
+    let mut set: Vec<Value> = keys.iter().map(|(id, key)| published(id, key)).collect();
+    // What others publish beside: no reason to refuse the rest.
+    set.push(json!({"kty": "EC", "crv": "secp256k1", "kid": "k", "x": "AA", "y": "AA"}));
+    set.push(json!({"kty": "future", "kid": "x"}));
+    issuer.publish(&set);
+    let app = issuer.app().await;
+    for (id, key) in &keys {
+        let token = key.sign(Some(id), &claims("alice"));
+        assert_eq!(
+            status(asking(&app).bearer_auth(token)).await,
+            StatusCode::CREATED,
+            "{id}"
+        );
+        let of_another = key.sign(Some(if *id == "r" { "p" } else { "r" }), &claims("alice"));
+        assert_eq!(
+            status(asking(&app).bearer_auth(of_another)).await,
+            StatusCode::UNAUTHORIZED
+        );
+        let of_none = key.sign(None, &claims("alice"));
+        assert_eq!(
+            status(asking(&app).bearer_auth(of_none)).await,
+            StatusCode::UNAUTHORIZED
+        );
+    }
+    assert_eq!(issuer.asked(), 1);
+}
+
+#[tokio::test]
+async fn a_published_key_is_held_to_its_algorithm_and_use() {
+    let issuer = Issuer::default();
+    let key = IssuerKey::rsa(Algorithm::RS256);
+    let mut for_encryption = published("enc", &key);
+    for_encryption["use"] = json!("enc");
+    let mut with_another = published("hs", &key);
+    with_another["alg"] = json!("HS256");
+    let secret = b"published, so that it is no secret at all";
+    let shared =
+        Jwk::from_encoding_key(&EncodingKey::from_secret(secret), Algorithm::HS256).unwrap();
+    let mut shared = serde_json::to_value(shared).unwrap();
+    shared["kid"] = json!("oct");
+    issuer.publish(&[published("r", &key), for_encryption, with_another, shared]);
+    let app = issuer.app().await;
+    let token = key.sign(Some("r"), &claims("alice"));
+    assert_eq!(
+        status(asking(&app).bearer_auth(token)).await,
+        StatusCode::CREATED
+    );
+    let mut ps = IssuerKey::rsa(Algorithm::PS256);
+    ps.private = key.private.clone();
+    let mut refused = vec![ps.sign(Some("r"), &claims("alice"))];
+    for id in ["enc", "hs", "oct"] {
+        refused.push(key.sign(Some(id), &claims("alice")));
+        let mut header = Header::new(Algorithm::HS256);
+        header.kid = Some(id.into());
+        let secret = EncodingKey::from_secret(secret);
+        refused.push(jsonwebtoken::encode(&header, &claims("alice"), &secret).unwrap());
+    }
+    for token in refused {
+        unauthorized(asking(&app).bearer_auth(token).send().await.unwrap()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_single_key_needs_no_id() {
+    let issuer = Issuer::default();
+    let key = IssuerKey::ed();
+    issuer.publish(&[published("d", &key)]);
+    let app = issuer.app().await;
+    let token = key.sign(None, &claims("alice"));
+    assert_eq!(
+        status(asking(&app).bearer_auth(token)).await,
+        StatusCode::CREATED
+    );
+}
+
+#[tokio::test]
+async fn a_flood_of_unknown_keys_is_refused_without_asking_the_issuer_each_time() {
+    let issuer = Issuer::default();
+    let key = IssuerKey::ed();
+    issuer.publish(&[published("d", &key)]);
+    let app = issuer.app().await;
+    let flood = (0..200).map(|n| {
+        let token = key.sign(Some(&format!("unknown-{n}")), &claims("alice"));
+        tokio::spawn(status(asking(&app).bearer_auth(token)))
+    });
+    let flood: Vec<_> = flood.collect();
+    for answer in flood {
+        assert_eq!(answer.await.unwrap(), StatusCode::UNAUTHORIZED);
+    }
+    let token = key.sign(Some("d"), &claims("alice"));
+    assert_eq!(
+        status(asking(&app).bearer_auth(token)).await,
+        StatusCode::CREATED
+    );
+    assert_eq!(issuer.asked(), 1);
+}
+
+#[tokio::test]
+async fn known_keys_serve_on_while_the_issuer_is_down() {
+    let issuer = Issuer::default();
+    let key = IssuerKey::ed();
+    issuer.publish(&[published("d", &key)]);
+    let app = issuer.app().await;
+    let token = key.sign(Some("d"), &claims("alice"));
+    assert_eq!(
+        status(asking(&app).bearer_auth(&token)).await,
+        StatusCode::CREATED
+    );
+    issuer.goes_down();
+    assert_eq!(
+        status(asking(&app).bearer_auth(&token)).await,
+        StatusCode::CREATED
+    );
+    let unknown = key.sign(Some("new"), &claims("alice"));
+    assert_eq!(
+        status(asking(&app).bearer_auth(unknown)).await,
+        StatusCode::UNAUTHORIZED
+    );
+}
+
+#[tokio::test]
+async fn an_issuer_that_never_answered_is_no_fault_of_the_caller() {
+    let issuer = Issuer::default();
+    let app = issuer.app().await;
+    for garbage in [None, Some(json!("x")), Some(json!({"keys": []}))] {
+        *issuer.published.lock().unwrap() = garbage;
+        let token = IssuerKey::ed().sign(Some("d"), &claims("alice"));
+        let response = asking(&app).bearer_auth(token).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(response.headers().contains_key("retry-after"));
+        assert_eq!(problem(response).await["code"], "issuer-unavailable");
+    }
+    // Who has no token at all needs no issuer to be told so.
+    unauthorized(asking(&app).send().await.unwrap()).await;
+}
+
+/// Turns the clock on, without waiting.
+async fn later(by: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(by).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn a_new_key_is_fetched_when_a_token_needs_it_and_an_old_one_stops_working() {
+    let issuer = Issuer::default();
+    let [old, new] = [IssuerKey::ed(), IssuerKey::ed()];
+    issuer.publish(&[published("old", &old)]);
+    let app = issuer.app().await;
+    let of_old = old.sign(Some("old"), &claims("alice"));
+    let of_new = new.sign(Some("new"), &claims("alice"));
+    assert_eq!(
+        status(asking(&app).bearer_auth(&of_old)).await,
+        StatusCode::CREATED
+    );
+    issuer.publish(&[published("old", &old), published("new", &new)]);
+    assert_eq!(
+        status(asking(&app).bearer_auth(&of_new)).await,
+        StatusCode::UNAUTHORIZED
+    );
+    later(Duration::from_secs(11)).await;
+    assert_eq!(
+        status(asking(&app).bearer_auth(&of_new)).await,
+        StatusCode::CREATED
+    );
+    assert_eq!(issuer.asked(), 2);
+    issuer.publish(&[published("new", &new)]);
+    later(Duration::from_mins(11)).await;
+    // This one is let in once more, and has the keys fetched behind the scenes.
+    assert_eq!(
+        status(asking(&app).bearer_auth(&of_old)).await,
+        StatusCode::CREATED
+    );
+    while issuer.asked() < 3 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut refused = status(asking(&app).bearer_auth(&of_old)).await;
+    while refused == StatusCode::CREATED {
+        refused = status(asking(&app).bearer_auth(&of_old)).await;
+    }
+    assert_eq!(refused, StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        status(asking(&app).bearer_auth(&of_new)).await,
+        StatusCode::CREATED
+    );
+}

@@ -1,0 +1,398 @@
+//! Tokens: each way to bend one, and each kind of key.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair,
+    KeyPair, RsaKeyPair,
+};
+use base64::Engine;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use presignd::http::auth::{Auth, Jwt, JwtKey, Keys};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use super::{POLICIES, asking, spawn, status, unauthorized};
+use crate::helpers::{App, Grant, with_policies};
+
+pub(super) const ISSUER: &str = "https://issuer.example/";
+pub(super) const AUDIENCE: &str = "presignd";
+const SECRET: &[u8] = b"a secret of more than 32 bytes, as it has to be";
+
+/// A key of an issuer: signs tokens, and is public in PEM.
+pub(super) struct IssuerKey {
+    pub(super) algorithm: Algorithm,
+    pub(super) private: EncodingKey,
+    public_der: Vec<u8>,
+}
+
+fn pem(kind: &str, der: &[u8]) -> String {
+    let base64 = BASE64_STANDARD.encode(der);
+    format!("-----BEGIN {kind} KEY-----\n{base64}\n-----END {kind} KEY-----\n")
+}
+
+impl IssuerKey {
+    pub(super) fn rsa(algorithm: Algorithm) -> Self {
+        let pair = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+        let private: aws_lc_rs::encoding::Pkcs8V1Der<'_> = pair.as_der().unwrap();
+        Self {
+            algorithm,
+            private: EncodingKey::from_rsa_pem(pem("PRIVATE", private.as_ref()).as_bytes())
+                .unwrap(),
+            public_der: pair.public_key().as_der().unwrap().as_ref().to_vec(),
+        }
+    }
+
+    pub(super) fn ec(algorithm: Algorithm) -> Self {
+        let curve = match algorithm {
+            Algorithm::ES256 => &ECDSA_P256_SHA256_FIXED_SIGNING,
+            _ => &ECDSA_P384_SHA384_FIXED_SIGNING,
+        };
+        let pair = EcdsaKeyPair::generate(curve).unwrap();
+        let private = pair.to_pkcs8v1().unwrap();
+        Self {
+            algorithm,
+            private: EncodingKey::from_ec_der(private.as_ref()),
+            public_der: pair.public_key().as_der().unwrap().as_ref().to_vec(),
+        }
+    }
+
+    pub(super) fn ed() -> Self {
+        let pair = Ed25519KeyPair::generate().unwrap();
+        let private = pair.to_pkcs8v1().unwrap();
+        Self {
+            algorithm: Algorithm::EdDSA,
+            private: EncodingKey::from_ed_der(private.as_ref()),
+            public_der: pair.public_key().as_der().unwrap().as_ref().to_vec(),
+        }
+    }
+
+    fn pem(&self) -> String {
+        pem("PUBLIC", &self.public_der)
+    }
+
+    pub(super) fn sign(&self, id: Option<&str>, claims: &Value) -> String {
+        let mut header = Header::new(self.algorithm);
+        header.kid = id.map(str::to_owned);
+        jsonwebtoken::encode(&header, claims, &self.private).unwrap()
+    }
+}
+
+pub(super) fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+}
+
+/// What a good token says.
+pub(super) fn claims(sub: &str) -> Value {
+    json!({"iss": ISSUER, "aud": AUDIENCE, "sub": sub, "exp": now() + 300, "iat": now()})
+}
+
+pub(super) fn jwt(keys: Keys, policies_claim: Option<&str>) -> Auth {
+    Auth::Jwt(Box::new(Jwt {
+        keys,
+        issuer: ISSUER.into(),
+        audience: AUDIENCE.into(),
+        policies_claim: policies_claim.map(str::to_owned),
+    }))
+}
+
+async fn app(key: JwtKey) -> App {
+    spawn(with_policies(POLICIES), jwt(Keys::One(Arc::new(key)), None)).await
+}
+
+async fn with_secret() -> App {
+    app(JwtKey::of_secret(SECRET).unwrap()).await
+}
+
+fn signed(claims: &Value) -> String {
+    let header = Header::new(Algorithm::HS256);
+    jsonwebtoken::encode(&header, claims, &EncodingKey::from_secret(SECRET)).unwrap()
+}
+
+/// A good token's claims, with one changed or taken away.
+fn claims_but(name: &str, value: Option<Value>) -> Value {
+    let mut claims = claims("alice");
+    let claims_mut = claims.as_object_mut().unwrap();
+    match value {
+        Some(value) => claims_mut.insert(name.into(), value),
+        None => claims_mut.remove(name),
+    };
+    claims
+}
+
+#[tokio::test]
+async fn good_tokens_are_let_in() {
+    let app = with_secret().await;
+    for claims in [
+        claims("alice"),
+        claims_but("aud", Some(json!(["other", AUDIENCE]))),
+        claims_but("nbf", Some(json!(now()))),
+        claims_but("iat", None),
+        // Clocks differ a little.
+        claims_but("exp", Some(json!(now() - 10))),
+        claims_but("nbf", Some(json!(now() + 10))),
+    ] {
+        let request = asking(&app).bearer_auth(signed(&claims));
+        assert_eq!(status(request).await, StatusCode::CREATED, "{claims}");
+    }
+}
+
+/// Tokens that were properly signed, and say the wrong thing.
+fn wrong() -> Vec<(String, String)> {
+    let now = now();
+    let text = |text: &str| Some(json!(text));
+    let cases = [
+        ("exp", Some(json!(now - 60))),
+        ("exp", None),
+        ("exp", text("never")),
+        ("exp", Some(json!(-1))),
+        ("nbf", Some(json!(now + 300))),
+        ("nbf", text("soon")),
+        ("iss", text("https://evil.example/")),
+        ("iss", text(ISSUER.trim_end_matches('/'))),
+        ("iss", None),
+        ("aud", text("other")),
+        ("aud", Some(json!(["other"]))),
+        ("aud", None),
+        ("sub", None),
+        ("sub", text("")),
+        ("sub", Some(json!(7))),
+        ("sub", Some(Value::Null)),
+        // Too long to be read at all.
+        ("x", text(&"x".repeat(20_000))),
+    ];
+    cases
+        .into_iter()
+        .map(|(name, value)| {
+            let token = signed(&claims_but(name, value.clone()));
+            (format!("{name} is {value:.40?}"), token)
+        })
+        .collect()
+}
+
+/// A good token after somebody else had it in hand.
+fn bent(good: &str) -> Vec<(String, String)> {
+    let [header, payload, signature] = good.split('.').collect::<Vec<_>>()[..] else {
+        panic!("{good}");
+    };
+    let encoded = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text);
+    let with_alg = |alg: &str| encoded(&json!({"alg": alg, "typ": "JWT"}).to_string());
+    let of_bob = encoded(&claims("bob").to_string());
+    let backwards: String = signature.chars().rev().collect();
+    let with_key = |header: &Header, secret: &[u8]| {
+        let key = EncodingKey::from_secret(secret);
+        jsonwebtoken::encode(header, &claims("alice"), &key).unwrap()
+    };
+    let mut critical = Header::new(Algorithm::HS256);
+    critical.crit = Some(vec!["x".into()]);
+    let plain = Header::new(Algorithm::HS256);
+    let foreign = b"another secret of more than 32 bytes, of somebody else";
+    let cases = [
+        ("alg none", format!("{}.{payload}.", with_alg("none"))),
+        (
+            "alg NoNe",
+            format!("{}.{payload}.{signature}", with_alg("NoNe")),
+        ),
+        (
+            "unknown alg",
+            format!("{}.{payload}.{signature}", with_alg("HS1")),
+        ),
+        (
+            "another alg",
+            format!("{}.{payload}.{signature}", with_alg("RS256")),
+        ),
+        ("no alg", format!("{}.{payload}.{signature}", encoded("{}"))),
+        ("truncated", good[..good.len() - 4].to_owned()),
+        ("no signature", format!("{header}.{payload}.")),
+        ("two parts", format!("{header}.{payload}")),
+        ("four parts", format!("{good}.x")),
+        ("bent payload", format!("{header}.{of_bob}.{signature}")),
+        ("bent signature", format!("{header}.{payload}.{backwards}")),
+        ("foreign signature", with_key(&plain, foreign)),
+        ("an extension that counts", with_key(&critical, SECRET)),
+        ("no token", "x".into()),
+        ("dots", "..".into()),
+        ("percent-encoded", good.replace('.', "%2E")),
+    ];
+    cases.map(|(case, token)| (case.to_owned(), token)).into()
+}
+
+#[tokio::test]
+async fn wrong_and_bent_tokens_are_refused_and_nobody_learns_why() {
+    let app = with_secret().await;
+    let good = signed(&claims("alice"));
+    let mut answers = BTreeSet::new();
+    for (case, token) in wrong().into_iter().chain(bent(&good)) {
+        let response = asking(&app).bearer_auth(token).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{case}");
+        answers.insert(unauthorized(response).await.to_string());
+    }
+    // Without any, and as if it were a key of the other mode.
+    for request in [asking(&app), asking(&app).header("x-api-key", &good)] {
+        let response = request.send().await.unwrap();
+        answers.insert(unauthorized(response).await.to_string());
+    }
+    assert_eq!(answers.len(), 1, "{answers:?}");
+    let request = asking(&app).bearer_auth(&good);
+    assert_eq!(status(request).await, StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn each_kind_of_public_key_verifies_its_own_tokens_alone() {
+    let keys = [
+        IssuerKey::rsa(Algorithm::RS256),
+        IssuerKey::rsa(Algorithm::PS512),
+        IssuerKey::ec(Algorithm::ES256),
+        IssuerKey::ec(Algorithm::ES384),
+        IssuerKey::ed(),
+    ];
+    for key in &keys {
+        let app = app(JwtKey::of_pem(key.pem().as_bytes()).unwrap()).await;
+        for other in &keys {
+            let token = other.sign(None, &claims("alice"));
+            let expected = if std::ptr::eq(key, other) {
+                StatusCode::CREATED
+            } else {
+                StatusCode::UNAUTHORIZED
+            };
+            let pair = (key.algorithm, other.algorithm);
+            assert_eq!(
+                status(asking(&app).bearer_auth(token)).await,
+                expected,
+                "{pair:?}"
+            );
+        }
+        // The public key is known to all: it must not pass for a shared secret.
+        let pem = key.pem();
+        for secret in [pem.as_bytes(), pem.trim().as_bytes(), &key.public_der] {
+            for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
+                let secret = EncodingKey::from_secret(secret);
+                let token =
+                    jsonwebtoken::encode(&Header::new(algorithm), &claims("alice"), &secret);
+                let response = asking(&app)
+                    .bearer_auth(token.unwrap())
+                    .send()
+                    .await
+                    .unwrap();
+                unauthorized(response).await;
+            }
+        }
+    }
+    for no_key in [
+        "",
+        "x",
+        "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
+    ] {
+        assert!(JwtKey::of_pem(no_key.as_bytes()).is_err(), "{no_key}");
+    }
+}
+
+#[tokio::test]
+async fn no_sub_leads_outside_of_its_own_place() {
+    let app = with_secret().await;
+    let long = "x".repeat(2000);
+    let longer = "x".repeat(2001);
+    let subs = [
+        "alice",
+        "Alice",
+        "../bob",
+        "..",
+        ".",
+        "/",
+        "//",
+        "a/b",
+        "/alice",
+        "alice/",
+        "a\\b",
+        "%2e%2e%2f",
+        "..%2fbob",
+        "a\0b",
+        "a\nb",
+        "\u{7f}",
+        "\u{202e}gnp.exe",
+        "\u{200b}",
+        "é",
+        "e\u{301}",
+        " ",
+        "alice ",
+        "=2E",
+        "{uuid}",
+        "${filename}",
+        "?x=1",
+        "#",
+        "=anonymous",
+        "=sha256-",
+        "🎉",
+        &long,
+        &longer,
+    ];
+    let mut keys = BTreeSet::new();
+    for sub in subs {
+        let url = format!("{}/upload/presigned-url", app.base);
+        let body = json!({"filename": "a.txt", "contentType": "text/plain", "policy": "mine"});
+        let request = app
+            .client
+            .post(url)
+            .bearer_auth(signed(&claims(sub)))
+            .json(&body);
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::CREATED, "{sub:?}");
+        let grant: Grant = response.json().await.unwrap();
+        assert_eq!(
+            app.upload(&grant, sub.to_owned()).await.status(),
+            StatusCode::OK,
+            "{sub:?}"
+        );
+        let (bytes, _) = app.stored(&grant.key).await.expect(sub);
+        assert_eq!(bytes, sub.as_bytes());
+        let segments: Vec<&str> = grant.key.split('/').collect();
+        let ["files", of_caller, "a.txt"] = segments[..] else {
+            panic!("{sub:?} writes to {}", grant.key);
+        };
+        assert!(!matches!(of_caller, "" | "." | ".."), "{sub:?}");
+        assert!(of_caller.is_ascii(), "{sub:?}");
+        keys.insert(grant.key);
+    }
+    assert_eq!(
+        keys.len(),
+        subs.len(),
+        "two callers share a place: {keys:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_claim_lists_the_policies_of_a_caller() {
+    let key = JwtKey::of_secret(SECRET).unwrap();
+    let auth = jwt(Keys::One(Arc::new(key)), Some("upload_policies"));
+    let app = spawn(with_policies(POLICIES), auth).await;
+    for (claim, allowed) in [
+        (Some(json!(["default"])), true),
+        (Some(json!("mine default")), true),
+        (Some(json!(["mine"])), false),
+        (Some(json!("mine")), false),
+        (Some(json!([])), false),
+        (Some(json!(7)), false),
+        (Some(json!([["default"]])), false),
+        (None, false),
+    ] {
+        let token = signed(&claims_but("upload_policies", claim.clone()));
+        let expected = if allowed {
+            StatusCode::CREATED
+        } else {
+            StatusCode::FORBIDDEN
+        };
+        assert_eq!(
+            status(asking(&app).bearer_auth(token)).await,
+            expected,
+            "{claim:?}"
+        );
+    }
+}

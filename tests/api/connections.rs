@@ -1,0 +1,201 @@
+//! What one connection may take, and what many may.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use presignd::dev;
+use presignd::http::{self, Limits};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+
+use crate::helpers::{built_in, client, service};
+
+/// The service with these limits, and what stops it and waits for its end.
+async fn spawn(limits: Limits) -> (SocketAddr, oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
+    let config = dev::sdk_config("127.0.0.1:1".parse().unwrap());
+    let uploads = service(&config, "bucket", true, built_in());
+    let router = http::router(Arc::clone(&uploads), &http::Settings::default());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel();
+    let server = tokio::spawn(http::serve(listener, router, limits, async {
+        let _dropped_is_told_too = stopped.await;
+    }));
+    (addr, stop, server)
+}
+
+async fn connect(addr: SocketAddr, bytes: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    stream.write_all(bytes.as_bytes()).await.unwrap();
+    stream
+}
+
+/// All that comes until the service closes the connection.
+async fn rest(mut stream: TcpStream) -> String {
+    let mut answer = Vec::new();
+    match stream.read_to_end(&mut answer).await {
+        Ok(_) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
+        Err(error) => panic!("{error}"),
+    }
+    String::from_utf8(answer).unwrap()
+}
+
+async fn healthy(addr: SocketAddr) {
+    let response = client().get(format!("http://{addr}/healthz")).send().await;
+    assert!(response.unwrap().status().is_success());
+}
+
+const HALF_A_HEAD: &str = "POST /upload/presigned-url HTTP/1.1\r\nhost: a\r\ncontent-";
+const REQUEST: &str = "GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n";
+
+fn short() -> Limits {
+    Limits {
+        head_timeout: Duration::from_millis(300),
+        idle_timeout: Duration::from_mins(1),
+        ..Limits::default()
+    }
+}
+
+#[tokio::test]
+async fn a_thousand_half_open_connections_are_cut_off_and_cost_nobody_anything() {
+    let (addr, _stop, _server) = spawn(short()).await;
+    let mut half_open = Vec::new();
+    for _ in 0..1000 {
+        half_open.push(connect(addr, HALF_A_HEAD).await);
+    }
+    healthy(addr).await;
+    for stream in half_open {
+        assert_eq!(rest(stream).await, "");
+    }
+    healthy(addr).await;
+}
+
+#[tokio::test]
+async fn a_head_that_drips_in_is_cut_off() {
+    let (addr, _stop, _server) = spawn(short()).await;
+    let mut stream = connect(addr, "GET /healthz HTTP/1.1\r\n").await;
+    // One byte at a time: each keeps the connection busy, none ends the head.
+    let mut closed = false;
+    for _ in 0..600 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        closed = stream.write_all(b"x").await.is_err();
+        if closed {
+            break;
+        }
+    }
+    assert!(closed, "six seconds of dripping were taken");
+    // Also after a request that was quick.
+    let mut stream = connect(addr, REQUEST).await;
+    let mut answer = [0; 15];
+    stream.read_exact(&mut answer).await.unwrap();
+    stream.write_all(HALF_A_HEAD.as_bytes()).await.unwrap();
+    assert!(!rest(stream).await.contains("HTTP/1.1"));
+}
+
+#[tokio::test]
+async fn idle_connections_are_kept_for_a_while_and_then_closed() {
+    let limits = Limits {
+        head_timeout: Duration::from_millis(50),
+        idle_timeout: Duration::from_millis(600),
+        ..Limits::default()
+    };
+    let (addr, _stop, _server) = spawn(limits).await;
+    let silent = connect(addr, "").await;
+    let mut used = connect(addr, REQUEST).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    used.write_all(REQUEST.as_bytes()).await.unwrap();
+    let answers = rest(used).await;
+    assert_eq!(answers.matches("HTTP/1.1 200").count(), 2, "{answers}");
+    assert_eq!(rest(silent).await, "");
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_wait_for_a_free_place() {
+    let limits = Limits {
+        max_connections: 2,
+        ..Limits::default()
+    };
+    let (addr, _stop, _server) = spawn(limits).await;
+    let first = connect(addr, "").await;
+    let second = connect(addr, "").await;
+    let third = tokio::spawn(rest(
+        connect(
+            addr,
+            "GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
+        )
+        .await,
+    ));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!third.is_finished());
+    drop(first);
+    assert!(third.await.unwrap().starts_with("HTTP/1.1 200"));
+    drop(second);
+}
+
+#[tokio::test]
+async fn heads_that_are_too_large_are_refused() {
+    let (addr, _stop, _server) = spawn(Limits::default()).await;
+    let huge = "x".repeat(Limits::default().max_head_bytes);
+    let many = "x: y\r\n".repeat(Limits::default().max_headers + 1);
+    for head in [
+        format!("GET /healthz HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {huge}\r\n\r\n"),
+        format!("GET /healthz HTTP/1.1\r\nhost: a\r\n{many}\r\n"),
+        format!("GET /healthz?{huge} HTTP/1.1\r\nhost: a\r\n\r\n"),
+    ] {
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        // The answer may come before all is sent.
+        let _refused = stream.write_all(head.as_bytes()).await;
+        let answer = rest(stream).await;
+        let status = answer.split(' ').nth(1);
+        assert!(matches!(status, Some("431" | "414")), "{answer}");
+    }
+    healthy(addr).await;
+}
+
+#[tokio::test]
+async fn only_http_1_is_spoken() {
+    let (addr, _stop, _server) = spawn(Limits::default()).await;
+    for hello in [
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "\x16\x03\x01\x02\x00\x01",
+        "\0\0\0\0\r\n\r\n",
+    ] {
+        let answer = rest(connect(addr, hello).await).await;
+        assert!(!answer.contains("HTTP/1.1 2"), "{answer}");
+    }
+    healthy(addr).await;
+}
+
+#[tokio::test]
+async fn a_stop_closes_what_is_idle_or_half_sent_and_answers_what_is_under_way() {
+    let limits = Limits {
+        drain_timeout: Duration::from_mins(1),
+        ..short()
+    };
+    let (addr, stop, server) = spawn(limits).await;
+    let silent = connect(addr, "").await;
+    let half = connect(addr, HALF_A_HEAD).await;
+    let body = r#"{"filename":"a","contentType":"a/b"}"#;
+    let length = body.len();
+    let head = format!(
+        "POST /upload/presigned-url HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+    );
+    let mut under_way = connect(addr, &head).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    stop.send(()).unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(
+        TcpStream::connect(addr).await.is_err(),
+        "new connections are taken"
+    );
+    under_way.write_all(body.as_bytes()).await.unwrap();
+    let answer = rest(under_way).await;
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
+    assert_eq!(rest(silent).await, "");
+    assert_eq!(rest(half).await, "");
+    server.await.unwrap();
+}

@@ -1,0 +1,122 @@
+//! How often one may call.
+
+use std::num::NonZeroU32;
+
+use presignd::http::auth::{ApiKeys, Auth, new_api_key};
+use presignd::http::{self, Rate};
+use reqwest::{RequestBuilder, StatusCode};
+use serde_json::json;
+
+use crate::helpers::{App, built_in, problem, spawn_app_with_both};
+
+/// Twice at once, and then no more for as long as a test runs.
+fn twice() -> http::Settings {
+    http::Settings {
+        rate: Some(Rate {
+            per_second: 0.001,
+            burst: NonZeroU32::new(2).unwrap(),
+        }),
+        ..http::Settings::default()
+    }
+}
+
+fn asking(app: &App) -> RequestBuilder {
+    let url = format!("{}/upload/presigned-url", app.base);
+    let body = json!({"filename": "a.txt", "contentType": "text/plain"});
+    app.client.post(url).json(&body)
+}
+
+/// The statuses of so many of these requests.
+async fn statuses(count: usize, request: impl Fn() -> RequestBuilder) -> Vec<u16> {
+    let mut statuses = Vec::new();
+    for _ in 0..count {
+        statuses.push(request().send().await.unwrap().status().as_u16());
+    }
+    statuses
+}
+
+#[tokio::test]
+async fn too_many_requests_are_told_when_to_come_back() {
+    let app = spawn_app_with_both(built_in(), &twice()).await;
+    assert_eq!(statuses(2, || asking(&app)).await, [201, 201]);
+    let response = asking(&app).send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+    let seconds: u64 = response.headers()["retry-after"]
+        .to_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!((900..=1001).contains(&seconds), "{seconds}");
+    assert_eq!(problem(response).await["code"], "rate-limited");
+    // All that costs something is counted together, and what is for all is not counted.
+    let params = || app.client.get(format!("{}/s3/params?filename=a", app.base));
+    assert_eq!(statuses(1, params).await, [429]);
+    let healthz = || app.client.get(format!("{}/healthz", app.base));
+    assert_eq!(statuses(5, healthz).await, [200; 5]);
+}
+
+#[tokio::test]
+async fn a_forwarded_address_counts_only_from_a_trusted_proxy() {
+    let app = spawn_app_with_both(built_in(), &twice()).await;
+    let from = |client: &str| asking(&app).header("x-forwarded-for", client);
+    let spoofed = [
+        from("198.51.100.1"),
+        from("198.51.100.2"),
+        from("198.51.100.3"),
+        asking(&app).header("forwarded", "for=198.51.100.4"),
+        asking(&app).header("x-real-ip", "198.51.100.5"),
+    ];
+    let mut statuses_of_spoofed = Vec::new();
+    for request in spoofed {
+        statuses_of_spoofed.push(request.send().await.unwrap().status().as_u16());
+    }
+    assert_eq!(statuses_of_spoofed, [201, 201, 429, 429, 429]);
+
+    let behind_proxy = http::Settings {
+        trusted_proxies: vec!["127.0.0.0/8".parse().unwrap()],
+        ..twice()
+    };
+    let app = spawn_app_with_both(built_in(), &behind_proxy).await;
+    let from = |client: &'static str| {
+        let app = &app;
+        move || asking(app).header("x-forwarded-for", client)
+    };
+    assert_eq!(statuses(3, from("198.51.100.1")).await, [201, 201, 429]);
+    assert_eq!(statuses(1, from("198.51.100.2")).await, [201]);
+    // What the client made up is to the left of what the proxy saw.
+    assert_eq!(statuses(1, from("203.0.113.9, 198.51.100.1")).await, [429]);
+    assert_eq!(statuses(3, from("2001:db8::1")).await, [201, 201, 429]);
+    assert_eq!(
+        statuses(1, from("2001:db8::ffff:ffff:ffff:ffff")).await,
+        [429]
+    );
+    assert_eq!(statuses(1, from("2001:db8:0:1::1")).await, [201]);
+}
+
+#[tokio::test]
+async fn known_callers_count_by_name_and_guessing_counts_by_address() {
+    let (alice, entry) = new_api_key("alice").unwrap();
+    let (alice_too, other) = new_api_key("alice").unwrap();
+    let (bob, third) = new_api_key("bob").unwrap();
+    let settings = built_in();
+    let file = format!("{entry}{other}{third}");
+    let keys = ApiKeys::parse(&file, &settings.policies).unwrap();
+    let http_settings = http::Settings {
+        auth: Auth::ApiKeys(keys),
+        ..twice()
+    };
+    let app = spawn_app_with_both(settings, &http_settings).await;
+    let by = |key: &'static str| {
+        let app = &app;
+        move || asking(app).bearer_auth(key)
+    };
+    assert_eq!(statuses(4, by("guess")).await, [401, 401, 429, 429]);
+    // From the same address, and still let in.
+    let by = |key: String| {
+        let app = &app;
+        move || asking(app).bearer_auth(&key)
+    };
+    assert_eq!(statuses(2, by(alice)).await, [201, 201]);
+    assert_eq!(statuses(1, by(alice_too)).await, [429]);
+    assert_eq!(statuses(2, by(bob)).await, [201, 201]);
+}
