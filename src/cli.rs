@@ -81,6 +81,9 @@ async fn serve() -> Result<()> {
     telemetry::init(config::telemetry(env)?);
 
     let stop = stop_signal()?;
+    // The usual soft limit, 1,024, is less than a service has connections. Where it cannot be raised,
+    // connections wait.
+    let _as_it_was = rlimit::increase_nofile_limit(u64::MAX);
     let listener = listen(bind_addr, "BIND_ADDR").await?;
     let sdk_config = s3::sdk_config().await;
     s3::check(&sdk_config, &s3_settings, upload_settings.supports_post)

@@ -46,19 +46,20 @@ pub(super) fn secure(document: &mut openapi::OpenApi, auth: Option<&Auth>) {
     let of_none: [String; 0] = [];
     let [bearer, api_key] =
         [BEARER, API_KEY].map(|scheme| SecurityRequirement::new(scheme, of_none.clone()));
-    let requirements = match auth {
-        None => vec![SecurityRequirement::default(), bearer, api_key],
+    let (requirements, token) = match auth {
+        None => (
+            vec![SecurityRequirement::default(), bearer, api_key],
+            "An API key or a JWT, as the service is set up (`AUTH_MODE`)",
+        ),
         Some(Auth::None) => return,
-        Some(Auth::ApiKeys(_)) => vec![bearer, api_key],
-        Some(Auth::Jwt(_)) => vec![bearer],
+        Some(Auth::ApiKeys(_)) => (vec![bearer, api_key], "An API key"),
+        Some(Auth::Jwt(_)) => (vec![bearer], "A JWT of the issuer that the service trusts"),
     };
     let components = document.components.get_or_insert_default();
     let is_jwt = matches!(auth, Some(Auth::Jwt(_)));
     let scheme = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
-        .description(Some(
-            "A JWT of the issuer that the service trusts, or an API key, as `AUTH_MODE` says",
-        ));
+        .description(Some(token));
     components.add_security_scheme(BEARER, SecurityScheme::Http(scheme.build()));
     if !is_jwt {
         let header = ApiKeyValue::with_description(API_KEY_HEADER.as_str(), "An API key");

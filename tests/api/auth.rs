@@ -331,3 +331,51 @@ async fn a_preflight_needs_no_credentials_and_does_not_let_in_other_origins() {
     }
     unauthorized(response).await;
 }
+
+#[tokio::test]
+async fn what_is_secret_says_nothing_in_debug_output() {
+    let app = spawn_app_with_both(built_in(), &http::Settings::default()).await;
+    let anyone = upload::Caller::anonymous();
+    let file = crate::helpers::file("a.txt", "text/plain");
+    let (id, now) = (uuid::Uuid::new_v4(), std::time::SystemTime::now());
+    let put = app
+        .uploads
+        .presign_put(&anyone, &file, id, now)
+        .await
+        .unwrap();
+    let post = app
+        .uploads
+        .presign_post(&anyone, &file, id, now)
+        .await
+        .unwrap();
+    let parts = app
+        .uploads
+        .create_multipart(&anyone, &file, id, now)
+        .await
+        .unwrap();
+    let (key, entry) = new_api_key("web").unwrap();
+    let keys = ApiKeys::parse(&entry, &built_in().policies).unwrap();
+    let secret = "a secret of more than thirty-two bytes";
+    let of_issuer = presignd::http::auth::JwtKey::of_secret(secret.as_bytes()).unwrap();
+    let hash = entry.split('"').nth(3).unwrap();
+    let said = format!(
+        "{put:?} {post:?} {parts:?} {keys:?} {of_issuer:?} {:?} {:?} {:?}",
+        upload::SessionKey::new(secret.as_bytes()),
+        app.uploads,
+        Auth::ApiKeys(keys.clone()),
+    );
+    let (_, signature) = put.request.url.split_once("X-Amz-Signature=").unwrap();
+    let fields: std::collections::BTreeMap<_, _> = post.form.fields.iter().cloned().collect();
+    for secret in [
+        signature,
+        &fields["policy"],
+        &fields["x-amz-signature"],
+        &parts.token,
+        &key,
+        hash,
+        secret,
+        "presignd-dev-secret",
+    ] {
+        assert!(!said.contains(secret), "{secret:?} is in {said}");
+    }
+}

@@ -144,6 +144,72 @@ async fn dev_serves_an_upload_and_keeps_it_over_a_restart() {
     );
 }
 
+/// Whatever somebody sends to be let in, and whatever lets them in, is nobody else's business.
+#[tokio::test]
+async fn the_log_names_the_caller_and_never_what_lets_them_in() {
+    let secret = "shared-secret-of-the-issuer-and-of-us";
+    let folder = TempDir::new().unwrap();
+    let variables = [
+        ("RUST_LOG", "trace"),
+        ("LOG_FORMAT", "json"),
+        ("AUTH_MODE", "jwt"),
+        ("JWT_ISSUER", "https://issuer.example/"),
+        ("JWT_AUDIENCE", "presignd"),
+        ("JWT_SECRET", secret),
+        (
+            "UPLOAD_SESSION_SECRET",
+            "session-secret-of-all-of-the-replicas",
+        ),
+    ];
+    let mut dev = Running::dev(folder.path(), &variables);
+    let base = base(&dev.printed_until("-T hello.txt"));
+    let claims = json!({
+        "iss": "https://issuer.example/",
+        "aud": "presignd",
+        "sub": "alice|7",
+        "exp": 4_000_000_000_u64,
+        "private-claim": 1,
+    });
+    let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
+    let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap();
+    let bent = format!("{}bent", &token[..token.len() - 8]);
+    let file = json!({"filename": "private.txt", "type": "text/plain"});
+    let url = format!("{base}/s3/multipart");
+    let create = |token: &str| client().post(&url).bearer_auth(token).json(&file);
+    let refused = create(&bent)
+        .header("x-api-key", "private-key")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+    let created: Value = create(&token).send().await.unwrap().json().await.unwrap();
+    let upload = created["uploadId"].as_str().unwrap();
+    let part = client()
+        .get(format!("{url}/{upload}/1"))
+        .bearer_auth(&token);
+    let part = part.query(&[("key", created["key"].as_str().unwrap())]);
+    let part: Value = part.send().await.unwrap().json().await.unwrap();
+    let signature = part["url"]
+        .as_str()
+        .unwrap()
+        .split_once("X-Amz-Signature=")
+        .unwrap()
+        .1;
+    let (_, _, log) = dev.stop("INT");
+    assert_eq!(log.matches(r#""caller":"alice=7C7""#).count(), 2, "{log}");
+    let parts_of = |token: &str| token.split('.').map(str::to_owned).collect::<Vec<_>>();
+    let mut secrets: Vec<String> = ["private", "secret-of", "Bearer", signature]
+        .map(Into::into)
+        .into();
+    // A header is the same in all tokens.
+    secrets.extend(parts_of(&token).into_iter().skip(1));
+    secrets.extend(parts_of(&bent).into_iter().skip(2));
+    secrets.extend(parts_of(upload).into_iter().skip(1));
+    for secret in secrets {
+        assert!(!log.contains(&secret), "{secret:?} is in the log: {log}");
+    }
+}
+
 #[tokio::test]
 async fn the_log_has_a_line_for_each_request_and_never_a_secret() {
     let folder = TempDir::new().unwrap();
@@ -233,6 +299,18 @@ fn serve_names_the_variable_that_is_missing_or_bad() {
         ("CORS_ALLOWED_ORIGINS", "example.com"),
         ("LOG_FORMAT", "xml"),
         ("RUST_LOG", "a=b=c"),
+        // Half of what is needed to keep strangers out.
+        ("AUTH_MODE", "basic"),
+        ("API_KEYS_FILE", "keys.toml"),
+        ("JWT_ISSUER", "x"),
+        ("JWT_SECRET", "x"),
+        ("RATE_LIMIT_PER_SECOND", "0"),
+        ("RATE_LIMIT_PER_SECOND", "-1"),
+        ("RATE_LIMIT_PER_SECOND", "inf"),
+        ("RATE_LIMIT_PER_SECOND", "NaN"),
+        ("RATE_LIMIT_BURST", "5"),
+        ("TRUSTED_PROXIES", "10.0.0.0/33"),
+        ("TRUSTED_PROXIES", "proxy.example.com"),
     ] {
         let (output, _) = run(
             &["serve"],
@@ -252,6 +330,155 @@ fn serve_names_the_variable_that_is_missing_or_bad() {
         );
         one_line_and_exit_1(&output, &[name]);
     }
+}
+
+#[test]
+fn half_an_authentication_stops_the_start() {
+    let folder = TempDir::new().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let no_keys = file("empty.toml", "");
+    let not_hashed = file(
+        "plain.toml",
+        "[[keys]]\nname = 'a'\nsha256 = 'my-secret-key'",
+    );
+    let no_pem = file("no.pem", "my-secret-key");
+    let policies = file(
+        "policies.toml",
+        "[policies.default]\nkey = '{caller}/{uuid}'",
+    );
+    let with_jwt = |more: &[(&'static str, &str)]| -> Vec<(&'static str, String)> {
+        let mut variables = vec![("AUTH_MODE", "jwt".to_owned())];
+        variables.extend(
+            more.iter()
+                .map(|(name, value)| (*name, (*value).to_owned())),
+        );
+        variables
+    };
+    let issuer = ("JWT_ISSUER", "https://issuer.example/");
+    let audience = ("JWT_AUDIENCE", "presignd");
+    let secret = ("JWT_SECRET", "a secret of more than thirty-two bytes");
+    let with_keys = |path: &str| {
+        vec![
+            ("AUTH_MODE", "api-key".to_owned()),
+            ("API_KEYS_FILE", path.to_owned()),
+        ]
+    };
+    for (variables, names) in [
+        (vec![("AUTH_MODE", "api-key".into())], "API_KEYS_FILE"),
+        (with_keys("/no/such/file"), "API_KEYS_FILE"),
+        (with_keys(&no_keys), "API_KEYS_FILE"),
+        (with_keys(&not_hashed), "line 1: sha256"),
+        (with_jwt(&[]), "JWT_JWKS_URL"),
+        (with_jwt(&[issuer, audience]), "JWT_JWKS_URL"),
+        (with_jwt(&[issuer, secret]), "JWT_AUDIENCE"),
+        (with_jwt(&[audience, secret]), "JWT_ISSUER"),
+        (
+            with_jwt(&[issuer, audience, ("JWT_SECRET", "my-secret-key")]),
+            "JWT_SECRET",
+        ),
+        (
+            with_jwt(&[issuer, audience, ("JWT_PUBLIC_KEY_FILE", &no_pem)]),
+            "JWT_PUBLIC_KEY_FILE",
+        ),
+        (
+            with_jwt(&[issuer, audience, ("JWT_JWKS_URL", "http://issuer.example/")]),
+            "JWT_JWKS_URL",
+        ),
+        (
+            with_jwt(&[issuer, audience, ("JWT_JWKS_URL", "issuer.example")]),
+            "JWT_JWKS_URL",
+        ),
+        (
+            with_jwt(&[
+                issuer,
+                audience,
+                secret,
+                ("JWT_JWKS_URL", "https://a.example/"),
+            ]),
+            "only one",
+        ),
+        (
+            vec![("UPLOAD_POLICIES_FILE", policies)],
+            "policies.default.key",
+        ),
+    ] {
+        let mut command = presignd(&["serve"], folder.path());
+        let output = command
+            .env("AWS_S3_BUCKET_NAME", "bucket")
+            .envs(variables)
+            .output();
+        let output = output.unwrap();
+        one_line_and_exit_1(&output, &[names]);
+        assert!(!String::from_utf8_lossy(&output.stderr).contains("my-secret-key"));
+    }
+}
+
+#[tokio::test]
+async fn an_api_key_that_the_command_made_is_let_in() {
+    let folder = TempDir::new().unwrap();
+    let made = presignd(&["api-key", "web"], folder.path())
+        .output()
+        .unwrap();
+    assert!(made.status.success());
+    let key = String::from_utf8(made.stdout).unwrap().trim().to_owned();
+    let explained = String::from_utf8(made.stderr).unwrap();
+    assert!(
+        !explained.contains(&key),
+        "the key is shown once: {explained}"
+    );
+    let (_, entry) = explained.split_once("[[keys]]").unwrap();
+    std::fs::write(folder.path().join("keys.toml"), format!("[[keys]]{entry}")).unwrap();
+    let variables = [("AUTH_MODE", "api-key"), ("API_KEYS_FILE", "keys.toml")];
+    let mut dev = Running::dev(folder.path(), &variables);
+    let base = base(&dev.printed_until("-T hello.txt"));
+    let ask = || {
+        let file = json!({"filename": "a.txt", "contentType": "text/plain"});
+        client()
+            .post(format!("{base}/upload/presigned-url"))
+            .json(&file)
+    };
+    let refused = ask().send().await.unwrap();
+    assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+    let granted = ask().bearer_auth(&key).send().await.unwrap();
+    assert_eq!(granted.status(), StatusCode::CREATED);
+
+    let (output, _) = run(&["api-key", ""], &[]);
+    one_line_and_exit_1(&output, &["NAME"]);
+}
+
+#[test]
+fn a_service_that_is_open_to_all_says_so() {
+    let folder = TempDir::new().unwrap();
+    let says = |addr: &str, more: &[(&str, &str)]| {
+        let mut variables = vec![
+            ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
+            ("AWS_SECRET_ACCESS_KEY", "secret"),
+            ("AWS_S3_BUCKET_NAME", "my-bucket"),
+            ("BIND_ADDR", addr),
+        ];
+        variables.extend(more);
+        let mut serve = Running::start(&["serve"], folder.path(), &variables);
+        let mut log = String::new();
+        let mut stderr = BufReader::new(serve.child.stderr.take().unwrap());
+        // The last of the lines at the start.
+        while !log.contains("UPLOAD_SESSION_SECRET") {
+            assert_ne!(stderr.read_line(&mut log).unwrap(), 0, "{log}");
+        }
+        log.contains("AUTH_MODE is none")
+    };
+    assert!(says("0.0.0.0:0", &[]));
+    assert!(!says("127.0.0.1:0", &[]));
+    let jwt = [
+        ("AUTH_MODE", "jwt"),
+        ("JWT_ISSUER", "x"),
+        ("JWT_AUDIENCE", "y"),
+        ("JWT_SECRET", "a secret of more than thirty-two bytes"),
+    ];
+    assert!(!says("0.0.0.0:0", &jwt));
 }
 
 #[test]
@@ -327,7 +554,7 @@ fn the_command_explains_itself() {
     let (output, _) = run(&["--help"], &[]);
     assert!(output.status.success());
     let help = String::from_utf8(output.stdout).unwrap();
-    for command in ["dev", "serve", "openapi", "healthcheck"] {
+    for command in ["dev", "serve", "api-key", "openapi", "healthcheck"] {
         assert!(
             help.contains(command) && errors.contains(command),
             "{command}"

@@ -1,10 +1,12 @@
 // `presignd dev` as a browser sees it: Swagger UI asks for a grant, and a page of the service uploads with it.
 
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
+import { createHash } from "node:crypto";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { after, before, test } from "node:test";
 
-import { screenshot, startBrowser, startServer, watch } from "./helpers.mjs";
+import { screenshot, startBrowser, startServer, temporaryFolder, watch } from "./helpers.mjs";
 
 let server, service, store, browser;
 
@@ -46,10 +48,13 @@ test("Swagger UI gets a grant, and the page uploads with it", { timeout: 60_000 
   assert.equal(new URL(grant.url).origin, store);
   assert.equal(grant.method, "PUT");
 
-  // Another origin than the page's: this works only if the store's CORS rule lets it.
+  // Another origin than the page's: this works only if the store's CORS rule lets it. Swagger UI itself may
+  // not call it.
   allowed.add(store);
+  const elsewhere = await browser.newPage({ bypassCSP: true });
+  await elsewhere.goto(`${service}/docs`);
   const bytes = Array.from({ length: 65_536 }, (_, i) => (i * 31 + (i >> 8)) % 256);
-  const put = await page.evaluate(
+  const put = await elsewhere.evaluate(
     async ({ url, method, headers, bytes }) => {
       const response = await fetch(url, { method, headers, body: new Uint8Array(bytes) });
       return { status: response.status, etag: response.headers.get("etag"), body: await response.text() };
@@ -68,7 +73,7 @@ test("Swagger UI gets a grant, and the page uploads with it", { timeout: 60_000 
 test("the README's upload() works in a page", { timeout: 30_000 }, async () => {
   const readme = await readFile(new URL("../../README.md", import.meta.url), "utf8");
   const upload = readme.match(/^```js\n(async function upload[^]*?)^```/m)[1].replace("https://uploads.example.com", service);
-  const page = await browser.newPage();
+  const page = await browser.newPage({ bypassCSP: true });
   const troubles = watch(page, new Set([service, store]));
   await page.goto(`${service}/docs`);
   await page.addScriptTag({ content: upload });
@@ -76,6 +81,46 @@ test("the README's upload() works in a page", { timeout: 30_000 }, async () => {
   assert.match(key, /\/사진 1\.txt$/);
   assert.equal(await readFile(server.object(key), "utf8"), "안녕");
   assert.deepEqual(troubles, []);
+});
+
+test("Swagger UI's Authorize button lets its user in", { timeout: 60_000 }, async () => {
+  const key = "presignd_for-the-test";
+  const folder = await temporaryFolder();
+  const file = join(folder.path, "keys.toml");
+  const hash = createHash("sha256").update(key).digest("hex");
+  await writeFile(file, `[[keys]]\nname = "tester"\nsha256 = "${hash}"\n`);
+  const guarded = await startServer({ AUTH_MODE: "api-key", API_KEYS_FILE: file });
+  try {
+    const page = await browser.newPage({ viewport: { width: 1280, height: 900 } });
+    page.setDefaultTimeout(15_000);
+    const refusal = /status of 401/;
+    const troubles = watch(page, new Set([guarded.service]), [refusal]);
+    await page.goto(`${guarded.service}/docs`);
+    const operation = page.locator(".opblock", {
+      has: page.locator('.opblock-summary-path[data-path="/upload/presigned-url"]'),
+    });
+    await operation.locator(".opblock-summary-control").click();
+    await operation.getByRole("button", { name: "Try it out" }).click();
+    const status = async () => {
+      await operation.getByRole("button", { name: "Execute" }).click();
+      const cell = operation.locator(".live-responses-table .response .response-col_status");
+      const text = (await cell.innerText()).trim();
+      await operation.getByRole("button", { name: "Clear" }).click();
+      return text;
+    };
+    assert.match(await status(), /^401/);
+    await page.getByRole("button", { name: "Authorize" }).first().click();
+    const dialog = page.locator(".auth-container", { hasText: "bearer" });
+    await dialog.locator("input").fill(key);
+    await page.screenshot({ path: screenshot("docs-authorize.png") });
+    await dialog.locator("button.authorize").click();
+    await page.locator(".close-modal").click();
+    assert.match(await status(), /^201/);
+    assert.deepEqual(troubles, []);
+  } finally {
+    await guarded.stop();
+    await folder.remove();
+  }
 });
 
 test("Ctrl-C ends it with exit code 0", { timeout: 15_000 }, async () => {
