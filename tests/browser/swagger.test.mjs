@@ -93,7 +93,7 @@ test("Swagger UI's Authorize button lets its user in", { timeout: 60_000 }, asyn
   try {
     const page = await browser.newPage({ viewport: { width: 1280, height: 900 } });
     page.setDefaultTimeout(15_000);
-    const refusal = /status of 401/;
+    const refusal = /401/;
     const troubles = watch(page, new Set([guarded.service]), [refusal]);
     await page.goto(`${guarded.service}/docs`);
     const operation = page.locator(".opblock", {
