@@ -9,9 +9,11 @@ use anyhow::{Context, Result, anyhow, ensure};
 use aws_config::SdkConfig;
 use clap::{Parser, Subcommand};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::config::{self, Env};
 use crate::http::auth::Auth;
+use crate::telemetry::Metrics;
 use crate::upload::UploadService;
 use crate::{http, s3, telemetry, upload};
 
@@ -80,7 +82,7 @@ async fn serve() -> Result<()> {
     let http_settings = config::http(env, &upload_settings.policies)?;
     telemetry::init(config::telemetry(env)?);
 
-    let stop = stop_signal()?;
+    let stop = Stop::on_signals()?;
     // The usual soft limit, 1,024, is less than a service has connections. Where it cannot be raised,
     // connections wait.
     let _as_it_was = rlimit::increase_nofile_limit(u64::MAX);
@@ -89,12 +91,13 @@ async fn serve() -> Result<()> {
     s3::check(&sdk_config, &s3_settings, upload_settings.supports_post)
         .await
         .context("cannot sign with these settings (AWS_S3_BUCKET_NAME, AWS_REGION, AWS_ENDPOINT_URL_S3, S3_SUPPORTS_POST_POLICY)")?;
-    let router = router(
+    let uploads = uploads(
         &sdk_config,
         s3_settings.clone(),
         upload_settings,
-        &http_settings,
+        &http_settings.metrics,
     )?;
+    let metrics_listener = listen_for_metrics(env).await?;
     tracing::info!(
         addr = %listener.local_addr()?,
         bucket = s3_settings.bucket,
@@ -115,8 +118,40 @@ async fn serve() -> Result<()> {
             "UPLOAD_SESSION_SECRET is not set: multipart uploads end with this process, and other replicas do not know them"
         );
     }
-    http::serve(listener, router, http::Limits::default(), stop).await;
+    let router = http::router(Arc::clone(&uploads), &http_settings);
+    tokio::join!(
+        http::serve(listener, router, server(&http_settings), stop.told()),
+        serve_metrics(metrics_listener, uploads, &http_settings, stop.told()),
+    );
     Ok(())
+}
+
+/// The server of the service itself, whose connections are counted.
+fn server(settings: &http::Settings) -> http::Server {
+    http::Server {
+        limits: http::Limits::default(),
+        stopping: settings.stopping.clone(),
+        metrics: settings.metrics.clone(),
+    }
+}
+
+async fn listen_for_metrics(env: Env<'_>) -> Result<Option<TcpListener>> {
+    match config::metrics_addr(env)? {
+        Some(addr) => listen(addr, "METRICS_ADDR").await.map(Some),
+        None => Ok(None),
+    }
+}
+
+async fn serve_metrics(
+    listener: Option<TcpListener>,
+    uploads: Arc<UploadService>,
+    settings: &http::Settings,
+    stop: impl Future<Output = ()>,
+) {
+    if let Some(listener) = listener {
+        let router = http::metrics_router(uploads, settings.metrics.clone());
+        http::serve(listener, router, http::Server::default(), stop).await;
+    }
 }
 
 #[cfg(feature = "dev")]
@@ -137,7 +172,7 @@ async fn dev(args: DevArgs) -> Result<()> {
     }
     telemetry::init(config::telemetry(env)?);
 
-    let (stop, store_stop) = (stop_signal()?, stop_signal()?);
+    let stop = Stop::on_signals()?;
     let listener = listen(args.addr, "--addr").await?;
     let s3_listener = listen(args.s3_addr, "--s3-addr").await?;
     let store = dev::store(&args.data_dir)?;
@@ -157,13 +192,16 @@ async fn dev(args: DevArgs) -> Result<()> {
         jwt.prepare();
     }
     let sdk_config = dev::sdk_config(s3_addr);
-    let router = router(&sdk_config, s3_settings, upload_settings, &http_settings)?;
+    let metrics = &http_settings.metrics;
+    let uploads = uploads(&sdk_config, s3_settings, upload_settings, metrics)?;
+    let metrics_listener = listen_for_metrics(env).await?;
+    let router = http::router(Arc::clone(&uploads), &http_settings);
     print!("{}", dev::banner(addr, s3_addr, &args.data_dir)?);
 
-    let limits = http::Limits::default();
     tokio::join!(
-        http::serve(listener, router, limits, stop),
-        http::serve(s3_listener, store, limits, store_stop),
+        http::serve(listener, router, server(&http_settings), stop.told()),
+        http::serve(s3_listener, store, http::Server::default(), stop.told()),
+        serve_metrics(metrics_listener, uploads, &http_settings, stop.told()),
     );
     println!(
         "Stopped. The uploads are still in {}.",
@@ -227,20 +265,20 @@ fn healthcheck() -> Result<()> {
 }
 
 /// The service on the bucket that `sdk_config` leads to.
-fn router(
+fn uploads(
     sdk_config: &SdkConfig,
     s3_settings: s3::Settings,
     upload_settings: upload::Settings,
-    http_settings: &http::Settings,
-) -> Result<axum::Router> {
+    metrics: &Metrics,
+) -> Result<Arc<UploadService>> {
     let provider = sdk_config
         .credentials_provider()
         .context("the SDK has no provider of credentials")?;
     let credentials = s3::CredentialsCache::new(provider, upload_settings.policies.longest_life());
     let client = s3::client(sdk_config, s3_settings.force_path_style, &credentials);
     let bucket = s3::Bucket::new(client, s3_settings.bucket, credentials);
-    let uploads = UploadService::new(bucket, upload_settings);
-    Ok(http::router(Arc::new(uploads), http_settings))
+    let uploads = UploadService::new(bucket, upload_settings, metrics.clone());
+    Ok(Arc::new(uploads))
 }
 
 async fn listen(addr: SocketAddr, setting: &str) -> Result<TcpListener> {
@@ -253,18 +291,40 @@ async fn listen(addr: SocketAddr, setting: &str) -> Result<TcpListener> {
     })
 }
 
-/// Ready when the process is told to stop: by Ctrl-C or by SIGTERM. From this call on, not only once it
-/// is awaited, these no longer end the process at once.
-fn stop_signal() -> Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+/// Tells when the process is to stop: by Ctrl-C or by SIGTERM. The first of them asks for an orderly end,
+/// the second for one at once.
+struct Stop(watch::Receiver<bool>);
+
+impl Stop {
+    /// From this call on, not only once somebody waits, signals no longer end the process by themselves.
+    fn on_signals() -> Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let (tell, told) = watch::channel(false);
+        tokio::spawn(async move {
+            for is_first in [true, false] {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                if is_first {
+                    tell.send_replace(true);
+                }
+            }
+            eprintln!("presignd: stopped at once by a second signal");
+            std::process::exit(1);
+        });
+        Ok(Self(told))
+    }
+
+    /// Ready when there was a signal.
+    fn told(&self) -> impl Future<Output = ()> + use<> {
+        let mut told = self.0.clone();
+        async move {
+            let _task_is_gone = told.wait_for(|told| *told).await;
         }
-    })
+    }
 }
 
 fn block_on(command: impl Future<Output = Result<()>>) -> Result<()> {

@@ -13,8 +13,8 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderValue, Uri};
 
 use self::auth::AuthMode;
-use crate::http::AllowedOrigins;
-use crate::telemetry::LogFormat;
+use crate::http::{AllowedOrigins, Stopping};
+use crate::telemetry::{LogFormat, Metrics};
 use crate::upload::{Policies, SessionKey};
 use crate::{http, s3, telemetry, upload};
 
@@ -31,6 +31,7 @@ pub const VARIABLES: &[&str] = &[
     "AWS_ENDPOINT_URL",
     "S3_FORCE_PATH_STYLE",
     "BIND_ADDR",
+    "METRICS_ADDR",
     "S3_SUPPORTS_POST_POLICY",
     "UPLOAD_URL_EXPIRES_IN",
     "UPLOAD_POLICIES_FILE",
@@ -115,6 +116,14 @@ pub fn bind_addr(env: Env<'_>) -> Result<SocketAddr> {
     addr.parse().ok().with_context(|| {
         format!("{name} must be an address and a port such as {DEFAULT_BIND_ADDR}; it is `{addr}`")
     })
+}
+
+/// Where the metrics are, if anywhere.
+pub fn metrics_addr(env: Env<'_>) -> Result<Option<SocketAddr>> {
+    env.parse(
+        "METRICS_ADDR",
+        "an address and a port such as 127.0.0.1:9090",
+    )
 }
 
 pub fn s3(env: Env<'_>) -> Result<s3::Settings> {
@@ -241,6 +250,8 @@ pub fn http(env: Env<'_>, policies: &Policies) -> Result<http::Settings> {
         auth: auth::auth(env, policies)?,
         rate: auth::rate(env)?,
         trusted_proxies: auth::trusted_proxies(env)?,
+        metrics: Metrics::default(),
+        stopping: Stopping::default(),
     })
 }
 
@@ -413,6 +424,7 @@ mod tests {
             ],
             http_alone,
         );
+        refused("METRICS_ADDR", &["9090", "localhost:9090"], metrics_addr);
         refused("S3_SUPPORTS_POST_POLICY", &["no"], upload);
         refused("UPLOAD_POLICIES_FILE", &["/no/such/file"], upload);
         refused("UPLOAD_SESSION_SECRET", &["x", &"x".repeat(31)], upload);

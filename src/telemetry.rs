@@ -1,4 +1,6 @@
-//! The log: where it goes, how it looks, and what never gets into it.
+//! The log: where it goes, how it looks, and what never gets into it. And the [metrics](Metrics).
+
+mod metrics;
 
 use std::error::Error;
 use std::io::IsTerminal;
@@ -8,6 +10,8 @@ use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
+
+pub use self::metrics::Metrics;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {

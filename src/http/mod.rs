@@ -20,7 +20,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use ipnet::IpNet;
 use tower::util::option_layer;
@@ -35,7 +35,8 @@ use self::error::Problem;
 pub use self::limit::Rate;
 use self::limit::RateLimit;
 pub(crate) use self::ops::HEALTHZ;
-pub use self::server::{Limits, serve};
+pub use self::server::{Limits, Server, Stopping, serve};
+use crate::telemetry::Metrics;
 use crate::upload::UploadService;
 
 /// How long a browser may remember the answer to a preflight: what Chromium takes at most.
@@ -62,6 +63,8 @@ pub struct Settings {
     pub rate: Option<Rate>,
     /// Whose `X-Forwarded-For` counts.
     pub trusted_proxies: Vec<IpNet>,
+    pub metrics: Metrics,
+    pub stopping: Stopping,
 }
 
 /// The whole service but for its listener: what `serve`, `dev` and the tests all run.
@@ -73,7 +76,9 @@ pub fn router(uploads: Arc<UploadService>, settings: &Settings) -> Router {
             Arc::new(limit)
         }),
     };
-    let (routes, mut document) = routes(gate).with_state(uploads).split_for_parts();
+    let stopping = settings.stopping.clone();
+    let routes = routes(gate, stopping).with_state(uploads);
+    let (routes, mut document) = routes.split_for_parts();
     openapi::secure(&mut document, Some(&settings.auth));
     let page = settings.page.as_ref().map(page::router);
     routes
@@ -83,23 +88,34 @@ pub fn router(uploads: Arc<UploadService>, settings: &Settings) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .layer(CatchPanicLayer::custom(panicked))
         .layer(option_layer(cors(&settings.allowed_origins)))
-        .layer(from_fn(observe::observe))
+        .layer(from_fn_with_state(
+            settings.metrics.clone(),
+            observe::observe,
+        ))
+}
+
+/// The metrics, for a listener of their own.
+pub fn metrics_router(uploads: Arc<UploadService>, metrics: Metrics) -> Router {
+    ops::metrics_router(uploads, metrics)
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn_with_state(Metrics::default(), observe::observe))
 }
 
 /// The OpenAPI document of any presignd. `/openapi.json` serves that of this one, which knows how its callers say
 /// who they are.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    let mut document = routes(Gate::default()).into_openapi();
+    let mut document = routes(Gate::default(), Stopping::default()).into_openapi();
     openapi::secure(&mut document, None);
     document
 }
 
-fn routes(gate: Gate) -> OpenApiRouter<Arc<UploadService>> {
+fn routes(gate: Gate, stopping: Stopping) -> OpenApiRouter<Arc<UploadService>> {
     OpenApiRouter::with_openapi(openapi::base())
         .merge(uploads::router())
         .merge(companion::router())
         .route_layer(from_fn_with_state(gate, auth::authenticate))
-        .merge(ops::router())
+        .merge(ops::router(stopping))
 }
 
 /// Swagger UI, and what it may do in a browser.

@@ -3,14 +3,15 @@
 
 use std::time::{Duration, Instant};
 
-use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tracing::Instrument;
 use uuid::Uuid;
 
 use super::error::Problem;
+use crate::telemetry::Metrics;
 use crate::upload::Caller;
 
 /// What all answers say, unless their route says something else. Nothing here is a page, but for the two
@@ -40,7 +41,11 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(150);
 
 /// Wraps all routes. The log line names the route, never the path or the query: those may hold
 /// names of files or secrets.
-pub(super) async fn observe(request: Request, next: Next) -> Response {
+pub(super) async fn observe(
+    State(metrics): State<Metrics>,
+    request: Request,
+    next: Next,
+) -> Response {
     let begin = Instant::now();
     let id = request_id(&request);
     let route = request
@@ -81,15 +86,31 @@ pub(super) async fn observe(request: Request, next: Next) -> Response {
     for (name, value) in ON_ALL {
         headers.entry(name).or_insert(value);
     }
+    let took = begin.elapsed();
+    metrics.request(own_name(&method), &route, response.status().as_u16(), took);
     tracing::info!(
         %method,
         route,
         caller = caller.as_ref().map(Caller::segment),
         status = response.status().as_u16(),
-        us = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX),
+        us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
         "request"
     );
     response
+}
+
+/// The name of one of HTTP's own methods; a client can make up others.
+fn own_name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        Method::PATCH => "PATCH",
+        _ => "<unknown>",
+    }
 }
 
 fn request_timed_out() -> Problem {

@@ -111,6 +111,8 @@ problems! {
     SigningProblems: 503;
     /// Of a route that asks the store.
     StoreProblems: 502, 503, 504;
+    /// Of the one that tells whether the service can work.
+    ReadinessProblems: 503;
 }
 
 /// The title of the problem with this status, what the status means, and a code and a detail that go

@@ -1,16 +1,35 @@
 //! Routes for those who run the service.
 
-use axum::Json;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Extension, Json, Router};
 use serde::Serialize;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::Stopping;
+use super::error::{Failure, Problem};
+use super::openapi::ReadinessProblems;
+use crate::telemetry::{Metrics, causes};
+use crate::upload::{self, UploadService};
+
 /// Where [`healthz`] is; `presignd healthcheck` asks there.
 pub(crate) const HEALTHZ: &str = "/healthz";
 
-pub(super) fn router<S: Clone + Send + Sync + 'static>() -> OpenApiRouter<S> {
-    OpenApiRouter::new().routes(routes!(healthz))
+pub(super) fn router(stopping: Stopping) -> OpenApiRouter<Arc<UploadService>> {
+    OpenApiRouter::new()
+        .routes(routes!(healthz))
+        .routes(routes!(readyz))
+        .layer(Extension(Readiness::default()))
+        .layer(Extension(stopping))
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -32,4 +51,94 @@ struct Health {
 )]
 async fn healthz() -> Json<Health> {
     Json(Health { status: "ok" })
+}
+
+/// What was found out last about the store and the credentials.
+#[derive(Clone, Default)]
+struct Readiness(Arc<Mutex<Option<Probed>>>);
+
+struct Probed {
+    at: Instant,
+    problem: Option<Problem>,
+}
+
+/// How long that counts, so that probes cost the store little.
+const READINESS_AGE: Duration = Duration::from_secs(5);
+
+/// Can the service grant uploads?
+///
+/// There are credentials, the store answers for the bucket, and the service is not about to stop. What it
+/// finds out counts for 5 seconds.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "operations",
+    operation_id = "readyz",
+    responses((status = 200, description = "It can", body = Health), ReadinessProblems)
+)]
+async fn readyz(
+    State(uploads): State<Arc<UploadService>>,
+    Extension(stopping): Extension<Stopping>,
+    Extension(readiness): Extension<Readiness>,
+) -> Result<Json<Health>, Failure> {
+    if stopping.is_stopping() {
+        return Err(not_ready("stopping", "the service was told to stop").into());
+    }
+    // Those who ask meanwhile wait for this answer.
+    let mut last = readiness.0.lock().await;
+    let problem = match &*last {
+        Some(last) if last.at.elapsed() < READINESS_AGE => last.problem.clone(),
+        _ => {
+            let failure = uploads.probe(SystemTime::now()).await.err();
+            let problem = failure.map(|error| {
+                tracing::warn!(error = causes(&error), "not ready");
+                part_that_fails(&error)
+            });
+            *last = Some(Probed {
+                at: Instant::now(),
+                problem: problem.clone(),
+            });
+            problem
+        }
+    };
+    match problem {
+        None => Ok(Json(Health { status: "ok" })),
+        Some(problem) => Err(problem.into()),
+    }
+}
+
+fn part_that_fails(error: &upload::Error) -> Problem {
+    match error {
+        upload::Error::NoCredentials(_) => not_ready(
+            "credentials-unavailable",
+            "there are no credentials to sign with at the moment",
+        ),
+        _ => not_ready(
+            "storage-unavailable",
+            "the store does not answer for the bucket",
+        ),
+    }
+}
+
+fn not_ready(code: &'static str, detail: &str) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
+}
+
+/// The metrics, as text.
+pub(super) fn metrics_router(uploads: Arc<UploadService>, metrics: Metrics) -> Router {
+    const OPEN_METRICS: HeaderValue =
+        HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    let answer = async move || {
+        let life = uploads.credentials_life(SystemTime::now());
+        let life = match life {
+            None => 0.0,
+            Some(Duration::MAX) => f64::INFINITY,
+            Some(life) => life.as_secs_f64(),
+        };
+        match metrics.encode(life) {
+            Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+            Err(_) => Problem::internal().into_response(),
+        }
+    };
+    Router::new().route("/metrics", get(answer))
 }

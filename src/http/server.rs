@@ -6,22 +6,30 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
+use axum::http::{HeaderValue, header};
+use futures_util::FutureExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tower::ServiceExt;
+
+use crate::telemetry::Metrics;
+
+/// How long, after the service was told to stop, requests may still come in on connections that are open.
+const LAST_REQUESTS: Duration = Duration::from_millis(500);
 
 /// What a client may take: of time, memory and connections.
 #[derive(Clone, Copy, Debug)]
@@ -54,14 +62,38 @@ impl Default for Limits {
     }
 }
 
-/// Serves `router` until `stop` is ready; then refuses connections, closes those that are idle, and
-/// answers the requests that are under way.
+/// Whether the service was told to stop. All clones tell the same.
+#[derive(Clone, Debug, Default)]
+pub struct Stopping(Arc<AtomicBool>);
+
+impl Stopping {
+    pub(super) fn is_stopping(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How to serve.
+#[derive(Clone, Debug, Default)]
+pub struct Server {
+    pub limits: Limits,
+    pub stopping: Stopping,
+    /// Where connections are counted.
+    pub metrics: Metrics,
+}
+
+/// Serves `router` until `stop` is ready. Then new connections are refused, requests that are under way
+/// are answered, each with `connection: close`, and connections on which nothing comes are closed.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
-    limits: Limits,
+    server: Server,
     stop: impl Future<Output = ()>,
 ) {
+    let Server {
+        limits,
+        stopping,
+        metrics,
+    } = server;
     let mut builder = http1::Builder::new();
     builder
         // `Activity` bounds the time of heads, without a timer for each request.
@@ -71,27 +103,53 @@ pub async fn serve(
         .max_headers(limits.max_headers);
     let connections = GracefulShutdown::new();
     let free = Arc::new(Semaphore::new(limits.max_connections));
-    let accept = async {
+    let spawn = |(stream, peer), slot: OwnedSemaphorePermit| {
+        let connection = Connection {
+            builder: builder.clone(),
+            router: router.clone(),
+            limits,
+            stopping: stopping.clone(),
+            watcher: connections.watcher(),
+        };
+        let open = Open::new(metrics.open_connections().clone());
+        tokio::spawn(async move {
+            connection.run(stream, peer).await;
+            drop((open, slot));
+        });
+    };
+    let accept_all = async {
         loop {
             let Ok(slot) = Arc::clone(&free).acquire_owned().await else {
                 return;
             };
-            let (stream, peer) = accept(&listener).await;
-            let watcher = connections.watcher();
-            let (builder, router) = (builder.clone(), router.clone());
-            tokio::spawn(async move {
-                connection(stream, peer, &builder, router, limits, watcher).await;
-                drop(slot);
-            });
+            spawn(accept(&listener).await, slot);
         }
     };
     tokio::select! {
-        () = accept => {}
+        () = accept_all => {}
         () = stop => {}
     }
+    stopping.0.store(true, Ordering::Relaxed);
+    // Those that clients believe to be connected already.
+    while let Ok(slot) = Arc::clone(&free).try_acquire_owned()
+        && let Some(accepted) = accept(&listener).now_or_never()
+    {
+        spawn(accepted, slot);
+    }
     drop(listener);
-    let drained = tokio::time::timeout(limits.drain_timeout, connections.shutdown()).await;
-    if drained.is_err() {
+    let drain = async {
+        // A connection that is in use closes with its next answer. One that is idle may have a request on
+        // its way: it gets this long to arrive.
+        let deadline = Instant::now() + LAST_REQUESTS;
+        while connections.count() > 0 && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        connections.shutdown().await;
+    };
+    if tokio::time::timeout(limits.drain_timeout, drain)
+        .await
+        .is_err()
+    {
         let timeout = limits.drain_timeout;
         tracing::warn!("stopped with requests unanswered after {timeout:?}");
     }
@@ -122,36 +180,60 @@ fn is_of_the_client(error: &io::Error) -> bool {
     )
 }
 
-/// Answers the requests of one connection, until it is closed or its client is too slow.
-async fn connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    builder: &http1::Builder,
+/// Counts an open connection until it is dropped.
+struct Open(Gauge);
+
+impl Open {
+    fn new(gauge: Gauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+struct Connection {
+    builder: http1::Builder,
     router: Router,
     limits: Limits,
+    stopping: Stopping,
     watcher: Watcher,
-) {
-    let _without_it_answers_are_slower = stream.set_nodelay(true);
-    let activity = Arc::new(Activity::new());
-    let service = service_fn(|mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(ConnectInfo(peer));
-        let (router, activity) = (router.clone(), Arc::clone(&activity));
-        async move {
-            activity.note(Phase::Answering);
-            let response = router.oneshot(request).await;
-            activity.note(Phase::Idle);
-            response.map_err(|never: Infallible| never)
+}
+
+impl Connection {
+    /// Answers the requests of a client, until it hangs up or is too slow.
+    async fn run(self, stream: TcpStream, peer: SocketAddr) {
+        let _without_it_answers_are_slower = stream.set_nodelay(true);
+        let activity = Arc::new(Activity::new());
+        let service = service_fn(|mut request: hyper::Request<Incoming>| {
+            request.extensions_mut().insert(ConnectInfo(peer));
+            let (router, activity) = (self.router.clone(), Arc::clone(&activity));
+            let stopping = &self.stopping;
+            async move {
+                activity.note(Phase::Answering);
+                let mut response = router.oneshot(request).await?;
+                activity.note(Phase::Idle);
+                if stopping.is_stopping() {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(header::CONNECTION, close);
+                }
+                Ok::<_, Infallible>(response)
+            }
+        });
+        let io = TokioIo::new(Noting {
+            stream,
+            activity: Arc::clone(&activity),
+        });
+        let connection = self.builder.serve_connection(io, service);
+        tokio::select! {
+            // Whatever went wrong is the client's doing: it hung up, or spoke no HTTP.
+            _ = self.watcher.watch(connection) => {}
+            () = too_slow(&activity, self.limits) => {}
         }
-    });
-    let io = TokioIo::new(Noting {
-        stream,
-        activity: Arc::clone(&activity),
-    });
-    let connection = watcher.watch(builder.serve_connection(io, service));
-    tokio::select! {
-        // Whatever went wrong is the client's doing: it hung up, or spoke no HTTP.
-        _ = connection => {}
-        () = too_slow(&activity, limits) => {}
     }
 }
 

@@ -86,6 +86,16 @@ impl CredentialsCache {
         }
     }
 
+    /// How long the credentials at hand live on from `now`, without asking anyone: `None` if there are
+    /// none, [`Duration::MAX`] if they have no end.
+    pub fn life(&self, now: SystemTime) -> Option<Duration> {
+        let state = self.0.state();
+        match state.kept.as_ref()?.expiry() {
+            None => Some(Duration::MAX),
+            Some(end) => end.duration_since(now).ok(),
+        }
+    }
+
     /// What is at hand and valid, and the question to wait for if that is not good enough.
     fn kept_or_asking(&self, now: SystemTime) -> (Option<Credentials>, Option<Asking>) {
         let mut state = self.0.state();

@@ -15,6 +15,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::IdentityCache;
+use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use tokio::sync::OnceCell;
 
@@ -34,6 +35,8 @@ pub const DEFAULT_REGION: &str = "ap-northeast-2";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long finding out whether the store answers may take.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -75,6 +78,39 @@ impl Bucket {
             credentials,
             form_target: Arc::default(),
         }
+    }
+}
+
+impl Bucket {
+    /// Whether there are credentials, and the store answers for this bucket. A refusal is an answer:
+    /// credentials that can only write may not ask for more.
+    pub async fn probe(&self, now: SystemTime) -> Result<(), Error> {
+        self.credentials.get(now).await?;
+        let once = aws_sdk_s3::config::Builder::new()
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .operation_timeout(PROBE_TIMEOUT)
+                    .build(),
+            );
+        let call = self.client.head_bucket().bucket(&self.name);
+        let answer = call.customize().config_override(once).send().await;
+        match answer {
+            Ok(_) => Ok(()),
+            Err(error)
+                if error
+                    .raw_response()
+                    .is_some_and(|r| r.status().as_u16() == 403) =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(StoreError::from(error).into()),
+        }
+    }
+
+    /// How long the credentials at hand live on: [`CredentialsCache::life`].
+    pub fn credentials_life(&self, now: SystemTime) -> Option<Duration> {
+        self.credentials.life(now)
     }
 }
 

@@ -96,6 +96,21 @@ where
     }
 }
 
+impl StoreError {
+    /// As metrics name it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NoSuchUpload(_) => "no_such_upload",
+            Self::InvalidParts(_) => "invalid_parts",
+            Self::ObjectExists(_) => "object_exists",
+            Self::Busy(_) => "busy",
+            Self::Unavailable(_) => "unavailable",
+            Self::TimedOut(_) => "timed_out",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
 impl Bucket {
     pub fn name(&self) -> &str {
         &self.name

@@ -4,6 +4,7 @@
 mod caller;
 mod checksum;
 mod content_type;
+mod counting;
 mod filename;
 mod key;
 mod metadata;
@@ -12,7 +13,7 @@ mod policy;
 mod session;
 
 use std::borrow::Cow;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -28,6 +29,7 @@ use self::policy::Policy;
 pub use self::policy::{Policies, PolicyError};
 pub use self::session::{SealError, SessionKey};
 use crate::s3;
+use crate::telemetry::Metrics;
 
 /// Why a value was refused: `code` for programs, `detail` for people.
 ///
@@ -168,15 +170,44 @@ pub enum Error {
 pub struct UploadService {
     bucket: s3::Bucket,
     settings: Settings,
+    metrics: Metrics,
 }
 
 impl UploadService {
-    pub fn new(bucket: s3::Bucket, settings: Settings) -> Self {
-        Self { bucket, settings }
+    /// What it grants and asks the store is counted in `metrics`.
+    pub fn new(bucket: s3::Bucket, settings: Settings, metrics: Metrics) -> Self {
+        Self {
+            bucket,
+            settings,
+            metrics,
+        }
+    }
+
+    /// Whether uploads can be granted at the moment: there are credentials, and the store answers.
+    pub async fn probe(&self, now: SystemTime) -> Result<(), Error> {
+        let begin = Instant::now();
+        let answer = self.bucket.probe(now).await;
+        self.measured("HeadBucket", begin, answer)
+    }
+
+    /// How long the credentials at hand live on: [`s3::CredentialsCache::life`].
+    pub fn credentials_life(&self, now: SystemTime) -> Option<Duration> {
+        self.bucket.credentials_life(now)
     }
 
     /// A grant to PUT `file`, once or more until it ends, under a key that `id` makes unique.
     pub async fn presign_put(
+        &self,
+        caller: &Caller,
+        file: &File,
+        id: Uuid,
+        now: SystemTime,
+    ) -> Result<Grant, Error> {
+        let grant = self.grant_put(caller, file, id, now).await;
+        self.counted(Request::Put, std::slice::from_ref(file), grant)
+    }
+
+    async fn grant_put(
         &self,
         caller: &Caller,
         file: &File,
@@ -189,6 +220,17 @@ impl UploadService {
 
     /// A grant for each of `files`, in their order, or for none of them.
     pub async fn presign_puts(
+        &self,
+        caller: &Caller,
+        files: &[File],
+        new_id: impl FnMut() -> Uuid,
+        now: SystemTime,
+    ) -> Result<Vec<Grant>, Error> {
+        let grants = self.sign_puts(caller, files, new_id, now).await;
+        self.counted(Request::Put, files, grants)
+    }
+
+    async fn sign_puts(
         &self,
         caller: &Caller,
         files: &[File],
@@ -226,6 +268,17 @@ impl UploadService {
 
     /// A grant to upload `file` with a form.
     pub async fn presign_post(
+        &self,
+        caller: &Caller,
+        file: &File,
+        id: Uuid,
+        now: SystemTime,
+    ) -> Result<PostGrant, Error> {
+        let grant = self.sign_post(caller, file, id, now).await;
+        self.counted(Request::Post, std::slice::from_ref(file), grant)
+    }
+
+    async fn sign_post(
         &self,
         caller: &Caller,
         file: &File,

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use uuid::Uuid;
 
@@ -51,11 +51,25 @@ impl UploadService {
         id: Uuid,
         now: SystemTime,
     ) -> Result<MultipartUpload, Error> {
+        let upload = self.begin_multipart(caller, file, id, now).await;
+        let files = std::slice::from_ref(file);
+        self.counted(super::Request::Multipart, files, upload)
+    }
+
+    async fn begin_multipart(
+        &self,
+        caller: &Caller,
+        file: &File,
+        id: Uuid,
+        now: SystemTime,
+    ) -> Result<MultipartUpload, Error> {
         let policy = self.checked(caller, file, super::Request::Multipart)?;
         let key = policy.key.key(caller, &file.filename, id, day(now));
         let properties = Properties::new(policy, file);
         let object = properties.object(policy, file, &key);
-        let upload_id = self.bucket.create_multipart(&object, now).await?;
+        let begin = Instant::now();
+        let answer = self.bucket.create_multipart(&object, now).await;
+        let upload_id = self.measured("CreateMultipartUpload", begin, answer)?;
         let key = key.as_str().to_owned();
         let session = Session::new(
             upload_id,
@@ -91,6 +105,10 @@ impl UploadService {
             // Signing never waits, so that a long list would keep others from being served.
             tokio::task::consume_budget().await;
         }
+        let policy = session.policy.as_deref();
+        let policy = self.settings.policies.known_name(policy);
+        let parts = u64::try_from(requests.len()).unwrap_or(u64::MAX);
+        self.metrics.grants(policy, "part", "granted", parts);
         Ok(requests)
     }
 
@@ -103,7 +121,7 @@ impl UploadService {
         now: SystemTime,
     ) -> Result<Vec<StoredPart>, Error> {
         let (session, _) = self.open(caller, token, key, now)?;
-        Ok(self.bucket.list_parts(key, &session.upload_id, now).await?)
+        self.stored_parts(key, &session, now).await
     }
 
     /// Makes the object of the parts with these numbers and entity tags.
@@ -118,23 +136,24 @@ impl UploadService {
         now: SystemTime,
     ) -> Result<CompletedUpload, Error> {
         let (session, policy) = self.open(caller, token, key, now)?;
-        let stored = self.bucket.list_parts(key, &session.upload_id, now).await?;
+        let stored = self.stored_parts(key, &session, now).await?;
         // The tags of this list go into the completion, so that no part can be replaced by a larger
         // one in between: the store compares them.
         let chosen = choose(stored, parts)?;
         let size: u64 = chosen.iter().map(|part| part.size).sum();
         if size > policy.max_size {
-            self.bucket
-                .abort_multipart(key, &session.upload_id, now)
-                .await?;
+            self.end_multipart(key, &session, now).await?;
             let detail = format!("must be at most {} bytes; it is {size}", policy.max_size);
             let invalid = Invalid::new("file-too-large", detail);
             return Err(Error::Refused(vec![Refusal::new(Field::Size, invalid)]));
         }
-        let location = self
+        let once = !policy.overwrite;
+        let begin = Instant::now();
+        let answer = self
             .bucket
-            .complete_multipart(key, &session.upload_id, &chosen, !policy.overwrite, now)
-            .await?;
+            .complete_multipart(key, &session.upload_id, &chosen, once, now)
+            .await;
+        let location = self.measured("CompleteMultipartUpload", begin, answer)?;
         Ok(CompletedUpload {
             key: session.key,
             bucket: self.bucket.name().to_owned(),
@@ -151,10 +170,32 @@ impl UploadService {
         now: SystemTime,
     ) -> Result<(), Error> {
         let (session, _) = self.open(caller, token, key, now)?;
-        Ok(self
+        self.end_multipart(key, &session, now).await
+    }
+
+    async fn stored_parts(
+        &self,
+        key: &str,
+        session: &Session,
+        now: SystemTime,
+    ) -> Result<Vec<StoredPart>, Error> {
+        let begin = Instant::now();
+        let answer = self.bucket.list_parts(key, &session.upload_id, now).await;
+        self.measured("ListParts", begin, answer)
+    }
+
+    async fn end_multipart(
+        &self,
+        key: &str,
+        session: &Session,
+        now: SystemTime,
+    ) -> Result<(), Error> {
+        let begin = Instant::now();
+        let answer = self
             .bucket
             .abort_multipart(key, &session.upload_id, now)
-            .await?)
+            .await;
+        self.measured("AbortMultipartUpload", begin, answer)
     }
 
     /// The session of `token` and its policy, if it is that of `key` and of `caller`. Does not tell what is wrong.

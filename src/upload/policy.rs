@@ -91,6 +91,16 @@ impl Policies {
         })
     }
 
+    /// The name that a request means, if there is a policy of this name: clients can make up others.
+    pub(super) fn known_name<'a>(&self, name: Option<&'a str>) -> &'a str {
+        let name = name.unwrap_or(DEFAULT_POLICY);
+        if self.0.contains_key(name) {
+            name
+        } else {
+            "<unknown>"
+        }
+    }
+
     pub fn contains(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }

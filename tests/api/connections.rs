@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use presignd::dev;
-use presignd::http::{self, Limits};
+use presignd::http::{self, Limits, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -20,7 +20,11 @@ async fn spawn(limits: Limits) -> (SocketAddr, oneshot::Sender<()>, tokio::task:
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
-    let server = tokio::spawn(http::serve(listener, router, limits, async {
+    let server = Server {
+        limits,
+        ..Server::default()
+    };
+    let server = tokio::spawn(http::serve(listener, router, server, async {
         let _dropped_is_told_too = stopped.await;
     }));
     (addr, stop, server)

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
 use aws_sdk_s3::operation::get_object::GetObjectError;
+use presignd::telemetry::Metrics;
 use presignd::upload::{Caller, File, Policies, SessionKey, UploadService};
 use presignd::{dev, http, s3, upload};
 use reqwest::{Client, Method, Response, StatusCode};
@@ -67,7 +68,8 @@ pub(crate) async fn spawn_app_with_both(
     let data = TempDir::new().unwrap();
     let store_addr = spawn(dev::store(data.path()).unwrap()).await;
     let config = dev::sdk_config(store_addr);
-    let uploads = service(&config, dev::BUCKET, true, settings);
+    let metrics = &http_settings.metrics;
+    let uploads = service_counting(&config, dev::BUCKET, true, settings, metrics);
     let addr = spawn(http::router(Arc::clone(&uploads), http_settings)).await;
     let store = aws_sdk_s3::config::Builder::from(&config).force_path_style(true);
     App {
@@ -103,11 +105,21 @@ pub(crate) fn service(
     path_style: bool,
     settings: upload::Settings,
 ) -> Arc<UploadService> {
+    service_counting(config, bucket, path_style, settings, &Metrics::default())
+}
+
+pub(crate) fn service_counting(
+    config: &SdkConfig,
+    bucket: &str,
+    path_style: bool,
+    settings: upload::Settings,
+    metrics: &Metrics,
+) -> Arc<UploadService> {
     let provider = config.credentials_provider().unwrap();
     let credentials = s3::CredentialsCache::new(provider, settings.policies.longest_life());
     let client = s3::client(config, path_style, &credentials);
     let bucket = s3::Bucket::new(client, bucket.to_owned(), credentials);
-    Arc::new(UploadService::new(bucket, settings))
+    Arc::new(UploadService::new(bucket, settings, metrics.clone()))
 }
 
 pub(crate) async fn spawn(router: axum::Router) -> SocketAddr {
@@ -116,7 +128,7 @@ pub(crate) async fn spawn(router: axum::Router) -> SocketAddr {
     tokio::spawn(http::serve(
         listener,
         router,
-        http::Limits::default(),
+        http::Server::default(),
         std::future::pending(),
     ));
     addr

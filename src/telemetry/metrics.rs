@@ -1,0 +1,166 @@
+//! What is counted and measured, in [OpenMetrics](https://prometheus.io/docs/specs/om/open_metrics_spec/).
+//! `docs/operations.md` explains each metric.
+//!
+//! Labels take a bounded number of values: names of routes, policies and operations, never anything that
+//! a client made up.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+/// From what signing takes to what completing a large upload may take.
+const BUCKETS: [f64; 16] = [
+    0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
+    20.0, 120.0,
+];
+
+type Histograms<Labels> = Family<Labels, Histogram, fn() -> Histogram>;
+
+/// The metrics of one service, in a registry of their own.
+#[derive(Clone)]
+pub struct Metrics(Arc<Inner>);
+
+struct Inner {
+    registry: Registry,
+    requests: Histograms<RequestLabels>,
+    grants: Family<GrantLabels, Counter>,
+    storage_calls: Histograms<CallLabels>,
+    credentials_life: Gauge<f64, AtomicU64>,
+    open_connections: Gauge,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    method: &'static str,
+    route: String,
+    status: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GrantLabels {
+    policy: String,
+    kind: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    operation: &'static str,
+    result: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        fn histogram() -> Histogram {
+            Histogram::new(BUCKETS)
+        }
+        let mut inner = Inner {
+            registry: Registry::with_prefix("presignd"),
+            requests: Family::new_with_constructor(histogram),
+            grants: Family::default(),
+            storage_calls: Family::new_with_constructor(histogram),
+            credentials_life: Gauge::default(),
+            open_connections: Gauge::default(),
+        };
+        let registry = &mut inner.registry;
+        let version = vec![("version", env!("CARGO_PKG_VERSION"))];
+        registry.register("build", "The build that runs", Info::new(version));
+        registry.register_with_unit(
+            "http_request_duration",
+            "Requests, and the time until their answer",
+            Unit::Seconds,
+            inner.requests.clone(),
+        );
+        registry.register(
+            "grants",
+            "Files for which a grant was asked, by what came of it",
+            inner.grants.clone(),
+        );
+        registry.register_with_unit(
+            "storage_call_duration",
+            "Calls to the store, and the time until their end",
+            Unit::Seconds,
+            inner.storage_calls.clone(),
+        );
+        registry.register_with_unit(
+            "credentials_life",
+            "How long the credentials at hand live on: +Inf without an end, 0 when there are none",
+            Unit::Seconds,
+            inner.credentials_life.clone(),
+        );
+        registry.register(
+            "open_connections",
+            "Connections that are open",
+            inner.open_connections.clone(),
+        );
+        Self(Arc::new(inner))
+    }
+}
+
+impl Metrics {
+    /// Counts a request. `route` is a route's pattern, `method` one of HTTP's own.
+    pub(crate) fn request(&self, method: &'static str, route: &str, status: u16, took: Duration) {
+        let labels = RequestLabels {
+            method,
+            route: route.to_owned(),
+            status,
+        };
+        let histogram = self.0.requests.get_or_create(&labels);
+        histogram.observe(took.as_secs_f64());
+    }
+
+    /// Counts so many files for which a grant was asked. `policy` is the name of one that there is.
+    pub(crate) fn grants(
+        &self,
+        policy: &str,
+        kind: &'static str,
+        outcome: &'static str,
+        files: u64,
+    ) {
+        let policy = policy.to_owned();
+        let labels = GrantLabels {
+            policy,
+            kind,
+            outcome,
+        };
+        self.0.grants.get_or_create(&labels).inc_by(files);
+    }
+
+    pub(crate) fn storage_call(
+        &self,
+        operation: &'static str,
+        result: &'static str,
+        took: Duration,
+    ) {
+        let labels = CallLabels { operation, result };
+        let histogram = self.0.storage_calls.get_or_create(&labels);
+        histogram.observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn open_connections(&self) -> &Gauge {
+        &self.0.open_connections
+    }
+
+    /// All of them as text. `credentials_life` is that of the credentials at hand, in seconds.
+    pub(crate) fn encode(&self, credentials_life: f64) -> Result<String, fmt::Error> {
+        self.0.credentials_life.set(credentials_life);
+        let mut text = String::new();
+        text::encode(&mut text, &self.0.registry)?;
+        Ok(text)
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
