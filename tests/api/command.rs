@@ -586,3 +586,64 @@ fn the_readme_shows_what_dev_prints() {
     // The README's commands are run by CI.
     assert!(readme.contains(&commands.join("\n")), "{commands:#?}");
 }
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    use std::io::Write;
+    let folder = TempDir::new().unwrap();
+    let mut dev = Running::dev(folder.path(), &[]);
+    let base = base(&dev.printed_until("-T hello.txt"));
+    let addr = base.strip_prefix("http://").unwrap();
+    // Under way for as long as its body does not come.
+    let mut waiting = std::net::TcpStream::connect(addr).unwrap();
+    let head = "POST /upload/presigned-url HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n\
+        content-length: 10\r\n\r\n";
+    waiting.write_all(head.as_bytes()).unwrap();
+    let begin = std::time::Instant::now();
+    let kill = |signal: &str| {
+        let kill = format!("kill -s {signal} {}", dev.child.id());
+        assert!(
+            Command::new("sh")
+                .args(["-c", &kill])
+                .status()
+                .unwrap()
+                .success()
+        );
+    };
+    kill("TERM");
+    while std::net::TcpStream::connect(addr).is_ok() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    kill("INT");
+    let code = dev.child.wait().unwrap().code();
+    assert_eq!(code, Some(1));
+    assert!(
+        begin.elapsed() < std::time::Duration::from_secs(9),
+        "it waited for the request"
+    );
+}
+
+#[tokio::test]
+async fn metrics_have_an_address_of_their_own() {
+    let folder = TempDir::new().unwrap();
+    let free = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string();
+    let mut dev = Running::dev(folder.path(), &[("METRICS_ADDR", &free)]);
+    let base = base(&dev.printed_until("-T hello.txt"));
+    upload(&base, "a.txt", "x").await;
+    let text = client()
+        .get(format!("http://{free}/metrics"))
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await;
+    assert!(
+        text.unwrap()
+            .contains(r#"presignd_grants_total{policy="default",kind="put",outcome="granted"} 1"#)
+    );
+    assert_eq!(dev.stop("TERM").0, Some(0));
+}

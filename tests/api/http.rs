@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use aws_credential_types::provider::{
+    ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future,
+};
 use presignd::http::{self, AllowedOrigins};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::json;
@@ -131,12 +134,8 @@ async fn only_pages_of_allowed_origins_may_call() {
     assert_eq!(response.headers()["access-control-allow-origin"], "*");
 }
 
-#[tokio::test]
-async fn without_credentials_a_grant_is_503_and_can_be_tried_again() {
-    use aws_credential_types::provider::{
-        ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future,
-    };
-
+/// A provider that has none to give.
+pub(crate) fn no_credentials() -> SharedCredentialsProvider {
     #[derive(Debug)]
     struct Nothing;
 
@@ -149,9 +148,14 @@ async fn without_credentials_a_grant_is_503_and_can_be_tried_again() {
         }
     }
 
+    SharedCredentialsProvider::new(Nothing)
+}
+
+#[tokio::test]
+async fn without_credentials_a_grant_is_503_and_can_be_tried_again() {
     let config = presignd::dev::sdk_config("127.0.0.1:1".parse().unwrap())
         .into_builder()
-        .credentials_provider(SharedCredentialsProvider::new(Nothing))
+        .credentials_provider(no_credentials())
         .build();
     let uploads = service(&config, "bucket", true, built_in());
     let addr = spawn(http::router(uploads, &http::Settings::default())).await;

@@ -14,6 +14,7 @@ mod filenames;
 mod helpers;
 mod http;
 mod openapi;
+mod operations;
 mod page;
 mod policies;
 mod presigned_post;

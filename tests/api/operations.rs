@@ -1,0 +1,364 @@
+//! What those who run the service see of it: readiness, metrics, and an end without loss.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use aws_config::SdkConfig;
+use axum::http::StatusCode as Status;
+use presignd::http::{self, Limits, Server};
+use presignd::telemetry::Metrics;
+use presignd::{dev, upload};
+use reqwest::{Method, Response, StatusCode};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+
+use crate::helpers::{
+    built_in, client, problem, service, service_counting, spawn, spawn_app, spawn_app_with_both,
+    with_policies,
+};
+
+/// `/readyz` of a service on the bucket that `config` leads to.
+async fn readyz_of(config: &SdkConfig, bucket: &str) -> String {
+    let uploads = service(config, bucket, true, built_in());
+    let addr = spawn(http::router(uploads, &http::Settings::default())).await;
+    format!("http://{addr}/readyz")
+}
+
+async fn get(url: &str) -> Response {
+    client().get(url).send().await.unwrap()
+}
+
+/// A store that answers everything with this status, after a while; and how often it was asked.
+async fn store_answering(status: Status, after: Duration) -> (SdkConfig, Arc<AtomicUsize>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&asked);
+    let answer = async move || {
+        counter.fetch_add(1, Ordering::SeqCst);
+        tokio::time::sleep(after).await;
+        status
+    };
+    let addr = spawn(axum::Router::new().fallback(answer)).await;
+    (dev::sdk_config(addr), asked)
+}
+
+#[tokio::test]
+async fn a_service_is_ready_when_the_store_answers_for_the_bucket() {
+    let app = spawn_app().await;
+    let response = get(&format!("{}/readyz", app.base)).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.text().await.unwrap(), r#"{"status":"ok"}"#);
+    // Credentials that may only write are refused the question, by a store that is well.
+    let (config, _) = store_answering(Status::FORBIDDEN, Duration::ZERO).await;
+    let url = readyz_of(&config, "bucket").await;
+    assert_eq!(get(&url).await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_service_is_not_ready_when_a_part_fails_and_names_it() {
+    let app = spawn_app().await;
+    let closed = dev::sdk_config("127.0.0.1:1".parse().unwrap());
+    let (hanging, _) = store_answering(Status::OK, Duration::from_mins(10)).await;
+    let (broken, _) = store_answering(Status::INTERNAL_SERVER_ERROR, Duration::ZERO).await;
+    for (config, bucket) in [
+        (&app.config, "no-such-bucket"),
+        (&closed, "bucket"),
+        (&hanging, "bucket"),
+        (&broken, "bucket"),
+    ] {
+        let response = get(&readyz_of(config, bucket).await).await;
+        assert_eq!(
+            response.status(),
+            StatusCode::SERVICE_UNAVAILABLE,
+            "{bucket}"
+        );
+        assert!(response.headers().contains_key("retry-after"));
+        let problem = problem(response).await;
+        assert_eq!(problem["code"], "storage-unavailable");
+        assert!(!problem.to_string().contains("127.0.0.1"), "{problem}");
+    }
+    let nobody = app.config.clone().into_builder();
+    let nobody = nobody
+        .credentials_provider(crate::http::no_credentials())
+        .build();
+    let problem = problem(get(&readyz_of(&nobody, "uploads").await).await).await;
+    assert_eq!(problem["code"], "credentials-unavailable");
+    assert!(!problem.to_string().contains("secret cause"), "{problem}");
+}
+
+#[tokio::test]
+async fn probes_cost_the_store_one_question_in_a_while() {
+    let (config, asked) = store_answering(Status::OK, Duration::from_millis(50)).await;
+    let url = readyz_of(&config, "bucket").await;
+    let at_once: Vec<_> = (0..20)
+        .map(|_| {
+            let url = url.clone();
+            tokio::spawn(async move { get(&url).await.status() })
+        })
+        .collect();
+    for answer in at_once {
+        assert_eq!(answer.await.unwrap(), StatusCode::OK);
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(6)).await;
+    tokio::time::resume();
+    assert_eq!(get(&url).await.status(), StatusCode::OK);
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+}
+
+/// An app, and where its metrics are.
+async fn app_with_metrics(settings: upload::Settings) -> (crate::helpers::App, String) {
+    let http_settings = http::Settings::default();
+    let app = spawn_app_with_both(settings, &http_settings).await;
+    let uploads = Arc::clone(&app.uploads);
+    let addr = spawn(http::metrics_router(uploads, http_settings.metrics)).await;
+    (app, format!("http://{addr}/metrics"))
+}
+
+async fn metrics(url: &str) -> String {
+    let response = get(url).await;
+    let content_type = response.headers()["content-type"].to_str().unwrap();
+    assert!(content_type.starts_with("application/openmetrics-text; version=1.0.0"));
+    let text = response.text().await.unwrap();
+    assert!(text.ends_with("# EOF\n"), "{text}");
+    text
+}
+
+#[track_caller]
+fn has(text: &str, line: &str) {
+    assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+}
+
+#[tokio::test]
+async fn what_the_service_does_is_counted() {
+    let policies = "[policies.default]\n[policies.small]\nmax_size = '1 KiB'";
+    let (app, url) = app_with_metrics(with_policies(policies)).await;
+    let file = json!({"filename": "a.txt", "contentType": "text/plain"});
+    let large =
+        json!({"filename": "a.txt", "contentType": "text/plain", "policy": "small", "size": 2000});
+    let _granted: Value = app.granted("/upload/presigned-url", &file).await;
+    let _granted: Value = app.granted("/upload/presigned-post", &file).await;
+    let three = json!({"files": [file, file, file]});
+    let _granted: Value = app.granted("/upload/presigned-urls", &three).await;
+    app.refused("/upload/presigned-url", &large).await;
+    let created = app
+        .post("/s3/multipart", &json!({"filename": "a", "type": "a/b"}))
+        .await;
+    let created: Value = created.json().await.unwrap();
+    let session = format!(
+        "{}/s3/multipart/{}",
+        app.base,
+        created["uploadId"].as_str().unwrap()
+    );
+    let key = created["key"].as_str().unwrap();
+    let of_key = [("key", key)];
+    let numbers = [("key", key), ("partNumbers", "1,2,3")];
+    let batch = app.client.get(format!("{session}/batch")).query(&numbers);
+    assert_eq!(batch.send().await.unwrap().status(), StatusCode::OK);
+    let parts = app.client.get(&session).query(&of_key);
+    assert_eq!(parts.send().await.unwrap().status(), StatusCode::OK);
+    let abort = app.client.delete(&session).query(&of_key);
+    assert_eq!(abort.send().await.unwrap().status(), StatusCode::OK);
+    let gone = app.client.get(&session).query(&of_key);
+    assert_eq!(gone.send().await.unwrap().status(), StatusCode::NOT_FOUND);
+
+    let text = metrics(&url).await;
+    for (policy, kind, outcome, count) in [
+        ("default", "put", "granted", 4),
+        ("default", "post", "granted", 1),
+        ("default", "multipart", "granted", 1),
+        ("default", "part", "granted", 3),
+        ("small", "put", "refused", 1),
+    ] {
+        let labels = format!(r#"policy="{policy}",kind="{kind}",outcome="{outcome}""#);
+        has(&text, &format!("presignd_grants_total{{{labels}}} {count}"));
+    }
+    for (operation, result) in [
+        ("CreateMultipartUpload", "ok"),
+        ("ListParts", "ok"),
+        ("ListParts", "no_such_upload"),
+        ("AbortMultipartUpload", "ok"),
+    ] {
+        let labels = format!(r#"operation="{operation}",result="{result}""#);
+        has(
+            &text,
+            &format!("presignd_storage_call_duration_seconds_count{{{labels}}} 1"),
+        );
+    }
+    for (route, status) in [
+        ("/upload/presigned-url", 201),
+        ("/upload/presigned-url", 422),
+    ] {
+        let labels = format!(r#"method="POST",route="{route}",status="{status}""#);
+        has(
+            &text,
+            &format!("presignd_http_request_duration_seconds_count{{{labels}}} 1"),
+        );
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    has(
+        &text,
+        &format!(r#"presignd_build_info{{version="{version}"}} 1"#),
+    );
+    has(&text, "presignd_credentials_life_seconds inf");
+    assert!(!text.contains(key), "{text}");
+}
+
+#[tokio::test]
+async fn what_clients_make_up_makes_no_metric() {
+    let (app, url) = app_with_metrics(built_in()).await;
+    let series = async || metrics(&url).await.lines().count();
+    let make_up = async |n: u32| {
+        let file = json!({"filename": "a", "contentType": "a/b", "policy": format!("policy-{n}")});
+        app.refused("/upload/presigned-url", &file).await;
+        get(&format!("{}/made-up-{n}", app.base)).await;
+        let method = Method::from_bytes(format!("METHOD{n}").as_bytes()).unwrap();
+        let request = app.client.request(method, format!("{}/healthz", app.base));
+        assert_eq!(
+            request.send().await.unwrap().status(),
+            StatusCode::METHOD_NOT_ALLOWED
+        );
+        get(&format!("{}/s3/multipart/token-{n}?key=key-{n}", app.base)).await;
+    };
+    make_up(0).await;
+    let before = series().await;
+    for n in 1..20 {
+        make_up(n).await;
+    }
+    assert_eq!(series().await, before);
+    // Nobody finds them where uploads are asked for.
+    assert_eq!(
+        get(&format!("{}/metrics", app.base)).await.status(),
+        StatusCode::NOT_FOUND
+    );
+}
+
+#[tokio::test]
+async fn open_connections_are_counted() {
+    let metrics_of_service = Metrics::default();
+    let config = dev::sdk_config("127.0.0.1:1".parse().unwrap());
+    let uploads = service_counting(&config, "bucket", true, built_in(), &metrics_of_service);
+    let (addr, _stop, _server) = serve(Arc::clone(&uploads), metrics_of_service.clone()).await;
+    let own = spawn(http::metrics_router(uploads, metrics_of_service)).await;
+    let url = format!("http://{own}/metrics");
+    let mut streams = Vec::new();
+    for _ in 0..3 {
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        ask(&mut stream, "/healthz").await.unwrap();
+        streams.push(stream);
+    }
+    let text = metrics(&url).await;
+    has(&text, "presignd_open_connections 3");
+    // Nobody was signed for yet, so that there are no credentials at hand.
+    has(&text, "presignd_credentials_life_seconds 0.0");
+    drop(streams);
+    while !metrics(&url).await.contains("presignd_open_connections 0") {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// The service on a port, and what stops it.
+async fn serve(
+    uploads: Arc<upload::UploadService>,
+    metrics: Metrics,
+) -> (
+    std::net::SocketAddr,
+    oneshot::Sender<()>,
+    tokio::task::JoinHandle<()>,
+) {
+    let settings = http::Settings::default();
+    let server = Server {
+        limits: Limits::default(),
+        stopping: settings.stopping.clone(),
+        metrics,
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (stop, stopped) = oneshot::channel();
+    let router = http::router(uploads, &settings);
+    let server = tokio::spawn(http::serve(listener, router, server, async {
+        let _dropped_is_told_too = stopped.await;
+    }));
+    (addr, stop, server)
+}
+
+/// Sends one request on an open connection: its status, and whether the connection will be closed.
+/// `None` if it was closed without an answer.
+async fn ask(stream: &mut TcpStream, path: &str) -> Option<(u16, bool)> {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let head = head.to_ascii_lowercase();
+            let (_, length) = head.split_once("content-length: ")?;
+            let length: usize = length.lines().next()?.parse().ok()?;
+            if body.len() >= length {
+                let status = head.split(' ').nth(1)?.parse().ok()?;
+                return Some((status, head.contains("connection: close")));
+            }
+        }
+        match stream.read(&mut buffer).await {
+            Ok(0) | Err(_) => return None,
+            Ok(n) => answer.extend_from_slice(&buffer[..n]),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_request_under_load_goes_unanswered_when_the_service_stops() {
+    let app = spawn_app().await;
+    let (addr, stop, server) = serve(Arc::clone(&app.uploads), Metrics::default()).await;
+    let answered = Arc::new(AtomicUsize::new(0));
+    let lost = Arc::new(AtomicUsize::new(0));
+    let clients: Vec<_> = (0..64)
+        .map(|_| {
+            let (answered, lost) = (Arc::clone(&answered), Arc::clone(&lost));
+            tokio::spawn(async move {
+                // As clients do: the connection is used until the service says that it will close it.
+                while let Ok(mut stream) = TcpStream::connect(addr).await {
+                    loop {
+                        let answer = ask(&mut stream, "/s3/params?filename=a&type=a/b").await;
+                        let Some((200, is_last)) = answer else {
+                            lost.fetch_add(1, Ordering::SeqCst);
+                            break;
+                        };
+                        answered.fetch_add(1, Ordering::SeqCst);
+                        if is_last {
+                            break;
+                        }
+                    }
+                }
+            })
+        })
+        .collect();
+    while answered.load(Ordering::SeqCst) < 500 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    stop.send(()).unwrap();
+    server.await.unwrap();
+    for client in clients {
+        client.await.unwrap();
+    }
+    assert_eq!(lost.load(Ordering::SeqCst), 0);
+    assert!(answered.load(Ordering::SeqCst) >= 500);
+}
+
+#[tokio::test]
+async fn a_service_that_stops_is_not_ready() {
+    let app = spawn_app().await;
+    let (addr, stop, server) = serve(Arc::clone(&app.uploads), Metrics::default()).await;
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    assert_eq!(ask(&mut stream, "/readyz").await, Some((200, false)));
+    stop.send(()).unwrap();
+    while TcpStream::connect(addr).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(ask(&mut stream, "/readyz").await, Some((503, true)));
+    server.await.unwrap();
+}
