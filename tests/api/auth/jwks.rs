@@ -246,9 +246,14 @@ async fn a_new_key_is_fetched_when_a_token_needs_it_and_an_old_one_stops_working
         status(asking(&app).bearer_auth(&of_old)).await,
         StatusCode::CREATED
     );
-    while issuer.asked() < 3 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let asked = async {
+        while issuer.asked() < 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), asked)
+        .await
+        .expect("the issuer is not asked");
     let mut refused = status(asking(&app).bearer_auth(&of_old)).await;
     while refused == StatusCode::CREATED {
         refused = status(asking(&app).bearer_auth(&of_old)).await;
