@@ -1,5 +1,7 @@
 //! Object keys and the templates that they are made from. Pure: no clock, no randomness.
 
+mod known;
+
 use std::fmt::Write;
 
 use time::Date;

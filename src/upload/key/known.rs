@@ -1,0 +1,238 @@
+//! Which keys a template could have made. Pure, and quick whatever the key.
+
+use time::{Date, Month};
+use uuid::{Uuid, Variant};
+
+use super::{KeyTemplate, Part};
+use crate::upload::{Caller, Filename};
+
+impl KeyTemplate {
+    /// Whether [`key`](Self::key) could have made this key for `caller`, of some file, id and day.
+    ///
+    /// Takes time in proportion to the key's length: for each of the few lengths that an extension may
+    /// have there is one length of the name, and with it one place for each part.
+    pub(in crate::upload) fn could_have_made(&self, caller: &Caller, key: &str) -> bool {
+        (0..=Filename::MAX_EXTENSION_BYTES).any(|extension| {
+            self.remake(caller, key, extension)
+                .is_some_and(|it| it == key)
+        })
+    }
+
+    /// What the template makes of the values that it finds in `key`, if they are values at all and
+    /// there is an extension of so many bytes.
+    fn remake(&self, caller: &Caller, key: &str, extension: usize) -> Option<String> {
+        let caller = caller.segment();
+        let lengths = || self.0.iter().map(|part| part.len(caller, extension));
+        let names = lengths().filter(Option::is_none).count();
+        let name = key.len().checked_sub(lengths().flatten().sum())?;
+        let name = name.checked_div(names).unwrap_or_default();
+
+        let (mut filename, mut ext, mut id) = (None, "", Uuid::nil());
+        // A month of 31 days in a leap year, for templates that leave them out.
+        let (mut year, mut month, mut day) = (2000, 1, 1);
+        let mut rest = key;
+        for (part, length) in self.0.iter().zip(lengths()) {
+            let (text, after) = rest.split_at_checked(length.unwrap_or(name))?;
+            rest = after;
+            match part {
+                Part::Text(_) | Part::Caller => {}
+                Part::Uuid => id = Uuid::try_parse(text).ok().filter(is_random)?,
+                Part::Filename => filename = Some(text),
+                Part::Extension => ext = text,
+                Part::DotExtension => ext = text.get(1..).unwrap_or_default(),
+                Part::Year => year = text.parse().ok()?,
+                Part::Month => month = text.parse().ok()?,
+                Part::Day => day = text.parse().ok()?,
+            }
+        }
+        let day = Date::from_calendar_date(year, Month::try_from(month).ok()?, day).ok()?;
+        // Any name with this extension will do where the key does not hold the name itself.
+        let filename = match filename {
+            Some(name) => Filename::parse(name),
+            None if ext.is_empty() => Filename::parse("x"),
+            None => Filename::parse(&format!("x.{ext}")),
+        };
+        let filename = filename.ok()?;
+        let extension = filename.extension();
+        Some(self.fill(caller, filename.as_str(), extension.as_deref(), id, day))
+    }
+}
+
+impl Part {
+    /// In bytes, in the keys of `caller` and with an extension of so many; of a name nobody knows.
+    fn len(&self, caller: &str, extension: usize) -> Option<usize> {
+        match self {
+            Self::Text(text) => Some(text.len()),
+            Self::Uuid => Some(uuid::fmt::Hyphenated::LENGTH),
+            Self::Filename => None,
+            Self::Extension => Some(extension),
+            Self::DotExtension => Some(extension + usize::from(extension > 0)),
+            Self::Caller => Some(caller.len()),
+            Self::Year => Some(4),
+            Self::Month | Self::Day => Some(2),
+        }
+    }
+}
+
+/// Whether it is of the kind that we give out: version 4.
+fn is_random(id: &Uuid) -> bool {
+    id.get_version_num() == 4 && id.get_variant() == Variant::RFC4122
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use time::macros::date;
+
+    use super::*;
+
+    const ID: &str = "5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e";
+
+    /// Whether the template could have made the key for Alice, who is `alice=2F7` in it.
+    #[track_caller]
+    fn could(template: &str, key: &str) -> bool {
+        let template = KeyTemplate::parse(template).unwrap();
+        let key = key.replace("ID", ID);
+        template.could_have_made(&Caller::named("alice/7", None), &key)
+    }
+
+    #[test]
+    fn keys_of_the_template_are_known_and_no_others() {
+        let template = "uploads/{uuid}/{filename}";
+        for key in ["uploads/ID/a.txt", "uploads/ID/한.txt", "uploads/ID/{uuid}"] {
+            assert!(could(template, key), "{key}");
+        }
+        let upper = ID.to_uppercase();
+        let simple = ID.replace('-', "");
+        for key in [
+            "",
+            "/",
+            "uploads/ID/",
+            "uploads/ID",
+            "/uploads/ID/a",
+            "uploads//a",
+            "upload/ID/a",
+            "uploadx/ID/a",
+            "uploads/ID/a/b",
+            "uploads/ID/..",
+            "uploads/ID/a\\b",
+            "uploads/ID/a\0b",
+            "uploads/ID/a\u{202e}b",
+            "uploads/ID/\u{1112}\u{1161}\u{11AB}.txt", // not NFC
+            "uploads/00000000-0000-0000-0000-000000000000/a",
+            "uploads/5d3c8f60-9d0e-1b1f-8e51-3c2f5c0a8f3e/a", // version 1
+            "uploads/5d3c8f60-9d0e-4b1f-0e51-3c2f5c0a8f3e/a", // another variant
+            "uploads/5d3c8f60+9d0e-4b1f-8e51-3c2f5c0a8f3e/a",
+            &format!("uploads/{upper}/a"),
+            &format!("uploads/{simple}/a"),
+            &format!("uploads/{{{simple}}}/a"),
+            &format!("uploads/ID/{}", "a".repeat(256)),
+            &format!("uploads/ID/{}", "한".repeat(100_000)),
+            &"한".repeat(20),
+        ] {
+            assert!(!could(template, key), "{key}");
+        }
+    }
+
+    #[test]
+    fn the_parts_of_a_key_have_to_agree() {
+        for (template, key, expected) in [
+            ("{uuid}.{ext}", "ID.png", true),
+            ("{uuid}.{ext}", "ID", true),
+            ("{uuid}.{ext}", "ID.", false),
+            ("{uuid}.{ext}", "ID.PNG", false),
+            ("{uuid}.{ext}", "ID.p.g", false),
+            ("{uuid}.{ext}", "ID.abcdefghijklmnop", true),
+            ("{uuid}.{ext}", "ID.abcdefghijklmnopq", false),
+            ("{uuid}{ext}", "IDpng", true),
+            ("{filename}.{ext}", "a.PNG.png", true),
+            ("{filename}.{ext}", "a.PNG.jpg", false),
+            ("{filename}.{ext}", "a.png", false), // the name itself has no extension
+            ("{filename}.{ext}", "a", true),
+            ("{filename}.{ext}", "a..", true),
+            ("{ext}{filename}", "gza.tar.gz", true),
+            ("{ext}{filename}", "tara.tar.gz", false),
+            ("{filename}{uuid}", "a bID", true),
+            ("{filename}{uuid}", "ID", false),
+            ("{uuid}/{filename}-{filename}", "ID/a-b-a-b", true),
+            ("{uuid}/{filename}-{filename}", "ID/a-b-a-c", false),
+            ("{uuid}-{uuid}", "ID-ID", true),
+            (
+                "{uuid}-{uuid}",
+                "ID-5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3f",
+                false,
+            ),
+            ("{yyyy}/{mm}/{dd}/{uuid}", "2024/02/29/ID", true),
+            ("{yyyy}/{mm}/{dd}/{uuid}", "2026/02/29/ID", false),
+            ("{yyyy}/{mm}/{dd}/{uuid}", "2026/13/01/ID", false),
+            ("{yyyy}/{mm}/{dd}/{uuid}", "2026/00/01/ID", false),
+            ("{yyyy}/{mm}/{dd}/{uuid}", "+026/01/01/ID", false),
+            ("{yyyy}/{mm}/{dd}/{uuid}", "2026/01/+1/ID", false),
+            ("{yyyy}{yyyy}/{uuid}", "20262025/ID", false),
+            ("{dd}/{uuid}", "31/ID", true),
+            ("{dd}/{uuid}", "32/ID", false),
+            ("{mm}{dd}/{uuid}", "0229/ID", true),
+            ("{caller}/{uuid}", "alice=2F7/ID", true),
+            ("{caller}/{uuid}", "alice/7/ID", false),
+            ("{caller}/{uuid}", "bob-is-x7/ID", false),
+            ("{caller}/{uuid}", "=anonymous/ID", false),
+            ("{caller}{filename}/{uuid}", "alice=2F77/ID", true),
+        ] {
+            assert_eq!(could(template, key), expected, "{template}: {key}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_key_that_a_template_makes_is_known(
+            template in "([a-z]{0,3}[-./]?\\{(uuid|filename|ext|caller|yyyy|mm|dd)\\}){1,6}x?",
+            caller in "\\PC{1,20}",
+            names in proptest::collection::vec("\\PC{1,12}(\\.[A-Za-z0-9]{1,18}){0,2}", 2),
+            id: [u8; 16],
+            day in 0_i64..9999 * 365,
+        ) {
+            let template = KeyTemplate::parse(&template);
+            let filename = Filename::parse(&names[0]);
+            prop_assume!(template.is_ok() && filename.is_ok());
+            let (template, filename) = (template.unwrap(), filename.unwrap());
+            let caller = Caller::named(&caller, None);
+            let id = uuid::Builder::from_random_bytes(id).into_uuid();
+            let day = date!(0000 - 01 - 01) + time::Duration::days(day);
+            let key = template.key(&caller, &filename, id, day);
+            let key = key.as_str();
+            prop_assert!(template.could_have_made(&caller, key), "{key}");
+
+            let other = Caller::named(&format!("{}x", names[1]), None);
+            if template.has_caller() && !template.0.contains(&Part::Filename) && other != caller {
+                prop_assert!(!template.could_have_made(&other, key), "{key}");
+            }
+            if template.is_unique() {
+                let digit = key.find(&id.to_string()).unwrap();
+                let bent = format!("{}g{}", &key[..digit], &key[digit + 1..]);
+                prop_assert!(!template.could_have_made(&caller, &bent), "{bent}");
+            }
+        }
+
+        #[test]
+        fn what_is_known_is_made_again_from_its_own_values(
+            template in "(a?[./]?\\{(filename|ext|mm)\\}){1,3}",
+            key in "[a./01]{1,9}",
+        ) {
+            let template = KeyTemplate::parse(&template);
+            prop_assume!(template.is_ok());
+            let (template, caller) = (template.unwrap(), Caller::anonymous());
+            // All names that the key could hold, tried one by one.
+            let mut by_trying = false;
+            for (from, to) in (0..key.len()).flat_map(|from| (from + 1..=key.len()).map(move |to| (from, to))) {
+                for name in [key[from..to].to_owned(), format!("x.{}", &key[from..to]), "x".to_owned()] {
+                    let Ok(filename) = Filename::parse(&name) else { continue };
+                    by_trying |= (1..=12).any(|month| {
+                        let day = Date::from_calendar_date(2000, Month::try_from(month).unwrap(), 1);
+                        template.key(&caller, &filename, Uuid::nil(), day.unwrap()).as_str() == key
+                    });
+                }
+            }
+            prop_assert_eq!(template.could_have_made(&caller, &key), by_trying, "{}", key);
+        }
+    }
+}
