@@ -28,15 +28,15 @@ pub(crate) struct Problem {
     /// The status in words.
     title: &'static str,
     /// The status of the response.
-    status: u16,
+    pub(super) status: u16,
     /// What went wrong with this request, in a sentence.
-    detail: String,
+    pub(super) detail: String,
     /// What went wrong, for programs. It does not change between versions.
-    code: &'static str,
+    pub(super) code: &'static str,
     /// Every field that is wrong; absent when the problem is not with a field.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
-    errors: Vec<FieldError>,
+    pub(super) errors: Vec<FieldError>,
     /// The id that our log has for this request, also in the `x-request-id` header.
     request_id: String,
     /// The same as `detail`, for Uppy; on `/s3/…` alone.
@@ -91,6 +91,11 @@ impl Problem {
         let mut errors = FieldErrors::default();
         errors.push(pointer.to_owned(), invalid);
         errors.into_problem()
+    }
+
+    /// For an upload that is there, but not what it should be.
+    pub(crate) fn differs(code: &'static str, refusals: &[Refusal]) -> Self {
+        FieldErrors::of(refusals, |_| String::new()).into_problem_of(StatusCode::CONFLICT, code)
     }
 
     /// For a body that cannot be read.
@@ -225,29 +230,7 @@ fn no_form(why: &str) -> Problem {
 /// The first reason gives the problem its code.
 fn refused(refusals: &[Refusal], pointer: impl Fn(usize) -> String) -> Problem {
     let code = refusals.first().map_or("refused", |r| r.invalid.code);
-    let mut errors = FieldErrors::default();
-    for Refusal {
-        file,
-        field,
-        invalid,
-    } in refusals
-    {
-        let mut pointer = pointer(*file);
-        match field {
-            Field::Filename => pointer.push_str("/filename"),
-            Field::ContentType => pointer.push_str("/contentType"),
-            Field::Size => pointer.push_str("/size"),
-            Field::ChecksumSha256 => pointer.push_str("/checksumSha256"),
-            Field::Policy => pointer.push_str("/policy"),
-            Field::Metadata => pointer.push_str("/metadata"),
-            Field::MetadataOf(name) => {
-                pointer.push_str("/metadata");
-                push_segment(&mut pointer, name);
-            }
-        }
-        errors.push(pointer, invalid.clone());
-    }
-    errors.into_problem_of(StatusCode::UNPROCESSABLE_ENTITY, code)
+    FieldErrors::of(refusals, pointer).into_problem_of(StatusCode::UNPROCESSABLE_ENTITY, code)
 }
 
 /// An error on its way out: the client gets the problem, the log gets the cause.
@@ -288,6 +271,33 @@ impl IntoResponse for Failure {
 pub(crate) struct FieldErrors(BTreeMap<String, Invalid>);
 
 impl FieldErrors {
+    /// `pointer` says where in the request each file is.
+    fn of(refusals: &[Refusal], pointer: impl Fn(usize) -> String) -> Self {
+        let mut errors = FieldErrors::default();
+        for Refusal {
+            file,
+            field,
+            invalid,
+        } in refusals
+        {
+            let mut pointer = pointer(*file);
+            match field {
+                Field::Filename => pointer.push_str("/filename"),
+                Field::ContentType => pointer.push_str("/contentType"),
+                Field::Size => pointer.push_str("/size"),
+                Field::ChecksumSha256 => pointer.push_str("/checksumSha256"),
+                Field::Policy => pointer.push_str("/policy"),
+                Field::Metadata => pointer.push_str("/metadata"),
+                Field::MetadataOf(name) => {
+                    pointer.push_str("/metadata");
+                    push_segment(&mut pointer, name);
+                }
+            }
+            errors.push(pointer, invalid.clone());
+        }
+        errors
+    }
+
     pub(crate) fn push(&mut self, pointer: String, invalid: Invalid) {
         if !self.covers(&pointer) {
             self.0.insert(pointer, invalid);

@@ -13,6 +13,7 @@ mod ops;
 pub mod page;
 mod server;
 mod uploads;
+mod verify;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,6 +114,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 fn routes(gate: Gate, stopping: Stopping) -> OpenApiRouter<Arc<UploadService>> {
     OpenApiRouter::with_openapi(openapi::base())
         .merge(uploads::router())
+        .merge(verify::router())
         .merge(companion::router())
         .route_layer(from_fn_with_state(gate, auth::authenticate))
         .merge(ops::router(stopping))

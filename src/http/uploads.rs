@@ -244,7 +244,7 @@ impl From<PostGrant> for PresignedPostDto {
 }
 
 /// A moment in whole seconds, rounded down: `2026-01-01T00:10:00Z`.
-fn rfc3339(moment: SystemTime) -> String {
+pub(super) fn rfc3339(moment: SystemTime) -> String {
     let moment = OffsetDateTime::from(moment);
     moment
         .replace_nanosecond(0)

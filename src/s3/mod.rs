@@ -2,6 +2,7 @@
 //! nothing of policies, filenames or HTTP servers.
 
 mod credentials;
+mod head;
 mod multipart;
 mod object;
 mod post;
@@ -20,6 +21,7 @@ use aws_sdk_s3::config::timeout::TimeoutConfig;
 use tokio::sync::OnceCell;
 
 pub use self::credentials::{CredentialsCache, CredentialsError};
+pub use self::head::StoredObject;
 pub use self::multipart::{MAX_PARTS, StoreError, StoredPart};
 pub use self::object::{
     MAX_OBJECT_BYTES, MAX_PUT_BYTES, Object, ObjectCannedAcl, ServerSideEncryption, StorageClass,
@@ -34,7 +36,7 @@ pub const DEFAULT_REGION: &str = "ap-northeast-2";
 /// How long a call to the store may take: to connect, for one try, and with all tries.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
-const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long finding out whether the store answers may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 

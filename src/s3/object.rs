@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 pub use aws_sdk_s3::types::{ObjectCannedAcl, ServerSideEncryption, StorageClass};
 use base64::prelude::{BASE64_STANDARD, Engine};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 /// The most bytes that S3 takes in [one PUT](https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html).
 pub const MAX_PUT_BYTES: u64 = 5 * 1024 * 1024 * 1024;
@@ -79,6 +79,36 @@ pub fn header_value(value: &str) -> Cow<'_, str> {
     Cow::Owned(words.join(" "))
 }
 
+/// The value of metadata that a header carries: [`header_value`]'s, or that of a store, which may
+/// encode words in [either way](https://www.rfc-editor.org/rfc/rfc2047#section-4). What cannot be decoded
+/// stays as it is.
+pub(super) fn header_text(value: &str) -> String {
+    decode_words(value).unwrap_or_else(|| value.to_owned())
+}
+
+fn decode_words(value: &str) -> Option<String> {
+    let mut bytes = Vec::new();
+    for word in value.split(' ') {
+        let word = word.strip_prefix("=?")?.strip_suffix("?=")?;
+        let (charset, word) = word.split_once('?')?;
+        let (encoding, text) = word.split_once('?')?;
+        if !charset.eq_ignore_ascii_case("utf-8") {
+            return None;
+        }
+        match encoding {
+            "B" | "b" => bytes.extend(BASE64_STANDARD.decode(text).ok()?),
+            // Percent-encoding by another sign.
+            "Q" | "q" if !text.contains('%') => {
+                let text = text.replace('_', " ").replace('=', "%");
+                bytes.extend(percent_decode_str(&text));
+            }
+            _ => return None,
+        }
+    }
+    // A store may break words within a character.
+    String::from_utf8(bytes).ok()
+}
+
 /// Tags as the header `x-amz-tagging` carries them: like a URL's query.
 pub(super) fn tagging_header(tags: &[(String, String)]) -> String {
     let encode = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
@@ -116,6 +146,8 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -139,6 +171,40 @@ mod tests {
     fn encoded_words_are_at_most_75_characters() {
         let value = header_value(&"한글🎉".repeat(20)).into_owned();
         assert!(value.split(' ').all(|word| word.len() <= 75), "{value}");
+    }
+
+    #[test]
+    fn words_that_a_store_has_encoded_are_decoded() {
+        for (value, text) in [
+            (
+                "=?UTF-8?B?w4PChE3Dg8KEWsODwpXDg8KRIFMz?=",
+                "Ã\u{84}MÃ\u{84}ZÃ\u{95}Ã\u{91} S3",
+            ),
+            ("=?utf-8?q?caf=C3=A9_7=3D?=", "café 7="),
+            ("=?UTF-8?Q?=ED=95?= =?UTF-8?Q?=9C?=", "한"),
+        ] {
+            assert_eq!(header_text(value), text);
+        }
+        for value in [
+            "",
+            "7",
+            "a =?UTF-8?B?YQ==?=",
+            "=?UTF-8?B?!?=",
+            "=?latin1?Q?=E9?=",
+            "=??=",
+            "=?=",
+            "=?UTF-8?B?/w==?=",
+            "=?UTF-8?Q?100%25?=",
+        ] {
+            assert_eq!(header_text(value), value);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_header_carries_is_what_was_put_in(value in "\\PC{0,120}|[=?UTF8BQ_ -]{0,30}") {
+            prop_assert_eq!(header_text(&header_value(&value)), value);
+        }
     }
 
     #[test]

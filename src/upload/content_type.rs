@@ -43,7 +43,7 @@ impl ContentType {
     }
 
     /// Type and subtype in lower case, without parameters.
-    fn essence(&self) -> String {
+    pub(super) fn essence(&self) -> String {
         let essence = self.0.split(';').next().unwrap_or_default();
         essence.trim_end().to_ascii_lowercase()
     }

@@ -11,6 +11,8 @@ mod metadata;
 mod multipart;
 mod policy;
 mod session;
+mod sniff;
+mod verify;
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant, SystemTime};
@@ -28,6 +30,7 @@ pub use self::multipart::{CompletedUpload, MultipartUpload};
 use self::policy::Policy;
 pub use self::policy::{Policies, PolicyError};
 pub use self::session::{SealError, SessionKey};
+pub use self::verify::{Expected, MAX_WAIT, Uploaded, Verification};
 use crate::s3;
 use crate::telemetry::Metrics;
 
@@ -171,6 +174,7 @@ pub struct UploadService {
     bucket: s3::Bucket,
     settings: Settings,
     metrics: Metrics,
+    looks: verify::Looks,
 }
 
 impl UploadService {
@@ -180,6 +184,7 @@ impl UploadService {
             bucket,
             settings,
             metrics,
+            looks: verify::Looks::default(),
         }
     }
 

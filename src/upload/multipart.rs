@@ -9,9 +9,9 @@ use std::time::{Instant, SystemTime};
 
 use uuid::Uuid;
 
-use super::policy::Policy;
+use super::policy::{Policy, check_size};
 use super::session::Session;
-use super::{Caller, Error, Field, File, Invalid, Properties, Refusal, UploadService, day};
+use super::{Caller, Error, Field, File, Properties, Refusal, UploadService, day};
 use crate::s3::{self, PresignedRequest, StoredPart};
 
 /// An upload that has begun.
@@ -141,10 +141,8 @@ impl UploadService {
         // one in between: the store compares them.
         let chosen = choose(stored, parts)?;
         let size: u64 = chosen.iter().map(|part| part.size).sum();
-        if size > policy.max_size {
+        if let Err(invalid) = check_size(size, policy.max_size) {
             self.end_multipart(key, &session, now).await?;
-            let detail = format!("must be at most {} bytes; it is {size}", policy.max_size);
-            let invalid = Invalid::new("file-too-large", detail);
             return Err(Error::Refused(vec![Refusal::new(Field::Size, invalid)]));
         }
         let once = !policy.overwrite;

@@ -15,7 +15,7 @@ pub use self::file::PolicyError;
 use super::content_type::ContentTypeRange;
 use super::key::KeyTemplate;
 use super::metadata::{self, Metadata};
-use super::{Caller, Error, Field, File, Filename, Invalid, Refusal, Request};
+use super::{Caller, ContentType, Error, Field, File, Filename, Invalid, Refusal, Request};
 use crate::s3;
 
 /// The name of the policy for requests that name none.
@@ -26,6 +26,7 @@ const ANY: &str = "*";
 
 /// What may be uploaded, where to, and with which properties.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a line of the file")]
 pub(super) struct Policy {
     pub(super) key: KeyTemplate,
     content_types: Vec<ContentTypeRange>,
@@ -34,6 +35,8 @@ pub(super) struct Policy {
     require_checksum: bool,
     pub(super) overwrite: bool,
     active_content: ActiveContent,
+    /// Whether verifying looks into the file.
+    pub(super) sniff: bool,
     pub(super) expires_in: Duration,
     pub(super) cache_control: Option<String>,
     pub(super) storage_class: Option<s3::StorageClass>,
@@ -127,35 +130,18 @@ impl Policy {
             Request::Multipart => self.max_size,
         };
         let mut refusals = Vec::new();
+        if let Err(invalid) = self.check_type(&file.content_type) {
+            refusals.push(Refusal::new(Field::ContentType, invalid));
+        }
+        if let Some(Err(invalid)) = file.size.map(|size| check_size(size, max_size)) {
+            refusals.push(Refusal::new(Field::Size, invalid));
+        }
         let mut refuse = |field, code, detail: String| {
             refusals.push(Refusal::new(field, Invalid::new(code, detail)));
         };
-        let is_active = file.content_type.is_active();
-        if !self
-            .content_types
-            .iter()
-            .any(|range| range.contains(&file.content_type))
-        {
-            let allowed: Vec<String> = self.content_types.iter().map(ToString::to_string).collect();
-            let detail = format!("must be one of {}", allowed.join(", "));
-            refuse(Field::ContentType, "type-not-allowed", detail);
-        } else if is_active && self.active_content == ActiveContent::Reject {
-            let detail = "must not be a type that can run scripts".into();
-            refuse(Field::ContentType, "active-content", detail);
-        }
-        match file.size {
-            Some(size) if size > max_size => {
-                let detail = format!("must be at most {max_size} bytes; it is {size}");
-                refuse(Field::Size, "file-too-large", detail);
-            }
-            None if self.require_size && request == Request::Put => {
-                refuse(
-                    Field::Size,
-                    "size-required",
-                    "is required by the policy".into(),
-                );
-            }
-            _ => {}
+        if file.size.is_none() && self.require_size && request == Request::Put {
+            let detail = "is required by the policy".into();
+            refuse(Field::Size, "size-required", detail);
         }
         if self.require_checksum && request == Request::Multipart {
             let detail = "is required by the policy, and no upload in parts can be bound to one";
@@ -184,6 +170,20 @@ impl Policy {
         refusals
     }
 
+    pub(super) fn check_type(&self, content_type: &ContentType) -> Result<(), Invalid> {
+        let mut ranges = self.content_types.iter();
+        if !ranges.any(|range| range.contains(content_type)) {
+            let allowed: Vec<String> = self.content_types.iter().map(ToString::to_string).collect();
+            let detail = format!("must be one of {}", allowed.join(", "));
+            return Err(Invalid::new("type-not-allowed", detail));
+        }
+        if content_type.is_active() && self.active_content == ActiveContent::Reject {
+            let detail = "must not be a type that can run scripts";
+            return Err(Invalid::new("active-content", detail));
+        }
+        Ok(())
+    }
+
     pub(super) fn allows_metadata(&self, name: &str) -> bool {
         let is_ours = self.metadata.contains_key(name);
         !is_ours
@@ -205,6 +205,14 @@ impl Policy {
             self.active_content == ActiveContent::Attachment && file.content_type.is_active();
         is_attachment.then(|| attachment(&file.filename))
     }
+}
+
+pub(super) fn check_size(size: u64, max: u64) -> Result<(), Invalid> {
+    if size <= max {
+        return Ok(());
+    }
+    let detail = format!("must be at most {max} bytes; it is {size}");
+    Err(Invalid::new("file-too-large", detail))
 }
 
 /// An attachment with its name, as in [RFC 6266](https://www.rfc-editor.org/rfc/rfc6266#section-4.3)
@@ -231,7 +239,6 @@ fn attachment(filename: &Filename) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upload::ContentType;
 
     const TEN_MINUTES: Duration = Duration::from_mins(10);
 

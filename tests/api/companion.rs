@@ -26,9 +26,9 @@ use crate::presigned_post;
 const FIVE_MIB: usize = 5 * 1024 * 1024;
 
 /// An upload in parts, as a client of `base` sees it.
-struct Upload {
+pub(crate) struct Upload {
     base: String,
-    key: String,
+    pub(crate) key: String,
     id: String,
 }
 
@@ -47,7 +47,7 @@ async fn create(app: &App, body: Value) -> Upload {
     }
 }
 
-async fn video(app: &App) -> Upload {
+pub(crate) async fn video(app: &App) -> Upload {
     create(app, json!({"filename": "a b.mp4", "type": "video/mp4"})).await
 }
 
@@ -93,7 +93,7 @@ impl Upload {
     }
 
     /// Sends a part and gives the entity tag.
-    async fn put(&self, number: u16, body: Vec<u8>) -> String {
+    pub(crate) async fn put(&self, number: u16, body: Vec<u8>) -> String {
         let answer = self.json(Method::GET, &number.to_string(), &[], None).await;
         assert_eq!(answer["expires"], 600);
         assert_eq!(answer.as_object().unwrap().len(), 2);
@@ -103,7 +103,7 @@ impl Upload {
         response.headers()["etag"].to_str().unwrap().to_owned()
     }
 
-    async fn complete(&self, parts: Value) -> Response {
+    pub(crate) async fn complete(&self, parts: Value) -> Response {
         let body = json!({ "parts": parts });
         self.call(Method::POST, "complete", &[], Some(body)).await
     }
@@ -457,7 +457,7 @@ enum Answer {
 }
 
 /// A service on that store.
-async fn app_on(endpoint: &str) -> String {
+pub(crate) async fn app_on(endpoint: &str) -> String {
     let config = presignd::dev::sdk_config("127.0.0.1:1".parse().unwrap())
         .into_builder()
         .endpoint_url(endpoint)

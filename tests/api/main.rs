@@ -22,3 +22,4 @@ mod presigned_put;
 mod properties;
 mod rate_limit;
 mod vectors;
+mod verify;

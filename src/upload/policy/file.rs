@@ -41,6 +41,8 @@ struct PolicyToml {
     overwrite: Option<bool>,
     #[serde(default)]
     active_content: ActiveContent,
+    #[serde(default)]
+    sniff: bool,
     expires_in: Option<String>,
     cache_control: Option<String>,
     storage_class: Option<String>,
@@ -189,6 +191,7 @@ impl Policy {
             require_checksum: policy.require_checksum,
             overwrite: policy.overwrite.unwrap_or(true),
             active_content: policy.active_content,
+            sniff: policy.sniff,
             expires_in,
             cache_control: policy.cache_control,
             storage_class: policy

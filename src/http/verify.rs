@@ -1,0 +1,347 @@
+//! `/upload/verify`: did it arrive, and is it what was granted?
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::{Extension, Json};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use validator::Validate;
+
+use super::error::{Failure, FieldError, FieldErrors, Problem};
+use super::extract::{Dto, Valid};
+use super::json::{present, present_list};
+use super::openapi::{BodyProblems, PolicyProblems, StoreProblems};
+use super::uploads::rfc3339;
+use crate::upload::{
+    Caller, Expected, Invalid, MAX_WAIT, Metadata, Sha256Checksum, UploadService, Uploaded,
+    Verification,
+};
+
+pub(super) fn router() -> OpenApiRouter<Arc<UploadService>> {
+    OpenApiRouter::new().routes(routes!(verify))
+}
+
+/// The upload, or the uploads, to look for: either `key` or `keys`.
+#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(as = VerifyRequest, example = json!({"key": "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/example.jpg"}))]
+struct VerifyDto {
+    /// The key of one upload, from the answer that granted it.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = String, required = false, example = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/example.jpg")]
+    key: Option<String>,
+
+    /// The keys of 1 to 100 uploads under the same policy, instead of `key`.
+    #[serde(default, deserialize_with = "present_list::<_, _, 100>")]
+    #[validate(length(min = 1, max = 100, message = "must have 1 to 100 keys"))]
+    #[schema(value_type = Vec<String>, required = false, min_items = 1, max_items = 100)]
+    keys: Option<Vec<String>>,
+
+    /// The policy that it was granted under; `default` if it is not given.
+    #[serde(default, deserialize_with = "present")]
+    #[validate(length(max = 255, message = "must not be longer than 255 characters"))]
+    #[schema(value_type = String, required = false, max_length = 255, example = "default")]
+    policy: Option<String>,
+
+    /// The length in bytes that the file has to have. Only with `key`.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = u64, required = false, example = 6)]
+    size: Option<u64>,
+
+    /// The SHA-256 that the file has to have, in base64. Only with `key`. If the store keeps none of the
+    /// whole file, that is a mismatch, too: it keeps one of uploads that were granted with a
+    /// `checksumSha256`, and never one of uploads in parts.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = String, required = false, min_length = 44, max_length = 44, example = "WJG1tSLV3whtD/CxEPvZ0hu0/HFjrzTQgoai6Eb2vgM=")]
+    checksum_sha256: Option<String>,
+
+    /// How many seconds to wait for uploads that are not there yet, at most 20. Otherwise the answer
+    /// comes at once.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = u64, required = false, maximum = 20, example = 5)]
+    wait: Option<u64>,
+}
+
+/// What a request asks for.
+struct Request {
+    expected: Vec<Expected>,
+    is_list: bool,
+    policy: Option<String>,
+    wait: Duration,
+}
+
+impl Dto for VerifyDto {
+    type Value = Request;
+
+    /// Enough for 100 of the longest keys, even if each character of them is escaped.
+    const MAX_BYTES: usize = 1024 * 1024;
+
+    fn into_value(self, errors: &mut FieldErrors) -> Option<Request> {
+        let checksum_sha256 = self
+            .checksum_sha256
+            .and_then(|text| errors.check("/checksumSha256".into(), Sha256Checksum::parse(&text)));
+        let wait = Duration::from_secs(self.wait.unwrap_or_default());
+        if wait > MAX_WAIT {
+            let detail = format!("must be at most {} seconds", MAX_WAIT.as_secs());
+            errors.push("/wait".into(), Invalid::new("out-of-range", detail));
+        }
+        let expected = |key| Expected {
+            key,
+            size: self.size,
+            checksum_sha256: checksum_sha256.clone(),
+        };
+        let is_list = self.keys.is_some();
+        let keys = match (self.key, self.keys) {
+            (Some(key), None) => vec![key],
+            (None, Some(keys)) => {
+                for (pointer, is_there) in [
+                    ("/size", self.size.is_some()),
+                    ("/checksumSha256", checksum_sha256.is_some()),
+                ] {
+                    if is_there {
+                        let detail = "is for one `key`, and not to be given with `keys`";
+                        errors.push(pointer.into(), Invalid::new("needs-key", detail));
+                    }
+                }
+                keys
+            }
+            (Some(_), Some(_)) => {
+                let detail = "must not be given together with `key`";
+                errors.push("/keys".into(), Invalid::new("key-and-keys", detail));
+                return None;
+            }
+            (None, None) => {
+                let invalid = Invalid::new("required", "is required, or `keys`");
+                errors.push("/key".into(), invalid);
+                return None;
+            }
+        };
+        Some(Request {
+            expected: keys.into_iter().map(expected).collect(),
+            is_list,
+            policy: self.policy,
+            wait,
+        })
+    }
+}
+
+/// An upload that is there, and what its policy allows.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = VerifiedUpload)]
+struct VerifiedDto {
+    #[schema(example = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/example.jpg")]
+    key: String,
+    /// In bytes.
+    #[schema(example = 6)]
+    size: u64,
+    #[schema(example = "image/jpeg")]
+    content_type: String,
+    /// The store's entity tag, with its quotes. It changes when the file does.
+    #[schema(example = "\"9a0364b9e99bb480dd25e1f0284c8555\"")]
+    etag: String,
+    /// When the store took it (RFC 3339, UTC).
+    #[schema(format = "date-time", example = "2026-01-01T00:01:00Z")]
+    last_modified: String,
+    /// The SHA-256 of the file, in base64, as the store has computed it. Absent if the store keeps none
+    /// of the whole file: of uploads in parts there is at most one of the parts' checksums, which is
+    /// not the file's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false, example = "WJG1tSLV3whtD/CxEPvZ0hu0/HFjrzTQgoai6Eb2vgM=")]
+    checksum_sha256: Option<String>,
+    /// What the store keeps with it.
+    #[schema(example = json!({"album": "7"}))]
+    metadata: Metadata,
+    /// The policy that it was verified under.
+    #[schema(example = "default")]
+    policy: String,
+}
+
+impl From<Uploaded> for VerifiedDto {
+    fn from(upload: Uploaded) -> Self {
+        Self {
+            key: upload.key,
+            size: upload.size,
+            content_type: upload.content_type,
+            etag: upload.etag,
+            last_modified: rfc3339(upload.last_modified),
+            checksum_sha256: upload.checksum_sha256,
+            metadata: upload.metadata,
+            policy: upload.policy,
+        }
+    }
+}
+
+/// What there is to say of several uploads.
+#[derive(Serialize, ToSchema)]
+#[schema(as = VerifiedUploads)]
+struct VerifiedListDto {
+    /// One for each key, in the order of the request.
+    results: Vec<ResultDto>,
+}
+
+/// What there is to say of one upload of several.
+#[derive(Serialize, ToSchema)]
+#[schema(as = VerifyResult)]
+struct ResultDto {
+    #[schema(example = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/example.jpg")]
+    key: String,
+    /// The status that the request would have had for this key alone: 200, 404 or 409.
+    #[schema(example = 200)]
+    status: u16,
+    /// The upload, if the status is 200.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = VerifiedDto, required = false)]
+    upload: Option<VerifiedDto>,
+    /// What is wrong with it, if the status is another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = VerifyProblemDto, required = false)]
+    problem: Option<VerifyProblemDto>,
+}
+
+/// What is wrong with one upload of several: the members of a problem document that tell it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = VerifyProblem)]
+struct VerifyProblemDto {
+    /// `not-uploaded`, `mismatch` or `content-mismatch`.
+    #[schema(example = "not-uploaded")]
+    code: &'static str,
+    #[schema(example = "there is no such upload under this policy, or not yet")]
+    detail: String,
+    /// All that differs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    errors: Vec<FieldError>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[schema(as = VerifyResponse)]
+enum AnswerDto {
+    One(VerifiedDto),
+    Many(VerifiedListDto),
+}
+
+fn outcome(verification: Verification) -> Result<VerifiedDto, Problem> {
+    match verification {
+        Verification::Uploaded(upload) => Ok(upload.into()),
+        Verification::NotUploaded => Err(Problem::new(
+            StatusCode::NOT_FOUND,
+            "not-uploaded",
+            "there is no such upload under this policy, or not yet",
+        )),
+        Verification::Mismatch(refusals) => Err(Problem::differs("mismatch", &refusals)),
+        Verification::ContentMismatch(refusal) => {
+            Err(Problem::differs("content-mismatch", &[refusal]))
+        }
+    }
+}
+
+impl ResultDto {
+    fn new(key: String, verification: Verification) -> Self {
+        let (status, upload, problem) = match outcome(verification) {
+            Ok(upload) => (StatusCode::OK.as_u16(), Some(upload), None),
+            Err(problem) => {
+                let Problem {
+                    status,
+                    code,
+                    detail,
+                    errors,
+                    ..
+                } = problem;
+                let problem = VerifyProblemDto {
+                    code,
+                    detail,
+                    errors,
+                };
+                (status, None, Some(problem))
+            }
+        };
+        Self {
+            key,
+            status,
+            upload,
+            problem,
+        }
+    }
+}
+
+/// Ask whether an upload has arrived
+///
+/// The store is asked, so that nobody's word has to be taken. With `key`, the answer is 200 if the object is
+/// there and what the policy allows; 404 if it is not there; 409 if it is something else. With `keys`, the
+/// answer is 200 and has such a result for each.
+///
+/// Only keys that the policy can have granted to the caller are looked for. For all others the answer is
+/// the same 404, whether or not there is such an object.
+#[utoipa::path(
+    post,
+    path = "/upload/verify",
+    tag = "upload",
+    operation_id = "verify",
+    request_body = VerifyDto,
+    responses(
+        (status = 200, description = "It is there; or, for several, what there is to say of each", body = AnswerDto),
+        (
+            status = 404,
+            description = "It is not there, or not yet; or it is no key that the policy could have granted to the caller",
+            content_type = "application/problem+json",
+            body = Problem,
+            example = json!({
+                "type": "about:blank",
+                "title": "Not Found",
+                "status": 404,
+                "detail": "there is no such upload under this policy, or not yet",
+                "code": "not-uploaded",
+                "requestId": "7f3c1f0e-3c58-4f0e-9a53-2d0f7f0f3b0a",
+            }),
+        ),
+        (
+            status = 409,
+            description = "It is there, but differs from what the policy allows or from what the request says (`mismatch`), or its first bytes are not of its type (`content-mismatch`); `errors` names all that differs",
+            content_type = "application/problem+json",
+            body = Problem,
+            example = json!({
+                "type": "about:blank",
+                "title": "Conflict",
+                "status": 409,
+                "detail": "size must be at most 5242880 bytes; it is 6000000",
+                "code": "mismatch",
+                "errors": [{"pointer": "/size", "code": "file-too-large", "detail": "must be at most 5242880 bytes; it is 6000000"}],
+                "requestId": "7f3c1f0e-3c58-4f0e-9a53-2d0f7f0f3b0a",
+            }),
+        ),
+        BodyProblems,
+        PolicyProblems,
+        StoreProblems,
+    )
+)]
+async fn verify(
+    State(uploads): State<Arc<UploadService>>,
+    Extension(caller): Extension<Caller>,
+    Valid(request): Valid<VerifyDto>,
+) -> Result<Json<AnswerDto>, Failure> {
+    let Request {
+        expected,
+        is_list,
+        policy,
+        wait,
+    } = request;
+    let now = SystemTime::now();
+    let found = uploads
+        .verify(&caller, policy.as_deref(), &expected, wait, now)
+        .await?;
+    let mut results = expected.into_iter().zip(found);
+    if is_list {
+        let results = results.map(|(expected, found)| ResultDto::new(expected.key, found));
+        let results = results.collect();
+        return Ok(Json(AnswerDto::Many(VerifiedListDto { results })));
+    }
+    let (_, found) = results.next().ok_or_else(Problem::internal)?;
+    Ok(Json(AnswerDto::One(outcome(found)?)))
+}

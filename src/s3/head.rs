@@ -1,0 +1,135 @@
+//! Looking at an object that is there: its properties, and its first bytes.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use aws_sdk_s3::config::{self, ResponseChecksumValidation};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::head_object::HeadObjectOutput;
+use aws_sdk_s3::types::{ChecksumMode, ChecksumType};
+
+use super::multipart::StoreError;
+use super::object::header_text;
+use super::{Bucket, Error};
+use crate::telemetry::causes;
+
+/// An object that the store has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredObject {
+    /// In bytes.
+    pub size: u64,
+    pub content_type: Option<String>,
+    /// As the store writes it, with its quotes.
+    pub etag: String,
+    pub last_modified: SystemTime,
+    /// SHA-256 of the whole object, in base64. An upload in parts has none, at most
+    /// [one of its parts' checksums](https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html#large-object-checksums).
+    pub checksum_sha256: Option<String>,
+    /// Names, without `x-amz-meta-`, and values.
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl Bucket {
+    /// The object of this key, if there is one.
+    pub async fn head(&self, key: &str, now: SystemTime) -> Result<Option<StoredObject>, Error> {
+        self.credentials.get(now).await?;
+        let request = self
+            .client
+            .head_object()
+            .bucket(&self.name)
+            .key(key)
+            .checksum_mode(ChecksumMode::Enabled);
+        match request.send().await {
+            Ok(answer) => Ok(Some(stored(answer)?)),
+            Err(error) => Ok(absent(error)?),
+        }
+    }
+
+    /// The first bytes of the object with this entity tag, at most so many. Nothing if it is gone.
+    pub async fn first_bytes(
+        &self,
+        key: &str,
+        etag: &str,
+        count: usize,
+        now: SystemTime,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        self.credentials.get(now).await?;
+        // A checksum is that of the whole object.
+        let partial = config::Builder::new()
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+        let request = self
+            .client
+            .get_object()
+            .bucket(&self.name)
+            .key(key)
+            .if_match(etag)
+            .range(format!("bytes=0-{}", count.saturating_sub(1)))
+            .customize()
+            .config_override(partial);
+        let mut body = match request.send().await {
+            Ok(answer) => answer.body,
+            Err(error) => return Ok(absent(error)?),
+        };
+        let mut bytes = Vec::new();
+        // Some stores send everything, whatever the range.
+        while bytes.len() < count {
+            let chunk = body.try_next().await;
+            match chunk.map_err(|error| StoreError::Unavailable(error.to_string()))? {
+                Some(chunk) => bytes.extend_from_slice(&chunk),
+                None => break,
+            }
+        }
+        bytes.truncate(count);
+        Ok(Some(bytes))
+    }
+}
+
+fn stored(answer: HeadObjectOutput) -> Result<StoredObject, StoreError> {
+    let lacks = |what: &str| StoreError::Failed(format!("it gave no {what} of an object"));
+    let is_whole = answer.checksum_type != Some(ChecksumType::Composite);
+    let modified = answer.last_modified.ok_or_else(|| lacks("last-modified"))?;
+    Ok(StoredObject {
+        size: answer
+            .content_length
+            .and_then(|length| length.try_into().ok())
+            .ok_or_else(|| lacks("length"))?,
+        content_type: answer.content_type,
+        etag: answer.e_tag.ok_or_else(|| lacks("etag"))?,
+        last_modified: modified
+            .try_into()
+            .map_err(|_| lacks("usable last-modified"))?,
+        // Stores that do not tell the type of a checksum mark it by the number of parts: `…-3`.
+        checksum_sha256: answer
+            .checksum_sha256
+            .filter(|checksum| is_whole && !checksum.contains('-')),
+        metadata: answer
+            .metadata
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(name, value)| (name, header_text(&value)))
+            .collect(),
+    })
+}
+
+/// Nothing if the store says that there is no such object; any other error is one.
+///
+/// The answer to a HEAD has no body, so that its status has to say it.
+fn absent<T, E>(
+    error: SdkError<E, aws_sdk_s3::config::http::HttpResponse>,
+) -> Result<Option<T>, StoreError>
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    let status = error.raw_response().map(|answer| answer.status().as_u16());
+    match (status, error.code()) {
+        // A bucket that is not there is a fault, where the store tells it.
+        (Some(404), code) if code != Some("NoSuchBucket") => Ok(None),
+        (Some(403), _) => Err(StoreError::Failed(
+            "403; the credentials need s3:GetObject, and s3:ListBucket to be told what is not there"
+                .into(),
+        )),
+        (Some(412), _) => Err(StoreError::Busy("the object was just replaced".into())),
+        (Some(429 | 503), _) => Err(StoreError::Busy(causes(&error))),
+        _ => Err(error.into()),
+    }
+}
