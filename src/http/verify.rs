@@ -155,7 +155,7 @@ struct VerifiedDto {
     #[schema(value_type = String, required = false, example = "WJG1tSLV3whtD/CxEPvZ0hu0/HFjrzTQgoai6Eb2vgM=")]
     checksum_sha256: Option<String>,
     /// What the store keeps with it.
-    #[schema(example = json!({"album": "7"}))]
+    #[schema(value_type = BTreeMap<String, String>, example = json!({"album": "7"}))]
     metadata: Metadata,
     /// The policy that it was verified under.
     #[schema(example = "default")]

@@ -74,6 +74,29 @@ test("small files are dropped, previewed, uploaded, and their keys copied", { ti
   assert.equal(await page.locator(".row").count(), 0);
 });
 
+test("what is called uploaded is in the store", { timeout: 60_000 }, async () => {
+  expected = [/^404: .*\/upload\/verify$/, /^console: .* 404 .*\/upload\/verify$/];
+  await open(server);
+  const answers = [];
+  page.on("response", async (response) => {
+    if (response.url().endsWith("/upload/verify")) answers.push([response.status(), await response.json()]);
+  });
+  await drop([{ name: "there.txt", type: "text/plain", bytes: [1, 2, 3] }]);
+  const key = await done("there.txt");
+  assert.equal(await row("there.txt").locator(".status").innerText(), "3 B · uploaded and verified");
+  const mark = await row("there.txt").locator(".status").evaluate((status) => getComputedStyle(status, "::before").content);
+  assert.match(mark, /✓/);
+  assert.deepEqual(answers.map(([status, { key, size }]) => [status, key, size]), [[200, key, 3]]);
+
+  // A store that says yes and keeps nothing.
+  const headers = { "access-control-allow-origin": "*" };
+  await page.route(`${server.store}/**`, (route) => route.fulfill({ status: 200, headers }));
+  await drop([{ name: "lost.txt", type: "text/plain", bytes: [1, 2, 3] }]);
+  await row("lost.txt").locator(".status", { hasText: "there is no such upload" }).waitFor();
+  assert.equal(answers.at(-1)[0], 404);
+  assert.equal(await row("lost.txt").locator(".key").isVisible(), false);
+});
+
 test("100 MB go in parts, several at once, and nothing is left of the parts", { timeout: 60_000 }, async () => {
   await open(server);
   const file = await makeFile(join(folder.path, "video.mp4"), 100_000_000);

@@ -9,7 +9,7 @@ const list = $("list");
 const rows = new Set();
 
 /** States in which an upload is under way. */
-const ACTIVE = new Set(["waiting", "uploading", "reconnecting", "finishing", "cancelling"]);
+const ACTIVE = new Set(["waiting", "uploading", "reconnecting", "finishing", "verifying", "cancelling"]);
 const FINISHED = new Set(["done", "refused"]);
 
 /** `/?policy=avatar` uploads under that policy. */
@@ -83,7 +83,7 @@ class Row {
     this.state = state;
     this.#samples = [];
     if (state === "cancelled") return this.leave();
-    if (state === "done") announce(`${this.name} is uploaded.`);
+    if (state === "done") announce(`${this.name} is uploaded and verified.`);
     if (state === "refused") announce(`${this.name} was refused: ${this.upload.message}`);
     if (state === "failed") announce(`${this.name} failed: ${this.upload.message}`);
     if (state === "reconnecting") announce(`${this.name}: ${this.upload.message} Trying again.`);
@@ -133,10 +133,12 @@ class Row {
         return `${percent} of ${size} · paused`;
       case "finishing":
         return `${size} · the store puts the parts together …`;
+      case "verifying":
+        return `${size} · sent; is it there? …`;
       case "cancelling":
         return "Cancelling …";
       case "done":
-        return `${size} · uploaded`;
+        return `${size} · uploaded and verified`;
       case "refused":
         return `Refused: ${message}`;
       case "failed":

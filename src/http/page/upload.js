@@ -44,7 +44,8 @@ export class UploadError extends Error {
  * - `reconnecting`: something failed that may work later; it goes on by itself
  * - `paused`: until `start()`
  * - `finishing`: all bytes are there; the store puts the parts together
- * - `done`: `key` says where it is
+ * - `verifying`: the service asks the store whether it has what was granted
+ * - `done`: it has; `key` says where
  * - `refused`: the service does not want this file; `message` says why
  * - `failed`: `message` says why, `start()` tries again
  * - `cancelling`, then `cancelled`
@@ -59,6 +60,8 @@ export class Upload {
   message = "";
 
   #stop = null;
+  /** The key under which all bytes were sent. */
+  #sent = null;
   #running = Promise.resolve();
   #partsUnderWay = new Map();
 
@@ -117,9 +120,11 @@ export class Upload {
     try {
       signal.throwIfAborted();
       const inParts = this.session || this.file.size > SINGLE_REQUEST_MAX;
-      this.key = inParts ? await this.#sendParts(signal) : await this.#sendWhole(signal);
-      this.#stop = null;
+      this.#sent ??= inParts ? await this.#sendParts(signal) : await this.#sendWhole(signal);
       this.loaded = this.file.size;
+      await this.#verify(signal);
+      this.key = this.#sent;
+      this.#stop = null;
       this.#change("done");
     } catch (error) {
       if (signal.aborted) return;
@@ -273,6 +278,20 @@ export class Upload {
     }
     this.#keep(null);
     return session.key;
+  }
+
+  async #verify(signal) {
+    const body = { key: this.#sent, size: this.file.size, policy: this.policy };
+    try {
+      await this.#persist(signal, () => {
+        this.#change("verifying");
+        return ask("POST", `${this.service}/upload/verify`, { signal, body });
+      });
+    } catch (error) {
+      // What is not there, or something else, has to be sent again.
+      if (error.refused) this.#sent = null;
+      throw error;
+    }
   }
 
   /** Remembers what it takes to go on after a reload. */
