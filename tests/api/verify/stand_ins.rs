@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -191,9 +191,46 @@ async fn a_store_that_is_down_is_503_and_a_silent_one_504() {
     let silent = Router::new().fallback(std::future::pending::<()>);
     let silent = app_on(&format!("http://{}", spawn(silent).await)).await;
     let many = json!({"keys": vec![KEY; 100]});
+    let begin = Instant::now();
     let (one, many) = tokio::join!(ask(&silent, json!({"key": KEY})), ask(&silent, many));
     is(&problem(one).await, 504, "storage-timeout");
     is(&problem(many).await, 504, "storage-timeout");
+    // Not one after the other.
+    assert!(
+        begin.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        begin.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn many_keys_are_looked_for_at_once_but_not_all_of_them() {
+    let [now, most] = [(); 2].map(|()| Arc::new(AtomicU32::new(0)));
+    let (under_way, at_most) = (Arc::clone(&now), Arc::clone(&most));
+    let store = Router::new().fallback(move || {
+        let (under_way, at_most) = (Arc::clone(&under_way), Arc::clone(&at_most));
+        async move {
+            let count = under_way.fetch_add(1, Ordering::SeqCst) + 1;
+            at_most.fetch_max(count, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            under_way.fetch_sub(1, Ordering::SeqCst);
+            object(&[])
+        }
+    });
+    let base = app_on(&format!("http://{}", spawn(store).await)).await;
+    let many = json!({"keys": vec![KEY; 100]});
+    let answers = tokio::join!(
+        ask(&base, many.clone()),
+        ask(&base, many.clone()),
+        ask(&base, many)
+    );
+    for answer in [answers.0, answers.1, answers.2] {
+        let answer: Value = answer.json().await.unwrap();
+        let results = answer["results"].as_array().unwrap();
+        assert!(results.len() == 100 && results.iter().all(|r| r["status"] == 200));
+    }
+    let most = most.load(Ordering::SeqCst);
+    assert!((2..=64).contains(&most), "{most}");
 }
 
 #[tokio::test]
