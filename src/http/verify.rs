@@ -15,7 +15,7 @@ use validator::Validate;
 use super::error::{Failure, FieldError, FieldErrors, Problem};
 use super::extract::{Dto, Valid};
 use super::json::{present, present_list};
-use super::openapi::{BodyProblems, PolicyProblems, StoreProblems};
+use super::openapi::{BodyProblems, CallerProblems, PolicyProblems, StoreProblems};
 use super::uploads::rfc3339;
 use crate::upload::{
     Caller, Expected, Invalid, MAX_WAIT, Metadata, Sha256Checksum, UploadService, Uploaded,
@@ -316,6 +316,7 @@ impl ResultDto {
                 "requestId": "7f3c1f0e-3c58-4f0e-9a53-2d0f7f0f3b0a",
             }),
         ),
+        CallerProblems,
         BodyProblems,
         PolicyProblems,
         StoreProblems,

@@ -11,7 +11,7 @@ use presignd::upload;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::helpers::{App, built_in, fields, problem, spawn_app_with_both, with_policies};
+use crate::helpers::{App, Grant, built_in, fields, problem, spawn_app_with_both, with_policies};
 
 /// Two policies; the keys of the second tell whose they are.
 const POLICIES: &str = r#"
@@ -378,4 +378,32 @@ async fn what_is_secret_says_nothing_in_debug_output() {
     ] {
         assert!(!said.contains(secret), "{secret:?} is in {said}");
     }
+}
+
+#[tokio::test]
+async fn only_who_uploaded_it_is_told_that_it_arrived() {
+    let list = r#"policies = ["default"]"#;
+    let entries = [("alice", ""), ("bob", ""), ("web", list)];
+    let (app, keys) = with_api_keys(&entries).await;
+    let ask = async |key: &str, path: &str, body: Value| {
+        let request = app.client.post(format!("{}{path}", app.base));
+        request.bearer_auth(key).json(&body).send().await.unwrap()
+    };
+    let file = json!({"filename": "a.txt", "contentType": "text/plain", "policy": "mine"});
+    let response = ask(&keys[0], "/upload/presigned-url", file).await;
+    let grant: Grant = response.json().await.unwrap();
+    assert_eq!(grant.key, "files/alice/a.txt");
+    assert_eq!(app.upload(&grant, "hers").await.status(), StatusCode::OK);
+
+    let body = json!({"key": grant.key, "policy": "mine"});
+    let response = ask(&keys[0], "/upload/verify", body.clone()).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let foreign = problem(ask(&keys[1], "/upload/verify", body.clone()).await).await;
+    assert_eq!(foreign["code"], "not-uploaded");
+    let refused = problem(ask(&keys[2], "/upload/verify", body).await).await;
+    assert_eq!(
+        (&refused["status"], &refused["code"]),
+        (&json!(403), &json!("policy-not-allowed"))
+    );
+    assert_eq!(fields(&refused), [("/policy", "policy-not-allowed")]);
 }

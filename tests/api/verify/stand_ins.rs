@@ -9,12 +9,11 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{self, HeaderMap};
 use presignd::dev::BUCKET;
-use presignd::upload::{Policies, Settings};
 use serde_json::{Value, json};
 
 use super::{SNIFF, VERIFY, Verified, is};
 use crate::companion::app_on;
-use crate::helpers::{built_in, client, fields, problem, service, spawn};
+use crate::helpers::{client, fields, problem, service, spawn, with_policies};
 use crate::policies::sha256;
 
 /// A service on a stand-in for a store, which counts how often it is asked.
@@ -288,11 +287,7 @@ async fn sniffing_app_on(endpoint: &str, policy: &str) -> String {
         .into_builder()
         .endpoint_url(endpoint)
         .build();
-    let settings = Settings {
-        policies: Policies::parse(policy, Duration::from_mins(10)).unwrap(),
-        ..built_in()
-    };
-    let uploads = service(&config, BUCKET, true, settings);
+    let uploads = service(&config, BUCKET, true, with_policies(policy));
     let router = presignd::http::router(uploads, &presignd::http::Settings::default());
     format!("http://{}", spawn(router).await)
 }
