@@ -1,9 +1,13 @@
 //! The credentials that requests are signed with: asked for rarely, known to the second.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwapOption;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{self, ProvideCredentials, SharedCredentialsProvider, future};
 
@@ -27,13 +31,22 @@ const ASK_INTERVAL: Duration = Duration::from_secs(30);
 ///   are valid credentials. It is asked by a task of its own, so that nobody who hangs up takes the
 ///   answer from the others; all wait for the same answer, [`ASK_TIMEOUT`] at most.
 /// - Credentials without an end are renewed behind the scenes.
+/// - While there is nothing to ask, nobody takes a lock.
 #[derive(Clone)]
 pub struct CredentialsCache(Arc<Inner>);
 
 struct Inner {
     provider: SharedCredentialsProvider,
     wanted_life: Duration,
+    /// A copy of what is kept in `state`, for those who find that there is nothing to ask.
+    settled: ArcSwapOption<Settled>,
     state: Mutex<State>,
+}
+
+struct Settled {
+    credentials: Credentials,
+    /// They are valid and good enough before this moment.
+    until: SystemTime,
 }
 
 #[derive(Default)]
@@ -63,12 +76,18 @@ impl CredentialsCache {
         Self(Arc::new(Inner {
             provider,
             wanted_life,
+            settled: ArcSwapOption::empty(),
             state: Mutex::default(),
         }))
     }
 
     /// Credentials that are valid at `now`, and as long as they can be had.
     pub async fn get(&self, now: SystemTime) -> Answer {
+        if let Some(settled) = &*self.0.settled.load()
+            && now < settled.until
+        {
+            return Ok(settled.credentials.clone());
+        }
         let (kept, asking) = self.kept_or_asking(now);
         let Some(mut asking) = asking else {
             return kept.ok_or(CredentialsError::TimedOut);
@@ -146,7 +165,23 @@ impl Inner {
             }
             Err(_) => {} // the failing request tells
         }
+        let settled = state.kept.as_ref().and_then(|kept| {
+            Some(Settled {
+                credentials: kept.clone(),
+                until: self.settled_until(kept, state.ask_again_at?),
+            })
+        });
+        self.settled.store(settled.map(Arc::new));
         answer
+    }
+
+    /// The first moment at which there is, or could be, something to ask.
+    fn settled_until(&self, kept: &Credentials, ask_again_at: SystemTime) -> SystemTime {
+        let Some(end) = kept.expiry() else {
+            return ask_again_at;
+        };
+        let outlives_until = end.checked_sub(self.wanted_life).unwrap_or(UNIX_EPOCH);
+        outlives_until.max(ask_again_at.min(end))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -175,218 +210,5 @@ impl ProvideCredentials for CredentialsCache {
 impl fmt::Debug for CredentialsCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CredentialsCache").finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    use super::*;
-
-    const HOUR: Duration = Duration::from_hours(1);
-    const WANTED: Duration = Duration::from_mins(11);
-
-    /// Gives out credentials named after how often it was asked.
-    #[derive(Clone, Debug, Default)]
-    struct Provider {
-        asked: Arc<AtomicU64>,
-        life: Option<Duration>,
-        /// Each answer lives as much longer as the first.
-        lengthens: bool,
-        answer_after: Duration,
-        /// The first answer that is an error.
-        fails_from: Option<u64>,
-        panics_at: Option<u64>,
-    }
-
-    impl ProvideCredentials for Provider {
-        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
-        where
-            Self: 'a,
-        {
-            future::ProvideCredentials::new(async {
-                let n = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
-                tokio::time::sleep(self.answer_after).await;
-                assert_ne!(self.panics_at, Some(n), "as asked for");
-                if self.fails_from.is_some_and(|first| n >= first) {
-                    return Err(provider::error::CredentialsError::not_loaded("none here"));
-                }
-                let times = if self.lengthens {
-                    u32::try_from(n).unwrap()
-                } else {
-                    1
-                };
-                let end = self.life.map(|life| start() + life * times);
-                Ok(Credentials::new(format!("KEY{n}"), "", None, end, "test"))
-            })
-        }
-    }
-
-    impl Provider {
-        fn cache(&self) -> CredentialsCache {
-            CredentialsCache::new(SharedCredentialsProvider::new(self.clone()), WANTED)
-        }
-
-        fn asked(&self) -> u64 {
-            self.asked.load(Ordering::SeqCst)
-        }
-    }
-
-    fn start() -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_provider_is_asked_once_while_its_credentials_live_long_enough() {
-        let provider = Provider {
-            life: Some(HOUR),
-            ..Provider::default()
-        };
-        let cache = provider.cache();
-        for second in 0..1000 {
-            cache
-                .get(start() + Duration::from_secs(second))
-                .await
-                .unwrap();
-        }
-        assert_eq!(provider.asked(), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn credentials_that_a_grant_would_outlive_are_renewed_first() {
-        let provider = Provider {
-            life: Some(HOUR),
-            lengthens: true,
-            answer_after: Duration::from_secs(1),
-            ..Provider::default()
-        };
-        let cache = provider.cache();
-        cache.get(start()).await.unwrap();
-        for left in [WANTED, WANTED / 2, Duration::from_secs(1)] {
-            let credentials = cache.get(start() + HOUR - left).await.unwrap();
-            let enough = left >= WANTED;
-            assert_eq!(
-                credentials.access_key_id(),
-                if enough { "KEY1" } else { "KEY2" }
-            );
-        }
-        assert_eq!(provider.asked(), 2);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_failing_renewal_leaves_what_is_valid() {
-        let provider = Provider {
-            life: Some(HOUR),
-            fails_from: Some(2),
-            ..Provider::default()
-        };
-        let cache = provider.cache();
-        cache.get(start()).await.unwrap();
-        let late = start() + HOUR - Duration::from_secs(1);
-        assert_eq!(cache.get(late).await.unwrap().access_key_id(), "KEY1");
-        cache.get(start() + HOUR).await.unwrap_err();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn credentials_without_an_end_are_renewed_behind_the_scenes() {
-        let provider = Provider {
-            answer_after: Duration::from_secs(3),
-            ..Provider::default()
-        };
-        let cache = provider.cache();
-        cache.get(start()).await.unwrap();
-        let later = start() + ENDLESS_FOR;
-        let begin = tokio::time::Instant::now();
-        assert_eq!(cache.get(later).await.unwrap().access_key_id(), "KEY1");
-        assert!(begin.elapsed() < Duration::from_secs(1));
-        tokio::time::sleep(Duration::from_secs(4)).await;
-        assert_eq!(cache.get(later).await.unwrap().access_key_id(), "KEY2");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn callers_who_hang_up_do_not_take_the_answer_from_others() {
-        let provider = Provider {
-            answer_after: Duration::from_secs(3),
-            ..Provider::default()
-        };
-        let cache = provider.cache();
-        let patience = Duration::from_secs(2);
-        tokio::time::timeout(patience, cache.get(start()))
-            .await
-            .unwrap_err();
-        let second = tokio::time::timeout(patience, cache.get(start())).await;
-        assert_eq!(second.unwrap().unwrap().access_key_id(), "KEY1");
-        assert_eq!(provider.asked(), 1);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_provider_of_short_lived_credentials_is_not_asked_every_time() {
-        let provider = Provider {
-            life: Some(Duration::from_mins(2)),
-            ..Provider::default()
-        };
-        let cache = provider.cache();
-        for second in 0..100 {
-            cache
-                .get(start() + Duration::from_secs(second))
-                .await
-                .unwrap();
-        }
-        assert_eq!(provider.asked(), 4); // at 0, 30, 60 and 90 s
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn expired_credentials_are_never_given_out() {
-        let provider = Provider {
-            life: Some(HOUR),
-            ..Provider::default()
-        };
-        let cache = provider.cache();
-        cache.get(start()).await.unwrap();
-        let error = cache.get(start() + HOUR).await.unwrap_err();
-        assert!(matches!(error, CredentialsError::Expired), "{error}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_hanging_provider_holds_all_callers_for_one_timeout() {
-        let provider = Provider {
-            answer_after: HOUR,
-            ..Provider::default()
-        };
-        let cache = provider.cache();
-        let begin = tokio::time::Instant::now();
-        let mut callers = tokio::task::JoinSet::new();
-        for _ in 0..50 {
-            let cache = cache.clone();
-            callers.spawn(async move { cache.get(start()).await });
-        }
-        for result in callers.join_all().await {
-            assert!(matches!(result, Err(CredentialsError::TimedOut)));
-        }
-        assert_eq!(provider.asked(), 1);
-        assert!(begin.elapsed() < ASK_TIMEOUT + Duration::from_secs(1));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_provider_that_panics_is_asked_again() {
-        let provider = Provider {
-            panics_at: Some(1),
-            ..Provider::default()
-        };
-        let cache = provider.cache();
-        cache.get(start()).await.unwrap_err();
-        let credentials = cache.get(start()).await.unwrap();
-        assert_eq!(credentials.access_key_id(), "KEY2");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_failing_provider_is_an_error_with_its_reason() {
-        let provider = Provider {
-            fails_from: Some(1),
-            ..Provider::default()
-        };
-        let error = provider.cache().get(start()).await.unwrap_err();
-        assert!(error.to_string().contains("none here"), "{error}");
     }
 }

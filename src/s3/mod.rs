@@ -7,6 +7,7 @@ mod multipart;
 mod object;
 mod post;
 mod presign;
+mod replay;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -29,6 +30,7 @@ pub use self::object::{
 };
 pub use self::post::{Post, PresignedPost};
 pub use self::presign::{MAX_EXPIRES_IN, PresignError, PresignedRequest, Put};
+use self::replay::Replay;
 
 /// Used when the SDK's chain finds no region.
 pub const DEFAULT_REGION: &str = "ap-northeast-2";
@@ -68,6 +70,8 @@ pub struct Bucket {
     credentials: CredentialsCache,
     /// Where forms are sent to; found out at the first one.
     form_target: Arc<OnceCell<post::FormTarget>>,
+    put_replay: Arc<Replay>,
+    part_replay: Arc<Replay>,
 }
 
 impl Bucket {
@@ -79,6 +83,8 @@ impl Bucket {
             name,
             credentials,
             form_target: Arc::default(),
+            put_replay: Arc::default(),
+            part_replay: Arc::default(),
         }
     }
 }

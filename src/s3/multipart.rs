@@ -14,7 +14,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 
 use super::object::{Object, with_properties};
-use super::presign::{PresignError, PresignedRequest};
+use super::presign::{PresignedRequest, Request};
 use super::{Bucket, Error};
 use crate::telemetry::causes;
 
@@ -146,20 +146,12 @@ impl Bucket {
         expires_in: Duration,
         now: SystemTime,
     ) -> Result<PresignedRequest, Error> {
-        let (signer, config, expires_at) = self.signer(expires_in, now).await?;
-        let presigned = self
-            .client
-            .upload_part()
-            .bucket(&self.name)
-            .key(key)
-            .upload_id(upload_id)
-            .part_number(number.into())
-            .customize()
-            .config_override(signer)
-            .presigned(config)
-            .await
-            .map_err(PresignError::new)?;
-        Ok(PresignedRequest::new(&presigned, expires_at))
+        let part = Request::Part {
+            key,
+            upload_id,
+            number,
+        };
+        self.presign(part, expires_in, now).await
     }
 
     /// All parts that the store has, in their order.

@@ -14,14 +14,14 @@ use aws_credential_types::Credentials;
 use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
 use base64::prelude::{BASE64_STANDARD, Engine};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 
 use super::object::{Object, ObjectCannedAcl, ServerSideEncryption, StorageClass, tagging_xml};
-use super::presign::{PresignError, end_of_grant, whole_seconds};
+use super::presign::{ALGORITHM, IN_PATH, PresignError, Scope, end_of_grant, whole_seconds};
 use super::{Bucket, Error};
 
 /// S3's limit on [all of a form but the file](https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTForms.html).
@@ -112,16 +112,9 @@ impl Bucket {
 
     /// Where an object is, as far as that can be told without asking the store.
     pub(super) async fn address(&self, key: &str) -> Result<String, Error> {
-        /// What may stand in a path as it is ([RFC 3986](https://www.rfc-editor.org/rfc/rfc3986#section-2.3)).
-        const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
-            .remove(b'-')
-            .remove(b'.')
-            .remove(b'_')
-            .remove(b'~')
-            .remove(b'/');
         let target = self.form_target().await?;
         let bucket = target.url.trim_end_matches('/');
-        Ok(format!("{bucket}/{}", utf8_percent_encode(key, ENCODED)))
+        Ok(format!("{bucket}/{}", utf8_percent_encode(key, IN_PATH)))
     }
 
     async fn form_target(&self) -> Result<&FormTarget, Error> {
@@ -141,20 +134,9 @@ impl Bucket {
             .uri()
             .split_once('?')
             .ok_or_else(|| PresignError::unusable("no query"))?;
-        let parameter = |name: &str| {
-            query
-                .split('&')
-                .find_map(|parameter| parameter.strip_prefix(name)?.strip_prefix('='))
-        };
-        if parameter("X-Amz-Algorithm") != Some(ALGORITHM) {
-            return Err(PresignError::unusable("forms can't be signed with its algorithm").into());
-        }
-        let scope: Vec<&str> = parameter("X-Amz-Credential")
-            .map(|credential| credential.rsplit("%2F").collect())
-            .unwrap_or_default();
-        let [_terminator, service, region, ..] = scope[..] else {
-            return Err(PresignError::unusable("no scope").into());
-        };
+        let Scope {
+            region, service, ..
+        } = Scope::of(query)?;
         let url = address
             .strip_suffix(KEY)
             .ok_or_else(|| PresignError::unusable("no key"))?;
@@ -172,8 +154,6 @@ impl Bucket {
         })
     }
 }
-
-const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
 fn object_fields(object: &Object<'_>) -> Vec<(String, String)> {
     let fields = [

@@ -1,4 +1,4 @@
-//! Presigned requests, made by the SDK's presigner.
+//! Presigned requests, made by the SDK's presigner or by replaying it.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use aws_credential_types::Credentials;
 use aws_sdk_s3::config;
 use aws_sdk_s3::presigning::{self, PresigningConfig};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 
 use super::object::{Object, with_properties};
 use super::{Bucket, Error};
@@ -13,6 +14,19 @@ use crate::telemetry::causes;
 
 /// The longest life of a signature, [by the protocol](https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html).
 pub const MAX_EXPIRES_IN: Duration = Duration::from_hours(7 * 24);
+
+/// The one algorithm that is signed with outside the SDK.
+pub(super) const ALGORITHM: &str = "AWS4-HMAC-SHA256";
+
+/// What may stand in a path as it is ([RFC 3986](https://www.rfc-editor.org/rfc/rfc3986#section-2.3)).
+pub(super) const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'/');
+/// What may stand in the value of a parameter as it is.
+pub(super) const IN_QUERY: &AsciiSet = &IN_PATH.add(b'/');
 
 /// A PUT of one object. Every field is part of the signature.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +38,42 @@ pub struct Put<'a> {
     pub if_none_match: bool,
 }
 
+impl Put<'_> {
+    pub(super) fn content_length(&self) -> Option<i64> {
+        self.size
+            .map(|size| i64::try_from(size).unwrap_or(i64::MAX))
+    }
+}
+
+/// What there is to presign.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Request<'a> {
+    Put(&'a Put<'a>),
+    Part {
+        key: &'a str,
+        upload_id: &'a str,
+        number: u16,
+    },
+}
+
+impl Request<'_> {
+    pub(super) fn key(&self) -> &str {
+        match self {
+            Self::Put(put) => put.object.key,
+            Self::Part { key, .. } => key,
+        }
+    }
+}
+
+/// With what, and from when on.
+#[derive(Clone, Debug)]
+pub(super) struct Signing {
+    pub(super) credentials: Credentials,
+    pub(super) expires_in: Duration,
+    /// In whole seconds.
+    pub(super) now: SystemTime,
+}
+
 /// A request that anyone may send as it is until it ends.
 ///
 /// The URL is a secret for as long as it lives, so [`Debug`](fmt::Debug) leaves it out.
@@ -31,7 +81,7 @@ pub struct Put<'a> {
 pub struct PresignedRequest {
     pub method: String,
     pub url: String,
-    /// The signed headers that the client has to set, by their lower-case names. `host` and
+    /// The signed headers that the client has to set, in the order of their lower-case names. `host` and
     /// `content-length` are not among them: every HTTP client sets those itself, and browsers let
     /// nobody else do it.
     pub headers: Vec<(String, String)>,
@@ -40,15 +90,17 @@ pub struct PresignedRequest {
 }
 
 impl PresignedRequest {
-    pub(super) fn new(presigned: &presigning::PresignedRequest, expires_at: SystemTime) -> Self {
+    fn new(presigned: &presigning::PresignedRequest, expires_at: SystemTime) -> Self {
+        let mut headers: Vec<_> = presigned
+            .headers()
+            .filter(|(name, _)| *name != "content-length")
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        headers.sort_unstable();
         Self {
             method: presigned.method().to_owned(),
             url: presigned.uri().to_owned(),
-            headers: presigned
-                .headers()
-                .filter(|(name, _)| *name != "content-length")
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .collect(),
+            headers,
             expires_at,
         }
     }
@@ -95,6 +147,44 @@ pub(super) fn end_of_grant(
     of_credentials.map_or(end, |of_credentials| end.min(of_credentials))
 }
 
+impl Signing {
+    /// When what is signed ends.
+    pub(super) fn expires_at(&self) -> SystemTime {
+        end_of_grant(&self.credentials, self.expires_in, self.now)
+    }
+}
+
+/// How a presigned URL says that it was signed.
+pub(super) struct Scope<'a> {
+    pub(super) day: &'a str,
+    pub(super) region: &'a str,
+    pub(super) service: &'a str,
+}
+
+impl<'a> Scope<'a> {
+    /// Reads the query of a URL that the presigner made.
+    pub(super) fn of(query: &'a str) -> Result<Self, PresignError> {
+        let parameter = |name: &str| {
+            query
+                .split('&')
+                .find_map(|parameter| parameter.strip_prefix(name)?.strip_prefix('='))
+        };
+        if parameter("X-Amz-Algorithm") != Some(ALGORITHM) {
+            return Err(PresignError::unusable("it has another algorithm"));
+        }
+        let credential = parameter("X-Amz-Credential").unwrap_or_default();
+        let mut parts = credential.rsplit("%2F");
+        match (parts.next(), parts.next(), parts.next(), parts.next()) {
+            (Some("aws4_request"), Some(service), Some(region), Some(day)) => Ok(Self {
+                day,
+                region,
+                service,
+            }),
+            _ => Err(PresignError::unusable("no scope")),
+        }
+    }
+}
+
 impl Bucket {
     /// Presigns `put` for `expires_in` from `now`, or for as long as the credentials live.
     pub async fn presign_put(
@@ -103,41 +193,81 @@ impl Bucket {
         expires_in: Duration,
         now: SystemTime,
     ) -> Result<PresignedRequest, Error> {
-        let (signer, config, expires_at) = self.signer(expires_in, now).await?;
-        let Put {
-            object,
-            size,
-            if_none_match,
-        } = put;
-        let request = with_properties!(self.client.put_object(), object)
-            .bucket(&self.name)
-            .set_content_length(size.map(|size| i64::try_from(size).unwrap_or(i64::MAX)))
-            .set_if_none_match(if_none_match.then(|| "*".to_owned()))
-            .set_checksum_sha256(object.checksum_sha256.map(str::to_owned));
-        let presigned = request
-            .customize()
-            .config_override(signer)
-            .presigned(config)
-            .await
-            .map_err(PresignError::new)?;
-        Ok(PresignedRequest::new(&presigned, expires_at))
+        self.presign(Request::Put(put), expires_in, now).await
     }
 
-    /// What the presigner is told: the credentials and the times to sign with; and when the signature ends.
-    pub(super) async fn signer(
+    pub(super) async fn presign(
         &self,
+        request: Request<'_>,
         expires_in: Duration,
         now: SystemTime,
-    ) -> Result<(config::Builder, PresigningConfig, SystemTime), Error> {
+    ) -> Result<PresignedRequest, Error> {
         let now = whole_seconds(now);
-        let credentials = self.credentials.get(now).await?;
-        let expires_at = end_of_grant(&credentials, expires_in, now);
-        let signer = config::Builder::new().credentials_provider(credentials);
+        let signing = Signing {
+            credentials: self.credentials.get(now).await?,
+            expires_in,
+            now,
+        };
+        self.sign(request, &signing).await
+    }
+
+    pub(super) async fn sign(
+        &self,
+        request: Request<'_>,
+        signing: &Signing,
+    ) -> Result<PresignedRequest, Error> {
+        let replay = match request {
+            Request::Put(_) => &self.put_replay,
+            Request::Part { .. } => &self.part_replay,
+        };
+        match replay.presign(self, request, signing).await {
+            Some(presigned) => Ok(presigned),
+            None => Ok(self.ask_presigner(request, signing).await?),
+        }
+    }
+
+    pub(super) async fn ask_presigner(
+        &self,
+        request: Request<'_>,
+        signing: &Signing,
+    ) -> Result<PresignedRequest, PresignError> {
+        let signer = config::Builder::new().credentials_provider(signing.credentials.clone());
         let config = PresigningConfig::builder()
-            .start_time(now)
-            .expires_in(expires_in)
+            .start_time(signing.now)
+            .expires_in(signing.expires_in)
             .build()
             .map_err(PresignError::new)?;
-        Ok((signer, config, expires_at))
+        let presigned = match request {
+            Request::Put(put) => {
+                let object = &put.object;
+                with_properties!(self.client.put_object(), object)
+                    .bucket(&self.name)
+                    .set_content_length(put.content_length())
+                    .set_if_none_match(put.if_none_match.then(|| "*".to_owned()))
+                    .set_checksum_sha256(object.checksum_sha256.map(str::to_owned))
+                    .customize()
+                    .config_override(signer)
+                    .presigned(config)
+                    .await
+                    .map_err(PresignError::new)
+            }
+            Request::Part {
+                key,
+                upload_id,
+                number,
+            } => self
+                .client
+                .upload_part()
+                .bucket(&self.name)
+                .key(key)
+                .upload_id(upload_id)
+                .part_number(number.into())
+                .customize()
+                .config_override(signer)
+                .presigned(config)
+                .await
+                .map_err(PresignError::new),
+        }?;
+        Ok(PresignedRequest::new(&presigned, signing.expires_at()))
     }
 }

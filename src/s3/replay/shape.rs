@@ -1,0 +1,319 @@
+//! A presigned URL taken apart: what is the same in all of them, and where the rest goes.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
+use percent_encoding::utf8_percent_encode;
+use sha2::{Digest, Sha256};
+
+use super::{DAY, since_epoch};
+use crate::s3::object::{Object, header_value, tagging_header};
+use crate::s3::presign::{
+    ALGORITHM, IN_PATH, IN_QUERY, MAX_EXPIRES_IN, PresignError, PresignedRequest, Put, Request,
+    Scope, Signing,
+};
+
+/// What all answers of the presigner have in common, of one kind of request, one set of credentials
+/// and one day.
+pub(super) struct Shape {
+    method: String,
+    /// All before the path: `https://bucket.s3.us-east-1.amazonaws.com`.
+    origin: String,
+    /// The value of the header `host`.
+    host: String,
+    /// All before the key: `/`, or `/bucket/`.
+    path: String,
+    /// The URL's query.
+    query: Vec<Piece>,
+    /// The query as it is signed: sorted, and without the signature.
+    signed_query: Vec<Piece>,
+    /// `20260101`
+    day: String,
+    /// `20260101/us-east-1/s3/aws4_request`
+    scope: String,
+    signing_key: Vec<u8>,
+}
+
+/// A part of a query.
+#[derive(Clone, Debug)]
+enum Piece {
+    /// The same each time.
+    Text(String),
+    Date,
+    ExpiresIn,
+    SignedHeaders,
+    PartNumber,
+    UploadId,
+    Signature,
+}
+
+/// What goes into the pieces of one query.
+struct Values<'a> {
+    request: &'a Request<'a>,
+    date: &'a str,
+    expires_in: u64,
+    signed_headers: &'a str,
+    signature: &'a str,
+}
+
+impl Shape {
+    /// Takes apart what the presigner answered to a request for `key`.
+    pub(super) fn read(
+        key: &str,
+        answer: &PresignedRequest,
+        signing: &Signing,
+    ) -> Result<Self, PresignError> {
+        let unusable = PresignError::unusable;
+        let (address, query) = answer.url.split_once('?').ok_or(unusable("no query"))?;
+        let scope = Scope::of(query)?;
+        let (scheme, rest) = address.split_once("://").ok_or(unusable("no scheme"))?;
+        let slash = rest.find('/').ok_or(unusable("no path"))?;
+        let (authority, path) = rest.split_at(slash);
+        let path = path
+            .strip_suffix(&utf8_percent_encode(key, IN_PATH).to_string())
+            .ok_or(unusable("no key"))?;
+        let default_port = if scheme == "https" { ":443" } else { ":80" };
+        let host = authority.strip_suffix(default_port).unwrap_or(authority);
+
+        let mut parameters: Vec<&str> = query.split('&').collect();
+        let in_url = pieces(&parameters);
+        parameters.retain(|parameter| !matches!(piece(parameter), Some(Piece::Signature)));
+        parameters.sort_unstable_by_key(|parameter| parameter.split_once('='));
+        let key = generate_signing_key(
+            signing.credentials.secret_access_key(),
+            signing.now,
+            scope.region,
+            scope.service,
+        );
+        Ok(Self {
+            method: answer.method.clone(),
+            origin: format!("{scheme}://{authority}"),
+            host: host.to_owned(),
+            path: path.to_owned(),
+            query: in_url,
+            signed_query: pieces(&parameters),
+            day: scope.day.to_owned(),
+            scope: format!(
+                "{}/{}/{}/aws4_request",
+                scope.day, scope.region, scope.service
+            ),
+            signing_key: key.as_ref().to_vec(),
+        })
+    }
+
+    /// What the presigner would answer on the day and with the credentials of this shape. `None` if that
+    /// is not known for certain.
+    pub(super) fn presign(
+        &self,
+        request: Request<'_>,
+        signing: &Signing,
+    ) -> Option<PresignedRequest> {
+        // What the presigner may refuse.
+        let is_blank = |text: &str| text.trim().is_empty();
+        if is_blank(request.key())
+            || matches!(request, Request::Part { upload_id, .. } if is_blank(upload_id))
+            || signing.expires_in > MAX_EXPIRES_IN
+        {
+            return None;
+        }
+        let headers = headers(request, &self.host)?;
+        let mut path = String::with_capacity(256);
+        path.push_str(&self.path);
+        path.extend(utf8_percent_encode(request.key(), IN_PATH));
+        let names = |separator| {
+            let names: Vec<&str> = headers.iter().map(|(name, _)| name.as_ref()).collect();
+            names.join(separator)
+        };
+        let date = self.date(signing);
+        let mut values = Values {
+            request: &request,
+            date: &date,
+            expires_in: signing.expires_in.as_secs(),
+            signed_headers: &names("%3B"),
+            signature: "",
+        };
+
+        let mut signed = String::with_capacity(1024);
+        for part in [&self.method, "\n", &path, "\n"] {
+            signed.push_str(part);
+        }
+        values.fill(&self.signed_query, &mut signed);
+        signed.push('\n');
+        for (name, value) in &headers {
+            for part in [name, ":", value, "\n"] {
+                signed.push_str(part);
+            }
+        }
+        for part in ["\n", &names(";"), "\nUNSIGNED-PAYLOAD"] {
+            signed.push_str(part);
+        }
+        let hash = hex::encode(Sha256::digest(signed));
+        let string_to_sign = [ALGORITHM, &date, &self.scope, &hash].join("\n");
+        let signature = calculate_signature(&self.signing_key, string_to_sign.as_bytes());
+
+        values.signature = &signature;
+        let mut url = String::with_capacity(1024);
+        for part in [&self.origin, &path, "?"] {
+            url.push_str(part);
+        }
+        values.fill(&self.query, &mut url);
+        Some(PresignedRequest {
+            method: self.method.clone(),
+            url,
+            headers: headers
+                .into_iter()
+                .filter(|(name, _)| name != "host" && name != "content-length")
+                .map(|(name, value)| (name.into_owned(), value.into_owned()))
+                .collect(),
+            expires_at: signing.expires_at(),
+        })
+    }
+
+    /// `20260101T000000Z`
+    fn date(&self, signing: &Signing) -> String {
+        let seconds = since_epoch(signing.now) % DAY;
+        let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+        format!("{}T{hour:02}{minute:02}{second:02}Z", self.day)
+    }
+}
+
+/// The place of a parameter whose value differs from one request to the next.
+fn piece(parameter: &str) -> Option<Piece> {
+    let (name, _) = parameter.split_once('=')?;
+    match name {
+        "X-Amz-Date" => Some(Piece::Date),
+        "X-Amz-Expires" => Some(Piece::ExpiresIn),
+        "X-Amz-SignedHeaders" => Some(Piece::SignedHeaders),
+        "X-Amz-Signature" => Some(Piece::Signature),
+        "partNumber" => Some(Piece::PartNumber),
+        "uploadId" => Some(Piece::UploadId),
+        _ => None,
+    }
+}
+
+fn pieces(parameters: &[&str]) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    let mut text = String::new();
+    for parameter in parameters {
+        if !(pieces.is_empty() && text.is_empty()) {
+            text.push('&');
+        }
+        let (name, _) = parameter.split_once('=').unwrap_or((parameter, ""));
+        match piece(parameter) {
+            None => text.push_str(parameter),
+            Some(piece) => {
+                text.push_str(name);
+                text.push('=');
+                pieces.extend([Piece::Text(std::mem::take(&mut text)), piece]);
+            }
+        }
+    }
+    pieces.push(Piece::Text(text));
+    pieces
+}
+
+impl Values<'_> {
+    fn fill(&self, pieces: &[Piece], out: &mut String) {
+        for piece in pieces {
+            match (piece, self.request) {
+                (Piece::Text(text), _) => out.push_str(text),
+                (Piece::Date, _) => out.push_str(self.date),
+                (Piece::ExpiresIn, _) => push_number(out, self.expires_in),
+                (Piece::SignedHeaders, _) => out.push_str(self.signed_headers),
+                (Piece::Signature, _) => out.push_str(self.signature),
+                (Piece::PartNumber, Request::Part { number, .. }) => {
+                    push_number(out, u64::from(*number));
+                }
+                (Piece::UploadId, Request::Part { upload_id, .. }) => {
+                    out.extend(utf8_percent_encode(upload_id, IN_QUERY));
+                }
+                // There is none, and so the result proves wrong.
+                (Piece::PartNumber | Piece::UploadId, Request::Put(_)) => {}
+            }
+        }
+    }
+}
+
+fn push_number(out: &mut String, number: u64) {
+    let _infallible = write!(out, "{number}");
+}
+
+type Headers<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
+
+/// All signed headers, sorted; `None` if signing could change or refuse one.
+fn headers<'a>(request: Request<'a>, host: &'a str) -> Option<Headers<'a>> {
+    let Request::Put(put) = request else {
+        return Some(vec![("host".into(), host.into())]);
+    };
+    let Put {
+        object,
+        size: _,
+        if_none_match,
+    } = put;
+    let Object {
+        key: _,
+        content_type,
+        content_disposition,
+        cache_control,
+        storage_class,
+        server_side_encryption,
+        kms_key_id,
+        acl,
+        tagging,
+        metadata,
+        checksum_sha256,
+    } = object;
+
+    let mut headers = Headers::with_capacity(8 + metadata.len());
+    let mut push = |name: &'static str, value: Option<Cow<'a, str>>| {
+        headers.extend(value.map(|value| (name.into(), value)));
+    };
+    push("cache-control", cache_control.map(Cow::from));
+    push("content-disposition", content_disposition.map(Cow::from));
+    let content_length = put.content_length().map(|length| length.to_string());
+    push("content-length", content_length.map(Cow::from));
+    push("content-type", Some((*content_type).into()));
+    push("host", Some(host.into()));
+    push("if-none-match", if_none_match.then_some("*".into()));
+    push("x-amz-acl", acl.as_ref().map(|it| it.as_str().into()));
+    push("x-amz-checksum-sha256", checksum_sha256.map(Cow::from));
+    headers.extend(metadata.iter().map(|(name, value)| {
+        let name = format!("x-amz-meta-{name}");
+        (name.into(), header_value(value))
+    }));
+    let mut push = |name: &'static str, value: Option<Cow<'a, str>>| {
+        headers.extend(value.map(|value| (name.into(), value)));
+    };
+    push(
+        "x-amz-server-side-encryption",
+        server_side_encryption.as_ref().map(|it| it.as_str().into()),
+    );
+    push(
+        "x-amz-server-side-encryption-aws-kms-key-id",
+        kms_key_id.map(Cow::from),
+    );
+    push(
+        "x-amz-storage-class",
+        storage_class.as_ref().map(|it| it.as_str().into()),
+    );
+    let tagging = (!tagging.is_empty()).then(|| tagging_header(tagging));
+    push("x-amz-tagging", tagging.map(Cow::from));
+
+    let is_sorted = headers.is_sorted_by(|(a, _), (b, _)| a < b);
+    let are_plain = headers
+        .iter()
+        .all(|(name, value)| is_plain_name(name) && is_plain_value(value));
+    (is_sorted && are_plain).then_some(headers)
+}
+
+fn is_plain_name(name: &str) -> bool {
+    name.bytes()
+        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b))
+}
+
+/// Whether a value is signed as it is: spaces would be folded, the empty one could be left out.
+fn is_plain_value(value: &str) -> bool {
+    let is_visible = value.bytes().all(|b| matches!(b, b' '..=b'~'));
+    is_visible && !value.is_empty() && value.trim_ascii() == value && !value.contains("  ")
+}

@@ -1,0 +1,204 @@
+//! Whatever is signed, wherever and whenever: the URL is the presigner's.
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::TestRunner;
+
+use super::*;
+
+/// What a [`Put`] borrows.
+#[derive(Clone, Debug)]
+struct OwnedPut {
+    key: String,
+    content_type: String,
+    content_disposition: Option<String>,
+    cache_control: Option<String>,
+    storage_class: Option<StorageClass>,
+    encryption: Option<(ServerSideEncryption, Option<String>)>,
+    acl: Option<ObjectCannedAcl>,
+    tagging: Vec<(String, String)>,
+    metadata: Vec<(String, String)>,
+    checksum: Option<[u8; 32]>,
+    size: Option<u64>,
+    if_none_match: bool,
+}
+
+impl OwnedPut {
+    async fn with<T>(&self, use_it: impl AsyncFnOnce(&Put<'_>) -> T) -> T {
+        let checksum = self.checksum.map(|bytes| BASE64_STANDARD.encode(bytes));
+        let put = Put {
+            object: Object {
+                key: &self.key,
+                content_type: &self.content_type,
+                content_disposition: self.content_disposition.as_deref(),
+                cache_control: self.cache_control.as_deref(),
+                storage_class: self.storage_class.clone(),
+                server_side_encryption: self.encryption.clone().map(|(it, _)| it),
+                kms_key_id: self.encryption.as_ref().and_then(|(_, key)| key.as_deref()),
+                acl: self.acl.clone(),
+                tagging: &self.tagging,
+                metadata: &self.metadata,
+                checksum_sha256: checksum.as_deref(),
+            },
+            size: self.size,
+            if_none_match: self.if_none_match,
+        };
+        use_it(&put).await
+    }
+}
+
+fn keys() -> impl Strategy<Value = String> {
+    let any_text = prop::collection::vec(any::<char>(), 0..20).prop_map(String::from_iter);
+    prop_oneof![
+        12 => "[ -~\u{e9}가🎉/.%+]{1,80}",
+        4 => any_text,
+        1 => "[ \t\u{85}]{0,2}",
+    ]
+}
+
+/// Values as policies and clients set them, and such as no header should have.
+fn values() -> impl Strategy<Value = String> {
+    prop_oneof![
+        12 => "[!-~]([ -~]{0,40}[!-~])?",
+        2 => "[a ]{0,8}",
+        1 => "[ \t\r\n\u{7f}\u{e9}가]{0,5}",
+    ]
+}
+
+fn metadata() -> impl Strategy<Value = Vec<(String, String)>> {
+    let names = prop_oneof![8 => "[a-z0-9._-]{1,12}", 1 => "[A-Za-z: ]{0,4}"];
+    // Of names that differ in their case alone the SDK has no order of its own.
+    let distinct = prop::collection::btree_map(names, values(), 0..4);
+    distinct.prop_map(|map| {
+        let mut seen = Vec::new();
+        let mut is_new = |name: &str| {
+            let name = name.to_lowercase();
+            let is_new = !seen.contains(&name);
+            seen.push(name);
+            is_new
+        };
+        map.into_iter().filter(|(name, _)| is_new(name)).collect()
+    })
+}
+
+fn puts() -> impl Strategy<Value = OwnedPut> {
+    let size = option::of(prop_oneof![0..10_000_000_000_u64, Just(u64::MAX)]);
+    let texts = (keys(), values(), option::of(values()), option::of(values()));
+    let classes = option::of(select(vec![
+        StorageClass::Standard,
+        StorageClass::GlacierIr,
+    ]));
+    let acls = option::of(select(vec![
+        ObjectCannedAcl::Private,
+        ObjectCannedAcl::PublicRead,
+    ]));
+    let encryption = option::of(prop_oneof![
+        Just((ServerSideEncryption::Aes256, None)),
+        option::of(values()).prop_map(|key| (ServerSideEncryption::AwsKms, key)),
+    ]);
+    let tags = prop::collection::vec(("[a-z]{1,9}", "[a-z0-9]{0,9}"), 0..3);
+    let rest = (
+        tags,
+        metadata(),
+        option::of(any::<[u8; 32]>()),
+        size,
+        any::<bool>(),
+    );
+    (texts, classes, encryption, acls, rest).prop_map(
+        |(
+            (key, content_type, content_disposition, cache_control),
+            storage_class,
+            encryption,
+            acl,
+            (tagging, metadata, checksum, size, if_none_match),
+        )| OwnedPut {
+            key,
+            content_type,
+            content_disposition,
+            cache_control,
+            storage_class,
+            encryption,
+            acl,
+            tagging,
+            metadata,
+            checksum,
+            size,
+            if_none_match,
+        },
+    )
+}
+
+/// Two sets of credentials of one key, which differ in their secrets and tokens alone, and the days
+/// around a midnight; and how long it is to live.
+fn signings() -> impl Strategy<Value = Signing> {
+    let tokens = select(vec![
+        None,
+        Some("IQoJb3JpZ2luX2VjEJ//+=="),
+        Some("another token&?"),
+    ]);
+    let seconds = prop_oneof![4 => -3..3_i64, 1 => -200_000..200_000_i64];
+    let lives = prop_oneof![Just(0), Just(1), Just(600), 0..700_000_u64];
+    let names = select(vec!["AKID", "AKID2", "a key/with+odd=letters"]);
+    (names, tokens, seconds, lives).prop_map(|(name, token, seconds, life)| {
+        let from_midnight = Duration::from_secs(seconds.unsigned_abs());
+        let now = if seconds < 0 {
+            midnight() - from_midnight
+        } else {
+            midnight() + from_midnight
+        };
+        Signing {
+            expires_in: Duration::from_secs(life),
+            ..signing(name, token, now)
+        }
+    })
+}
+
+fn for_each<S: Strategy>(cases: u32, strategy: &S, check: impl AsyncFn(S::Value)) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let config = ProptestConfig {
+        cases,
+        max_shrink_iters: 200,
+        ..ProptestConfig::default()
+    };
+    let check = |case| {
+        runtime.block_on(check(case));
+        Ok(())
+    };
+    TestRunner::new(config).run(strategy, check).unwrap();
+}
+
+/// One bucket signs for changing credentials, to and fro over midnight.
+#[test]
+fn whatever_is_put_wherever_and_whenever_the_url_is_the_presigners() {
+    let steps = prop::collection::vec((puts(), signings()), 1..6);
+    for_each(
+        100,
+        &(select(PLACES.to_vec()), steps),
+        async |(place, steps)| {
+            let (bucket, _) = place.bucket();
+            for (put, signing) in steps {
+                put.with(async |put| place.compare(&bucket, Request::Put(put), &signing).await)
+                    .await;
+            }
+        },
+    );
+}
+
+#[test]
+fn whatever_is_uploaded_in_parts_the_urls_are_the_presigners() {
+    let parts = prop::collection::vec((1..=10_000_u16, signings()), 1..6);
+    let cases = (select(PLACES.to_vec()), keys(), values(), parts);
+    for_each(60, &cases, async |(place, key, upload_id, parts)| {
+        let (bucket, _) = place.bucket();
+        for (number, signing) in parts {
+            let part = Request::Part {
+                key: &key,
+                upload_id: &upload_id,
+                number,
+            };
+            place.compare(&bucket, part, &signing).await;
+        }
+    });
+}
