@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use utoipa::ToSchema;
@@ -168,8 +168,9 @@ struct PresignedUrlDto {
     method: String,
     /// The headers to send, exactly these. (`content-length` may be bound, too, but HTTP clients set
     /// it themselves.)
-    #[schema(example = json!({"content-type": "image/jpeg"}))]
-    headers: BTreeMap<String, String>,
+    #[serde(serialize_with = "as_map")]
+    #[schema(value_type = BTreeMap<String, String>, example = json!({"content-type": "image/jpeg"}))]
+    headers: Vec<(String, String)>,
     /// The moment from which the store refuses the URL (RFC 3339, UTC).
     #[schema(format = "date-time", example = "2026-01-01T00:10:00Z")]
     expires_at: String,
@@ -181,7 +182,7 @@ impl From<Grant> for PresignedUrlDto {
             url: grant.request.url,
             key: grant.key.as_str().to_owned(),
             method: grant.request.method,
-            headers: grant.request.headers.into_iter().collect(),
+            headers: grant.request.headers,
             expires_at: rfc3339(grant.request.expires_at),
         }
     }
@@ -241,6 +242,10 @@ impl From<PostGrant> for PresignedPostDto {
             expires_at: rfc3339(grant.form.expires_at),
         }
     }
+}
+
+fn as_map<S: Serializer>(pairs: &[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(pairs.iter().map(|(name, value)| (name, value)))
 }
 
 /// A moment in whole seconds, rounded down: `2026-01-01T00:10:00Z`.

@@ -123,7 +123,7 @@ impl KeyTemplate {
         id: Uuid,
         day: Date,
     ) -> String {
-        let mut key = String::new();
+        let mut key = String::with_capacity(128);
         for part in &self.0 {
             match part {
                 Part::Text(text) => key.push_str(text),

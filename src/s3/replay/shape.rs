@@ -53,7 +53,7 @@ struct Values<'a> {
     request: &'a Request<'a>,
     date: &'a str,
     expires_in: u64,
-    signed_headers: &'a str,
+    headers: &'a Headers<'a>,
     signature: &'a str,
 }
 
@@ -121,16 +121,12 @@ impl Shape {
         let mut path = String::with_capacity(256);
         path.push_str(&self.path);
         path.extend(utf8_percent_encode(request.key(), IN_PATH));
-        let names = |separator| {
-            let names: Vec<&str> = headers.iter().map(|(name, _)| name.as_ref()).collect();
-            names.join(separator)
-        };
         let date = self.date(signing);
         let mut values = Values {
             request: &request,
             date: &date,
             expires_in: signing.expires_in.as_secs(),
-            signed_headers: &names("%3B"),
+            headers: &headers,
             signature: "",
         };
 
@@ -145,12 +141,14 @@ impl Shape {
                 signed.push_str(part);
             }
         }
-        for part in ["\n", &names(";"), "\nUNSIGNED-PAYLOAD"] {
-            signed.push_str(part);
-        }
-        let hash = hex::encode(Sha256::digest(signed));
-        let string_to_sign = [ALGORITHM, &date, &self.scope, &hash].join("\n");
-        let signature = calculate_signature(&self.signing_key, string_to_sign.as_bytes());
+        signed.push('\n');
+        push_names(&mut signed, &headers, ";");
+        signed.push_str("\nUNSIGNED-PAYLOAD");
+        let mut hash = [0; 64];
+        base16ct::lower::encode(&Sha256::digest(signed), &mut hash).ok()?;
+        let (date_line, scope) = (date.as_bytes(), self.scope.as_bytes());
+        let string_to_sign = [ALGORITHM.as_bytes(), date_line, scope, &hash].join(&b'\n');
+        let signature = calculate_signature(&self.signing_key, &string_to_sign);
 
         values.signature = &signature;
         let mut url = String::with_capacity(1024);
@@ -173,8 +171,15 @@ impl Shape {
     /// `20260101T000000Z`
     fn date(&self, signing: &Signing) -> String {
         let seconds = since_epoch(signing.now) % DAY;
-        let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-        format!("{}T{hour:02}{minute:02}{second:02}Z", self.day)
+        let mut date = String::with_capacity("20260101T000000Z".len());
+        date.push_str(&self.day);
+        date.push('T');
+        for two_digits in [seconds / 3600, seconds / 60 % 60, seconds % 60] {
+            push_number(&mut date, two_digits / 10);
+            push_number(&mut date, two_digits % 10);
+        }
+        date.push('Z');
+        date
     }
 }
 
@@ -220,7 +225,7 @@ impl Values<'_> {
                 (Piece::Text(text), _) => out.push_str(text),
                 (Piece::Date, _) => out.push_str(self.date),
                 (Piece::ExpiresIn, _) => push_number(out, self.expires_in),
-                (Piece::SignedHeaders, _) => out.push_str(self.signed_headers),
+                (Piece::SignedHeaders, _) => push_names(out, self.headers, "%3B"),
                 (Piece::Signature, _) => out.push_str(self.signature),
                 (Piece::PartNumber, Request::Part { number, .. }) => {
                     push_number(out, u64::from(*number));
@@ -232,6 +237,15 @@ impl Values<'_> {
                 (Piece::PartNumber | Piece::UploadId, Request::Put(_)) => {}
             }
         }
+    }
+}
+
+fn push_names(out: &mut String, headers: &Headers<'_>, separator: &str) {
+    for (index, (name, _)) in headers.iter().enumerate() {
+        if index > 0 {
+            out.push_str(separator);
+        }
+        out.push_str(name);
     }
 }
 
