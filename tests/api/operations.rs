@@ -164,6 +164,7 @@ async fn what_the_service_does_is_counted() {
     assert_eq!(abort.send().await.unwrap().status(), StatusCode::OK);
     let gone = app.client.get(&session).query(&of_key);
     assert_eq!(gone.send().await.unwrap().status(), StatusCode::NOT_FOUND);
+    app.refused("/upload/verify", &json!({"key": key})).await;
 
     let text = metrics(&url).await;
     for (policy, kind, outcome, count) in [
@@ -181,6 +182,7 @@ async fn what_the_service_does_is_counted() {
         ("ListParts", "ok"),
         ("ListParts", "no_such_upload"),
         ("AbortMultipartUpload", "ok"),
+        ("HeadObject", "ok"),
     ] {
         let labels = format!(r#"operation="{operation}",result="{result}""#);
         has(
