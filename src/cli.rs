@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, ensure};
 use aws_config::SdkConfig;
 use clap::{Parser, Subcommand};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 
 use crate::config::{self, Env};
@@ -77,16 +77,17 @@ pub fn run(cli: Cli) -> Result<()> {
 async fn serve() -> Result<()> {
     let env = Env::of_process();
     let bind_addr = config::bind_addr(env)?;
+    let limits = config::limits(env)?;
     let s3_settings = config::s3(env)?;
     let upload_settings = config::upload(env)?;
     let http_settings = config::http(env, &upload_settings.policies)?;
-    telemetry::init(config::telemetry(env)?);
+    let _log = telemetry::init(config::telemetry(env)?);
 
     let stop = Stop::on_signals()?;
     // The usual soft limit, 1,024, is less than a service has connections. Where it cannot be raised,
     // connections wait.
     let _as_it_was = rlimit::increase_nofile_limit(u64::MAX);
-    let listener = listen(bind_addr, "BIND_ADDR").await?;
+    let listener = listen(bind_addr, "BIND_ADDR")?;
     let sdk_config = s3::sdk_config().await;
     s3::check(&sdk_config, &s3_settings, upload_settings.supports_post)
         .await
@@ -97,7 +98,7 @@ async fn serve() -> Result<()> {
         upload_settings,
         &http_settings.metrics,
     )?;
-    let metrics_listener = listen_for_metrics(env).await?;
+    let metrics_listener = listen_for_metrics(env)?;
     tracing::info!(
         addr = %listener.local_addr()?,
         bucket = s3_settings.bucket,
@@ -120,26 +121,29 @@ async fn serve() -> Result<()> {
     }
     let router = http::router(Arc::clone(&uploads), &http_settings);
     tokio::join!(
-        http::serve(listener, router, server(&http_settings), stop.told()),
+        http::serve(
+            listener,
+            router,
+            server(limits, &http_settings),
+            stop.told()
+        ),
         serve_metrics(metrics_listener, uploads, &http_settings, stop.told()),
     );
     Ok(())
 }
 
 /// The server of the service itself, whose connections are counted.
-fn server(settings: &http::Settings) -> http::Server {
+fn server(limits: http::Limits, settings: &http::Settings) -> http::Server {
     http::Server {
-        limits: http::Limits::default(),
+        limits,
         stopping: settings.stopping.clone(),
         metrics: settings.metrics.clone(),
     }
 }
 
-async fn listen_for_metrics(env: Env<'_>) -> Result<Option<TcpListener>> {
-    match config::metrics_addr(env)? {
-        Some(addr) => listen(addr, "METRICS_ADDR").await.map(Some),
-        None => Ok(None),
-    }
+fn listen_for_metrics(env: Env<'_>) -> Result<Option<TcpListener>> {
+    let addr = config::metrics_addr(env)?;
+    addr.map(|addr| listen(addr, "METRICS_ADDR")).transpose()
 }
 
 async fn serve_metrics(
@@ -167,14 +171,15 @@ async fn dev(args: DevArgs) -> Result<()> {
     }
     let env = Env::of_process();
     let mut upload_settings = config::upload(env)?;
+    let limits = config::limits(env)?;
     if !config::has_session_secret(env)? {
         upload_settings.session_key = upload::SessionKey::new(dev::SESSION_SECRET);
     }
-    telemetry::init(config::telemetry(env)?);
+    let _log = telemetry::init(config::telemetry(env)?);
 
     let stop = Stop::on_signals()?;
-    let listener = listen(args.addr, "--addr").await?;
-    let s3_listener = listen(args.s3_addr, "--s3-addr").await?;
+    let listener = listen(args.addr, "--addr")?;
+    let s3_listener = listen(args.s3_addr, "--s3-addr")?;
     let store = dev::store(&args.data_dir)?;
     let addr = listener.local_addr()?;
     let s3_addr = s3_listener.local_addr()?;
@@ -194,12 +199,17 @@ async fn dev(args: DevArgs) -> Result<()> {
     let sdk_config = dev::sdk_config(s3_addr);
     let metrics = &http_settings.metrics;
     let uploads = uploads(&sdk_config, s3_settings, upload_settings, metrics)?;
-    let metrics_listener = listen_for_metrics(env).await?;
+    let metrics_listener = listen_for_metrics(env)?;
     let router = http::router(Arc::clone(&uploads), &http_settings);
     print!("{}", dev::banner(addr, s3_addr, &args.data_dir)?);
 
     tokio::join!(
-        http::serve(listener, router, server(&http_settings), stop.told()),
+        http::serve(
+            listener,
+            router,
+            server(limits, &http_settings),
+            stop.told()
+        ),
         http::serve(s3_listener, store, http::Server::default(), stop.told()),
         serve_metrics(metrics_listener, uploads, &http_settings, stop.told()),
     );
@@ -281,8 +291,19 @@ fn uploads(
     Ok(Arc::new(uploads))
 }
 
-async fn listen(addr: SocketAddr, setting: &str) -> Result<TcpListener> {
-    TcpListener::bind(addr).await.map_err(|error| {
+fn listen(addr: SocketAddr, setting: &str) -> Result<TcpListener> {
+    /// Who is waiting to be accepted: more than come in a burst.
+    const BACKLOG: u32 = 4096;
+    let socket = || {
+        let socket = match addr {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(addr)?;
+        socket.listen(BACKLOG)
+    };
+    socket().map_err(|error: std::io::Error| {
         let why = match error.kind() {
             ErrorKind::AddrInUse => "something else listens there already".to_owned(),
             _ => error.to_string(),
@@ -312,7 +333,7 @@ impl Stop {
                     tell.send_replace(true);
                 }
             }
-            eprintln!("presignd: stopped at once by a second signal");
+            // Without a word: what reads our words may be what keeps us.
             std::process::exit(1);
         });
         Ok(Self(told))

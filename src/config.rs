@@ -5,6 +5,7 @@ mod auth;
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderValue, Uri};
 
 use self::auth::AuthMode;
-use crate::http::{AllowedOrigins, Stopping};
+use crate::http::{AllowedOrigins, Limits, Stopping};
 use crate::telemetry::{LogFormat, Metrics};
 use crate::upload::{Policies, SessionKey};
 use crate::{http, s3, telemetry, upload};
@@ -32,6 +33,7 @@ pub const VARIABLES: &[&str] = &[
     "S3_FORCE_PATH_STYLE",
     "BIND_ADDR",
     "METRICS_ADDR",
+    "MAX_CONNECTIONS",
     "S3_SUPPORTS_POST_POLICY",
     "UPLOAD_URL_EXPIRES_IN",
     "UPLOAD_POLICIES_FILE",
@@ -115,6 +117,17 @@ pub fn bind_addr(env: Env<'_>) -> Result<SocketAddr> {
     let addr = env.get(name)?.unwrap_or_else(|| DEFAULT_BIND_ADDR.into());
     addr.parse().ok().with_context(|| {
         format!("{name} must be an address and a port such as {DEFAULT_BIND_ADDR}; it is `{addr}`")
+    })
+}
+
+/// How many connections there may be at once.
+pub fn limits(env: Env<'_>) -> Result<Limits> {
+    let default = Limits::default();
+    let max_connections =
+        env.parse::<NonZeroU16>("MAX_CONNECTIONS", "a whole number from 1 to 65535")?;
+    Ok(Limits {
+        max_connections: max_connections.map_or(default.max_connections, |n| n.get().into()),
+        ..default
     })
 }
 
@@ -424,6 +437,7 @@ mod tests {
             ],
             http_alone,
         );
+        refused("MAX_CONNECTIONS", &["0", "-1", "65536", "many"], limits);
         refused("METRICS_ADDR", &["9090", "localhost:9090"], metrics_addr);
         refused("S3_SUPPORTS_POST_POLICY", &["no"], upload);
         refused("UPLOAD_POLICIES_FILE", &["/no/such/file"], upload);

@@ -6,6 +6,7 @@ use std::error::Error;
 use std::io::IsTerminal;
 
 use tracing::Level;
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -33,15 +34,18 @@ pub fn default_filter() -> Targets {
         .with_target("s3s", LevelFilter::OFF)
 }
 
-/// Sends the log of this process to standard error.
-pub fn init(settings: Settings) {
+/// Sends the log of this process to standard error, until what it gives is dropped.
+///
+/// A thread of its own writes it: if nobody reads, lines are lost, and no request waits.
+pub fn init(settings: Settings) -> WorkerGuard {
     let on_terminal = std::io::stderr().is_terminal();
     let format = settings.format.unwrap_or(if on_terminal {
         LogFormat::Pretty
     } else {
         LogFormat::Json
     });
-    let output = fmt::layer().with_writer(std::io::stderr);
+    let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
+    let output = fmt::layer().with_writer(writer);
     let output = match format {
         LogFormat::Pretty => output.with_ansi(on_terminal).with_target(false).boxed(),
         LogFormat::Json => output
@@ -61,6 +65,7 @@ pub fn init(settings: Settings) {
     tracing_subscriber::registry()
         .with(output.with_filter(settings.filter).with_filter(discreet))
         .init();
+    guard
 }
 
 /// An error and its causes, in a line.

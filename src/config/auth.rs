@@ -122,10 +122,13 @@ pub(super) fn rate(env: Env<'_>) -> Result<Option<Rate>> {
     );
     let default_burst = || (1..=1_000_000).find(|burst| f64::from(*burst) >= per_second);
     let burst = burst.or_else(|| NonZeroU32::new(default_burst()?));
-    Ok(Some(Rate {
-        per_second,
-        burst: burst.unwrap_or(NonZeroU32::MIN),
-    }))
+    let burst = burst.unwrap_or(NonZeroU32::MIN);
+    // Beyond, the arithmetic of nanoseconds ends.
+    ensure!(
+        f64::from(burst.get()) / per_second <= 1e9,
+        "{burst_name} must be less, or {name} more: to be refilled a burst of {burst} takes over 30 years"
+    );
+    Ok(Some(Rate { per_second, burst }))
 }
 
 pub(super) fn trusted_proxies(env: Env<'_>) -> Result<Vec<IpNet>> {

@@ -163,7 +163,8 @@ fn unauthorized() -> Response {
 fn retry_later(status: StatusCode, code: &'static str, detail: &str, wait: Duration) -> Response {
     let mut response = Problem::new(status, code, detail).into_response();
     // Rounded up: earlier would be too early.
-    let seconds = HeaderValue::from(wait.as_secs() + 1);
+    let seconds = u64::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u64::MAX);
+    let seconds = HeaderValue::from(seconds.max(1));
     response.headers_mut().insert(header::RETRY_AFTER, seconds);
     response
 }

@@ -8,6 +8,7 @@ use axum::extract::{DefaultBodyLimit, FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use mediatype::MediaType;
 use serde::de::DeserializeOwned;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use validator::{Validate, ValidationErrors, ValidationErrorsKind};
 
 use super::error::{FieldErrors, Problem, push_segment};
@@ -16,6 +17,22 @@ use crate::upload::Invalid;
 
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How many bytes of long bodies may be on their way at once, in all: what a few hundred of the usual
+/// lists take. Others wait, so that no flood of them takes more memory.
+const LONG_BODIES_BYTES: usize = 64 * 1024 * 1024;
+static LONG_BODIES: Semaphore = Semaphore::const_new(LONG_BODIES_BYTES);
+/// Shorter bodies are bounded by the number of connections.
+const SHORT_BODY_BYTES: usize = 64 * 1024;
+
+/// Waits until there is room for a body of so many bytes. It is free again when what this gives is dropped.
+async fn room_for(length: usize) -> Option<SemaphorePermit<'static>> {
+    let bytes = u32::try_from(length.min(LONG_BODIES_BYTES)).ok()?;
+    if length <= SHORT_BODY_BYTES {
+        return None;
+    }
+    LONG_BODIES.acquire_many(bytes).await.ok()
+}
 
 /// The body of a request, before its meaning is checked.
 ///
@@ -48,7 +65,12 @@ impl<S: Send + Sync, T: Dto> FromRequest<S> for Valid<T> {
             return Err(payload_too_large(T::MAX_BYTES));
         }
         DefaultBodyLimit::max(T::MAX_BYTES).apply(&mut request);
-        let body = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, state))
+        let longest = length.unwrap_or(T::MAX_BYTES);
+        let body = async {
+            let _room = room_for(longest).await;
+            Bytes::from_request(request, state).await
+        };
+        let body = tokio::time::timeout(BODY_TIMEOUT, body)
             .await
             .map_err(|_| body_timed_out())?
             .map_err(|rejection| {

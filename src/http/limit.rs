@@ -117,12 +117,13 @@ fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
     let mut client = peer.to_canonical();
     let lines = headers.get_all("x-forwarded-for").iter().rev();
-    let hops = lines.flat_map(|line| line.to_str().unwrap_or_default().rsplit(','));
+    let hops = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
     for hop in hops {
         if !is_trusted(client) {
             break;
         }
         // What a trusted proxy wrote that is no address: it is the last one that is known.
+        let hop = std::str::from_utf8(hop).unwrap_or_default();
         let Some(address) = address(hop.trim()) else {
             break;
         };
@@ -155,7 +156,7 @@ mod tests {
             .map(|line| {
                 (
                     "x-forwarded-for".parse().unwrap(),
-                    HeaderValue::from_str(line).unwrap(),
+                    HeaderValue::from_bytes(line.as_bytes()).unwrap(),
                 )
             })
             .collect();
@@ -176,6 +177,7 @@ mod tests {
             ("10.0.0.1", &["198.51.100.7, 10.0.0.2"], "198.51.100.7"),
             ("10.0.0.1", &["10.9.9.9,10.0.0.2"], "10.9.9.9"),
             ("10.0.0.1", &["198.51.100.7, x"], "10.0.0.1"),
+            ("10.0.0.1", &["é, 198.51.100.7"], "198.51.100.7"),
             ("10.0.0.1", &["198.51.100.7:4711"], "198.51.100.7"),
             ("::ffff:10.0.0.1", &["::ffff:198.51.100.7"], "198.51.100.7"),
             ("2001:db8::1", &["[2a00::1]:4711"], "2a00::1"),

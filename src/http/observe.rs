@@ -7,7 +7,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 use uuid::Uuid;
 
 use super::error::Problem;
@@ -58,6 +58,15 @@ pub(super) async fn observe(
     let span = tracing::error_span!("request", request_id = id);
 
     let run = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request));
+    let mut seen = Seen {
+        begin,
+        metrics,
+        method: own_name(&method),
+        route,
+        span: span.clone(),
+        status: None,
+        caller: None,
+    };
     let mut response = match run.instrument(span.clone()).await {
         Ok(response) => response,
         Err(_) => request_timed_out().into_response(),
@@ -65,8 +74,10 @@ pub(super) async fn observe(
 
     let _in_request = span.enter();
     let problem = match response.extensions_mut().remove::<Problem>() {
-        // Swagger UI has answers of its own for assets that it does not have.
-        None if response.status().is_client_error() => Some(Problem::not_found()),
+        // Swagger UI has answers of its own for assets that it does not have, and axum for a path or a
+        // query that is no text.
+        None if response.status() == StatusCode::NOT_FOUND => Some(Problem::not_found()),
+        None if response.status().is_client_error() => Some(unreadable()),
         problem => problem,
     };
     if let Some(problem) = problem {
@@ -86,17 +97,39 @@ pub(super) async fn observe(
     for (name, value) in ON_ALL {
         headers.entry(name).or_insert(value);
     }
-    let took = begin.elapsed();
-    metrics.request(own_name(&method), &route, response.status().as_u16(), took);
-    tracing::info!(
-        %method,
-        route,
-        caller = caller.as_ref().map(Caller::segment),
-        status = response.status().as_u16(),
-        us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-        "request"
-    );
+    seen.status = Some(response.status());
+    seen.caller = caller;
     response
+}
+
+/// A request, which is counted and logged when it has its answer; or else when the client has hung up.
+struct Seen {
+    begin: Instant,
+    metrics: Metrics,
+    method: &'static str,
+    route: String,
+    span: Span,
+    status: Option<StatusCode>,
+    caller: Option<Caller>,
+}
+
+impl Drop for Seen {
+    fn drop(&mut self) {
+        /// As nginx has it for a client that closed the connection.
+        const CANCELLED: u16 = 499;
+        let status = self.status.map_or(CANCELLED, |status| status.as_u16());
+        let took = self.begin.elapsed();
+        self.metrics.request(self.method, &self.route, status, took);
+        let _in_request = self.span.enter();
+        tracing::info!(
+            method = self.method,
+            route = self.route,
+            caller = self.caller.as_ref().map(Caller::segment),
+            status,
+            us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            "request"
+        );
+    }
 }
 
 /// The name of one of HTTP's own methods; a client can make up others.
@@ -111,6 +144,11 @@ fn own_name(method: &Method) -> &'static str {
         Method::PATCH => "PATCH",
         _ => "<unknown>",
     }
+}
+
+fn unreadable() -> Problem {
+    let detail = "the path or the query of the request cannot be read";
+    Problem::new(StatusCode::BAD_REQUEST, "invalid-request", detail)
 }
 
 fn request_timed_out() -> Problem {

@@ -84,27 +84,33 @@ async fn readyz(
     if stopping.is_stopping() {
         return Err(not_ready("stopping", "the service was told to stop").into());
     }
-    // Those who ask meanwhile wait for this answer.
-    let mut last = readiness.0.lock().await;
-    let problem = match &*last {
-        Some(last) if last.at.elapsed() < READINESS_AGE => last.problem.clone(),
-        _ => {
-            let failure = uploads.probe(SystemTime::now()).await.err();
-            let problem = failure.map(|error| {
-                tracing::warn!(error = causes(&error), "not ready");
-                part_that_fails(&error)
-            });
-            *last = Some(Probed {
-                at: Instant::now(),
-                problem: problem.clone(),
-            });
-            problem
+    // Those who ask meanwhile wait for this answer. A task of its own finds it, so that nobody who hangs
+    // up takes it from the others, and has them ask again.
+    let probe = tokio::spawn(async move {
+        let mut last = readiness.0.lock().await;
+        match &*last {
+            Some(last) if last.at.elapsed() < READINESS_AGE => last.problem.clone(),
+            _ => {
+                let problem = probe(&uploads).await;
+                *last = Some(Probed {
+                    at: Instant::now(),
+                    problem: problem.clone(),
+                });
+                problem
+            }
         }
-    };
-    match problem {
-        None => Ok(Json(Health { status: "ok" })),
-        Some(problem) => Err(problem.into()),
+    });
+    match probe.await {
+        Ok(None) => Ok(Json(Health { status: "ok" })),
+        Ok(Some(problem)) => Err(problem.into()),
+        Err(_panicked) => Err(Problem::internal().into()),
     }
+}
+
+async fn probe(uploads: &UploadService) -> Option<Problem> {
+    let error = uploads.probe(SystemTime::now()).await.err()?;
+    tracing::warn!(error = causes(&error), "not ready");
+    Some(part_that_fails(&error))
 }
 
 fn part_that_fails(error: &upload::Error) -> Problem {

@@ -36,8 +36,9 @@ const LAST_REQUESTS: Duration = Duration::from_millis(500);
 pub struct Limits {
     /// How long the head of a request may take from its first byte to its last.
     pub head_timeout: Duration,
-    /// How long nothing may happen on a connection that waits for a request, or for the client to
-    /// take the answer. Longer than what load balancers keep connections for (60 s), so that it is
+    /// How long the client may take to receive an answer, or what of it was sent at once.
+    pub answer_timeout: Duration,
+    /// How long nothing may happen on a connection that waits for a request. Longer than what load balancers keep connections for (60 s), so that it is
     /// not us who close one that they are about to use.
     pub idle_timeout: Duration,
     /// The longest head, in bytes. Enough for the numbers of 10,000 parts in a query.
@@ -45,7 +46,8 @@ pub struct Limits {
     pub max_headers: usize,
     /// Further ones wait until one is closed.
     pub max_connections: usize,
-    /// How long requests may go on after the service was told to stop.
+    /// How long requests may go on after the service was told to stop. Shorter than the 30 s after which
+    /// Kubernetes loses patience.
     pub drain_timeout: Duration,
 }
 
@@ -53,11 +55,12 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             head_timeout: Duration::from_secs(10),
+            answer_timeout: Duration::from_mins(2),
             idle_timeout: Duration::from_secs(75),
             max_head_bytes: 64 * 1024,
             max_headers: 64,
             max_connections: 16 * 1024,
-            drain_timeout: Duration::from_secs(10),
+            drain_timeout: Duration::from_secs(25),
         }
     }
 }
@@ -132,7 +135,8 @@ pub async fn serve(
     stopping.0.store(true, Ordering::Relaxed);
     // Those that clients believe to be connected already.
     while let Ok(slot) = Arc::clone(&free).try_acquire_owned()
-        && let Some(accepted) = accept(&listener).now_or_never()
+        // Without tokio's budget, which would end the queue before its end.
+        && let Some(accepted) = tokio::task::unconstrained(accept(&listener)).now_or_never()
     {
         spawn(accepted, slot);
     }
@@ -216,7 +220,7 @@ impl Connection {
             async move {
                 activity.note(Phase::Answering);
                 let mut response = router.oneshot(request).await?;
-                activity.note(Phase::Idle);
+                activity.note(Phase::Sending);
                 if stopping.is_stopping() {
                     let close = HeaderValue::from_static("close");
                     response.headers_mut().insert(header::CONNECTION, close);
@@ -247,31 +251,34 @@ async fn too_slow(activity: &Activity, limits: Limits) {
             // The handler has bounds of its own.
             (Phase::Answering, _) => Instant::now() + limits.head_timeout,
             (Phase::Head, since) => since + limits.head_timeout,
-            // A head that begins in the meantime must not wait for this one's end.
-            (Phase::Idle, since) if since + limits.idle_timeout > Instant::now() => {
-                (since + limits.idle_timeout).min(Instant::now() + limits.head_timeout)
-            }
+            (Phase::Sending, since) => since + limits.answer_timeout,
             (Phase::Idle, since) => since + limits.idle_timeout,
         };
-        if deadline <= Instant::now() {
+        let now = Instant::now();
+        if deadline <= now {
             return;
         }
-        timer.as_mut().reset(deadline);
+        // What begins in the meantime must not wait for this one's end.
+        timer
+            .as_mut()
+            .reset(deadline.min(now + limits.head_timeout));
     }
 }
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// It waits for a request, or an answer is on its way out.
+    /// It waits for a request, or the rest of a long answer is on its way.
     Idle,
     /// The head of a request has begun.
     Head,
     /// A handler is at work.
     Answering,
+    /// The client has an answer to receive.
+    Sending,
 }
 
-/// The phase of a connection and when it began, or when the last byte of an answer was taken.
+/// The phase of a connection and when it began; of an idle one, when something was last sent.
 struct Activity {
     begin: Instant,
     /// Milliseconds since `begin`, four times, plus the phase.
@@ -298,7 +305,8 @@ impl Activity {
         let phase = match last & 3 {
             0 => Phase::Idle,
             1 => Phase::Head,
-            _ => Phase::Answering,
+            2 => Phase::Answering,
+            _ => Phase::Sending,
         };
         (phase, self.begin + Duration::from_millis(last >> 2))
     }
@@ -351,7 +359,12 @@ impl AsyncWrite for Noting {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let poll = Pin::new(&mut self.stream).poll_flush(cx);
+        // Only asked for once all that was to be sent is in the kernel's hands.
+        if poll.is_ready() && self.activity.last().0 == Phase::Sending {
+            self.activity.note(Phase::Idle);
+        }
+        poll
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

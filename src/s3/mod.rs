@@ -173,7 +173,13 @@ pub async fn check(config: &SdkConfig, settings: &Settings, with_forms: bool) ->
         ..Put::default()
     };
     let (life, now) = (Duration::from_secs(1), SystemTime::now());
-    bucket.presign_put(&put, life, now).await?;
+    let signing = presign::Signing {
+        credentials: bucket.credentials.get(now).await?,
+        expires_in: life,
+        now: presign::whole_seconds(now),
+    };
+    let put = presign::Request::Put(&put);
+    bucket.ask_presigner(put, &signing).await?;
     if with_forms {
         let post = Post {
             object,

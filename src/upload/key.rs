@@ -147,6 +147,25 @@ impl KeyTemplate {
         key
     }
 
+    /// Whether a caller could make their name look like another's with what stands beside it: the
+    /// file `png` of `bob.` would be the file `.png` of `bob`.
+    fn has_caller_beside_other_text(&self) -> bool {
+        let ends = |part: Option<&Part>| match part {
+            None => true,
+            Some(Part::Text(text)) => text.starts_with('/'),
+            Some(_) => false,
+        };
+        let begins = |part: Option<&Part>| match part {
+            None => true,
+            Some(Part::Text(text)) => text.ends_with('/'),
+            Some(_) => false,
+        };
+        self.0.iter().enumerate().any(|(at, part)| {
+            let before = at.checked_sub(1).and_then(|at| self.0.get(at));
+            *part == Part::Caller && !(begins(before) && ends(self.0.get(at + 1)))
+        })
+    }
+
     /// Refuses a template that could make a key that is not valid, by its extreme cases: the
     /// longest name, and one without an extension.
     fn check(&self) -> Result<(), String> {
@@ -156,6 +175,11 @@ impl KeyTemplate {
                 check_char(c, &text[..at], &text[at + c.len_utf8()..])
                     .map_err(|invalid| invalid.detail.into_owned())?;
             }
+        }
+        if self.has_caller_beside_other_text() {
+            return Err(
+                "has {caller} beside something else; only as a segment of its own, as in `avatars/{caller}/avatar.{ext}`, is it one caller's alone".into(),
+            );
         }
         let longest = self.fill(
             &"c".repeat(Caller::MAX_SEGMENT_BYTES),
@@ -246,6 +270,11 @@ mod tests {
             ("a/uuid}", "brace"),
             ("a/{id}", "{id}"),
             ("a/{}", "{}"),
+            ("avatars/{caller}.{ext}", "segment of its own"),
+            ("u/{caller}-{filename}", "segment of its own"),
+            ("u/{caller}{filename}", "segment of its own"),
+            ("u/{uuid}{caller}/x", "segment of its own"),
+            ("u-{caller}/{filename}", "segment of its own"),
             ("a\\b/{uuid}", "must not contain"),
             ("a\n/{uuid}", "U+000A"),
             ("{filename}{filename}{filename}{filename}{filename}", "1275"),

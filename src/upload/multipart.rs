@@ -3,7 +3,7 @@
 //! The type is checked when an upload begins, and its size when it is completed: by the store's own
 //! list of its parts, before there is an object.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::{Instant, SystemTime};
 
@@ -91,7 +91,7 @@ impl UploadService {
         caller: &Caller,
         token: &str,
         key: &str,
-        numbers: &[u16],
+        numbers: &BTreeSet<u16>,
         now: SystemTime,
     ) -> Result<BTreeMap<u16, PresignedRequest>, Error> {
         let (session, policy) = self.open(caller, token, key, now)?;
@@ -194,6 +194,22 @@ impl UploadService {
             .abort_multipart(key, &session.upload_id, now)
             .await;
         self.measured("AbortMultipartUpload", begin, answer)
+    }
+
+    /// Whether the caller may go on with the upload of this token and key, for those who want to know it
+    /// before they do more.
+    ///
+    /// # Errors
+    ///
+    /// Those that all further calls would have.
+    pub fn check_multipart(
+        &self,
+        caller: &Caller,
+        token: &str,
+        key: &str,
+        now: SystemTime,
+    ) -> Result<(), Error> {
+        self.open(caller, token, key, now).map(|_| ())
     }
 
     /// The session of `token` and its policy, if it is that of `key` and of `caller`. Does not tell what is wrong.

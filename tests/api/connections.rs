@@ -7,7 +7,7 @@ use std::time::Duration;
 use presignd::dev;
 use presignd::http::{self, Limits, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 
 use crate::helpers::{built_in, client, service};
@@ -191,6 +191,7 @@ async fn a_stop_closes_what_is_idle_or_half_sent_and_answers_what_is_under_way()
     tokio::time::sleep(Duration::from_millis(100)).await;
     stop.send(()).unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!server.is_finished(), "it did not wait for the answer");
     assert!(
         TcpStream::connect(addr).await.is_err(),
         "new connections are taken"
@@ -202,4 +203,69 @@ async fn a_stop_closes_what_is_idle_or_half_sent_and_answers_what_is_under_way()
     assert_eq!(rest(silent).await, "");
     assert_eq!(rest(half).await, "");
     server.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_takes_its_answer_too_slowly_is_cut_off() {
+    let limits = Limits {
+        answer_timeout: Duration::from_millis(500),
+        ..short()
+    };
+    let (addr, _stop, _server) = spawn(limits).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(addr).await.unwrap();
+    // More than the kernel takes off our hands.
+    let requests = "GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nhost: a\r\n\r\n".repeat(40);
+    stream.write_all(requests.as_bytes()).await.unwrap();
+    let mut received = 0;
+    let mut buffer = [0; 512];
+    let slowly = async {
+        // Never idle, and never done.
+        while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+            received += count;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), slowly)
+        .await
+        .expect("it goes on and on");
+    assert!(received > 0);
+    healthy(addr).await;
+}
+
+#[tokio::test]
+async fn who_is_connected_when_the_service_stops_is_answered_however_many_there_are() {
+    let config = dev::sdk_config("127.0.0.1:1".parse().unwrap());
+    let uploads = service(&config, "bucket", true, built_in());
+    let router = http::router(uploads, &http::Settings::default());
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1024).unwrap();
+    let addr = listener.local_addr().unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..300 {
+        clients.push(connect(addr, REQUEST).await);
+    }
+    // It stops before it has looked at any of them.
+    http::serve(listener, router, Server::default(), std::future::ready(())).await;
+    for client in clients {
+        assert!(rest(client).await.starts_with("HTTP/1.1 200"));
+    }
+}
+
+#[tokio::test]
+async fn a_long_body_is_not_read_for_an_upload_that_is_not_there() {
+    let (addr, _stop, _server) = spawn(Limits::default()).await;
+    let head = "POST /s3/multipart/bogus/complete?key=a HTTP/1.1\r\nhost: a\r\n\
+        content-type: application/json\r\ncontent-length: 1000000\r\n\r\n";
+    let mut stream = connect(addr, head).await;
+    let mut answer = [0; 12];
+    let read = stream.read_exact(&mut answer);
+    // Far less than a body may take.
+    tokio::time::timeout(Duration::from_secs(10), read)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 404");
 }

@@ -109,6 +109,41 @@ async fn probes_cost_the_store_one_question_in_a_while() {
     assert_eq!(asked.load(Ordering::SeqCst), 2);
 }
 
+#[tokio::test]
+async fn those_who_do_not_wait_for_readiness_cost_the_store_nothing_more() {
+    let (config, asked) = store_answering(Status::OK, Duration::from_millis(300)).await;
+    let url = readyz_of(&config, "bucket").await;
+    for _ in 0..20 {
+        let asking = tokio::time::timeout(Duration::from_millis(10), get(&url));
+        assert!(asking.await.is_err(), "it answered before the store did");
+    }
+    assert_eq!(get(&url).await.status(), StatusCode::OK);
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_request_whose_client_hangs_up_is_counted_too() {
+    let metrics_of_service = Metrics::default();
+    let (config, _) = store_answering(Status::OK, Duration::from_secs(2)).await;
+    let uploads = service_counting(&config, "bucket", true, built_in(), &metrics_of_service);
+    let settings = http::Settings {
+        metrics: metrics_of_service.clone(),
+        ..http::Settings::default()
+    };
+    let addr = spawn(http::router(Arc::clone(&uploads), &settings)).await;
+    let own = spawn(http::metrics_router(uploads, metrics_of_service)).await;
+    let url = format!("http://{addr}/readyz");
+    let asking = tokio::time::timeout(Duration::from_millis(100), get(&url));
+    assert!(asking.await.is_err());
+    let counted = r#"presignd_http_request_duration_seconds_count{method="GET",route="/readyz",status="499"} 1"#;
+    while !metrics(&format!("http://{own}/metrics"))
+        .await
+        .contains(counted)
+    {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 /// An app, and where its metrics are.
 async fn app_with_metrics(settings: upload::Settings) -> (crate::helpers::App, String) {
     let http_settings = http::Settings::default();

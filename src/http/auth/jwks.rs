@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::jwk::Jwk;
 use reqwest::{Client, Url, redirect};
+use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
@@ -45,6 +46,12 @@ struct Known {
     /// The one for tokens that name no key, if there is but one.
     only: Option<Arc<JwtKey>>,
     since: Instant,
+}
+
+/// A set of keys, of which some may be of kinds that we do not know.
+#[derive(Deserialize)]
+struct PublishedSet {
+    keys: Vec<serde_json::Value>,
 }
 
 impl Known {
@@ -88,7 +95,8 @@ impl Jwks {
         if let Some(known) = &*inner.keys.load() {
             let is_old = known.since.elapsed() > MAX_AGE;
             if let Some(key) = known.get(id) {
-                if is_old {
+                // Unless somebody asks already.
+                if is_old && inner.asked_at.try_lock().is_ok() {
                     let inner = Arc::clone(inner);
                     tokio::spawn(async move {
                         inner
@@ -152,12 +160,13 @@ impl Inner {
             }
         }
         // Not the cause: it may quote what is none of the log's business.
-        let set: JwkSet = serde_json::from_slice(&body)
+        let set: PublishedSet = serde_json::from_slice(&body)
             .map_err(|_| "the answer is no set of keys (RFC 7517)".to_owned())?;
         let usable: Vec<(Option<String>, Arc<JwtKey>)> = set
             .keys
-            .iter()
-            .filter_map(|jwk| Some((jwk.common.key_id.clone(), Arc::new(JwtKey::of_jwk(jwk)?))))
+            .into_iter()
+            .filter_map(|jwk| serde_json::from_value::<Jwk>(jwk).ok())
+            .filter_map(|jwk| Some((jwk.common.key_id.clone(), Arc::new(JwtKey::of_jwk(&jwk)?))))
             .collect();
         if usable.is_empty() {
             return Err("there is no key among them that verifies tokens".into());

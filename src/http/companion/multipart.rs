@@ -1,10 +1,10 @@
 //! `/s3/multipart…`: uploads in parts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{FromRequest, Path, Query, Request, State};
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -259,7 +259,7 @@ async fn sign_part(
     let number = part_number(&number)?;
     let now = SystemTime::now();
     let mut requests = uploads
-        .presign_parts(&caller, &token, key, &[number], now)
+        .presign_parts(&caller, &token, key, &BTreeSet::from([number]), now)
         .await?;
     let request = requests.remove(&number).ok_or_else(Problem::internal)?;
     Ok(Json(PartUrlDto {
@@ -305,7 +305,8 @@ async fn sign_parts(
 ) -> Result<Json<PartUrlsDto>, Failure> {
     let key = key(&pairs)?;
     let numbers = parameter(&pairs, "partNumbers").unwrap_or_default();
-    let numbers: Vec<u16> = numbers
+    // Each once, however often it is named.
+    let numbers: BTreeSet<u16> = numbers
         .split(',')
         .map(part_number)
         .collect::<Result<_, _>>()?;
@@ -415,9 +416,12 @@ async fn complete(
     Extension(caller): Extension<Caller>,
     Path(token): Path<String>,
     Query(pairs): Pairs,
-    Valid(parts): Valid<CompleteDto>,
+    request: Request,
 ) -> Result<Json<CompletedDto>, Failure> {
     let key = key(&pairs)?;
+    // Before its body is read, which may be long.
+    uploads.check_multipart(&caller, &token, key, SystemTime::now())?;
+    let Valid(parts) = Valid::<CompleteDto>::from_request(request, &uploads).await?;
     let upload = uploads
         .complete_multipart(&caller, &token, key, &parts, SystemTime::now())
         .await?;

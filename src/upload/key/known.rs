@@ -176,7 +176,8 @@ mod tests {
             ("{caller}/{uuid}", "alice/7/ID", false),
             ("{caller}/{uuid}", "bob-is-x7/ID", false),
             ("{caller}/{uuid}", "=anonymous/ID", false),
-            ("{caller}{filename}/{uuid}", "alice=2F77/ID", true),
+            ("{filename}/{caller}", "a/alice=2F7", true),
+            ("{filename}/{caller}", "a/alice=2F77", false),
         ] {
             assert_eq!(could(template, key), expected, "{template}: {key}");
         }

@@ -77,6 +77,8 @@ async fn published_keys_of_all_kinds_verify_tokens_by_their_ids() {
     // What others publish beside: no reason to refuse the rest.
     set.push(json!({"kty": "EC", "crv": "secp256k1", "kid": "k", "x": "AA", "y": "AA"}));
     set.push(json!({"kty": "future", "kid": "x"}));
+    set.push(json!({"kty": "RSA", "kid": 7}));
+    set.push(json!("no key at all"));
     issuer.publish(&set);
     let app = issuer.app().await;
     for (id, key) in &keys {
