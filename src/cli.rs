@@ -89,9 +89,9 @@ async fn serve() -> Result<()> {
     let _as_it_was = rlimit::increase_nofile_limit(u64::MAX);
     let listener = listen(bind_addr, "BIND_ADDR")?;
     let sdk_config = s3::sdk_config().await;
-    s3::check(&sdk_config, &s3_settings, upload_settings.supports_post)
+    let public_host = s3::check(&sdk_config, &s3_settings, upload_settings.supports_post)
         .await
-        .context("cannot sign with these settings (AWS_S3_BUCKET_NAME, AWS_REGION, AWS_ENDPOINT_URL_S3, S3_SUPPORTS_POST_POLICY)")?;
+        .context("cannot sign with these settings (AWS_S3_BUCKET_NAME, AWS_REGION, AWS_ENDPOINT_URL_S3, S3_PUBLIC_ENDPOINT_URL, S3_SUPPORTS_POST_POLICY)")?;
     let uploads = uploads(
         &sdk_config,
         s3_settings.clone(),
@@ -113,6 +113,11 @@ async fn serve() -> Result<()> {
     }
     if let Auth::Jwt(jwt) = &http_settings.auth {
         jwt.prepare();
+    }
+    if public_host.is_internal() && !bind_addr.ip().is_loopback() {
+        tracing::warn!(
+            "clients are sent to the store at {public_host}, which they may not reach: S3_PUBLIC_ENDPOINT_URL sets another endpoint for them"
+        );
     }
     if !config::has_session_secret(env)? {
         tracing::warn!(
@@ -187,6 +192,7 @@ async fn dev(args: DevArgs) -> Result<()> {
     let s3_settings = s3::Settings {
         bucket: dev::BUCKET.into(),
         force_path_style: true,
+        public_endpoint: None,
     };
     let http_settings = http::Settings {
         allowed_origins: http::AllowedOrigins::Any,
@@ -285,8 +291,7 @@ fn uploads(
         .credentials_provider()
         .context("the SDK has no provider of credentials")?;
     let credentials = s3::CredentialsCache::new(provider, upload_settings.policies.longest_life());
-    let client = s3::client(sdk_config, s3_settings.force_path_style, &credentials);
-    let bucket = s3::Bucket::new(client, s3_settings.bucket, credentials);
+    let bucket = s3::bucket(sdk_config, s3_settings, credentials);
     let uploads = UploadService::new(bucket, upload_settings, metrics.clone());
     Ok(Arc::new(uploads))
 }

@@ -30,6 +30,7 @@ pub const VARIABLES: &[&str] = &[
     "AWS_S3_BUCKET_NAME",
     "AWS_ENDPOINT_URL_S3",
     "AWS_ENDPOINT_URL",
+    "S3_PUBLIC_ENDPOINT_URL",
     "S3_FORCE_PATH_STYLE",
     "BIND_ADDR",
     "METRICS_ADDR",
@@ -140,7 +141,10 @@ pub fn metrics_addr(env: Env<'_>) -> Result<Option<SocketAddr>> {
 }
 
 pub fn s3(env: Env<'_>) -> Result<s3::Settings> {
-    check_endpoint(env)?;
+    // The SDK reads these itself, but would complain of them only when it signs.
+    for name in ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"] {
+        endpoint(env, name)?;
+    }
     let name = "AWS_S3_BUCKET_NAME";
     let bucket = env.get(name)?.with_context(|| {
         format!("{name} is not set: it names the bucket to upload to{HINT_AT_DEV}")
@@ -161,30 +165,28 @@ pub fn s3(env: Env<'_>) -> Result<s3::Settings> {
     Ok(s3::Settings {
         bucket,
         force_path_style,
+        public_endpoint: endpoint(env, "S3_PUBLIC_ENDPOINT_URL")?,
     })
 }
 
-/// The SDK reads these variables itself, but would complain of them only when it signs.
-fn check_endpoint(env: Env<'_>) -> Result<()> {
-    for name in ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"] {
-        let Some(value) = env.get(name)? else {
-            continue;
-        };
-        let uri = value.parse::<Uri>().ok().filter(|uri| {
-            let authority = uri.authority().map(Authority::as_str);
-            matches!(uri.scheme_str(), Some("http" | "https"))
-                && uri.host().is_some_and(|host| !host.is_empty())
-                // Clients would get to see a password in it.
-                && authority.is_some_and(|authority| !authority.contains('@'))
-                && uri.query().is_none()
-        });
-        // Not the value: it may have a password in it.
-        ensure!(
-            uri.is_some(),
-            "{name} must be a URL such as http://127.0.0.1:9000, with no user and no query"
-        );
-    }
-    Ok(())
+fn endpoint(env: Env<'_>, name: &str) -> Result<Option<String>> {
+    let Some(value) = env.get(name)? else {
+        return Ok(None);
+    };
+    let uri = value.parse::<Uri>().ok().filter(|uri| {
+        let authority = uri.authority().map(Authority::as_str);
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.host().is_some_and(|host| !host.is_empty())
+            // Clients would get to see a password in it.
+            && authority.is_some_and(|authority| !authority.contains('@'))
+            && uri.query().is_none()
+    });
+    // Not the value: it may have a password in it.
+    ensure!(
+        uri.is_some(),
+        "{name} must be a URL such as http://127.0.0.1:9000, with no user and no query"
+    );
+    Ok(Some(value))
 }
 
 pub fn upload(env: Env<'_>) -> Result<upload::Settings> {
@@ -444,6 +446,7 @@ mod tests {
         refused("UPLOAD_SESSION_SECRET", &["x", &"x".repeat(31)], upload);
         refused("LOG_FORMAT", &["xml"], telemetry);
         refused("AWS_ENDPOINT_URL", &["localhost:9000"], s3);
+        refused("S3_PUBLIC_ENDPOINT_URL", &["s3.example.com"], s3);
         refused("RUST_LOG", &["presignd=loud", "foo bar"], telemetry);
     }
 

@@ -3,6 +3,7 @@
 
 mod credentials;
 mod head;
+mod host;
 mod multipart;
 mod object;
 mod post;
@@ -23,6 +24,7 @@ use tokio::sync::OnceCell;
 
 pub use self::credentials::{CredentialsCache, CredentialsError};
 pub use self::head::StoredObject;
+pub use self::host::Host;
 pub use self::multipart::{MAX_PARTS, StoreError, StoredPart};
 pub use self::object::{
     MAX_OBJECT_BYTES, MAX_PUT_BYTES, Object, ObjectCannedAcl, ServerSideEncryption, StorageClass,
@@ -47,6 +49,8 @@ pub struct Settings {
     pub bucket: String,
     /// Put the bucket's name in the path instead of in the host's name.
     pub force_path_style: bool,
+    /// The endpoint that clients see, when it is not the one that we call.
+    pub public_endpoint: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +69,10 @@ pub enum Error {
 /// One bucket, and what we ask of it.
 #[derive(Clone, Debug)]
 pub struct Bucket {
+    /// For our own calls.
     client: Client,
+    /// Signs what clients get.
+    presigner: Client,
     name: String,
     credentials: CredentialsCache,
     /// Where forms are sent to; found out at the first one.
@@ -79,6 +86,7 @@ impl Bucket {
     /// signature ends.
     pub fn new(client: Client, name: String, credentials: CredentialsCache) -> Self {
         Self {
+            presigner: client.clone(),
             client,
             name,
             credentials,
@@ -86,6 +94,26 @@ impl Bucket {
             put_replay: Arc::default(),
             part_replay: Arc::default(),
         }
+    }
+
+    /// Signs what clients get for `endpoint`; our own calls go where they went.
+    #[must_use]
+    pub fn with_public_endpoint(self, endpoint: &str) -> Self {
+        let config = self.client.config().to_builder().endpoint_url(endpoint);
+        Self {
+            presigner: Client::from_conf(config.build()),
+            ..Self::new(self.client, self.name, self.credentials)
+        }
+    }
+}
+
+/// The bucket that `settings` name, with clients that sign with `credentials`.
+pub fn bucket(config: &SdkConfig, settings: Settings, credentials: CredentialsCache) -> Bucket {
+    let client = client(config, settings.force_path_style, &credentials);
+    let bucket = Bucket::new(client, settings.bucket, credentials);
+    match settings.public_endpoint {
+        Some(endpoint) => bucket.with_public_endpoint(&endpoint),
+        None => bucket,
     }
 }
 
@@ -156,13 +184,16 @@ pub fn client(
 }
 
 /// Signs once for nothing, with made-up credentials and without asking anyone: an error here means that
-/// these settings can never sign.
-pub async fn check(config: &SdkConfig, settings: &Settings, with_forms: bool) -> Result<(), Error> {
+/// these settings can never sign. Gives the host that clients will be sent to.
+pub async fn check(
+    config: &SdkConfig,
+    settings: &Settings,
+    with_forms: bool,
+) -> Result<Host, Error> {
     let made_up = Credentials::new("AKID", "secret", None, None, "made up");
     let credentials =
         CredentialsCache::new(SharedCredentialsProvider::new(made_up), Duration::ZERO);
-    let client = client(config, settings.force_path_style, &credentials);
-    let bucket = Bucket::new(client, settings.bucket.clone(), credentials);
+    let bucket = bucket(config, settings.clone(), credentials);
     let object = Object {
         key: "k",
         content_type: "a/b",
@@ -179,7 +210,7 @@ pub async fn check(config: &SdkConfig, settings: &Settings, with_forms: bool) ->
         now: presign::whole_seconds(now),
     };
     let put = presign::Request::Put(&put);
-    bucket.ask_presigner(put, &signing).await?;
+    let presigned = bucket.ask_presigner(put, &signing).await?;
     if with_forms {
         let post = Post {
             object,
@@ -187,5 +218,5 @@ pub async fn check(config: &SdkConfig, settings: &Settings, with_forms: bool) ->
         };
         bucket.presign_post(&post, life, now).await?;
     }
-    Ok(())
+    Ok(Host::of_url(&presigned.url, &settings.bucket))
 }

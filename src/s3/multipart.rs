@@ -223,7 +223,7 @@ impl Bucket {
             .upload_id(upload_id)
             .multipart_upload(upload.build())
             .set_if_none_match(if_none_match.then(|| "*".to_owned()));
-        let answer = again_while_busy(|| {
+        again_while_busy(|| {
             let call = request
                 .clone()
                 .customize()
@@ -231,10 +231,8 @@ impl Bucket {
             async { call.send().await.map_err(StoreError::from) }
         })
         .await?;
-        match answer.location {
-            Some(location) => Ok(location),
-            None => self.address(key).await,
-        }
+        // Not what the store says: it may not know the name that clients have for it.
+        self.address(key).await
     }
 
     /// Ends an upload and frees its parts. One that is gone already is no error.

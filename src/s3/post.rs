@@ -128,7 +128,7 @@ impl Bucket {
         const KEY: &str = "k";
         let config =
             PresigningConfig::expires_in(Duration::from_mins(1)).map_err(PresignError::new)?;
-        let request = self.client.put_object().bucket(&self.name).key(KEY);
+        let request = self.presigner.put_object().bucket(&self.name).key(KEY);
         let presigned = request.presigned(config).await.map_err(PresignError::new)?;
         let (address, query) = presigned
             .uri()

@@ -240,7 +240,7 @@ impl Bucket {
         let presigned = match request {
             Request::Put(put) => {
                 let object = &put.object;
-                with_properties!(self.client.put_object(), object)
+                with_properties!(self.presigner.put_object(), object)
                     .bucket(&self.name)
                     .set_content_length(put.content_length())
                     .set_if_none_match(put.if_none_match.then(|| "*".to_owned()))
@@ -256,7 +256,7 @@ impl Bucket {
                 upload_id,
                 number,
             } => self
-                .client
+                .presigner
                 .upload_part()
                 .bucket(&self.name)
                 .key(key)

@@ -537,6 +537,52 @@ async fn serve_signs_for_aws_with_the_usual_variables() {
     assert_eq!(code, Some(0));
 }
 
+/// What `serve` logs up to its warning of a missing session secret, which is the last.
+fn first_lines_of_serve(variables: &[(&str, &str)]) -> String {
+    let folder = TempDir::new().unwrap();
+    let all = [
+        ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ("AWS_S3_BUCKET_NAME", "my-bucket"),
+        ("BIND_ADDR", "0.0.0.0:0"),
+    ];
+    let all: Vec<_> = all.iter().chain(variables).copied().collect();
+    let mut serve = Running::start(&["serve"], folder.path(), &all);
+    let mut stderr = BufReader::new(serve.child.stderr.take().unwrap());
+    let mut log = String::new();
+    while !log.contains("UPLOAD_SESSION_SECRET") {
+        assert_ne!(stderr.read_line(&mut log).unwrap(), 0, "{log}");
+    }
+    log
+}
+
+#[test]
+fn serve_warns_of_a_store_that_clients_may_not_reach() {
+    let internal = ("AWS_ENDPOINT_URL_S3", "http://minio:9000");
+    let log = first_lines_of_serve(&[internal]);
+    assert!(
+        log.contains("S3_PUBLIC_ENDPOINT_URL") && log.contains("at minio,"),
+        "{log}"
+    );
+    let still_internal = ("S3_PUBLIC_ENDPOINT_URL", "http://10.0.0.1:9000");
+    let log = first_lines_of_serve(&[internal, still_internal]);
+    assert!(
+        log.contains("S3_PUBLIC_ENDPOINT_URL") && log.contains("at 10.0.0.1,"),
+        "{log}"
+    );
+    for variables in [
+        &[][..],
+        &[
+            internal,
+            ("S3_PUBLIC_ENDPOINT_URL", "https://s3.example.com"),
+        ],
+        &[internal, ("BIND_ADDR", "127.0.0.1:0")],
+    ] {
+        let log = first_lines_of_serve(variables);
+        assert!(!log.contains("S3_PUBLIC_ENDPOINT_URL"), "{log}");
+    }
+}
+
 #[test]
 fn healthcheck_fails_when_nothing_answers() {
     let addr = {

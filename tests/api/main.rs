@@ -20,6 +20,7 @@ mod policies;
 mod presigned_post;
 mod presigned_put;
 mod properties;
+mod public_endpoint;
 mod rate_limit;
 mod vectors;
 mod verify;
