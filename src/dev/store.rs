@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use axum::http::{Extensions, HeaderMap, HeaderValue, Method, Uri, header};
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use s3s::crypto::{Checksum, Sha256};
 use s3s::dto::{
@@ -23,6 +24,7 @@ use uuid::Uuid;
 /// What is mended here:
 /// - Files that go with an object are named after its whole key, in base64, which is too long a name
 ///   from some 130 bytes on, where S3 takes 1,024. Longer keys get a [`short_key`].
+/// - What goes with an object stays when it is removed, and so do the folders of its key.
 /// - An upload that is refused for a wrong checksum leaves its bytes behind. They are removed.
 /// - Answers to forms lack the headers `ETag` and `Location`. Uppy 5 never ends without the first.
 /// - Parts are listed in any order, without their entity tags, on one page, and for uploads that
@@ -74,7 +76,7 @@ impl Store {
         let mut result = self.files.put_object(request).await;
         match (&mut result, location) {
             (Err(error), _) if *error.code() == S3ErrorCode::BadDigest => {
-                self.files.delete_object(delete).await?;
+                self.delete(delete).await?;
             }
             (Ok(response), Some(location)) => {
                 let etag = response.output.e_tag.as_ref().map(ETag::value);
@@ -87,6 +89,27 @@ impl Store {
             _ => {}
         }
         result
+    }
+
+    async fn delete(
+        &self,
+        request: S3Request<DeleteObjectInput>,
+    ) -> S3Result<S3Response<DeleteObjectOutput>> {
+        let DeleteObjectInput { bucket, key, .. } = request.input.clone();
+        let response = self.files.delete_object(request).await?;
+        let [of_bucket, of_key] = [&bucket, &key].map(|name| BASE64_URL_SAFE_NO_PAD.encode(name));
+        for kind in ["metadata", "internal"] {
+            let file = format!(".bucket-{of_bucket}.object-{of_key}.{kind}.json");
+            let _not_all_have_it = tokio::fs::remove_file(self.root.join(file)).await;
+        }
+        let folders = Path::new(&key).ancestors().skip(1);
+        for folder in folders.take_while(|folder| !folder.as_os_str().is_empty()) {
+            let folder = self.root.join(&bucket).join(folder);
+            if tokio::fs::remove_dir(folder).await.is_err() {
+                break; // there is more in it
+            }
+        }
+        Ok(response)
     }
 
     async fn put_part(
@@ -192,6 +215,7 @@ macro_rules! operations {
 operations! {
     mended {
         put_object by put: PutObjectInput => PutObjectOutput;
+        delete_object by delete: DeleteObjectInput => DeleteObjectOutput;
         upload_part by put_part: UploadPartInput => UploadPartOutput;
         list_parts by parts: ListPartsInput => ListPartsOutput;
         complete_multipart_upload by complete: CompleteMultipartUploadInput => CompleteMultipartUploadOutput;
@@ -200,7 +224,6 @@ operations! {
     of_objects {
         get_object: GetObjectInput => GetObjectOutput;
         head_object: HeadObjectInput => HeadObjectOutput;
-        delete_object: DeleteObjectInput => DeleteObjectOutput;
         create_multipart_upload: CreateMultipartUploadInput => CreateMultipartUploadOutput;
     }
     of_buckets {
