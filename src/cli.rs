@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use aws_config::SdkConfig;
 use clap::{Parser, Subcommand};
 use tokio::net::{TcpListener, TcpSocket};
@@ -15,7 +15,7 @@ use crate::config::{self, Env};
 use crate::http::auth::Auth;
 use crate::telemetry::Metrics;
 use crate::upload::UploadService;
-use crate::{http, s3, telemetry, upload};
+use crate::{check, http, s3, telemetry, upload};
 
 /// Hands out presigned S3 upload URLs over HTTP.
 #[derive(Debug, Parser)]
@@ -41,6 +41,8 @@ enum Command {
         /// Who the key is for, as logs and `{caller}` in keys name them
         name: String,
     },
+    /// Find what is wrong with the set-up and say how to mend it; exit code 1 if something has failed
+    Check(CheckArgs),
     /// Print the OpenAPI document
     Openapi,
     /// Ask the service at `BIND_ADDR` whether it is alive; the exit code is the answer
@@ -61,6 +63,16 @@ struct DevArgs {
     data_dir: std::path::PathBuf,
 }
 
+#[derive(Debug, clap::Args)]
+struct CheckArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Add to the bucket's CORS rules what browsers need
+    #[arg(long)]
+    fix_cors: bool,
+}
+
 pub fn run(cli: Cli) -> Result<()> {
     let Cli { command } = cli;
     config::load_dotenv()?;
@@ -69,6 +81,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Dev(args) => block_on(dev(args)),
         Command::Serve => block_on(serve()),
         Command::ApiKey { name } => api_key(&name),
+        Command::Check(args) => block_on(check(args)),
         Command::Openapi => openapi(),
         Command::Healthcheck => healthcheck(),
     }
@@ -238,6 +251,46 @@ fn api_key(name: &str) -> Result<()> {
     );
     eprint!("{entry}");
     Ok(())
+}
+
+async fn check(args: CheckArgs) -> Result<()> {
+    let stop = Stop::on_signals()?;
+    let report = match check_setup(Env::of_process()).await {
+        Ok(check) => {
+            tokio::select! {
+                report = check.run(args.fix_cors) => report,
+                () = stop.told() => {
+                    if let Some(line) = check.clean_up().await {
+                        eprintln!("{}", line.detail);
+                    }
+                    bail!("stopped");
+                }
+            }
+        }
+        Err(error) => check::Report::of_settings(&error),
+    };
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{report}");
+    }
+    match report.failed() {
+        0 => Ok(()),
+        1 => bail!("1 check has failed"),
+        failed => bail!("{failed} checks have failed"),
+    }
+}
+
+async fn check_setup(env: Env<'_>) -> Result<check::Check> {
+    let upload = config::upload(env)?;
+    check::Check::new(check::Setup {
+        bind_addr: config::bind_addr(env)?,
+        s3: config::s3(env)?,
+        http: config::http(env, &upload.policies)?,
+        upload,
+        sdk_config: s3::sdk_config().await,
+    })
+    .await
 }
 
 fn openapi() -> Result<()> {

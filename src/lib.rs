@@ -10,9 +10,10 @@
 //! - [`upload`]: what may be uploaded. Knows no HTTP.
 //! - [`s3`]: how it is signed. Knows no policies.
 //!
-//! Around them: [`cli`] has one function for each command, [`config`] reads the environment,
+//! Around them: [`cli`] has one function for each command, [`check`] finds what is wrong with a set-up, [`config`] reads the environment,
 //! [`telemetry`] writes the log, and [`dev`] is the embedded store of `presignd dev`.
 
+pub mod check;
 pub mod cli;
 pub mod config;
 #[cfg(feature = "dev")]

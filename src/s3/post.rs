@@ -110,8 +110,8 @@ impl Bucket {
         })
     }
 
-    /// Where an object is, as far as that can be told without asking the store.
-    pub(super) async fn address(&self, key: &str) -> Result<String, Error> {
+    /// Where an object is for clients, as far as that can be told without asking the store.
+    pub async fn address(&self, key: &str) -> Result<String, Error> {
         let target = self.form_target().await?;
         let bucket = target.url.trim_end_matches('/');
         Ok(format!("{bucket}/{}", utf8_percent_encode(key, IN_PATH)))

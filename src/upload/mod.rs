@@ -28,7 +28,7 @@ pub use self::key::ObjectKey;
 pub use self::metadata::{Metadata, check_metadata};
 pub use self::multipart::{CompletedUpload, MultipartUpload};
 use self::policy::Policy;
-pub use self::policy::{Policies, PolicyError};
+pub use self::policy::{Policies, PolicyError, Sample};
 pub use self::session::{SealError, SessionKey};
 pub use self::verify::{Expected, MAX_WAIT, Uploaded, Verification};
 use crate::s3;

@@ -4,6 +4,7 @@
 //! is refused when it is read.
 
 mod file;
+mod sample;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
 pub use self::file::PolicyError;
+pub use self::sample::Sample;
 use super::content_type::ContentTypeRange;
 use super::key::KeyTemplate;
 use super::metadata::{self, Metadata};

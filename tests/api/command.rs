@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::helpers::{Grant, client};
 
 /// The command, in a folder of its own and with nothing of this environment but what it needs.
-fn presignd(args: &[&str], folder: &Path) -> Command {
+pub(crate) fn presignd(args: &[&str], folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_presignd"));
     command.args(args).current_dir(folder).env_clear();
     // Without this the SDK looks for a machine of EC2.

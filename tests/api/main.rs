@@ -6,6 +6,7 @@
 
 mod auth;
 mod batch;
+mod check;
 mod command;
 mod companion;
 mod connections;

@@ -1,0 +1,325 @@
+//! `presignd check`: tries a set-up as the service and its clients would use it, and says what is wrong
+//! and how to mend it. Whatever it puts into the bucket it takes out again.
+//!
+//! Every question to the store ends in bounded time. URLs, signatures and secrets are never part of what
+//! it says.
+
+mod bucket;
+mod cors;
+mod marker;
+mod problem;
+mod removal;
+mod report;
+
+use std::net::SocketAddr;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result};
+use aws_config::SdkConfig;
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+
+use self::removal::Marker;
+pub use self::report::{Line, Report, Status};
+use crate::upload::{Sample, UploadService};
+use crate::{http, s3, upload};
+
+/// How long one question to the store may take, and connecting as a part of it.
+const TIMEOUT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What `serve` would run with.
+#[derive(Debug)]
+pub struct Setup {
+    pub sdk_config: SdkConfig,
+    pub s3: s3::Settings,
+    pub upload: upload::Settings,
+    pub http: http::Settings,
+    pub bind_addr: SocketAddr,
+}
+
+/// A set-up that can sign, and what is needed to try it.
+#[derive(Debug)]
+pub struct Check {
+    setup: Setup,
+    credentials: s3::CredentialsCache,
+    /// For questions that the service never asks.
+    client: aws_sdk_s3::Client,
+    /// A client of the service, a browser among them.
+    http: reqwest::Client,
+    /// The service on the endpoint that it calls itself.
+    uploads: UploadService,
+    /// The same for the endpoint that clients see, if that is another.
+    public_uploads: Option<UploadService>,
+    samples: Vec<Sample>,
+    /// Where the bucket is, for us and for clients.
+    address: String,
+    public_address: String,
+    public_host: s3::Host,
+    /// What is in the bucket and has to be removed.
+    markers: Mutex<Vec<Marker>>,
+    /// Whether the answer to an upload lets pages read `ETag`, once there was one.
+    exposes_etag: OnceLock<bool>,
+}
+
+impl Check {
+    /// # Errors
+    ///
+    /// Nothing can be signed with these settings.
+    pub async fn new(setup: Setup) -> Result<Self> {
+        let Setup {
+            sdk_config,
+            s3,
+            upload,
+            http,
+            ..
+        } = &setup;
+        let public_host = s3::check(sdk_config, s3, upload.supports_post)
+            .await
+            .context("cannot sign with these settings (AWS_S3_BUCKET_NAME, AWS_REGION, AWS_ENDPOINT_URL_S3, S3_PUBLIC_ENDPOINT_URL, S3_SUPPORTS_POST_POLICY)")?;
+        let provider = sdk_config
+            .credentials_provider()
+            .context("the SDK has no provider of credentials")?;
+        let credentials = s3::CredentialsCache::new(provider, upload.policies.longest_life());
+        let called = s3::Settings {
+            public_endpoint: None,
+            ..s3.clone()
+        };
+        let service = |settings: &s3::Settings| {
+            let bucket = s3::bucket(sdk_config, settings.clone(), credentials.clone());
+            UploadService::new(bucket, upload.clone(), http.metrics.clone())
+        };
+        let client = s3::client(sdk_config, s3.force_path_style, &credentials);
+        let impatient = TimeoutConfig::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .operation_timeout(TIMEOUT);
+        let config = client.config().to_builder();
+        let config = config
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(impatient.build());
+        let clients = reqwest::Client::builder()
+            .timeout(TIMEOUT)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()?;
+        Ok(Self {
+            client: aws_sdk_s3::Client::from_conf(config.build()),
+            http: clients,
+            uploads: service(&called),
+            public_uploads: s3.public_endpoint.is_some().then(|| service(s3)),
+            samples: upload.policies.samples(),
+            address: address(sdk_config, called.clone()).await?,
+            public_address: address(sdk_config, s3.clone()).await?,
+            public_host,
+            credentials,
+            markers: Mutex::default(),
+            exposes_etag: OnceLock::new(),
+            setup,
+        })
+    }
+
+    /// Looks at everything, as far as it gets.
+    pub async fn run(&self, fix_cors: bool) -> Report {
+        let mut report = Report::default();
+        let may_go_on = self.until_the_bucket(&mut report.checks).await;
+        if may_go_on {
+            report.checks.extend(self.uploads().await);
+            report.checks.extend(self.public_endpoint().await);
+            let (line, configuration) = self.cors(fix_cors).await;
+            report.checks.push(line);
+            report.cors_configuration = configuration;
+            report.checks.push(self.lifecycle().await);
+            report.checks.push(self.public_access().await);
+        } else {
+            let detail = "uploads, CORS and the bucket's rules, until what has failed is mended";
+            report.checks.push(Line::skipped("rest", detail));
+        }
+        report.checks.extend(self.clean_up().await);
+        report
+    }
+
+    /// Whether it makes sense to try more.
+    async fn until_the_bucket(&self, lines: &mut Vec<Line>) -> bool {
+        lines.push(self.settings());
+        lines.extend(self.callers());
+        lines.push(self.credentials().await);
+        let reached = self.endpoint(lines).await;
+        let has_failed = lines.iter().any(|line| line.status == Status::Failed);
+        match reached {
+            Some(reached) if !has_failed => self.region_and_bucket(&reached, lines).await,
+            _ => false,
+        }
+    }
+
+    fn settings(&self) -> Line {
+        let Setup { s3, upload, .. } = &self.setup;
+        let names: Vec<&str> = self.samples.iter().map(|s| s.policy.as_str()).collect();
+        let forms = if upload.supports_post {
+            ""
+        } else {
+            ", no forms"
+        };
+        let detail = format!(
+            "bucket {}, at {}; policies: {}{forms}",
+            s3.bucket,
+            self.address,
+            names.join(", ")
+        );
+        Line::ok("settings", detail)
+    }
+
+    /// Who may ask for grants, where others than this machine can.
+    fn callers(&self) -> Option<Line> {
+        const CHECK: &str = "callers";
+        if self.setup.bind_addr.ip().is_loopback() {
+            return None;
+        }
+        let http = &self.setup.http;
+        let (mut details, mut fixes) = (Vec::new(), Vec::new());
+        if matches!(http.auth, http::auth::Auth::None) {
+            details.push("whoever reaches the service may upload");
+            fixes.push("AUTH_MODE");
+        }
+        if http.rate.is_none() {
+            details.push("there is no limit on how often anyone may ask");
+            fixes.push("RATE_LIMIT_PER_SECOND");
+        }
+        Some(if details.is_empty() {
+            Line::ok(CHECK, "are known, and limited")
+        } else {
+            let fix = format!("set {}", fixes.join(" and "));
+            Line::warning(CHECK, details.join("; ")).fix(fix)
+        })
+    }
+
+    async fn credentials(&self) -> Line {
+        const CHECK: &str = "credentials";
+        let now = SystemTime::now();
+        let credentials = match self.credentials.get(now).await {
+            Ok(credentials) => credentials,
+            Err(error) => {
+                return Line::failed(CHECK, error.to_string()).fix(
+                    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give this machine a role",
+                );
+            }
+        };
+        let source = source(&credentials);
+        let Some(left) = credentials.expiry().map(|end| end.duration_since(now)) else {
+            return Line::ok(CHECK, format!("from {source}, without an end"));
+        };
+        let left = Duration::from_secs(left.unwrap_or_default().as_secs());
+        let detail = format!(
+            "from {source}, valid for {}",
+            humantime::format_duration(left)
+        );
+        let longest = self.setup.upload.policies.longest_life();
+        if left < longest {
+            let longest = humantime::format_duration(longest);
+            let detail = format!(
+                "{detail}, which is less than the {longest} of a grant: such grants end early"
+            );
+            return Line::warning(CHECK, detail)
+                .fix("let the credentials live longer, or grants shorter (UPLOAD_URL_EXPIRES_IN, expires_in)");
+        }
+        Line::ok(CHECK, detail)
+    }
+
+    async fn public_endpoint(&self) -> Vec<Line> {
+        const CHECK: &str = "public-endpoint";
+        let host = &self.public_host;
+        let mut lines = Vec::new();
+        if host.is_internal() && !self.setup.bind_addr.ip().is_loopback() {
+            let detail = format!(
+                "clients are sent to {host}, which looks like a host of this network alone"
+            );
+            lines.push(
+                Line::warning(CHECK, detail)
+                    .fix("set S3_PUBLIC_ENDPOINT_URL to the store's URL for clients"),
+            );
+        }
+        let Some(uploads) = &self.public_uploads else {
+            return lines;
+        };
+        if let Err(problem) = self.ask(&self.public_address).await {
+            let detail = format!(
+                "{} cannot be reached from here: {}",
+                self.public_address,
+                problem.says()
+            );
+            lines.push(
+                Line::warning(CHECK, detail)
+                    .fix("see that clients can reach it: S3_PUBLIC_ENDPOINT_URL"),
+            );
+            return lines;
+        }
+        let line = match self.samples.iter().find(|sample| sample.has_unique_key) {
+            None => Line::skipped(
+                CHECK,
+                "it answers; no policy has keys of its own for a marker",
+            ),
+            Some(sample) => match self.put(uploads, sample).await {
+                Ok(_) => Line::ok(
+                    CHECK,
+                    format!("{} takes a PUT that is signed for it", self.public_address),
+                ),
+                Err(unable) => unable.line(CHECK, sample),
+            },
+        };
+        lines.push(line);
+        lines
+    }
+
+    /// Removes what is still there. Says what could not be removed.
+    pub async fn clean_up(&self) -> Option<Line> {
+        let mut left = Vec::new();
+        let markers = std::mem::take(&mut *self.markers());
+        for marker in markers {
+            if let Err(problem) = self.remove(&marker).await {
+                left.push(format!("{} ({})", marker.key(), problem.says()));
+            }
+        }
+        if left.is_empty() {
+            return None;
+        }
+        let detail = format!("may still be in the bucket: {}", left.join(", "));
+        Some(Line::failed("left-behind", detail).fix("remove it yourself"))
+    }
+
+    fn markers(&self) -> std::sync::MutexGuard<'_, Vec<Marker>> {
+        self.markers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bucket(&self) -> &str {
+        &self.setup.s3.bucket
+    }
+}
+
+/// Where the bucket is for clients: signed for nothing, with made-up credentials.
+async fn address(config: &SdkConfig, settings: s3::Settings) -> Result<String> {
+    let made_up = Credentials::new("AKID", "secret", None, None, "made up");
+    let made_up = SharedCredentialsProvider::new(made_up);
+    let credentials = s3::CredentialsCache::new(made_up, Duration::ZERO);
+    let bucket = s3::bucket(config, settings, credentials);
+    let address = bucket.address("").await?;
+    Ok(address.trim_end_matches('/').to_owned())
+}
+
+/// The name of the provider, which the SDK tells in no other way. Secrets are not part of that text.
+fn source(credentials: &Credentials) -> String {
+    let text = format!("{credentials:?}");
+    text.split('"').nth(1).unwrap_or("a provider").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_source_of_credentials_is_named_and_nothing_else_of_them() {
+        let credentials = Credentials::new("AKID", "hidden", None, None, "SomeProvider");
+        assert_eq!(source(&credentials), "SomeProvider");
+    }
+}

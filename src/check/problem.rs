@@ -1,0 +1,247 @@
+//! Why a store did not do what it was asked for, and what to do about it.
+
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+
+use super::report::Line;
+use crate::telemetry::causes;
+use crate::{s3, upload};
+
+/// The header in which S3 says where a bucket really is.
+pub(super) const BUCKET_REGION: &str = "x-amz-bucket-region";
+
+/// What came instead of what was asked for.
+#[derive(Clone, Debug)]
+pub(super) enum Problem {
+    /// No answer; why.
+    NoAnswer(String),
+    TimedOut,
+    /// An answer that says no.
+    Refused(Refused),
+    /// It was not even asked.
+    NotAsked(String),
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Refused {
+    /// Not known where the answer was read by the service's own code.
+    pub(super) status: Option<u16>,
+    pub(super) code: String,
+    pub(super) message: String,
+    /// `x-amz-bucket-region`.
+    pub(super) region: Option<String>,
+}
+
+impl Problem {
+    pub(super) fn of_sdk<E>(error: &SdkError<E, HttpResponse>) -> Self
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        match error {
+            SdkError::TimeoutError(_) => Self::TimedOut,
+            SdkError::DispatchFailure(failure) if failure.is_timeout() => Self::TimedOut,
+            SdkError::DispatchFailure(failure) => Self::NoAnswer(
+                failure
+                    .as_connector_error()
+                    .map_or_else(String::new, |e| causes(e)),
+            ),
+            SdkError::ServiceError(context) => {
+                let raw = context.raw();
+                Self::Refused(Refused {
+                    status: Some(raw.status().as_u16()),
+                    code: context.err().code().unwrap_or_default().to_owned(),
+                    message: context.err().message().unwrap_or_default().to_owned(),
+                    region: raw.headers().get(BUCKET_REGION).map(str::to_owned),
+                })
+            }
+            SdkError::ResponseError(context) => Self::Refused(Refused {
+                status: Some(context.raw().status().as_u16()),
+                message: "with what is no answer of S3".to_owned(),
+                ..Refused::default()
+            }),
+            _ => Self::NotAsked(causes(error)),
+        }
+    }
+
+    pub(super) fn of_http(error: reqwest::Error) -> Self {
+        if error.is_timeout() {
+            return Self::TimedOut;
+        }
+        // The URL may be a presigned one.
+        Self::NoAnswer(causes(&error.without_url()))
+    }
+
+    /// Of an answer without success.
+    pub(super) async fn of_response(mut response: reqwest::Response) -> Self {
+        const LONGEST: usize = 64 * 1024;
+        let mut body = Vec::new();
+        while body.len() < LONGEST
+            && let Ok(Some(chunk)) = response.chunk().await
+        {
+            body.extend_from_slice(&chunk);
+        }
+        let body = String::from_utf8_lossy(&body);
+        // Only these: the rest may repeat what was signed.
+        let element = |name| between(&body, &format!("<{name}>"), &format!("</{name}>"));
+        let region = response.headers().get(BUCKET_REGION);
+        Self::Refused(Refused {
+            status: Some(response.status().as_u16()),
+            code: element("Code"),
+            message: element("Message"),
+            region: region.and_then(|region| Some(region.to_str().ok()?.to_owned())),
+        })
+    }
+
+    /// Of the service's own code, which keeps no more than words of the SDK.
+    pub(super) fn of_upload(error: &upload::Error) -> Self {
+        match error {
+            upload::Error::Store(s3::StoreError::TimedOut(_)) => Self::TimedOut,
+            upload::Error::Store(s3::StoreError::Unavailable(why)) => Self::NoAnswer(why.clone()),
+            upload::Error::Store(error) => {
+                let words = error.to_string();
+                Self::Refused(Refused {
+                    code: between(&words, "code: \"", "\""),
+                    message: between(&words, "message: \"", "\""),
+                    ..Refused::default()
+                })
+            }
+            upload::Error::NoSuchUpload => Self::Refused(Refused {
+                code: "NoSuchUpload".to_owned(),
+                ..Refused::default()
+            }),
+            error => Self::NotAsked(causes(error)),
+        }
+    }
+
+    fn refused(&self) -> Option<&Refused> {
+        match self {
+            Self::Refused(refused) => Some(refused),
+            _ => None,
+        }
+    }
+
+    pub(super) fn status(&self) -> Option<u16> {
+        self.refused()?.status
+    }
+
+    pub(super) fn region(&self) -> Option<&str> {
+        self.refused()?.region.as_deref()
+    }
+
+    pub(super) fn is(&self, codes: &[&str]) -> bool {
+        self.refused()
+            .is_some_and(|refused| codes.contains(&refused.code.as_str()))
+    }
+
+    pub(super) fn is_not_implemented(&self) -> bool {
+        self.is(&["NotImplemented"]) || matches!(self.status(), Some(501 | 405))
+    }
+
+    /// Whether it is a matter of permissions, as far as that can be told: answers to HEAD have no code.
+    pub(super) fn is_denied(&self) -> bool {
+        let has_no_code = self
+            .refused()
+            .is_some_and(|refused| refused.code.is_empty());
+        self.is(&["AccessDenied", "AllAccessDisabled"])
+            || (self.status() == Some(403) && has_no_code)
+    }
+
+    pub(super) fn says(&self) -> String {
+        match self {
+            Self::NoAnswer(why) => format!("no answer: {why}"),
+            Self::TimedOut => "no answer in time".to_owned(),
+            Self::NotAsked(why) => why.clone(),
+            Self::Refused(refused) => {
+                let mut words = "the store answered".to_owned();
+                if let Some(status) = refused.status {
+                    words = format!("{words} {status}");
+                }
+                if !refused.code.is_empty() {
+                    words = format!("{words} {}", refused.code);
+                }
+                if !refused.message.is_empty() {
+                    words = format!("{words}: {}", refused.message);
+                }
+                words
+            }
+        }
+    }
+
+    /// What to do; `permission` is what was needed.
+    pub(super) fn fix(&self, permission: &str) -> Option<String> {
+        let refused = self.refused()?;
+        let fix = match refused.code.as_str() {
+            "InvalidAccessKeyId" | "InvalidClientTokenId" | "NotSignedUp" => {
+                "the store does not know the access key: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to keys of this store"
+            }
+            "SignatureDoesNotMatch" => {
+                "AWS_SECRET_ACCESS_KEY is not that of AWS_ACCESS_KEY_ID, or a proxy before the store changes requests or their Host"
+            }
+            "ExpiredToken" | "TokenRefreshRequired" => "the credentials have expired: get new ones",
+            "InvalidToken" | "InvalidSecurity" => {
+                "AWS_SESSION_TOKEN is not that of the access key: set both anew, or neither"
+            }
+            "RequestTimeTooSkewed" => "set this machine's clock (NTP)",
+            "NoSuchBucket" => "make the bucket, or set AWS_S3_BUCKET_NAME to one that there is",
+            "AuthorizationHeaderMalformed"
+            | "PermanentRedirect"
+            | "IllegalLocationConstraintException"
+            | "AuthorizationQueryParametersError" => {
+                return Some(match &refused.region {
+                    Some(region) => format!("set AWS_REGION={region}"),
+                    None => "set AWS_REGION to the bucket's region".to_owned(),
+                });
+            }
+            _ if self.is_denied() => {
+                return Some(format!("the credentials need {permission}"));
+            }
+            _ => return None,
+        };
+        Some(fix.to_owned())
+    }
+
+    /// Of what has to work.
+    pub(super) fn failed(&self, check: &'static str, permission: &str) -> Line {
+        let line = Line::failed(check, self.says());
+        match self.fix(permission) {
+            Some(fix) => line.fix(fix),
+            None => line,
+        }
+    }
+
+    /// Of what is good to know, which not all stores tell and not all credentials may ask.
+    pub(super) fn unknown(&self, check: &'static str, permission: &str) -> Line {
+        if self.is_not_implemented() {
+            return Line::skipped(check, "the store does not have this");
+        }
+        if self.is_denied() {
+            let detail = format!("the credentials may not ask: that takes {permission}");
+            return Line::skipped(check, detail);
+        }
+        Line::warning(check, self.says())
+    }
+}
+
+fn between(text: &str, before: &str, after: &str) -> String {
+    let found = text
+        .split_once(before)
+        .and_then(|(_, rest)| rest.split_once(after));
+    found.map_or_else(String::new, |(found, _)| found.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_url_that_nobody_answered_is_not_repeated() {
+        let url = "http://127.0.0.1:1/k?X-Amz-Signature=secret";
+        let error = reqwest::get(url).await.unwrap_err();
+        assert!(error.to_string().contains("secret"));
+        let says = Problem::of_http(error).says();
+        assert!(
+            !says.contains("secret") && says.contains("refused"),
+            "{says}"
+        );
+    }
+}

@@ -1,0 +1,198 @@
+//! What was found: a table for people, JSON for machines.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::Value;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    Ok,
+    /// Something works less well than it could, or may not work for all.
+    Warning,
+    Failed,
+    /// It could not be found out, or does not apply.
+    Skipped,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Line {
+    pub check: &'static str,
+    /// The policy that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    pub status: Status,
+    /// What was found.
+    pub detail: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fix: Option<String>,
+}
+
+impl Line {
+    fn new(check: &'static str, status: Status, detail: impl Into<String>) -> Self {
+        Self {
+            check,
+            policy: None,
+            status,
+            detail: printable(&detail.into()),
+            fix: None,
+        }
+    }
+
+    pub(super) fn ok(check: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(check, Status::Ok, detail)
+    }
+
+    pub(super) fn warning(check: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(check, Status::Warning, detail)
+    }
+
+    pub(super) fn failed(check: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(check, Status::Failed, detail)
+    }
+
+    pub(super) fn skipped(check: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(check, Status::Skipped, detail)
+    }
+
+    pub(super) fn fix(mut self, fix: impl Into<String>) -> Self {
+        self.fix = Some(fix.into());
+        self
+    }
+
+    pub(super) fn of_policy(mut self, policy: &str) -> Self {
+        self.policy = Some(policy.to_owned());
+        self
+    }
+}
+
+/// All that was looked at, in its order.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    pub checks: Vec<Line>,
+    /// The CORS rules that the bucket should have, if it has others: those that it has, and ours, as
+    /// `aws s3api put-bucket-cors --cors-configuration` takes them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cors_configuration: Option<Value>,
+}
+
+impl Report {
+    /// Of settings that nothing can be tried with.
+    pub fn of_settings(error: &anyhow::Error) -> Self {
+        Self {
+            checks: vec![Line::failed("settings", format!("{error:#}"))],
+            cors_configuration: None,
+        }
+    }
+
+    /// How many checks have failed.
+    pub fn failed(&self) -> usize {
+        let lines = self.checks.iter();
+        lines.filter(|line| line.status == Status::Failed).count()
+    }
+}
+
+/// What a store says is not trusted with the terminal: without control characters, and not endless.
+fn printable(text: &str) -> String {
+    const LONGEST: usize = 400;
+    let clean = text.chars().filter(|c| !c.is_control());
+    let mut short: String = clean.take(LONGEST).collect();
+    if short.len() < text.len() && short.chars().count() == LONGEST {
+        short.push('…');
+    }
+    short
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const WIDTH: usize = 100;
+        let names: Vec<String> = self
+            .checks
+            .iter()
+            .map(|line| match &line.policy {
+                Some(policy) => format!("{} ({policy})", line.check),
+                None => line.check.to_owned(),
+            })
+            .collect();
+        let name_width = names.iter().map(|name| name.chars().count()).max();
+        let name_width = name_width.unwrap_or_default();
+        for (line, name) in self.checks.iter().zip(&names) {
+            let status = match line.status {
+                Status::Ok => "ok",
+                Status::Warning => "warning",
+                Status::Failed => "FAILED",
+                Status::Skipped => "skipped",
+            };
+            write!(f, "{status:7}  {name:name_width$}  ")?;
+            let indent = 7 + 2 + name_width + 2;
+            let width = WIDTH.saturating_sub(indent).max(40);
+            wrapped(f, &line.detail, width, indent)?;
+            if let Some(fix) = &line.fix {
+                write!(f, "{:indent$}→ ", "")?;
+                wrapped(f, fix, width - 2, indent + 2)?;
+            }
+        }
+        if let Some(cors) = &self.cors_configuration {
+            writeln!(
+                f,
+                "\nThe CORS rules that the bucket should have:\n\n{cors:#}"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Words in lines of about `width` characters, all but the first `indent` characters in.
+fn wrapped(f: &mut fmt::Formatter<'_>, text: &str, width: usize, indent: usize) -> fmt::Result {
+    let mut used = 0;
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if used > 0 && used + 1 + length > width {
+            write!(f, "\n{:indent$}", "")?;
+            used = 0;
+        } else if used > 0 {
+            f.write_str(" ")?;
+            used += 1;
+        }
+        f.write_str(word)?;
+        used += length;
+    }
+    writeln!(f)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_aligned_and_wrapped() {
+        let report = Report {
+            checks: vec![
+                Line::ok("clock", "fine"),
+                Line::failed("put", "one two three ".repeat(9).trim_end())
+                    .fix("do it")
+                    .of_policy("a"),
+            ],
+            cors_configuration: None,
+        };
+        let expected = "\
+ok       clock    fine
+FAILED   put (a)  one two three one two three one two three one two three one two three one two
+                  three one two three one two three one two three
+                  → do it
+";
+        assert_eq!(report.to_string(), expected);
+    }
+
+    #[test]
+    fn a_store_cannot_write_to_the_terminal() {
+        let line = Line::failed("put", format!("\x1b[2J{}\r\n", "x".repeat(1000)));
+        assert!(line.detail.starts_with("[2Jxxx") && line.detail.ends_with("x…"));
+        assert_eq!(line.detail.chars().count(), 401);
+    }
+}

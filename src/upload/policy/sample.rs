@@ -1,0 +1,139 @@
+//! Small files that the policies take, to try a store with. Pure.
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use sha2::{Digest, Sha256};
+
+use super::{ANY, Policies, Policy};
+use crate::upload::{ContentType, File, Filename, Metadata, Request, Sha256Checksum};
+
+/// A small file that a policy takes, as most clients would send it.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    pub policy: String,
+    /// Says no more than the policy requires, but has all metadata that it allows.
+    pub file: File,
+    pub body: &'static [u8],
+    /// Whatever the policy requires.
+    pub checksum_sha256: Sha256Checksum,
+    /// Whether no other object can have the key that it gets.
+    pub has_unique_key: bool,
+    pub fits_form: bool,
+    pub fits_multipart: bool,
+}
+
+impl Sample {
+    /// The name of the metadata that it has where a policy allows all names.
+    pub const ANY_METADATA: &str = "presignd-check";
+}
+
+impl Policies {
+    /// One for each policy that takes any file at all.
+    pub fn samples(&self) -> Vec<Sample> {
+        self.0
+            .iter()
+            .filter_map(|(name, policy)| sample(name, policy))
+            .collect()
+    }
+}
+
+fn sample(name: &str, policy: &Policy) -> Option<Sample> {
+    const BODY: &[u8] = b"A marker of `presignd check`. It may be removed.\n";
+    let length = usize::try_from(policy.max_size).map_or(BODY.len(), |max| max.min(BODY.len()));
+    let body = &BODY[..length];
+    let checksum = Sha256Checksum::parse(&BASE64_STANDARD.encode(Sha256::digest(body))).ok()?;
+    let types = policy.content_types.iter().map(ToString::to_string);
+    let metadata: Metadata = policy
+        .allowed_metadata
+        .iter()
+        .map(|name| {
+            if name == ANY {
+                Sample::ANY_METADATA
+            } else {
+                name
+            }
+        })
+        .filter(|name| policy.allows_metadata(name))
+        .map(|name| (name.to_owned(), "1".to_owned()))
+        .collect();
+    let file = types
+        .filter_map(|range| {
+            let content_type = match range.strip_suffix("/*") {
+                None => range,
+                Some("*" | "text") => "text/plain".to_owned(),
+                Some(kind) => format!("{kind}/x-presignd-check"),
+            };
+            Some(File {
+                filename: Filename::parse("presignd-check.txt").ok()?,
+                content_type: ContentType::parse(&content_type).ok()?,
+                size: Some(body.len() as u64),
+                checksum_sha256: policy.require_checksum.then(|| checksum.clone()),
+                policy: Some(name.to_owned()),
+                metadata: metadata.clone(),
+            })
+        })
+        .find(|file| policy.check(file, Request::Put).is_empty())?;
+    Some(Sample {
+        policy: name.to_owned(),
+        body,
+        checksum_sha256: checksum,
+        has_unique_key: policy.key.is_unique(),
+        fits_form: policy.overwrite && policy.check(&file, Request::Post).is_empty(),
+        fits_multipart: policy.check(&file, Request::Multipart).is_empty(),
+        file,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn samples(toml: &str) -> Vec<Sample> {
+        Policies::parse(toml, Duration::from_mins(10))
+            .unwrap()
+            .samples()
+    }
+
+    #[test]
+    fn each_policy_takes_its_sample() {
+        let all = samples(include_str!("../../../policies.example.toml"));
+        let names: Vec<&str> = all.iter().map(|sample| sample.policy.as_str()).collect();
+        assert_eq!(names, ["avatar", "default", "document"]);
+        let [avatar, default, document] = &all[..] else {
+            panic!("{all:?}");
+        };
+        assert_eq!(default.file.content_type.as_str(), "text/plain");
+        assert_eq!(avatar.file.content_type.as_str(), "image/png");
+        assert!(avatar.file.metadata.contains_key("album"));
+        assert!(default.fits_form && default.fits_multipart);
+        assert!(document.file.checksum_sha256.is_some());
+        assert!(!document.fits_form && !document.fits_multipart);
+    }
+
+    #[test]
+    fn what_makes_a_policy_special_makes_its_sample_special() {
+        let toml = "
+            [policies.fixed]
+            key = 'logo.png'
+            overwrite = true
+            content_types = ['image/*']
+            max_size = '3 B'
+            [policies.nothing]
+            content_types = ['text/html']
+            active_content = 'reject'
+            [policies.second]
+            content_types = ['text/html', 'audio/*']
+            active_content = 'reject'
+            allowed_metadata = ['*']
+        ";
+        let all = samples(toml);
+        let [fixed, second] = &all[..] else {
+            panic!("{all:?}");
+        };
+        assert!(!fixed.has_unique_key);
+        assert_eq!(fixed.body.len(), 3);
+        assert_eq!(second.file.content_type.as_str(), "audio/x-presignd-check");
+        assert!(second.file.metadata.contains_key(Sample::ANY_METADATA));
+    }
+}

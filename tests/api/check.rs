@@ -1,0 +1,266 @@
+//! `presignd check`, as a user runs it, on stores that are well and on stores that are not.
+
+mod cors;
+mod markers;
+mod stores;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::{Method, StatusCode};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use presignd::dev;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::command::presignd;
+use crate::helpers::spawn;
+
+/// What a run of `presignd check --json` came to.
+struct Run {
+    code: Option<i32>,
+    report: Value,
+}
+
+/// Runs it with `variables`, which end with those that count.
+async fn check(variables: &[(&str, &str)], args: &[&str]) -> Run {
+    let (code, out, _) = run(variables, &[&["--json"], args].concat()).await;
+    let report = serde_json::from_str(&out).expect(&out);
+    Run { code, report }
+}
+
+async fn run(variables: &[(&str, &str)], args: &[&str]) -> (Option<i32>, String, String) {
+    let folder = TempDir::new().unwrap();
+    let mut command = presignd(&[&["check"], args].concat(), folder.path());
+    command.envs(variables.iter().copied());
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap());
+    let output = output.await.unwrap();
+    let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    for text in [&out, &err] {
+        // Of a presigned URL, of a form, of the credentials.
+        for secret in ["X-Amz-", "AWS4", "presignd-dev-secret", "wrong-secret"] {
+            assert!(!text.contains(secret), "{secret} is in {text}");
+        }
+    }
+    (output.status.code(), out, err)
+}
+
+impl Run {
+    fn line(&self, check: &str) -> &Value {
+        let lines = self.report["checks"].as_array().unwrap();
+        let found = lines.iter().find(|line| line["check"] == check);
+        found.unwrap_or_else(|| panic!("no line of {check}: {:#}", self.report))
+    }
+
+    #[track_caller]
+    fn says(&self, check: &str, status: &str, words: &[&str]) {
+        let line = self.line(check);
+        assert_eq!(line["status"], status, "{line:#}");
+        for words in words {
+            assert!(line.to_string().contains(words), "{words:?}: {line:#}");
+        }
+    }
+
+    fn statuses(&self) -> Vec<(&str, &str)> {
+        let lines = self.report["checks"].as_array().unwrap().iter();
+        let lines = lines.map(|line| (line["check"].as_str(), line["status"].as_str()));
+        lines
+            .map(|(check, status)| (check.unwrap(), status.unwrap()))
+            .collect()
+    }
+}
+
+/// What leads to an embedded store at `endpoint`.
+fn variables(endpoint: &str) -> [(&str, &str); 7] {
+    [
+        ("AWS_ACCESS_KEY_ID", "presignd-dev"),
+        ("AWS_SECRET_ACCESS_KEY", "presignd-dev-secret"),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_S3_BUCKET_NAME", dev::BUCKET),
+        ("S3_FORCE_PATH_STYLE", "true"),
+        ("CORS_ALLOWED_ORIGINS", "https://app.example.com"),
+        ("AWS_ENDPOINT_URL_S3", endpoint),
+    ]
+}
+
+fn with<'a>(endpoint: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    variables(endpoint).iter().chain(more).copied().collect()
+}
+
+/// A store that is an embedded one but for the requests that `answer` answers, by their method, path and
+/// query.
+struct Stand {
+    data: TempDir,
+    addr: SocketAddr,
+}
+
+impl Stand {
+    async fn new() -> Self {
+        Self::but(|_, _| None).await
+    }
+
+    async fn but(
+        answer: impl Fn(&Method, &str) -> Option<Response> + Clone + Send + Sync + 'static,
+    ) -> Self {
+        Self::layered(|store| {
+            store.layer(from_fn(move |request: Request, next: Next| {
+                let answer = answer(request.method(), &request.uri().to_string());
+                async {
+                    match answer {
+                        Some(answer) => answer,
+                        None => next.run(request).await,
+                    }
+                }
+            }))
+        })
+        .await
+    }
+
+    async fn layered(layer: impl FnOnce(Router) -> Router) -> Self {
+        let data = TempDir::new().unwrap();
+        let addr = spawn(layer(dev::store(data.path()).unwrap())).await;
+        Self { data, addr }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    #[track_caller]
+    fn is_as_it_was(&self) {
+        let files = files(self.data.path());
+        assert_eq!(files, BTreeSet::from([dev::BUCKET.to_owned()]));
+    }
+}
+
+/// The names of all files and folders below a folder.
+fn files(folder: &Path) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        if entry.path().is_dir() {
+            let below = files(&entry.path()).into_iter();
+            names.extend(below.map(|below| format!("{name}/{below}")));
+        }
+        names.insert(name);
+    }
+    names
+}
+
+/// An error as S3 words it.
+fn error(status: u16, code: &str) -> Response {
+    let xml = format!("<Error><Code>{code}</Code><Message>as asked for</Message></Error>");
+    (StatusCode::from_u16(status).unwrap(), xml).into_response()
+}
+
+fn xml(text: &str) -> Response {
+    text.to_owned().into_response()
+}
+
+#[tokio::test]
+async fn nothing_is_wrong_with_the_embedded_store_and_nothing_stays_there() {
+    let stand = Stand::new().await;
+    let url = stand.url();
+    let policies = format!("{}/policies.example.toml", env!("CARGO_MANIFEST_DIR"));
+    let variables = with(&url, &[("UPLOAD_POLICIES_FILE", &policies)]);
+    let run = check(&variables, &[]).await;
+    assert_eq!(run.code, Some(0), "{:#}", run.report);
+    let expected = [
+        ("settings", "ok"),
+        ("credentials", "ok"),
+        ("endpoint", "ok"),
+        ("clock", "ok"),
+        ("region", "ok"),
+        ("bucket", "ok"),
+        ("put", "ok"),
+        ("put", "ok"),
+        ("put", "ok"),
+        ("head", "ok"),
+        ("post", "ok"),
+        ("multipart", "ok"),
+        ("cors", "ok"),
+        ("lifecycle", "skipped"),
+        ("public-access", "skipped"),
+    ];
+    assert_eq!(run.statuses(), expected);
+    run.says(
+        "credentials",
+        "ok",
+        &["EnvironmentVariable", "without an end"],
+    );
+    run.says("endpoint", "ok", &["in the path"]);
+    assert_eq!(run.line("put")["policy"], "avatar");
+    stand.is_as_it_was();
+}
+
+#[tokio::test]
+async fn people_get_a_table_with_what_to_do() {
+    let stand = Stand::new().await;
+    let url = stand.url();
+    let (code, out, err) = run(&with(&url, &[]), &[]).await;
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(
+        out.starts_with("ok       settings             bucket uploads, at "),
+        "{out}"
+    );
+    let (code, out, err) = run(&with(&url, &[("AWS_S3_BUCKET_NAME", "nope")]), &[]).await;
+    assert_eq!(code, Some(1));
+    assert_eq!(err, "presignd: 1 check has failed\n");
+    let failed = out.lines().find(|line| line.starts_with("FAILED")).unwrap();
+    assert!(
+        failed.contains("bucket") && out.contains("\n                      → "),
+        "{out}"
+    );
+    stand.is_as_it_was();
+}
+
+#[tokio::test]
+async fn settings_that_serve_would_refuse_are_named() {
+    for (name, value) in [
+        ("AWS_S3_BUCKET_NAME", ""),
+        ("AWS_S3_BUCKET_NAME", "arn:x"),
+        ("S3_PUBLIC_ENDPOINT_URL", "s3.example.com"),
+        ("AUTH_MODE", "maybe"),
+    ] {
+        let run = check(&with("http://127.0.0.1:1", &[(name, value)]), &[]).await;
+        assert_eq!(run.code, Some(1));
+        assert_eq!(run.statuses(), [("settings", "failed")]);
+        run.says("settings", "failed", &[name]);
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_strangers_reach_should_know_its_callers() {
+    let stand = Stand::new().await;
+    let url = stand.url();
+    let open = check(&with(&url, &[("BIND_ADDR", "0.0.0.0:3000")]), &[]).await;
+    assert_eq!(open.code, Some(0));
+    open.says(
+        "callers",
+        "warning",
+        &["AUTH_MODE", "RATE_LIMIT_PER_SECOND"],
+    );
+    let secret = "x".repeat(32);
+    let guarded = [
+        ("BIND_ADDR", "0.0.0.0:3000"),
+        ("AUTH_MODE", "jwt"),
+        ("JWT_ISSUER", "i"),
+        ("JWT_AUDIENCE", "a"),
+        ("JWT_SECRET", &secret),
+        ("RATE_LIMIT_PER_SECOND", "10"),
+    ];
+    let guarded = check(&with(&url, &guarded), &[]).await;
+    guarded.says("callers", "ok", &[]);
+    let closed = check(&with(&url, &[]), &[]).await;
+    assert!(
+        closed
+            .statuses()
+            .iter()
+            .all(|(check, _)| *check != "callers")
+    );
+}

@@ -1,0 +1,198 @@
+//! What browsers need of the bucket, and `--fix-cors`.
+
+use std::sync::{Arc, Mutex};
+
+use axum::extract::Request;
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+
+use super::{Stand, check, error, with};
+
+/// Rules of a bucket, as the store keeps them.
+type Rules = Arc<Mutex<Option<String>>>;
+
+/// A store that keeps rules, and begins with these.
+async fn keeping(rules: Option<&str>) -> (Stand, Rules) {
+    let kept: Rules =
+        Arc::new(Mutex::new(rules.map(|rules| {
+            format!("<CORSConfiguration>{rules}</CORSConfiguration>")
+        })));
+    let rules = Arc::clone(&kept);
+    let stand = Stand::layered(|store| {
+        store.layer(from_fn(move |request: Request, next: Next| {
+            let rules = Arc::clone(&rules);
+            async move {
+                if !request.uri().to_string().contains("?cors") {
+                    return next.run(request).await;
+                }
+                if request.method() == Method::PUT {
+                    let body = axum::body::to_bytes(request.into_body(), 100_000)
+                        .await
+                        .unwrap();
+                    *rules.lock().unwrap() = Some(String::from_utf8(body.to_vec()).unwrap());
+                    return StatusCode::OK.into_response();
+                }
+                let rules = rules.lock().unwrap().clone();
+                rules.map_or_else(
+                    || error(404, "NoSuchCORSConfiguration"),
+                    IntoResponse::into_response,
+                )
+            }
+        }))
+    })
+    .await;
+    (stand, kept)
+}
+
+const GOOD: &str = "<CORSRule><AllowedOrigin>https://*.example.com</AllowedOrigin><AllowedMethod>PUT</AllowedMethod><AllowedMethod>POST</AllowedMethod><AllowedHeader>*</AllowedHeader><ExposeHeader>ETag</ExposeHeader></CORSRule>";
+const OTHER: &str = "<CORSRule><ID>theirs</ID><AllowedOrigin>*</AllowedOrigin><AllowedMethod>GET</AllowedMethod><MaxAgeSeconds>5</MaxAgeSeconds></CORSRule>";
+
+#[tokio::test]
+async fn a_bucket_without_rules_is_told_the_exact_ones() {
+    let (stand, _) = keeping(None).await;
+    let policies = format!("{}/policies.example.toml", env!("CARGO_MANIFEST_DIR"));
+    let origins = "https://app.example.com,http://localhost:5173";
+    let more = [
+        ("UPLOAD_POLICIES_FILE", policies.as_str()),
+        ("CORS_ALLOWED_ORIGINS", origins),
+    ];
+    let run = check(&with(&stand.url(), &more), &[]).await;
+    assert_eq!(run.code, Some(1));
+    run.says("cors", "failed", &["no rules", "--fix-cors"]);
+    let rules = &run.report["corsConfiguration"];
+    let expected = serde_json::json!({"CORSRules": [{
+        "AllowedOrigins": ["https://app.example.com", "http://localhost:5173"],
+        "AllowedMethods": ["PUT", "POST"],
+        "AllowedHeaders": [
+            "cache-control", "content-type", "if-none-match", "x-amz-checksum-sha256", "x-amz-meta-album",
+            "x-amz-meta-source", "x-amz-server-side-encryption", "x-amz-storage-class",
+        ],
+        "ExposeHeaders": ["ETag", "Location"],
+        "MaxAgeSeconds": 3600,
+    }]});
+    assert_eq!(rules, &expected);
+}
+
+#[tokio::test]
+async fn rules_that_are_enough_are_found_to_be() {
+    let (stand, rules) = keeping(Some(GOOD)).await;
+    let before = rules.lock().unwrap().clone();
+    let run = check(&with(&stand.url(), &[]), &["--fix-cors"]).await;
+    assert_eq!(run.code, Some(0));
+    run.says("cors", "ok", &[]);
+    assert!(run.report.get("corsConfiguration").is_none());
+    assert_eq!(*rules.lock().unwrap(), before);
+}
+
+#[tokio::test]
+async fn rules_are_never_changed_unasked() {
+    let (stand, rules) = keeping(Some(OTHER)).await;
+    let before = rules.lock().unwrap().clone();
+    let run = check(&with(&stand.url(), &[]), &[]).await;
+    run.says(
+        "cors",
+        "failed",
+        &["PUT from https://app.example.com is not allowed"],
+    );
+    assert_eq!(*rules.lock().unwrap(), before);
+    // What there is has to stay when the rules are pasted.
+    assert_eq!(
+        run.report["corsConfiguration"]["CORSRules"][1]["ID"],
+        "theirs"
+    );
+}
+
+#[tokio::test]
+async fn fix_cors_adds_what_is_missing_and_keeps_the_rest() {
+    let (stand, rules) = keeping(Some(OTHER)).await;
+    let run = check(&with(&stand.url(), &[]), &["--fix-cors"]).await;
+    assert_eq!(run.code, Some(0), "{:#}", run.report);
+    run.says("cors", "ok", &["added", "kept of those that were there: 1"]);
+    let set = rules.lock().unwrap().clone().unwrap();
+    for part in [
+        "<ID>theirs</ID>",
+        "<AllowedMethod>GET<",
+        "<MaxAgeSeconds>5<",
+        "https://app.example.com",
+        "ETag",
+        "x-amz-meta-*",
+    ] {
+        assert!(set.contains(part), "{part}: {set}");
+    }
+    let again = check(&with(&stand.url(), &[]), &["--fix-cors"]).await;
+    again.says("cors", "ok", &["may PUT and POST"]);
+    assert_eq!(rules.lock().unwrap().clone().unwrap(), set);
+    // Pages of another origin still may not.
+    let other = [("CORS_ALLOWED_ORIGINS", "https://other.example")];
+    let run = check(&with(&stand.url(), &other), &[]).await;
+    run.says("cors", "failed", &["https://other.example"]);
+}
+
+#[tokio::test]
+async fn a_store_that_refuses_the_rules_is_quoted() {
+    let stand = Stand::but(|method, uri| {
+        if !uri.contains("?cors") {
+            None
+        } else if method == Method::PUT {
+            Some(error(403, "AccessDenied"))
+        } else {
+            Some(error(404, "NoSuchCORSConfiguration"))
+        }
+    })
+    .await;
+    let run = check(&with(&stand.url(), &[]), &["--fix-cors"]).await;
+    assert_eq!(run.code, Some(1));
+    run.says("cors", "failed", &["cannot be added", "s3:PutBucketCORS"]);
+    assert!(run.report["corsConfiguration"].is_object());
+}
+
+#[tokio::test]
+async fn a_store_that_keeps_no_rules_is_asked_as_browsers_ask() {
+    let stand = Stand::new().await;
+    let run = check(&with(&stand.url(), &[]), &[]).await;
+    run.says("cors", "ok", &["NotImplemented", "preflights are answered"]);
+    let run = check(&with(&stand.url(), &[("CORS_ALLOWED_ORIGINS", "*")]), &[]).await;
+    run.says("cors", "ok", &[]);
+
+    let refusing = Stand::but(|method, _| {
+        let is_preflight = method == Method::OPTIONS;
+        is_preflight.then(|| error(403, "AccessForbidden"))
+    })
+    .await;
+    let run = check(&with(&refusing.url(), &[]), &[]).await;
+    assert_eq!(run.code, Some(1));
+    run.says(
+        "cors",
+        "failed",
+        &["preflight of PUT from https://app.example.com"],
+    );
+    assert!(run.report["corsConfiguration"].is_object());
+
+    let hiding = Stand::layered(|store| {
+        store.layer(axum::middleware::map_response(
+            |mut response: Response| async {
+                let headers: &mut HeaderMap = response.headers_mut();
+                headers.remove(header::ACCESS_CONTROL_EXPOSE_HEADERS);
+                response
+            },
+        ))
+    })
+    .await;
+    let run = check(&with(&hiding.url(), &[]), &[]).await;
+    assert_eq!(run.code, Some(1));
+    run.says("cors", "failed", &["ETag"]);
+}
+
+#[tokio::test]
+async fn where_no_page_may_call_no_rules_are_asked_for() {
+    let (stand, rules) = keeping(None).await;
+    let run = check(
+        &with(&stand.url(), &[("CORS_ALLOWED_ORIGINS", "")]),
+        &["--fix-cors"],
+    )
+    .await;
+    assert_eq!(run.code, Some(0));
+    run.says("cors", "skipped", &["CORS_ALLOWED_ORIGINS"]);
+    assert!(rules.lock().unwrap().is_none());
+}

@@ -1,0 +1,264 @@
+//! What `presignd check` puts into a bucket it takes out again, whatever happens in between.
+
+use std::io::Read;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+
+use axum::extract::Request;
+use axum::http::Method;
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
+use tempfile::TempDir;
+
+use super::{Stand, check, error, files, with, xml};
+use crate::command::presignd;
+
+fn is_object(uri: &str) -> bool {
+    uri.starts_with("/uploads/uploads/")
+}
+
+#[tokio::test]
+async fn what_the_credentials_may_not_do_is_named() {
+    let stand = Stand::but(|method, uri| {
+        let is_put = method == Method::PUT && is_object(uri);
+        is_put.then(|| error(403, "AccessDenied"))
+    })
+    .await;
+    let run = check(&with(&stand.url(), &[]), &[]).await;
+    assert_eq!(run.code, Some(1));
+    run.says("put", "failed", &["403 AccessDenied", "s3:PutObject"]);
+    run.says("head", "skipped", &[]);
+    run.says("post", "ok", &[]);
+    run.says("multipart", "failed", &["s3:PutObject"]);
+    stand.is_as_it_was();
+}
+
+#[tokio::test]
+async fn nothing_is_uploaded_that_could_not_be_removed() {
+    let stand = Stand::but(|method, uri| {
+        let is_delete = method == Method::DELETE && is_object(uri) && !uri.contains("uploadId");
+        is_delete.then(|| error(403, "AccessDenied"))
+    })
+    .await;
+    let run = check(&with(&stand.url(), &[]), &[]).await;
+    assert_eq!(run.code, Some(0));
+    run.says("put", "skipped", &["s3:DeleteObject"]);
+    run.says("post", "skipped", &["s3:DeleteObject"]);
+    run.says("multipart", "ok", &[]);
+    stand.is_as_it_was();
+
+    let stand = Stand::but(|method, uri| {
+        let is_abort = method == Method::DELETE && uri.contains("uploadId");
+        is_abort.then(|| error(403, "AccessDenied"))
+    })
+    .await;
+    let run = check(&with(&stand.url(), &[]), &[]).await;
+    assert_eq!(run.code, Some(1));
+    run.says("multipart", "failed", &["s3:AbortMultipartUpload"]);
+    stand.is_as_it_was();
+}
+
+#[tokio::test]
+async fn an_object_of_someone_else_is_never_replaced() {
+    let folder = TempDir::new().unwrap();
+    let policies = folder.path().join("policies.toml");
+    std::fs::write(
+        &policies,
+        "[policies.logo]\nkey = 'logo.png'\noverwrite = true\n",
+    )
+    .unwrap();
+    let stand = Stand::new().await;
+    let logo = stand.data.path().join("uploads/logo.png");
+    std::fs::write(&logo, "theirs").unwrap();
+    let variables = [("UPLOAD_POLICIES_FILE", policies.to_str().unwrap())];
+    let run = check(&with(&stand.url(), &variables), &[]).await;
+    run.says("put", "skipped", &["{uuid}"]);
+    run.says("post", "skipped", &["{uuid}"]);
+    assert_eq!(std::fs::read(&logo).unwrap(), b"theirs");
+}
+
+#[tokio::test]
+async fn what_fails_in_between_leaves_nothing() {
+    for fails in ["HEAD", "parts"] {
+        let stand = Stand::but(move |method, uri| {
+            let is_it = match fails {
+                "HEAD" => method == Method::HEAD && is_object(uri),
+                _ => method == Method::GET && uri.contains("uploadId"),
+            };
+            is_it.then(|| error(403, "AccessDenied"))
+        })
+        .await;
+        let run = check(&with(&stand.url(), &[]), &[]).await;
+        if fails == "HEAD" {
+            run.says("head", "warning", &["s3:GetObject"]);
+        } else {
+            run.says("multipart", "failed", &["s3:ListMultipartUploadParts"]);
+        }
+        stand.is_as_it_was();
+    }
+}
+
+#[tokio::test]
+async fn what_stays_is_named() {
+    // The first removal is the trial.
+    let trials = Arc::new(Mutex::new(0));
+    let stand = Stand::but(move |method, uri| {
+        let is_delete = method == Method::DELETE && is_object(uri) && !uri.contains("uploadId");
+        let mut trials = trials.lock().unwrap();
+        *trials += usize::from(is_delete);
+        (is_delete && *trials > 1).then(|| error(403, "AccessDenied"))
+    })
+    .await;
+    let run = check(&with(&stand.url(), &[]), &[]).await;
+    assert_eq!(run.code, Some(1));
+    run.says("put", "failed", &["cannot be removed"]);
+    let key = files(&stand.data.path().join("uploads"));
+    let key = key
+        .iter()
+        .find(|name| name.ends_with("presignd-check.txt"))
+        .unwrap();
+    run.says("left-behind", "failed", &[key]);
+}
+
+#[tokio::test]
+async fn ctrl_c_leaves_nothing() {
+    // The store has the object, and does not answer when asked for it.
+    let stand = Stand::layered(|store| {
+        store.layer(from_fn(|request: Request, next: Next| async move {
+            let uri = request.uri().to_string();
+            if request.method() == Method::HEAD && is_object(&uri) {
+                std::future::pending::<()>().await;
+            }
+            next.run(request).await
+        }))
+    })
+    .await;
+    let folder = TempDir::new().unwrap();
+    let url = stand.url();
+    let mut command = presignd(&["check"], folder.path());
+    command
+        .envs(with(&url, &[]))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    while !files(stand.data.path())
+        .iter()
+        .any(|name| name.ends_with("presignd-check.txt"))
+    {
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "ended before there was an object"
+        );
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let kill = format!("kill -s INT {}", child.id());
+    let kill = std::process::Command::new("sh")
+        .args(["-c", &kill])
+        .status();
+    assert!(kill.unwrap().success());
+    let ended = tokio::task::spawn_blocking(move || {
+        let mut errors = String::new();
+        child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut errors)
+            .unwrap();
+        (child.wait().unwrap().code(), errors)
+    });
+    let (code, errors) = ended.await.unwrap();
+    assert_eq!((code, errors.as_str()), (Some(1), "presignd: stopped\n"));
+    stand.is_as_it_was();
+}
+
+#[tokio::test]
+async fn in_a_bucket_with_versions_it_is_versions_that_are_removed() {
+    let deleted = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&deleted);
+    let stand = Stand::layered(|store| {
+        store.layer(from_fn(move |request: Request, next: Next| {
+            let (method, uri) = (request.method().clone(), request.uri().to_string());
+            let seen = Arc::clone(&seen);
+            async move {
+                if uri.contains("?versioning") {
+                    let text = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+                    return xml(text);
+                }
+                if method == Method::DELETE && !uri.contains("uploadId") {
+                    let (_, query) = uri.split_once('?').unwrap_or_default();
+                    seen.lock().unwrap().push(query.to_owned());
+                }
+                let mut response: Response = next.run(request).await;
+                if method == Method::PUT || method == Method::POST {
+                    let version = "the-version".parse().unwrap();
+                    response.headers_mut().insert("x-amz-version-id", version);
+                }
+                response
+            }
+        }))
+    })
+    .await;
+    let run = check(&with(&stand.url(), &[]), &[]).await;
+    assert_eq!(run.code, Some(0), "{:#}", run.report);
+    // A PUT and a form; each tried before it was sent. A delete without a version would add a marker.
+    let versions: Vec<String> = deleted.lock().unwrap().clone();
+    assert_eq!(versions.len(), 4, "{versions:?}");
+    for pair in versions.chunks(2) {
+        assert!(pair[0].contains("versionId=null"), "{versions:?}");
+        assert!(pair[1].contains("versionId=the-version"), "{versions:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_bucket_that_keeps_objects_for_a_time_gets_none() {
+    let stand = Stand::but(|_, uri| {
+        if uri.contains("?versioning") {
+            Some(xml("<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"))
+        } else if uri.contains("?object-lock") {
+            Some(xml("<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention><Mode>COMPLIANCE</Mode><Days>1</Days></DefaultRetention></Rule></ObjectLockConfiguration>"))
+        } else {
+            None
+        }
+    })
+    .await;
+    let run = check(&with(&stand.url(), &[]), &[]).await;
+    run.says("put", "skipped", &["Object Lock"]);
+    stand.is_as_it_was();
+}
+
+#[tokio::test]
+async fn a_store_without_forms_is_told_to_say_so() {
+    let stand = Stand::but(|method, uri| {
+        let is_form = method == Method::POST && !uri.contains("uploads?");
+        (is_form && !uri.contains('?')).then(|| error(501, "NotImplemented"))
+    })
+    .await;
+    let url = stand.url();
+    let run = check(&with(&url, &[]), &[]).await;
+    assert_eq!(run.code, Some(1));
+    run.says("post", "failed", &["S3_SUPPORTS_POST_POLICY=false"]);
+    let run = check(&with(&url, &[("S3_SUPPORTS_POST_POLICY", "false")]), &[]).await;
+    assert_eq!(run.code, Some(0));
+    run.says("post", "skipped", &[]);
+    stand.is_as_it_was();
+}
+
+#[tokio::test]
+async fn a_store_that_changes_what_it_keeps_is_found_out() {
+    let stand = Stand::layered(|store| {
+        store.layer(from_fn(|request: Request, next: Next| async move {
+            if request.method() == Method::HEAD && is_object(&request.uri().to_string()) {
+                let mut response = next.run(request).await;
+                let html = "text/html".parse().unwrap();
+                response.headers_mut().insert("content-type", html);
+                return response;
+            }
+            next.run(request).await
+        }))
+    })
+    .await;
+    let run = check(&with(&stand.url(), &[]), &[]).await;
+    assert_eq!(run.code, Some(1));
+    run.says("put", "failed", &["text/plain", "text/html"]);
+    stand.is_as_it_was();
+}

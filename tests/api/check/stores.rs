@@ -1,0 +1,267 @@
+//! Stores that cannot be used, or not as configured.
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::map_response;
+use axum::response::{IntoResponse, Response};
+
+use super::{Stand, check, error, with, xml};
+use crate::helpers::spawn;
+
+#[tokio::test]
+async fn a_closed_port_is_named_and_ends_the_search() {
+    let run = check(&with("http://127.0.0.1:1", &[]), &[]).await;
+    assert_eq!(run.code, Some(1));
+    let expected = [
+        ("settings", "ok"),
+        ("credentials", "ok"),
+        ("endpoint", "failed"),
+        ("rest", "skipped"),
+    ];
+    assert_eq!(run.statuses(), expected);
+    run.says(
+        "endpoint",
+        "failed",
+        &["http://127.0.0.1:1/uploads", "AWS_ENDPOINT_URL_S3"],
+    );
+}
+
+#[tokio::test]
+async fn a_store_that_never_answers_is_not_waited_for() {
+    let hangs = Router::new().fallback(|| async { std::future::pending::<Response>().await });
+    let url = format!("http://{}", spawn(hangs).await);
+    let run = check(&with(&url, &[]), &[]).await;
+    assert_eq!(run.code, Some(1));
+    run.says("endpoint", "failed", &["no answer in time"]);
+    run.says("rest", "skipped", &[]);
+}
+
+#[tokio::test]
+async fn wrong_credentials_are_told_from_missing_ones() {
+    let stand = Stand::new().await;
+    let url = stand.url();
+    for (name, value, says) in [
+        ("AWS_ACCESS_KEY_ID", "AKIAUNKNOWN", "NotSignedUp"),
+        (
+            "AWS_SECRET_ACCESS_KEY",
+            "wrong-secret",
+            "SignatureDoesNotMatch",
+        ),
+    ] {
+        let run = check(&with(&url, &[(name, value)]), &[]).await;
+        assert_eq!(run.code, Some(1));
+        run.says("bucket", "failed", &[says, name]);
+        run.says("rest", "skipped", &[]);
+    }
+    let run = check(&with(&url, &[("AWS_ACCESS_KEY_ID", "")]), &[]).await;
+    assert_eq!(run.code, Some(1));
+    run.says("credentials", "failed", &["AWS_PROFILE"]);
+    run.says("endpoint", "ok", &[]);
+}
+
+#[tokio::test]
+async fn the_region_of_a_bucket_elsewhere_is_named() {
+    // As S3 answers: https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadBucket.html
+    let elsewhere = Router::new().fallback(|request: Request| async move {
+        let region = [("x-amz-bucket-region", "eu-west-1")];
+        if request.method() == Method::HEAD {
+            return (StatusCode::MOVED_PERMANENTLY, region).into_response();
+        }
+        let xml =
+            "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</Region></Error>";
+        (StatusCode::BAD_REQUEST, region, xml).into_response()
+    });
+    let url = format!("http://{}", spawn(elsewhere).await);
+    let run = check(&with(&url, &[]), &[]).await;
+    assert_eq!(run.code, Some(1));
+    run.says(
+        "region",
+        "failed",
+        &["eu-west-1", "us-east-1", "set AWS_REGION=eu-west-1"],
+    );
+    run.says("rest", "skipped", &[]);
+}
+
+#[tokio::test]
+async fn a_region_that_the_store_does_not_mind_is_a_warning() {
+    let stand = Stand::layered(|store| {
+        store.layer(map_response(|mut response: Response| async {
+            let region = HeaderValue::from_static("auto");
+            response.headers_mut().insert("x-amz-bucket-region", region);
+            response
+        }))
+    })
+    .await;
+    let run = check(&with(&stand.url(), &[]), &[]).await;
+    assert_eq!(run.code, Some(0));
+    run.says("region", "warning", &["AWS_REGION=auto"]);
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_not_there_is_named() {
+    let stand = Stand::new().await;
+    let run = check(&with(&stand.url(), &[("AWS_S3_BUCKET_NAME", "nope")]), &[]).await;
+    assert_eq!(run.code, Some(1));
+    run.says(
+        "bucket",
+        "failed",
+        &["no bucket nope", "AWS_S3_BUCKET_NAME"],
+    );
+    stand.is_as_it_was();
+}
+
+#[tokio::test]
+async fn a_bucket_that_may_not_be_listed_is_tried_all_the_same() {
+    let stand = Stand::but(|method, uri| {
+        let of_bucket = uri == "/uploads" || uri == "/uploads/" || uri.contains("location");
+        let is_asked = of_bucket && (method == Method::HEAD || method == Method::GET);
+        is_asked.then(|| error(403, "AccessDenied"))
+    })
+    .await;
+    let run = check(&with(&stand.url(), &[]), &[]).await;
+    assert_eq!(run.code, Some(0));
+    run.says("bucket", "warning", &["s3:ListBucket"]);
+    run.says("put", "ok", &[]);
+    stand.is_as_it_was();
+}
+
+#[tokio::test]
+async fn the_style_that_the_store_understands_is_named() {
+    let stand = Stand::new().await;
+    // The name `uploads.localhost` is unknown, or leads to a store that does not look at it.
+    let url = format!("http://localhost:{}", stand.addr.port());
+    let run = check(&with(&url, &[("S3_FORCE_PATH_STYLE", "false")]), &[]).await;
+    assert_eq!(run.code, Some(1));
+    let fix = run.report.to_string();
+    assert!(fix.contains("set S3_FORCE_PATH_STYLE=true"), "{fix}");
+}
+
+#[tokio::test]
+async fn a_clock_that_is_wrong_is_told_by_how_much() {
+    for (hour, which) in [(1, "behind"), (-1, "ahead of")] {
+        let stand = Stand::layered(|store| {
+            store.layer(map_response(move |mut response: Response| async move {
+                let date = time::OffsetDateTime::now_utc() + time::Duration::hours(hour);
+                let date = date
+                    .format(&time::format_description::well_known::Rfc2822)
+                    .unwrap();
+                let date = HeaderValue::from_str(&date.replace("+0000", "GMT")).unwrap();
+                response.headers_mut().insert(header::DATE, date);
+                response
+            }))
+        })
+        .await;
+        let run = check(&with(&stand.url(), &[]), &[]).await;
+        assert_eq!(run.code, Some(1));
+        run.says("clock", "failed", &[which, "NTP"]);
+        run.says("rest", "skipped", &[]);
+        let detail = run.line("clock")["detail"].as_str().unwrap();
+        assert!(detail.contains("59m") || detail.contains("1h"), "{detail}");
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_only_clients_reach_is_a_warning() {
+    let stand = Stand::new().await;
+    let url = stand.url();
+    let closed = [
+        ("S3_PUBLIC_ENDPOINT_URL", "http://127.0.0.1:1"),
+        ("BIND_ADDR", "0.0.0.0:3000"),
+    ];
+    let run = check(&with(&url, &closed), &[]).await;
+    assert_eq!(run.code, Some(0));
+    let lines = run.statuses();
+    let lines: Vec<_> = lines
+        .into_iter()
+        .filter(|(check, _)| *check == "public-endpoint")
+        .collect();
+    assert_eq!(lines, [("public-endpoint", "warning"); 2]);
+    run.says(
+        "public-endpoint",
+        "warning",
+        &["127.0.0.1", "S3_PUBLIC_ENDPOINT_URL"],
+    );
+
+    // The same store by another name.
+    let public = format!("http://localhost:{}", stand.addr.port());
+    let run = check(&with(&url, &[("S3_PUBLIC_ENDPOINT_URL", &public)]), &[]).await;
+    assert_eq!(run.code, Some(0));
+    run.says("public-endpoint", "ok", &["localhost"]);
+    stand.is_as_it_was();
+}
+
+#[tokio::test]
+async fn a_public_endpoint_that_changes_the_host_is_found_out() {
+    let stand = Stand::new().await;
+    // A proxy that tells the store another host than that which clients sign for.
+    let to = stand.addr.to_string();
+    let proxy = axum::middleware::map_request(move |mut request: Request| {
+        let host = HeaderValue::from_str(&to).unwrap();
+        request.headers_mut().insert(header::HOST, host);
+        async { request }
+    });
+    let store = presignd::dev::store(stand.data.path())
+        .unwrap()
+        .layer(proxy);
+    let public = format!("http://{}", spawn(store).await);
+    let run = check(
+        &with(&stand.url(), &[("S3_PUBLIC_ENDPOINT_URL", &public)]),
+        &[],
+    )
+    .await;
+    assert_eq!(run.code, Some(1));
+    run.says(
+        "public-endpoint",
+        "failed",
+        &["SignatureDoesNotMatch", "Host"],
+    );
+    stand.is_as_it_was();
+}
+
+#[tokio::test]
+async fn the_bucket_should_clean_up_after_clients_and_be_private() {
+    let lifecycle = |days: &str, prefix: &str| {
+        format!(
+            "<LifecycleConfiguration><Rule><Status>Enabled</Status><Filter><Prefix>{prefix}</Prefix></Filter><AbortIncompleteMultipartUpload><DaysAfterInitiation>{days}</DaysAfterInitiation></AbortIncompleteMultipartUpload></Rule></LifecycleConfiguration>"
+        )
+    };
+    let access = |blocked: bool| {
+        let names = [
+            "BlockPublicAcls",
+            "IgnorePublicAcls",
+            "BlockPublicPolicy",
+            "RestrictPublicBuckets",
+        ];
+        let all: String = names
+            .map(|name| format!("<{name}>{blocked}</{name}>"))
+            .concat();
+        format!("<PublicAccessBlockConfiguration>{all}</PublicAccessBlockConfiguration>")
+    };
+    for (rules, block, expected) in [
+        (Some(lifecycle("7", "")), Some(access(true)), "ok"),
+        (Some(lifecycle("1", "")), Some(access(false)), "warning"),
+        (
+            Some(lifecycle("7", "other/")),
+            Some(access(false)),
+            "warning",
+        ),
+        (None, None, "warning"),
+    ] {
+        let stand = Stand::but(move |_, uri| {
+            let (found, code) = if uri.contains("?lifecycle") {
+                (&rules, "NoSuchLifecycleConfiguration")
+            } else if uri.contains("?publicAccessBlock") {
+                (&block, "NoSuchPublicAccessBlockConfiguration")
+            } else {
+                return None;
+            };
+            Some(found.as_deref().map_or_else(|| error(404, code), xml))
+        })
+        .await;
+        let run = check(&with(&stand.url(), &[]), &[]).await;
+        assert_eq!(run.code, Some(0));
+        run.says("lifecycle", expected, &[]);
+        run.says("public-access", expected, &[]);
+    }
+}
