@@ -1,6 +1,7 @@
 //! Uploads of small markers, signed by the service's own code and sent as clients send them.
 //! Each can be removed for sure before it is sent.
 
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use reqwest::header::{self, HeaderMap};
@@ -283,7 +284,7 @@ impl Check {
         let (key, token) = (&upload.key, &upload.token);
         let requests = self
             .uploads
-            .presign_parts(&caller, token, key, &[1], now)
+            .presign_parts(&caller, token, key, &BTreeSet::from([1]), now)
             .await;
         let requests = requests.map_err(|error| Problem::of_upload(&error))?;
         for request in requests.values() {
