@@ -17,7 +17,7 @@ use presignd::dev;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::command::presignd;
+use crate::process::presignd;
 use crate::helpers::spawn;
 
 /// What a run of `presignd check --json` came to.

@@ -1,106 +1,16 @@
 //! The binary, as a user runs it.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::BufRead;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Command;
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::helpers::{Grant, client};
-
-/// The command, in a folder of its own and with nothing of this environment but what it needs.
-pub(crate) fn presignd(args: &[&str], folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_presignd"));
-    command.args(args).current_dir(folder).env_clear();
-    // Without this the SDK looks for a machine of EC2.
-    command.env("AWS_EC2_METADATA_DISABLED", "true");
-    command
-}
-
-fn run(args: &[&str], variables: &[(&str, &str)]) -> (Output, String) {
-    let folder = TempDir::new().unwrap();
-    let mut command = presignd(args, folder.path());
-    let output = command.envs(variables.iter().copied()).output().unwrap();
-    let errors = String::from_utf8(output.stderr.clone()).unwrap();
-    (output, errors)
-}
-
-#[track_caller]
-fn one_line_and_exit_1(output: &Output, says: &[&str]) {
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{errors}");
-    assert_eq!(errors.lines().count(), 1, "{errors}");
-    for part in says {
-        assert!(errors.contains(part), "{part:?} is not in: {errors}");
-    }
-}
-
-/// A running `presignd`; it ends with the test.
-struct Running {
-    child: Child,
-    stdout: BufReader<std::process::ChildStdout>,
-}
-
-impl Running {
-    fn dev(folder: &Path, variables: &[(&str, &str)]) -> Self {
-        let args = ["dev", "--addr", "127.0.0.1:0", "--s3-addr", "127.0.0.1:0"];
-        Self::start(&args, folder, variables)
-    }
-
-    fn start(args: &[&str], folder: &Path, variables: &[(&str, &str)]) -> Self {
-        let mut child = presignd(args, folder)
-            .envs(variables.iter().copied())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
-        Self { child, stdout }
-    }
-
-    /// What it prints up to and with the line that has `last` in it.
-    fn printed_until(&mut self, last: &str) -> String {
-        let mut text = String::new();
-        loop {
-            let before = text.len();
-            self.stdout.read_line(&mut text).unwrap();
-            assert_ne!(text.len(), before, "ended before {last:?}: {text}");
-            if text[before..].contains(last) {
-                return text;
-            }
-        }
-    }
-
-    /// Sends a signal and waits: the exit code, and what came to stdout and stderr.
-    fn stop(mut self, signal: &str) -> (Option<i32>, String, String) {
-        // The shell's own `kill`: a program of that name is not on every machine.
-        let kill = format!("kill -s {signal} {}", self.child.id());
-        let kill = Command::new("sh").args(["-c", &kill]).status();
-        assert!(kill.unwrap().success());
-        let (mut out, mut err) = (String::new(), String::new());
-        self.stdout.read_to_string(&mut out).unwrap();
-        let mut stderr = self.child.stderr.take().unwrap();
-        stderr.read_to_string(&mut err).unwrap();
-        (self.child.wait().unwrap().code(), out, err)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ended_already = self.child.kill();
-        let _reaped = self.child.wait();
-    }
-}
-
-/// The address of the service in what `dev` prints.
-fn base(banner: &str) -> String {
-    let (_, rest) = banner.split_once("service   ").unwrap();
-    let (url, _) = rest.split_once("/upload/presigned-url").unwrap();
-    url.to_owned()
-}
+use crate::process::{Running, base, one_line_and_exit_1, presignd, run};
 
 async fn upload(base: &str, filename: &str, body: &str) -> Grant {
     let request = json!({"filename": filename, "contentType": "text/plain"});
@@ -463,10 +373,9 @@ fn a_service_that_is_open_to_all_says_so() {
         variables.extend(more);
         let mut serve = Running::start(&["serve"], folder.path(), &variables);
         let mut log = String::new();
-        let mut stderr = BufReader::new(serve.child.stderr.take().unwrap());
         // The last of the lines at the start.
         while !log.contains("UPLOAD_SESSION_SECRET") {
-            assert_ne!(stderr.read_line(&mut log).unwrap(), 0, "{log}");
+            assert_ne!(serve.stderr.read_line(&mut log).unwrap(), 0, "{log}");
         }
         log.contains("AUTH_MODE is none")
     };
@@ -506,20 +415,11 @@ async fn serve_signs_for_aws_with_the_usual_variables() {
         ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
         ("AWS_SECRET_ACCESS_KEY", "secret"),
         ("AWS_S3_BUCKET_NAME", "my-bucket"),
-        ("BIND_ADDR", "127.0.0.1:0"),
     ];
-    let mut serve = Running::start(&["serve"], folder.path(), &variables);
-    let mut first_line = String::new();
-    let stderr = serve.child.stderr.take().unwrap();
-    let mut stderr = BufReader::new(stderr);
-    stderr.read_line(&mut first_line).unwrap();
-    serve.child.stderr = Some(stderr.into_inner());
-    let line: Value = serde_json::from_str(&first_line).unwrap();
-    assert_eq!(line["message"], "listening");
-    let addr = line["addr"].as_str().unwrap();
+    let (serve, addr) = Running::serve(folder.path(), &variables);
 
     let healthy = tokio::task::spawn_blocking({
-        let addr = addr.to_owned();
+        let addr = addr.clone();
         move || run(&["healthcheck"], &[("BIND_ADDR", &addr)]).0.status
     });
     assert!(healthy.await.unwrap().success());

@@ -11,7 +11,7 @@ use axum::response::Response;
 use tempfile::TempDir;
 
 use super::{Stand, check, error, files, with, xml};
-use crate::command::presignd;
+use crate::process::presignd;
 
 fn is_object(uri: &str) -> bool {
     uri.starts_with("/uploads/uploads/")

@@ -1,0 +1,175 @@
+//! Credentials that end, fail, hang or change, as a `credential_process` gives them to the binary.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use reqwest::{Response, StatusCode};
+use serde_json::json;
+use tempfile::TempDir;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::helpers::{Grant, client, problem};
+use crate::process::Running;
+
+/// `presignd serve`, whose profile asks a script for credentials. The script notes each of its runs and does what
+/// the test says.
+struct Service {
+    folder: TempDir,
+    base: String,
+    _serve: Running,
+}
+
+impl Service {
+    fn start(script: &str) -> Self {
+        let folder = TempDir::new().unwrap();
+        write_script(folder.path(), script);
+        let program = folder.path().join("credentials.sh");
+        let profile = format!("[default]\ncredential_process = sh {}\n", program.display());
+        let config = folder.path().join("config");
+        std::fs::write(&config, profile).unwrap();
+        let variables = [
+            ("AWS_S3_BUCKET_NAME", "my-bucket"),
+            ("AWS_CONFIG_FILE", config.to_str().unwrap()),
+            ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
+            // The script needs `sleep` and `cat`.
+            ("PATH", &std::env::var("PATH").unwrap()),
+        ];
+        let (serve, addr) = Running::serve(folder.path(), &variables);
+        Self {
+            folder,
+            base: format!("http://{addr}"),
+            _serve: serve,
+        }
+    }
+
+    /// From now on the process does this.
+    fn now_does(&self, script: &str) {
+        write_script(self.folder.path(), script);
+    }
+
+    fn runs(&self) -> usize {
+        let runs = std::fs::read_to_string(self.folder.path().join("runs"));
+        runs.unwrap_or_default().lines().count()
+    }
+
+    async fn ask(&self) -> Response {
+        let file = json!({"filename": "a.txt", "contentType": "text/plain"});
+        let url = format!("{}/upload/presigned-url", self.base);
+        client().post(url).json(&file).send().await.unwrap()
+    }
+
+    async fn grant(&self) -> Grant {
+        let response = self.ask().await;
+        assert_eq!(response.status(), StatusCode::CREATED);
+        response.json().await.unwrap()
+    }
+
+    async fn is_unavailable(&self) {
+        let response = self.ask().await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()["retry-after"], "5");
+        let problem = problem(response).await;
+        assert_eq!(problem["code"], "credentials-unavailable");
+        assert!(!problem.to_string().contains("hidden cause"), "{problem}");
+    }
+}
+
+/// In one step: it may be read at any time.
+fn write_script(folder: &Path, script: &str) {
+    let runs: PathBuf = folder.join("runs");
+    let script = format!("echo run >> {}\n{script}\n", runs.display());
+    let new = folder.join("new.sh");
+    std::fs::write(&new, script).unwrap();
+    std::fs::rename(new, folder.join("credentials.sh")).unwrap();
+}
+
+/// A script that gives credentials with this id and this end.
+fn gives(id: &str, end: SystemTime) -> String {
+    let end = OffsetDateTime::from(end).format(&Rfc3339).unwrap();
+    let credentials = json!({
+        "Version": 1,
+        "AccessKeyId": id,
+        "SecretAccessKey": "secret",
+        "SessionToken": "token",
+        "Expiration": end,
+    });
+    format!("echo '{credentials}'")
+}
+
+/// So many seconds from now, without fractions.
+fn in_seconds(seconds: u64) -> SystemTime {
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    SystemTime::UNIX_EPOCH + Duration::from_secs(now + seconds)
+}
+
+fn end_of(grant: &Grant) -> SystemTime {
+    OffsetDateTime::parse(&grant.expires_at, &Rfc3339)
+        .unwrap()
+        .into()
+}
+
+#[tokio::test]
+async fn a_grant_ends_with_its_credentials_and_the_process_is_not_asked_each_time() {
+    let end = in_seconds(60);
+    let service = Service::start(&gives("AKIASHORT", end));
+    for _ in 0..20 {
+        let grant = service.grant().await;
+        assert_eq!(end_of(&grant), end, "{}", grant.expires_at);
+    }
+    assert_eq!(service.runs(), 1);
+}
+
+#[tokio::test]
+async fn a_process_that_fails_is_503_until_it_works_again() {
+    let service = Service::start("echo 'hidden cause' >&2; exit 1");
+    service.is_unavailable().await;
+    service.now_does("echo 'hidden cause'");
+    service.is_unavailable().await;
+    service.now_does(&gives(
+        "AKIAEXPIRED",
+        in_seconds(0) - Duration::from_mins(1),
+    ));
+    service.is_unavailable().await;
+    service.now_does(&gives("AKIAGOOD", in_seconds(3600)));
+    let grant = service.grant().await;
+    assert!(grant.url.contains("AKIAGOOD"), "{}", grant.url);
+}
+
+#[tokio::test]
+async fn a_process_that_hangs_is_503_in_bounded_time() {
+    let service = Service::start("exec sleep 100");
+    let begin = Instant::now();
+    let at_once = (0..10).map(|_| service.is_unavailable());
+    futures_util::future::join_all(at_once).await;
+    let took = begin.elapsed();
+    assert!(took < Duration::from_secs(8), "{took:?}");
+    assert_eq!(service.runs(), 1);
+    service.now_does(&gives("AKIAGOOD", in_seconds(3600)));
+    service.grant().await;
+}
+
+#[tokio::test]
+async fn new_credentials_are_used_when_there_are_any_and_ended_ones_never() {
+    let first = in_seconds(4);
+    let service = Service::start(&gives("AKIAFIRST", first));
+    let grant = service.grant().await;
+    assert!(grant.url.contains("AKIAFIRST"), "{}", grant.url);
+    service.now_does(&gives("AKIASECOND", in_seconds(3600)));
+    // Those at hand are used to their end, and not a moment longer.
+    loop {
+        let grant = service.grant().await;
+        let asked_at = SystemTime::now();
+        if grant.url.contains("AKIASECOND") {
+            break;
+        }
+        assert_eq!(end_of(&grant), first);
+        assert!(asked_at < first + Duration::from_secs(1), "{}", grant.url);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let grant = service.grant().await;
+    assert!(grant.url.contains("AKIASECOND"), "{}", grant.url);
+    let life = end_of(&grant).duration_since(SystemTime::now()).unwrap();
+    assert!(life > Duration::from_secs(590), "{life:?}");
+    assert_eq!(service.runs(), 2);
+}

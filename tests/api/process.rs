@@ -1,0 +1,117 @@
+//! The binary as a process of its own, as a user runs it.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The command, in a folder of its own and with nothing of this environment but what it needs.
+pub(crate) fn presignd(args: &[&str], folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_presignd"));
+    command.args(args).current_dir(folder).env_clear();
+    // Without this the SDK looks for a machine of EC2.
+    command.env("AWS_EC2_METADATA_DISABLED", "true");
+    command
+}
+
+pub(crate) fn run(args: &[&str], variables: &[(&str, &str)]) -> (Output, String) {
+    let folder = TempDir::new().unwrap();
+    let mut command = presignd(args, folder.path());
+    let output = command.envs(variables.iter().copied()).output().unwrap();
+    let errors = String::from_utf8(output.stderr.clone()).unwrap();
+    (output, errors)
+}
+
+#[track_caller]
+pub(crate) fn one_line_and_exit_1(output: &Output, says: &[&str]) {
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert_eq!(errors.lines().count(), 1, "{errors}");
+    for part in says {
+        assert!(errors.contains(part), "{part:?} is not in: {errors}");
+    }
+}
+
+/// A running `presignd`; it ends with the test.
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    stdout: BufReader<ChildStdout>,
+    pub(crate) stderr: BufReader<ChildStderr>,
+}
+
+impl Running {
+    pub(crate) fn dev(folder: &Path, variables: &[(&str, &str)]) -> Self {
+        let args = ["dev", "--addr", "127.0.0.1:0", "--s3-addr", "127.0.0.1:0"];
+        Self::start(&args, folder, variables)
+    }
+
+    pub(crate) fn start(args: &[&str], folder: &Path, variables: &[(&str, &str)]) -> Self {
+        let mut child = presignd(args, folder)
+            .envs(variables.iter().copied())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        Self {
+            child,
+            stdout,
+            stderr,
+        }
+    }
+
+    /// `serve` on a free port, and its address.
+    pub(crate) fn serve(folder: &Path, variables: &[(&str, &str)]) -> (Self, String) {
+        let mut variables = variables.to_vec();
+        variables.push(("BIND_ADDR", "127.0.0.1:0"));
+        let mut serve = Self::start(&["serve"], folder, &variables);
+        let mut first_line = String::new();
+        serve.stderr.read_line(&mut first_line).unwrap();
+        let line: Value = serde_json::from_str(&first_line).expect(&first_line);
+        assert_eq!(line["message"], "listening");
+        let addr = line["addr"].as_str().unwrap().to_owned();
+        (serve, addr)
+    }
+
+    /// What it prints up to and with the line that has `last` in it.
+    pub(crate) fn printed_until(&mut self, last: &str) -> String {
+        let mut text = String::new();
+        loop {
+            let before = text.len();
+            self.stdout.read_line(&mut text).unwrap();
+            assert_ne!(text.len(), before, "ended before {last:?}: {text}");
+            if text[before..].contains(last) {
+                return text;
+            }
+        }
+    }
+
+    /// Sends a signal and waits: the exit code, and what came to stdout and stderr.
+    pub(crate) fn stop(mut self, signal: &str) -> (Option<i32>, String, String) {
+        // The shell's own `kill`: a program of that name is not on every machine.
+        let kill = format!("kill -s {signal} {}", self.child.id());
+        let kill = Command::new("sh").args(["-c", &kill]).status();
+        assert!(kill.unwrap().success());
+        let (mut out, mut err) = (String::new(), String::new());
+        self.stdout.read_to_string(&mut out).unwrap();
+        self.stderr.read_to_string(&mut err).unwrap();
+        (self.child.wait().unwrap().code(), out, err)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ended_already = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// The address of the service in what `dev` prints.
+pub(crate) fn base(banner: &str) -> String {
+    let (_, rest) = banner.split_once("service   ").unwrap();
+    let (url, _) = rest.split_once("/upload/presigned-url").unwrap();
+    url.to_owned()
+}
