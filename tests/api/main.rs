@@ -11,6 +11,7 @@ mod command;
 mod companion;
 mod connections;
 mod credentials;
+mod deploy;
 mod errors;
 mod filenames;
 mod helpers;

@@ -145,7 +145,7 @@ async fn a_request_whose_client_hangs_up_is_counted_too() {
 }
 
 /// An app, and where its metrics are.
-async fn app_with_metrics(settings: upload::Settings) -> (crate::helpers::App, String) {
+pub(crate) async fn app_with_metrics(settings: upload::Settings) -> (crate::helpers::App, String) {
     let http_settings = http::Settings::default();
     let app = spawn_app_with_both(settings, &http_settings).await;
     let uploads = Arc::clone(&app.uploads);
@@ -153,7 +153,7 @@ async fn app_with_metrics(settings: upload::Settings) -> (crate::helpers::App, S
     (app, format!("http://{addr}/metrics"))
 }
 
-async fn metrics(url: &str) -> String {
+pub(crate) async fn metrics(url: &str) -> String {
     let response = get(url).await;
     let content_type = response.headers()["content-type"].to_str().unwrap();
     assert!(content_type.starts_with("application/openmetrics-text; version=1.0.0"));
