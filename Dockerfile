@@ -9,12 +9,12 @@ COPY Cargo.toml Cargo.lock ./
 RUN mkdir src \
  && echo 'fn main() {}' > src/main.rs \
  && touch src/lib.rs \
- && cargo build --release --locked --no-default-features
+ && cargo build --release --locked --no-default-features --features otlp
 
 COPY src src
 # COPY keeps modification times, and cargo would take sources older than the empty crate for built ones.
 RUN touch src/main.rs src/lib.rs \
- && cargo build --release --locked --no-default-features
+ && cargo build --release --locked --no-default-features --features otlp
 
 # glibc, libgcc and CA certificates: no shell, no package manager.
 FROM gcr.io/distroless/cc-debian12:nonroot

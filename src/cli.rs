@@ -94,7 +94,7 @@ async fn serve() -> Result<()> {
     let s3_settings = config::s3(env)?;
     let upload_settings = config::upload(env)?;
     let http_settings = config::http(env, &upload_settings.policies)?;
-    let _log = telemetry::init(config::telemetry(env)?);
+    let _log = telemetry::init(config::telemetry(env)?)?;
 
     let stop = Stop::on_signals()?;
     // The usual soft limit, 1,024, is less than a service has connections. Where it cannot be raised,
@@ -147,6 +147,7 @@ async fn serve() -> Result<()> {
         ),
         serve_metrics(metrics_listener, uploads, &http_settings, stop.told()),
     );
+    telemetry::flush().await;
     Ok(())
 }
 
@@ -193,7 +194,7 @@ async fn dev(args: DevArgs) -> Result<()> {
     if !config::has_session_secret(env)? {
         upload_settings.session_key = upload::SessionKey::new(dev::SESSION_SECRET);
     }
-    let _log = telemetry::init(config::telemetry(env)?);
+    let _log = telemetry::init(config::telemetry(env)?)?;
 
     let stop = Stop::on_signals()?;
     let listener = listen(args.addr, "--addr")?;
@@ -232,6 +233,7 @@ async fn dev(args: DevArgs) -> Result<()> {
         http::serve(s3_listener, store, http::Server::default(), stop.told()),
         serve_metrics(metrics_listener, uploads, &http_settings, stop.told()),
     );
+    telemetry::flush().await;
     println!(
         "Stopped. The uploads are still in {}.",
         args.data_dir.display()

@@ -53,6 +53,7 @@ pub const VARIABLES: &[&str] = &[
     "CORS_ALLOWED_ORIGINS",
     "LOG_FORMAT",
     "RUST_LOG",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
 ];
 
 const HINT_AT_DEV: &str = if cfg!(feature = "dev") {
@@ -60,6 +61,7 @@ const HINT_AT_DEV: &str = if cfg!(feature = "dev") {
 } else {
     ""
 };
+const S3_ENDPOINT: &str = "http://127.0.0.1:9000";
 const DEFAULT_BIND_ADDR: &str = "127.0.0.1:3000";
 const DEFAULT_EXPIRES_IN: Duration = Duration::from_mins(10);
 
@@ -143,7 +145,7 @@ pub fn metrics_addr(env: Env<'_>) -> Result<Option<SocketAddr>> {
 pub fn s3(env: Env<'_>) -> Result<s3::Settings> {
     // The SDK reads these itself, but would complain of them only when it signs.
     for name in ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"] {
-        endpoint(env, name)?;
+        endpoint(env, name, S3_ENDPOINT)?;
     }
     let name = "AWS_S3_BUCKET_NAME";
     let bucket = env.get(name)?.with_context(|| {
@@ -165,11 +167,12 @@ pub fn s3(env: Env<'_>) -> Result<s3::Settings> {
     Ok(s3::Settings {
         bucket,
         force_path_style,
-        public_endpoint: endpoint(env, "S3_PUBLIC_ENDPOINT_URL")?,
+        public_endpoint: endpoint(env, "S3_PUBLIC_ENDPOINT_URL", S3_ENDPOINT)?,
     })
 }
 
-fn endpoint(env: Env<'_>, name: &str) -> Result<Option<String>> {
+/// A variable that has to be an endpoint, if it is set.
+fn endpoint(env: Env<'_>, name: &str, example: &str) -> Result<Option<String>> {
     let Some(value) = env.get(name)? else {
         return Ok(None);
     };
@@ -177,14 +180,14 @@ fn endpoint(env: Env<'_>, name: &str) -> Result<Option<String>> {
         let authority = uri.authority().map(Authority::as_str);
         matches!(uri.scheme_str(), Some("http" | "https"))
             && uri.host().is_some_and(|host| !host.is_empty())
-            // Clients would get to see a password in it.
+            // Clients, or the log, would get to see a password in it.
             && authority.is_some_and(|authority| !authority.contains('@'))
             && uri.query().is_none()
     });
     // Not the value: it may have a password in it.
     ensure!(
         uri.is_some(),
-        "{name} must be a URL such as http://127.0.0.1:9000, with no user and no query"
+        "{name} must be a URL such as {example}, with no user and no query"
     );
     Ok(Some(value))
 }
@@ -307,7 +310,18 @@ pub fn telemetry(env: Env<'_>) -> Result<telemetry::Settings> {
     let filter = env
         .parse(name, must_be)?
         .unwrap_or_else(telemetry::default_filter);
-    Ok(telemetry::Settings { format, filter })
+    let name = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    let traces = endpoint(env, name, "http://127.0.0.1:4318")?.is_some();
+    ensure!(
+        cfg!(feature = "otlp") || !traces,
+        "{name} is set, but this presignd cannot send traces: it was built without `--features otlp`"
+    );
+    Ok(telemetry::Settings {
+        format,
+        filter,
+        #[cfg(feature = "otlp")]
+        traces,
+    })
 }
 
 #[cfg(test)]
@@ -448,6 +462,18 @@ mod tests {
         refused("AWS_ENDPOINT_URL", &["localhost:9000"], s3);
         refused("S3_PUBLIC_ENDPOINT_URL", &["s3.example.com"], s3);
         refused("RUST_LOG", &["presignd=loud", "foo bar"], telemetry);
+        refused(
+            "OTEL_EXPORTER_OTLP_ENDPOINT",
+            &["localhost:4318", "http://u:p@host", "grpc://host"],
+            telemetry,
+        );
+        if !cfg!(feature = "otlp") {
+            refused(
+                "OTEL_EXPORTER_OTLP_ENDPOINT",
+                &["http://127.0.0.1:4318"],
+                telemetry,
+            );
+        }
     }
 
     #[cfg(unix)]

@@ -1,6 +1,9 @@
-//! The log: where it goes, how it looks, and what never gets into it. And the [metrics](Metrics).
+//! The log: where it goes, how it looks, and what never gets into it. The [metrics](Metrics), and the
+//! traces.
 
 mod metrics;
+#[cfg(feature = "otlp")]
+pub(crate) mod traces;
 
 use std::error::Error;
 use std::io::IsTerminal;
@@ -25,6 +28,9 @@ pub struct Settings {
     /// Pretty on a terminal, otherwise JSON, when unset.
     pub format: Option<LogFormat>,
     pub filter: Targets,
+    /// Whether traces are sent: `OTEL_EXPORTER_OTLP_ENDPOINT` says where to.
+    #[cfg(feature = "otlp")]
+    pub traces: bool,
 }
 
 pub fn default_filter() -> Targets {
@@ -34,10 +40,15 @@ pub fn default_filter() -> Targets {
         .with_target("s3s", LevelFilter::OFF)
 }
 
-/// Sends the log of this process to standard error, until what it gives is dropped.
+/// Sends the log of this process to standard error, until what it gives is dropped, and its traces to
+/// where they are wanted.
 ///
-/// A thread of its own writes it: if nobody reads, lines are lost, and no request waits.
-pub fn init(settings: Settings) -> WorkerGuard {
+/// A thread of its own writes the log: if nobody reads, lines are lost, and no request waits.
+pub fn init(settings: Settings) -> anyhow::Result<WorkerGuard> {
+    #[cfg(feature = "otlp")]
+    if settings.traces {
+        traces::init()?;
+    }
     let on_terminal = std::io::stderr().is_terminal();
     let format = settings.format.unwrap_or(if on_terminal {
         LogFormat::Pretty
@@ -65,7 +76,13 @@ pub fn init(settings: Settings) -> WorkerGuard {
     tracing_subscriber::registry()
         .with(output.with_filter(settings.filter).with_filter(discreet))
         .init();
-    guard
+    Ok(guard)
+}
+
+/// Before the process ends: what waits to be sent somewhere is sent, in bounded time.
+pub async fn flush() {
+    #[cfg(feature = "otlp")]
+    traces::flush().await;
 }
 
 /// An error and its causes, in a line.

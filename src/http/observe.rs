@@ -12,6 +12,8 @@ use uuid::Uuid;
 
 use super::error::Problem;
 use crate::telemetry::Metrics;
+#[cfg(feature = "otlp")]
+use crate::telemetry::traces;
 use crate::upload::Caller;
 
 /// What all answers say, unless their route says something else. Nothing here is a page, but for the two
@@ -35,6 +37,9 @@ const ON_ALL: [(HeaderName, HeaderValue); 5] = [
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// A route or a method that there is not.
+const UNKNOWN: &str = "<unknown>";
+
 /// How long an answer may take: longer than the longest question to the store, to make an object of its
 /// parts.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(150);
@@ -51,11 +56,24 @@ pub(super) async fn observe(
     let route = request
         .extensions()
         .get::<MatchedPath>()
-        .map_or_else(|| "<unknown>".to_owned(), |path| path.as_str().to_owned());
+        .map_or_else(|| UNKNOWN.to_owned(), |path| path.as_str().to_owned());
     let method = request.method().clone();
     let for_uppy = request.uri().path().starts_with("/s3/");
+    #[cfg(feature = "otlp")]
+    let trace = {
+        let route = Some(route.as_str()).filter(|route| *route != UNKNOWN);
+        let method = match own_name(&method) {
+            UNKNOWN => "_OTHER",
+            name => name,
+        };
+        traces::begin(method, route, request.headers())
+    };
     // Of the level of the gravest line, so that no filter takes the id from one.
-    let span = tracing::error_span!("request", request_id = id);
+    let span = tracing::error_span!("request", request_id = id, trace_id = tracing::field::Empty);
+    #[cfg(feature = "otlp")]
+    if let Some(trace) = &trace {
+        span.record("trace_id", traces::id(trace));
+    }
 
     let run = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request));
     let mut seen = Seen {
@@ -66,6 +84,8 @@ pub(super) async fn observe(
         span: span.clone(),
         status: None,
         caller: None,
+        #[cfg(feature = "otlp")]
+        trace,
     };
     let mut response = match run.instrument(span.clone()).await {
         Ok(response) => response,
@@ -111,6 +131,8 @@ struct Seen {
     span: Span,
     status: Option<StatusCode>,
     caller: Option<Caller>,
+    #[cfg(feature = "otlp")]
+    trace: Option<opentelemetry_sdk::trace::Span>,
 }
 
 impl Drop for Seen {
@@ -120,6 +142,10 @@ impl Drop for Seen {
         let status = self.status.map_or(CANCELLED, |status| status.as_u16());
         let took = self.begin.elapsed();
         self.metrics.request(self.method, &self.route, status, took);
+        #[cfg(feature = "otlp")]
+        if let Some(trace) = self.trace.take() {
+            traces::end(trace, status);
+        }
         let _in_request = self.span.enter();
         tracing::info!(
             method = self.method,
@@ -142,7 +168,7 @@ fn own_name(method: &Method) -> &'static str {
         Method::DELETE => "DELETE",
         Method::OPTIONS => "OPTIONS",
         Method::PATCH => "PATCH",
-        _ => "<unknown>",
+        _ => UNKNOWN,
     }
 }
 

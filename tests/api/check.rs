@@ -17,8 +17,8 @@ use presignd::dev;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::process::presignd;
 use crate::helpers::spawn;
+use crate::process::presignd;
 
 /// What a run of `presignd check --json` came to.
 struct Run {

@@ -26,5 +26,7 @@ mod process;
 mod properties;
 mod public_endpoint;
 mod rate_limit;
+#[cfg(feature = "otlp")]
+mod traces;
 mod vectors;
 mod verify;

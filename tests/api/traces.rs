@@ -1,0 +1,123 @@
+//! What a collector gets to see of requests.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use axum::body::Bytes;
+use axum::http::HeaderMap;
+use axum::routing::post;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::helpers::{Grant, client, spawn};
+use crate::process::{Running, base};
+
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+const PARENT: &str = "b7ad6b7169203331";
+
+/// `presignd dev` that sends its traces to `collector`.
+async fn dev(collector: axum::Router, log: &str) -> (TempDir, Running, String) {
+    let endpoint = format!("http://{}", spawn(collector).await);
+    let folder = TempDir::new().unwrap();
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("LOG_FORMAT", "json"),
+        ("RUST_LOG", log),
+    ];
+    let mut dev = Running::dev(folder.path(), &variables);
+    let base = base(&dev.printed_until("-T hello.txt"));
+    (folder, dev, base)
+}
+
+async fn grant(base: &str) -> Grant {
+    let response = client()
+        .post(format!("{base}/upload/presigned-url?secret-query"))
+        .header("traceparent", format!("00-{TRACE}-{PARENT}-01"))
+        .header("authorization", "Bearer secret-token")
+        .json(&json!({"filename": "secret-name.txt", "contentType": "text/plain"}))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(response.status(), StatusCode::CREATED);
+    response.json().await.unwrap()
+}
+
+async fn stop(dev: Running) -> (Option<i32>, String) {
+    let stop = tokio::task::spawn_blocking(move || dev.stop("TERM"));
+    let (code, _, log) = stop.await.unwrap();
+    (code, log)
+}
+
+fn count(haystack: &[u8], needle: &[u8]) -> usize {
+    haystack
+        .windows(needle.len())
+        .filter(|w| *w == needle)
+        .count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_request_is_a_span_of_the_trace_that_it_belongs_to_and_tells_no_secret() {
+    let received = Arc::new(Mutex::new(Vec::new()));
+    let all = Arc::clone(&received);
+    let collect = async move |headers: HeaderMap, body: Bytes| {
+        assert_eq!(headers["content-type"], "application/x-protobuf");
+        all.lock().unwrap().extend_from_slice(&body);
+    };
+    let collector = axum::Router::new().route("/v1/traces", post(collect));
+    let (_folder, dev, base) = dev(collector, "trace").await;
+    let grant = grant(&base).await;
+    let nowhere = format!("{base}/secret-path");
+    client().get(nowhere).send().await.unwrap();
+    let method = reqwest::Method::from_bytes(b"SECRET").unwrap();
+    let healthz = format!("{base}/healthz");
+    client().request(method, healthz).send().await.unwrap();
+    // What is not sent yet is sent at the end.
+    let (code, log) = stop(dev).await;
+    assert_eq!(code, Some(0), "{log}");
+
+    let spans = received.lock().unwrap().clone();
+    let id = |hex: &str| u128::from_str_radix(hex, 16).unwrap().to_be_bytes();
+    assert_eq!(count(&spans, &id(TRACE)), 1);
+    assert_eq!(count(&spans, &id(PARENT)[8..]), 1);
+    for (text, times) in [
+        ("http.request.method", 3),
+        ("POST /upload/presigned-url", 1),
+        ("http.route", 2),
+        ("http.response.status_code", 3),
+        ("_OTHER", 2),
+        ("presignd", 2),
+    ] {
+        assert!(count(&spans, text.as_bytes()) >= times, "{text}");
+    }
+    assert_eq!(count(&spans, b"http.request.method"), 3);
+    let (_, signature) = grant.url.split_once("X-Amz-Signature=").unwrap();
+    for secret in [signature, &grant.key, "X-Amz", "secret", "SECRET"] {
+        assert_eq!(count(&spans, secret.as_bytes()), 0, "{secret}");
+    }
+    // The log leads to the trace, and still tells no secret.
+    let line = log.lines().find(|line| line.contains("presigned-url"));
+    let line: Value = serde_json::from_str(line.expect(&log)).unwrap();
+    assert_eq!(line["span"]["trace_id"], TRACE);
+    assert!(!log.contains(signature) && !log.contains("secret"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_hangs_costs_no_request_and_not_the_end() {
+    let hang = async || std::future::pending::<()>().await;
+    let (_folder, dev, base) = dev(axum::Router::new().fallback(hang), "warn").await;
+    let (client, healthz) = (client(), format!("{base}/healthz"));
+    // More than the queue holds.
+    for _ in 0..3000 {
+        let answer = client.get(&healthz).send().await;
+        assert_eq!(answer.unwrap().status(), StatusCode::OK);
+    }
+    grant(&base).await;
+    let begin = Instant::now();
+    let (code, log) = stop(dev).await;
+    assert_eq!(code, Some(0));
+    assert!(log.contains("Spans were dropped"), "{log}");
+    assert!(log.contains("the last traces were not sent"), "{log}");
+    let took = begin.elapsed();
+    assert!(took < Duration::from_secs(8), "{took:?}");
+}
