@@ -147,7 +147,7 @@ async fn serve() -> Result<()> {
         ),
         serve_metrics(metrics_listener, uploads, &http_settings, stop.told()),
     );
-    telemetry::flush().await;
+    telemetry::flush();
     Ok(())
 }
 
@@ -233,7 +233,7 @@ async fn dev(args: DevArgs) -> Result<()> {
         http::serve(s3_listener, store, http::Server::default(), stop.told()),
         serve_metrics(metrics_listener, uploads, &http_settings, stop.told()),
     );
-    telemetry::flush().await;
+    telemetry::flush();
     println!(
         "Stopped. The uploads are still in {}.",
         args.data_dir.display()

@@ -80,9 +80,9 @@ pub fn init(settings: Settings) -> anyhow::Result<WorkerGuard> {
 }
 
 /// Before the process ends: what waits to be sent somewhere is sent, in bounded time.
-pub async fn flush() {
+pub fn flush() {
     #[cfg(feature = "otlp")]
-    traces::flush().await;
+    traces::flush();
 }
 
 /// An error and its causes, in a line.

@@ -41,12 +41,11 @@ pub(super) fn init() -> Result<()> {
 }
 
 /// Sends what is left, if that can be done in bounded time.
-pub(crate) async fn flush() {
+pub(super) fn flush() {
     let Some((provider, _)) = TRACES.get() else {
         return;
     };
-    let flush = tokio::task::spawn_blocking(|| provider.shutdown_with_timeout(LAST_SPANS));
-    if !matches!(flush.await, Ok(Ok(()))) {
+    if provider.shutdown_with_timeout(LAST_SPANS).is_err() {
         tracing::warn!("the last traces were not sent within {LAST_SPANS:?}");
     }
 }

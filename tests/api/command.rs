@@ -1,6 +1,6 @@
 //! The binary, as a user runs it.
 
-use std::io::BufRead;
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
