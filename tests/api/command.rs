@@ -1,6 +1,6 @@
 //! The binary, as a user runs it.
 
-use std::io::{BufRead, BufReader};
+use std::io::BufRead;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -448,10 +448,9 @@ fn first_lines_of_serve(variables: &[(&str, &str)]) -> String {
     ];
     let all: Vec<_> = all.iter().chain(variables).copied().collect();
     let mut serve = Running::start(&["serve"], folder.path(), &all);
-    let mut stderr = BufReader::new(serve.child.stderr.take().unwrap());
     let mut log = String::new();
     while !log.contains("UPLOAD_SESSION_SECRET") {
-        assert_ne!(stderr.read_line(&mut log).unwrap(), 0, "{log}");
+        assert_ne!(serve.stderr.read_line(&mut log).unwrap(), 0, "{log}");
     }
     log
 }
