@@ -111,7 +111,12 @@ impl Stand {
                 let answer = answer(request.method(), &request.uri().to_string());
                 async {
                     match answer {
-                        Some(answer) => answer,
+                        Some(answer) => {
+                            // One that comes before the end of the request may not be read.
+                            let body = request.into_body();
+                            let _all = axum::body::to_bytes(body, usize::MAX).await;
+                            answer
+                        }
                         None => next.run(request).await,
                     }
                 }
