@@ -23,9 +23,10 @@ use crate::helpers::{
 };
 use crate::presigned_post;
 
-const FIVE_MIB: usize = 5 * 1024 * 1024;
+pub(crate) const FIVE_MIB: usize = 5 * 1024 * 1024;
 
 /// An upload in parts, as a client of `base` sees it.
+#[derive(Clone)]
 pub(crate) struct Upload {
     base: String,
     pub(crate) key: String,
@@ -33,7 +34,12 @@ pub(crate) struct Upload {
 }
 
 async fn create(app: &App, body: Value) -> Upload {
-    let response = app.post("/s3/multipart", &body).await;
+    create_at(&app.base, body).await
+}
+
+pub(crate) async fn create_at(base: &str, body: Value) -> Upload {
+    let request = client().post(format!("{base}/s3/multipart")).json(&body);
+    let response = request.send().await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     let mut answer: BTreeMap<String, String> = response.json().await.unwrap();
     assert_eq!(answer.remove("bucket").unwrap(), BUCKET);
@@ -41,7 +47,7 @@ async fn create(app: &App, body: Value) -> Upload {
     let id = answer.remove("uploadId").unwrap();
     assert!(answer.is_empty());
     Upload {
-        base: app.base.clone(),
+        base: base.to_owned(),
         key,
         id,
     }
@@ -52,7 +58,15 @@ pub(crate) async fn video(app: &App) -> Upload {
 }
 
 impl Upload {
-    async fn call(
+    /// The same upload, at another service.
+    pub(crate) fn at(&self, base: &str) -> Self {
+        Self {
+            base: base.to_owned(),
+            ..self.clone()
+        }
+    }
+
+    pub(crate) async fn call(
         &self,
         method: Method,
         path: &str,
@@ -88,7 +102,7 @@ impl Upload {
         serde_json::from_str(&text).unwrap()
     }
 
-    async fn list(&self) -> Value {
+    pub(crate) async fn list(&self) -> Value {
         self.json(Method::GET, "", &[], None).await
     }
 

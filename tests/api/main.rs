@@ -26,6 +26,7 @@ mod process;
 mod properties;
 mod public_endpoint;
 mod rate_limit;
+mod replicas;
 #[cfg(feature = "otlp")]
 mod traces;
 mod vectors;
