@@ -97,46 +97,22 @@ async fn serve() -> Result<()> {
     let _log = telemetry::init(config::telemetry(env)?)?;
 
     let stop = Stop::on_signals()?;
+    #[cfg(feature = "lambda")]
+    if crate::lambda::is_here() {
+        let uploads = ready(env, None, s3_settings, upload_settings, &http_settings).await?;
+        let router = http::router(uploads, &http_settings);
+        return tokio::select! {
+            ended = crate::lambda::run(router) => ended,
+            () = stop.told() => Ok(()),
+        };
+    }
     // The usual soft limit, 1,024, is less than a service has connections. Where it cannot be raised,
     // connections wait.
     let _as_it_was = rlimit::increase_nofile_limit(u64::MAX);
     let listener = listen(bind_addr, "BIND_ADDR")?;
-    let sdk_config = s3::sdk_config().await;
-    let public_host = s3::check(&sdk_config, &s3_settings, upload_settings.supports_post)
-        .await
-        .context("cannot sign with these settings (AWS_S3_BUCKET_NAME, AWS_REGION, AWS_ENDPOINT_URL_S3, S3_PUBLIC_ENDPOINT_URL, S3_SUPPORTS_POST_POLICY)")?;
-    let uploads = uploads(
-        &sdk_config,
-        s3_settings.clone(),
-        upload_settings,
-        &http_settings.metrics,
-    )?;
     let metrics_listener = listen_for_metrics(env)?;
-    tracing::info!(
-        addr = %listener.local_addr()?,
-        bucket = s3_settings.bucket,
-        region = sdk_config.region().map(tracing::field::display),
-        version = env!("CARGO_PKG_VERSION"),
-        "listening"
-    );
-    if matches!(http_settings.auth, Auth::None) && !bind_addr.ip().is_loopback() {
-        tracing::warn!(
-            "AUTH_MODE is none: ANYONE who reaches {bind_addr} can upload to this bucket"
-        );
-    }
-    if let Auth::Jwt(jwt) = &http_settings.auth {
-        jwt.prepare();
-    }
-    if public_host.is_internal() && !bind_addr.ip().is_loopback() {
-        tracing::warn!(
-            "clients are sent to the store at {public_host}, which they may not reach: S3_PUBLIC_ENDPOINT_URL sets another endpoint for them"
-        );
-    }
-    if !config::has_session_secret(env)? {
-        tracing::warn!(
-            "UPLOAD_SESSION_SECRET is not set: multipart uploads end with this process, and other replicas do not know them"
-        );
-    }
+    let addr = Some(listener.local_addr()?);
+    let uploads = ready(env, addr, s3_settings, upload_settings, &http_settings).await?;
     let router = http::router(Arc::clone(&uploads), &http_settings);
     tokio::join!(
         http::serve(
@@ -149,6 +125,50 @@ async fn serve() -> Result<()> {
     );
     telemetry::flush();
     Ok(())
+}
+
+/// The service on the S3 that the environment names, once it has shown that it can sign, for those who
+/// reach `addr`; a function has none.
+async fn ready(
+    env: Env<'_>,
+    addr: Option<SocketAddr>,
+    s3_settings: s3::Settings,
+    upload_settings: upload::Settings,
+    http_settings: &http::Settings,
+) -> Result<Arc<UploadService>> {
+    let sdk_config = s3::sdk_config().await;
+    let public_host = s3::check(&sdk_config, &s3_settings, upload_settings.supports_post)
+        .await
+        .context("cannot sign with these settings (AWS_S3_BUCKET_NAME, AWS_REGION, AWS_ENDPOINT_URL_S3, S3_PUBLIC_ENDPOINT_URL, S3_SUPPORTS_POST_POLICY)")?;
+    tracing::info!(
+        addr = addr.map(tracing::field::display),
+        bucket = s3_settings.bucket,
+        region = sdk_config.region().map(tracing::field::display),
+        version = env!("CARGO_PKG_VERSION"),
+        "listening"
+    );
+    let entrance = addr.map_or("the function".to_owned(), |addr| addr.to_string());
+    let is_exposed = addr.is_none_or(|addr| !addr.ip().is_loopback());
+    if matches!(http_settings.auth, Auth::None) && is_exposed {
+        tracing::warn!(
+            "AUTH_MODE is none: ANYONE who reaches {entrance} can upload to this bucket"
+        );
+    }
+    if let Auth::Jwt(jwt) = &http_settings.auth {
+        jwt.prepare();
+    }
+    if public_host.is_internal() && is_exposed {
+        tracing::warn!(
+            "clients are sent to the store at {public_host}, which they may not reach: S3_PUBLIC_ENDPOINT_URL sets another endpoint for them"
+        );
+    }
+    if !config::has_session_secret(env)? {
+        tracing::warn!(
+            "UPLOAD_SESSION_SECRET is not set: multipart uploads end with this process, and other replicas do not know them"
+        );
+    }
+    let metrics = &http_settings.metrics;
+    uploads(&sdk_config, s3_settings, upload_settings, metrics)
 }
 
 /// The server of the service itself, whose connections are counted.

@@ -11,7 +11,8 @@
 //! - [`s3`]: how it is signed. Knows no policies.
 //!
 //! Around them: [`cli`] has one function for each command, [`check`] finds what is wrong with a set-up, [`config`] reads the environment,
-//! [`telemetry`] writes the log, and [`dev`] is the embedded store of `presignd dev`.
+//! [`telemetry`] writes the log, `lambda` is the service as a function of AWS Lambda, and [`dev`] is the embedded
+//! store of `presignd dev`.
 
 pub mod check;
 pub mod cli;
@@ -19,6 +20,8 @@ pub mod config;
 #[cfg(feature = "dev")]
 pub mod dev;
 pub mod http;
+#[cfg(feature = "lambda")]
+mod lambda;
 pub mod s3;
 pub mod telemetry;
 pub mod upload;

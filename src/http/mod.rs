@@ -35,6 +35,10 @@ use self::auth::{Auth, Gate};
 use self::error::Problem;
 pub use self::limit::Rate;
 use self::limit::RateLimit;
+#[cfg(feature = "lambda")]
+pub(crate) use self::limit::address;
+#[cfg(feature = "lambda")]
+pub(crate) use self::observe::REQUEST_ID;
 pub(crate) use self::ops::HEALTHZ;
 pub use self::server::{Limits, Server, Stopping, serve};
 use crate::telemetry::Metrics;

@@ -45,6 +45,10 @@ impl Put<'_> {
     }
 }
 
+/// What the SDK adds to its requests in a function of AWS Lambda. It does not sign it, and clients have no
+/// use for it.
+const LAMBDA_TRACE: &str = "x-amzn-trace-id";
+
 /// What there is to presign.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Request<'a> {
@@ -93,7 +97,7 @@ impl PresignedRequest {
     fn new(presigned: &presigning::PresignedRequest, expires_at: SystemTime) -> Self {
         let mut headers: Vec<_> = presigned
             .headers()
-            .filter(|(name, _)| *name != "content-length")
+            .filter(|(name, _)| *name != "content-length" && *name != LAMBDA_TRACE)
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
         headers.sort_unstable();

@@ -1,0 +1,106 @@
+//! The service as a function of AWS Lambda, behind a function URL, an API Gateway or an ALB: makes each
+//! event a request to the router, and its response the event's answer. Knows no route.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Result, anyhow};
+use axum::Router;
+use axum::extract::ConnectInfo;
+use axum::http::{HeaderMap, HeaderValue, header};
+use lambda_http::lambda_runtime::{self, LambdaEvent};
+use lambda_http::request::{LambdaRequest, RequestContext};
+use lambda_http::{Adapter, Request, RequestExt};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use tower::ServiceExt;
+
+use crate::http;
+
+/// Whether this process is a function: Lambda alone sets this variable.
+pub(crate) fn is_here() -> bool {
+    std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some()
+}
+
+/// Answers events, one after the other, for as long as the process lives.
+pub(crate) async fn run(router: Router) -> Result<()> {
+    let requests = Adapter::from(router.map_request(from_client));
+    lambda_runtime::run(requests.map_request(readable))
+        .await
+        .map_err(|error| anyhow!(error))
+}
+
+/// What `lambda_http` would make something else of, or panic at, it gets in a form that it takes as it is.
+///
+/// - Its URLs must parse, and clients write them. So the host stays out of them, which no route asks
+///   for, and a query has no character that a URL must not have.
+/// - Of headers that an event has in two forms, it would take the last value of each for the only one.
+/// - The name of a stage is no part of a route.
+fn readable(mut event: LambdaEvent<LambdaRequest>) -> LambdaEvent<LambdaRequest> {
+    /// [What a query may not hold](https://url.spec.whatwg.org/#query-percent-encode-set).
+    const NOT_IN_QUERIES: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>');
+
+    match &mut event.payload {
+        LambdaRequest::ApiGatewayV1(request) => {
+            let stage = request.request_context.stage.take();
+            request.path = below(stage, request.path.take());
+            if !request.multi_value_headers.is_empty() {
+                request.headers.clear();
+            }
+            request.headers.remove(header::HOST);
+        }
+        LambdaRequest::ApiGatewayV2(request) => {
+            let stage = request.request_context.stage.take();
+            request.raw_path = below(stage, request.raw_path.take());
+            request.headers.remove(header::HOST);
+            if let Some(query) = &mut request.raw_query_string {
+                *query = utf8_percent_encode(query, NOT_IN_QUERIES).to_string();
+            }
+        }
+        LambdaRequest::Alb(request) => {
+            request.headers.remove(header::HOST);
+        }
+        _ => {}
+    }
+    event
+}
+
+/// The path without the stage that some gateways begin it with.
+fn below(stage: Option<String>, path: Option<String>) -> Option<String> {
+    let path = path?;
+    let rest = stage
+        .and_then(|stage| path.strip_prefix('/')?.strip_prefix(&stage))
+        .filter(|rest| rest.starts_with('/'));
+    Some(rest.unwrap_or(&path).to_owned())
+}
+
+/// Adds what a request from a listener has, too: the address that it comes from. And the id of the
+/// invocation, under which Lambda has its own lines in the log.
+fn from_client(mut request: Request) -> Request {
+    if let Some(address) = peer(&request) {
+        // Nobody asks for the port.
+        let peer = SocketAddr::new(address, 0);
+        request.extensions_mut().insert(ConnectInfo(peer));
+    }
+    let id = request.lambda_context_ref().map(|of| of.request_id.clone());
+    if let Some(Ok(id)) = id.map(HeaderValue::try_from) {
+        request.headers_mut().entry(http::REQUEST_ID).or_insert(id);
+    }
+    request
+}
+
+/// Who sent the request to the gateway or the load balancer.
+fn peer(request: &Request) -> Option<IpAddr> {
+    match request.request_context_ref()? {
+        RequestContext::ApiGatewayV1(context) => {
+            http::address(context.identity.source_ip.as_deref()?)
+        }
+        RequestContext::ApiGatewayV2(context) => http::address(context.http.source_ip.as_deref()?),
+        RequestContext::Alb(_) => last_forwarded(request.headers()),
+        _ => None,
+    }
+}
+
+/// A load balancer writes it to the end of what the client wrote.
+fn last_forwarded(headers: &HeaderMap) -> Option<IpAddr> {
+    let line = headers.get_all("x-forwarded-for").iter().next_back()?;
+    http::address(line.to_str().ok()?.rsplit(',').next()?.trim())
+}

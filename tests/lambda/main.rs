@@ -1,0 +1,225 @@
+//! presignd as a function of AWS Lambda: the real binary, a stand-in of Lambda, the events of all that
+//! can stand in front of a function, and a store that checks signatures.
+
+// Tests may panic.
+#![allow(clippy::unwrap_used)]
+
+mod fronts;
+mod function;
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::fronts::{Answer, FRONTS, Front, Sent};
+use crate::function::Function;
+
+const PRESIGN: &str = "/upload/presigned-url";
+
+fn photo() -> Value {
+    json!({"filename": "한 a+b.jpg", "contentType": "image/jpeg"})
+}
+
+#[track_caller]
+fn is_problem(answer: &Answer, status: u16, code: &str) {
+    assert_eq!(answer.status, status, "{answer:?}");
+    assert_eq!(answer.headers["content-type"], "application/problem+json");
+    let problem = answer.json();
+    assert_eq!(problem["code"], code, "{problem}");
+    let id = answer.headers["x-request-id"].to_str().unwrap();
+    assert_eq!(problem["requestId"], id);
+}
+
+#[tokio::test]
+async fn behind_each_front_a_grant_is_good_for_the_store() {
+    let function = Function::start(&[]).await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    for front in FRONTS {
+        for is_binary in [false, true] {
+            let sent = Sent {
+                is_binary,
+                ..Sent::post(PRESIGN, &photo())
+            };
+            let answer = function.ask(front, &sent).await;
+            assert_eq!(answer.status, StatusCode::CREATED, "{front:?}: {answer:?}");
+            assert_eq!(answer.headers["content-type"], "application/json");
+            assert_eq!(answer.headers["cache-control"], "no-store");
+            let grant = answer.json();
+            assert_eq!(grant["headers"], json!({"content-type": "image/jpeg"}));
+            let body = format!("{front:?} {is_binary}");
+            let put = client
+                .put(grant["url"].as_str().unwrap())
+                .header("content-type", "image/jpeg")
+                .body(body.clone());
+            assert_eq!(put.send().await.unwrap().status(), StatusCode::OK);
+            let key = grant["key"].as_str().unwrap();
+            assert!(key.ends_with("/한 a+b.jpg"), "{key}");
+            assert_eq!(function.stored(key), body.as_bytes());
+        }
+    }
+}
+
+#[tokio::test]
+async fn behind_each_front_what_is_wrong_is_a_problem() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let (key, entry) = presignd::http::auth::new_api_key("web").unwrap();
+    let file = folder.path().join("api-keys.toml");
+    std::fs::write(&file, entry).unwrap();
+    let variables = [
+        ("AUTH_MODE", "api-key"),
+        ("API_KEYS_FILE", file.to_str().unwrap()),
+    ];
+    let function = Function::start(&variables).await;
+    for front in FRONTS {
+        let ask = async |sent: Sent| function.ask(front, &sent).await;
+        let with_key = |sent: Sent| sent.header("x-api-key", &key);
+
+        let stranger = ask(Sent::post(PRESIGN, &photo())).await;
+        is_problem(&stranger, 401, "unauthorized");
+        assert!(stranger.headers.contains_key("www-authenticate"));
+        let granted = ask(with_key(Sent::post(PRESIGN, &photo()))).await;
+        assert_eq!(granted.status, StatusCode::CREATED);
+
+        let empty = ask(with_key(Sent::post(PRESIGN, &json!({"filename": ""})))).await;
+        is_problem(&empty, 400, "invalid-request");
+        assert_eq!(empty.json()["errors"].as_array().unwrap().len(), 2);
+        let mut not_text = with_key(Sent::post(PRESIGN, &photo()));
+        not_text.body = vec![b'"', 0xff, b'"'];
+        not_text.is_binary = true;
+        is_problem(&ask(not_text).await, 400, "invalid-json");
+        let mut long = with_key(Sent::post(PRESIGN, &photo()));
+        long.body = vec![b' '; 100_000];
+        is_problem(&ask(long).await, 413, "body-too-large");
+        is_problem(
+            &ask(Sent::get("/upload/nothing")).await,
+            404,
+            "no-such-route",
+        );
+        is_problem(&ask(Sent::get(PRESIGN)).await, 405, "method-not-allowed");
+    }
+    // Of two keys neither counts, also where an event has its headers in two forms.
+    let other = "x".repeat(key.len());
+    for keys in [[&key, &other], [&other, &key]] {
+        let sent = Sent::post(PRESIGN, &photo());
+        let sent = sent
+            .header("x-api-key", keys[0])
+            .header("x-api-key", keys[1]);
+        for front in [Front::RestApi, Front::AlbMultiValue] {
+            is_problem(&function.ask(front, &sent).await, 401, "unauthorized");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_query_arrives_as_it_was_sent() {
+    let function = Function::start(&[]).await;
+    for front in FRONTS {
+        for name in ["a b+c&d=e%20f?.txt", "한.txt", "<x>\"'#;.txt"] {
+            let mut sent = Sent::get("/s3/params");
+            sent.query = vec![("filename", name), ("type", "text/plain")];
+            let answer = function.ask(front, &sent).await;
+            assert_eq!(answer.status, StatusCode::OK, "{front:?}: {answer:?}");
+            let key = answer.json()["fields"]["key"].as_str().unwrap().to_owned();
+            assert!(key.ends_with(&format!("/{name}")), "{front:?}: {key}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_that_a_client_sends_fails_the_function() {
+    let function = Function::start(&[]).await;
+    for front in FRONTS {
+        for host in ["xn--a", "[", "a:99999", "a b", "%", "é"] {
+            let sent = Sent::get("/healthz").header("host", host);
+            let answer = function.ask(front, &sent).await;
+            assert_eq!(answer.status, StatusCode::OK, "{front:?}: {host}");
+        }
+        for path in [
+            "//",
+            "/%zz",
+            "/%ff",
+            "/a\\..\\b",
+            "/한",
+            "/a b",
+            "/../..",
+            "*",
+        ] {
+            let answer = function.ask(front, &Sent::get(path)).await;
+            is_problem(&answer, 404, "no-such-route");
+        }
+    }
+    for front in [Front::FunctionUrl, Front::HttpApi] {
+        let mut event = front.event(&Sent::get("/s3/params"));
+        event["rawQueryString"] = "filename=<a>\"{|}^`é%ff&type=text/plain".into();
+        let answer = front.answer(&function.outcome(event).await.unwrap());
+        assert_eq!(answer.status, StatusCode::OK, "{front:?}: {answer:?}");
+    }
+    // An event of something else is not a request that was answered: it failed, and may come again.
+    let queue = json!({"Records": [{"eventSource": "aws:sqs", "body": "{}"}]});
+    assert!(function.outcome(queue).await.is_err());
+    let healthy = function.ask(Front::Alb, &Sent::get("/healthz")).await;
+    assert_eq!(healthy.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn the_rate_limit_counts_the_address_that_the_front_saw() {
+    let variables = [
+        ("RATE_LIMIT_PER_SECOND", "0.001"),
+        ("RATE_LIMIT_BURST", "1"),
+    ];
+    let function = Function::start(&variables).await;
+    for (number, front) in FRONTS.into_iter().enumerate() {
+        let from = |address: &str| Sent {
+            from: format!("{address}.{number}"),
+            ..Sent::post(PRESIGN, &photo())
+        };
+        let first = function.ask(front, &from("198.51.100")).await;
+        assert_eq!(first.status, StatusCode::CREATED, "{front:?}");
+        let second = function.ask(front, &from("198.51.100")).await;
+        is_problem(&second, 429, "rate-limited");
+        assert!(second.headers.contains_key("retry-after"));
+        let neighbour = function.ask(front, &from("203.0.113")).await;
+        assert_eq!(neighbour.status, StatusCode::CREATED, "{front:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_image_goes_out_byte_for_byte() {
+    let function = Function::start(&[]).await;
+    for front in FRONTS {
+        let sent = Sent::get("/docs/favicon-32x32.png");
+        let answer = function.ask(front, &sent).await;
+        assert_eq!(answer.status, StatusCode::OK, "{front:?}");
+        assert_eq!(answer.headers["content-type"], "image/png");
+        assert!(answer.body.starts_with(b"\x89PNG\r\n\x1a\n"), "{front:?}");
+    }
+}
+
+/// An event holds all that a request does: it is in the log as little.
+#[tokio::test]
+async fn the_log_has_the_id_of_the_invocation_and_none_of_its_secrets() {
+    let function = Function::start(&[("RUST_LOG", "trace"), ("LOG_FORMAT", "json")]).await;
+    let mut ids = Vec::new();
+    for front in FRONTS {
+        let file = json!({"filename": "private.txt", "contentType": "text/plain"});
+        let sent = Sent::post(PRESIGN, &file).header("authorization", "Bearer private");
+        let id = Uuid::new_v4().to_string();
+        let answer = function.ask_as(&id, front, &sent).await;
+        assert_eq!(answer.headers["x-request-id"], id);
+        ids.push(id);
+        // One that the client or a proxy chose is kept.
+        let sent = Sent::get("/healthz").header("x-request-id", "of-my-own");
+        let answer = function.ask(front, &sent).await;
+        assert_eq!(answer.headers["x-request-id"], "of-my-own");
+    }
+    let (code, log) = function.stop().await;
+    assert_eq!(code, Some(0), "{log}");
+    for id in ids {
+        assert!(log.contains(&id), "{id}: {log}");
+    }
+    for secret in ["private", "X-Amz-Signature", "presignd-dev-secret"] {
+        assert!(!log.contains(secret), "{secret}: {log}");
+    }
+    assert!(log.contains("ANYONE"), "{log}");
+    assert!(!log.contains("signed the slow way"), "{log}");
+}
