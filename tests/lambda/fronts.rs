@@ -187,9 +187,10 @@ impl Front {
             Self::RestApi => of_one.into_iter().chain(of_many).collect(),
         };
         let text = answer["body"].as_str().unwrap_or_default();
-        let body = match answer["isBase64Encoded"].as_bool().unwrap() {
-            true => BASE64_STANDARD.decode(text).unwrap(),
-            false => text.as_bytes().to_vec(),
+        let body = if answer["isBase64Encoded"].as_bool().unwrap() {
+            BASE64_STANDARD.decode(text).unwrap()
+        } else {
+            text.as_bytes().to_vec()
         };
         Answer {
             status: StatusCode::from_u16(status.try_into().unwrap()).unwrap(),
