@@ -198,8 +198,8 @@ impl Front {
                 .into_iter()
                 .map(|(name, value)| (name, HeaderValue::from_str(&value).unwrap()))
                 .fold(HeaderMap::new(), |mut map, (name, value)| {
-                    assert!(!map.contains_key(&name), "{self:?}: {name} twice");
-                    map.append(name, value);
+                    let before = map.insert(name, value);
+                    assert!(before.is_none(), "{self:?}: twice {before:?}");
                     map
                 }),
             body,
