@@ -113,16 +113,8 @@ async fn serve() -> Result<()> {
     let metrics_listener = listen_for_metrics(env)?;
     let addr = Some(listener.local_addr()?);
     let uploads = ready(env, addr, s3_settings, upload_settings, &http_settings).await?;
-    let router = http::router(Arc::clone(&uploads), &http_settings);
-    tokio::join!(
-        http::serve(
-            listener,
-            router,
-            server(limits, &http_settings),
-            stop.told()
-        ),
-        serve_metrics(metrics_listener, uploads, &http_settings, stop.told()),
-    );
+    let listeners = (listener, metrics_listener);
+    serve_all(listeners, limits, uploads, &http_settings, &stop).await;
     telemetry::flush();
     Ok(())
 }
@@ -171,30 +163,33 @@ async fn ready(
     uploads(&sdk_config, s3_settings, upload_settings, metrics)
 }
 
-/// The server of the service itself, whose connections are counted.
-fn server(limits: http::Limits, settings: &http::Settings) -> http::Server {
-    http::Server {
-        limits,
-        stopping: settings.stopping.clone(),
-        metrics: settings.metrics.clone(),
-    }
-}
-
 fn listen_for_metrics(env: Env<'_>) -> Result<Option<TcpListener>> {
     let addr = config::metrics_addr(env)?;
     addr.map(|addr| listen(addr, "METRICS_ADDR")).transpose()
 }
 
-async fn serve_metrics(
-    listener: Option<TcpListener>,
+/// Serves the service on the first listener, and its metrics on the second, if there is one.
+async fn serve_all(
+    (listener, metrics_listener): (TcpListener, Option<TcpListener>),
+    limits: http::Limits,
     uploads: Arc<UploadService>,
     settings: &http::Settings,
-    stop: impl Future<Output = ()>,
+    stop: &Stop,
 ) {
-    if let Some(listener) = listener {
-        let router = http::metrics_router(uploads, settings.metrics.clone());
-        http::serve(listener, router, http::Server::default(), stop).await;
-    }
+    let router = http::router(Arc::clone(&uploads), settings);
+    let server = http::Server {
+        limits,
+        stopping: settings.stopping.clone(),
+        metrics: settings.metrics.clone(),
+    };
+    let service = http::serve(listener, router, server, stop.told());
+    let metrics = async {
+        if let Some(listener) = metrics_listener {
+            let router = http::metrics_router(uploads, settings.metrics.clone());
+            http::serve(listener, router, http::Server::default(), stop.told()).await;
+        }
+    };
+    tokio::join!(service, metrics);
 }
 
 #[cfg(feature = "dev")]
@@ -240,18 +235,12 @@ async fn dev(args: DevArgs) -> Result<()> {
     let metrics = &http_settings.metrics;
     let uploads = uploads(&sdk_config, s3_settings, upload_settings, metrics)?;
     let metrics_listener = listen_for_metrics(env)?;
-    let router = http::router(Arc::clone(&uploads), &http_settings);
     print!("{}", dev::banner(addr, s3_addr, &args.data_dir)?);
 
+    let listeners = (listener, metrics_listener);
     tokio::join!(
-        http::serve(
-            listener,
-            router,
-            server(limits, &http_settings),
-            stop.told()
-        ),
+        serve_all(listeners, limits, uploads, &http_settings, &stop),
         http::serve(s3_listener, store, http::Server::default(), stop.told()),
-        serve_metrics(metrics_listener, uploads, &http_settings, stop.told()),
     );
     telemetry::flush();
     println!(

@@ -57,15 +57,12 @@ pub(super) async fn observe(
         .extensions()
         .get::<MatchedPath>()
         .map_or_else(|| UNKNOWN.to_owned(), |path| path.as_str().to_owned());
-    let method = request.method().clone();
+    let method = own_name(request.method());
     let for_uppy = request.uri().path().starts_with("/s3/");
     #[cfg(feature = "otlp")]
     let trace = {
         let route = Some(route.as_str()).filter(|route| *route != UNKNOWN);
-        let method = match own_name(&method) {
-            UNKNOWN => "_OTHER",
-            name => name,
-        };
+        let method = if method == UNKNOWN { "_OTHER" } else { method };
         traces::begin(method, route, request.headers())
     };
     // Of the level of the gravest line, so that no filter takes the id from one.
@@ -79,7 +76,7 @@ pub(super) async fn observe(
     let mut seen = Seen {
         begin,
         metrics,
-        method: own_name(&method),
+        method,
         route,
         span: span.clone(),
         status: None,
