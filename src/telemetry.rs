@@ -6,7 +6,7 @@ mod metrics;
 pub(crate) mod traces;
 
 use std::error::Error;
-use std::io::IsTerminal;
+use std::io::{BufWriter, IsTerminal};
 
 use tracing::Level;
 use tracing_appender::non_blocking::WorkerGuard;
@@ -55,14 +55,15 @@ pub fn init(settings: Settings) -> anyhow::Result<WorkerGuard> {
     } else {
         LogFormat::Json
     });
-    let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
+    // The thread flushes when it has written all that there is: many lines a second share a system call.
+    let (writer, guard) = tracing_appender::non_blocking(BufWriter::new(std::io::stderr()));
     let output = fmt::layer().with_writer(writer);
     let output = match format {
         LogFormat::Pretty => output.with_ansi(on_terminal).with_target(false).boxed(),
         LogFormat::Json => output
             .json()
             .flatten_event(true)
-            .with_current_span(true)
+            .with_current_span(false)
             .with_span_list(false)
             .boxed(),
     };

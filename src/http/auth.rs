@@ -66,7 +66,7 @@ pub(super) struct Gate {
     pub(super) rate_limit: Option<Arc<RateLimit>>,
 }
 
-/// Lets in who may call, as often as they may. The answer carries the caller, too, for the log.
+/// Lets in who may call, as often as they may. The answer carries a caller who has a name, too, for the log.
 pub(super) async fn authenticate(
     State(gate): State<Gate>,
     mut request: Request,
@@ -92,9 +92,12 @@ pub(super) async fn authenticate(
     }
     match caller {
         Ok(caller) => {
-            request.extensions_mut().insert(caller.clone());
+            let named = Some(&caller).filter(|caller| !caller.is_anonymous()).cloned();
+            request.extensions_mut().insert(caller);
             let mut response = next.run(request).await;
-            response.extensions_mut().insert(caller);
+            if let Some(caller) = named {
+                response.extensions_mut().insert(caller);
+            }
             response
         }
         Err(Denied::Unauthorized) => unauthorized(),

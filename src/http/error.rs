@@ -233,6 +233,10 @@ fn refused(refusals: &[Refusal], pointer: impl Fn(usize) -> String) -> Problem {
     FieldErrors::of(refusals, pointer).into_problem_of(StatusCode::UNPROCESSABLE_ENTITY, code)
 }
 
+/// Why a request failed, for the log alone: [`super::observe`] writes it there.
+#[derive(Clone, Debug)]
+pub(crate) struct Cause(pub(crate) String);
+
 /// An error on its way out: the client gets the problem, the log gets the cause.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -252,10 +256,10 @@ impl From<Problem> for Failure {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let status = self.problem.status();
-        if let Some(cause) = self.cause.filter(|_| status.is_server_error()) {
-            tracing::error!(error = causes(&cause), "request failed");
-        }
         let mut response = self.problem.into_response();
+        if let Some(cause) = self.cause.filter(|_| status.is_server_error()) {
+            response.extensions_mut().insert(Cause(causes(&cause)));
+        }
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response
                 .headers_mut()

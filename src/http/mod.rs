@@ -32,7 +32,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use self::auth::{Auth, Gate};
-use self::error::Problem;
+use self::error::{Cause, Problem};
 pub use self::limit::Rate;
 use self::limit::RateLimit;
 #[cfg(feature = "lambda")]
@@ -181,6 +181,8 @@ async fn method_not_allowed(request: Request) -> Problem {
 
 /// The panic's message is on standard error already, by the standard hook.
 fn panicked(_panic: Box<dyn std::any::Any + Send>) -> Response {
-    tracing::error!("a handler panicked");
-    Problem::internal().into_response()
+    let mut response = Problem::internal().into_response();
+    let cause = Cause("a handler panicked".to_owned());
+    response.extensions_mut().insert(cause);
+    response
 }

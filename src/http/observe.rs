@@ -7,10 +7,9 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use tracing::{Instrument, Span};
 use uuid::Uuid;
 
-use super::error::Problem;
+use super::error::{Cause, Problem};
 use crate::telemetry::Metrics;
 #[cfg(feature = "otlp")]
 use crate::telemetry::traces;
@@ -53,44 +52,39 @@ pub(super) async fn observe(
 ) -> Response {
     let begin = Instant::now();
     let id = request_id(&request);
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or_else(|| UNKNOWN.to_owned(), |path| path.as_str().to_owned());
+    let route = request.extensions().get::<MatchedPath>().cloned();
     let method = own_name(request.method());
     let for_uppy = request.uri().path().starts_with("/s3/");
     #[cfg(feature = "otlp")]
     let trace = {
-        let route = Some(route.as_str()).filter(|route| *route != UNKNOWN);
+        let route = route.as_ref().map(MatchedPath::as_str);
         let method = if method == UNKNOWN { "_OTHER" } else { method };
         traces::begin(method, route, request.headers())
     };
-    // Of the level of the gravest line, so that no filter takes the id from one.
-    let span = tracing::error_span!("request", request_id = id, trace_id = tracing::field::Empty);
-    #[cfg(feature = "otlp")]
-    if let Some(trace) = &trace {
-        span.record("trace_id", traces::id(trace));
-    }
-
-    let run = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request));
     let mut seen = Seen {
         begin,
         metrics,
         method,
         route,
-        span: span.clone(),
+        id,
+        #[cfg(feature = "otlp")]
+        trace_id: trace.as_ref().map(traces::id),
         status: None,
         caller: None,
         #[cfg(feature = "otlp")]
         trace,
     };
-    let mut response = match run.instrument(span.clone()).await {
+    let run = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request));
+    let mut response = match run.await {
         Ok(response) => response,
         Err(_) => request_timed_out().into_response(),
     };
 
-    let _in_request = span.enter();
-    let problem = match response.extensions_mut().remove::<Problem>() {
+    let extensions = response.extensions_mut();
+    if let Some(Cause(error)) = extensions.remove() {
+        seen.failed(&error);
+    }
+    let problem = match extensions.remove::<Problem>() {
         // Swagger UI has answers of its own for assets that it does not have, and axum for a path or a
         // query that is no text.
         None if response.status() == StatusCode::NOT_FOUND => Some(Problem::not_found()),
@@ -98,38 +92,65 @@ pub(super) async fn observe(
         problem => problem,
     };
     if let Some(problem) = problem {
-        let body = problem.render(&id, for_uppy);
+        let body = problem.render(&seen.id, for_uppy);
         let (parts, body) = body.into_parts();
         *response.status_mut() = parts.status;
         *response.body_mut() = body;
         response.headers_mut().remove(header::CONTENT_LENGTH);
         response.headers_mut().extend(parts.headers);
     }
-    let caller = response.extensions_mut().remove::<Caller>();
-    let caller = caller.filter(|caller| !caller.is_anonymous());
+    seen.caller = response.extensions_mut().remove();
     let headers = response.headers_mut();
-    if let Ok(id) = HeaderValue::from_str(&id) {
+    // At once: a map that grows bit by bit is laid out anew each time.
+    headers.reserve(1 + ON_ALL.len());
+    if let Ok(id) = HeaderValue::from_str(&seen.id) {
         headers.insert(REQUEST_ID, id);
     }
     for (name, value) in ON_ALL {
         headers.entry(name).or_insert(value);
     }
     seen.status = Some(response.status());
-    seen.caller = caller;
     response
 }
 
 /// A request, which is counted and logged when it has its answer; or else when the client has hung up.
+///
+/// What names it in the log stands in each of its lines, not in a span: one for each request would cost as
+/// much as the signature.
 struct Seen {
     begin: Instant,
     metrics: Metrics,
     method: &'static str,
-    route: String,
-    span: Span,
+    route: Option<MatchedPath>,
+    id: String,
+    #[cfg(feature = "otlp")]
+    trace_id: Option<String>,
     status: Option<StatusCode>,
     caller: Option<Caller>,
     #[cfg(feature = "otlp")]
     trace: Option<opentelemetry_sdk::trace::Span>,
+}
+
+impl Seen {
+    fn failed(&self, error: &str) {
+        tracing::error!(
+            request_id = self.id,
+            trace_id = self.trace_id(),
+            error,
+            "request failed"
+        );
+    }
+
+    #[cfg(feature = "otlp")]
+    fn trace_id(&self) -> Option<&str> {
+        self.trace_id.as_deref()
+    }
+
+    #[cfg(not(feature = "otlp"))]
+    #[expect(clippy::unused_self, reason = "with traces it is used")]
+    fn trace_id(&self) -> Option<&str> {
+        None
+    }
 }
 
 impl Drop for Seen {
@@ -138,15 +159,17 @@ impl Drop for Seen {
         const CANCELLED: u16 = 499;
         let status = self.status.map_or(CANCELLED, |status| status.as_u16());
         let took = self.begin.elapsed();
-        self.metrics.request(self.method, &self.route, status, took);
+        let route = self.route.as_ref().map_or(UNKNOWN, MatchedPath::as_str);
+        self.metrics.request(self.method, route, status, took);
         #[cfg(feature = "otlp")]
         if let Some(trace) = self.trace.take() {
             traces::end(trace, status);
         }
-        let _in_request = self.span.enter();
         tracing::info!(
+            request_id = self.id,
+            trace_id = self.trace_id(),
             method = self.method,
-            route = self.route,
+            route,
             caller = self.caller.as_ref().map(Caller::segment),
             status,
             us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),

@@ -41,9 +41,9 @@ pub struct Limits {
     /// How long nothing may happen on a connection that waits for a request. Longer than what load balancers keep connections for (60 s), so that it is
     /// not us who close one that they are about to use.
     pub idle_timeout: Duration,
-    /// The longest head, in bytes. Enough for the numbers of 10,000 parts in a query.
+    /// The longest head, in bytes. Enough for the numbers of 10,000 parts in a query. (It may have 100 fields:
+    /// hyper's own bound, below which it reads them without an allocation.)
     pub max_head_bytes: usize,
-    pub max_headers: usize,
     /// Further ones wait until one is closed.
     pub max_connections: usize,
     /// How long requests may go on after the service was told to stop. Shorter than the 30 s after which
@@ -58,7 +58,6 @@ impl Default for Limits {
             answer_timeout: Duration::from_mins(2),
             idle_timeout: Duration::from_secs(75),
             max_head_bytes: 64 * 1024,
-            max_headers: 64,
             max_connections: 16 * 1024,
             drain_timeout: Duration::from_secs(25),
         }
@@ -102,8 +101,7 @@ pub async fn serve(
         // `Activity` bounds the time of heads, without a timer for each request.
         .header_read_timeout(None)
         .max_header_size(limits.max_head_bytes)
-        .max_buf_size(limits.max_head_bytes)
-        .max_headers(limits.max_headers);
+        .max_buf_size(limits.max_head_bytes);
     let connections = GracefulShutdown::new();
     let free = Arc::new(Semaphore::new(limits.max_connections));
     let spawn = |(stream, peer), slot: OwnedSemaphorePermit| {

@@ -3,13 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Write};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use base16ct::HexDisplay;
 use sha2::{Digest, Sha256};
 
 /// No name becomes this: `=` is always followed by two hexadecimal digits.
-const ANONYMOUS: &str = "=anonymous";
+static ANONYMOUS: LazyLock<Arc<str>> = LazyLock::new(|| "=anonymous".into());
 
 /// Who asks for a grant, and which policies they may ask for.
 ///
@@ -30,7 +30,7 @@ impl Caller {
     /// Anyone, where nobody has to say who they are.
     pub fn anonymous() -> Self {
         Self {
-            segment: ANONYMOUS.into(),
+            segment: Arc::clone(&ANONYMOUS),
             policies: None,
         }
     }
@@ -52,7 +52,7 @@ impl Caller {
     }
 
     pub fn is_anonymous(&self) -> bool {
-        *self.segment == *ANONYMOUS
+        self.segment == *ANONYMOUS
     }
 
     pub(super) fn may_use(&self, policy: &str) -> bool {
@@ -162,7 +162,7 @@ mod tests {
             prop_assert!(segment.len() <= Caller::MAX_SEGMENT_BYTES);
             prop_assert!(segment.bytes().all(|b| b.is_ascii_graphic() && b != b'/'));
             prop_assert!(!segment.starts_with('.'));
-            prop_assert_ne!(&segment, ANONYMOUS);
+            prop_assert_ne!(&*segment, &**ANONYMOUS);
             if !segment.starts_with("=sha256-") {
                 prop_assert_eq!(name_of(&segment), name);
             }

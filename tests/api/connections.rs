@@ -143,7 +143,7 @@ async fn connections_beyond_the_limit_wait_for_a_free_place() {
 async fn heads_that_are_too_large_are_refused() {
     let (addr, _stop, _server) = spawn(Limits::default()).await;
     let huge = "x".repeat(Limits::default().max_head_bytes);
-    let many = "x: y\r\n".repeat(Limits::default().max_headers + 1);
+    let many = "x: y\r\n".repeat(101);
     for head in [
         format!("GET /healthz HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {huge}\r\n\r\n"),
         format!("GET /healthz HTTP/1.1\r\nhost: a\r\n{many}\r\n"),

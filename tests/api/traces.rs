@@ -98,7 +98,7 @@ async fn each_request_is_a_span_of_the_trace_that_it_belongs_to_and_tells_no_sec
     // The log leads to the trace, and still tells no secret.
     let line = log.lines().find(|line| line.contains("presigned-url"));
     let line: Value = serde_json::from_str(line.expect(&log)).unwrap();
-    assert_eq!(line["span"]["trace_id"], TRACE);
+    assert_eq!(line["trace_id"], TRACE);
     assert!(!log.contains(signature) && !log.contains("secret"), "{log}");
 }
 
