@@ -31,6 +31,10 @@ use crate::telemetry::Metrics;
 /// How long, after the service was told to stop, requests may still come in on connections that are open.
 const LAST_REQUESTS: Duration = Duration::from_millis(500);
 
+/// And how often in a row, at least, there have to be as many connections as before. In looks, not in
+/// time: a process that gets no core answers nobody meanwhile.
+const LAST_LOOKS: u32 = 10;
+
 /// What a client may take: of time, memory and connections.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -141,10 +145,15 @@ pub async fn serve(
     drop(listener);
     let drain = async {
         // A connection that is in use closes with its next answer. One that is idle may have a request on
-        // its way: it gets this long to arrive.
+        // its way: it gets this long to arrive. When more have arrived than were answered in that time, as
+        // on a busy machine, connections go on to close.
         let deadline = Instant::now() + LAST_REQUESTS;
-        while connections.count() > 0 && Instant::now() < deadline {
+        let mut left = connections.count();
+        let mut looks = 0;
+        while left > 0 && (looks < LAST_LOOKS || Instant::now() < deadline) {
             tokio::time::sleep(Duration::from_millis(10)).await;
+            let before = std::mem::replace(&mut left, connections.count());
+            looks = if left < before { 0 } else { looks + 1 };
         }
         connections.shutdown().await;
     };

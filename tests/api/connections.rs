@@ -30,6 +30,14 @@ async fn spawn(limits: Limits) -> (SocketAddr, oneshot::Sender<()>, tokio::task:
     (addr, stop, server)
 }
 
+/// A port with room for many clients that nobody has accepted yet.
+fn listen() -> (SocketAddr, TcpListener) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1024).unwrap();
+    (listener.local_addr().unwrap(), listener)
+}
+
 async fn connect(addr: SocketAddr, bytes: &str) -> TcpStream {
     let mut stream = TcpStream::connect(addr).await.unwrap();
     stream.write_all(bytes.as_bytes()).await.unwrap();
@@ -237,15 +245,29 @@ async fn who_is_connected_when_the_service_stops_is_answered_however_many_there_
     let config = dev::sdk_config("127.0.0.1:1".parse().unwrap());
     let uploads = service(&config, "bucket", true, built_in());
     let router = http::router(uploads, &http::Settings::default());
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let listener = socket.listen(1024).unwrap();
-    let addr = listener.local_addr().unwrap();
+    let (addr, listener) = listen();
     let mut clients = Vec::new();
     for _ in 0..300 {
         clients.push(connect(addr, REQUEST).await);
     }
     // It stops before it has looked at any of them.
+    http::serve(listener, router, Server::default(), std::future::ready(())).await;
+    for client in clients {
+        assert!(rest(client).await.starts_with("HTTP/1.1 200"));
+    }
+}
+
+#[tokio::test]
+async fn requests_that_are_there_at_a_stop_are_answered_however_long_they_take() {
+    const CLIENTS: usize = 500;
+    // All of them take twice as long as a stop waits for requests on idle connections.
+    let busy = || async { std::thread::sleep(Duration::from_millis(2)) };
+    let router = axum::Router::new().route("/healthz", axum::routing::get(busy));
+    let (addr, listener) = listen();
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        clients.push(connect(addr, REQUEST).await);
+    }
     http::serve(listener, router, Server::default(), std::future::ready(())).await;
     for client in clients {
         assert!(rest(client).await.starts_with("HTTP/1.1 200"));
