@@ -79,7 +79,7 @@ impl Policies {
             let policy = Policy::parse(table, expires_in).map_err(|(field, reason)| {
                 let place = format!("policies.{name}.{field}");
                 PolicyError {
-                    place: place.trim_end_matches(['.', '?']).to_owned(),
+                    place: one_line(place.trim_end_matches(['.', '?'])),
                     reason: one_line(&reason),
                 }
             })?;
@@ -313,8 +313,11 @@ fn check_metadata(own: &Metadata, allowed: &[String]) -> Result<(), (String, Str
     Ok(())
 }
 
+/// Names and values may have control characters in them, and so may what is said of them.
 fn one_line(text: &str) -> String {
-    text.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+    let pieces = text.split(char::is_control).map(str::trim);
+    let pieces: Vec<&str> = pieces.filter(|piece| !piece.is_empty()).collect();
+    pieces.join(" ")
 }
 
 #[cfg(test)]
@@ -423,6 +426,20 @@ mod tests {
         let eleven: Vec<String> = (0..11).map(|n| format!("t{n} = 'x'")).collect();
         let error = policy(&format!("tagging = {{ {} }}", eleven.join(", "))).unwrap_err();
         assert!(error.contains("10 tags"), "{error}");
+    }
+
+    #[test]
+    fn whatever_the_names_a_refusal_is_one_line() {
+        for text in [
+            "[policies.\"a\\nb\"]\nkey = '{'",
+            "[policies.a]\n\"x\\ry\" = 1",
+            "[policies.a]\nmetadata = { \"x\\u0085y\" = '1' }",
+            "[policies.a]\nacl = \"\\u001b[2J\"",
+        ] {
+            let error = Policies::parse(text, TEN_MINUTES).unwrap_err().to_string();
+            assert!(error.starts_with("policies.a"), "{error:?}");
+            assert!(!error.contains(char::is_control), "{error:?}");
+        }
     }
 
     #[test]
