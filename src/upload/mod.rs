@@ -298,7 +298,7 @@ impl UploadService {
             return Err(Error::PostCannotKeepPolicy);
         }
         let key = policy.key.key(caller, &file.filename, id, day(now));
-        let refusals = replaced_in_forms(file);
+        let refusals = replaced_in_forms(file, &key);
         if !refusals.is_empty() {
             return Err(Error::Refused(refusals));
         }
@@ -398,18 +398,22 @@ impl Properties {
     }
 }
 
-/// What of `file` a form cannot carry: S3 puts the name of the file that is sent in the place of
-/// `${filename}`, [in any field](https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTForms.html).
-fn replaced_in_forms(file: &File) -> Vec<Refusal> {
+/// S3 puts the name of the file that is sent in its place,
+/// [in any field of a form](https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTForms.html).
+const REPLACED_IN_FORMS: &str = "${filename}";
+
+/// What of `file` a form cannot carry. A template may make of a name what the name itself is not.
+fn replaced_in_forms(file: &File, key: &ObjectKey) -> Vec<Refusal> {
     let texts = [
         (Field::Filename, file.filename.as_str()),
+        (Field::Filename, key.as_str()),
         (Field::ContentType, file.content_type.as_str()),
     ];
     let metadata = file.metadata.iter();
     texts
         .into_iter()
         .chain(metadata.map(|(name, value)| (Field::MetadataOf(name.clone()), value.as_str())))
-        .filter(|(_, text)| text.contains("${filename}"))
+        .filter(|(_, text)| text.contains(REPLACED_IN_FORMS))
         .map(|(field, _)| {
             let detail = "must not contain `${filename}`, which has a meaning of its own in a form";
             Refusal::new(field, Invalid::new("reserved", detail))

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::helpers::{
-    App, built_in, fields, file, service, spawn_app, spawn_app_with, spawn_app_with_policies,
+    App, Grant, built_in, fields, file, service, spawn_app, spawn_app_with, spawn_app_with_policies,
 };
 use crate::policies::sha256;
 
@@ -257,6 +257,27 @@ async fn a_name_that_s3_would_replace_is_refused() {
         ("/metadata/x", "reserved"),
     ];
     assert_eq!(fields(&problem), expected);
+}
+
+#[tokio::test]
+async fn a_key_that_s3_would_replace_is_refused() {
+    let app = spawn_app_with_policies(
+        "[policies.default]
+        key = 'u/${filename}'
+        overwrite = true
+        [policies.twice]
+        key = '{uuid}/{filename}{filename}'",
+    )
+    .await;
+    for body in [
+        json!({"filename": "{filename}", "contentType": "a/b"}),
+        json!({"filename": "{filename}$", "contentType": "a/b", "policy": "twice"}),
+    ] {
+        let problem = app.refused(POST, &body).await;
+        assert_eq!(fields(&problem), [("/filename", "reserved")]);
+        let put: Grant = app.granted("/upload/presigned-url", &body).await;
+        assert!(put.key.contains("${filename}"), "{}", put.key);
+    }
 }
 
 #[tokio::test]

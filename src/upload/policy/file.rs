@@ -8,10 +8,10 @@ use serde::Deserialize;
 
 use super::{ANY, ActiveContent, Policies, Policy};
 use crate::s3;
-use crate::upload::Invalid;
 use crate::upload::content_type::ContentTypeRange;
 use crate::upload::key::KeyTemplate;
 use crate::upload::metadata::{self, Metadata};
+use crate::upload::{Invalid, REPLACED_IN_FORMS};
 
 const DEFAULT_KEY: &str = "uploads/{uuid}/{filename}";
 
@@ -156,6 +156,7 @@ impl Policy {
         if let Some(value) = &policy.cache_control {
             metadata::check_value(value)
                 .and_then(|()| check_ascii(value))
+                .and_then(|()| check_reserved(value))
                 .map_err(|invalid| at("cache_control")(invalid.detail.into_owned()))?;
         }
         let server_side_encryption = policy
@@ -178,6 +179,7 @@ impl Policy {
             }
             metadata::check_value(id)
                 .and_then(|()| check_ascii(id))
+                .and_then(|()| check_reserved(id))
                 .map_err(|invalid| at("kms_key_id")(invalid.detail.into_owned()))?;
         }
         check_tags(&policy.tagging).map_err(at("tagging"))?;
@@ -263,6 +265,16 @@ fn check_ascii(value: &str) -> Result<(), Invalid> {
     Err(Invalid::new("not-ascii", detail))
 }
 
+/// Refuses what no form could keep.
+fn check_reserved(value: &str) -> Result<(), Invalid> {
+    if !value.contains(REPLACED_IN_FORMS) {
+        return Ok(());
+    }
+    let detail =
+        format!("must not contain `{REPLACED_IN_FORMS}`, which has a meaning of its own in a form");
+    Err(Invalid::new("reserved", detail))
+}
+
 /// [S3's rules for tags](https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html).
 fn check_tags(tags: &BTreeMap<String, String>) -> Result<(), String> {
     let is_text = |text: &str| {
@@ -291,6 +303,7 @@ fn check_metadata(own: &Metadata, allowed: &[String]) -> Result<(), (String, Str
     for (name, value) in own {
         metadata::check_name(name)
             .and_then(|()| metadata::check_value(value))
+            .and_then(|()| check_reserved(value))
             .map_err(|invalid| (format!("metadata.{name}"), invalid.detail.into_owned()))?;
     }
     metadata::check_size(own)
@@ -405,6 +418,13 @@ mod tests {
                 "control character",
             ),
             ("cache_control = 'é'", "cache_control", "ASCII"),
+            ("cache_control = '${filename}'", "cache_control", "form"),
+            (
+                "server_side_encryption = 'aws:kms'\nkms_key_id = 'a${filename}'",
+                "kms_key_id",
+                "form",
+            ),
+            ("metadata = { a = 'x${filename}' }", "metadata.a", "form"),
             ("tagging = { 'a&b' = 'c' }", "tagging", "a&b"),
             ("tagging = { 'aws:x' = 'c' }", "tagging", "aws:x"),
             ("metadata = { 'A' = 'b' }", "metadata.A", "lower-case"),
