@@ -103,6 +103,12 @@ impl KeyTemplate {
         self.0.contains(&Part::Caller)
     }
 
+    /// Whether the key of a file of this name could be nothing but spaces, which the SDK takes for none.
+    pub(super) fn is_blank(&self, filename: &Filename) -> bool {
+        let name = filename.as_str();
+        name.trim().is_empty() && is_blank(&self.fill("c", name, None, Uuid::nil(), Date::MAX))
+    }
+
     pub(super) fn key(
         &self,
         caller: &Caller,
@@ -202,8 +208,15 @@ impl KeyTemplate {
         {
             return Err("can make a key with an empty, `.` or `..` segment".into());
         }
+        if is_blank(&shortest) {
+            return Err("can make a key of nothing but spaces".into());
+        }
         Ok(())
     }
+}
+
+fn is_blank(key: &str) -> bool {
+    key.trim().is_empty()
 }
 
 fn push_number(key: &mut String, digits: usize, number: u32) {
@@ -266,6 +279,8 @@ mod tests {
             ("a/../{uuid}", "segment"),
             ("a/{ext}", "empty"),
             ("a/.{ext}/b", "empty"),
+            (" ", "nothing but spaces"),
+            ("\u{3000}{ext}", "nothing but spaces"),
             ("a/{uuid", "brace"),
             ("a/uuid}", "brace"),
             ("a/{id}", "{id}"),

@@ -141,6 +141,10 @@ impl Policy {
         let mut refuse = |field, code, detail: String| {
             refusals.push(Refusal::new(field, Invalid::new(code, detail)));
         };
+        if self.key.is_blank(&file.filename) {
+            let detail = "must not be nothing but spaces: its key would be, too".into();
+            refuse(Field::Filename, "blank", detail);
+        }
         if file.size.is_none() && self.require_size && request == Request::Put {
             let detail = "is required by the policy".into();
             refuse(Field::Size, "size-required", detail);
@@ -320,6 +324,17 @@ mod tests {
             Field::MetadataOf("owner".into()),
         ];
         assert_eq!(fields, expected);
+    }
+
+    #[test]
+    fn a_name_that_would_make_a_key_of_spaces_is_refused() {
+        let bare = policy("key = '{filename}'\noverwrite = true").unwrap();
+        for name in [" ", "\u{3000}"] {
+            assert_eq!(codes(&bare, &file(name, "a/b")), ["blank"]);
+            let usual = policy("").unwrap();
+            assert_eq!(codes(&usual, &file(name, "a/b")), [""; 0]);
+        }
+        assert_eq!(codes(&bare, &file(" a", "a/b")), [""; 0]);
     }
 
     #[test]

@@ -157,6 +157,25 @@ async fn types_outside_the_policy_are_refused() {
     }
 }
 
+/// No S3 client can send such a key.
+#[tokio::test]
+async fn no_key_is_made_or_looked_for_that_is_nothing_but_spaces() {
+    let app = spawn_app_with_policies(
+        "[policies.default]
+        key = '{filename}'
+        overwrite = true",
+    )
+    .await;
+    let body = json!({"filename": " ", "contentType": "a/b"});
+    for path in [URL, "/upload/presigned-post"] {
+        let problem = app.refused(path, &body).await;
+        assert_eq!(problem["status"], 422, "{path}");
+        assert_eq!(fields(&problem), [("/filename", "blank")], "{path}");
+    }
+    let missing = app.refused("/upload/verify", &json!({"key": " "})).await;
+    assert_eq!(missing["status"], 404);
+}
+
 #[tokio::test]
 async fn active_content_is_stored_as_an_attachment() {
     let app = spawn_app_with_policies("[policies.default]").await;

@@ -3,7 +3,7 @@
 use time::{Date, Month};
 use uuid::{Uuid, Variant};
 
-use super::{KeyTemplate, Part};
+use super::{KeyTemplate, Part, is_blank};
 use crate::upload::{Caller, Filename};
 
 impl KeyTemplate {
@@ -12,10 +12,11 @@ impl KeyTemplate {
     /// Takes time in proportion to the key's length: for each of the few lengths that an extension may
     /// have there is one length of the name, and with it one place for each part.
     pub(in crate::upload) fn could_have_made(&self, caller: &Caller, key: &str) -> bool {
-        (0..=Filename::MAX_EXTENSION_BYTES).any(|extension| {
-            self.remake(caller, key, extension)
-                .is_some_and(|it| it == key)
-        })
+        !is_blank(key)
+            && (0..=Filename::MAX_EXTENSION_BYTES).any(|extension| {
+                self.remake(caller, key, extension)
+                    .is_some_and(|it| it == key)
+            })
     }
 
     /// What the template makes of the values that it finds in `key`, if they are values at all and
@@ -154,6 +155,8 @@ mod tests {
             ("{ext}{filename}", "tara.tar.gz", false),
             ("{filename}{uuid}", "a bID", true),
             ("{filename}{uuid}", "ID", false),
+            ("{filename}", "a ", true),
+            ("{filename}", " ", false),
             ("{uuid}/{filename}-{filename}", "ID/a-b-a-b", true),
             ("{uuid}/{filename}-{filename}", "ID/a-b-a-c", false),
             ("{uuid}-{uuid}", "ID-ID", true),
@@ -201,6 +204,7 @@ mod tests {
             let day = date!(0000 - 01 - 01) + time::Duration::days(day);
             let key = template.key(&caller, &filename, id, day);
             let key = key.as_str();
+            prop_assume!(!is_blank(key));
             prop_assert!(template.could_have_made(&caller, key), "{key}");
 
             let other = Caller::named(&format!("{}x", names[1]), None);
