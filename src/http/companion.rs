@@ -146,7 +146,8 @@ async fn params(
     let now = SystemTime::now();
     let grant = uploads
         .presign_post(&caller, &file, Uuid::new_v4(), now)
-        .await?;
+        .await
+        .map_err(Failure::of_uppy)?;
     Ok(Json(ParamsDto {
         method: "POST",
         url: grant.form.url,

@@ -95,7 +95,8 @@ impl Problem {
 
     /// For an upload that is there, but not what it should be.
     pub(crate) fn differs(code: &'static str, refusals: &[Refusal]) -> Self {
-        FieldErrors::of(refusals, |_| String::new()).into_problem_of(StatusCode::CONFLICT, code)
+        FieldErrors::of(refusals, |_, field| member(field))
+            .into_problem_of(StatusCode::CONFLICT, code)
     }
 
     /// For a body that cannot be read.
@@ -144,25 +145,35 @@ impl IntoResponse for Problem {
 
 impl From<upload::Error> for Failure {
     fn from(error: upload::Error) -> Self {
-        Self::new(error, |_| String::new())
+        Self::new(error, |_, field| member(field))
     }
 }
 
 impl Failure {
     /// For a request with a list of `files`.
     pub(crate) fn of_list(error: upload::Error) -> Self {
-        Self::new(error, |file| format!("/files/{file}"))
+        Self::new(error, |file, field| {
+            format!("/files/{file}{}", member(field))
+        })
     }
 
-    /// `pointer` says where in the request each file is.
-    fn new(error: upload::Error, pointer: impl Fn(usize) -> String) -> Self {
+    /// For a request of Uppy's, which has another word for the content type.
+    pub(crate) fn of_uppy(error: upload::Error) -> Self {
+        Self::new(error, |_, field| match field {
+            Field::ContentType => "/type".to_owned(),
+            field => member(field),
+        })
+    }
+
+    /// `pointer` says where in the request a field of each file is.
+    fn new(error: upload::Error, pointer: impl Fn(usize, &Field) -> String) -> Self {
         let problem = match &error {
             upload::Error::Refused(refusals) => refused(refusals, pointer),
             upload::Error::PolicyNotAllowed { file } => {
                 let mut errors = FieldErrors::default();
                 let detail = "is not one that you may upload under";
                 let invalid = Invalid::new("policy-not-allowed", detail);
-                errors.push(format!("{}/policy", pointer(*file)), invalid);
+                errors.push(pointer(*file, &Field::Policy), invalid);
                 errors.into_problem_of(StatusCode::FORBIDDEN, "policy-not-allowed")
             }
             upload::Error::PostNotSupported => no_form("this store takes no presigned POST"),
@@ -228,7 +239,7 @@ fn no_form(why: &str) -> Problem {
 }
 
 /// The first reason gives the problem its code.
-fn refused(refusals: &[Refusal], pointer: impl Fn(usize) -> String) -> Problem {
+fn refused(refusals: &[Refusal], pointer: impl Fn(usize, &Field) -> String) -> Problem {
     let code = refusals.first().map_or("refused", |r| r.invalid.code);
     FieldErrors::of(refusals, pointer).into_problem_of(StatusCode::UNPROCESSABLE_ENTITY, code)
 }
@@ -275,29 +286,12 @@ impl IntoResponse for Failure {
 pub(crate) struct FieldErrors(BTreeMap<String, Invalid>);
 
 impl FieldErrors {
-    /// `pointer` says where in the request each file is.
-    fn of(refusals: &[Refusal], pointer: impl Fn(usize) -> String) -> Self {
+    /// `pointer` says where in the request a field of each file is.
+    fn of(refusals: &[Refusal], pointer: impl Fn(usize, &Field) -> String) -> Self {
         let mut errors = FieldErrors::default();
-        for Refusal {
-            file,
-            field,
-            invalid,
-        } in refusals
-        {
-            let mut pointer = pointer(*file);
-            match field {
-                Field::Filename => pointer.push_str("/filename"),
-                Field::ContentType => pointer.push_str("/contentType"),
-                Field::Size => pointer.push_str("/size"),
-                Field::ChecksumSha256 => pointer.push_str("/checksumSha256"),
-                Field::Policy => pointer.push_str("/policy"),
-                Field::Metadata => pointer.push_str("/metadata"),
-                Field::MetadataOf(name) => {
-                    pointer.push_str("/metadata");
-                    push_segment(&mut pointer, name);
-                }
-            }
-            errors.push(pointer, invalid.clone());
+        for refusal in refusals {
+            let pointer = pointer(refusal.file, &refusal.field);
+            errors.push(pointer, refusal.invalid.clone());
         }
         errors
     }
@@ -363,6 +357,23 @@ impl FieldErrors {
                 .match_indices('/')
                 .any(|(end, _)| self.0.contains_key(&pointer[..end]))
     }
+}
+
+/// Where in the description of a file its field is.
+fn member(field: &Field) -> String {
+    let name = match field {
+        Field::Filename => "/filename",
+        Field::ContentType => "/contentType",
+        Field::Size => "/size",
+        Field::ChecksumSha256 => "/checksumSha256",
+        Field::Policy => "/policy",
+        Field::Metadata | Field::MetadataOf(_) => "/metadata",
+    };
+    let mut pointer = name.to_owned();
+    if let Field::MetadataOf(name) = field {
+        push_segment(&mut pointer, name);
+    }
+    pointer
 }
 
 /// Appends a member's name as [RFC 6901 §3](https://www.rfc-editor.org/rfc/rfc6901#section-3) has it.

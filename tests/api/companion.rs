@@ -359,7 +359,11 @@ async fn the_rest_of_the_policy_holds_for_parts_too() {
     .await;
     let ask = async |body: Value| app.post("/s3/multipart", &body).await;
     let refused = problem(ask(json!({"filename": "a", "type": "image/png"})).await).await;
-    assert_eq!(fields(&refused), [("/contentType", "type-not-allowed")]);
+    assert_eq!(fields(&refused), [("/type", "type-not-allowed")]);
+    assert_eq!(refused["detail"], "type must be one of text/*");
+    let form = format!("{}/s3/params?filename=a&type=image/png", app.base);
+    let refused = problem(app.client.get(form).send().await.unwrap()).await;
+    assert_eq!(fields(&refused), [("/type", "type-not-allowed")]);
     let refused =
         problem(ask(json!({"filename": "a", "type": "text/plain", "policy": "sum"})).await).await;
     assert_eq!(

@@ -140,7 +140,8 @@ async fn create(
     };
     let upload = uploads
         .create_multipart(&caller, &file, Uuid::new_v4(), SystemTime::now())
-        .await?;
+        .await
+        .map_err(Failure::of_uppy)?;
     Ok(Json(CreatedDto {
         key: upload.key,
         upload_id: upload.token,
