@@ -66,10 +66,16 @@ impl Bucket {
             .range(format!("bytes=0-{}", count.saturating_sub(1)))
             .customize()
             .config_override(partial);
-        let mut body = match request.send().await {
-            Ok(answer) => answer.body,
+        let answer = match request.send().await {
+            Ok(answer) => answer,
             Err(error) => return Ok(absent(error)?),
         };
+        // What stands in between answers 200, too.
+        if answer.e_tag.as_deref() != Some(etag) {
+            let cause = "it gave the bytes of something else";
+            return Err(StoreError::Failed(cause.into()).into());
+        }
+        let mut body = answer.body;
         let mut bytes = Vec::new();
         // Some stores send everything, whatever the range.
         while bytes.len() < count {

@@ -307,6 +307,22 @@ async fn a_file_that_is_replaced_or_removed_while_it_is_read_is_not_called_good(
     }
 }
 
+#[tokio::test]
+async fn bytes_of_something_else_are_not_taken_for_those_of_the_file() {
+    // As what stands before a store answers: a proxy, or the page of a network that wants a login.
+    for body in ["<!doctype html>", "text", ""] {
+        let store = Router::new().fallback(move |request: Request| async move {
+            match *request.method() {
+                http::Method::HEAD => object(&[]),
+                _ => http::Response::new(Body::from(body)),
+            }
+        });
+        let base = sniffing_app_on(&format!("http://{}", spawn(store).await), SNIFF).await;
+        let problem = problem(ask(&base, json!({"key": KEY})).await).await;
+        is(&problem, 502, "storage-error");
+    }
+}
+
 async fn sniffing_app_on(endpoint: &str, policy: &str) -> String {
     let config = presignd::dev::sdk_config("127.0.0.1:1".parse().unwrap())
         .into_builder()
