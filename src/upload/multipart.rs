@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::policy::{Policy, check_size};
 use super::session::Session;
 use super::{Caller, Error, Field, File, Properties, Refusal, UploadService, day};
-use crate::s3::{self, PresignedRequest, StoredPart};
+use crate::s3::{self, PresignedRequest, StoreError, StoredPart};
 
 /// An upload that has begun.
 ///
@@ -136,13 +136,39 @@ impl UploadService {
         now: SystemTime,
     ) -> Result<CompletedUpload, Error> {
         let (session, policy) = self.open(caller, token, key, now)?;
-        let stored = self.stored_parts(key, &session, now).await?;
+        let begin = Instant::now();
+        let made = match self.stored_parts(key, &session, now).await {
+            Ok(stored) => self.make_object(&session, policy, stored, parts, now).await,
+            Err(Error::NoSuchUpload) => Err(Error::NoSuchUpload),
+            Err(error) => return Err(error),
+        };
+        if let Err(error) = made {
+            let now = now + begin.elapsed();
+            self.check_made(&session, policy, error, now).await?;
+        }
+        Ok(CompletedUpload {
+            // Not what the store says: it may not know the name that clients have for it.
+            location: self.bucket.address(key).await?,
+            key: session.key,
+            bucket: self.bucket.name().to_owned(),
+        })
+    }
+
+    async fn make_object(
+        &self,
+        session: &Session,
+        policy: &Policy,
+        stored: Vec<StoredPart>,
+        parts: &BTreeMap<u16, String>,
+        now: SystemTime,
+    ) -> Result<(), Error> {
+        let key = &session.key;
         // The tags of this list go into the completion, so that no part can be replaced by a larger
         // one in between: the store compares them.
         let chosen = choose(stored, parts)?;
         let size: u64 = chosen.iter().map(|part| part.size).sum();
         if let Err(invalid) = check_size(size, policy.max_size) {
-            self.end_multipart(key, &session, now).await?;
+            self.end_multipart(key, session, now).await?;
             return Err(Error::Refused(vec![Refusal::new(Field::Size, invalid)]));
         }
         let once = !policy.overwrite;
@@ -151,12 +177,38 @@ impl UploadService {
             .bucket
             .complete_multipart(key, &session.upload_id, &chosen, once, now)
             .await;
-        let location = self.measured("CompleteMultipartUpload", begin, answer)?;
-        Ok(CompletedUpload {
-            key: session.key,
-            bucket: self.bucket.name().to_owned(),
-            location,
-        })
+        self.measured("CompleteMultipartUpload", begin, answer)
+    }
+
+    /// After `error`, which it gives back if there is no object. A lost answer does not mean that nothing
+    /// happened, and of an upload that is completed the store says that there is none.
+    async fn check_made(
+        &self,
+        session: &Session,
+        policy: &Policy,
+        error: Error,
+        now: SystemTime,
+    ) -> Result<(), Error> {
+        use StoreError::{Busy, Failed, TimedOut, Unavailable};
+        let may_be_made = matches!(
+            error,
+            Error::NoSuchUpload | Error::Store(Unavailable(_) | TimedOut(_) | Failed(_))
+        );
+        // Any other key may have the object of another upload.
+        if !may_be_made || !policy.key.is_unique() {
+            return Err(error);
+        }
+        let begin = Instant::now();
+        let answer = self.bucket.head(&session.key, now).await;
+        match (self.measured("HeadObject", begin, answer), error) {
+            (Ok(Some(_)), _) => Ok(()),
+            // Told that there is no such upload, a client would not ask again.
+            (
+                Err(not_known @ Error::Store(Busy(_) | Unavailable(_) | TimedOut(_))),
+                Error::NoSuchUpload,
+            ) => Err(not_known),
+            (_, error) => Err(error),
+        }
     }
 
     /// Ends an upload and frees its parts.
@@ -253,6 +305,6 @@ fn choose(
         Ok(chosen)
     } else {
         let cause = "the store has no such parts, or others under these numbers";
-        Err(s3::Error::from(s3::StoreError::InvalidParts(cause.into())).into())
+        Err(s3::Error::from(StoreError::InvalidParts(cause.into())).into())
     }
 }

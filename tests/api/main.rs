@@ -13,6 +13,7 @@ mod connections;
 mod credentials;
 mod deploy;
 mod errors;
+mod faults;
 mod filenames;
 mod helpers;
 mod http;
