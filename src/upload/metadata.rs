@@ -58,9 +58,11 @@ pub(super) fn check_value(value: &str) -> Result<(), Invalid> {
     }
 }
 
-pub(super) fn check_size(metadata: &Metadata) -> Result<(), Invalid> {
+pub(super) fn check_size<'a>(
+    metadata: impl IntoIterator<Item = (&'a String, &'a String)>,
+) -> Result<(), Invalid> {
     let bytes: usize = metadata
-        .iter()
+        .into_iter()
         .map(|(name, value)| {
             "x-amz-meta-".len() + name.len() + crate::s3::header_value(value).len()
         })

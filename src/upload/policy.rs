@@ -170,7 +170,7 @@ impl Policy {
                 );
             }
         }
-        if let Err(invalid) = metadata::check_size(&self.metadata_with(&file.metadata)) {
+        if let Err(invalid) = metadata::check_size(self.metadata.iter().chain(&file.metadata)) {
             refusals.push(Refusal::new(Field::Metadata, invalid));
         }
         refusals
@@ -183,7 +183,7 @@ impl Policy {
             let detail = format!("must be one of {}", allowed.join(", "));
             return Err(Invalid::new("type-not-allowed", detail));
         }
-        if content_type.is_active() && self.active_content == ActiveContent::Reject {
+        if self.active_content == ActiveContent::Reject && content_type.is_active() {
             let detail = "must not be a type that can run scripts";
             return Err(Invalid::new("active-content", detail));
         }
