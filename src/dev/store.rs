@@ -25,12 +25,13 @@ use uuid::Uuid;
 /// - Files that go with an object are named after its whole key, in base64, which is too long a name
 ///   from some 130 bytes on, where S3 takes 1,024. Longer keys get a [`short_key`].
 /// - What goes with an object stays when it is removed, and so do the folders of its key.
-/// - An upload that is refused for a wrong checksum leaves its bytes behind. They are removed.
+/// - An upload that is refused for a wrong checksum, or for want of room for what goes with it, leaves its bytes
+///   behind. They are removed.
 /// - Answers to forms lack the headers `ETag` and `Location`. Uppy 5 never ends without the first.
 /// - Parts are listed in any order, without their entity tags, on one page, and for uploads that
 ///   there never were. Tags are kept in files of their own, beside the parts.
 /// - Uploads that are gone are called forbidden instead of gone, and are completed whatever the entity
-///   tags of their parts.
+///   tags of their parts. One whose completion fails is gone, too: it is kept.
 pub(super) struct Store {
     root: PathBuf,
     files: FileSystem,
@@ -73,9 +74,13 @@ impl Store {
                 &request.input.key,
             )
         });
+        let object = self.root.join(&delete.input.bucket).join(&delete.input.key);
+        let was_there = object.exists();
         let mut result = self.files.put_object(request).await;
         match (&mut result, location) {
-            (Err(error), _) if *error.code() == S3ErrorCode::BadDigest => {
+            (Err(error), _)
+                if *error.code() == S3ErrorCode::BadDigest || (!was_there && object.exists()) =>
+            {
                 self.delete(delete).await?;
             }
             (Ok(response), Some(location)) => {
@@ -120,9 +125,11 @@ impl Store {
         let file = self.etag_file(upload, request.input.part_number);
         let response = self.files.upload_part(request).await?;
         let etag = response.output.e_tag.as_ref().map(ETag::value);
-        tokio::fs::write(file, etag.unwrap_or_default())
-            .await
-            .map_err(S3Error::internal_error)?;
+        if let Err(error) = tokio::fs::write(&file, etag.unwrap_or_default()).await {
+            // With half of its tag, or that of the part that was there before, it could be taken for good.
+            let _not_made = tokio::fs::remove_file(file).await;
+            return Err(S3Error::internal_error(error));
+        }
         Ok(response)
     }
 
@@ -136,7 +143,13 @@ impl Store {
         let max = request.input.max_parts.unwrap_or(PAGE).clamp(1, PAGE);
         let mut response = self.files.list_parts(request).await?;
         let mut parts = response.output.parts.take().unwrap_or_default();
-        parts.retain(|part| part.part_number > Some(after));
+        // One without a tag was not acknowledged.
+        parts.retain(|part| {
+            part.part_number > Some(after)
+                && self
+                    .etag_file(upload, part.part_number.unwrap_or_default())
+                    .exists()
+        });
         parts.sort_by_key(|part| part.part_number);
         let is_truncated = parts.len() > max.unsigned_abs() as usize;
         parts.truncate(max.unsigned_abs() as usize);
@@ -168,13 +181,47 @@ impl Store {
             }
             files.push(file);
         }
-        let response = self.files.complete_multipart_upload(request).await?;
+        let kept = self.keep(&request.input, upload).await?;
+        let result = self.files.complete_multipart_upload(request).await;
+        for (file, copy) in kept {
+            let put_back = match result {
+                Ok(_) => tokio::fs::remove_file(copy).await,
+                Err(_) => tokio::fs::rename(copy, file).await,
+            };
+            put_back.map_err(S3Error::internal_error)?;
+        }
+        let response = result?;
         for file in files {
             tokio::fs::remove_file(file)
                 .await
                 .map_err(S3Error::internal_error)?;
         }
         Ok(response)
+    }
+
+    /// Links to what makes an upload one, beside its parts: they take no room, which there may be none of.
+    async fn keep(
+        &self,
+        input: &CompleteMultipartUploadInput,
+        upload: Uuid,
+    ) -> S3Result<Vec<(PathBuf, PathBuf)>> {
+        let [bucket, key] =
+            [&input.bucket, &input.key].map(|name| BASE64_URL_SAFE_NO_PAD.encode(name));
+        let mut kept = Vec::new();
+        for name in [
+            format!(".upload-{upload}.json"),
+            format!(".bucket-{bucket}.object-{key}.upload-{upload}.metadata.json"),
+        ] {
+            let (file, copy) = (
+                self.root.join(&name),
+                self.root.join(format!(".kept{name}")),
+            );
+            tokio::fs::hard_link(&file, &copy)
+                .await
+                .map_err(S3Error::internal_error)?;
+            kept.push((file, copy));
+        }
+        Ok(kept)
     }
 
     async fn abort(
