@@ -1,0 +1,70 @@
+//! Whatever comes as the body of a completion: the answer is one that is documented, and points at what was sent.
+//!
+//! The first line of the input says how the store answers, the rest is the body.
+
+#![no_main]
+
+use std::sync::{Arc, LazyLock};
+use std::time::SystemTime;
+
+use axum::Router;
+use axum::http::StatusCode;
+use libfuzzer_sys::fuzz_target;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use presignd::http;
+use presignd::upload::{Caller, ContentType, Filename};
+use presignd_fuzz::{Mood, Place, block_on, bucket, file, id, problem, service, set_mood};
+
+const ROUTE: &str = "/s3/multipart/{uploadId}/complete";
+
+/// The service, and where an upload of it is completed.
+static SERVICE: LazyLock<(Router, String)> = LazyLock::new(|| {
+    let service = service(
+        bucket(Place::Local, None),
+        "[policies.default]\nmax_size = '12 MiB'",
+    );
+    let filename = Filename::parse("a b.txt").expect("a name");
+    let file = file(
+        filename,
+        ContentType::parse("a/b").expect("a type"),
+        "default",
+    );
+    let caller = Caller::anonymous();
+    let upload = block_on(service.create_multipart(&caller, &file, id(), SystemTime::now()));
+    let upload = upload.expect("an upload");
+    let key = utf8_percent_encode(&upload.key, NON_ALPHANUMERIC);
+    let uri = format!("/s3/multipart/{}/complete?key={key}", upload.token);
+    (
+        http::router(Arc::new(service), &http::Settings::default()),
+        uri,
+    )
+});
+
+fuzz_target!(|input: &[u8]| {
+    let end = input.iter().position(|b| *b == b'\n').unwrap_or(0);
+    let (mood, body) = input.split_at(end);
+    let body = body.strip_prefix(b"\n").unwrap_or(body);
+    let mood = match mood {
+        b"empty" => Mood::Empty,
+        b"strict" => Mood::Strict,
+        b"taken" => Mood::Taken,
+        b"closed" => Mood::Closed,
+        _ => Mood::Well,
+    };
+    let (router, uri) = &*SERVICE;
+    set_mood(mood);
+    let status = problem::post(router, ROUTE, uri, body);
+    set_mood(Mood::Well);
+    assert!(
+        !status.is_server_error() || mood == Mood::Closed,
+        "{status}"
+    );
+    assert!(
+        status != StatusCode::NOT_FOUND || mood == Mood::Empty,
+        "{status}"
+    );
+    assert!(
+        status != StatusCode::CONFLICT || mood == Mood::Taken,
+        "{status}"
+    );
+});

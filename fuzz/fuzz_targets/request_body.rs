@@ -1,0 +1,56 @@
+//! Whatever comes as the body of a request: the answer is one that is documented, is nobody's fault but the
+//! client's, and points at what was sent.
+//!
+//! The first line of the input says which route, the rest is the body.
+
+#![no_main]
+
+use std::sync::{Arc, LazyLock};
+
+use axum::Router;
+use libfuzzer_sys::fuzz_target;
+use presignd::http;
+use presignd_fuzz::{Mood, Place, bucket, problem, service, set_mood};
+use serde_json::Value;
+
+const ROUTES: [&str; 5] = [
+    "/upload/presigned-url",
+    "/upload/presigned-urls",
+    "/upload/presigned-post",
+    "/upload/verify",
+    "/s3/multipart",
+];
+
+static ROUTER: LazyLock<Router> = LazyLock::new(|| {
+    let policies = "
+        [policies.default]
+        allowed_metadata = ['*']
+        sniff = true
+        [policies.strict]
+        key = '{uuid}.{ext}'
+        content_types = ['image/*']
+        max_size = '1 MiB'
+        overwrite = false
+        require_checksum = true
+        active_content = 'reject'
+        metadata = { source = 'web' }
+        allowed_metadata = ['album']
+    ";
+    let service = service(bucket(Place::Local, None), policies);
+    http::router(Arc::new(service), &http::Settings::default())
+});
+
+fuzz_target!(|input: &[u8]| {
+    let end = input.iter().position(|b| *b == b'\n').unwrap_or(0);
+    let (route, body) = input.split_at(end);
+    let body = body.strip_prefix(b"\n").unwrap_or(body);
+    let route = ROUTES.into_iter().find(|it| it.as_bytes() == route);
+    let route = route.unwrap_or(ROUTES[0]);
+    // Whoever waits for what never comes waits in earnest.
+    let json = serde_json::from_slice::<Value>(body).unwrap_or_default();
+    let waits = json["wait"].as_u64().is_some_and(|seconds| seconds > 0);
+    let is_empty = json["size"].as_u64().is_some_and(|size| size % 2 == 1) && !waits;
+    set_mood(if is_empty { Mood::Empty } else { Mood::Well });
+    let status = problem::post(&ROUTER, route, route, body);
+    assert!(!status.is_server_error(), "{status}");
+});

@@ -1,0 +1,175 @@
+//! Whatever a client brings along: only the token of an upload opens it, only with its key, only for who began
+//! it, and only for 7 days.
+//!
+//! Each line of the input sets something: `caller`, `other` (a caller), `name`, `key`, `token`, `after` (seconds);
+//! or bends the good token: `cut AT`, `put AT BYTE`, `end TEXT`, `mix N`, which takes the N-th of its three parts from
+//! the token of another upload.
+
+#![no_main]
+
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use libfuzzer_sys::fuzz_target;
+use percent_encoding::percent_decode_str;
+use presignd::s3::Bucket;
+use presignd::telemetry::Metrics;
+use presignd::upload::{
+    Caller, ContentType, Error, Filename, MultipartUpload, Policies, SessionKey, Settings,
+    UploadService,
+};
+use presignd_fuzz::{
+    LIFE, Place, UPLOAD_ID, block_on, bucket, file, id, lines, midnight, service_of,
+};
+
+const SEVEN_DAYS: u64 = 7 * 24 * 60 * 60;
+
+static BUCKET: LazyLock<Bucket> = LazyLock::new(|| bucket(Place::Local, None));
+static SERVICE: LazyLock<UploadService> =
+    LazyLock::new(|| service_of(BUCKET.clone(), Policies::built_in(LIFE)));
+/// Another, with another secret.
+static STRANGER: LazyLock<UploadService> = LazyLock::new(|| {
+    let settings = Settings {
+        policies: Policies::built_in(LIFE),
+        supports_post: true,
+        session_key: SessionKey::new(&[8; 32]),
+    };
+    UploadService::new(BUCKET.clone(), settings, Metrics::default())
+});
+
+fuzz_target!(|input: &str| {
+    let (mut name, mut caller, mut other) = ("a", "", "");
+    for (word, value) in lines(input) {
+        match word {
+            "name" => name = value,
+            "caller" => caller = value,
+            "other" => other = value,
+            _ => {}
+        }
+    }
+    let Ok(filename) = Filename::parse(name) else {
+        return;
+    };
+    let (begun_by, foreign) = (self::caller(caller), self::caller(other));
+    let begin = |service: &UploadService, caller, name| {
+        let content_type = ContentType::parse("a/b").expect("a type");
+        let file = file(name, content_type, "default");
+        block_on(service.create_multipart(caller, &file, id(), midnight())).expect("an upload")
+    };
+    let upload = begin(&SERVICE, &begun_by, filename.clone());
+
+    check_parts(&begun_by, &upload);
+    for (seconds, is_open) in [(0, true), (SEVEN_DAYS - 1, true), (SEVEN_DAYS, false)] {
+        assert_eq!(
+            opens(&begun_by, &upload.token, &upload.key, seconds),
+            is_open
+        );
+    }
+    assert_eq!(
+        opens(&foreign, &upload.token, &upload.key, 0),
+        caller == other
+    );
+    let strange = begin(&STRANGER, &begun_by, filename);
+    assert!(!opens(&begun_by, &strange.token, &strange.key, 0));
+
+    let other_name = Filename::parse("another").expect("a name");
+    let second = begin(&SERVICE, &foreign, other_name);
+    let mut bent = upload.token.clone().into_bytes();
+    for (word, value) in lines(input) {
+        let number = |text: &str| text.parse::<usize>().ok();
+        match word {
+            "key" => assert_eq!(
+                opens(&begun_by, &upload.token, value, 0),
+                value == upload.key
+            ),
+            "token" => {
+                let is_good = value == upload.token;
+                assert_eq!(opens(&begun_by, value, &upload.key, 0), is_good, "{value}");
+            }
+            "after" => {
+                let seconds = u64::from(value.parse::<u32>().unwrap_or_default());
+                let is_open = seconds < SEVEN_DAYS;
+                assert_eq!(
+                    opens(&begun_by, &upload.token, &upload.key, seconds),
+                    is_open
+                );
+            }
+            "cut" => {
+                if let Some(at) = number(value).filter(|at| *at < bent.len()) {
+                    bent.remove(at);
+                }
+            }
+            "put" => {
+                let (at, byte) = value.split_once(' ').unwrap_or_default();
+                if let (Some(at), [byte]) =
+                    (number(at).filter(|at| *at < bent.len()), byte.as_bytes())
+                {
+                    bent[at] = *byte;
+                }
+            }
+            "end" => bent.extend_from_slice(value.as_bytes()),
+            "mix" => {
+                let token = String::from_utf8_lossy(&bent).into_owned();
+                let mut parts: Vec<&str> = token.split('.').collect();
+                let theirs: Vec<&str> = second.token.split('.').collect();
+                if let Some(n) = number(value).filter(|n| *n < parts.len().min(theirs.len())) {
+                    parts[n] = theirs[n];
+                    bent = parts.join(".").into_bytes();
+                }
+            }
+            _ => {}
+        }
+    }
+    let bent = String::from_utf8_lossy(&bent);
+    assert_eq!(
+        opens(&begun_by, &bent, &upload.key, 0),
+        bent == upload.token,
+        "{bent}"
+    );
+    assert_eq!(
+        opens(&foreign, &bent, &second.key, 0),
+        bent == second.token,
+        "{bent}"
+    );
+});
+
+fn caller(name: &str) -> Caller {
+    match name {
+        "" => Caller::anonymous(),
+        name => Caller::named(name, None),
+    }
+}
+
+fn opens(caller: &Caller, token: &str, key: &str, seconds: u64) -> bool {
+    let now = midnight() + Duration::from_secs(seconds);
+    let answer = SERVICE.check_multipart(caller, token, key, now);
+    let parts = BTreeSet::from([1]);
+    let parts = block_on(SERVICE.presign_parts(caller, token, key, &parts, now));
+    assert_eq!(answer.is_ok(), parts.is_ok());
+    match answer {
+        Ok(()) => true,
+        Err(Error::NoSuchUpload) => false,
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+/// The parts of an upload are those of its key and of the store's own id.
+fn check_parts(caller: &Caller, upload: &MultipartUpload) {
+    let numbers = BTreeSet::from([1, 10_000]);
+    let parts = SERVICE.presign_parts(caller, &upload.token, &upload.key, &numbers, midnight());
+    for (number, part) in block_on(parts).expect("parts") {
+        let url = part.url.strip_prefix(Place::Local.base()).expect(&part.url);
+        let (path, query) = url.split_once('?').expect(url);
+        let decoded = |text| percent_decode_str(text).decode_utf8().expect("UTF-8");
+        assert_eq!(decoded(path), upload.key);
+        let parameter = |name| {
+            let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+            pairs
+                .find(|(it, _)| *it == name)
+                .map(|(_, value)| decoded(value))
+        };
+        assert_eq!(parameter("uploadId").as_deref(), Some(UPLOAD_ID));
+        assert_eq!(parameter("partNumber"), Some(number.to_string().into()));
+    }
+}

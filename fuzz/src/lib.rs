@@ -1,0 +1,115 @@
+//! What the targets share: how an input is read, and services whose store is made up. Knows no promise:
+//! those are the targets'.
+
+pub mod problem;
+mod store;
+
+use std::sync::LazyLock;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use presignd::s3::{self, Bucket, CredentialsCache};
+use presignd::telemetry::Metrics;
+use presignd::upload::{
+    ContentType, File, Filename, Metadata, Policies, SessionKey, Settings, UploadService,
+};
+use tokio::runtime::{Builder, Runtime};
+use uuid::Uuid;
+
+pub use self::store::{Mood, UPLOAD_ID, set_mood};
+
+/// Of a policy that does not say otherwise.
+pub const LIFE: Duration = Duration::from_secs(600);
+pub const BUCKET: &str = "bucket";
+
+/// 1 March 2024, 00:00: the day before is that of a leap year.
+pub fn midnight() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_709_251_200)
+}
+
+/// A random id, always the same.
+pub fn id() -> Uuid {
+    Uuid::from_u128(0x5d3c_8f60_9d0e_4b1f_8e51_3c2f_5c0a_8f3e)
+}
+
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+        let runtime = Builder::new_current_thread().enable_time().build();
+        runtime.expect("a runtime")
+    });
+    RUNTIME.block_on(future)
+}
+
+/// The lines of an input, each as a word and what follows it.
+pub fn lines(input: &str) -> impl Iterator<Item = (&str, &str)> {
+    input
+        .split('\n')
+        .map(|line| line.split_once(' ').unwrap_or((line, "")))
+}
+
+/// How a store is reached.
+#[derive(Clone, Copy, Debug)]
+pub enum Place {
+    /// By the bucket's own name.
+    Aws,
+    /// By an address, with the bucket in the path.
+    Local,
+}
+
+impl Place {
+    pub const ALL: [Self; 2] = [Self::Aws, Self::Local];
+
+    /// What stands before the key in a URL.
+    pub fn base(self) -> &'static str {
+        match self {
+            Self::Aws => "https://bucket.s3.us-west-2.amazonaws.com/",
+            Self::Local => "http://127.0.0.1:9000/bucket/",
+        }
+    }
+}
+
+/// The bucket of a made-up store; `token` is that of the credentials' session.
+pub fn bucket(place: Place, token: Option<String>) -> Bucket {
+    let credentials = Credentials::new("AKIDEXAMPLE", "secret", token, None, "fuzz");
+    let provider = SharedCredentialsProvider::new(credentials);
+    let mut config = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-west-2"))
+        .credentials_provider(provider.clone())
+        .http_client(store::client());
+    if let Place::Local = place {
+        config.set_endpoint_url(Some("http://127.0.0.1:9000".to_owned()));
+    }
+    let credentials = CredentialsCache::new(provider, LIFE);
+    let client = s3::client(&config.build(), matches!(place, Place::Local), &credentials);
+    Bucket::new(client, BUCKET.to_owned(), credentials)
+}
+
+/// A service under the policies of a file.
+pub fn service(bucket: Bucket, policies: &str) -> UploadService {
+    let policies = Policies::parse(policies, LIFE).expect("policies");
+    service_of(bucket, policies)
+}
+
+pub fn service_of(bucket: Bucket, policies: Policies) -> UploadService {
+    let settings = Settings {
+        policies,
+        supports_post: true,
+        session_key: SessionKey::new(&[7; 32]),
+    };
+    UploadService::new(bucket, settings, Metrics::default())
+}
+
+/// A file of which only this is known.
+pub fn file(filename: Filename, content_type: ContentType, policy: &str) -> File {
+    File {
+        filename,
+        content_type,
+        size: None,
+        checksum_sha256: None,
+        policy: Some(policy.to_owned()),
+        metadata: Metadata::new(),
+    }
+}

@@ -1,0 +1,185 @@
+//! What every answer of the service holds to, whatever it was asked: the statuses that its OpenAPI document
+//! names, and problems that point at what was sent.
+
+use std::fmt;
+use std::sync::LazyLock;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{Request, StatusCode, header};
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+use tower::ServiceExt;
+
+use crate::block_on;
+
+static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
+    let document = presignd::http::openapi();
+    serde_json::to_value(document).expect("a document")
+});
+
+/// Posts `body` as JSON and holds the answer to what it promises. `route` is the path as the OpenAPI
+/// document names it, `uri` as it is asked for. Gives the status.
+pub fn post(router: &Router, route: &str, uri: &str, body: &[u8]) -> StatusCode {
+    let request = Request::post(uri)
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Body::from(body.to_vec()))
+        .expect("a request");
+    let (parts, answer) = block_on(async {
+        let response = router.clone().oneshot(request).await.expect("an answer");
+        let (parts, answer) = response.into_parts();
+        let answer = to_bytes(answer, usize::MAX).await.expect("a body");
+        (parts, answer)
+    });
+    let status = parts.status;
+    let answer: Value = serde_json::from_slice(&answer).expect("JSON");
+    let documented = &DOCUMENT["paths"][route]["post"]["responses"][status.as_str()];
+    assert!(
+        documented.is_object(),
+        "{status} is not documented: {answer}"
+    );
+    assert_ne!(status, StatusCode::INTERNAL_SERVER_ERROR, "{answer}");
+    if status.is_success() {
+        assert_eq!(parts.headers[header::CONTENT_TYPE], "application/json");
+        return status;
+    }
+    assert_eq!(
+        parts.headers[header::CONTENT_TYPE],
+        "application/problem+json"
+    );
+    assert_eq!(answer["status"], status.as_u16());
+    let text = |member: &str| answer[member].as_str().unwrap_or_default();
+    assert!(
+        !text("detail").is_empty() && !text("code").is_empty(),
+        "{answer}"
+    );
+    assert_eq!(text("requestId"), parts.headers["x-request-id"]);
+    // A conflict is with what the store has.
+    if status != StatusCode::CONFLICT {
+        check_pointers(&answer, body);
+    }
+    status
+}
+
+/// Every pointer leads to something in the body, or to what it lacks.
+fn check_pointers(problem: &Value, body: &[u8]) {
+    let Some(errors) = problem.get("errors") else {
+        return;
+    };
+    let errors = errors.as_array().expect("a list");
+    assert!(!errors.is_empty(), "{problem}");
+    // What no field is read from need not be UTF-8.
+    let body = String::from_utf8_lossy(body);
+    let mut deserializer = serde_json::Deserializer::from_str(&body);
+    let tree = Tree::deserialize(&mut deserializer).unwrap_or(Tree::Leaf);
+    for error in errors {
+        let pointer = error["pointer"].as_str().expect("a pointer");
+        let is_of_absence = error["code"].as_str().is_some_and(is_of_absence);
+        let (parent, name) = pointer.rsplit_once('/').unwrap_or_default();
+        let is_missing = is_of_absence && tree.has(parent) && !name.is_empty();
+        assert!(tree.has(pointer) || is_missing, "{error}");
+    }
+}
+
+/// Whether a code may be of a field that is not there: one that is missing, the size of all parts, or a type that
+/// nobody said.
+fn is_of_absence(code: &str) -> bool {
+    matches!(
+        code,
+        "required" | "multipart-not-supported" | "file-too-large" | "type-not-allowed"
+    ) || code.ends_with("-required")
+}
+
+/// JSON in which members of the same name are all kept.
+enum Tree {
+    Object(Vec<(String, Tree)>),
+    Array(Vec<Tree>),
+    Leaf,
+}
+
+impl Tree {
+    fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Node.deserialize(deserializer)
+    }
+
+    /// Whether a pointer as in RFC 6901 leads to anything.
+    fn has(&self, pointer: &str) -> bool {
+        let Some(rest) = pointer.strip_prefix('/') else {
+            return pointer.is_empty();
+        };
+        let (name, rest) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let name = name.replace("~1", "/").replace("~0", "~");
+        match self {
+            Self::Object(members) => {
+                let mut members = members.iter();
+                members.any(|(other, member)| *other == name && member.has(rest))
+            }
+            Self::Array(elements) => {
+                let element = name
+                    .parse()
+                    .ok()
+                    .and_then(|index: usize| elements.get(index));
+                element.is_some_and(|element| element.has(rest))
+            }
+            Self::Leaf => false,
+        }
+    }
+}
+
+struct Node;
+
+impl<'de> DeserializeSeed<'de> for Node {
+    type Value = Tree;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Tree, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Node {
+    type Value = Tree;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Tree, E> {
+        Ok(Tree::Leaf)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Tree, E> {
+        Ok(Tree::Leaf)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Tree, E> {
+        Ok(Tree::Leaf)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Tree, E> {
+        Ok(Tree::Leaf)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Tree, E> {
+        Ok(Tree::Leaf)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Tree, E> {
+        Ok(Tree::Leaf)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Tree, A::Error> {
+        let mut array = Vec::new();
+        while let Some(element) = elements.next_element_seed(Node)? {
+            array.push(element);
+        }
+        Ok(Tree::Array(array))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Tree, A::Error> {
+        let mut object = Vec::new();
+        while let Some(name) = members.next_key()? {
+            object.push((name, members.next_value_seed(Node)?));
+        }
+        Ok(Tree::Object(object))
+    }
+}
