@@ -92,7 +92,9 @@ pub(super) async fn authenticate(
     }
     match caller {
         Ok(caller) => {
-            let named = Some(&caller).filter(|caller| !caller.is_anonymous()).cloned();
+            let named = Some(&caller)
+                .filter(|caller| !caller.is_anonymous())
+                .cloned();
             request.extensions_mut().insert(caller);
             let mut response = next.run(request).await;
             if let Some(caller) = named {
