@@ -19,7 +19,10 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use super::error::{Failure, FieldErrors, Problem};
-use super::openapi::{CallerProblems, ParameterProblems, PolicyProblems, SigningProblems};
+use super::openapi::{
+    CallerProblems, FilenameText, MediaTypeOrNothing, ParameterProblems, PolicyProblems,
+    SigningProblems,
+};
 use crate::upload::{Caller, ContentType, File, Filename, Invalid, UploadService, check_metadata};
 
 pub(super) fn router() -> OpenApiRouter<Arc<UploadService>> {
@@ -114,8 +117,8 @@ struct ParamsDto {
     tag = "uppy",
     operation_id = "companionParams",
     params(
-        ("filename" = String, Query, description = "The file's name", example = "example.jpg"),
-        ("type" = Option<String>, Query, description = "Its media type; `application/octet-stream` if it is not given", example = "image/jpeg"),
+        ("filename" = FilenameText, Query, description = "The file's name", example = "example.jpg"),
+        ("type" = Option<MediaTypeOrNothing>, Query, description = "Its media type; `application/octet-stream` if it is not given or empty", example = "image/jpeg"),
         ("policy" = Option<String>, Query, description = "The name of the policy; `default` if it is not given"),
     ),
     responses(

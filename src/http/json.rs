@@ -8,7 +8,9 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor,
+};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use serde_path_to_error::{Path, Segment};
@@ -103,7 +105,6 @@ fn json_name(found: &str) -> &str {
         "integer" | "floating point" => "a number",
         "string" => "a string",
         "boolean" => "a boolean",
-        "u16" | "u64" => "a whole number, 0 or more",
         other => other,
     }
 }
@@ -175,6 +176,54 @@ where
     T: Deserialize<'de>,
 {
     T::deserialize(deserializer).map(Some)
+}
+
+/// Like [`present`], for a whole number, however it is written: to JSON Schema `6.0` is the integer 6.
+pub(super) fn present_whole<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<u64>, D::Error> {
+    Whole::deserialize(deserializer).map(|Whole(number)| Some(number))
+}
+
+/// A whole number that is 0 or more, and no more than the document's `int64`.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Whole(pub(super) u64);
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Number;
+
+        impl Visitor<'_> for Number {
+            type Value = Whole;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a whole number from 0 to {}", i64::MAX)
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Whole, E> {
+                if i64::try_from(number).is_ok() {
+                    Ok(Whole(number))
+                } else {
+                    Err(E::invalid_type(Unexpected::Unsigned(number), &self))
+                }
+            }
+
+            fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<Whole, E> {
+                /// Beyond, not every whole number has a float of its own.
+                const MAX: f64 = 9_007_199_254_740_992.0;
+                // Written and read: there is no conversion that cannot lose something.
+                let whole = (0.0..=MAX)
+                    .contains(&number)
+                    .then(|| number.abs().to_string());
+                whole
+                    .and_then(|text| text.parse().ok())
+                    .map(Whole)
+                    .ok_or_else(|| E::invalid_type(Unexpected::Float(number), &self))
+            }
+        }
+
+        deserializer.deserialize_u64(Number)
+    }
 }
 
 /// Like [`present`], for a list. Of one that is too long, only so much is kept that it can be seen to be:

@@ -84,7 +84,7 @@ pub fn router(uploads: Arc<UploadService>, settings: &Settings) -> Router {
     let stopping = settings.stopping.clone();
     let routes = routes(gate, stopping).with_state(uploads);
     let (routes, mut document) = routes.split_for_parts();
-    openapi::secure(&mut document, Some(&settings.auth));
+    openapi::complete(&mut document, Some(&settings.auth));
     let page = settings.page.as_ref().map(page::router);
     routes
         .merge(page.unwrap_or_default())
@@ -111,7 +111,7 @@ pub fn metrics_router(uploads: Arc<UploadService>, metrics: Metrics) -> Router {
 /// who they are.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     let mut document = routes(Gate::default(), Stopping::default()).into_openapi();
-    openapi::secure(&mut document, None);
+    openapi::complete(&mut document, None);
     document
 }
 

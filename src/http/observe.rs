@@ -17,7 +17,7 @@ use crate::upload::Caller;
 
 /// What all answers say, unless their route says something else. Nothing here is a page, but for the two
 /// that allow themselves scripts: no browser is to run, keep, embed or tell of any of it.
-const ON_ALL: [(HeaderName, HeaderValue); 5] = [
+pub(super) const ON_ALL: [(HeaderName, HeaderValue); 5] = [
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     (
         header::CONTENT_SECURITY_POLICY,

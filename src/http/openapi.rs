@@ -8,13 +8,14 @@ use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
 use utoipa::openapi::{
-    self, ContentBuilder, HeaderBuilder, Object, ObjectBuilder, Ref, RefOr, Response,
-    ResponseBuilder, Type,
+    self, ContentBuilder, Header, HeaderBuilder, Object, ObjectBuilder, Ref, RefOr, Response,
+    ResponseBuilder, Schema, Type,
 };
-use utoipa::{IntoResponses, OpenApi};
+use utoipa::{IntoResponses, OpenApi, PartialSchema, ToSchema};
 
 use super::auth::{API_KEY as API_KEY_HEADER, Auth};
 use super::error::Problem;
+use super::observe::{ON_ALL, REQUEST_ID};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -31,16 +32,137 @@ use super::error::Problem;
 )]
 struct ApiDoc;
 
+/// Names the texts that requests are made of, for `value_type`s.
+macro_rules! texts {
+    ($($(#[$doc:meta])* $name:ident: $schema:expr;)*) => {$(
+        $(#[$doc])*
+        pub(super) struct $name;
+
+        impl PartialSchema for $name {
+            fn schema() -> RefOr<Schema> {
+                $schema.into()
+            }
+        }
+
+        impl ToSchema for $name {}
+    )*};
+}
+
+texts! {
+    FilenameText: text(
+        "Any text but `.` and `..`, without `/`, `\\`, and control characters",
+        r"^(?!\.{1,2}$)[^/\\\u0000-\u001F\u007F-\u009F]+$",
+    )
+    .min_length(Some(1))
+    .examples(["example.jpg"]);
+
+    MediaTypeText: text("A media type, with or without parameters", MEDIA_TYPE)
+        .min_length(Some(3))
+        .max_length(Some(255))
+        .examples(["image/jpeg"]);
+
+    /// For Uppy, which sends an empty one when it does not know.
+    MediaTypeOrNothing: text(
+        "A media type, with or without parameters; or nothing",
+        &format!("^$|{MEDIA_TYPE}"),
+    )
+    .examples(["image/jpeg"]);
+
+    Sha256Text: text(
+        "The SHA-256 of a file, in base64: 32 bytes, with padding",
+        "^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$",
+    )
+    .min_length(Some(44))
+    .max_length(Some(44))
+    .examples(["WJG1tSLV3whtD/CxEPvZ0hu0/HFjrzTQgoai6Eb2vgM="]);
+
+    MetadataName: text("Becomes a part of a header's name", "^[a-z0-9._-]+$")
+        .min_length(Some(1))
+        .max_length(Some(128));
+
+    MetadataValue: text(
+        "Any text without control characters, and without spaces at its ends",
+        r"^[^\u0000-\u0020\u007F-\u00A0\u1680\u2000-\u200A\u2028\u2029\u202F\u205F\u3000]([^\u0000-\u001F\u007F-\u009F]*[^\u0000-\u0020\u007F-\u00A0\u1680\u2000-\u200A\u2028\u2029\u202F\u205F\u3000])?$",
+    )
+    .min_length(Some(1));
+}
+
+/// What [`ContentType`](crate::upload::ContentType) takes, as ECMA-262 has it: type, subtype and parameters,
+/// without two spaces in a row.
+const MEDIA_TYPE: &str = r#"^(?!.*  )[A-Za-z0-9][A-Za-z0-9!#$&^_.+%'-]{0,126}/[A-Za-z0-9]([A-Za-z0-9!#$&^_.+%'-]{0,126}\+[A-Za-z0-9])?[A-Za-z0-9!#$&^_.%'-]{0,126}( ?; ?[A-Za-z0-9*][A-Za-z0-9!#$&^_.+%'*-]{0,126}=([A-Za-z0-9!#$&^_.+%'*-]*|"([ !#-\[\]-~]|\\[ -~])*"))*( ?;)?$"#;
+
+fn text(description: &str, pattern: &str) -> ObjectBuilder {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some(description))
+        .pattern(Some(pattern))
+}
+
 /// The document before any route is in it.
 pub(super) fn base() -> openapi::OpenApi {
     let mut document = ApiDoc::openapi();
     // It would say that the license has no name.
     document.info.license = None;
+    let components = document.components.get_or_insert_default();
+    for status in STATUSES {
+        let response = problem(status).into();
+        components.responses.insert(response_name(status), response);
+    }
     document
 }
 
+/// Says what only a document with all routes can: the headers of all answers, and how callers say who
+/// they are.
+pub(super) fn complete(document: &mut openapi::OpenApi, auth: Option<&Auth>) {
+    name_headers(document);
+    secure(document, auth);
+}
+
+/// Every response has the headers that every answer has.
+fn name_headers(document: &mut openapi::OpenApi) {
+    let constant = |value: &str| {
+        let schema = ObjectBuilder::new().schema_type(Type::String);
+        schema.enum_values(Some([value.to_owned()])).build()
+    };
+    let mut headers: BTreeMap<String, Header> = ON_ALL
+        .iter()
+        .map(|(name, value)| {
+            let schema = constant(value.to_str().unwrap_or_default());
+            (name.to_string(), Header::new(schema))
+        })
+        .collect();
+    let request_id = HeaderBuilder::new()
+        .schema(Some(Object::with_type(Type::String)))
+        .description(Some(
+            "What our log has for this request. The request's own, if it has a harmless one",
+        ));
+    headers.insert(REQUEST_ID.to_string(), request_id.build());
+
+    let components = document.components.get_or_insert_default();
+    let of_components = components.responses.values_mut();
+    let of_operations = document
+        .paths
+        .paths
+        .values_mut()
+        .flat_map(operations)
+        .flat_map(|operation| operation.responses.responses.values_mut());
+    for response in of_components.chain(of_operations) {
+        let RefOr::T(response) = response else {
+            continue;
+        };
+        for name in headers.keys() {
+            let header = Ref::new(format!("#/components/headers/{name}"));
+            response.headers.insert(name.clone(), RefOr::Ref(header));
+        }
+    }
+    let headers = headers
+        .into_iter()
+        .map(|(name, header)| (name, RefOr::T(header)));
+    components.headers.extend(headers);
+}
+
 /// Says how callers say who they are: in any of the ways that there are, or as `auth` has it.
-pub(super) fn secure(document: &mut openapi::OpenApi, auth: Option<&Auth>) {
+fn secure(document: &mut openapi::OpenApi, auth: Option<&Auth>) {
     const BEARER: &str = "bearer";
     const API_KEY: &str = "apiKey";
     let of_none: [String; 0] = [];
@@ -88,7 +210,7 @@ macro_rules! problems {
 
         impl IntoResponses for $name {
             fn responses() -> BTreeMap<String, RefOr<Response>> {
-                [$($status),+].map(|status| (status.to_string(), problem(status).into())).into()
+                [$($status),+].map(|status| (status.to_string(), reference(status).into())).into()
             }
         }
     )*};
@@ -113,6 +235,21 @@ problems! {
     StoreProblems: 502, 503, 504;
     /// Of the one that tells whether the service can work.
     ReadinessProblems: 503;
+}
+
+/// What there are problems of.
+const STATUSES: [u16; 13] = [
+    400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 502, 503, 504,
+];
+
+/// The name that the response with this status has in the document.
+fn response_name(status: u16) -> String {
+    let (title, ..) = wording(status);
+    title.replace(' ', "")
+}
+
+fn reference(status: u16) -> Ref {
+    Ref::from_response_name(response_name(status))
 }
 
 /// The title of the problem with this status, what the status means, and a code and a detail that go

@@ -18,8 +18,11 @@ use validator::Validate;
 
 use super::error::{Failure, FieldErrors, push_segment};
 use super::extract::{Dto, Valid};
-use super::json::{Object, present, present_list, present_map};
-use super::openapi::{BodyProblems, CallerProblems, PolicyProblems, SigningProblems};
+use super::json::{Object, present, present_list, present_map, present_whole};
+use super::openapi::{
+    BodyProblems, CallerProblems, FilenameText, MediaTypeText, MetadataName, MetadataValue,
+    PolicyProblems, Sha256Text, SigningProblems,
+};
 use crate::upload::{
     self, Caller, ContentType, File, Filename, Grant, Metadata, PostGrant, Sha256Checksum,
     UploadService,
@@ -43,7 +46,7 @@ struct FileDto {
     /// most 255 bytes of UTF-8; no `/`, `\`, control or invisible characters.
     #[serde(default, deserialize_with = "present")]
     #[validate(required(message = "is required"))]
-    #[schema(value_type = String, required = true, min_length = 1, example = "example.jpg")]
+    #[schema(value_type = FilenameText, required = true)]
     filename: Option<String>,
 
     /// The media type that the upload must have, parameters included.
@@ -52,17 +55,17 @@ struct FileDto {
         required(message = "is required"),
         length(max = 255, message = "must not be longer than 255 characters")
     )]
-    #[schema(value_type = String, required = true, min_length = 3, max_length = 255, example = "image/jpeg")]
+    #[schema(value_type = MediaTypeText, required = true)]
     content_type: Option<String>,
 
     /// The file's length in bytes. If it is given, the store takes a file of just this length.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present_whole")]
     #[schema(value_type = u64, required = false, example = 6)]
     size: Option<u64>,
 
     /// The SHA-256 of the file, in base64. If it is given, the store takes no other bytes.
     #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = String, required = false, min_length = 44, max_length = 44, example = "WJG1tSLV3whtD/CxEPvZ0hu0/HFjrzTQgoai6Eb2vgM=")]
+    #[schema(value_type = Sha256Text, required = false)]
     checksum_sha256: Option<String>,
 
     /// The name of the policy to upload under; `default` if it is not given.
@@ -74,7 +77,7 @@ struct FileDto {
     /// What the store is to keep with the object, as far as the policy lets clients set it. Less
     /// than 2 KB.
     #[serde(default, deserialize_with = "present_map")]
-    #[schema(value_type = BTreeMap<String, String>, required = false, example = json!({"album": "7"}))]
+    #[schema(value_type = BTreeMap<MetadataName, MetadataValue>, required = false, example = json!({"album": "7"}))]
     metadata: Option<Metadata>,
 }
 
@@ -269,7 +272,15 @@ pub(super) fn rfc3339(moment: SystemTime) -> String {
     operation_id = "presignedUrl",
     request_body = FileDto,
     responses(
-        (status = 201, description = "Leave to upload", body = PresignedUrlDto),
+        (
+            status = 201,
+            description = "Leave to upload",
+            body = PresignedUrlDto,
+            links(("verify" = (
+                operation_id = "verify",
+                request_body = json!({"key": "$response.body#/key"})
+            )))
+        ),
         CallerProblems,
         BodyProblems,
         PolicyProblems,
@@ -330,7 +341,15 @@ async fn presigned_urls(
     operation_id = "presignedPost",
     request_body = FileDto,
     responses(
-        (status = 201, description = "Leave to upload", body = PresignedPostDto),
+        (
+            status = 201,
+            description = "Leave to upload",
+            body = PresignedPostDto,
+            links(("verify" = (
+                operation_id = "verify",
+                request_body = json!({"key": "$response.body#/key"})
+            )))
+        ),
         CallerProblems,
         BodyProblems,
         PolicyProblems,

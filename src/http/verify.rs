@@ -7,15 +7,17 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use serde_json::json;
+use utoipa::openapi::{OneOfBuilder, RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use validator::Validate;
 
 use super::error::{Failure, FieldError, FieldErrors, Problem};
 use super::extract::{Dto, Valid};
-use super::json::{present, present_list};
-use super::openapi::{BodyProblems, CallerProblems, PolicyProblems, StoreProblems};
+use super::json::{present, present_list, present_whole};
+use super::openapi::{BodyProblems, CallerProblems, PolicyProblems, Sha256Text, StoreProblems};
 use super::uploads::rfc3339;
 use crate::upload::{
     Caller, Expected, Invalid, MAX_WAIT, Metadata, Sha256Checksum, UploadService, Uploaded,
@@ -26,10 +28,10 @@ pub(super) fn router() -> OpenApiRouter<Arc<UploadService>> {
     OpenApiRouter::new().routes(routes!(verify))
 }
 
-/// The upload, or the uploads, to look for: either `key` or `keys`.
+/// The upload, or the uploads, to look for.
 #[derive(Debug, Deserialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schema(as = VerifyRequest, example = json!({"key": "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/example.jpg"}))]
+#[schema(as = VerifyFields)]
 struct VerifyDto {
     /// The key of one upload, from the answer that granted it.
     #[serde(default, deserialize_with = "present")]
@@ -49,7 +51,7 @@ struct VerifyDto {
     policy: Option<String>,
 
     /// The length in bytes that the file has to have. Only with `key`.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present_whole")]
     #[schema(value_type = u64, required = false, example = 6)]
     size: Option<u64>,
 
@@ -57,14 +59,47 @@ struct VerifyDto {
     /// whole file, that is a mismatch, too: it keeps one of uploads that were granted with a
     /// `checksumSha256`, and never one of uploads in parts.
     #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = String, required = false, min_length = 44, max_length = 44, example = "WJG1tSLV3whtD/CxEPvZ0hu0/HFjrzTQgoai6Eb2vgM=")]
+    #[schema(value_type = Sha256Text, required = false)]
     checksum_sha256: Option<String>,
 
     /// How many seconds to wait for uploads that are not there yet, at most 20. Otherwise the answer
     /// comes at once.
-    #[serde(default, deserialize_with = "present")]
+    #[serde(default, deserialize_with = "present_whole")]
     #[schema(value_type = u64, required = false, maximum = 20, example = 5)]
     wait: Option<u64>,
+}
+
+/// [`VerifyDto`] as clients have to send it: either for one `key` or for several `keys`.
+struct VerifyRequest;
+
+impl PartialSchema for VerifyRequest {
+    fn schema() -> RefOr<Schema> {
+        let only_with = |key: &str, without: &[&str]| {
+            let RefOr::T(Schema::Object(mut object)) = VerifyDto::schema() else {
+                unreachable!("a struct is an object");
+            };
+            object
+                .properties
+                .retain(|name, _| !without.contains(&name.as_str()));
+            object.required.push(key.to_owned());
+            object
+        };
+        let example = json!({"key": "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/example.jpg"});
+        OneOfBuilder::new()
+            .item(only_with("key", &["keys"]))
+            .item(only_with("keys", &["key", "size", "checksumSha256"]))
+            .description(Some(
+                "The upload, or the uploads, to look for: either `key` or `keys`",
+            ))
+            .examples([example])
+            .into()
+    }
+}
+
+impl ToSchema for VerifyRequest {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        VerifyDto::schemas(schemas);
+    }
 }
 
 /// What a request asks for.
@@ -284,7 +319,7 @@ impl ResultDto {
     path = "/upload/verify",
     tag = "upload",
     operation_id = "verify",
-    request_body = VerifyDto,
+    request_body = VerifyRequest,
     responses(
         (status = 200, description = "It is there; or, for several, what there is to say of each", body = AnswerDto),
         (

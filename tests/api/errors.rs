@@ -107,6 +107,43 @@ async fn a_content_type_is_a_media_type_and_smuggles_no_header() {
 }
 
 #[tokio::test]
+async fn a_whole_number_is_one_however_it_is_written() {
+    let app = spawn_app().await;
+    let send = async |path: &str, body: &str| {
+        let request = app.client.post(format!("{}{path}", app.base));
+        let request = request.header(CONTENT_TYPE, "application/json");
+        request.body(body.to_owned()).send().await.unwrap()
+    };
+    for (number, size) in [("6", 6), ("6.0", 6), ("0.6e1", 6), ("-0.0", 0)] {
+        let file = format!(r#"{{"filename":"a","contentType":"text/plain","size":{number}}}"#);
+        let grant: Value = send("/upload/presigned-post", &file)
+            .await
+            .json()
+            .await
+            .unwrap();
+        assert_eq!(grant["maxSize"], size, "{number}");
+        let file = format!(r#"{{"filename":"a","size":{number}}}"#);
+        let response = send("/s3/multipart", &file).await;
+        assert_eq!(response.status(), StatusCode::OK, "{number}");
+    }
+    let verify = r#"{"key":"a","size":6.0,"wait":1.0}"#;
+    let problem = problem(send("/upload/verify", verify).await).await;
+    assert_eq!(problem["code"], "not-uploaded");
+    for number in [
+        "6.5",
+        "-1",
+        "-1.0",
+        "1e300",
+        "9007199254740994.0",
+        "9223372036854775808",
+    ] {
+        let body = format!(r#"{{"filename":"a","contentType":"a/b","size":{number}}}"#);
+        let problem = post(&app, body).await;
+        assert_eq!(fields(&problem), [("/size", "out-of-range")], "{number}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_json_is_told_from_what_is_wrong_json() {
     let app = spawn_app().await;
     let deep = "[".repeat(10_000);

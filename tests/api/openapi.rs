@@ -1,8 +1,11 @@
 //! The OpenAPI document is the product's face: the one in the repository is the one that is
 //! served, and its examples are true.
 
+use std::collections::BTreeSet;
+
 use reqwest::StatusCode;
-use serde_json::Value;
+use reqwest::header::HeaderName;
+use serde_json::{Value, json};
 
 use crate::helpers::{spawn_app, spawn_app_with_policies};
 
@@ -31,6 +34,35 @@ async fn the_document_in_the_repository_is_the_one_that_is_served() {
     assert_eq!(document, served().await);
 }
 
+/// What `value` is, or what it refers to.
+fn resolved<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
+    let Some(reference) = value["$ref"].as_str() else {
+        return value;
+    };
+    let pointer = reference.strip_prefix('#').unwrap();
+    document
+        .pointer(pointer)
+        .unwrap_or_else(|| panic!("there is no {reference}"))
+}
+
+fn example<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
+    let schema = resolved(document, schema);
+    schema.get("example").unwrap_or(&schema["examples"][0])
+}
+
+/// The responses of each operation, by its id.
+fn responses(document: &Value) -> Vec<(&str, &serde_json::Map<String, Value>)> {
+    let paths = document["paths"].as_object().unwrap();
+    paths
+        .values()
+        .flat_map(|item| item.as_object().unwrap().values())
+        .map(|operation| {
+            let id = operation["operationId"].as_str().unwrap();
+            (id, operation["responses"].as_object().unwrap())
+        })
+        .collect()
+}
+
 #[tokio::test]
 async fn the_example_of_each_request_is_granted() {
     let app = spawn_app().await;
@@ -55,7 +87,7 @@ async fn the_examples_of_all_fields_are_granted_with_the_example_policies() {
         .as_object()
         .unwrap()
         .iter()
-        .map(|(name, schema)| (name.clone(), schema["example"].clone()))
+        .map(|(name, schema)| (name.clone(), example(&document, schema).clone()))
         .collect();
     assert_eq!(body.len(), 6, "{body:?}");
     // Only this policy of the example lets clients set metadata.
@@ -67,19 +99,255 @@ async fn the_examples_of_all_fields_are_granted_with_the_example_policies() {
 
 #[tokio::test]
 async fn every_problem_has_an_example_of_its_own_status() {
-    for (path, item) in served().await["paths"].as_object().unwrap() {
-        for operation in item.as_object().unwrap().values() {
-            for (status, response) in operation["responses"].as_object().unwrap() {
-                if status.starts_with('2') {
-                    continue;
-                }
-                let example = &response["content"]["application/problem+json"]["example"];
-                let status: u16 = status.parse().unwrap();
-                assert_eq!(example["status"], status, "{path}");
-                let title = StatusCode::from_u16(status).unwrap();
-                assert_eq!(example["title"], title.canonical_reason().unwrap());
+    let document = served().await;
+    for (operation, responses) in responses(&document) {
+        for (status, response) in responses {
+            if status.starts_with('2') {
+                continue;
             }
+            let response = resolved(&document, response);
+            let example = &response["content"]["application/problem+json"]["example"];
+            let status: u16 = status.parse().unwrap();
+            assert_eq!(example["status"], status, "{operation}");
+            let title = StatusCode::from_u16(status).unwrap();
+            assert_eq!(example["title"], title.canonical_reason().unwrap());
         }
+    }
+}
+
+#[tokio::test]
+async fn every_link_leads_to_parameters_of_an_operation() {
+    let document = served().await;
+    let mut links = Vec::new();
+    for (_, responses) in responses(&document) {
+        for response in responses.values() {
+            let found = resolved(&document, response)["links"].as_object();
+            links.extend(found.into_iter().flat_map(serde_json::Map::values));
+        }
+    }
+    assert!(links.len() > 5, "{links:?}");
+    for link in links {
+        let id = &link["operationId"];
+        let mut operations = document["paths"].as_object().unwrap().values();
+        let operation = operations
+            .find_map(|item| {
+                let mut operations = item.as_object().unwrap().values();
+                operations.find(|operation| operation["operationId"] == *id)
+            })
+            .unwrap_or_else(|| panic!("there is no {id}"));
+        for name in link["parameters"]
+            .as_object()
+            .into_iter()
+            .flat_map(serde_json::Map::keys)
+        {
+            let mut parameters = operation["parameters"].as_array().unwrap().iter();
+            assert!(
+                parameters.any(|parameter| parameter["name"] == **name),
+                "{link}"
+            );
+        }
+    }
+}
+
+/// Headers of HTTP itself, and of browsers' CORS.
+const UNNAMED: [&str; 4] = ["content-type", "content-length", "date", "vary"];
+
+#[tokio::test]
+async fn every_answer_has_the_status_and_the_headers_that_the_document_names() {
+    let app = spawn_app().await;
+    let document = served().await;
+    let key = "uploads/00000000-0000-0000-0000-000000000000/a";
+    let file = json!({"filename": "a.txt", "contentType": "text/plain"});
+    let unknown = json!({"filename": "a.txt", "contentType": "text/plain", "policy": "unknown"});
+    let created: Value = app
+        .post("/s3/multipart", &json!({"filename": "a"}))
+        .await
+        .json()
+        .await
+        .unwrap();
+    let upload = format!("/s3/multipart/{}", created["uploadId"].as_str().unwrap());
+    let query = format!("key={}", created["key"].as_str().unwrap());
+    let none = &Value::Null;
+    for (operation, method, path, body, status) in [
+        ("presignedUrl", "POST", "/upload/presigned-url", &file, 201),
+        ("presignedUrl", "POST", "/upload/presigned-url", none, 400),
+        (
+            "presignedUrl",
+            "POST",
+            "/upload/presigned-url",
+            &unknown,
+            422,
+        ),
+        (
+            "presignedUrls",
+            "POST",
+            "/upload/presigned-urls",
+            &json!({"files": [file]}),
+            201,
+        ),
+        (
+            "presignedUrls",
+            "POST",
+            "/upload/presigned-urls",
+            &json!({"files": []}),
+            400,
+        ),
+        (
+            "presignedPost",
+            "POST",
+            "/upload/presigned-post",
+            &file,
+            201,
+        ),
+        (
+            "presignedPost",
+            "POST",
+            "/upload/presigned-post",
+            &unknown,
+            422,
+        ),
+        (
+            "verify",
+            "POST",
+            "/upload/verify",
+            &json!({"key": key}),
+            404,
+        ),
+        (
+            "verify",
+            "POST",
+            "/upload/verify",
+            &json!({"keys": [key]}),
+            200,
+        ),
+        (
+            "verify",
+            "POST",
+            "/upload/verify",
+            &json!({"key": key, "keys": [key]}),
+            400,
+        ),
+        ("companionParams", "GET", "/s3/params?filename=a", none, 200),
+        ("companionParams", "GET", "/s3/params", none, 400),
+        (
+            "companionParams",
+            "GET",
+            "/s3/params?filename=a&policy=unknown",
+            none,
+            422,
+        ),
+        (
+            "companionCreate",
+            "POST",
+            "/s3/multipart",
+            &json!({"filename": "a"}),
+            200,
+        ),
+        ("companionCreate", "POST", "/s3/multipart", &json!({}), 400),
+        (
+            "companionSignPart",
+            "GET",
+            &format!("{upload}/1?{query}"),
+            none,
+            200,
+        ),
+        (
+            "companionSignPart",
+            "GET",
+            &format!("{upload}/0?{query}"),
+            none,
+            400,
+        ),
+        (
+            "companionSignPart",
+            "GET",
+            &format!("{upload}/1?key=other"),
+            none,
+            404,
+        ),
+        (
+            "companionSignParts",
+            "GET",
+            &format!("{upload}/batch?{query}&partNumbers=1,2"),
+            none,
+            200,
+        ),
+        (
+            "companionSignParts",
+            "GET",
+            &format!("{upload}/batch?{query}"),
+            none,
+            400,
+        ),
+        (
+            "companionListParts",
+            "GET",
+            &format!("{upload}?{query}"),
+            none,
+            200,
+        ),
+        ("companionListParts", "GET", &upload, none, 400),
+        (
+            "companionComplete",
+            "POST",
+            &format!("{upload}/complete?{query}"),
+            none,
+            400,
+        ),
+        (
+            "companionComplete",
+            "POST",
+            &format!("{upload}/complete?key=other"),
+            none,
+            404,
+        ),
+        (
+            "companionAbort",
+            "DELETE",
+            &format!("{upload}?{query}"),
+            none,
+            200,
+        ),
+        (
+            "companionAbort",
+            "DELETE",
+            &format!("{upload}?key=other"),
+            none,
+            404,
+        ),
+        ("healthz", "GET", "/healthz", none, 200),
+        ("readyz", "GET", "/readyz", none, 200),
+    ] {
+        let method = method.parse().unwrap();
+        let request = app.client.request(method, format!("{}{path}", app.base));
+        let response = request.json(body).send().await.unwrap();
+        assert_eq!(response.status(), status, "{operation}");
+        let (_, responses) = *responses(&document)
+            .iter()
+            .find(|(id, _)| *id == operation)
+            .unwrap();
+        let documented = responses
+            .get(&status.to_string())
+            .unwrap_or_else(|| panic!("{operation} has no {status}"));
+        let documented = resolved(&document, documented);
+        let named: BTreeSet<&str> = documented["headers"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
+        let seen: BTreeSet<&str> = response
+            .headers()
+            .keys()
+            .map(HeaderName::as_str)
+            .filter(|name| !UNNAMED.contains(name))
+            .collect();
+        assert_eq!(seen, named, "{operation} {status}");
+        let content_type = response.headers()["content-type"].to_str().unwrap();
+        assert!(
+            documented["content"].get(content_type).is_some(),
+            "{operation} {status}: {content_type}"
+        );
     }
 }
 

@@ -65,7 +65,10 @@ async fn a_file_over_the_limit_is_refused_before_it_is_signed() {
         assert_eq!(problem["status"], 400, "{size}");
         assert_eq!(fields(&problem)[0].0, "/size", "{size}");
         let detail = problem["detail"].as_str().unwrap();
-        assert!(detail.contains("a whole number, 0 or more"), "{detail}");
+        assert!(
+            detail.contains("a whole number from 0 to 9223372036854775807"),
+            "{detail}"
+        );
     }
 }
 
@@ -75,7 +78,7 @@ async fn without_policies_no_file_is_larger_than_s3_takes() {
     let limit = 5_u64 * 1024 * 1024 * 1024;
     let ask = |size: u64| json!({"filename": "a", "contentType": "a/b", "size": size});
     let _granted: Grant = app.granted(URL, &ask(limit)).await;
-    for size in [limit + 1, u64::MAX] {
+    for size in [limit + 1, i64::MAX.unsigned_abs()] {
         let problem = app.refused(URL, &ask(size)).await;
         assert_eq!(problem["code"], "file-too-large");
     }

@@ -17,10 +17,10 @@ use validator::Validate;
 use super::{Pairs, file, parameter, seconds_until};
 use crate::http::error::{Failure, FieldErrors, Problem};
 use crate::http::extract::{Dto, Valid};
-use crate::http::json::{Object, present, present_list};
+use crate::http::json::{Object, Whole, present, present_list};
 use crate::http::openapi::{
-    BodyProblems, CallerProblems, ObjectProblems, ParameterProblems, PolicyProblems,
-    SessionProblems, SigningProblems, StoreProblems,
+    BodyProblems, CallerProblems, FilenameText, MediaTypeOrNothing, ObjectProblems,
+    ParameterProblems, PolicyProblems, SessionProblems, SigningProblems, StoreProblems,
 };
 use crate::s3::MAX_PARTS;
 use crate::upload::{Caller, File, Invalid, UploadService};
@@ -57,11 +57,11 @@ struct CreateDto {
     /// The file's name.
     #[serde(default, deserialize_with = "present")]
     #[validate(required(message = "is required"))]
-    #[schema(value_type = String, required = true, min_length = 1, example = "example.mp4")]
+    #[schema(value_type = FilenameText, required = true)]
     filename: Option<String>,
     /// Its media type; `application/octet-stream` if it is not given or empty.
     #[serde(default, rename = "type")]
-    #[schema(required = false, example = "video/mp4")]
+    #[schema(value_type = Option<MediaTypeOrNothing>, required = false)]
     content_type: Option<String>,
     /// What the store is to keep with the object, as far as the policy lets clients set it; the rest
     /// is left out.
@@ -75,8 +75,8 @@ struct CreateDto {
     /// The file's length in bytes, for those who know it: one that is too large is refused now instead
     /// of when it is completed. It binds nothing.
     #[serde(default)]
-    #[schema(required = false, example = 104_857_600)]
-    size: Option<u64>,
+    #[schema(value_type = Option<u64>, required = false, example = 104_857_600)]
+    size: Option<Whole>,
 }
 
 impl Dto for CreateDto {
@@ -110,7 +110,48 @@ struct CreatedDto {
     operation_id = "companionCreate",
     request_body = CreateDto,
     responses(
-        (status = 200, description = "The upload has begun", body = CreatedDto),
+        (
+            status = 200,
+            description = "The upload has begun",
+            body = CreatedDto,
+            links(
+                ("signPart" = (
+                    operation_id = "companionSignPart",
+                    parameters(
+                        ("uploadId" = "$response.body#/uploadId"),
+                        ("key" = "$response.body#/key")
+                    )
+                )),
+                ("signParts" = (
+                    operation_id = "companionSignParts",
+                    parameters(
+                        ("uploadId" = "$response.body#/uploadId"),
+                        ("key" = "$response.body#/key")
+                    )
+                )),
+                ("listParts" = (
+                    operation_id = "companionListParts",
+                    parameters(
+                        ("uploadId" = "$response.body#/uploadId"),
+                        ("key" = "$response.body#/key")
+                    )
+                )),
+                ("complete" = (
+                    operation_id = "companionComplete",
+                    parameters(
+                        ("uploadId" = "$response.body#/uploadId"),
+                        ("key" = "$response.body#/key")
+                    )
+                )),
+                ("abort" = (
+                    operation_id = "companionAbort",
+                    parameters(
+                        ("uploadId" = "$response.body#/uploadId"),
+                        ("key" = "$response.body#/key")
+                    )
+                ))
+            )
+        ),
         CallerProblems,
         BodyProblems,
         PolicyProblems,
@@ -135,7 +176,7 @@ async fn create(
         dto.policy.as_deref(),
     )?;
     let file = File {
-        size: dto.size,
+        size: dto.size.map(|Whole(size)| size),
         ..file
     };
     let upload = uploads
@@ -232,6 +273,8 @@ struct PartUrlDto {
 }
 
 /// Uppy: a URL to upload one part
+///
+/// The store is not asked. If the upload has ended, it refuses what is sent to the URL.
 #[utoipa::path(
     get,
     path = "/s3/multipart/{uploadId}/{partNumber}",
@@ -275,11 +318,13 @@ async fn sign_part(
 #[serde(rename_all = "camelCase")]
 struct PartUrlsDto {
     /// A URL for each number.
-    #[schema(example = json!({"1": "https://my-bucket.s3.ap-northeast-2.amazonaws.com/uploads/x?partNumber=1"}))]
+    #[schema(value_type = BTreeMap<String, String>, example = json!({"1": "https://my-bucket.s3.ap-northeast-2.amazonaws.com/uploads/x?partNumber=1"}))]
     presigned_urls: BTreeMap<u16, String>,
 }
 
 /// Uppy: URLs to upload several parts
+///
+/// The store is not asked. If the upload has ended, it refuses what is sent to the URLs.
 #[utoipa::path(
     get,
     path = "/s3/multipart/{uploadId}/batch",
@@ -288,7 +333,7 @@ struct PartUrlsDto {
     params(
         ("uploadId" = String, Path, description = "From the answer that began the upload"),
         ("key" = String, Query, description = "The key, from the same answer"),
-        ("partNumbers" = String, Query, description = "Numbers from 1 to 10,000, separated by commas", example = "1,2,3"),
+        ("partNumbers" = String, Query, description = "Numbers from 1 to 10,000, separated by commas", pattern = "^0*([1-9][0-9]{0,3}|10000)(,0*([1-9][0-9]{0,3}|10000))*$", example = "1,2,3"),
     ),
     responses(
         (status = 200, description = "Leave to upload", body = PartUrlsDto),
@@ -342,8 +387,8 @@ struct CompleteDto {
 #[schema(as = CompanionCompletedPart)]
 struct CompletedPartDto {
     /// 1 to 10,000.
-    #[schema(minimum = 1, maximum = 10_000, example = 1)]
-    part_number: u16,
+    #[schema(value_type = u16, minimum = 1, maximum = 10_000, example = 1)]
+    part_number: Whole,
     /// The `ETag` header of the store's answer to the PUT.
     #[serde(rename = "ETag")]
     #[schema(example = "\"d41d8cd98f00b204e9800998ecf8427e\"")]
@@ -361,10 +406,13 @@ impl Dto for CompleteDto {
         let mut parts = BTreeMap::new();
         for (index, Object(part)) in self.parts?.into_iter().enumerate() {
             let pointer = || format!("/parts/{index}/PartNumber");
-            if !(1..=MAX_PARTS).contains(&part.part_number) {
+            let number = u16::try_from(part.part_number.0).ok();
+            let Some(number) = number.filter(|number| (1..=MAX_PARTS).contains(number)) else {
                 let detail = format!("must be a whole number from 1 to {MAX_PARTS}");
                 errors.push(pointer(), Invalid::new("out-of-range", detail));
-            } else if parts.insert(part.part_number, part.e_tag).is_some() {
+                continue;
+            };
+            if parts.insert(number, part.e_tag).is_some() {
                 let detail = "must not be given more than once";
                 errors.push(pointer(), Invalid::new("duplicate-part", detail));
             }
