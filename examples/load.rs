@@ -575,7 +575,6 @@ impl Seen {
     }
 
     fn end_phase(&mut self) {
-        self.end_second();
         println!("{}", self.line("phase", &self.all));
     }
 
