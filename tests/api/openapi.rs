@@ -7,7 +7,7 @@ use reqwest::StatusCode;
 use reqwest::header::HeaderName;
 use serde_json::{Value, json};
 
-use crate::helpers::{spawn_app, spawn_app_with_policies};
+use crate::helpers::{App, spawn_app, spawn_app_with_policies};
 
 async fn served() -> Value {
     let app = spawn_app().await;
@@ -152,202 +152,126 @@ async fn every_link_leads_to_parameters_of_an_operation() {
 /// Headers of HTTP itself, and of browsers' CORS.
 const UNNAMED: [&str; 4] = ["content-type", "content-length", "date", "vary"];
 
+/// Sends a request, `METHOD PATH`, and holds its answer against what the document says of `ID STATUS`, the operation
+/// and the status that it has to have.
+async fn answers_as_documented(app: &App, document: &Value, said: &str, sent: &str, body: &Value) {
+    let (id, status) = said.split_once(' ').unwrap();
+    let (method, path) = sent.split_once(' ').unwrap();
+    let request = app
+        .client
+        .request(method.parse().unwrap(), format!("{}{path}", app.base));
+    let response = request.json(body).send().await.unwrap();
+    assert_eq!(response.status().as_str(), status, "{said}");
+    let all = responses(document);
+    let (_, responses) = all.iter().find(|(operation, _)| *operation == id).unwrap();
+    let documented = resolved(document, &responses[status]);
+    let headers = documented["headers"].as_object().unwrap();
+    let named: BTreeSet<&str> = headers.keys().map(String::as_str).collect();
+    let seen = response.headers().keys().map(HeaderName::as_str);
+    let seen: BTreeSet<&str> = seen.filter(|name| !UNNAMED.contains(name)).collect();
+    assert_eq!(seen, named, "{said}");
+    let content_type = response.headers()["content-type"].to_str().unwrap();
+    assert!(
+        documented["content"].get(content_type).is_some(),
+        "{said}: {content_type}"
+    );
+}
+
 #[tokio::test]
-async fn every_answer_has_the_status_and_the_headers_that_the_document_names() {
+async fn answers_to_plain_requests_have_the_status_and_the_headers_that_the_document_names() {
     let app = spawn_app().await;
     let document = served().await;
+    let file = &json!({"filename": "a.txt", "contentType": "text/plain"});
+    let unknown = &json!({"filename": "a.txt", "contentType": "text/plain", "policy": "unknown"});
     let key = "uploads/00000000-0000-0000-0000-000000000000/a";
-    let file = json!({"filename": "a.txt", "contentType": "text/plain"});
-    let unknown = json!({"filename": "a.txt", "contentType": "text/plain", "policy": "unknown"});
-    let created: Value = app
-        .post("/s3/multipart", &json!({"filename": "a"}))
-        .await
-        .json()
-        .await
-        .unwrap();
-    let upload = format!("/s3/multipart/{}", created["uploadId"].as_str().unwrap());
-    let query = format!("key={}", created["key"].as_str().unwrap());
-    let none = &Value::Null;
-    for (operation, method, path, body, status) in [
-        ("presignedUrl", "POST", "/upload/presigned-url", &file, 201),
-        ("presignedUrl", "POST", "/upload/presigned-url", none, 400),
+    for (said, sent, body) in [
+        ("presignedUrl 201", "POST /upload/presigned-url", file),
+        ("presignedUrl 400", "POST /upload/presigned-url", &json!({})),
+        ("presignedUrl 422", "POST /upload/presigned-url", unknown),
         (
-            "presignedUrl",
-            "POST",
-            "/upload/presigned-url",
-            &unknown,
-            422,
-        ),
-        (
-            "presignedUrls",
-            "POST",
-            "/upload/presigned-urls",
+            "presignedUrls 201",
+            "POST /upload/presigned-urls",
             &json!({"files": [file]}),
-            201,
         ),
         (
-            "presignedUrls",
-            "POST",
-            "/upload/presigned-urls",
+            "presignedUrls 400",
+            "POST /upload/presigned-urls",
             &json!({"files": []}),
-            400,
         ),
         (
-            "presignedPost",
-            "POST",
-            "/upload/presigned-post",
-            &file,
-            201,
+            "presignedUrls 422",
+            "POST /upload/presigned-urls",
+            &json!({"files": [unknown]}),
         ),
+        ("presignedPost 201", "POST /upload/presigned-post", file),
+        ("presignedPost 422", "POST /upload/presigned-post", unknown),
+        ("verify 200", "POST /upload/verify", &json!({"keys": [key]})),
         (
-            "presignedPost",
-            "POST",
-            "/upload/presigned-post",
-            &unknown,
-            422,
-        ),
-        (
-            "verify",
-            "POST",
-            "/upload/verify",
-            &json!({"key": key}),
-            404,
-        ),
-        (
-            "verify",
-            "POST",
-            "/upload/verify",
-            &json!({"keys": [key]}),
-            200,
-        ),
-        (
-            "verify",
-            "POST",
-            "/upload/verify",
+            "verify 400",
+            "POST /upload/verify",
             &json!({"key": key, "keys": [key]}),
-            400,
         ),
-        ("companionParams", "GET", "/s3/params?filename=a", none, 200),
-        ("companionParams", "GET", "/s3/params", none, 400),
-        (
-            "companionParams",
-            "GET",
-            "/s3/params?filename=a&policy=unknown",
-            none,
-            422,
-        ),
-        (
-            "companionCreate",
-            "POST",
-            "/s3/multipart",
-            &json!({"filename": "a"}),
-            200,
-        ),
-        ("companionCreate", "POST", "/s3/multipart", &json!({}), 400),
-        (
-            "companionSignPart",
-            "GET",
-            &format!("{upload}/1?{query}"),
-            none,
-            200,
-        ),
-        (
-            "companionSignPart",
-            "GET",
-            &format!("{upload}/0?{query}"),
-            none,
-            400,
-        ),
-        (
-            "companionSignPart",
-            "GET",
-            &format!("{upload}/1?key=other"),
-            none,
-            404,
-        ),
-        (
-            "companionSignParts",
-            "GET",
-            &format!("{upload}/batch?{query}&partNumbers=1,2"),
-            none,
-            200,
-        ),
-        (
-            "companionSignParts",
-            "GET",
-            &format!("{upload}/batch?{query}"),
-            none,
-            400,
-        ),
-        (
-            "companionListParts",
-            "GET",
-            &format!("{upload}?{query}"),
-            none,
-            200,
-        ),
-        ("companionListParts", "GET", &upload, none, 400),
-        (
-            "companionComplete",
-            "POST",
-            &format!("{upload}/complete?{query}"),
-            none,
-            400,
-        ),
-        (
-            "companionComplete",
-            "POST",
-            &format!("{upload}/complete?key=other"),
-            none,
-            404,
-        ),
-        (
-            "companionAbort",
-            "DELETE",
-            &format!("{upload}?{query}"),
-            none,
-            200,
-        ),
-        (
-            "companionAbort",
-            "DELETE",
-            &format!("{upload}?key=other"),
-            none,
-            404,
-        ),
-        ("healthz", "GET", "/healthz", none, 200),
-        ("readyz", "GET", "/readyz", none, 200),
+        ("verify 404", "POST /upload/verify", &json!({"key": key})),
+        ("healthz 200", "GET /healthz", &Value::Null),
+        ("readyz 200", "GET /readyz", &Value::Null),
     ] {
-        let method = method.parse().unwrap();
-        let request = app.client.request(method, format!("{}{path}", app.base));
-        let response = request.json(body).send().await.unwrap();
-        assert_eq!(response.status(), status, "{operation}");
-        let (_, responses) = *responses(&document)
-            .iter()
-            .find(|(id, _)| *id == operation)
-            .unwrap();
-        let documented = responses
-            .get(&status.to_string())
-            .unwrap_or_else(|| panic!("{operation} has no {status}"));
-        let documented = resolved(&document, documented);
-        let named: BTreeSet<&str> = documented["headers"]
-            .as_object()
-            .unwrap()
-            .keys()
-            .map(String::as_str)
-            .collect();
-        let seen: BTreeSet<&str> = response
-            .headers()
-            .keys()
-            .map(HeaderName::as_str)
-            .filter(|name| !UNNAMED.contains(name))
-            .collect();
-        assert_eq!(seen, named, "{operation} {status}");
-        let content_type = response.headers()["content-type"].to_str().unwrap();
-        assert!(
-            documented["content"].get(content_type).is_some(),
-            "{operation} {status}: {content_type}"
-        );
+        answers_as_documented(&app, &document, said, sent, body).await;
+    }
+}
+
+#[tokio::test]
+async fn answers_to_uppy_have_the_status_and_the_headers_that_the_document_names() {
+    let app = spawn_app().await;
+    let document = served().await;
+    let file = &json!({"filename": "a"});
+    let begun = app.post("/s3/multipart", file).await;
+    let begun: Value = begun.json().await.unwrap();
+    let upload = format!("/s3/multipart/{}", begun["uploadId"].as_str().unwrap());
+    let key = begun["key"].as_str().unwrap();
+    for (said, sent, body) in [
+        (
+            "companionParams 200",
+            "GET /s3/params?filename=a",
+            &Value::Null,
+        ),
+        ("companionParams 400", "GET /s3/params", &Value::Null),
+        (
+            "companionParams 422",
+            "GET /s3/params?filename=a&policy=unknown",
+            &Value::Null,
+        ),
+        ("companionCreate 200", "POST /s3/multipart", file),
+        ("companionCreate 400", "POST /s3/multipart", &json!({})),
+    ] {
+        answers_as_documented(&app, &document, said, sent, body).await;
+    }
+    for (said, method, path) in [
+        ("companionSignPart 200", "GET", format!("/1?key={key}")),
+        ("companionSignPart 400", "GET", format!("/0?key={key}")),
+        ("companionSignPart 404", "GET", "/1?key=other".into()),
+        (
+            "companionSignParts 200",
+            "GET",
+            format!("/batch?key={key}&partNumbers=1,2"),
+        ),
+        ("companionSignParts 400", "GET", format!("/batch?key={key}")),
+        ("companionListParts 200", "GET", format!("?key={key}")),
+        ("companionListParts 400", "GET", String::new()),
+        (
+            "companionComplete 400",
+            "POST",
+            format!("/complete?key={key}"),
+        ),
+        (
+            "companionComplete 404",
+            "POST",
+            "/complete?key=other".into(),
+        ),
+        ("companionAbort 200", "DELETE", format!("?key={key}")),
+        ("companionAbort 404", "DELETE", "?key=other".into()),
+    ] {
+        let sent = format!("{method} {upload}{path}");
+        answers_as_documented(&app, &document, said, &sent, &json!({})).await;
     }
 }
 
