@@ -67,8 +67,6 @@ pub(super) async fn observe(
         method,
         route,
         id,
-        #[cfg(feature = "otlp")]
-        trace_id: trace.as_ref().map(traces::id),
         status: None,
         caller: None,
         #[cfg(feature = "otlp")]
@@ -115,16 +113,14 @@ pub(super) async fn observe(
 
 /// A request, which is counted and logged when it has its answer; or else when the client has hung up.
 ///
-/// What names it in the log stands in each of its lines, not in a span: one for each request would cost as
-/// much as the signature.
+/// What names it in the log stands in each of its lines, not in a span, which would be made, entered and closed
+/// whether or not anything is said in it.
 struct Seen {
     begin: Instant,
     metrics: Metrics,
     method: &'static str,
     route: Option<MatchedPath>,
     id: String,
-    #[cfg(feature = "otlp")]
-    trace_id: Option<String>,
     status: Option<StatusCode>,
     caller: Option<Caller>,
     #[cfg(feature = "otlp")]
@@ -142,13 +138,13 @@ impl Seen {
     }
 
     #[cfg(feature = "otlp")]
-    fn trace_id(&self) -> Option<&str> {
-        self.trace_id.as_deref()
+    fn trace_id(&self) -> Option<String> {
+        self.trace.as_ref().map(traces::id)
     }
 
     #[cfg(not(feature = "otlp"))]
     #[expect(clippy::unused_self, reason = "with traces it is used")]
-    fn trace_id(&self) -> Option<&str> {
+    fn trace_id(&self) -> Option<String> {
         None
     }
 }
@@ -161,10 +157,6 @@ impl Drop for Seen {
         let took = self.begin.elapsed();
         let route = self.route.as_ref().map_or(UNKNOWN, MatchedPath::as_str);
         self.metrics.request(self.method, route, status, took);
-        #[cfg(feature = "otlp")]
-        if let Some(trace) = self.trace.take() {
-            traces::end(trace, status);
-        }
         tracing::info!(
             request_id = self.id,
             trace_id = self.trace_id(),
@@ -175,6 +167,10 @@ impl Drop for Seen {
             us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             "request"
         );
+        #[cfg(feature = "otlp")]
+        if let Some(trace) = self.trace.take() {
+            traces::end(trace, status);
+        }
     }
 }
 
