@@ -1,5 +1,5 @@
-//! Who calls, and how often: found out before any handler runs, and handed to it as an extension, a
-//! [`Caller`].
+//! Who calls, and how often. A handler that takes a [`Caller`] is for those alone who may call: there is no other
+//! way to one, and nothing can be granted without.
 
 mod api_keys;
 mod jwks;
@@ -7,19 +7,20 @@ mod jwt;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 pub use self::api_keys::{ApiKeys, new_api_key};
 pub use self::jwks::Jwks;
 pub use self::jwt::{Jwt, JwtKey, JwtKeyError, Keys};
+use super::AtHand;
 use super::error::Problem;
 use super::limit::RateLimit;
+use super::observe::CallerSlot;
 use crate::upload::Caller;
 
 pub(super) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -59,56 +60,50 @@ enum Denied {
     IssuerUnavailable,
 }
 
-/// What the layer of [`authenticate`] knows.
-#[derive(Clone, Default)]
+/// Who may call, and how often.
 pub(super) struct Gate {
     pub(super) auth: Auth,
-    pub(super) rate_limit: Option<Arc<RateLimit>>,
+    pub(super) rate_limit: Option<RateLimit>,
 }
 
-/// Lets in who may call, as often as they may. The answer carries a caller who has a name, too, for the log.
-pub(super) async fn authenticate(
-    State(gate): State<Gate>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let caller = gate.auth.caller(request.headers()).await;
-    if let Some(limit) = &gate.rate_limit {
-        let counted = match &caller {
-            Ok(caller) if !caller.is_anonymous() => limit.count_caller(caller),
-            _ => match request.extensions().get::<ConnectInfo<SocketAddr>>() {
-                Some(ConnectInfo(peer)) => limit.count_client(*peer, request.headers()),
-                None => Ok(()),
-            },
-        };
-        if let Err(wait) = counted {
-            return retry_later(
-                StatusCode::TOO_MANY_REQUESTS,
-                "rate-limited",
-                "there were too many requests; the `retry-after` header says how many seconds to wait",
-                wait,
-            );
-        }
-    }
-    match caller {
-        Ok(caller) => {
-            let named = Some(&caller)
-                .filter(|caller| !caller.is_anonymous())
-                .cloned();
-            request.extensions_mut().insert(caller);
-            let mut response = next.run(request).await;
-            if let Some(caller) = named {
-                response.extensions_mut().insert(caller);
+impl FromRequestParts<AtHand> for Caller {
+    type Rejection = Response;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        AtHand { gate, .. }: &AtHand,
+    ) -> Result<Self, Response> {
+        let caller = gate.auth.caller(&parts.headers).await;
+        if let Some(limit) = &gate.rate_limit {
+            let counted = match &caller {
+                Ok(caller) if !caller.is_anonymous() => limit.count_caller(caller),
+                _ => match parts.extensions.get::<ConnectInfo<SocketAddr>>() {
+                    Some(ConnectInfo(peer)) => limit.count_client(*peer, &parts.headers),
+                    None => Ok(()),
+                },
+            };
+            if let Err(wait) = counted {
+                return Err(retry_later(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "rate-limited",
+                    "there were too many requests; the `retry-after` header says how many seconds to wait",
+                    wait,
+                ));
             }
-            response
         }
-        Err(Denied::Unauthorized) => unauthorized(),
-        Err(Denied::IssuerUnavailable) => retry_later(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "issuer-unavailable",
-            "tokens cannot be checked at the moment; try again later",
-            ISSUER_RETRY_AFTER,
-        ),
+        let caller = caller.map_err(|denied| match denied {
+            Denied::Unauthorized => unauthorized(),
+            Denied::IssuerUnavailable => retry_later(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "issuer-unavailable",
+                "tokens cannot be checked at the moment; try again later",
+                ISSUER_RETRY_AFTER,
+            ),
+        })?;
+        if let Some(slot) = parts.extensions.get::<CallerSlot>() {
+            slot.fill(caller.clone());
+        }
+        Ok(caller)
     }
 }
 

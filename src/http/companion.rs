@@ -10,14 +10,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use axum::Json;
 use axum::extract::{Query, State};
-use axum::{Extension, Json};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
+use super::AtHand;
 use super::error::{Failure, FieldErrors, Problem};
 use super::openapi::{
     CallerProblems, FilenameText, MediaTypeOrNothing, ParameterProblems, PolicyProblems,
@@ -25,7 +26,7 @@ use super::openapi::{
 };
 use crate::upload::{Caller, ContentType, File, Filename, Invalid, UploadService, check_metadata};
 
-pub(super) fn router() -> OpenApiRouter<Arc<UploadService>> {
+pub(super) fn router() -> OpenApiRouter<AtHand> {
     OpenApiRouter::new()
         .routes(routes!(params))
         .merge(multipart::router())
@@ -131,7 +132,7 @@ struct ParamsDto {
 )]
 async fn params(
     State(uploads): State<Arc<UploadService>>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
     Query(pairs): Pairs,
 ) -> Result<Json<ParamsDto>, Failure> {
     let metadata = pairs.iter().filter_map(|(name, value)| {

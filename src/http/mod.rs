@@ -19,24 +19,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{FromRef, Request};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use axum::middleware::from_fn_with_state;
-use axum::response::{IntoResponse, Response};
 use ipnet::IpNet;
-use tower::util::option_layer;
-use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use self::auth::{Auth, Gate};
-use self::error::{Cause, Problem};
+use self::error::Problem;
 pub use self::limit::Rate;
 use self::limit::RateLimit;
 #[cfg(feature = "lambda")]
 pub(crate) use self::limit::address;
+pub use self::observe::Observed;
 #[cfg(feature = "lambda")]
 pub(crate) use self::observe::REQUEST_ID;
 pub(crate) use self::ops::HEALTHZ;
@@ -72,57 +69,74 @@ pub struct Settings {
     pub stopping: Stopping,
 }
 
+/// What handlers have at hand.
+#[derive(Clone)]
+struct AtHand {
+    uploads: Arc<UploadService>,
+    gate: Arc<Gate>,
+}
+
+impl FromRef<AtHand> for Arc<UploadService> {
+    fn from_ref(at_hand: &AtHand) -> Self {
+        Arc::clone(&at_hand.uploads)
+    }
+}
+
 /// The whole service but for its listener: what `serve`, `dev` and the tests all run.
-pub fn router(uploads: Arc<UploadService>, settings: &Settings) -> Router {
-    let gate = Gate {
+pub fn router(uploads: Arc<UploadService>, settings: &Settings) -> Observed {
+    let gate = Arc::new(Gate {
         auth: settings.auth.clone(),
-        rate_limit: settings.rate.map(|rate| {
-            let limit = RateLimit::new(rate, settings.trusted_proxies.clone());
-            Arc::new(limit)
-        }),
-    };
-    let stopping = settings.stopping.clone();
-    let routes = routes(gate, stopping).with_state(uploads);
-    let (routes, mut document) = routes.split_for_parts();
+        rate_limit: settings
+            .rate
+            .map(|rate| RateLimit::new(rate, settings.trusted_proxies.clone())),
+    });
+    let (api, mut document) = routes(settings.stopping.clone())
+        .with_state(AtHand { uploads, gate })
+        .split_for_parts();
     openapi::complete(&mut document, Some(&settings.auth));
+    let of_api: Vec<String> = document.paths.paths.keys().cloned().collect();
+    let of_page = settings.page.iter().flat_map(|_| page::PATHS);
+    let patterns = of_api.iter().map(String::as_str).chain(DOCS).chain(of_page);
     let page = settings.page.as_ref().map(page::router);
-    routes
+    let router = api
         .merge(page.unwrap_or_default())
         .merge(docs(document))
         .fallback(not_found)
-        .method_not_allowed_fallback(method_not_allowed)
-        // As one: each layer that a router gets of its own costs a box for each request.
-        .layer((
-            from_fn_with_state(settings.metrics.clone(), observe::observe),
-            option_layer(cors(&settings.allowed_origins)),
-            CatchPanicLayer::custom(panicked),
-        ))
+        .method_not_allowed_fallback(method_not_allowed);
+    let cors = cors(&settings.allowed_origins);
+    let names_callers = !matches!(settings.auth, Auth::None);
+    let metrics = settings.metrics.clone();
+    Observed::new(router, patterns, cors, metrics, names_callers)
 }
 
 /// The metrics, for a listener of their own.
-pub fn metrics_router(uploads: Arc<UploadService>, metrics: Metrics) -> Router {
-    ops::metrics_router(uploads, metrics)
+pub fn metrics_router(uploads: Arc<UploadService>, metrics: Metrics) -> Observed {
+    let router = ops::metrics_router(uploads, metrics)
         .fallback(not_found)
-        .method_not_allowed_fallback(method_not_allowed)
-        .layer(from_fn_with_state(Metrics::default(), observe::observe))
+        .method_not_allowed_fallback(method_not_allowed);
+    // Not among those that it shows.
+    let metrics = Metrics::default();
+    Observed::new(router, [ops::METRICS], None, metrics, false)
 }
 
 /// The OpenAPI document of any presignd. `/openapi.json` serves that of this one, which knows how its callers say
 /// who they are.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    let mut document = routes(Gate::default(), Stopping::default()).into_openapi();
+    let mut document = routes(Stopping::default()).into_openapi();
     openapi::complete(&mut document, None);
     document
 }
 
-fn routes(gate: Gate, stopping: Stopping) -> OpenApiRouter<Arc<UploadService>> {
+fn routes(stopping: Stopping) -> OpenApiRouter<AtHand> {
     OpenApiRouter::with_openapi(openapi::base())
         .merge(uploads::router())
         .merge(verify::router())
         .merge(companion::router())
-        .route_layer(from_fn_with_state(gate, auth::authenticate))
         .merge(ops::router(stopping))
 }
+
+/// The patterns of [`docs`].
+const DOCS: [&str; 4] = ["/openapi.json", "/docs", "/docs/", "/docs/{*rest}"];
 
 /// Swagger UI, and what it may do in a browser.
 fn docs<S: Clone + Send + Sync + 'static>(document: utoipa::openapi::OpenApi) -> Router<S> {
@@ -177,12 +191,4 @@ async fn method_not_allowed(request: Request) -> Problem {
             request.method()
         ),
     )
-}
-
-/// The panic's message is on standard error already, by the standard hook.
-fn panicked(_panic: Box<dyn std::any::Any + Send>) -> Response {
-    let mut response = Problem::internal().into_response();
-    let cause = Cause("a handler panicked".to_owned());
-    response.extensions_mut().insert(cause);
-    response
 }

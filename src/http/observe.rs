@@ -1,12 +1,30 @@
 //! What every request gets, whichever route it takes: an id, a log line, the body of a problem and
 //! the headers that all answers have.
+//!
+//! It stands around the router, and not in it as a layer: axum boxes each layer of each route, and clones what
+//! is in the box for each request.
 
+use std::any::Any;
+use std::convert::Infallible;
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
-use axum::middleware::Next;
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::Request;
+use axum::http::{self, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::routing::future::RouteFuture;
+use axum::{BoxError, Router};
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, CatchUnwind, Map};
+use tokio::time::Timeout;
+use tokio::time::error::Elapsed;
+use tower::util::{Either, option_layer};
+use tower::{Layer, Service, ServiceExt};
+use tower_http::cors::{Cors, CorsLayer};
 use uuid::Uuid;
 
 use super::error::{Cause, Problem};
@@ -43,91 +61,184 @@ const UNKNOWN: &str = "<unknown>";
 /// parts.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(150);
 
-/// Wraps all routes. The log line names the route, never the path or the query: those may hold
-/// names of files or secrets.
-pub(super) async fn observe(
-    State(metrics): State<Metrics>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let begin = Instant::now();
-    let id = request_id(&request);
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let method = own_name(request.method());
-    let for_uppy = request.uri().path().starts_with("/s3/");
-    #[cfg(feature = "otlp")]
-    let trace = {
-        let route = route.as_ref().map(MatchedPath::as_str);
-        let method = if method == UNKNOWN { "_OTHER" } else { method };
-        traces::begin(method, route, request.headers())
-    };
-    let mut seen = Seen {
-        begin,
-        metrics,
-        method,
-        route,
-        id,
-        status: None,
-        caller: None,
-        #[cfg(feature = "otlp")]
-        trace,
-    };
-    let run = tokio::time::timeout(REQUEST_TIMEOUT, next.run(request));
-    let mut response = match run.await {
-        Ok(response) => response,
-        Err(_) => request_timed_out().into_response(),
-    };
+/// Routes, and what all their requests and answers get. The log line names the route, never the path or the query:
+/// those may hold names of files or secrets.
+#[derive(Clone)]
+pub struct Observed(Arc<Inner>);
 
-    let extensions = response.extensions_mut();
-    if let Some(Cause(error)) = extensions.remove() {
-        seen.failed(&error);
+struct Inner {
+    routes: Either<Cors<Bounded>, Bounded>,
+    /// Their patterns, by what the paths of requests match.
+    patterns: matchit::Router<Arc<str>>,
+    metrics: Metrics,
+    /// Whether callers have names, which the log tells.
+    names_callers: bool,
+}
+
+impl Observed {
+    /// `patterns` are those of all routes of `router`.
+    pub(super) fn new<'a>(
+        router: Router,
+        patterns: impl IntoIterator<Item = &'a str>,
+        cors: Option<CorsLayer>,
+        metrics: Metrics,
+        names_callers: bool,
+    ) -> Self {
+        let mut by_path = matchit::Router::new();
+        for pattern in patterns {
+            // Otherwise the router would have refused it, too.
+            let _is_a_pattern = by_path.insert(pattern, pattern.into());
+        }
+        Self(Arc::new(Inner {
+            routes: option_layer(cors).layer(Bounded(router)),
+            patterns: by_path,
+            metrics,
+            names_callers,
+        }))
     }
-    let problem = match extensions.remove::<Problem>() {
-        // Swagger UI has answers of its own for assets that it does not have, and axum for a path or a
-        // query that is no text.
-        None if response.status() == StatusCode::NOT_FOUND => Some(Problem::not_found()),
-        None if response.status().is_client_error() => Some(unreadable()),
-        problem => problem,
-    };
-    if let Some(problem) = problem {
-        let body = problem.render(&seen.id, for_uppy);
-        let (parts, body) = body.into_parts();
-        *response.status_mut() = parts.status;
-        *response.body_mut() = body;
-        response.headers_mut().remove(header::CONTENT_LENGTH);
-        response.headers_mut().extend(parts.headers);
+}
+
+impl fmt::Debug for Observed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Observed")
     }
-    seen.caller = response.extensions_mut().remove();
-    let headers = response.headers_mut();
-    // At once: a map that grows bit by bit is laid out anew each time.
-    headers.reserve(1 + ON_ALL.len());
-    if let Ok(id) = HeaderValue::from_str(&seen.id) {
-        headers.insert(REQUEST_ID, id);
+}
+
+impl<B> Service<http::Request<B>> for Observed
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
     }
-    for (name, value) in ON_ALL {
-        headers.entry(name).or_insert(value);
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        let inner = Arc::clone(&self.0);
+        Box::pin(async move { Ok(inner.answer(request.map(Body::new)).await) })
     }
-    seen.status = Some(response.status());
-    response
+}
+
+impl Inner {
+    async fn answer(&self, mut request: Request) -> Response {
+        let begin = Instant::now();
+        let id = request_id(&request);
+        let route = self.patterns.at(request.uri().path());
+        let route = route.ok().map(|route| Arc::clone(route.value));
+        let method = own_name(request.method());
+        let for_uppy = request.uri().path().starts_with("/s3/");
+        #[cfg(feature = "otlp")]
+        let trace = {
+            let method = if method == UNKNOWN { "_OTHER" } else { method };
+            traces::begin(method, route.as_deref(), request.headers())
+        };
+        let caller = self.names_callers.then(CallerSlot::default);
+        if let Some(slot) = &caller {
+            request.extensions_mut().insert(slot.clone());
+        }
+        let mut seen = Seen {
+            begin,
+            metrics: &self.metrics,
+            method,
+            route,
+            id,
+            status: None,
+            caller,
+            #[cfg(feature = "otlp")]
+            trace,
+        };
+        let Ok(mut response) = self.routes.clone().oneshot(request).await;
+
+        let extensions = response.extensions_mut();
+        if let Some(Cause(error)) = extensions.remove() {
+            seen.failed(&error);
+        }
+        let problem = match extensions.remove::<Problem>() {
+            // Swagger UI has answers of its own for assets that it does not have, and axum for a path or a
+            // query that is no text.
+            None if response.status() == StatusCode::NOT_FOUND => Some(Problem::not_found()),
+            None if response.status().is_client_error() => Some(unreadable()),
+            problem => problem,
+        };
+        if let Some(problem) = problem {
+            let body = problem.render(&seen.id, for_uppy);
+            let (parts, body) = body.into_parts();
+            *response.status_mut() = parts.status;
+            *response.body_mut() = body;
+            response.headers_mut().remove(header::CONTENT_LENGTH);
+            response.headers_mut().extend(parts.headers);
+        }
+        let headers = response.headers_mut();
+        // At once: a map that grows bit by bit is laid out anew each time.
+        headers.reserve(1 + ON_ALL.len());
+        if let Ok(id) = HeaderValue::from_str(&seen.id) {
+            headers.insert(REQUEST_ID, id);
+        }
+        for (name, value) in ON_ALL {
+            headers.entry(name).or_insert(value);
+        }
+        seen.status = Some(response.status());
+        response
+    }
+}
+
+/// A router that answers, whatever its handlers do.
+#[derive(Clone)]
+struct Bounded(Router);
+
+type Run = Timeout<CatchUnwind<AssertUnwindSafe<RouteFuture<Infallible>>>>;
+type Ran = Result<Result<Result<Response, Infallible>, Box<dyn Any + Send>>, Elapsed>;
+
+impl Service<Request> for Bounded {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Map<Run, fn(Ran) -> Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let run = AssertUnwindSafe(self.0.call(request)).catch_unwind();
+        tokio::time::timeout(REQUEST_TIMEOUT, run).map(|ran| match ran {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_panic)) => Ok(panicked()),
+            Err(_) => Ok(request_timed_out().into_response()),
+        })
+    }
+}
+
+/// Where the log finds out who called, once that is known.
+#[derive(Clone, Default)]
+pub(super) struct CallerSlot(Arc<OnceLock<Caller>>);
+
+impl CallerSlot {
+    pub(super) fn fill(&self, caller: Caller) {
+        let _is_the_first = self.0.set(caller);
+    }
 }
 
 /// A request, which is counted and logged when it has its answer; or else when the client has hung up.
 ///
 /// What names it in the log stands in each of its lines, not in a span, which would be made, entered and closed
 /// whether or not anything is said in it.
-struct Seen {
+struct Seen<'a> {
     begin: Instant,
-    metrics: Metrics,
+    metrics: &'a Metrics,
     method: &'static str,
-    route: Option<MatchedPath>,
+    route: Option<Arc<str>>,
     id: String,
     status: Option<StatusCode>,
-    caller: Option<Caller>,
+    caller: Option<CallerSlot>,
     #[cfg(feature = "otlp")]
     trace: Option<opentelemetry_sdk::trace::Span>,
 }
 
-impl Seen {
+impl Seen<'_> {
     fn failed(&self, error: &str) {
         tracing::error!(
             request_id = self.id,
@@ -135,6 +246,10 @@ impl Seen {
             error,
             "request failed"
         );
+    }
+
+    fn caller(&self) -> Option<&str> {
+        self.caller.as_ref()?.0.get().map(Caller::segment)
     }
 
     #[cfg(feature = "otlp")]
@@ -149,20 +264,20 @@ impl Seen {
     }
 }
 
-impl Drop for Seen {
+impl Drop for Seen<'_> {
     fn drop(&mut self) {
         /// As nginx has it for a client that closed the connection.
         const CANCELLED: u16 = 499;
         let status = self.status.map_or(CANCELLED, |status| status.as_u16());
         let took = self.begin.elapsed();
-        let route = self.route.as_ref().map_or(UNKNOWN, MatchedPath::as_str);
+        let route = self.route.as_deref().unwrap_or(UNKNOWN);
         self.metrics.request(self.method, route, status, took);
         tracing::info!(
             request_id = self.id,
             trace_id = self.trace_id(),
             method = self.method,
             route,
-            caller = self.caller.as_ref().map(Caller::segment),
+            caller = self.caller(),
             status,
             us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             "request"
@@ -191,6 +306,14 @@ fn own_name(method: &Method) -> &'static str {
 fn unreadable() -> Problem {
     let detail = "the path or the query of the request cannot be read";
     Problem::new(StatusCode::BAD_REQUEST, "invalid-request", detail)
+}
+
+/// The panic's message is on standard error already, by the standard hook.
+fn panicked() -> Response {
+    let mut response = Problem::internal().into_response();
+    let cause = Cause("a handler panicked".to_owned());
+    response.extensions_mut().insert(cause);
+    response
 }
 
 fn request_timed_out() -> Problem {

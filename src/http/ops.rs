@@ -15,16 +15,16 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::Stopping;
 use super::error::{Failure, Problem};
 use super::openapi::ReadinessProblems;
+use super::{AtHand, Stopping};
 use crate::telemetry::{Metrics, causes};
 use crate::upload::{self, UploadService};
 
 /// Where [`healthz`] is; `presignd healthcheck` asks there.
 pub(crate) const HEALTHZ: &str = "/healthz";
 
-pub(super) fn router(stopping: Stopping) -> OpenApiRouter<Arc<UploadService>> {
+pub(super) fn router(stopping: Stopping) -> OpenApiRouter<AtHand> {
     OpenApiRouter::new()
         .routes(routes!(healthz))
         .routes(routes!(readyz))
@@ -130,6 +130,9 @@ fn not_ready(code: &'static str, detail: &str) -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
 }
 
+/// Where the metrics are.
+pub(super) const METRICS: &str = "/metrics";
+
 /// The metrics, as text.
 pub(super) fn metrics_router(uploads: Arc<UploadService>, metrics: Metrics) -> Router {
     const OPEN_METRICS: HeaderValue =
@@ -146,5 +149,5 @@ pub(super) fn metrics_router(uploads: Arc<UploadService>, metrics: Metrics) -> R
             Err(_) => Problem::internal().into_response(),
         }
     };
-    Router::new().route("/metrics", get(answer))
+    Router::new().route(METRICS, get(answer))
 }

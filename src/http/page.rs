@@ -30,6 +30,15 @@ impl Settings {
     }
 }
 
+/// The paths of all that [`router`] has.
+pub(super) const PATHS: [&str; 5] = [
+    "/",
+    "/page/upload.css",
+    "/page/upload.js",
+    "/page/page.js",
+    "/page/icon.svg",
+];
+
 pub(super) fn router<S: Clone + Send + Sync + 'static>(settings: &Settings) -> Router<S> {
     const HTML: &str = "text/html; charset=utf-8";
     const CSS: &str = "text/css; charset=utf-8";
@@ -43,24 +52,13 @@ pub(super) fn router<S: Clone + Send + Sync + 'static>(settings: &Settings) -> R
             asset(HTML, include_str!("page/index.html")),
         )
     };
+    let [at_page, at_css, at_upload, at_script, at_icon] = PATHS;
     Router::new()
-        .route("/", get(async move || page()))
-        .route(
-            "/page/upload.css",
-            get(asset(CSS, include_str!("page/upload.css"))),
-        )
-        .route(
-            "/page/upload.js",
-            get(asset(JS, include_str!("page/upload.js"))),
-        )
-        .route(
-            "/page/page.js",
-            get(asset(JS, include_str!("page/page.js"))),
-        )
-        .route(
-            "/page/icon.svg",
-            get(asset(SVG, include_str!("page/icon.svg"))),
-        )
+        .route(at_page, get(async move || page()))
+        .route(at_css, get(asset(CSS, include_str!("page/upload.css"))))
+        .route(at_upload, get(asset(JS, include_str!("page/upload.js"))))
+        .route(at_script, get(asset(JS, include_str!("page/page.js"))))
+        .route(at_icon, get(asset(SVG, include_str!("page/icon.svg"))))
 }
 
 type Asset = ([(HeaderName, &'static str); 1], &'static str);

@@ -10,9 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::ConnectInfo;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderValue, header};
+use axum::response::Response;
 use futures_util::FutureExt;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -24,7 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
-use tower::ServiceExt;
+use tower::{Service, ServiceExt};
 
 use crate::telemetry::Metrics;
 
@@ -87,14 +88,17 @@ pub struct Server {
     pub metrics: Metrics,
 }
 
-/// Serves `router` until `stop` is ready. Then new connections are refused, requests that are under way
+/// Serves what `service` answers until `stop` is ready. Then new connections are refused, requests that are under way
 /// are answered, each with `connection: close`, and connections on which nothing comes are closed.
-pub async fn serve(
+pub async fn serve<S>(
     listener: TcpListener,
-    router: Router,
+    service: S,
     server: Server,
     stop: impl Future<Output = ()>,
-) {
+) where
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send>,
+    S: Clone + Send + Sync + 'static,
+{
     let Server {
         limits,
         stopping,
@@ -111,7 +115,7 @@ pub async fn serve(
     let spawn = |(stream, peer), slot: OwnedSemaphorePermit| {
         let connection = Connection {
             builder: builder.clone(),
-            router: router.clone(),
+            service: service.clone(),
             limits,
             stopping: stopping.clone(),
             watcher: connections.watcher(),
@@ -207,26 +211,30 @@ impl Drop for Open {
     }
 }
 
-struct Connection {
+struct Connection<S> {
     builder: http1::Builder,
-    router: Router,
+    service: S,
     limits: Limits,
     stopping: Stopping,
     watcher: Watcher,
 }
 
-impl Connection {
+impl<S> Connection<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone,
+{
     /// Answers the requests of a client, until it hangs up or is too slow.
     async fn run(self, stream: TcpStream, peer: SocketAddr) {
         let _without_it_answers_are_slower = stream.set_nodelay(true);
         let activity = Arc::new(Activity::new());
-        let service = service_fn(|mut request: hyper::Request<Incoming>| {
+        let service = service_fn(|request: hyper::Request<Incoming>| {
+            let mut request = request.map(Body::new);
             request.extensions_mut().insert(ConnectInfo(peer));
-            let (router, activity) = (self.router.clone(), Arc::clone(&activity));
+            let (service, activity) = (self.service.clone(), Arc::clone(&activity));
             let stopping = &self.stopping;
             async move {
                 activity.note(Phase::Answering);
-                let mut response = router.oneshot(request).await?;
+                let mut response = service.oneshot(request).await?;
                 activity.note(Phase::Sending);
                 if stopping.is_stopping() {
                     let close = HeaderValue::from_static("close");

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::{Extension, Json};
 use serde::{Deserialize, Serialize, Serializer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -16,6 +16,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 use validator::Validate;
 
+use super::AtHand;
 use super::error::{Failure, FieldErrors, push_segment};
 use super::extract::{Dto, Valid};
 use super::json::{Object, present, present_list, present_map, present_whole};
@@ -28,7 +29,7 @@ use crate::upload::{
     UploadService,
 };
 
-pub(super) fn router() -> OpenApiRouter<Arc<UploadService>> {
+pub(super) fn router() -> OpenApiRouter<AtHand> {
     OpenApiRouter::new()
         .routes(routes!(presigned_url))
         .routes(routes!(presigned_urls))
@@ -289,7 +290,7 @@ pub(super) fn rfc3339(moment: SystemTime) -> String {
 )]
 async fn presigned_url(
     State(uploads): State<Arc<UploadService>>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
     Valid(file): Valid<FileDto>,
 ) -> Result<(StatusCode, Json<PresignedUrlDto>), Failure> {
     let grant = uploads
@@ -318,7 +319,7 @@ async fn presigned_url(
 )]
 async fn presigned_urls(
     State(uploads): State<Arc<UploadService>>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
     Valid(files): Valid<FilesDto>,
 ) -> Result<(StatusCode, Json<PresignedUrlsDto>), Failure> {
     let grants = uploads
@@ -358,7 +359,7 @@ async fn presigned_urls(
 )]
 async fn presigned_post(
     State(uploads): State<Arc<UploadService>>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
     Valid(file): Valid<FileDto>,
 ) -> Result<(StatusCode, Json<PresignedPostDto>), Failure> {
     let grant = uploads

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::openapi::{OneOfBuilder, RefOr, Schema};
@@ -14,6 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use validator::Validate;
 
+use super::AtHand;
 use super::error::{Failure, FieldError, FieldErrors, Problem};
 use super::extract::{Dto, Valid};
 use super::json::{present, present_list, present_whole};
@@ -24,7 +25,7 @@ use crate::upload::{
     Verification,
 };
 
-pub(super) fn router() -> OpenApiRouter<Arc<UploadService>> {
+pub(super) fn router() -> OpenApiRouter<AtHand> {
     OpenApiRouter::new().routes(routes!(verify))
 }
 
@@ -359,7 +360,7 @@ impl ResultDto {
 )]
 async fn verify(
     State(uploads): State<Arc<UploadService>>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
     Valid(request): Valid<VerifyDto>,
 ) -> Result<Json<AnswerDto>, Failure> {
     let Request {

@@ -1,5 +1,6 @@
 //! A service with a store of its own, and clients for both.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,6 +16,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tower::Service;
 use uuid::Uuid;
 
 /// A running service and its store; both end with it.
@@ -122,12 +124,21 @@ pub(crate) fn service_counting(
     Arc::new(UploadService::new(bucket, settings, metrics.clone()))
 }
 
-pub(crate) async fn spawn(router: axum::Router) -> SocketAddr {
+pub(crate) async fn spawn<S>(service: S) -> SocketAddr
+where
+    S: Service<
+            axum::extract::Request,
+            Response = axum::response::Response,
+            Error = Infallible,
+            Future: Send,
+        >,
+    S: Clone + Send + Sync + 'static,
+{
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     tokio::spawn(http::serve(
         listener,
-        router,
+        service,
         http::Server::default(),
         std::future::pending(),
     ));

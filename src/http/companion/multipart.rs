@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use axum::Json;
 use axum::extract::{FromRequest, Path, Query, Request, State};
-use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 use validator::Validate;
 
-use super::{Pairs, file, parameter, seconds_until};
+use super::{AtHand, Pairs, file, parameter, seconds_until};
 use crate::http::error::{Failure, FieldErrors, Problem};
 use crate::http::extract::{Dto, Valid};
 use crate::http::json::{Object, Whole, present, present_list};
@@ -25,7 +25,7 @@ use crate::http::openapi::{
 use crate::s3::MAX_PARTS;
 use crate::upload::{Caller, File, Invalid, UploadService};
 
-pub(super) fn router() -> OpenApiRouter<Arc<UploadService>> {
+pub(super) fn router() -> OpenApiRouter<AtHand> {
     OpenApiRouter::new()
         .routes(routes!(create))
         .routes(routes!(list_parts, abort))
@@ -160,7 +160,7 @@ struct CreatedDto {
 )]
 async fn create(
     State(uploads): State<Arc<UploadService>>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
     Valid(dto): Valid<CreateDto>,
 ) -> Result<Json<CreatedDto>, Failure> {
     let metadata = dto.metadata.unwrap_or_default();
@@ -242,7 +242,7 @@ struct PartDto {
 )]
 async fn list_parts(
     State(uploads): State<Arc<UploadService>>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
     Path(token): Path<String>,
     Query(pairs): Pairs,
 ) -> Result<Json<Vec<PartDto>>, Failure> {
@@ -295,7 +295,7 @@ struct PartUrlDto {
 )]
 async fn sign_part(
     State(uploads): State<Arc<UploadService>>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
     Path((token, number)): Path<(String, String)>,
     Query(pairs): Pairs,
 ) -> Result<Json<PartUrlDto>, Failure> {
@@ -345,7 +345,7 @@ struct PartUrlsDto {
 )]
 async fn sign_parts(
     State(uploads): State<Arc<UploadService>>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
     Path(token): Path<String>,
     Query(pairs): Pairs,
 ) -> Result<Json<PartUrlsDto>, Failure> {
@@ -462,7 +462,7 @@ struct CompletedDto {
 )]
 async fn complete(
     State(uploads): State<Arc<UploadService>>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
     Path(token): Path<String>,
     Query(pairs): Pairs,
     request: Request,
@@ -506,7 +506,7 @@ struct AbortedDto {}
 )]
 async fn abort(
     State(uploads): State<Arc<UploadService>>,
-    Extension(caller): Extension<Caller>,
+    caller: Caller,
     Path(token): Path<String>,
     Query(pairs): Pairs,
 ) -> Result<Json<AbortedDto>, Failure> {
