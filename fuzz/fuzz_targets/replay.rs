@@ -331,7 +331,7 @@ async fn compare(
     let headers: Vec<_> = found
         .headers
         .iter()
-        .map(|(a, b)| (a.as_str(), b.as_str()))
+        .map(|(a, b)| (a.as_ref(), b.as_str()))
         .collect();
     let mut expected: Vec<_> = expected
         .headers()

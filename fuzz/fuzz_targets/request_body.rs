@@ -7,9 +7,8 @@
 
 use std::sync::{Arc, LazyLock};
 
-use axum::Router;
 use libfuzzer_sys::fuzz_target;
-use presignd::http;
+use presignd::http::{self, Observed};
 use presignd_fuzz::{Mood, Place, bucket, problem, service, set_mood};
 use serde_json::Value;
 
@@ -21,7 +20,7 @@ const ROUTES: [&str; 5] = [
     "/s3/multipart",
 ];
 
-static ROUTER: LazyLock<Router> = LazyLock::new(|| {
+static ROUTER: LazyLock<Observed> = LazyLock::new(|| {
     let policies = "
         [policies.default]
         allowed_metadata = ['*']

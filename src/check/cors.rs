@@ -104,7 +104,7 @@ impl Check {
                 .presign_put(&caller, &file, Uuid::new_v4(), now)
                 .await;
             let signed = grant.map(|grant| grant.request.headers).unwrap_or_default();
-            headers.extend(signed.into_iter().map(|(name, _)| name));
+            headers.extend(signed.into_iter().map(|(name, _)| name.into_owned()));
         }
         headers
     }

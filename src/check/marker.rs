@@ -88,7 +88,7 @@ impl Check {
         let grant = grant.map_err(|error| Problem::of_upload(&error))?;
         let mut request = self.http.put(&grant.request.url).body(sample.body);
         for (name, value) in &grant.request.headers {
-            request = request.header(name, value);
+            request = request.header(name.as_ref(), value);
         }
         self.store(grant.key.as_str(), sample, request).await
     }

@@ -59,11 +59,11 @@ fn file(
     let filename = filename
         .ok_or(Invalid::new("required", "is required"))
         .and_then(Filename::parse_end);
-    let filename = errors.check("/filename".into(), filename);
+    let filename = errors.check(|| "/filename".into(), filename);
     let content_type = content_type
         .filter(|t| !t.is_empty())
         .unwrap_or(DEFAULT_TYPE);
-    let content_type = errors.check("/type".into(), ContentType::parse(content_type));
+    let content_type = errors.check(|| "/type".into(), ContentType::parse(content_type));
     let metadata = metadata
         .into_iter()
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))

@@ -303,8 +303,12 @@ impl FieldErrors {
     }
 
     /// The value, or nothing and one more error.
-    pub(crate) fn check<T>(&mut self, pointer: String, result: Result<T, Invalid>) -> Option<T> {
-        result.map_err(|invalid| self.push(pointer, invalid)).ok()
+    pub(crate) fn check<T>(
+        &mut self,
+        pointer: impl FnOnce() -> String,
+        result: Result<T, Invalid>,
+    ) -> Option<T> {
+        result.map_err(|invalid| self.push(pointer(), invalid)).ok()
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, FromRequest, Request};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use mediatype::MediaType;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -56,7 +56,7 @@ pub(crate) struct Valid<T: Dto>(pub(crate) T::Value);
 impl<S: Send + Sync, T: Dto> FromRequest<S> for Valid<T> {
     type Rejection = Problem;
 
-    async fn from_request(mut request: Request, state: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         require_json(request.headers())?;
         let length = request.headers().get(header::CONTENT_LENGTH);
         let length = length.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
@@ -64,22 +64,24 @@ impl<S: Send + Sync, T: Dto> FromRequest<S> for Valid<T> {
             // Before a client that waits for `100 Continue` is asked to go on.
             return Err(payload_too_large(T::MAX_BYTES));
         }
-        DefaultBodyLimit::max(T::MAX_BYTES).apply(&mut request);
         let longest = length.unwrap_or(T::MAX_BYTES);
         let body = async {
             let _room = room_for(longest).await;
-            Bytes::from_request(request, state).await
+            Limited::new(request.into_body(), T::MAX_BYTES)
+                .collect()
+                .await
         };
         let body = tokio::time::timeout(BODY_TIMEOUT, body)
             .await
             .map_err(|_| body_timed_out())?
-            .map_err(|rejection| {
-                if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            .map_err(|error| {
+                if error.is::<LengthLimitError>() {
                     payload_too_large(T::MAX_BYTES)
                 } else {
                     Problem::bad_body("incomplete-body", "the body ended early")
                 }
-            })?;
+            })?
+            .to_bytes();
         read::<T>(&body).map(Self)
     }
 }
@@ -91,11 +93,7 @@ fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
         .filter(|_| {
             content_types.next().is_none() && !headers.contains_key(header::CONTENT_ENCODING)
         })
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| MediaType::parse(value).ok())
-        .is_some_and(|media_type| {
-            media_type.essence() == mediatype::media_type!(APPLICATION / JSON)
-        });
+        .is_some_and(is_json_type);
     if is_json {
         return Ok(());
     }
@@ -104,6 +102,15 @@ fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
         "unsupported-media-type",
         "the request must have the header `content-type: application/json`, and no `content-encoding`",
     ))
+}
+
+fn is_json_type(value: &HeaderValue) -> bool {
+    let json = mediatype::media_type!(APPLICATION / JSON);
+    // As nearly all have it, or else with other capitals or parameters.
+    value == "application/json"
+        || value
+            .to_str()
+            .is_ok_and(|text| MediaType::parse(text).is_ok_and(|it| it.essence() == json))
 }
 
 fn body_timed_out() -> Problem {

@@ -1,4 +1,4 @@
-//! JSON, read strictly.
+//! JSON, read strictly and written.
 //!
 //! A body that is right is read once, straight into its type. Only a body that is wrong is read again,
 //! to say all that is wrong with it.
@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{
     DeserializeOwned, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor,
@@ -30,6 +32,24 @@ pub(super) fn read<T: DeserializeOwned>(
     match serde_json::from_slice::<Object<T>>(body) {
         Ok(Object(value)) => Ok(value),
         Err(_) => read_faulty(body, errors),
+    }
+}
+
+/// The answer 201, with what was made.
+pub(super) struct Created<T>(pub(super) T);
+
+impl<T: Serialize> IntoResponse for Created<T> {
+    fn into_response(self) -> Response {
+        // Enough for one file.
+        let mut body = Vec::with_capacity(1024);
+        if serde_json::to_writer(&mut body, &self.0).is_err() {
+            return Problem::internal().into_response();
+        }
+        let mut response = Response::new(body.into());
+        *response.status_mut() = StatusCode::CREATED;
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
+        response
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
-use axum::http::{self, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{self, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::future::RouteFuture;
 use axum::{BoxError, Router};
@@ -70,6 +70,8 @@ struct Inner {
     routes: Either<Cors<Bounded>, Bounded>,
     /// Their patterns, by what the paths of requests match.
     patterns: matchit::Router<Arc<str>>,
+    /// [`ON_ALL`], with room for more.
+    headers: HeaderMap,
     metrics: Metrics,
     /// Whether callers have names, which the log tells.
     names_callers: bool,
@@ -89,7 +91,10 @@ impl Observed {
             // Otherwise the router would have refused it, too.
             let _is_a_pattern = by_path.insert(pattern, pattern.into());
         }
+        let mut headers = HeaderMap::with_capacity(4 * ON_ALL.len());
+        headers.extend(ON_ALL.map(|(name, value)| (Some(name), value)));
         Self(Arc::new(Inner {
+            headers,
             routes: option_layer(cors).layer(Bounded(router)),
             patterns: by_path,
             metrics,
@@ -172,15 +177,13 @@ impl Inner {
             response.headers_mut().remove(header::CONTENT_LENGTH);
             response.headers_mut().extend(parts.headers);
         }
+        // A copy, and not one after the other: a map that grows is laid out anew.
         let headers = response.headers_mut();
-        // At once: a map that grows bit by bit is laid out anew each time.
-        headers.reserve(1 + ON_ALL.len());
+        let of_route = std::mem::replace(headers, self.headers.clone());
         if let Ok(id) = HeaderValue::from_str(&seen.id) {
             headers.insert(REQUEST_ID, id);
         }
-        for (name, value) in ON_ALL {
-            headers.entry(name).or_insert(value);
-        }
+        headers.extend(of_route);
         seen.status = Some(response.status());
         response
     }
@@ -270,18 +273,18 @@ impl Drop for Seen<'_> {
         const CANCELLED: u16 = 499;
         let status = self.status.map_or(CANCELLED, |status| status.as_u16());
         let took = self.begin.elapsed();
-        let route = self.route.as_deref().unwrap_or(UNKNOWN);
-        self.metrics.request(self.method, route, status, took);
+        let route = self.route.take().unwrap_or_else(|| UNKNOWN.into());
         tracing::info!(
             request_id = self.id,
             trace_id = self.trace_id(),
             method = self.method,
-            route,
+            route = &*route,
             caller = self.caller(),
             status,
             us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             "request"
         );
+        self.metrics.request(self.method, route, status, took);
         #[cfg(feature = "otlp")]
         if let Some(trace) = self.trace.take() {
             traces::end(trace, status);

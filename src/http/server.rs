@@ -233,7 +233,7 @@ where
             let (service, activity) = (self.service.clone(), Arc::clone(&activity));
             let stopping = &self.stopping;
             async move {
-                activity.note(Phase::Answering);
+                activity.note_without_time(Phase::Answering);
                 let mut response = service.oneshot(request).await?;
                 activity.note(Phase::Sending);
                 if stopping.is_stopping() {
@@ -306,6 +306,11 @@ impl Activity {
             begin: Instant::now(),
             last: AtomicU64::new(Phase::Idle as u64),
         }
+    }
+
+    /// For a phase without a bound.
+    fn note_without_time(&self, phase: Phase) {
+        self.last.store(phase as u64, Ordering::Relaxed);
     }
 
     fn note(&self, phase: Phase) {

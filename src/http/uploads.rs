@@ -1,12 +1,11 @@
 //! `/upload/…`: presigned requests for clients that speak plain REST.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use serde::{Deserialize, Serialize, Serializer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -19,7 +18,7 @@ use validator::Validate;
 use super::AtHand;
 use super::error::{Failure, FieldErrors, push_segment};
 use super::extract::{Dto, Valid};
-use super::json::{Object, present, present_list, present_map, present_whole};
+use super::json::{Created, Object, present, present_list, present_map, present_whole};
 use super::openapi::{
     BodyProblems, CallerProblems, FilenameText, MediaTypeText, MetadataName, MetadataValue,
     PolicyProblems, Sha256Text, SigningProblems,
@@ -87,17 +86,23 @@ impl FileDto {
     fn into_file(self, at: &str, errors: &mut FieldErrors) -> Option<File> {
         let filename = self
             .filename
-            .and_then(|name| errors.check(format!("{at}/filename"), Filename::parse(&name)));
-        let content_type = self
-            .content_type
-            .and_then(|text| errors.check(format!("{at}/contentType"), ContentType::parse(&text)));
+            .and_then(|name| errors.check(|| format!("{at}/filename"), Filename::parse(&name)));
+        let content_type = self.content_type.and_then(|text| {
+            errors.check(|| format!("{at}/contentType"), ContentType::parse(&text))
+        });
         let checksum_sha256 = self.checksum_sha256.and_then(|text| {
-            errors.check(format!("{at}/checksumSha256"), Sha256Checksum::parse(&text))
+            errors.check(
+                || format!("{at}/checksumSha256"),
+                Sha256Checksum::parse(&text),
+            )
         });
         let metadata = self.metadata.unwrap_or_default();
         for (name, value) in &metadata {
-            let mut pointer = format!("{at}/metadata");
-            push_segment(&mut pointer, name);
+            let pointer = || {
+                let mut pointer = format!("{at}/metadata");
+                push_segment(&mut pointer, name);
+                pointer
+            };
             errors.check(pointer, upload::check_metadata(name, value));
         }
         Some(File {
@@ -174,7 +179,7 @@ struct PresignedUrlDto {
     /// it themselves.)
     #[serde(serialize_with = "as_map")]
     #[schema(value_type = BTreeMap<String, String>, example = json!({"content-type": "image/jpeg"}))]
-    headers: Vec<(String, String)>,
+    headers: Vec<(Cow<'static, str>, String)>,
     /// The moment from which the store refuses the URL (RFC 3339, UTC).
     #[schema(format = "date-time", example = "2026-01-01T00:10:00Z")]
     expires_at: String,
@@ -184,7 +189,7 @@ impl From<Grant> for PresignedUrlDto {
     fn from(grant: Grant) -> Self {
         Self {
             url: grant.request.url,
-            key: grant.key.as_str().to_owned(),
+            key: grant.key.into_string(),
             method: grant.request.method,
             headers: grant.request.headers,
             expires_at: rfc3339(grant.request.expires_at),
@@ -239,7 +244,7 @@ impl From<PostGrant> for PresignedPostDto {
     fn from(grant: PostGrant) -> Self {
         Self {
             url: grant.form.url,
-            key: grant.key.as_str().to_owned(),
+            key: grant.key.into_string(),
             method: "POST",
             fields: grant.form.fields.into_iter().collect(),
             max_size: grant.max_size,
@@ -248,7 +253,10 @@ impl From<PostGrant> for PresignedPostDto {
     }
 }
 
-fn as_map<S: Serializer>(pairs: &[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {
+fn as_map<S: Serializer>(
+    pairs: &[(Cow<'static, str>, String)],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.collect_map(pairs.iter().map(|(name, value)| (name, value)))
 }
 
@@ -292,11 +300,11 @@ async fn presigned_url(
     State(uploads): State<Arc<UploadService>>,
     caller: Caller,
     Valid(file): Valid<FileDto>,
-) -> Result<(StatusCode, Json<PresignedUrlDto>), Failure> {
+) -> Result<Created<PresignedUrlDto>, Failure> {
     let grant = uploads
         .presign_put(&caller, &file, Uuid::new_v4(), SystemTime::now())
         .await?;
-    Ok((StatusCode::CREATED, Json(grant.into())))
+    Ok(Created(grant.into()))
 }
 
 /// Ask for URLs to upload several files
@@ -321,13 +329,13 @@ async fn presigned_urls(
     State(uploads): State<Arc<UploadService>>,
     caller: Caller,
     Valid(files): Valid<FilesDto>,
-) -> Result<(StatusCode, Json<PresignedUrlsDto>), Failure> {
+) -> Result<Created<PresignedUrlsDto>, Failure> {
     let grants = uploads
         .presign_puts(&caller, &files, Uuid::new_v4, SystemTime::now())
         .await
         .map_err(Failure::of_list)?;
     let uploads = grants.into_iter().map(PresignedUrlDto::from).collect();
-    Ok((StatusCode::CREATED, Json(PresignedUrlsDto { uploads })))
+    Ok(Created(PresignedUrlsDto { uploads }))
 }
 
 /// Ask for a form to upload one file
@@ -361,9 +369,9 @@ async fn presigned_post(
     State(uploads): State<Arc<UploadService>>,
     caller: Caller,
     Valid(file): Valid<FileDto>,
-) -> Result<(StatusCode, Json<PresignedPostDto>), Failure> {
+) -> Result<Created<PresignedPostDto>, Failure> {
     let grant = uploads
         .presign_post(&caller, &file, Uuid::new_v4(), SystemTime::now())
         .await?;
-    Ok((StatusCode::CREATED, Json(grant.into())))
+    Ok(Created(grant.into()))
 }

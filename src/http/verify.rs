@@ -118,9 +118,9 @@ impl Dto for VerifyDto {
     const MAX_BYTES: usize = 1024 * 1024;
 
     fn into_value(self, errors: &mut FieldErrors) -> Option<Request> {
-        let checksum_sha256 = self
-            .checksum_sha256
-            .and_then(|text| errors.check("/checksumSha256".into(), Sha256Checksum::parse(&text)));
+        let checksum_sha256 = self.checksum_sha256.and_then(|text| {
+            errors.check(|| "/checksumSha256".into(), Sha256Checksum::parse(&text))
+        });
         let wait = Duration::from_secs(self.wait.unwrap_or_default());
         if wait > MAX_WAIT {
             let detail = format!("must be at most {} seconds", MAX_WAIT.as_secs());

@@ -44,21 +44,21 @@ struct Inner {
 }
 
 struct Settled {
-    credentials: Credentials,
+    credentials: Arc<Credentials>,
     /// They are valid and good enough before this moment.
     until: SystemTime,
 }
 
 #[derive(Default)]
 struct State {
-    kept: Option<Credentials>,
+    kept: Option<Arc<Credentials>>,
     /// Not before this moment is the provider asked while what is kept is valid.
     ask_again_at: Option<SystemTime>,
     /// The question that is under way.
     asking: Option<Asking>,
 }
 
-type Answer = Result<Credentials, CredentialsError>;
+type Answer = Result<Arc<Credentials>, CredentialsError>;
 type Asking = watch::Receiver<Option<Answer>>;
 
 #[derive(Clone, Debug, thiserror::Error)]
@@ -86,7 +86,7 @@ impl CredentialsCache {
         if let Some(settled) = &*self.0.settled.load()
             && now < settled.until
         {
-            return Ok(settled.credentials.clone());
+            return Ok(Arc::clone(&settled.credentials));
         }
         let (kept, asking) = self.kept_or_asking(now);
         let Some(mut asking) = asking else {
@@ -116,7 +116,7 @@ impl CredentialsCache {
     }
 
     /// What is at hand and valid, and the question to wait for if that is not good enough.
-    fn kept_or_asking(&self, now: SystemTime) -> (Option<Credentials>, Option<Asking>) {
+    fn kept_or_asking(&self, now: SystemTime) -> (Option<Arc<Credentials>>, Option<Asking>) {
         let mut state = self.0.state();
         // One whose task died, by a panic of the provider, gets no answer: it is as if it was not asked.
         state.asking.take_if(|asking| asking.has_changed().is_err());
@@ -148,7 +148,7 @@ impl Inner {
         let answer = match answer {
             Err(_) => Err(CredentialsError::TimedOut),
             Ok(Err(error)) => Err(CredentialsError::Failed(causes(&error).into())),
-            Ok(Ok(credentials)) if is_valid(&credentials, now) => Ok(credentials),
+            Ok(Ok(credentials)) if is_valid(&credentials, now) => Ok(Arc::new(credentials)),
             Ok(Ok(_)) => Err(CredentialsError::Expired),
         };
         let mut state = self.state();
@@ -158,7 +158,7 @@ impl Inner {
                 if credentials.expiry().is_none() {
                     state.ask_again_at = Some(now + ENDLESS_FOR);
                 }
-                state.kept = Some(credentials.clone());
+                state.kept = Some(Arc::clone(credentials));
             }
             Err(error) if state.kept.is_some() => {
                 tracing::warn!(%error, "credentials not renewed");
@@ -167,7 +167,7 @@ impl Inner {
         }
         let settled = state.kept.as_ref().and_then(|kept| {
             Some(Settled {
-                credentials: kept.clone(),
+                credentials: Arc::clone(kept),
                 until: self.settled_until(kept, state.ask_again_at?),
             })
         });
@@ -202,6 +202,7 @@ impl ProvideCredentials for CredentialsCache {
         future::ProvideCredentials::new(async {
             self.get(SystemTime::now())
                 .await
+                .map(Arc::unwrap_or_clone)
                 .map_err(provider::error::CredentialsError::provider_error)
         })
     }

@@ -26,6 +26,7 @@ pub use self::credentials::{CredentialsCache, CredentialsError};
 pub use self::head::StoredObject;
 pub use self::host::Host;
 pub use self::multipart::{MAX_PARTS, StoreError, StoredPart};
+pub(crate) use self::object::has_two_spaces;
 pub use self::object::{
     MAX_OBJECT_BYTES, MAX_PUT_BYTES, Object, ObjectCannedAcl, ServerSideEncryption, StorageClass,
     header_value,

@@ -1,6 +1,8 @@
 //! Presigned requests, made by the SDK's presigner or by replaying it.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_credential_types::Credentials;
@@ -72,7 +74,7 @@ impl Request<'_> {
 /// With what, and from when on.
 #[derive(Clone, Debug)]
 pub(super) struct Signing {
-    pub(super) credentials: Credentials,
+    pub(super) credentials: Arc<Credentials>,
     pub(super) expires_in: Duration,
     /// In whole seconds.
     pub(super) now: SystemTime,
@@ -88,7 +90,7 @@ pub struct PresignedRequest {
     /// The signed headers that the client has to set, in the order of their lower-case names. `host` and
     /// `content-length` are not among them: every HTTP client sets those itself, and browsers let
     /// nobody else do it.
-    pub headers: Vec<(String, String)>,
+    pub headers: Vec<(Cow<'static, str>, String)>,
     /// The first moment at which the store refuses the request, in whole seconds.
     pub expires_at: SystemTime,
 }
@@ -98,7 +100,7 @@ impl PresignedRequest {
         let mut headers: Vec<_> = presigned
             .headers()
             .filter(|(name, _)| *name != "content-length" && *name != LAMBDA_TRACE)
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .map(|(name, value)| (name.to_owned().into(), value.to_owned()))
             .collect();
         headers.sort_unstable();
         Self {
@@ -235,7 +237,8 @@ impl Bucket {
         request: Request<'_>,
         signing: &Signing,
     ) -> Result<PresignedRequest, PresignError> {
-        let signer = config::Builder::new().credentials_provider(signing.credentials.clone());
+        let signer =
+            config::Builder::new().credentials_provider(Credentials::clone(&signing.credentials));
         let config = PresigningConfig::builder()
             .start_time(signing.now)
             .expires_in(signing.expires_in)

@@ -41,11 +41,19 @@ pub(super) struct Replay {
 }
 
 struct Learned {
-    credentials: Credentials,
+    credentials: Arc<Credentials>,
     /// Since 1970.
     day: u64,
     /// None if the presigner could not be reproduced.
     shape: Option<Shape>,
+}
+
+impl Learned {
+    fn is_for(&self, signing: &Signing) -> bool {
+        let are_the_same = Arc::ptr_eq(&self.credentials, &signing.credentials)
+            || self.credentials == signing.credentials;
+        are_the_same && self.day == day(signing.now)
+    }
 }
 
 impl Replay {
@@ -58,17 +66,13 @@ impl Replay {
         request: Request<'_>,
         signing: &Signing,
     ) -> Option<PresignedRequest> {
-        let learned = match self.learned_for(signing) {
-            Some(learned) => learned,
-            None => self.learn(bucket, request, signing).await?,
-        };
+        if let Some(learned) = &*self.learned.load()
+            && learned.is_for(signing)
+        {
+            return learned.shape.as_ref()?.presign(request, signing);
+        }
+        let learned = self.learn(bucket, request, signing).await?;
         learned.shape.as_ref()?.presign(request, signing)
-    }
-
-    fn learned_for(&self, signing: &Signing) -> Option<Arc<Learned>> {
-        let learned = self.learned.load_full()?;
-        let is_for = learned.day == day(signing.now) && learned.credentials == signing.credentials;
-        is_for.then_some(learned)
     }
 
     /// `None` if someone else is learning.
@@ -80,7 +84,8 @@ impl Replay {
     ) -> Option<Arc<Learned>> {
         let _learning = self.learning.try_lock().ok()?;
         // It may have been learned just now.
-        if let Some(learned) = self.learned_for(signing) {
+        let learned = self.learned.load_full();
+        if let Some(learned) = learned.filter(|learned| learned.is_for(signing)) {
             return Some(learned);
         }
         let shape = learn(bucket, request, signing).await;
@@ -90,7 +95,7 @@ impl Replay {
             tracing::warn!(%error, "every URL is signed the slow way, by the SDK's presigner");
         }
         let learned = Arc::new(Learned {
-            credentials: signing.credentials.clone(),
+            credentials: Arc::clone(&signing.credentials),
             day: day(signing.now),
             shape: shape.ok(),
         });
@@ -129,7 +134,7 @@ async fn learn(
 ) -> Result<Shape, PresignError> {
     let mut signing = signing.clone();
     // Of credentials that end the presigner tells in the log that the URL ends with them.
-    *signing.credentials.expiry_mut() = None;
+    *Arc::make_mut(&mut signing.credentials).expiry_mut() = None;
     let midnight = UNIX_EPOCH + Duration::from_secs(day(signing.now) * DAY);
     let lives = [
         (midnight, Duration::from_secs(1)),

@@ -41,7 +41,7 @@ struct Inner {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
     method: &'static str,
-    route: String,
+    route: Arc<str>,
     status: u16,
 }
 
@@ -108,10 +108,16 @@ impl Default for Metrics {
 
 impl Metrics {
     /// Counts a request. `route` is a route's pattern, `method` one of HTTP's own.
-    pub(crate) fn request(&self, method: &'static str, route: &str, status: u16, took: Duration) {
+    pub(crate) fn request(
+        &self,
+        method: &'static str,
+        route: Arc<str>,
+        status: u16,
+        took: Duration,
+    ) {
         let labels = RequestLabels {
             method,
-            route: route.to_owned(),
+            route,
             status,
         };
         let histogram = self.0.requests.get_or_create(&labels);

@@ -5,6 +5,7 @@ use std::fmt;
 use mediatype::MediaType;
 
 use super::Invalid;
+use crate::s3;
 
 /// A media type as in [RFC 9110 §8.3.1](https://www.rfc-editor.org/rfc/rfc9110#section-8.3.1), kept
 /// as it was written: the signature covers these bytes, and the client must send the same ones.
@@ -23,7 +24,7 @@ impl ContentType {
                 u32::from(c)
             )));
         }
-        if text.starts_with(' ') || text.ends_with(' ') || text.contains("  ") {
+        if text.starts_with(' ') || text.ends_with(' ') || s3::has_two_spaces(text) {
             return Err(invalid(
                 "must not have spaces at its ends or several in a row".into(),
             ));
@@ -42,10 +43,10 @@ impl ContentType {
         &self.0
     }
 
-    /// Type and subtype in lower case, without parameters.
-    pub(super) fn essence(&self) -> String {
+    /// Type and subtype, without parameters. Case does not count.
+    pub(super) fn essence(&self) -> &str {
         let essence = self.0.split(';').next().unwrap_or_default();
-        essence.trim_end().to_ascii_lowercase()
+        essence.trim_end()
     }
 
     /// Whether a browser that opens an upload of this type may run scripts of it, with the rights
@@ -55,7 +56,7 @@ impl ContentType {
     /// [aliases](https://mimesniff.spec.whatwg.org/#javascript-mime-type), and the types that make
     /// a browser [guess](https://mimesniff.spec.whatwg.org/#mime-type-sniffing-algorithm).
     pub fn is_active(&self) -> bool {
-        let essence = self.essence();
+        let essence = self.essence().to_ascii_lowercase();
         let (_, subtype) = essence.split_once('/').unwrap_or_default();
         subtype.ends_with("+xml")
             || subtype.contains("html")
@@ -109,8 +110,11 @@ impl ContentTypeRange {
         let essence = content_type.essence();
         match self.0.strip_suffix("/*") {
             Some("*") => true,
-            Some(kind) => essence.split('/').next() == Some(kind),
-            None => essence == self.0,
+            Some(kind) => {
+                let kind_of_it = essence.split('/').next().unwrap_or_default();
+                kind_of_it.eq_ignore_ascii_case(kind)
+            }
+            None => essence.eq_ignore_ascii_case(&self.0),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Filenames: which ones make the trip to S3 and back, and look like what they are. Pure.
 
+use std::borrow::Cow;
+
 use super::Invalid;
 use icu_normalizer::ComposingNormalizerBorrowed;
 use icu_properties::props::{
@@ -25,7 +27,11 @@ impl Filename {
     pub const MAX_EXTENSION_BYTES: usize = 16;
 
     pub fn parse(name: &str) -> Result<Self, Invalid> {
-        let name = ComposingNormalizerBorrowed::new_nfc().normalize(name);
+        let name = if name.is_ascii() {
+            Cow::Borrowed(name)
+        } else {
+            ComposingNormalizerBorrowed::new_nfc().normalize(name)
+        };
         match name.as_ref() {
             "" => return Err(Invalid::new("empty", "must not be empty")),
             "." | ".." => {
@@ -43,8 +49,11 @@ impl Filename {
                 ),
             ));
         }
-        for (at, c) in name.char_indices() {
-            check_char(c, &name[..at], &name[at + c.len_utf8()..])?;
+        let is_plain = |b| matches!(b, b' '..=b'~') && b != b'/' && b != b'\\';
+        if !name.bytes().all(is_plain) {
+            for (at, c) in name.char_indices() {
+                check_char(c, &name[..at], &name[at + c.len_utf8()..])?;
+            }
         }
         Ok(Self(name.into_owned()))
     }
@@ -71,12 +80,18 @@ impl Filename {
 
     /// What comes after the last dot, in lower case, if it looks like an extension: 1 to 16 ASCII
     /// letters and digits.
-    pub fn extension(&self) -> Option<String> {
+    pub fn extension(&self) -> Option<Cow<'_, str>> {
         let (stem, extension) = self.0.rsplit_once('.')?;
         let is_extension = !stem.is_empty()
             && (1..=Self::MAX_EXTENSION_BYTES).contains(&extension.len())
             && extension.bytes().all(|b| b.is_ascii_alphanumeric());
-        is_extension.then(|| extension.to_ascii_lowercase())
+        is_extension.then(|| {
+            if extension.bytes().any(|b| b.is_ascii_uppercase()) {
+                Cow::Owned(extension.to_ascii_lowercase())
+            } else {
+                Cow::Borrowed(extension)
+            }
+        })
     }
 }
 
@@ -270,7 +285,10 @@ mod tests {
 
     #[test]
     fn an_extension_is_short_and_plain() {
-        let extension = |name| Filename::parse(name).unwrap().extension();
+        let extension = |name| {
+            let name = Filename::parse(name).unwrap();
+            name.extension().map(Cow::into_owned)
+        };
         assert_eq!(extension("a.JPG").as_deref(), Some("jpg"));
         assert_eq!(extension("a.tar.gz").as_deref(), Some("gz"));
         for name in ["a", "a.", ".env", "a.b c", "a.한", "a.abcdefghijklmnopq"] {

@@ -24,6 +24,10 @@ impl ObjectKey {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    pub fn into_string(self) -> String {
+        self.0
+    }
 }
 
 /// How keys are made: text with placeholders, such as `uploads/{uuid}/{filename}`.

@@ -24,7 +24,7 @@ const SIGNED: [&str; 5] = [
 impl ContentType {
     /// What speaks against it in the first bytes of a file.
     pub(super) fn check(&self, head: &[u8]) -> Result<(), Invalid> {
-        let essence = self.essence();
+        let essence = self.essence().to_ascii_lowercase();
         let essence = match essence.as_str() {
             "image/jpg" | "image/pjpeg" => "image/jpeg",
             "image/x-png" => "image/png",

@@ -147,6 +147,48 @@ async fn a_request_whose_client_hangs_up_is_counted_too() {
     }
 }
 
+/// Metrics and log lines name routes by a table of their own, which has to have all of them.
+#[tokio::test]
+async fn every_route_is_counted_under_its_pattern() {
+    let settings = http::Settings {
+        page: Some(http::page::Settings::new("http://127.0.0.1:1").unwrap()),
+        ..http::Settings::default()
+    };
+    let app = spawn_app_with_both(built_in(), &settings).await;
+    let own = http::metrics_router(Arc::clone(&app.uploads), settings.metrics);
+    let url = format!("http://{}/metrics", spawn(own).await);
+    let document: Value = get(&format!("{}/openapi.json", app.base))
+        .await
+        .json()
+        .await
+        .unwrap();
+    let of_api = document["paths"].as_object().unwrap().keys();
+    let others = [
+        "/",
+        "/page/page.js",
+        "/docs/",
+        "/docs/{*rest}",
+        "/openapi.json",
+    ];
+    let patterns: Vec<&str> = of_api.map(String::as_str).chain(others).collect();
+    assert!(patterns.len() > 15, "{patterns:?}");
+    for pattern in &patterns {
+        let parameters = ["uploadId", "partNumber", "*rest"].map(|name| format!("{{{name}}}"));
+        let mut path = (*pattern).to_owned();
+        for parameter in parameters {
+            path = path.replace(&parameter, "1");
+        }
+        assert!(!path.contains('{'), "{path}");
+        get(&format!("{}{path}", app.base)).await;
+    }
+    let text = metrics(&url).await;
+    for pattern in patterns {
+        let label = format!(r#"route="{pattern}""#);
+        assert!(text.contains(&label), "{label} is not in\n{text}");
+    }
+    assert!(!text.contains("<unknown>"), "{text}");
+}
+
 /// An app, and where its metrics are.
 pub(crate) async fn app_with_metrics(settings: upload::Settings) -> (crate::helpers::App, String) {
     let http_settings = http::Settings::default();

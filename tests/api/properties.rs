@@ -171,7 +171,10 @@ fn a_put_is_taken_exactly_as_granted() {
             .unwrap();
         let key = grant.key.as_str();
         let url = grant.request.url.as_str();
-        let granted: BTreeMap<String, String> = grant.request.headers.into_iter().collect();
+        let granted = grant.request.headers.into_iter();
+        let granted: BTreeMap<String, String> = granted
+            .map(|(name, value)| (name.into_owned(), value))
+            .collect();
         let send =
             async |method: Method, url: &str, headers: &BTreeMap<String, String>, body: &str| {
                 let mut request = app.client.request(method, url);

@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
+use aws_sigv4::sign::v4::generate_signing_key;
+use hmac::{Hmac, KeyInit, Mac};
 use percent_encoding::utf8_percent_encode;
 use sha2::{Digest, Sha256};
 
 use super::{DAY, since_epoch};
-use crate::s3::object::{Object, header_value, tagging_header};
+use crate::s3::object::{Object, has_two_spaces, header_value, tagging_header};
 use crate::s3::presign::{
     ALGORITHM, IN_PATH, IN_QUERY, MAX_EXPIRES_IN, PresignError, PresignedRequest, Put, Request,
     Scope, Signing,
@@ -32,7 +33,8 @@ pub(super) struct Shape {
     day: String,
     /// `20260101/us-east-1/s3/aws4_request`
     scope: String,
-    signing_key: Vec<u8>,
+    /// As far as it can be hashed before there is something to sign.
+    signing_key: Hmac<Sha256>,
 }
 
 /// A part of a query.
@@ -52,7 +54,7 @@ enum Piece {
 struct Values<'a> {
     request: &'a Request<'a>,
     date: &'a str,
-    expires_in: u64,
+    expires_in: &'a str,
     headers: &'a Headers<'a>,
     signature: &'a str,
 }
@@ -98,7 +100,7 @@ impl Shape {
                 "{}/{}/{}/aws4_request",
                 scope.day, scope.region, scope.service
             ),
-            signing_key: key.as_ref().to_vec(),
+            signing_key: Hmac::new_from_slice(key.as_ref()).map_err(PresignError::new)?,
         })
     }
 
@@ -118,22 +120,23 @@ impl Shape {
             return None;
         }
         let headers = headers(request, &self.host)?;
-        let mut path = String::with_capacity(256);
-        path.push_str(&self.path);
-        path.extend(utf8_percent_encode(request.key(), IN_PATH));
         let date = self.date(signing);
         let mut values = Values {
             request: &request,
             date: &date,
-            expires_in: signing.expires_in.as_secs(),
+            expires_in: &signing.expires_in.as_secs().to_string(),
             headers: &headers,
             signature: "",
         };
 
         let mut signed = String::with_capacity(1024);
-        for part in [&self.method, "\n", &path, "\n"] {
-            signed.push_str(part);
-        }
+        signed.push_str(&self.method);
+        signed.push('\n');
+        let path_begin = signed.len();
+        signed.push_str(&self.path);
+        signed.extend(utf8_percent_encode(request.key(), IN_PATH));
+        let path = path_begin..signed.len();
+        signed.push('\n');
         values.fill(&self.signed_query, &mut signed);
         signed.push('\n');
         for (name, value) in &headers {
@@ -144,15 +147,18 @@ impl Shape {
         signed.push('\n');
         push_names(&mut signed, &headers, ";");
         signed.push_str("\nUNSIGNED-PAYLOAD");
-        let mut hash = [0; 64];
-        base16ct::lower::encode(&Sha256::digest(signed), &mut hash).ok()?;
-        let (date_line, scope) = (date.as_bytes(), self.scope.as_bytes());
-        let string_to_sign = [ALGORITHM.as_bytes(), date_line, scope, &hash].join(&b'\n');
-        let signature = calculate_signature(&self.signing_key, &string_to_sign);
+        let (mut hash, mut signature) = ([0; 64], [0; 64]);
+        let hash = base16ct::lower::encode_str(&Sha256::digest(&signed), &mut hash).ok()?;
+        // The string to sign.
+        let mut mac = self.signing_key.clone();
+        for part in [ALGORITHM, "\n", &date, "\n", &self.scope, "\n", hash] {
+            mac.update(part.as_bytes());
+        }
+        let mac = mac.finalize().into_bytes();
 
-        values.signature = &signature;
+        values.signature = base16ct::lower::encode_str(&mac, &mut signature).ok()?;
         let mut url = String::with_capacity(1024);
-        for part in [&self.origin, &path, "?"] {
+        for part in [&self.origin, &signed[path], "?"] {
             url.push_str(part);
         }
         values.fill(&self.query, &mut url);
@@ -162,7 +168,7 @@ impl Shape {
             headers: headers
                 .into_iter()
                 .filter(|(name, _)| name != "host" && name != "content-length")
-                .map(|(name, value)| (name.into_owned(), value.into_owned()))
+                .map(|(name, value)| (name, value.into_owned()))
                 .collect(),
             expires_at: signing.expires_at(),
         })
@@ -170,13 +176,13 @@ impl Shape {
 
     /// `20260101T000000Z`
     fn date(&self, signing: &Signing) -> String {
-        let seconds = since_epoch(signing.now) % DAY;
+        let seconds = u32::try_from(since_epoch(signing.now) % DAY).unwrap_or_default();
         let mut date = String::with_capacity("20260101T000000Z".len());
         date.push_str(&self.day);
         date.push('T');
         for two_digits in [seconds / 3600, seconds / 60 % 60, seconds % 60] {
-            push_number(&mut date, two_digits / 10);
-            push_number(&mut date, two_digits % 10);
+            let digits = [two_digits / 10, two_digits % 10];
+            date.extend(digits.map(|digit| char::from_digit(digit, 10).unwrap_or_default()));
         }
         date.push('Z');
         date
@@ -224,11 +230,11 @@ impl Values<'_> {
             match (piece, self.request) {
                 (Piece::Text(text), _) => out.push_str(text),
                 (Piece::Date, _) => out.push_str(self.date),
-                (Piece::ExpiresIn, _) => push_number(out, self.expires_in),
+                (Piece::ExpiresIn, _) => out.push_str(self.expires_in),
                 (Piece::SignedHeaders, _) => push_names(out, self.headers, "%3B"),
                 (Piece::Signature, _) => out.push_str(self.signature),
                 (Piece::PartNumber, Request::Part { number, .. }) => {
-                    push_number(out, u64::from(*number));
+                    let _infallible = write!(out, "{number}");
                 }
                 (Piece::UploadId, Request::Part { upload_id, .. }) => {
                     out.extend(utf8_percent_encode(upload_id, IN_QUERY));
@@ -249,11 +255,7 @@ fn push_names(out: &mut String, headers: &Headers<'_>, separator: &str) {
     }
 }
 
-fn push_number(out: &mut String, number: u64) {
-    let _infallible = write!(out, "{number}");
-}
-
-type Headers<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
+type Headers<'a> = Vec<(Cow<'static, str>, Cow<'a, str>)>;
 
 /// All signed headers, sorted; `None` if signing could change or refuse one.
 fn headers<'a>(request: Request<'a>, host: &'a str) -> Option<Headers<'a>> {
@@ -328,6 +330,8 @@ fn is_plain_name(name: &str) -> bool {
 
 /// Whether a value is signed as it is: spaces would be folded, the empty one could be left out.
 fn is_plain_value(value: &str) -> bool {
-    let is_visible = value.bytes().all(|b| matches!(b, b' '..=b'~'));
-    is_visible && !value.is_empty() && value.trim_ascii() == value && !value.contains("  ")
+    let bytes = value.as_bytes();
+    let is_visible = bytes.iter().all(|b| matches!(b, b' '..=b'~'));
+    let has_outer_space = bytes.first() == Some(&b' ') || bytes.last() == Some(&b' ');
+    is_visible && !bytes.is_empty() && !has_outer_space && !has_two_spaces(value)
 }

@@ -3,6 +3,7 @@
 
 mod properties;
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -126,8 +127,8 @@ impl Place {
         &self,
         request: Request<'_>,
         signing: &Signing,
-    ) -> Option<(String, Vec<(String, String)>)> {
-        let credentials = signing.credentials.clone();
+    ) -> Option<(String, Vec<(Cow<'static, str>, String)>)> {
+        let credentials = Credentials::clone(&signing.credentials);
         let client = Client::from_conf(self.config().credentials_provider(credentials).build());
         let config = PresigningConfig::builder()
             .start_time(signing.now)
@@ -178,7 +179,9 @@ impl Place {
         let headers = presigned
             .headers()
             .filter(|(name, _)| *name != "content-length");
-        let mut headers: Vec<_> = headers.map(|(a, b)| (a.to_owned(), b.to_owned())).collect();
+        let mut headers: Vec<_> = headers
+            .map(|(name, value)| (name.to_owned().into(), value.to_owned()))
+            .collect();
         headers.sort();
         Some((presigned.uri().to_owned(), headers))
     }
@@ -209,7 +212,8 @@ fn signing(name: &str, token: Option<&str>, now: SystemTime) -> Signing {
             token.map(str::to_owned),
             None,
             "test",
-        ),
+        )
+        .into(),
         expires_in: Duration::from_mins(10),
         now,
     }
@@ -294,7 +298,8 @@ async fn a_replay_ends_when_its_credentials_end() {
     let put = plain_put("k");
     for end in [300, 900, 60] {
         let mut signing = signing("A", None, midnight());
-        *signing.credentials.expiry_mut() = Some(midnight() + Duration::from_secs(end));
+        *Arc::make_mut(&mut signing.credentials).expiry_mut() =
+            Some(midnight() + Duration::from_secs(end));
         for _ in 0..2 {
             let presigned = bucket.sign(Request::Put(&put), &signing).await.unwrap();
             let expected = midnight() + Duration::from_secs(end.min(600));
@@ -390,7 +395,7 @@ fn a_replay_of_the_published_example_is_the_published_example() {
     };
     let secret = vectors["secret_access_key"].as_str().unwrap();
     let signing = Signing {
-        credentials: Credentials::new("AKIAIOSFODNN7EXAMPLE", secret, None, None, "test"),
+        credentials: Credentials::new("AKIAIOSFODNN7EXAMPLE", secret, None, None, "test").into(),
         expires_in: Duration::from_hours(24),
         now: datetime!(2013-05-24 00:00 UTC).into(),
     };

@@ -258,7 +258,7 @@ fn known<T, E>(value: Result<T, E>, text: &str, all: &[&str]) -> Result<T, Strin
 }
 
 fn check_ascii(value: &str) -> Result<(), Invalid> {
-    if value.is_ascii() && !value.contains("  ") {
+    if value.is_ascii() && !s3::has_two_spaces(value) {
         return Ok(());
     }
     let detail = "must be ASCII, without several spaces in a row";
