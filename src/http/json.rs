@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{
@@ -47,6 +47,8 @@ impl<T: Serialize> IntoResponse for Created<T> {
         }
         let mut response = Response::new(body.into());
         *response.status_mut() = StatusCode::CREATED;
+        // And for those that all answers get.
+        *response.headers_mut() = HeaderMap::with_capacity(12);
         let json = HeaderValue::from_static("application/json");
         response.headers_mut().insert(header::CONTENT_TYPE, json);
         response

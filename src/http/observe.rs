@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
-use axum::http::{self, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{self, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::future::RouteFuture;
 use axum::{BoxError, Router};
@@ -70,8 +70,6 @@ struct Inner {
     routes: Either<Cors<Bounded>, Bounded>,
     /// Their patterns, by what the paths of requests match.
     patterns: matchit::Router<Arc<str>>,
-    /// [`ON_ALL`], with room for more.
-    headers: HeaderMap,
     metrics: Metrics,
     /// Whether callers have names, which the log tells.
     names_callers: bool,
@@ -91,10 +89,7 @@ impl Observed {
             // Otherwise the router would have refused it, too.
             let _is_a_pattern = by_path.insert(pattern, pattern.into());
         }
-        let mut headers = HeaderMap::with_capacity(4 * ON_ALL.len());
-        headers.extend(ON_ALL.map(|(name, value)| (Some(name), value)));
         Self(Arc::new(Inner {
-            headers,
             routes: option_layer(cors).layer(Bounded(router)),
             patterns: by_path,
             metrics,
@@ -177,13 +172,15 @@ impl Inner {
             response.headers_mut().remove(header::CONTENT_LENGTH);
             response.headers_mut().extend(parts.headers);
         }
-        // A copy, and not one after the other: a map that grows is laid out anew.
         let headers = response.headers_mut();
-        let of_route = std::mem::replace(headers, self.headers.clone());
+        // At once: a map that grows bit by bit is laid out anew each time.
+        headers.reserve(1 + ON_ALL.len());
         if let Ok(id) = HeaderValue::from_str(&seen.id) {
             headers.insert(REQUEST_ID, id);
         }
-        headers.extend(of_route);
+        for (name, value) in ON_ALL {
+            headers.entry(name).or_insert(value);
+        }
         seen.status = Some(response.status());
         response
     }
@@ -306,6 +303,11 @@ fn own_name(method: &Method) -> &'static str {
     }
 }
 
+fn new_id() -> String {
+    let id = Uuid::new_v4().hyphenated();
+    id.encode_lower(&mut Uuid::encode_buffer()).to_owned()
+}
+
 fn unreadable() -> Problem {
     let detail = "the path or the query of the request cannot be read";
     Problem::new(StatusCode::BAD_REQUEST, "invalid-request", detail)
@@ -337,5 +339,5 @@ fn request_id(request: &Request) -> String {
         .get(REQUEST_ID)
         .and_then(|id| id.to_str().ok())
         .filter(is_harmless)
-        .map_or_else(|| Uuid::new_v4().to_string(), str::to_owned)
+        .map_or_else(new_id, str::to_owned)
 }

@@ -88,6 +88,10 @@ impl CredentialsCache {
         {
             return Ok(Arc::clone(&settled.credentials));
         }
+        Box::pin(self.ask_or_wait(now)).await
+    }
+
+    async fn ask_or_wait(&self, now: SystemTime) -> Answer {
         let (kept, asking) = self.kept_or_asking(now);
         let Some(mut asking) = asking else {
             return kept.ok_or(CredentialsError::TimedOut);

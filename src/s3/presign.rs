@@ -228,7 +228,8 @@ impl Bucket {
         };
         match replay.presign(self, request, signing).await {
             Some(presigned) => Ok(presigned),
-            None => Ok(self.ask_presigner(request, signing).await?),
+            // In a box: what the SDK's presigner takes would be a part of every future that may come here.
+            None => Ok(Box::pin(self.ask_presigner(request, signing)).await?),
         }
     }
 

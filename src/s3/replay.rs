@@ -71,7 +71,7 @@ impl Replay {
         {
             return learned.shape.as_ref()?.presign(request, signing);
         }
-        let learned = self.learn(bucket, request, signing).await?;
+        let learned = Box::pin(self.learn(bucket, request, signing)).await?;
         learned.shape.as_ref()?.presign(request, signing)
     }
 
