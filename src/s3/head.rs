@@ -139,3 +139,30 @@ where
         _ => Err(error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_s3::config::http::HttpResponse;
+    use aws_sdk_s3::operation::head_object::HeadObjectError;
+    use aws_sdk_s3::primitives::SdkBody;
+
+    use super::*;
+
+    fn answer(status: u16) -> Result<Option<()>, StoreError> {
+        let answer = axum::http::Response::builder().status(status);
+        let answer = answer.body(SdkBody::empty()).unwrap();
+        let answer = HttpResponse::try_from(answer).unwrap();
+        absent(SdkError::service_error(
+            HeadObjectError::unhandled("no body"),
+            answer,
+        ))
+    }
+
+    #[test]
+    fn an_operator_is_told_which_permissions_looking_needs() {
+        let error = answer(403).unwrap_err().to_string();
+        for permission in ["s3:GetObject", "s3:ListBucket"] {
+            assert!(error.contains(permission), "{error}");
+        }
+    }
+}

@@ -197,7 +197,6 @@ pub async fn check(
     let bucket = bucket(config, settings.clone(), credentials);
     let object = Object {
         key: "k",
-        content_type: "a/b",
         ..Object::default()
     };
     let put = Put {

@@ -174,9 +174,11 @@ mod tests {
     }
 
     #[test]
-    fn encoded_words_are_at_most_75_characters() {
+    fn encoded_words_are_at_most_75_characters_and_no_shorter_than_they_have_to_be() {
         let value = header_value(&"한글🎉".repeat(20)).into_owned();
         assert!(value.split(' ').all(|word| word.len() <= 75), "{value}");
+        assert_eq!(header_value(&"한".repeat(15)).split(' ').count(), 1);
+        assert_eq!(header_value(&"한".repeat(16)).split(' ').count(), 2);
     }
 
     #[test]

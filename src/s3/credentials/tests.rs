@@ -134,6 +134,24 @@ async fn credentials_without_an_end_are_renewed_behind_the_scenes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn how_long_what_is_at_hand_lives_is_known_without_asking() {
+    let ending = Provider {
+        life: Some(HOUR),
+        ..Provider::default()
+    };
+    let cache = ending.cache();
+    assert_eq!(cache.life(start()), None);
+    cache.get(start()).await.unwrap();
+    assert_eq!(cache.life(start()), Some(HOUR));
+    assert_eq!(cache.life(start() + HOUR), Some(Duration::ZERO));
+    assert_eq!(cache.life(start() + 2 * HOUR), None);
+    assert_eq!(ending.asked(), 1);
+    let endless = Provider::default().cache();
+    endless.get(start()).await.unwrap();
+    assert_eq!(endless.life(start()), Some(Duration::MAX));
+}
+
+#[tokio::test(start_paused = true)]
 async fn callers_who_hang_up_do_not_take_the_answer_from_others() {
     let provider = Provider {
         answer_after: Duration::from_secs(3),
