@@ -1,6 +1,7 @@
 //! The log: where it goes, how it looks, and what never gets into it. The [metrics](Metrics), and the
 //! traces.
 
+mod json;
 mod metrics;
 #[cfg(feature = "otlp")]
 pub(crate) mod traces;
@@ -15,6 +16,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
+use self::json::JsonLines;
 pub use self::metrics::Metrics;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,12 +62,7 @@ pub fn init(settings: Settings) -> anyhow::Result<WorkerGuard> {
     let output = fmt::layer().with_writer(writer);
     let output = match format {
         LogFormat::Pretty => output.with_ansi(on_terminal).with_target(false).boxed(),
-        LogFormat::Json => output
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(false)
-            .boxed(),
+        LogFormat::Json => output.event_format(JsonLines).boxed(),
     };
     // Our dependencies tell more than a log should hold: the SDK writes requests and signatures at
     // TRACE, the embedded store puts whole requests into spans. No filter that an operator sets lets

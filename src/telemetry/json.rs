@@ -1,0 +1,193 @@
+//! Lines of the log as JSON: when, how grave, the event's fields, and where from.
+//!
+//! They are those of [`tracing_subscriber::fmt::format::Json`] with its fields flattened, written in a fraction of its
+//! time, since each request writes one.
+
+use std::fmt::{self, Debug, Write};
+
+use time::OffsetDateTime;
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+const TIMESTAMP: &[BorrowedFormatItem<'_>] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
+
+pub(super) struct JsonLines;
+
+impl<S, N> FormatEvent<S, N> for JsonLines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let metadata = event.metadata();
+        let timestamp = OffsetDateTime::now_utc().format(TIMESTAMP);
+        let mut line = Line(String::with_capacity(512));
+        line.0.push_str("{\"timestamp\":\"");
+        line.0.push_str(&timestamp.map_err(|_| fmt::Error)?);
+        line.0.push('"');
+        line.text("level", metadata.level().as_str());
+        event.record(&mut line);
+        line.text("target", metadata.target());
+        line.0.push_str("}\n");
+        writer.write_str(&line.0)
+    }
+}
+
+/// An object that has begun.
+struct Line(String);
+
+impl Line {
+    fn name(&mut self, name: &str) {
+        self.0.push_str(",\"");
+        self.0.push_str(name);
+        self.0.push_str("\":");
+    }
+
+    fn text(&mut self, name: &str, text: &str) {
+        self.name(name);
+        self.0.push('"');
+        push_escaped(&mut self.0, text);
+        self.0.push('"');
+    }
+
+    fn number(&mut self, field: &Field, number: impl fmt::Display) {
+        self.name(field.name());
+        let _infallible = write!(self.0, "{number}");
+    }
+}
+
+impl Visit for Line {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.text(field.name(), value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.number(field, value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.number(field, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.number(field, value);
+    }
+
+    /// What is not one of those is written as text, the message among them.
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.name(field.name());
+        self.0.push('"');
+        let _infallible = write!(Escaping(&mut self.0), "{value:?}");
+        self.0.push('"');
+    }
+}
+
+struct Escaping<'a>(&'a mut String);
+
+impl Write for Escaping<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        push_escaped(self.0, text);
+        Ok(())
+    }
+}
+
+fn push_escaped(out: &mut String, text: &str) {
+    let is_plain = |b: u8| b >= b' ' && b != b'"' && b != b'\\';
+    if text.bytes().all(is_plain) {
+        out.push_str(text);
+    } else if let Ok(quoted) = serde_json::to_string(text) {
+        out.push_str(&quoted[1..quoted.len() - 1]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use serde_json::Value;
+    use tracing_subscriber::fmt::{MakeWriter, layer};
+    use tracing_subscriber::layer::SubscriberExt;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'a> MakeWriter<'a> for Lines {
+        type Writer = Self;
+
+        fn make_writer(&'a self) -> Self {
+            self.clone()
+        }
+    }
+
+    impl Lines {
+        /// Without the time, and the time.
+        fn read(&self) -> Vec<(String, OffsetDateTime)> {
+            let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+            let lines = text.lines().map(|line| {
+                let json: Value = serde_json::from_str(line).expect(line);
+                let timestamp = json["timestamp"].as_str().unwrap();
+                let at = time::format_description::well_known::Rfc3339;
+                let at = OffsetDateTime::parse(timestamp, &at).unwrap();
+                (line.replace(timestamp, ""), at)
+            });
+            lines.collect()
+        }
+    }
+
+    #[test]
+    fn a_line_is_what_the_library_would_write() {
+        let (ours, of_library) = (Lines::default(), Lines::default());
+        let our_layer = layer().with_writer(ours.clone()).event_format(JsonLines);
+        let its_layer = layer()
+            .with_writer(of_library.clone())
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false);
+        let subscriber = tracing_subscriber::registry()
+            .with(our_layer)
+            .with(its_layer);
+        tracing::subscriber::with_default(subscriber, || {
+            let hostile = "a\"b\\c\n\u{1}\u{7f}é🎉</script>";
+            let error = io::Error::other(hostile);
+            tracing::info!(
+                text = hostile,
+                none = None::<&str>,
+                some = Some(""),
+                "plain"
+            );
+            tracing::warn!(%error, debug = ?hostile, "with {hostile}");
+            tracing::error!(count = 7_u16, many = u64::MAX, less = -7, is = true);
+        });
+        let (ours, of_library) = (ours.read(), of_library.read());
+        assert_eq!(ours.len(), 3);
+        for ((line, at), (expected, expected_at)) in ours.iter().zip(&of_library) {
+            assert_eq!(line, expected);
+            assert!((*at - *expected_at).abs() < time::Duration::seconds(10));
+        }
+    }
+}
