@@ -1,6 +1,8 @@
 //! From the bytes of a request to a value that is valid, or to a problem that names every field that is
 //! not.
 
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::extract::{FromRequest, Request};
@@ -65,14 +67,18 @@ impl<S: Send + Sync, T: Dto> FromRequest<S> for Valid<T> {
             return Err(payload_too_large(T::MAX_BYTES));
         }
         let longest = length.unwrap_or(T::MAX_BYTES);
-        let body = async {
+        let mut body = pin!(async {
             let _room = room_for(longest).await;
             Limited::new(request.into_body(), T::MAX_BYTES)
                 .collect()
                 .await
+        });
+        // Most are there already, and need no timer.
+        let body = match futures_util::poll!(&mut body) {
+            Poll::Ready(body) => Ok(body),
+            Poll::Pending => tokio::time::timeout(BODY_TIMEOUT, body).await,
         };
-        let body = tokio::time::timeout(BODY_TIMEOUT, body)
-            .await
+        let body = body
             .map_err(|_| body_timed_out())?
             .map_err(|error| {
                 if error.is::<LengthLimitError>() {

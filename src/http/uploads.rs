@@ -174,7 +174,7 @@ struct PresignedUrlDto {
     key: String,
     /// The method to use; the URL works with no other.
     #[schema(example = "PUT")]
-    method: String,
+    method: &'static str,
     /// The headers to send, exactly these. (`content-length` may be bound, too, but HTTP clients set
     /// it themselves.)
     #[serde(serialize_with = "as_map")]

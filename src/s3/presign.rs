@@ -85,7 +85,7 @@ pub(super) struct Signing {
 /// The URL is a secret for as long as it lives, so [`Debug`](fmt::Debug) leaves it out.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PresignedRequest {
-    pub method: String,
+    pub method: &'static str,
     pub url: String,
     /// The signed headers that the client has to set, in the order of their lower-case names. `host` and
     /// `content-length` are not among them: every HTTP client sets those itself, and browsers let
@@ -96,19 +96,26 @@ pub struct PresignedRequest {
 }
 
 impl PresignedRequest {
-    fn new(presigned: &presigning::PresignedRequest, expires_at: SystemTime) -> Self {
+    fn read(
+        presigned: &presigning::PresignedRequest,
+        expires_at: SystemTime,
+    ) -> Result<Self, PresignError> {
+        let method = match presigned.method() {
+            "PUT" => "PUT",
+            _ => return Err(PresignError::unusable("it has another method")),
+        };
         let mut headers: Vec<_> = presigned
             .headers()
             .filter(|(name, _)| *name != "content-length" && *name != LAMBDA_TRACE)
             .map(|(name, value)| (name.to_owned().into(), value.to_owned()))
             .collect();
         headers.sort_unstable();
-        Self {
-            method: presigned.method().to_owned(),
+        Ok(Self {
+            method,
             url: presigned.uri().to_owned(),
             headers,
             expires_at,
-        }
+        })
     }
 }
 
@@ -276,6 +283,6 @@ impl Bucket {
                 .await
                 .map_err(PresignError::new),
         }?;
-        Ok(PresignedRequest::new(&presigned, signing.expires_at()))
+        PresignedRequest::read(&presigned, signing.expires_at())
     }
 }

@@ -47,7 +47,7 @@ struct RequestLabels {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct GrantLabels {
-    policy: String,
+    policy: Arc<str>,
     kind: &'static str,
     outcome: &'static str,
 }
@@ -127,12 +127,11 @@ impl Metrics {
     /// Counts so many files for which a grant was asked. `policy` is the name of one that there is.
     pub(crate) fn grants(
         &self,
-        policy: &str,
+        policy: Arc<str>,
         kind: &'static str,
         outcome: &'static str,
         files: u64,
     ) {
-        let policy = policy.to_owned();
         let labels = GrantLabels {
             policy,
             kind,

@@ -7,6 +7,7 @@ mod file;
 mod sample;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -63,7 +64,7 @@ enum ActiveContent {
 
 /// All policies, by name.
 #[derive(Clone, Debug)]
-pub struct Policies(BTreeMap<String, Policy>);
+pub struct Policies(BTreeMap<Arc<str>, Policy>);
 
 impl Policies {
     /// The one policy of a service that was given none: any type, any size that S3 takes, any
@@ -74,7 +75,7 @@ impl Policies {
             allowed_metadata: vec![ANY.to_owned()],
             ..Policy::unbounded(expires_in)
         };
-        Self(BTreeMap::from([(DEFAULT_POLICY.to_owned(), policy)]))
+        Self(BTreeMap::from([(DEFAULT_POLICY.into(), policy)]))
     }
 
     /// The policy that `caller` asks for.
@@ -97,13 +98,9 @@ impl Policies {
     }
 
     /// The name that a request means, if there is a policy of this name: clients can make up others.
-    pub(super) fn known_name<'a>(&self, name: Option<&'a str>) -> &'a str {
-        let name = name.unwrap_or(DEFAULT_POLICY);
-        if self.0.contains_key(name) {
-            name
-        } else {
-            "<unknown>"
-        }
+    pub(super) fn known_name(&self, name: Option<&str>) -> Arc<str> {
+        let known = self.0.get_key_value(name.unwrap_or(DEFAULT_POLICY));
+        known.map_or_else(|| "<unknown>".into(), |(name, _)| Arc::clone(name))
     }
 
     pub fn contains(&self, name: &str) -> bool {

@@ -18,7 +18,7 @@ use crate::s3::presign::{
 /// What all answers of the presigner have in common, of one kind of request, one set of credentials
 /// and one day.
 pub(super) struct Shape {
-    method: String,
+    method: &'static str,
     /// All before the path: `https://bucket.s3.us-east-1.amazonaws.com`.
     origin: String,
     /// The value of the header `host`.
@@ -89,7 +89,7 @@ impl Shape {
             scope.service,
         );
         Ok(Self {
-            method: answer.method.clone(),
+            method: answer.method,
             origin: format!("{scheme}://{authority}"),
             host: host.to_owned(),
             path: path.to_owned(),
@@ -130,7 +130,7 @@ impl Shape {
         };
 
         let mut signed = String::with_capacity(1024);
-        signed.push_str(&self.method);
+        signed.push_str(self.method);
         signed.push('\n');
         let path_begin = signed.len();
         signed.push_str(&self.path);
@@ -163,7 +163,7 @@ impl Shape {
         }
         values.fill(&self.query, &mut url);
         Some(PresignedRequest {
-            method: self.method.clone(),
+            method: self.method,
             url,
             headers: headers
                 .into_iter()

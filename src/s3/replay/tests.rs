@@ -388,7 +388,7 @@ fn a_replay_of_the_published_example_is_the_published_example() {
         &X-Amz-Signature={signature}"
     );
     let published = PresignedRequest {
-        method: "GET".to_owned(),
+        method: "GET",
         url,
         headers: Vec::new(),
         expires_at: datetime!(2013-05-25 00:00 UTC).into(),

@@ -83,7 +83,7 @@ impl Policies {
                     reason: one_line(&reason),
                 }
             })?;
-            policies.insert(name, policy);
+            policies.insert(name.into(), policy);
         }
         Ok(Self(policies))
     }
