@@ -35,16 +35,21 @@ pub(super) fn read<T: DeserializeOwned>(
     }
 }
 
+/// What is written by hand, as it is most of what the service ever writes: serde would look at each byte of a
+/// URL for itself.
+pub(super) trait WriteJson: Serialize {
+    /// Appends what [`serde_json`] would.
+    fn write_json(&self, out: &mut String);
+}
+
 /// The answer 201, with what was made.
 pub(super) struct Created<T>(pub(super) T);
 
-impl<T: Serialize> IntoResponse for Created<T> {
+impl<T: WriteJson> IntoResponse for Created<T> {
     fn into_response(self) -> Response {
         // Enough for one file.
-        let mut body = Vec::with_capacity(1024);
-        if serde_json::to_writer(&mut body, &self.0).is_err() {
-            return Problem::internal().into_response();
-        }
+        let mut body = String::with_capacity(1024);
+        self.0.write_json(&mut body);
         let mut response = Response::new(body.into());
         *response.status_mut() = StatusCode::CREATED;
         // And for those that all answers get.

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use serde::{Deserialize, Serialize, Serializer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -18,11 +20,12 @@ use validator::Validate;
 use super::AtHand;
 use super::error::{Failure, FieldErrors, push_segment};
 use super::extract::{Dto, Valid};
-use super::json::{Created, Object, present, present_list, present_map, present_whole};
+use super::json::{Created, Object, WriteJson, present, present_list, present_map, present_whole};
 use super::openapi::{
     BodyProblems, CallerProblems, FilenameText, MediaTypeText, MetadataName, MetadataValue,
     PolicyProblems, Sha256Text, SigningProblems,
 };
+use crate::json::push_escaped;
 use crate::upload::{
     self, Caller, ContentType, File, Filename, Grant, Metadata, PostGrant, Sha256Checksum,
     UploadService,
@@ -197,6 +200,37 @@ impl From<Grant> for PresignedUrlDto {
     }
 }
 
+impl WriteJson for PresignedUrlDto {
+    fn write_json(&self, out: &mut String) {
+        let Self {
+            url,
+            key,
+            method,
+            headers,
+            expires_at,
+        } = self;
+        for (before, text) in [
+            (r#"{"url":""#, url.as_str()),
+            (r#"","key":""#, key),
+            (r#"","method":""#, method),
+        ] {
+            out.push_str(before);
+            push_escaped(out, text);
+        }
+        out.push_str(r#"","headers":{"#);
+        for (index, (name, value)) in headers.iter().enumerate() {
+            out.push_str(if index == 0 { r#"""# } else { r#",""# });
+            push_escaped(out, name);
+            out.push_str(r#"":""#);
+            push_escaped(out, value);
+            out.push('"');
+        }
+        out.push_str(r#"},"expiresAt":""#);
+        push_escaped(out, expires_at);
+        out.push_str(r#""}"#);
+    }
+}
+
 /// Leave to upload several files.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -204,6 +238,19 @@ impl From<Grant> for PresignedUrlDto {
 struct PresignedUrlsDto {
     /// One for each file, in the order of the request.
     uploads: Vec<PresignedUrlDto>,
+}
+
+impl WriteJson for PresignedUrlsDto {
+    fn write_json(&self, out: &mut String) {
+        out.push_str(r#"{"uploads":["#);
+        for (index, upload) in self.uploads.iter().enumerate() {
+            if index > 0 {
+                out.push(',');
+            }
+            upload.write_json(out);
+        }
+        out.push_str("]}");
+    }
 }
 
 /// Leave to upload one file with a form (`multipart/form-data`).
@@ -369,9 +416,38 @@ async fn presigned_post(
     State(uploads): State<Arc<UploadService>>,
     caller: Caller,
     Valid(file): Valid<FileDto>,
-) -> Result<Created<PresignedPostDto>, Failure> {
+) -> Result<(StatusCode, Json<PresignedPostDto>), Failure> {
     let grant = uploads
         .presign_post(&caller, &file, Uuid::new_v4(), SystemTime::now())
         .await?;
-    Ok(Created(grant.into()))
+    Ok((StatusCode::CREATED, Json(grant.into())))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_written_by_hand_is_what_serde_would_write(
+            urls in prop::collection::vec((".*", ".*", prop::collection::vec((".*", ".*"), 0..4)), 0..4),
+        ) {
+            let uploads = urls.into_iter().map(|(url, key, headers)| PresignedUrlDto {
+                url,
+                key,
+                method: "PUT",
+                headers: headers
+                    .into_iter()
+                    .map(|(name, value)| (Cow::Owned(name), value))
+                    .collect(),
+                expires_at: rfc3339(SystemTime::UNIX_EPOCH),
+            });
+            let uploads = PresignedUrlsDto { uploads: uploads.collect() };
+            let mut by_hand = String::new();
+            uploads.write_json(&mut by_hand);
+            prop_assert_eq!(by_hand, serde_json::to_string(&uploads).unwrap());
+        }
+    }
 }

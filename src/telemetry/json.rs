@@ -14,6 +14,8 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::json::push_escaped;
+
 const TIMESTAMP: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
 
@@ -99,15 +101,6 @@ impl Write for Escaping<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         push_escaped(self.0, text);
         Ok(())
-    }
-}
-
-fn push_escaped(out: &mut String, text: &str) {
-    let is_plain = |b: u8| b >= b' ' && b != b'"' && b != b'\\';
-    if text.bytes().all(is_plain) {
-        out.push_str(text);
-    } else if let Ok(quoted) = serde_json::to_string(text) {
-        out.push_str(&quoted[1..quoted.len() - 1]);
     }
 }
 
