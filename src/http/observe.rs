@@ -23,7 +23,7 @@ use futures_util::future::{BoxFuture, CatchUnwind, Map};
 use tokio::time::Timeout;
 use tokio::time::error::Elapsed;
 use tower::util::{Either, option_layer};
-use tower::{Layer, Service, ServiceExt};
+use tower::{Layer, Service};
 use tower_http::cors::{Cors, CorsLayer};
 use uuid::Uuid;
 
@@ -151,7 +151,8 @@ impl Inner {
             #[cfg(feature = "otlp")]
             trace,
         };
-        let Ok(mut response) = self.routes.clone().oneshot(request).await;
+        // They are always ready.
+        let Ok(mut response) = self.routes.clone().call(request).await;
 
         let extensions = response.extensions_mut();
         if let Some(Cause(error)) = extensions.remove() {

@@ -25,7 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
-use tower::{Service, ServiceExt};
+use tower::Service;
 
 use crate::telemetry::Metrics;
 
@@ -88,7 +88,7 @@ pub struct Server {
     pub metrics: Metrics,
 }
 
-/// Serves what `service` answers until `stop` is ready. Then new connections are refused, requests that are under way
+/// Serves what `service` answers, which must always be ready, until `stop` is ready. Then new connections are refused, requests that are under way
 /// are answered, each with `connection: close`, and connections on which nothing comes are closed.
 pub async fn serve<S>(
     listener: TcpListener,
@@ -232,11 +232,12 @@ where
         let service = service_fn(|request: hyper::Request<Incoming>| {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(ConnectInfo(peer));
-            let (service, activity) = (self.service.clone(), Arc::clone(&activity));
+            activity.note_without_time(Phase::Answering);
+            let answer = self.service.clone().call(request);
+            let activity = Arc::clone(&activity);
             let stopping = &self.stopping;
             async move {
-                activity.note_without_time(Phase::Answering);
-                let mut response = service.oneshot(request).await?;
+                let mut response = answer.await?;
                 activity.note(Phase::Sending);
                 if stopping.is_stopping() {
                     let close = HeaderValue::from_static("close");
