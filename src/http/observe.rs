@@ -118,72 +118,14 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let inner = Arc::clone(&self.0);
-        Box::pin(async move { Ok(inner.answer(request.map(Body::new)).await) })
-    }
-}
-
-impl Inner {
-    async fn answer(&self, mut request: Request) -> Response {
-        let begin = Instant::now();
-        let id = request_id(&request);
-        let route = self.patterns.at(request.uri().path());
-        let route = route.ok().map(|route| Arc::clone(route.value));
-        let method = own_name(request.method());
-        let for_uppy = request.uri().path().starts_with("/s3/");
-        #[cfg(feature = "otlp")]
-        let trace = {
-            let method = if method == UNKNOWN { "_OTHER" } else { method };
-            traces::begin(method, route.as_deref(), request.headers())
-        };
-        let caller = self.names_callers.then(CallerSlot::default);
-        if let Some(slot) = &caller {
-            request.extensions_mut().insert(slot.clone());
-        }
-        let mut seen = Seen {
-            begin,
-            metrics: &self.metrics,
-            method,
-            route,
-            id,
-            status: None,
-            caller,
-            #[cfg(feature = "otlp")]
-            trace,
-        };
-        // They are always ready.
-        let Ok(mut response) = self.routes.clone().call(request).await;
-
-        let extensions = response.extensions_mut();
-        if let Some(Cause(error)) = extensions.remove() {
-            seen.failed(&error);
-        }
-        let problem = match extensions.remove::<Problem>() {
-            // Swagger UI has answers of its own for assets that it does not have, and axum for a path or a
-            // query that is no text.
-            None if response.status() == StatusCode::NOT_FOUND => Some(Problem::not_found()),
-            None if response.status().is_client_error() => Some(unreadable()),
-            problem => problem,
-        };
-        if let Some(problem) = problem {
-            let body = problem.render(&seen.id, for_uppy);
-            let (parts, body) = body.into_parts();
-            *response.status_mut() = parts.status;
-            *response.body_mut() = body;
-            response.headers_mut().remove(header::CONTENT_LENGTH);
-            response.headers_mut().extend(parts.headers);
-        }
-        let headers = response.headers_mut();
-        // At once: a map that grows bit by bit is laid out anew each time.
-        headers.reserve(1 + ON_ALL.len());
-        if let Ok(id) = HeaderValue::from_str(&seen.id) {
-            headers.insert(REQUEST_ID, id);
-        }
-        for (name, value) in ON_ALL {
-            headers.entry(name).or_insert(value);
-        }
-        seen.status = Some(response.status());
-        response
+        let mut request = request.map(Body::new);
+        let seen = Seen::begin(&self.0, &mut request);
+        // They are always ready. The request is not kept for later, which would be in the box.
+        let answer = self.0.routes.clone().call(request);
+        Box::pin(async move {
+            let Ok(response) = answer.await;
+            Ok(seen.finish(response))
+        })
     }
 }
 
@@ -227,11 +169,12 @@ impl CallerSlot {
 ///
 /// What names it in the log stands in each of its lines, not in a span, which would be made, entered and closed
 /// whether or not anything is said in it.
-struct Seen<'a> {
+struct Seen {
+    service: Arc<Inner>,
     begin: Instant,
-    metrics: &'a Metrics,
     method: &'static str,
     route: Option<Arc<str>>,
+    for_uppy: bool,
     id: String,
     status: Option<StatusCode>,
     caller: Option<CallerSlot>,
@@ -239,7 +182,72 @@ struct Seen<'a> {
     trace: Option<opentelemetry_sdk::trace::Span>,
 }
 
-impl Seen<'_> {
+impl Seen {
+    fn begin(service: &Arc<Inner>, request: &mut Request) -> Self {
+        let begin = Instant::now();
+        let id = request_id(request);
+        let path = request.uri().path();
+        let route = service.patterns.at(path);
+        let route = route.ok().map(|route| Arc::clone(route.value));
+        let for_uppy = path.starts_with("/s3/");
+        let method = own_name(request.method());
+        #[cfg(feature = "otlp")]
+        let trace = {
+            let method = if method == UNKNOWN { "_OTHER" } else { method };
+            traces::begin(method, route.as_deref(), request.headers())
+        };
+        let caller = service.names_callers.then(CallerSlot::default);
+        if let Some(slot) = &caller {
+            request.extensions_mut().insert(slot.clone());
+        }
+        Self {
+            service: Arc::clone(service),
+            begin,
+            method,
+            route,
+            for_uppy,
+            id,
+            status: None,
+            caller,
+            #[cfg(feature = "otlp")]
+            trace,
+        }
+    }
+
+    /// The answer, with what all of them get.
+    fn finish(mut self, mut response: Response) -> Response {
+        let extensions = response.extensions_mut();
+        if let Some(Cause(error)) = extensions.remove() {
+            self.failed(&error);
+        }
+        let problem = match extensions.remove::<Problem>() {
+            // Swagger UI has answers of its own for assets that it does not have, and axum for a path or a
+            // query that is no text.
+            None if response.status() == StatusCode::NOT_FOUND => Some(Problem::not_found()),
+            None if response.status().is_client_error() => Some(unreadable()),
+            problem => problem,
+        };
+        if let Some(problem) = problem {
+            let body = problem.render(&self.id, self.for_uppy);
+            let (parts, body) = body.into_parts();
+            *response.status_mut() = parts.status;
+            *response.body_mut() = body;
+            response.headers_mut().remove(header::CONTENT_LENGTH);
+            response.headers_mut().extend(parts.headers);
+        }
+        let headers = response.headers_mut();
+        // At once: a map that grows bit by bit is laid out anew each time.
+        headers.reserve(1 + ON_ALL.len());
+        if let Ok(id) = HeaderValue::from_str(&self.id) {
+            headers.insert(REQUEST_ID, id);
+        }
+        for (name, value) in ON_ALL {
+            headers.entry(name).or_insert(value);
+        }
+        self.status = Some(response.status());
+        response
+    }
+
     fn failed(&self, error: &str) {
         tracing::error!(
             request_id = self.id,
@@ -265,7 +273,7 @@ impl Seen<'_> {
     }
 }
 
-impl Drop for Seen<'_> {
+impl Drop for Seen {
     fn drop(&mut self) {
         /// As nginx has it for a client that closed the connection.
         const CANCELLED: u16 = 499;
@@ -282,7 +290,8 @@ impl Drop for Seen<'_> {
             us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             "request"
         );
-        self.metrics.request(self.method, route, status, took);
+        let metrics = &self.service.metrics;
+        metrics.request(self.method, route, status, took);
         #[cfg(feature = "otlp")]
         if let Some(trace) = self.trace.take() {
             traces::end(trace, status);

@@ -234,8 +234,7 @@ where
             request.extensions_mut().insert(ConnectInfo(peer));
             activity.note_without_time(Phase::Answering);
             let answer = self.service.clone().call(request);
-            let activity = Arc::clone(&activity);
-            let stopping = &self.stopping;
+            let (activity, stopping) = (&*activity, &self.stopping);
             async move {
                 let mut response = answer.await?;
                 activity.note(Phase::Sending);
