@@ -6,8 +6,7 @@
 use std::fmt::{self, Debug, Write};
 
 use time::OffsetDateTime;
-use time::format_description::BorrowedFormatItem;
-use time::macros::format_description;
+use time::format_description::well_known::Rfc3339;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
@@ -15,9 +14,6 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::json::push_escaped;
-
-const TIMESTAMP: &[BorrowedFormatItem<'_>] =
-    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
 
 pub(super) struct JsonLines;
 
@@ -33,11 +29,13 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let metadata = event.metadata();
-        let timestamp = OffsetDateTime::now_utc().format(TIMESTAMP);
+        let now = OffsetDateTime::now_utc();
+        let seconds = now.truncate_to_second().format(&Rfc3339);
+        let seconds = seconds.map_err(|_| fmt::Error)?;
         let mut line = Line(String::with_capacity(512));
         line.0.push_str("{\"timestamp\":\"");
-        line.0.push_str(&timestamp.map_err(|_| fmt::Error)?);
-        line.0.push('"');
+        line.0.push_str(seconds.trim_end_matches('Z'));
+        write!(line.0, ".{:06}Z\"", now.microsecond())?;
         line.text("level", metadata.level().as_str());
         event.record(&mut line);
         line.text("target", metadata.target());
@@ -143,8 +141,8 @@ mod tests {
             let lines = text.lines().map(|line| {
                 let json: Value = serde_json::from_str(line).expect(line);
                 let timestamp = json["timestamp"].as_str().unwrap();
-                let at = time::format_description::well_known::Rfc3339;
-                let at = OffsetDateTime::parse(timestamp, &at).unwrap();
+                assert_eq!(timestamp.len(), "2026-01-01T00:00:00.000000Z".len());
+                let at = OffsetDateTime::parse(timestamp, &Rfc3339).unwrap();
                 (line.replace(timestamp, ""), at)
             });
             lines.collect()

@@ -4,6 +4,7 @@
 mod properties;
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -374,6 +375,56 @@ async fn where_nothing_can_be_replayed_the_log_says_so_once() {
     let lines = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
     assert_eq!(lines.matches("the slow way").count(), 1, "{lines}");
     assert!(lines.contains("another algorithm"), "{lines}");
+}
+
+/// What a proof does not try it does not prove.
+#[test]
+fn a_replay_has_to_prove_itself_with_every_property() {
+    let pairs = [("a".to_owned(), "b".to_owned())];
+    let puts = puts(&pairs);
+    let keys: BTreeSet<&str> = puts.iter().map(|put| put.object.key).collect();
+    assert_eq!(keys, BTreeSet::from([PLAIN, AWKWARD, UNTIDY]));
+    let has = |put: &Put<'_>| {
+        let Put {
+            object,
+            size,
+            if_none_match,
+        } = put;
+        let Object {
+            key: _,
+            content_type,
+            content_disposition,
+            cache_control,
+            storage_class,
+            server_side_encryption,
+            kms_key_id,
+            acl,
+            tagging,
+            metadata,
+            checksum_sha256,
+        } = object;
+        assert!(!content_type.is_empty());
+        [
+            ("size", size.is_some()),
+            ("if_none_match", *if_none_match),
+            ("content_disposition", content_disposition.is_some()),
+            ("cache_control", cache_control.is_some()),
+            ("storage_class", storage_class.is_some()),
+            ("server_side_encryption", server_side_encryption.is_some()),
+            ("kms_key_id", kms_key_id.is_some()),
+            ("acl", acl.is_some()),
+            ("tagging", !tagging.is_empty()),
+            ("metadata", !metadata.is_empty()),
+            ("checksum_sha256", checksum_sha256.is_some()),
+        ]
+    };
+    for (property, _) in has(&puts[0]) {
+        let with = puts
+            .iter()
+            .filter(|put| has(put).contains(&(property, true)));
+        let with = with.count();
+        assert!((1..puts.len()).contains(&with), "{property}: {with}");
+    }
 }
 
 #[test]
