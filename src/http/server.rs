@@ -108,8 +108,6 @@ pub async fn serve<S>(
     builder
         // `Activity` bounds the time of heads, without a timer for each request.
         .header_read_timeout(None)
-        // Answers are short: to copy one behind its head costs less than to hand over the two of them.
-        .writev(false)
         .max_header_size(limits.max_head_bytes)
         .max_buf_size(limits.max_head_bytes);
     let connections = GracefulShutdown::new();

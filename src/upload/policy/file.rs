@@ -443,8 +443,12 @@ mod tests {
             assert!(error.contains(reason), "{fields}: {error}");
             assert!(!error.contains('\n'), "{fields}: {error}");
         }
-        let eleven: Vec<String> = (0..11).map(|n| format!("t{n} = 'x'")).collect();
-        let error = policy(&format!("tagging = {{ {} }}", eleven.join(", "))).unwrap_err();
+        let tags = |count| {
+            let tags: Vec<String> = (0..count).map(|n| format!("t{n} = 'x'")).collect();
+            policy(&format!("tagging = {{ {} }}", tags.join(", ")))
+        };
+        assert!(tags(10).is_ok());
+        let error = tags(11).unwrap_err();
         assert!(error.contains("10 tags"), "{error}");
     }
 
