@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aws_config::SdkConfig;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use axum::http::StatusCode as Status;
 use presignd::http::{self, Limits, Server};
 use presignd::telemetry::Metrics;
@@ -145,6 +147,43 @@ async fn a_request_whose_client_hangs_up_is_counted_too() {
     {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// A provider that has none.
+#[derive(Debug)]
+struct NoCredentials;
+
+impl ProvideCredentials for NoCredentials {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::ready(Err(CredentialsError::not_loaded("none")))
+    }
+}
+
+#[tokio::test]
+async fn a_grant_that_fails_is_not_counted_as_refused() {
+    let config = dev::sdk_config("127.0.0.1:1".parse().unwrap()).into_builder();
+    let config = config.credentials_provider(SharedCredentialsProvider::new(NoCredentials));
+    let settings = http::Settings::default();
+    let metrics_of_service = &settings.metrics;
+    let uploads = service_counting(
+        &config.build(),
+        "bucket",
+        true,
+        built_in(),
+        metrics_of_service,
+    );
+    let base = spawn(http::router(Arc::clone(&uploads), &settings)).await;
+    let own = spawn(http::metrics_router(uploads, settings.metrics)).await;
+    let file = json!({"filename": "a.txt", "contentType": "text/plain"});
+    let request = client().post(format!("http://{base}/upload/presigned-url"));
+    let response = request.json(&file).send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let text = metrics(&format!("http://{own}/metrics")).await;
+    let counted = r#"presignd_grants_total{policy="default",kind="put",outcome="failed"} 1"#;
+    has(&text, counted);
 }
 
 /// Metrics and log lines name routes by a table of their own, which has to have all of them.
