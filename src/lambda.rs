@@ -4,6 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Result, anyhow};
+use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, HeaderValue, header};
 use lambda_http::lambda_runtime::{self, LambdaEvent};
@@ -73,7 +74,7 @@ fn below(stage: Option<String>, path: Option<String>) -> Option<String> {
 
 /// Adds what a request from a listener has, too: the address that it comes from. And the id of the
 /// invocation, under which Lambda has its own lines in the log.
-fn from_client(mut request: Request) -> Request {
+fn from_client(mut request: Request) -> axum::extract::Request {
     if let Some(address) = peer(&request) {
         // Nobody asks for the port.
         let peer = SocketAddr::new(address, 0);
@@ -83,7 +84,7 @@ fn from_client(mut request: Request) -> Request {
     if let Some(Ok(id)) = id.map(HeaderValue::try_from) {
         request.headers_mut().entry(http::REQUEST_ID).or_insert(id);
     }
-    request
+    request.map(Body::new)
 }
 
 /// Who sent the request to the gateway or the load balancer.

@@ -12,12 +12,11 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use axum::body::{Body, Bytes, HttpBody};
+use axum::Router;
 use axum::extract::Request;
-use axum::http::{self, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::future::RouteFuture;
-use axum::{BoxError, Router};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, CatchUnwind, Map};
 use tokio::time::Timeout;
@@ -104,11 +103,7 @@ impl fmt::Debug for Observed {
     }
 }
 
-impl<B> Service<http::Request<B>> for Observed
-where
-    B: HttpBody<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
+impl Service<Request> for Observed {
     type Response = Response;
     type Error = Infallible;
     type Future = BoxFuture<'static, Result<Response, Infallible>>;
@@ -117,8 +112,7 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let mut request = request.map(Body::new);
+    fn call(&mut self, mut request: Request) -> Self::Future {
         let seen = Seen::begin(&self.0, &mut request);
         // They are always ready. The request is not kept for later, which would be in the box.
         let answer = self.0.routes.clone().call(request);

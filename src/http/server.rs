@@ -88,8 +88,9 @@ pub struct Server {
     pub metrics: Metrics,
 }
 
-/// Serves what `service` answers, which must always be ready, until `stop` is ready. Then new connections are refused, requests that are under way
-/// are answered, each with `connection: close`, and connections on which nothing comes are closed.
+/// Serves what `service` answers, which must always be ready, until `stop` is ready. Then new connections are
+/// refused, requests that are under way are answered, each with `connection: close`, and connections on which
+/// nothing comes are closed.
 pub async fn serve<S>(
     listener: TcpListener,
     service: S,

@@ -149,9 +149,7 @@ mod tests {
     use super::*;
 
     fn answer(status: u16) -> Result<Option<()>, StoreError> {
-        let answer = axum::http::Response::builder().status(status);
-        let answer = answer.body(SdkBody::empty()).unwrap();
-        let answer = HttpResponse::try_from(answer).unwrap();
+        let answer = HttpResponse::new(status.try_into().unwrap(), SdkBody::empty());
         absent(SdkError::service_error(
             HeadObjectError::unhandled("no body"),
             answer,

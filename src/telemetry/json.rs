@@ -105,56 +105,37 @@ impl Write for Escaping<'_> {
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::sync::{Arc, Mutex};
 
     use serde_json::Value;
-    use tracing_subscriber::fmt::{MakeWriter, layer};
+    use tracing_subscriber::fmt::layer;
     use tracing_subscriber::layer::SubscriberExt;
 
     use super::*;
+    use crate::telemetry::Written;
 
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl<'a> MakeWriter<'a> for Lines {
-        type Writer = Self;
-
-        fn make_writer(&'a self) -> Self {
-            self.clone()
-        }
-    }
-
-    impl Lines {
-        /// Without the time, and the time.
-        fn read(&self) -> Vec<(String, OffsetDateTime)> {
-            let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-            let lines = text.lines().map(|line| {
-                let json: Value = serde_json::from_str(line).expect(line);
-                let timestamp = json["timestamp"].as_str().unwrap();
-                assert_eq!(timestamp.len(), "2026-01-01T00:00:00.000000Z".len());
-                let at = OffsetDateTime::parse(timestamp, &Rfc3339).unwrap();
-                (line.replace(timestamp, ""), at)
-            });
-            lines.collect()
-        }
+    /// The lines without their time, and the time.
+    fn read(written: &Written) -> Vec<(String, OffsetDateTime)> {
+        let text = written.text();
+        let lines = text.lines().map(|line| {
+            let json: Value = serde_json::from_str(line).expect(line);
+            let timestamp = json["timestamp"].as_str().unwrap();
+            assert_eq!(timestamp.len(), "2026-01-01T00:00:00.000000Z".len());
+            let at = OffsetDateTime::parse(timestamp, &Rfc3339).unwrap();
+            (line.replace(timestamp, ""), at)
+        });
+        lines.collect()
     }
 
     #[test]
     fn a_line_is_what_the_library_would_write() {
-        let (ours, of_library) = (Lines::default(), Lines::default());
-        let our_layer = layer().with_writer(ours.clone()).event_format(JsonLines);
+        let (ours, of_library) = (Written::default(), Written::default());
+        let writer = |written: &Written| {
+            let written = written.clone();
+            move || written.clone()
+        };
+        let our_layer = layer().with_writer(writer(&ours)).event_format(JsonLines);
         let its_layer = layer()
-            .with_writer(of_library.clone())
+            .with_writer(writer(&of_library))
             .json()
             .flatten_event(true)
             .with_current_span(false)
@@ -174,7 +155,7 @@ mod tests {
             tracing::warn!(%error, debug = ?hostile, "with {hostile}");
             tracing::error!(count = 7_u16, many = u64::MAX, less = -7, is = true);
         });
-        let (ours, of_library) = (ours.read(), of_library.read());
+        let (ours, of_library) = (read(&ours), read(&of_library));
         assert_eq!(ours.len(), 3);
         for ((line, at), (expected, expected_at)) in ours.iter().zip(&of_library) {
             assert_eq!(line, expected);

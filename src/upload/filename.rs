@@ -49,11 +49,8 @@ impl Filename {
                 ),
             ));
         }
-        let is_plain = |b| matches!(b, b' '..=b'~') && b != b'/' && b != b'\\';
-        if !name.bytes().all(is_plain) {
-            for (at, c) in name.char_indices() {
-                check_char(c, &name[..at], &name[at + c.len_utf8()..])?;
-            }
+        for (at, c) in name.char_indices().filter(|&(_, c)| !is_plain(c)) {
+            check_char(c, &name[..at], &name[at + c.len_utf8()..])?;
         }
         Ok(Self(name.into_owned()))
     }
@@ -95,16 +92,21 @@ impl Filename {
     }
 }
 
+/// Whether a character may be in a name, whatever stands beside it, without a look into Unicode's tables.
+fn is_plain(c: char) -> bool {
+    matches!(c, ' '..='~') && c != '/' && c != '\\'
+}
+
 /// Refuses a character that may not be in a name, given what comes before and after it.
 pub(super) fn check_char(c: char, before: &str, after: &str) -> Result<(), Invalid> {
+    if is_plain(c) {
+        return Ok(());
+    }
     if c == '/' || c == '\\' {
         return Err(Invalid::new(
             "path-separator",
             format!("must not contain `{c}`"),
         ));
-    }
-    if matches!(c, ' '..='~') {
-        return Ok(());
     }
     let refuse = |code, what| {
         let detail = format!("must not contain U+{:04X}, {what}", u32::from(c));

@@ -5,8 +5,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aws_config::SdkConfig;
-use aws_credential_types::provider::error::CredentialsError;
-use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use axum::http::StatusCode as Status;
 use presignd::http::{self, Limits, Server};
 use presignd::telemetry::Metrics;
@@ -149,32 +147,14 @@ async fn a_request_whose_client_hangs_up_is_counted_too() {
     }
 }
 
-/// A provider that has none.
-#[derive(Debug)]
-struct NoCredentials;
-
-impl ProvideCredentials for NoCredentials {
-    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
-    where
-        Self: 'a,
-    {
-        future::ProvideCredentials::ready(Err(CredentialsError::not_loaded("none")))
-    }
-}
-
 #[tokio::test]
 async fn a_grant_that_fails_is_not_counted_as_refused() {
     let config = dev::sdk_config("127.0.0.1:1".parse().unwrap()).into_builder();
-    let config = config.credentials_provider(SharedCredentialsProvider::new(NoCredentials));
+    let config = config
+        .credentials_provider(crate::http::no_credentials())
+        .build();
     let settings = http::Settings::default();
-    let metrics_of_service = &settings.metrics;
-    let uploads = service_counting(
-        &config.build(),
-        "bucket",
-        true,
-        built_in(),
-        metrics_of_service,
-    );
+    let uploads = service_counting(&config, "bucket", true, built_in(), &settings.metrics);
     let base = spawn(http::router(Arc::clone(&uploads), &settings)).await;
     let own = spawn(http::metrics_router(uploads, settings.metrics)).await;
     let file = json!({"filename": "a.txt", "contentType": "text/plain"});

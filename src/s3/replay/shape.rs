@@ -330,8 +330,6 @@ fn is_plain_name(name: &str) -> bool {
 
 /// Whether a value is signed as it is: spaces would be folded, the empty one could be left out.
 fn is_plain_value(value: &str) -> bool {
-    let bytes = value.as_bytes();
-    let is_visible = bytes.iter().all(|b| matches!(b, b' '..=b'~'));
-    let has_outer_space = bytes.first() == Some(&b' ') || bytes.last() == Some(&b' ');
-    is_visible && !bytes.is_empty() && !has_outer_space && !has_two_spaces(value)
+    let is_visible = value.bytes().all(|b| matches!(b, b' '..=b'~'));
+    is_visible && !value.is_empty() && value.trim_ascii() == value && !has_two_spaces(value)
 }

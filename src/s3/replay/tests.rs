@@ -5,9 +5,8 @@ mod properties;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::io::Write;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_s3::Client;
@@ -22,6 +21,7 @@ use time::macros::datetime;
 
 use super::*;
 use crate::s3::CredentialsCache;
+use crate::telemetry::Written;
 
 /// A bucket, and how the SDK is to reach it.
 #[derive(Clone, Copy, Debug)]
@@ -339,23 +339,9 @@ async fn at_a_change_one_learns_and_nobody_waits() {
     assert_eq!(asked.0.load(Ordering::SeqCst), 1);
 }
 
-/// What a subscriber writes.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn where_nothing_can_be_replayed_the_log_says_so_once() {
-    let lines = Lines::default();
+    let lines = Written::default();
     let written = lines.clone();
     let subscriber = tracing_subscriber::fmt()
         .with_writer(move || written.clone())
@@ -372,7 +358,7 @@ async fn where_nothing_can_be_replayed_the_log_says_so_once() {
                 .unwrap();
         }
     }
-    let lines = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let lines = lines.text();
     assert_eq!(lines.matches("the slow way").count(), 1, "{lines}");
     assert!(lines.contains("another algorithm"), "{lines}");
 }
