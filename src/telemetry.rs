@@ -18,6 +18,7 @@ use tracing_subscriber::{Layer, fmt};
 
 use self::json::JsonLines;
 pub use self::metrics::Metrics;
+pub(crate) use self::metrics::{PolicyMetrics, RouteMetrics};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {

@@ -123,7 +123,8 @@ impl Auth {
             }
             Self::Jwt(jwt) => {
                 let token = bearer(headers).ok_or(Denied::Unauthorized)?;
-                jwt.caller(token).await
+                // In a box: it may wait for the issuer's keys.
+                Box::pin(jwt.caller(token)).await
             }
         }
     }

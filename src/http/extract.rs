@@ -1,10 +1,10 @@
 //! From the bytes of a request to a value that is valid, or to a problem that names every field that is
 //! not.
 
-use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
@@ -58,37 +58,56 @@ pub(crate) struct Valid<T: Dto>(pub(crate) T::Value);
 impl<S: Send + Sync, T: Dto> FromRequest<S> for Valid<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        require_json(request.headers())?;
-        let length = request.headers().get(header::CONTENT_LENGTH);
-        let length = length.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-        if length.is_some_and(|length| length > T::MAX_BYTES) {
-            // Before a client that waits for `100 Continue` is asked to go on.
-            return Err(payload_too_large(T::MAX_BYTES));
+    fn from_request(request: Request, _: &S) -> impl Future<Output = Result<Self, Problem>> + Send {
+        // Here, so that no head of a request is a part of the future.
+        let length = checked_length::<T>(request.headers()).map_err(Box::new);
+        let body = request.into_body();
+        async move {
+            let longest = length.map_err(|problem| *problem)?;
+            let body = read_body(body, longest, T::MAX_BYTES).await?;
+            read::<T>(&body).map(Self)
         }
-        let longest = length.unwrap_or(T::MAX_BYTES);
-        let mut body = pin!(async {
-            let _room = room_for(longest).await;
-            Limited::new(request.into_body(), T::MAX_BYTES)
-                .collect()
-                .await
-        });
-        // Most are there already, and need no timer.
-        let body = match futures_util::poll!(&mut body) {
-            Poll::Ready(body) => Ok(body),
-            Poll::Pending => tokio::time::timeout(BODY_TIMEOUT, body).await,
-        };
-        let body = body
-            .map_err(|_| body_timed_out())?
-            .map_err(|error| {
-                if error.is::<LengthLimitError>() {
-                    payload_too_large(T::MAX_BYTES)
-                } else {
-                    Problem::bad_body("incomplete-body", "the body ended early")
-                }
-            })?
-            .to_bytes();
-        read::<T>(&body).map(Self)
+    }
+}
+
+/// The whole body, which may be as long as `longest`.
+async fn read_body(body: Body, longest: usize, max: usize) -> Result<Bytes, Problem> {
+    let mut body = Limited::new(body, max).collect();
+    // Most are short and there already. They need no room and no timer.
+    let at_once = if longest <= SHORT_BODY_BYTES {
+        futures_util::poll!(&mut body)
+    } else {
+        Poll::Pending
+    };
+    let body = match at_once {
+        Poll::Ready(body) => Ok(body),
+        Poll::Pending => {
+            let body = async {
+                let _room = room_for(longest).await;
+                body.await
+            };
+            Box::pin(tokio::time::timeout(BODY_TIMEOUT, body)).await
+        }
+    };
+    let body = body.map_err(|_| body_timed_out())?.map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            payload_too_large(max)
+        } else {
+            Problem::bad_body("incomplete-body", "the body ended early")
+        }
+    })?;
+    Ok(body.to_bytes())
+}
+
+/// The most bytes that the body of a request with this head may turn out to have.
+fn checked_length<T: Dto>(headers: &HeaderMap) -> Result<usize, Problem> {
+    require_json(headers)?;
+    let length = headers.get(header::CONTENT_LENGTH);
+    let length = length.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    match length {
+        // Before a client that waits for `100 Continue` is asked to go on.
+        Some(length) if length > T::MAX_BYTES => Err(payload_too_large(T::MAX_BYTES)),
+        length => Ok(length.unwrap_or(T::MAX_BYTES)),
     }
 }
 

@@ -105,8 +105,7 @@ pub fn router(uploads: Arc<UploadService>, settings: &Settings) -> Observed {
         .method_not_allowed_fallback(method_not_allowed);
     let cors = cors(&settings.allowed_origins);
     let names_callers = !matches!(settings.auth, Auth::None);
-    let metrics = settings.metrics.clone();
-    Observed::new(router, patterns, cors, metrics, names_callers)
+    Observed::new(router, patterns, cors, &settings.metrics, names_callers)
 }
 
 /// The metrics, for a listener of their own.
@@ -116,7 +115,7 @@ pub fn metrics_router(uploads: Arc<UploadService>, metrics: Metrics) -> Observed
         .method_not_allowed_fallback(method_not_allowed);
     // Not among those that it shows.
     let metrics = Metrics::default();
-    Observed::new(router, [ops::METRICS], None, metrics, false)
+    Observed::new(router, [ops::METRICS], None, &metrics, false)
 }
 
 /// The OpenAPI document of any presignd. `/openapi.json` serves that of this one, which knows how its callers say

@@ -4,10 +4,10 @@
 //! It stands around the router, and not in it as a layer: axum boxes each layer of each route, and clones what
 //! is in the box for each request.
 
-use std::any::Any;
 use std::convert::Infallible;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -18,18 +18,18 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::future::RouteFuture;
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, CatchUnwind, Map};
-use tokio::time::Timeout;
-use tokio::time::error::Elapsed;
+use futures_util::future::{BoxFuture, CatchUnwind};
+use pin_project_lite::pin_project;
+use tokio::time::Sleep;
 use tower::util::{Either, option_layer};
 use tower::{Layer, Service};
 use tower_http::cors::{Cors, CorsLayer};
 use uuid::Uuid;
 
 use super::error::{Cause, Problem};
-use crate::telemetry::Metrics;
 #[cfg(feature = "otlp")]
 use crate::telemetry::traces;
+use crate::telemetry::{Metrics, RouteMetrics};
 use crate::upload::Caller;
 
 /// What all answers say, unless their route says something else. Nothing here is a page, but for the two
@@ -67,9 +67,10 @@ pub struct Observed(Arc<Inner>);
 
 struct Inner {
     routes: Either<Cors<Bounded>, Bounded>,
-    /// Their patterns, by what the paths of requests match.
-    patterns: matchit::Router<Arc<str>>,
-    metrics: Metrics,
+    /// What is measured of each, by what the paths of requests match.
+    measures: matchit::Router<Arc<RouteMetrics>>,
+    /// What is measured of all other requests.
+    unknown: Arc<RouteMetrics>,
     /// Whether callers have names, which the log tells.
     names_callers: bool,
 }
@@ -80,18 +81,18 @@ impl Observed {
         router: Router,
         patterns: impl IntoIterator<Item = &'a str>,
         cors: Option<CorsLayer>,
-        metrics: Metrics,
+        metrics: &Metrics,
         names_callers: bool,
     ) -> Self {
-        let mut by_path = matchit::Router::new();
+        let mut measures = matchit::Router::new();
         for pattern in patterns {
             // Otherwise the router would have refused it, too.
-            let _is_a_pattern = by_path.insert(pattern, pattern.into());
+            let _is_a_pattern = measures.insert(pattern, Arc::new(metrics.of_route(pattern)));
         }
         Self(Arc::new(Inner {
             routes: option_layer(cors).layer(Bounded(router)),
-            patterns: by_path,
-            metrics,
+            measures,
+            unknown: Arc::new(metrics.of_route(UNKNOWN)),
             names_callers,
         }))
     }
@@ -115,11 +116,11 @@ impl Service<Request> for Observed {
     fn call(&mut self, mut request: Request) -> Self::Future {
         let seen = Seen::begin(&self.0, &mut request);
         // They are always ready. The request is not kept for later, which would be in the box.
-        let answer = self.0.routes.clone().call(request);
-        Box::pin(async move {
-            let Ok(response) = answer.await;
+        let answer = self.0.routes.clone().call(request).map(|answer| {
+            let Ok(response) = answer;
             Ok(seen.finish(response))
-        })
+        });
+        Box::pin(answer)
     }
 }
 
@@ -127,25 +128,48 @@ impl Service<Request> for Observed {
 #[derive(Clone)]
 struct Bounded(Router);
 
-type Run = Timeout<CatchUnwind<AssertUnwindSafe<RouteFuture<Infallible>>>>;
-type Ran = Result<Result<Result<Response, Infallible>, Box<dyn Any + Send>>, Elapsed>;
-
 impl Service<Request> for Bounded {
     type Response = Response;
     type Error = Infallible;
-    type Future = Map<Run, fn(Ran) -> Result<Response, Infallible>>;
+    type Future = Run;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request) -> Self::Future {
-        let run = AssertUnwindSafe(self.0.call(request)).catch_unwind();
-        tokio::time::timeout(REQUEST_TIMEOUT, run).map(|ran| match ran {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_panic)) => Ok(panicked()),
-            Err(_) => Ok(request_timed_out().into_response()),
-        })
+    fn call(&mut self, request: Request) -> Run {
+        Run {
+            answer: AssertUnwindSafe(self.0.call(request)).catch_unwind(),
+            timer: None,
+        }
+    }
+}
+
+pin_project! {
+    /// Of a handler.
+    struct Run {
+        #[pin]
+        answer: CatchUnwind<AssertUnwindSafe<RouteFuture<Infallible>>>,
+        // There once the handler waits for something; most never do.
+        timer: Option<Pin<Box<Sleep>>>,
+    }
+}
+
+impl Future for Run {
+    type Output = Result<Response, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        match this.answer.poll(cx) {
+            Poll::Ready(Ok(answer)) => return Poll::Ready(answer),
+            Poll::Ready(Err(_panic)) => return Poll::Ready(Ok(panicked())),
+            Poll::Pending => {}
+        }
+        let new = || Box::pin(tokio::time::sleep(REQUEST_TIMEOUT));
+        let timer = this.timer.get_or_insert_with(new).as_mut();
+        timer
+            .poll(cx)
+            .map(|()| Ok(request_timed_out().into_response()))
     }
 }
 
@@ -164,10 +188,9 @@ impl CallerSlot {
 /// What names it in the log stands in each of its lines, not in a span, which would be made, entered and closed
 /// whether or not anything is said in it.
 struct Seen {
-    service: Arc<Inner>,
     begin: Instant,
     method: &'static str,
-    route: Option<Arc<str>>,
+    route: Arc<RouteMetrics>,
     for_uppy: bool,
     id: String,
     status: Option<StatusCode>,
@@ -177,28 +200,28 @@ struct Seen {
 }
 
 impl Seen {
-    fn begin(service: &Arc<Inner>, request: &mut Request) -> Self {
+    fn begin(service: &Inner, request: &mut Request) -> Self {
         let begin = Instant::now();
         let id = request_id(request);
         let path = request.uri().path();
-        let route = service.patterns.at(path);
-        let route = route.ok().map(|route| Arc::clone(route.value));
+        let known = service.measures.at(path).ok().map(|route| route.value);
+        let route = known.unwrap_or(&service.unknown);
         let for_uppy = path.starts_with("/s3/");
         let method = own_name(request.method());
         #[cfg(feature = "otlp")]
         let trace = {
             let method = if method == UNKNOWN { "_OTHER" } else { method };
-            traces::begin(method, route.as_deref(), request.headers())
+            let known = known.map(|route| route.pattern());
+            traces::begin(method, known, request.headers())
         };
         let caller = service.names_callers.then(CallerSlot::default);
         if let Some(slot) = &caller {
             request.extensions_mut().insert(slot.clone());
         }
         Self {
-            service: Arc::clone(service),
             begin,
             method,
-            route,
+            route: Arc::clone(route),
             for_uppy,
             id,
             status: None,
@@ -273,19 +296,17 @@ impl Drop for Seen {
         const CANCELLED: u16 = 499;
         let status = self.status.map_or(CANCELLED, |status| status.as_u16());
         let took = self.begin.elapsed();
-        let route = self.route.take().unwrap_or_else(|| UNKNOWN.into());
         tracing::info!(
             request_id = self.id,
             trace_id = self.trace_id(),
             method = self.method,
-            route = &*route,
+            route = self.route.pattern(),
             caller = self.caller(),
             status,
             us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             "request"
         );
-        let metrics = &self.service.metrics;
-        metrics.request(self.method, route, status, took);
+        self.route.request(self.method, status, took);
         #[cfg(feature = "otlp")]
         if let Some(trace) = self.trace.take() {
             traces::end(trace, status);

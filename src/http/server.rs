@@ -250,6 +250,8 @@ where
         });
         let connection = self.builder.serve_connection(io, service);
         tokio::select! {
+            // In this order, without throwing dice for it each time.
+            biased;
             // Whatever went wrong is the client's doing: it hung up, or spoke no HTTP.
             _ = self.watcher.watch(connection) => {}
             () = too_slow(&activity, self.limits) => {}

@@ -89,9 +89,9 @@ impl FileDto {
     fn into_file(self, at: &str, errors: &mut FieldErrors) -> Option<File> {
         let filename = self
             .filename
-            .and_then(|name| errors.check(|| format!("{at}/filename"), Filename::parse(&name)));
+            .and_then(|name| errors.check(|| format!("{at}/filename"), Filename::parse(name)));
         let content_type = self.content_type.and_then(|text| {
-            errors.check(|| format!("{at}/contentType"), ContentType::parse(&text))
+            errors.check(|| format!("{at}/contentType"), ContentType::parse(text))
         });
         let checksum_sha256 = self.checksum_sha256.and_then(|text| {
             errors.check(
@@ -346,10 +346,10 @@ pub(super) fn rfc3339(moment: SystemTime) -> String {
 async fn presigned_url(
     State(uploads): State<Arc<UploadService>>,
     caller: Caller,
-    Valid(file): Valid<FileDto>,
+    file: Valid<FileDto>,
 ) -> Result<Created<PresignedUrlDto>, Failure> {
     let grant = uploads
-        .presign_put(&caller, &file, Uuid::new_v4(), SystemTime::now())
+        .presign_put(&caller, &file.0, Uuid::new_v4(), SystemTime::now())
         .await?;
     Ok(Created(grant.into()))
 }

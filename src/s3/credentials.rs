@@ -83,12 +83,17 @@ impl CredentialsCache {
 
     /// Credentials that are valid at `now`, and as long as they can be had.
     pub async fn get(&self, now: SystemTime) -> Answer {
-        if let Some(settled) = &*self.0.settled.load()
-            && now < settled.until
-        {
-            return Ok(Arc::clone(&settled.credentials));
+        match self.at_hand(now) {
+            Some(credentials) => Ok(credentials),
+            None => self.ask_or_wait(now).await,
         }
-        Box::pin(self.ask_or_wait(now)).await
+    }
+
+    /// The same, if there is nothing to ask.
+    pub(super) fn at_hand(&self, now: SystemTime) -> Option<Arc<Credentials>> {
+        let settled = self.0.settled.load();
+        let settled = settled.as_ref().filter(|settled| now < settled.until)?;
+        Some(Arc::clone(&settled.credentials))
     }
 
     async fn ask_or_wait(&self, now: SystemTime) -> Answer {

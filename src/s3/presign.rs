@@ -11,6 +11,7 @@ use aws_sdk_s3::presigning::{self, PresigningConfig};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 
 use super::object::{Object, with_properties};
+use super::replay::Replay;
 use super::{Bucket, Error};
 use crate::telemetry::causes;
 
@@ -209,7 +210,45 @@ impl Bucket {
         self.presign(Request::Put(put), expires_in, now).await
     }
 
+    /// What [`presign_put`](Self::presign_put) would give, if nobody has to be asked for it.
+    pub fn replay_put(
+        &self,
+        put: &Put<'_>,
+        expires_in: Duration,
+        now: SystemTime,
+    ) -> Option<PresignedRequest> {
+        self.replay(Request::Put(put), expires_in, now)
+    }
+
+    fn replay(
+        &self,
+        request: Request<'_>,
+        expires_in: Duration,
+        now: SystemTime,
+    ) -> Option<PresignedRequest> {
+        let now = whole_seconds(now);
+        let signing = Signing {
+            credentials: self.credentials.at_hand(now)?,
+            expires_in,
+            now,
+        };
+        self.replay_of(request).presign(request, &signing)
+    }
+
     pub(super) async fn presign(
+        &self,
+        request: Request<'_>,
+        expires_in: Duration,
+        now: SystemTime,
+    ) -> Result<PresignedRequest, Error> {
+        match self.replay(request, expires_in, now) {
+            Some(presigned) => Ok(presigned),
+            // In a box: what the SDK's presigner takes would be a part of every future that may come here.
+            None => Box::pin(self.ask_and_sign(request, expires_in, now)).await,
+        }
+    }
+
+    async fn ask_and_sign(
         &self,
         request: Request<'_>,
         expires_in: Duration,
@@ -229,14 +268,21 @@ impl Bucket {
         request: Request<'_>,
         signing: &Signing,
     ) -> Result<PresignedRequest, Error> {
-        let replay = match request {
+        let replay = self.replay_of(request);
+        if let Some(presigned) = replay.presign(request, signing) {
+            return Ok(presigned);
+        }
+        replay.learn(self, request, signing).await;
+        match replay.presign(request, signing) {
+            Some(presigned) => Ok(presigned),
+            None => Ok(self.ask_presigner(request, signing).await?),
+        }
+    }
+
+    fn replay_of(&self, request: Request<'_>) -> &Replay {
+        match request {
             Request::Put(_) => &self.put_replay,
             Request::Part { .. } => &self.part_replay,
-        };
-        match replay.presign(self, request, signing).await {
-            Some(presigned) => Ok(presigned),
-            // In a box: what the SDK's presigner takes would be a part of every future that may come here.
-            None => Ok(Box::pin(self.ask_presigner(request, signing)).await?),
         }
     }
 

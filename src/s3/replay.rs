@@ -57,36 +57,29 @@ impl Learned {
 }
 
 impl Replay {
-    /// What the presigner of `bucket` would answer; `None` means that it has to be asked.
-    ///
-    /// All requests must be of one kind, and for one bucket.
-    pub(super) async fn presign(
+    /// What the presigner would answer, as far as that is known: otherwise it has to be asked, and what it
+    /// answers can be [learned](Self::learn).
+    pub(super) fn presign(
         &self,
-        bucket: &Bucket,
         request: Request<'_>,
         signing: &Signing,
     ) -> Option<PresignedRequest> {
-        if let Some(learned) = &*self.learned.load()
-            && learned.is_for(signing)
-        {
-            return learned.shape.as_ref()?.presign(request, signing);
-        }
-        let learned = Box::pin(self.learn(bucket, request, signing)).await?;
+        let learned = self.learned.load();
+        let learned = learned.as_ref().filter(|it| it.is_for(signing))?;
         learned.shape.as_ref()?.presign(request, signing)
     }
 
-    /// `None` if someone else is learning.
-    async fn learn(
-        &self,
-        bucket: &Bucket,
-        request: Request<'_>,
-        signing: &Signing,
-    ) -> Option<Arc<Learned>> {
-        let _learning = self.learning.try_lock().ok()?;
-        // It may have been learned just now.
+    /// Learns what the presigner of `bucket` answers to such requests, unless that is known or someone else is
+    /// learning.
+    ///
+    /// All requests must be of one kind, and for one bucket.
+    pub(super) async fn learn(&self, bucket: &Bucket, request: Request<'_>, signing: &Signing) {
+        let Ok(_learning) = self.learning.try_lock() else {
+            return;
+        };
         let learned = self.learned.load_full();
-        if let Some(learned) = learned.filter(|learned| learned.is_for(signing)) {
-            return Some(learned);
+        if learned.is_some_and(|learned| learned.is_for(signing)) {
+            return;
         }
         let shape = learn(bucket, request, signing).await;
         if let Err(error) = &shape
@@ -94,13 +87,11 @@ impl Replay {
         {
             tracing::warn!(%error, "every URL is signed the slow way, by the SDK's presigner");
         }
-        let learned = Arc::new(Learned {
+        self.learned.store(Some(Arc::new(Learned {
             credentials: Arc::clone(&signing.credentials),
             day: day(signing.now),
             shape: shape.ok(),
-        });
-        self.learned.store(Some(Arc::clone(&learned)));
-        Some(learned)
+        })));
     }
 
     /// Whether the presigner could not be reproduced the last time.

@@ -16,27 +16,12 @@ use crate::s3;
 pub struct ContentType(String);
 
 impl ContentType {
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
-        let invalid = |why: String| Invalid::new("not-a-media-type", why);
-        if let Some(c) = text.chars().find(|c| !matches!(c, ' '..='~')) {
-            return Err(invalid(format!(
-                "must be printable ASCII; it contains U+{:04X}",
-                u32::from(c)
-            )));
+    pub fn parse(text: impl Into<String>) -> Result<Self, Invalid> {
+        let text = text.into();
+        if !is_plain(&text) {
+            check(&text)?;
         }
-        if text.starts_with(' ') || text.ends_with(' ') || s3::has_two_spaces(text) {
-            return Err(invalid(
-                "must not have spaces at its ends or several in a row".into(),
-            ));
-        }
-        let media_type = MediaType::parse(text)
-            .map_err(|_| invalid("must be a media type such as `image/jpeg`".into()))?;
-        if media_type.ty.as_str().contains('*') || media_type.subty.as_str().contains('*') {
-            return Err(invalid(
-                "must be one media type, not a range of them".into(),
-            ));
-        }
-        Ok(Self(text.to_owned()))
+        Ok(Self(text))
     }
 
     pub fn as_str(&self) -> &str {
@@ -82,6 +67,44 @@ impl ContentType {
     }
 }
 
+fn check(text: &str) -> Result<(), Invalid> {
+    let invalid = |why: String| Invalid::new("not-a-media-type", why);
+    if let Some(c) = text.chars().find(|c| !matches!(c, ' '..='~')) {
+        return Err(invalid(format!(
+            "must be printable ASCII; it contains U+{:04X}",
+            u32::from(c)
+        )));
+    }
+    if text.starts_with(' ') || text.ends_with(' ') || s3::has_two_spaces(text) {
+        return Err(invalid(
+            "must not have spaces at its ends or several in a row".into(),
+        ));
+    }
+    let media_type = MediaType::parse(text)
+        .map_err(|_| invalid("must be a media type such as `image/jpeg`".into()))?;
+    if media_type.ty.as_str().contains('*') || media_type.subty.as_str().contains('*') {
+        return Err(invalid(
+            "must be one media type, not a range of them".into(),
+        ));
+    }
+    Ok(())
+}
+
+/// Whether it is seen at a glance that [`check`] has nothing against a text, as of nearly all: a type and a
+/// subtype of letters, digits, `-` and `.` alone.
+fn is_plain(text: &str) -> bool {
+    let is_name = |name: &[u8]| {
+        name.first().is_some_and(u8::is_ascii_alphanumeric)
+            && name.len() <= 127
+            && name
+                .iter()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'))
+    };
+    let text = text.as_bytes();
+    let slash = text.iter().position(|b| *b == b'/');
+    slash.is_some_and(|slash| is_name(&text[..slash]) && is_name(&text[slash + 1..]))
+}
+
 /// Some content types: one (`image/png`), those of one kind (`image/*`), or all (`*/*`).
 /// Parameters do not count.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +117,7 @@ impl ContentTypeRange {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let stem = text.strip_suffix("/*").unwrap_or(text);
         let is_all = text == "*/*";
-        let is_kind = stem != text && ContentType::parse(&format!("{stem}/x")).is_ok();
+        let is_kind = stem != text && ContentType::parse(format!("{stem}/x")).is_ok();
         let is_one = ContentType::parse(text).is_ok();
         if text.contains(';') {
             return Err("must not have parameters: they do not count".into());
@@ -127,6 +150,8 @@ impl fmt::Display for ContentTypeRange {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -140,6 +165,35 @@ mod tests {
             "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
         ] {
             assert_eq!(ContentType::parse(text).unwrap().as_str(), text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_seen_at_a_glance_is_a_media_type_at_a_closer_look(
+            text in "[a-zA-Z0-9.+/*-]{0,8}|[a-z0-9.+-]{1,130}/[a-zA-Z0-9.+-]{1,130}"
+        ) {
+            if is_plain(&text) {
+                prop_assert_eq!(check(&text), Ok(()));
+            }
+        }
+    }
+
+    #[test]
+    fn most_media_types_are_seen_at_a_glance() {
+        let long = format!("a/{}", "b".repeat(127));
+        for text in [
+            "image/jpeg",
+            "text/plain",
+            "application/vnd.ms-excel",
+            &long,
+        ] {
+            assert!(is_plain(text), "{text}");
+        }
+        for text in [
+            "", "image", "image/", "/jpeg", "image/*", "a/b/c", "a/b; c=d", "a/.b", "a /b",
+        ] {
+            assert!(!is_plain(text), "{text}");
         }
     }
 

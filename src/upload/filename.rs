@@ -26,13 +26,15 @@ impl Filename {
     /// The longest extension, in bytes.
     pub const MAX_EXTENSION_BYTES: usize = 16;
 
-    pub fn parse(name: &str) -> Result<Self, Invalid> {
-        let name = if name.is_ascii() {
-            Cow::Borrowed(name)
-        } else {
-            ComposingNormalizerBorrowed::new_nfc().normalize(name)
-        };
-        match name.as_ref() {
+    pub fn parse(name: impl Into<String>) -> Result<Self, Invalid> {
+        let mut name = name.into();
+        if !name.is_ascii() {
+            let nfc = ComposingNormalizerBorrowed::new_nfc();
+            if let Cow::Owned(normalized) = nfc.normalize(&name) {
+                name = normalized;
+            }
+        }
+        match name.as_str() {
             "" => return Err(Invalid::new("empty", "must not be empty")),
             "." | ".." => {
                 return Err(Invalid::new("not-a-name", "must not be `.` or `..`"));
@@ -52,7 +54,7 @@ impl Filename {
         for (at, c) in name.char_indices().filter(|&(_, c)| !is_plain(c)) {
             check_char(c, &name[..at], &name[at + c.len_utf8()..])?;
         }
-        Ok(Self(name.into_owned()))
+        Ok(Self(name))
     }
 
     /// Like [`parse`](Self::parse), but of a name that is too long the end is kept, and with it the

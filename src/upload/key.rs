@@ -120,9 +120,15 @@ impl KeyTemplate {
         id: Uuid,
         day: Date,
     ) -> ObjectKey {
-        let extension = filename.extension();
+        // Where it has no place it need not be found.
+        let extension = self.has_extension().then(|| filename.extension()).flatten();
         let name = filename.as_str();
         ObjectKey(self.fill(caller.segment(), name, extension.as_deref(), id, day))
+    }
+
+    fn has_extension(&self) -> bool {
+        let mut parts = self.0.iter();
+        parts.any(|part| matches!(part, Part::Extension | Part::DotExtension))
     }
 
     fn fill(

@@ -174,6 +174,7 @@ pub struct UploadService {
     bucket: s3::Bucket,
     settings: Settings,
     metrics: Metrics,
+    grants: counting::Grants,
     looks: verify::Looks,
 }
 
@@ -182,6 +183,7 @@ impl UploadService {
     pub fn new(bucket: s3::Bucket, settings: Settings, metrics: Metrics) -> Self {
         Self {
             bucket,
+            grants: counting::Grants::new(&settings.policies, &metrics),
             settings,
             metrics,
             looks: verify::Looks::default(),
@@ -208,19 +210,11 @@ impl UploadService {
         id: Uuid,
         now: SystemTime,
     ) -> Result<Grant, Error> {
-        let grant = self.grant_put(caller, file, id, now).await;
+        let grant = match self.checked(caller, file, Request::Put) {
+            Ok(policy) => self.sign_put(caller, policy, file, id, now).await,
+            Err(error) => Err(error),
+        };
         self.counted(Request::Put, std::slice::from_ref(file), grant)
-    }
-
-    async fn grant_put(
-        &self,
-        caller: &Caller,
-        file: &File,
-        id: Uuid,
-        now: SystemTime,
-    ) -> Result<Grant, Error> {
-        let policy = self.checked(caller, file, Request::Put)?;
-        self.sign_put(caller, policy, file, id, now).await
     }
 
     /// A grant for each of `files`, in their order, or for none of them.
@@ -348,12 +342,34 @@ impl UploadService {
         now: SystemTime,
     ) -> Result<Grant, Error> {
         let key = policy.key.key(caller, &file.filename, id, day(now));
+        match self.replay_put(policy, file, &key, now) {
+            Some(request) => Ok(Grant { key, request }),
+            // In a box: each request's future would have to have room for it, and nearly none needs it.
+            None => Box::pin(self.ask_to_sign_put(policy, file, key, now)).await,
+        }
+    }
+
+    fn replay_put(
+        &self,
+        policy: &Policy,
+        file: &File,
+        key: &ObjectKey,
+        now: SystemTime,
+    ) -> Option<s3::PresignedRequest> {
         let properties = Properties::new(policy, file);
-        let put = s3::Put {
-            object: properties.object(policy, file, &key),
-            size: file.size,
-            if_none_match: !policy.overwrite,
-        };
+        let put = properties.put(policy, file, key);
+        self.bucket.replay_put(&put, policy.expires_in, now)
+    }
+
+    async fn ask_to_sign_put(
+        &self,
+        policy: &Policy,
+        file: &File,
+        key: ObjectKey,
+        now: SystemTime,
+    ) -> Result<Grant, Error> {
+        let properties = Properties::new(policy, file);
+        let put = properties.put(policy, file, &key);
         let request = self
             .bucket
             .presign_put(&put, policy.expires_in, now)
@@ -372,7 +388,15 @@ impl Properties {
     fn new(policy: &Policy, file: &File) -> Self {
         Self {
             content_disposition: policy.content_disposition(file),
-            metadata: policy.metadata_with(&file.metadata).into_iter().collect(),
+            metadata: policy.metadata_with(&file.metadata),
+        }
+    }
+
+    fn put<'a>(&'a self, policy: &'a Policy, file: &'a File, key: &'a ObjectKey) -> s3::Put<'a> {
+        s3::Put {
+            object: self.object(policy, file, key),
+            size: file.size,
+            if_none_match: !policy.overwrite,
         }
     }
 

@@ -105,10 +105,9 @@ impl UploadService {
             // Signing never waits, so that a long list would keep others from being served.
             tokio::task::consume_budget().await;
         }
-        let policy = session.policy.as_deref();
-        let policy = self.settings.policies.known_name(policy);
         let parts = u64::try_from(requests.len()).unwrap_or(u64::MAX);
-        self.metrics.grants(policy, "part", "granted", parts);
+        let policy = self.grants.of(session.policy.as_deref());
+        policy.grants("part", "granted", parts);
         Ok(requests)
     }
 

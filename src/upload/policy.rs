@@ -97,10 +97,8 @@ impl Policies {
         })
     }
 
-    /// The name that a request means, if there is a policy of this name: clients can make up others.
-    pub(super) fn known_name(&self, name: Option<&str>) -> Arc<str> {
-        let known = self.0.get_key_value(name.unwrap_or(DEFAULT_POLICY));
-        known.map_or_else(|| "<unknown>".into(), |(name, _)| Arc::clone(name))
+    pub(super) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.0.keys()
     }
 
     pub fn contains(&self, name: &str) -> bool {
@@ -196,10 +194,13 @@ impl Policy {
                 .any(|allowed| allowed == name || allowed == ANY)
     }
 
-    pub(super) fn metadata_with(&self, of_client: &Metadata) -> Metadata {
+    pub(super) fn metadata_with(&self, of_client: &Metadata) -> Vec<(String, String)> {
+        if self.metadata.is_empty() && of_client.is_empty() {
+            return Vec::new();
+        }
         let mut all = self.metadata.clone();
         all.extend(of_client.clone());
-        all
+        all.into_iter().collect()
     }
 
     /// The value of `Content-Disposition` that `file` is stored with.

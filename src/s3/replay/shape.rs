@@ -9,7 +9,7 @@ use percent_encoding::utf8_percent_encode;
 use sha2::{Digest, Sha256};
 
 use super::{DAY, since_epoch};
-use crate::s3::object::{Object, has_two_spaces, header_value, tagging_header};
+use crate::s3::object::{Object, header_value, tagging_header};
 use crate::s3::presign::{
     ALGORITHM, IN_PATH, IN_QUERY, MAX_EXPIRES_IN, PresignError, PresignedRequest, Put, Request,
     Scope, Signing,
@@ -317,9 +317,9 @@ fn headers<'a>(request: Request<'a>, host: &'a str) -> Option<Headers<'a>> {
     push("x-amz-tagging", tagging.map(Cow::from));
 
     let is_sorted = headers.is_sorted_by(|(a, _), (b, _)| a < b);
-    let are_plain = headers
-        .iter()
-        .all(|(name, value)| is_plain_name(name) && is_plain_value(value));
+    // The other names are ours.
+    let are_plain = metadata.iter().all(|(name, _)| is_plain_name(name))
+        && headers.iter().all(|(_, value)| is_plain_value(value));
     (is_sorted && are_plain).then_some(headers)
 }
 
@@ -328,8 +328,13 @@ fn is_plain_name(name: &str) -> bool {
         .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b))
 }
 
-/// Whether a value is signed as it is: spaces would be folded, the empty one could be left out.
+/// Whether a value is signed as it is: spaces at its ends and several in a row would be folded, the empty one
+/// could be left out.
 fn is_plain_value(value: &str) -> bool {
-    let is_visible = value.bytes().all(|b| matches!(b, b' '..=b'~'));
-    is_visible && !value.is_empty() && value.trim_ascii() == value && !has_two_spaces(value)
+    let mut before = b' ';
+    value.bytes().all(|b| {
+        let two_spaces = before == b' ' && b == b' ';
+        before = b;
+        matches!(b, b' '..=b'~') && !two_spaces
+    }) && before != b' '
 }

@@ -51,7 +51,7 @@ impl KeyTemplate {
         let filename = match filename {
             Some(name) => Filename::parse(name),
             None if ext.is_empty() => Filename::parse("x"),
-            None => Filename::parse(&format!("x.{ext}")),
+            None => Filename::parse(format!("x.{ext}")),
         };
         let filename = filename.ok()?;
         let extension = filename.extension();
