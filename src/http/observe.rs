@@ -233,24 +233,8 @@ impl Seen {
 
     /// The answer, with what all of them get.
     fn finish(mut self, mut response: Response) -> Response {
-        let extensions = response.extensions_mut();
-        if let Some(Cause(error)) = extensions.remove() {
-            self.failed(&error);
-        }
-        let problem = match extensions.remove::<Problem>() {
-            // Swagger UI has answers of its own for assets that it does not have, and axum for a path or a
-            // query that is no text.
-            None if response.status() == StatusCode::NOT_FOUND => Some(Problem::not_found()),
-            None if response.status().is_client_error() => Some(unreadable()),
-            problem => problem,
-        };
-        if let Some(problem) = problem {
-            let body = problem.render(&self.id, self.for_uppy);
-            let (parts, body) = body.into_parts();
-            *response.status_mut() = parts.status;
-            *response.body_mut() = body;
-            response.headers_mut().remove(header::CONTENT_LENGTH);
-            response.headers_mut().extend(parts.headers);
+        if !response.status().is_success() {
+            self.explain(&mut response);
         }
         let headers = response.headers_mut();
         // At once: a map that grows bit by bit is laid out anew each time.
@@ -263,6 +247,28 @@ impl Seen {
         }
         self.status = Some(response.status());
         response
+    }
+
+    /// Gives an answer that tells of a problem its body, and the log the cause.
+    #[cold]
+    fn explain(&self, response: &mut Response) {
+        let extensions = response.extensions_mut();
+        if let Some(Cause(error)) = extensions.remove() {
+            self.failed(&error);
+        }
+        let problem = match extensions.remove::<Problem>() {
+            // Swagger UI has answers of its own for assets that it does not have, and axum for a path or a
+            // query that is no text.
+            None if response.status() == StatusCode::NOT_FOUND => Some(Problem::not_found()),
+            None if response.status().is_client_error() => Some(unreadable()),
+            problem => problem,
+        };
+        let Some(problem) = problem else { return };
+        let (parts, body) = problem.render(&self.id, self.for_uppy).into_parts();
+        *response.status_mut() = parts.status;
+        *response.body_mut() = body;
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+        response.headers_mut().extend(parts.headers);
     }
 
     fn failed(&self, error: &str) {

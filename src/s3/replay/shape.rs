@@ -9,7 +9,9 @@ use percent_encoding::utf8_percent_encode;
 use sha2::{Digest, Sha256};
 
 use super::{DAY, since_epoch};
-use crate::s3::object::{Object, header_value, tagging_header};
+use crate::s3::object::{
+    Object, ObjectCannedAcl, ServerSideEncryption, StorageClass, header_value, tagging_header,
+};
 use crate::s3::presign::{
     ALGORITHM, IN_PATH, IN_QUERY, MAX_EXPIRES_IN, PresignError, PresignedRequest, Put, Request,
     Scope, Signing,
@@ -176,16 +178,18 @@ impl Shape {
 
     /// `20260101T000000Z`
     fn date(&self, signing: &Signing) -> String {
-        let seconds = u32::try_from(since_epoch(signing.now) % DAY).unwrap_or_default();
-        let mut date = String::with_capacity("20260101T000000Z".len());
-        date.push_str(&self.day);
-        date.push('T');
-        for two_digits in [seconds / 3600, seconds / 60 % 60, seconds % 60] {
-            let digits = [two_digits / 10, two_digits % 10];
-            date.extend(digits.map(|digit| char::from_digit(digit, 10).unwrap_or_default()));
+        let seconds = since_epoch(signing.now) % DAY;
+        let mut time = *b"T000000Z";
+        for (at, number) in [
+            (1, seconds / 3600),
+            (3, seconds / 60 % 60),
+            (5, seconds % 60),
+        ] {
+            for (at, digit) in [(at, number / 10), (at + 1, number % 10)] {
+                time[at] += u8::try_from(digit).unwrap_or_default();
+            }
         }
-        date.push('Z');
-        date
+        [&self.day, str::from_utf8(&time).unwrap_or_default()].concat()
     }
 }
 
@@ -281,40 +285,47 @@ fn headers<'a>(request: Request<'a>, host: &'a str) -> Option<Headers<'a>> {
         checksum_sha256,
     } = object;
 
+    let text = |value: Option<&'a str>| value.map(Cow::Borrowed);
+    let size = put.content_length().map(|length| length.to_string().into());
+    let tagging = (!tagging.is_empty()).then(|| tagging_header(tagging).into());
+    let before_metadata = [
+        ("cache-control", text(*cache_control)),
+        ("content-disposition", text(*content_disposition)),
+        ("content-length", size),
+        ("content-type", text(Some(content_type))),
+        ("host", text(Some(host))),
+        ("if-none-match", text(if_none_match.then_some("*"))),
+        ("x-amz-acl", text(acl.as_ref().map(ObjectCannedAcl::as_str))),
+        ("x-amz-checksum-sha256", text(*checksum_sha256)),
+    ];
+    let after_metadata = [
+        (
+            "x-amz-server-side-encryption",
+            text(
+                server_side_encryption
+                    .as_ref()
+                    .map(ServerSideEncryption::as_str),
+            ),
+        ),
+        (
+            "x-amz-server-side-encryption-aws-kms-key-id",
+            text(*kms_key_id),
+        ),
+        (
+            "x-amz-storage-class",
+            text(storage_class.as_ref().map(StorageClass::as_str)),
+        ),
+        ("x-amz-tagging", tagging),
+    ];
+    // In lists and not one by one: code that is not there need not be fetched for each request.
     let mut headers = Headers::with_capacity(8 + metadata.len());
-    let mut push = |name: &'static str, value: Option<Cow<'a, str>>| {
-        headers.extend(value.map(|value| (name.into(), value)));
-    };
-    push("cache-control", cache_control.map(Cow::from));
-    push("content-disposition", content_disposition.map(Cow::from));
-    let content_length = put.content_length().map(|length| length.to_string());
-    push("content-length", content_length.map(Cow::from));
-    push("content-type", Some((*content_type).into()));
-    push("host", Some(host.into()));
-    push("if-none-match", if_none_match.then_some("*".into()));
-    push("x-amz-acl", acl.as_ref().map(|it| it.as_str().into()));
-    push("x-amz-checksum-sha256", checksum_sha256.map(Cow::from));
+    let given = |(name, value): (&'static str, Option<_>)| value.map(|value| (name.into(), value));
+    headers.extend(before_metadata.into_iter().filter_map(given));
     headers.extend(metadata.iter().map(|(name, value)| {
         let name = format!("x-amz-meta-{name}");
         (name.into(), header_value(value))
     }));
-    let mut push = |name: &'static str, value: Option<Cow<'a, str>>| {
-        headers.extend(value.map(|value| (name.into(), value)));
-    };
-    push(
-        "x-amz-server-side-encryption",
-        server_side_encryption.as_ref().map(|it| it.as_str().into()),
-    );
-    push(
-        "x-amz-server-side-encryption-aws-kms-key-id",
-        kms_key_id.map(Cow::from),
-    );
-    push(
-        "x-amz-storage-class",
-        storage_class.as_ref().map(|it| it.as_str().into()),
-    );
-    let tagging = (!tagging.is_empty()).then(|| tagging_header(tagging));
-    push("x-amz-tagging", tagging.map(Cow::from));
+    headers.extend(after_metadata.into_iter().filter_map(given));
 
     let is_sorted = headers.is_sorted_by(|(a, _), (b, _)| a < b);
     // The other names are ours.
