@@ -11,7 +11,7 @@ use std::io::{BufWriter, IsTerminal};
 
 use tracing::Level;
 use tracing_appender::non_blocking::WorkerGuard;
-use tracing_subscriber::filter::{LevelFilter, Targets, filter_fn};
+use tracing_subscriber::filter::{FilterExt, LevelFilter, Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
@@ -72,8 +72,12 @@ pub fn init(settings: Settings) -> anyhow::Result<WorkerGuard> {
         metadata.target().starts_with("presignd")
             || (metadata.is_event() && *metadata.level() <= Level::WARN)
     });
+    // One filter that knows its most talkative level: what it refuses costs no more than a glance.
+    let filter = settings
+        .filter
+        .and(discreet.with_max_level_hint(Level::TRACE));
     tracing_subscriber::registry()
-        .with(output.with_filter(settings.filter).with_filter(discreet))
+        .with(output.with_filter(filter))
         .init();
     Ok(guard)
 }

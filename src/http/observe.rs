@@ -34,7 +34,7 @@ use crate::upload::Caller;
 
 /// What all answers say, unless their route says something else. Nothing here is a page, but for the two
 /// that allow themselves scripts: no browser is to run, keep, embed or tell of any of it.
-pub(super) const ON_ALL: [(HeaderName, HeaderValue); 5] = [
+pub(super) static ON_ALL: [(HeaderName, HeaderValue); 5] = [
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     (
         header::CONTENT_SECURITY_POLICY,
@@ -67,10 +67,7 @@ pub struct Observed(Arc<Inner>);
 
 struct Inner {
     routes: Either<Cors<Bounded>, Bounded>,
-    /// What is measured of each, by what the paths of requests match.
-    measures: matchit::Router<Arc<RouteMetrics>>,
-    /// What is measured of all other requests.
-    unknown: Arc<RouteMetrics>,
+    measures: Measures,
     /// Whether callers have names, which the log tells.
     names_callers: bool,
 }
@@ -84,15 +81,9 @@ impl Observed {
         metrics: &Metrics,
         names_callers: bool,
     ) -> Self {
-        let mut measures = matchit::Router::new();
-        for pattern in patterns {
-            // Otherwise the router would have refused it, too.
-            let _is_a_pattern = measures.insert(pattern, Arc::new(metrics.of_route(pattern)));
-        }
         Self(Arc::new(Inner {
             routes: option_layer(cors).layer(Bounded(router)),
-            measures,
-            unknown: Arc::new(metrics.of_route(UNKNOWN)),
+            measures: Measures::new(patterns, metrics),
             names_callers,
         }))
     }
@@ -121,6 +112,45 @@ impl Service<Request> for Observed {
             Ok(seen.finish(response))
         });
         Box::pin(answer)
+    }
+}
+
+/// What is measured of each route.
+struct Measures {
+    /// By paths of which nothing varies. Most are asked for these, and a few lengths are compared in less time than a
+    /// tree is walked.
+    fixed: Vec<(Box<str>, Arc<RouteMetrics>)>,
+    /// By what other paths match.
+    patterns: matchit::Router<Arc<RouteMetrics>>,
+    /// Of all requests for something else.
+    unknown: Arc<RouteMetrics>,
+}
+
+impl Measures {
+    fn new<'a>(patterns: impl IntoIterator<Item = &'a str>, metrics: &Metrics) -> Self {
+        let mut measures = Self {
+            fixed: Vec::new(),
+            patterns: matchit::Router::new(),
+            unknown: Arc::new(metrics.of_route(UNKNOWN)),
+        };
+        for pattern in patterns {
+            let route = Arc::new(metrics.of_route(pattern));
+            if pattern.contains('{') {
+                // Otherwise the router would have refused it, too.
+                let _is_a_pattern = measures.patterns.insert(pattern, route);
+            } else {
+                measures.fixed.push((pattern.into(), route));
+            }
+        }
+        measures
+    }
+
+    fn of(&self, path: &str) -> Option<&Arc<RouteMetrics>> {
+        let fixed = self.fixed.iter().find(|(fixed, _)| **fixed == *path);
+        match fixed {
+            Some((_, route)) => Some(route),
+            None => self.patterns.at(path).ok().map(|route| route.value),
+        }
     }
 }
 
@@ -204,8 +234,8 @@ impl Seen {
         let begin = Instant::now();
         let id = request_id(request);
         let path = request.uri().path();
-        let known = service.measures.at(path).ok().map(|route| route.value);
-        let route = known.unwrap_or(&service.unknown);
+        let known = service.measures.of(path);
+        let route = known.unwrap_or(&service.measures.unknown);
         let for_uppy = path.starts_with("/s3/");
         let method = own_name(request.method());
         #[cfg(feature = "otlp")]
@@ -242,8 +272,8 @@ impl Seen {
         if let Ok(id) = HeaderValue::from_str(&self.id) {
             headers.insert(REQUEST_ID, id);
         }
-        for (name, value) in ON_ALL {
-            headers.entry(name).or_insert(value);
+        for (name, value) in &ON_ALL {
+            headers.entry(name).or_insert_with(|| value.clone());
         }
         self.status = Some(response.status());
         response
