@@ -31,8 +31,8 @@ pub(super) struct Shape {
     query: Vec<Piece>,
     /// The query as it is signed: sorted, and without the signature.
     signed_query: Vec<Piece>,
-    /// `20260101`
-    day: String,
+    /// `20260101T000000Z`
+    midnight: [u8; 16],
     /// `20260101/us-east-1/s3/aws4_request`
     scope: String,
     /// As far as it can be hashed before there is something to sign.
@@ -97,7 +97,10 @@ impl Shape {
             path: path.to_owned(),
             query: in_url,
             signed_query: pieces(&parameters),
-            day: scope.day.to_owned(),
+            midnight: format!("{}T000000Z", scope.day)
+                .into_bytes()
+                .try_into()
+                .map_err(|_| unusable("no day"))?,
             scope: format!(
                 "{}/{}/{}/aws4_request",
                 scope.day, scope.region, scope.service
@@ -123,9 +126,10 @@ impl Shape {
         }
         let headers = headers(request, &self.host)?;
         let date = self.date(signing);
+        let date = str::from_utf8(&date).ok()?;
         let mut values = Values {
             request: &request,
-            date: &date,
+            date,
             expires_in: &signing.expires_in.as_secs().to_string(),
             headers: &headers,
             signature: "",
@@ -153,7 +157,7 @@ impl Shape {
         let hash = base16ct::lower::encode_str(&Sha256::digest(&signed), &mut hash).ok()?;
         // The string to sign.
         let mut mac = self.signing_key.clone();
-        for part in [ALGORITHM, "\n", &date, "\n", &self.scope, "\n", hash] {
+        for part in [ALGORITHM, "\n", date, "\n", &self.scope, "\n", hash] {
             mac.update(part.as_bytes());
         }
         let mac = mac.finalize().into_bytes();
@@ -176,20 +180,20 @@ impl Shape {
         })
     }
 
-    /// `20260101T000000Z`
-    fn date(&self, signing: &Signing) -> String {
+    /// `20260101T123456Z`
+    fn date(&self, signing: &Signing) -> [u8; 16] {
         let seconds = since_epoch(signing.now) % DAY;
-        let mut time = *b"T000000Z";
+        let mut date = self.midnight;
         for (at, number) in [
-            (1, seconds / 3600),
-            (3, seconds / 60 % 60),
-            (5, seconds % 60),
+            (9, seconds / 3600),
+            (11, seconds / 60 % 60),
+            (13, seconds % 60),
         ] {
             for (at, digit) in [(at, number / 10), (at + 1, number % 10)] {
-                time[at] += u8::try_from(digit).unwrap_or_default();
+                date[at] += u8::try_from(digit).unwrap_or_default();
             }
         }
-        [&self.day, str::from_utf8(&time).unwrap_or_default()].concat()
+        date
     }
 }
 
