@@ -12,7 +12,7 @@ use std::io::{BufWriter, IsTerminal};
 use tracing::Level;
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::filter::{FilterExt, LevelFilter, Targets, filter_fn};
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Filter, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
@@ -65,21 +65,25 @@ pub fn init(settings: Settings) -> anyhow::Result<WorkerGuard> {
         LogFormat::Pretty => output.with_ansi(on_terminal).with_target(false).boxed(),
         LogFormat::Json => output.event_format(JsonLines).boxed(),
     };
-    // Our dependencies tell more than a log should hold: the SDK writes requests and signatures at
-    // TRACE, the embedded store puts whole requests into spans. No filter that an operator sets lets
-    // those through.
+    tracing_subscriber::registry()
+        .with(output.with_filter(discreet(settings.filter)))
+        .init();
+    Ok(guard)
+}
+
+/// What of `wanted` may be in the log.
+///
+/// Our dependencies tell more than a log should hold: the SDK writes requests and signatures at TRACE, the embedded
+/// store puts whole requests into spans. No filter that an operator sets lets those through.
+///
+/// It is one filter that knows its most talkative level: of two, one around the other, each would have to be asked
+/// for every line that nobody wants.
+fn discreet<S>(wanted: Targets) -> impl Filter<S> {
     let discreet = filter_fn(|metadata| {
         metadata.target().starts_with("presignd")
             || (metadata.is_event() && *metadata.level() <= Level::WARN)
     });
-    // One filter that knows its most talkative level: what it refuses costs no more than a glance.
-    let filter = settings
-        .filter
-        .and(discreet.with_max_level_hint(Level::TRACE));
-    tracing_subscriber::registry()
-        .with(output.with_filter(filter))
-        .init();
-    Ok(guard)
+    wanted.and(discreet.with_max_level_hint(Level::TRACE))
 }
 
 /// What a subscriber of a test writes.
@@ -124,4 +128,29 @@ pub(crate) fn causes(error: &dyn Error) -> String {
         source = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing_subscriber::Registry;
+
+    use super::*;
+
+    #[test]
+    fn lines_of_a_level_that_nobody_wants_are_refused_at_a_glance() {
+        let wanted = Targets::new()
+            .with_default(Level::WARN)
+            .with_target("presignd", Level::INFO);
+        for (wanted, most_talkative) in [
+            (wanted, LevelFilter::INFO),
+            (
+                Targets::new().with_default(Level::TRACE),
+                LevelFilter::TRACE,
+            ),
+            (default_filter(), LevelFilter::INFO),
+        ] {
+            let hint = Filter::<Registry>::max_level_hint(&discreet(wanted));
+            assert_eq!(hint, Some(most_talkative));
+        }
+    }
 }
