@@ -269,9 +269,6 @@ impl Bucket {
         signing: &Signing,
     ) -> Result<PresignedRequest, Error> {
         let replay = self.replay_of(request);
-        if let Some(presigned) = replay.presign(request, signing) {
-            return Ok(presigned);
-        }
         replay.learn(self, request, signing).await;
         match replay.presign(request, signing) {
             Some(presigned) => Ok(presigned),
