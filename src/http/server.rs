@@ -263,8 +263,8 @@ where
 async fn too_slow(activity: &Activity, limits: Limits) {
     // One timer for the life of the connection: it is only moved when it has run out.
     let mut timer = std::pin::pin!(tokio::time::sleep(limits.head_timeout));
-    let mut is_set = false;
     loop {
+        let mut is_set = false;
         // It has the waker of this task, which is that of a connection for good: so it need not be told again
         // each time that the client sends something.
         std::future::poll_fn(|cx| {
@@ -275,7 +275,6 @@ async fn too_slow(activity: &Activity, limits: Limits) {
             timer.as_mut().poll(cx)
         })
         .await;
-        is_set = false;
         let deadline = match activity.last() {
             // The handler has bounds of its own.
             (Phase::Answering, _) => Instant::now() + limits.head_timeout,
