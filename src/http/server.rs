@@ -240,7 +240,7 @@ where
             let (activity, stopping) = (&*activity, &self.stopping);
             async move {
                 let mut response = answer.await?;
-                activity.note(Phase::Answered);
+                activity.note_without_time(Phase::Answered);
                 if stopping.is_stopping() {
                     let close = HeaderValue::from_static("close");
                     response.headers_mut().insert(header::CONNECTION, close);
@@ -281,10 +281,10 @@ async fn too_slow(activity: &Activity, limits: Limits) {
         })
         .await;
         let deadline = match activity.last() {
-            // The handler has bounds of its own.
-            (Phase::Answering, _) => Instant::now() + limits.head_timeout,
+            // The handler has bounds of its own, and its answer is written as soon as it is there.
+            (Phase::Answering | Phase::Answered, _) => Instant::now() + limits.head_timeout,
             (Phase::Head, since) => since + limits.head_timeout,
-            (Phase::Answered | Phase::Sending, since) => since + limits.answer_timeout,
+            (Phase::Sending, since) => since + limits.answer_timeout,
             (Phase::Idle, since) => since + limits.idle_timeout,
         };
         let now = Instant::now();

@@ -280,6 +280,7 @@ async fn sent_early(clients: usize) -> usize {
     let (addr, listener) = listen();
     let mut streams = Vec::new();
     for _ in 0..clients {
+        // Asks the kernel whenever it is looked at; tokio's would ask only once the runtime had heard of something.
         let stream = connect(addr, REQUEST).await.into_std().unwrap();
         streams.push(stream);
     }
