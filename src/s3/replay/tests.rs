@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::interceptors::BeforeSerializationInterceptorContextRef;
+use aws_sdk_s3::config::interceptors::{
+    BeforeSerializationInterceptorContextRef, BeforeTransmitInterceptorContextMut,
+};
 use aws_sdk_s3::config::{
     BehaviorVersion, Builder, ConfigBag, Intercept, Region, RuntimeComponents,
 };
@@ -47,9 +49,15 @@ const MULTI_REGION: Place = Place {
         |it| it,
     )
 };
-const PLACES: [Place; 18] = [
+/// Read like AWS, and not reproduced with awkward keys.
+const UNHEARD_OF: Place = Place {
+    is_replayed: false,
+    ..place("bucket", |it| it.interceptor(UnheardOf))
+};
+const PLACES: [Place; 19] = [
     AWS,
     MULTI_REGION,
+    UNHEARD_OF,
     place("bucket", |it| it.force_path_style(true)),
     place("b.u.c-ket", |it| it),
     place("bucket", |it| it.use_dual_stack(true)),
@@ -98,6 +106,29 @@ impl Intercept for Asked {
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         self.0.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+/// Has the SDK sign a header of which nothing else knows, where a key is encoded.
+#[derive(Debug)]
+struct UnheardOf;
+
+impl Intercept for UnheardOf {
+    fn name(&self) -> &'static str {
+        "unheard of"
+    }
+
+    fn modify_before_signing(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let request = context.request_mut();
+        if request.uri().contains('%') {
+            request.headers_mut().insert("x-unheard-of", "1");
+        }
         Ok(())
     }
 }
@@ -237,7 +268,7 @@ fn plain_put(key: &str) -> Put<'_> {
 
 /// Without this, a replay that never happens would be proven equal.
 #[tokio::test]
-async fn everywhere_but_under_another_algorithm_the_presigner_is_asked_only_to_learn() {
+async fn everywhere_that_it_is_reproduced_the_presigner_is_asked_only_to_learn() {
     for place in PLACES {
         let (bucket, asked) = place.bucket();
         let put = plain_put("a b/c");
