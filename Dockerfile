@@ -15,6 +15,7 @@ RUN mkdir -p src benches tests/lambda \
  && touch src/lib.rs \
  && cargo auditable build --release --locked --no-default-features --features otlp
 
+COPY clients clients
 COPY src src
 # COPY keeps modification times, and cargo would take sources older than the empty crate for built ones.
 RUN touch src/main.rs src/lib.rs \

@@ -17,10 +17,10 @@ use axum::response::{IntoResponse, Response};
 pub use self::api_keys::{ApiKeys, new_api_key};
 pub use self::jwks::Jwks;
 pub use self::jwt::{Jwt, JwtKey, JwtKeyError, Keys};
-use super::AtHand;
-use super::error::Problem;
-use super::limit::RateLimit;
-use super::observe::CallerSlot;
+use super::AppState;
+use super::middleware::CallerSlot;
+use super::problem::Problem;
+use super::rate_limit::RateLimit;
 use crate::upload::Caller;
 
 pub(super) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -66,12 +66,12 @@ pub(super) struct Gate {
     pub(super) rate_limit: Option<RateLimit>,
 }
 
-impl FromRequestParts<AtHand> for Caller {
+impl FromRequestParts<AppState> for Caller {
     type Rejection = Response;
 
     async fn from_request_parts(
         parts: &mut Parts,
-        AtHand { gate, .. }: &AtHand,
+        AppState { gate, .. }: &AppState,
     ) -> Result<Self, Response> {
         let caller = gate.auth.caller(&parts.headers).await;
         if let Some(limit) = &gate.rate_limit {

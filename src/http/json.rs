@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use serde_path_to_error::{Path, Segment};
 use validator::{Validate, ValidationErrors};
 
-use super::error::{FieldErrors, Problem, push_segment};
+use super::problem::{FieldErrors, Problem, push_segment};
 use crate::upload::Invalid;
 
 /// More wrong fields than this are not listed: nobody reads them, and each costs a pass.

@@ -2,15 +2,15 @@
 //! decides nothing.
 
 pub mod auth;
-mod companion;
-mod error;
-mod extract;
+mod body;
+mod clients;
+mod health;
 mod json;
-mod limit;
-mod observe;
+mod middleware;
 mod openapi;
-mod ops;
 pub mod page;
+mod problem;
+mod rate_limit;
 mod server;
 mod uploads;
 mod verify;
@@ -28,15 +28,15 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use self::auth::{Auth, Gate};
-use self::error::Problem;
-pub use self::limit::Rate;
-use self::limit::RateLimit;
+pub(crate) use self::health::HEALTHZ;
+pub use self::middleware::Observed;
 #[cfg(feature = "lambda")]
-pub(crate) use self::limit::address;
-pub use self::observe::Observed;
+pub(crate) use self::middleware::REQUEST_ID;
+use self::problem::Problem;
+pub use self::rate_limit::Rate;
+use self::rate_limit::RateLimit;
 #[cfg(feature = "lambda")]
-pub(crate) use self::observe::REQUEST_ID;
-pub(crate) use self::ops::HEALTHZ;
+pub(crate) use self::rate_limit::address;
 pub use self::server::{Limits, Server, Stopping, serve};
 use crate::telemetry::Metrics;
 use crate::upload::UploadService;
@@ -69,16 +69,16 @@ pub struct Settings {
     pub stopping: Stopping,
 }
 
-/// What handlers have at hand.
+/// State shared by all handlers.
 #[derive(Clone)]
-struct AtHand {
+struct AppState {
     uploads: Arc<UploadService>,
     gate: Arc<Gate>,
 }
 
-impl FromRef<AtHand> for Arc<UploadService> {
-    fn from_ref(at_hand: &AtHand) -> Self {
-        Arc::clone(&at_hand.uploads)
+impl FromRef<AppState> for Arc<UploadService> {
+    fn from_ref(state: &AppState) -> Self {
+        Arc::clone(&state.uploads)
     }
 }
 
@@ -91,7 +91,7 @@ pub fn router(uploads: Arc<UploadService>, settings: &Settings) -> Observed {
             .map(|rate| RateLimit::new(rate, settings.trusted_proxies.clone())),
     });
     let (api, mut document) = routes(settings.stopping.clone())
-        .with_state(AtHand { uploads, gate })
+        .with_state(AppState { uploads, gate })
         .split_for_parts();
     openapi::complete(&mut document, Some(&settings.auth));
     let of_api: Vec<String> = document.paths.paths.keys().cloned().collect();
@@ -110,12 +110,12 @@ pub fn router(uploads: Arc<UploadService>, settings: &Settings) -> Observed {
 
 /// The metrics, for a listener of their own.
 pub fn metrics_router(uploads: Arc<UploadService>, metrics: Metrics) -> Observed {
-    let router = ops::metrics_router(uploads, metrics)
+    let router = health::metrics_router(uploads, metrics)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed);
     // Not among those that it shows.
     let metrics = Metrics::default();
-    Observed::new(router, [ops::METRICS], None, &metrics, false)
+    Observed::new(router, [health::METRICS], None, &metrics, false)
 }
 
 /// The OpenAPI document of any presignd. `/openapi.json` serves that of this one, which knows how its callers say
@@ -126,12 +126,12 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     document
 }
 
-fn routes(stopping: Stopping) -> OpenApiRouter<AtHand> {
+fn routes(stopping: Stopping) -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(openapi::base())
         .merge(uploads::router())
         .merge(verify::router())
-        .merge(companion::router())
-        .merge(ops::router(stopping))
+        .merge(clients::router())
+        .merge(health::router(stopping))
 }
 
 /// The patterns of [`docs`].
@@ -163,13 +163,13 @@ fn cors(origins: &AllowedOrigins) -> Option<CorsLayer> {
                 header::AUTHORIZATION,
                 header::CONTENT_TYPE,
                 auth::API_KEY,
-                observe::REQUEST_ID,
+                middleware::REQUEST_ID,
                 // Uppy sends these, though we have no use for them.
                 HeaderName::from_static("uppy-auth-token"),
                 HeaderName::from_static("uppy-credentials-params"),
             ])
             .expose_headers([
-                observe::REQUEST_ID,
+                middleware::REQUEST_ID,
                 header::RETRY_AFTER,
                 header::WWW_AUTHENTICATE,
             ])

@@ -14,8 +14,8 @@ use utoipa::openapi::{
 use utoipa::{IntoResponses, OpenApi, PartialSchema, ToSchema};
 
 use super::auth::{API_KEY as API_KEY_HEADER, Auth};
-use super::error::Problem;
-use super::observe::{ON_ALL, REQUEST_ID};
+use super::middleware::{ON_ALL, REQUEST_ID};
+use super::problem::Problem;
 
 #[derive(OpenApi)]
 #[openapi(

@@ -1,5 +1,5 @@
-//! `/`: a page to drop files on, for `presignd dev`. Its files are in the binary; what it does is in
-//! `page/upload.js`.
+//! `/`: a page to drop files on, for `presignd dev`. Its files, which live in
+//! `clients/js`, are part of the binary.
 
 use axum::Router;
 use axum::http::{HeaderName, HeaderValue, header};
@@ -49,16 +49,28 @@ pub(super) fn router<S: Clone + Send + Sync + 'static>(settings: &Settings) -> R
     let page = || {
         (
             [(header::CONTENT_SECURITY_POLICY, policy)],
-            asset(HTML, include_str!("page/index.html")),
+            asset(HTML, include_str!("../../clients/js/page/index.html")),
         )
     };
     let [at_page, at_css, at_upload, at_script, at_icon] = PATHS;
     Router::new()
         .route(at_page, get(async move || page()))
-        .route(at_css, get(asset(CSS, include_str!("page/upload.css"))))
-        .route(at_upload, get(asset(JS, include_str!("page/upload.js"))))
-        .route(at_script, get(asset(JS, include_str!("page/page.js"))))
-        .route(at_icon, get(asset(SVG, include_str!("page/icon.svg"))))
+        .route(
+            at_css,
+            get(asset(CSS, include_str!("../../clients/js/page/upload.css"))),
+        )
+        .route(
+            at_upload,
+            get(asset(JS, include_str!("../../clients/js/upload.js"))),
+        )
+        .route(
+            at_script,
+            get(asset(JS, include_str!("../../clients/js/page/page.js"))),
+        )
+        .route(
+            at_icon,
+            get(asset(SVG, include_str!("../../clients/js/page/icon.svg"))),
+        )
 }
 
 type Asset = ([(HeaderName, &'static str); 1], &'static str);

@@ -17,21 +17,21 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 use validator::Validate;
 
-use super::AtHand;
-use super::error::{Failure, FieldErrors, push_segment};
-use super::extract::{Dto, Valid};
+use super::AppState;
+use super::body::{Dto, Valid};
 use super::json::{Created, Object, WriteJson, present, present_list, present_map, present_whole};
 use super::openapi::{
     BodyProblems, CallerProblems, FilenameText, MediaTypeText, MetadataName, MetadataValue,
     PolicyProblems, Sha256Text, SigningProblems,
 };
+use super::problem::{Failure, FieldErrors, push_segment};
 use crate::json::push_escaped;
 use crate::upload::{
     self, Caller, ContentType, File, Filename, Grant, Metadata, PostGrant, Sha256Checksum,
     UploadService,
 };
 
-pub(super) fn router() -> OpenApiRouter<AtHand> {
+pub(super) fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(presigned_url))
         .routes(routes!(presigned_urls))

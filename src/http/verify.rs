@@ -14,18 +14,18 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use validator::Validate;
 
-use super::AtHand;
-use super::error::{Failure, FieldError, FieldErrors, Problem};
-use super::extract::{Dto, Valid};
+use super::AppState;
+use super::body::{Dto, Valid};
 use super::json::{present, present_list, present_whole};
 use super::openapi::{BodyProblems, CallerProblems, PolicyProblems, Sha256Text, StoreProblems};
+use super::problem::{Failure, FieldError, FieldErrors, Problem};
 use super::uploads::rfc3339;
 use crate::upload::{
     Caller, Expected, Invalid, MAX_WAIT, Metadata, Sha256Checksum, UploadService, Uploaded,
     Verification,
 };
 
-pub(super) fn router() -> OpenApiRouter<AtHand> {
+pub(super) fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(verify))
 }
 

@@ -16,10 +16,10 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use self::proxy::{Fault, Operation, Proxy};
-use crate::companion::{Upload, create_at};
 use crate::helpers::{
     App, client, problem, service, spawn, spawn_app, spawn_app_with_policies, with_policies,
 };
+use crate::uppy::{Upload, create_at};
 
 const PAGE: &str = include_str!("../../docs/faults.md");
 

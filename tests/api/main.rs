@@ -8,7 +8,6 @@ mod auth;
 mod batch;
 mod check;
 mod command;
-mod companion;
 mod connections;
 mod credentials;
 mod deploy;
@@ -30,5 +29,6 @@ mod rate_limit;
 mod replicas;
 #[cfg(feature = "otlp")]
 mod traces;
+mod uppy;
 mod vectors;
 mod verify;

@@ -6,9 +6,9 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::companion::{FIVE_MIB, create_at};
 use crate::helpers::{App, client, problem, spawn_app};
 use crate::process::Running;
+use crate::uppy::{FIVE_MIB, create_at};
 
 const SECRET: &str = "the-secret-that-all-of-the-replicas-share";
 

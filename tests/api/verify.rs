@@ -131,7 +131,7 @@ async fn forms_are_verified_like_puts() {
 async fn parts_are_verified_when_they_are_one_object() {
     let app = spawn_app().await;
     let (key, sizes) = {
-        let upload = crate::companion::video(&app).await;
+        let upload = crate::uppy::video(&app).await;
         let first = upload.put(1, vec![1; 5 * 1024 * 1024]).await;
         let second = upload.put(2, vec![2; 10]).await;
         let absent = refused(&app, json!({"key": upload.key})).await;

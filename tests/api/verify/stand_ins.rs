@@ -13,9 +13,9 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use super::{SNIFF, VERIFY, Verified, is};
-use crate::companion::app_on;
 use crate::helpers::{client, fields, problem, service, spawn, with_policies};
 use crate::policies::sha256;
+use crate::uppy::app_on;
 
 /// A service on a stand-in for a store, which counts how often it is asked.
 async fn stand_in(

@@ -134,7 +134,7 @@ impl Problem {
     }
 }
 
-/// Leaves the body to [`super::observe`], which knows the id of the request.
+/// Leaves the body to [`super::middleware`], which knows the id of the request.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = self.status().into_response();
@@ -244,7 +244,7 @@ fn refused(refusals: &[Refusal], pointer: impl Fn(usize, &Field) -> String) -> P
     FieldErrors::of(refusals, pointer).into_problem_of(StatusCode::UNPROCESSABLE_ENTITY, code)
 }
 
-/// Why a request failed, for the log alone: [`super::observe`] writes it there.
+/// Why a request failed, for the log alone: [`super::middleware`] writes it there.
 #[derive(Clone, Debug)]
 pub(crate) struct Cause(pub(crate) String);
 

@@ -15,16 +15,16 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::error::{Failure, Problem};
 use super::openapi::ReadinessProblems;
-use super::{AtHand, Stopping};
+use super::problem::{Failure, Problem};
+use super::{AppState, Stopping};
 use crate::telemetry::{Metrics, causes};
 use crate::upload::{self, UploadService};
 
 /// Where [`healthz`] is; `presignd healthcheck` asks there.
 pub(crate) const HEALTHZ: &str = "/healthz";
 
-pub(super) fn router(stopping: Stopping) -> OpenApiRouter<AtHand> {
+pub(super) fn router(stopping: Stopping) -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(healthz))
         .routes(routes!(readyz))

@@ -18,15 +18,15 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::AtHand;
-use super::error::{Failure, FieldErrors, Problem};
-use super::openapi::{
+use crate::http::AppState;
+use crate::http::openapi::{
     CallerProblems, FilenameText, MediaTypeOrNothing, ParameterProblems, PolicyProblems,
     SigningProblems,
 };
+use crate::http::problem::{Failure, FieldErrors, Problem};
 use crate::upload::{Caller, ContentType, File, Filename, Invalid, UploadService, check_metadata};
 
-pub(super) fn router() -> OpenApiRouter<AtHand> {
+pub(super) fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(params))
         .merge(multipart::router())

@@ -13,8 +13,8 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use validator::{Validate, ValidationErrors, ValidationErrorsKind};
 
-use super::error::{FieldErrors, Problem, push_segment};
 use super::json;
+use super::problem::{FieldErrors, Problem, push_segment};
 use crate::upload::Invalid;
 
 /// How long a body may take to arrive.

@@ -14,18 +14,18 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 use validator::Validate;
 
-use super::{AtHand, Pairs, file, parameter, seconds_until};
-use crate::http::error::{Failure, FieldErrors, Problem};
-use crate::http::extract::{Dto, Valid};
+use super::{AppState, Pairs, file, parameter, seconds_until};
+use crate::http::body::{Dto, Valid};
 use crate::http::json::{Object, Whole, present, present_list};
 use crate::http::openapi::{
     BodyProblems, CallerProblems, FilenameText, MediaTypeOrNothing, ObjectProblems,
     ParameterProblems, PolicyProblems, SessionProblems, SigningProblems, StoreProblems,
 };
+use crate::http::problem::{Failure, FieldErrors, Problem};
 use crate::s3::MAX_PARTS;
 use crate::upload::{Caller, File, Invalid, UploadService};
 
-pub(super) fn router() -> OpenApiRouter<AtHand> {
+pub(super) fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(create))
         .routes(routes!(list_parts, abort))

@@ -26,7 +26,7 @@ use tower::{Layer, Service};
 use tower_http::cors::{Cors, CorsLayer};
 use uuid::Uuid;
 
-use super::error::{Cause, Problem};
+use super::problem::{Cause, Problem};
 #[cfg(feature = "otlp")]
 use crate::telemetry::traces;
 use crate::telemetry::{Metrics, RouteMetrics};
