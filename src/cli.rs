@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use aws_config::SdkConfig;
 use clap::{Parser, Subcommand};
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Env};
 use crate::http::auth::Auth;
@@ -93,17 +93,18 @@ async fn serve() -> Result<()> {
     let limits = config::limits(env)?;
     let s3_settings = config::s3(env)?;
     let upload_settings = config::upload(env)?;
-    let http_settings = config::http(env, &upload_settings.policies)?;
+    let mut http_settings = config::http(env, &upload_settings.policies)?;
     let _log = telemetry::init(config::telemetry(env)?)?;
 
-    let stop = Stop::on_signals()?;
+    let stop = cancelled_by_signals()?;
+    http_settings.stop = stop.clone();
     #[cfg(feature = "lambda")]
     if crate::lambda::is_here() {
         let uploads = ready(env, None, s3_settings, upload_settings, &http_settings).await?;
         let router = http::router(uploads, &http_settings);
         return tokio::select! {
             ended = crate::lambda::run(router) => ended,
-            () = stop.told() => Ok(()),
+            () = stop.cancelled() => Ok(()),
         };
     }
     // The usual soft limit, 1,024, is less than a service has connections. Where it cannot be raised,
@@ -114,7 +115,7 @@ async fn serve() -> Result<()> {
     let addr = Some(listener.local_addr()?);
     let uploads = ready(env, addr, s3_settings, upload_settings, &http_settings).await?;
     let listeners = (listener, metrics_listener);
-    serve_all(listeners, limits, uploads, &http_settings, &stop).await;
+    serve_all(listeners, limits, uploads, &http_settings).await;
     telemetry::flush();
     Ok(())
 }
@@ -174,19 +175,18 @@ async fn serve_all(
     limits: http::Limits,
     uploads: Arc<UploadService>,
     settings: &http::Settings,
-    stop: &Stop,
 ) {
     let router = http::router(Arc::clone(&uploads), settings);
     let server = http::Server {
         limits,
-        stopping: settings.stopping.clone(),
+        stop: settings.stop.clone(),
         metrics: settings.metrics.clone(),
     };
-    let service = http::serve(listener, router, server, stop.told());
+    let service = http::serve(listener, router, server);
     let metrics = async {
         if let Some(listener) = metrics_listener {
             let router = http::metrics_router(uploads, settings.metrics.clone());
-            http::serve(listener, router, http::Server::default(), stop.told()).await;
+            http::serve(listener, router, stopped_by(&settings.stop)).await;
         }
     };
     tokio::join!(service, metrics);
@@ -211,7 +211,7 @@ async fn dev(args: DevArgs) -> Result<()> {
     }
     let _log = telemetry::init(config::telemetry(env)?)?;
 
-    let stop = Stop::on_signals()?;
+    let stop = cancelled_by_signals()?;
     let listener = listen(args.addr, "--addr")?;
     let s3_listener = listen(args.s3_addr, "--s3-addr")?;
     let store = dev::store(&args.data_dir)?;
@@ -225,6 +225,7 @@ async fn dev(args: DevArgs) -> Result<()> {
     };
     let http_settings = http::Settings {
         allowed_origins: http::AllowedOrigins::Any,
+        stop: stop.clone(),
         page: Some(http::page::Settings::new(&format!("http://{s3_addr}"))?),
         ..config::http(env, &upload_settings.policies)?
     };
@@ -239,8 +240,8 @@ async fn dev(args: DevArgs) -> Result<()> {
 
     let listeners = (listener, metrics_listener);
     tokio::join!(
-        serve_all(listeners, limits, uploads, &http_settings, &stop),
-        http::serve(s3_listener, store, http::Server::default(), stop.told()),
+        serve_all(listeners, limits, uploads, &http_settings),
+        http::serve(s3_listener, store, stopped_by(&stop)),
     );
     telemetry::flush();
     println!(
@@ -265,12 +266,12 @@ fn api_key(name: &str) -> Result<()> {
 }
 
 async fn check(args: CheckArgs) -> Result<()> {
-    let stop = Stop::on_signals()?;
+    let stop = cancelled_by_signals()?;
     let report = match check_setup(Env::of_process()).await {
         Ok(check) => {
             tokio::select! {
                 report = check.run(args.fix_cors) => report,
-                () = stop.told() => {
+                () = stop.cancelled() => {
                     if let Some(line) = check.clean_up().await {
                         eprintln!("{}", line.detail);
                     }
@@ -381,40 +382,34 @@ fn listen(addr: SocketAddr, setting: &str) -> Result<TcpListener> {
     })
 }
 
-/// Tells when the process is to stop: by Ctrl-C or by SIGTERM. The first of them asks for an orderly end,
-/// the second for one at once.
-struct Stop(watch::Receiver<bool>);
+fn stopped_by(stop: &CancellationToken) -> http::Server {
+    http::Server {
+        stop: stop.clone(),
+        ..http::Server::default()
+    }
+}
 
-impl Stop {
-    /// From this call on, not only once somebody waits, signals no longer end the process by themselves.
-    fn on_signals() -> Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let (tell, told) = watch::channel(false);
-        tokio::spawn(async move {
-            for is_first in [true, false] {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
-                }
-                if is_first {
-                    tell.send_replace(true);
-                }
+/// A token that SIGINT or SIGTERM cancels. A second signal ends the process immediately.
+///
+/// The signals are caught from this call on, even if nobody waits for the token yet.
+fn cancelled_by_signals() -> Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stop = CancellationToken::new();
+    let cancelled = stop.clone();
+    tokio::spawn(async move {
+        for _ in 0..2 {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
             }
-            // Without a word: what reads our words may be what keeps us.
-            std::process::exit(1);
-        });
-        Ok(Self(told))
-    }
-
-    /// Ready when there was a signal.
-    fn told(&self) -> impl Future<Output = ()> + use<> {
-        let mut told = self.0.clone();
-        async move {
-            let _task_is_gone = told.wait_for(|told| *told).await;
+            cancelled.cancel();
         }
-    }
+        // No message: a blocked stdout or stderr may be the reason for the second signal.
+        std::process::exit(1);
+    });
+    Ok(stop)
 }
 
 fn block_on(command: impl Future<Output = Result<()>>) -> Result<()> {

@@ -12,9 +12,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use axum::http::uri::Authority;
 use axum::http::{HeaderValue, Uri};
+use tokio_util::sync::CancellationToken;
 
 use self::auth::AuthMode;
-use crate::http::{AllowedOrigins, Limits, Stopping};
+use crate::http::{AllowedOrigins, Limits};
 use crate::telemetry::{LogFormat, Metrics};
 use crate::upload::{Policies, SessionKey};
 use crate::{http, s3, telemetry, upload};
@@ -269,7 +270,7 @@ pub fn http(env: Env<'_>, policies: &Policies) -> Result<http::Settings> {
         rate: auth::rate(env)?,
         trusted_proxies: auth::trusted_proxies(env)?,
         metrics: Metrics::default(),
-        stopping: Stopping::default(),
+        stop: CancellationToken::new(),
     })
 }
 

@@ -11,25 +11,26 @@ use axum::{Extension, Json, Router};
 use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::AppState;
 use super::openapi::ReadinessProblems;
 use super::problem::{Failure, Problem};
-use super::{AppState, Stopping};
 use crate::telemetry::{Metrics, causes};
 use crate::upload::{self, UploadService};
 
 /// Where [`healthz`] is; `presignd healthcheck` asks there.
 pub(crate) const HEALTHZ: &str = "/healthz";
 
-pub(super) fn router(stopping: Stopping) -> OpenApiRouter<AppState> {
+pub(super) fn router(stop: CancellationToken) -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(healthz))
         .routes(routes!(readyz))
         .layer(Extension(Readiness::default()))
-        .layer(Extension(stopping))
+        .layer(Extension(stop))
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -78,10 +79,10 @@ const READINESS_AGE: Duration = Duration::from_secs(5);
 )]
 async fn readyz(
     State(uploads): State<Arc<UploadService>>,
-    Extension(stopping): Extension<Stopping>,
+    Extension(stop): Extension<CancellationToken>,
     Extension(readiness): Extension<Readiness>,
 ) -> Result<Json<Health>, Failure> {
-    if stopping.is_stopping() {
+    if stop.is_cancelled() {
         return Err(not_ready("stopping", "the service was told to stop").into());
     }
     // Those who ask meanwhile wait for this answer. A task of its own finds it, so that nobody who hangs

@@ -22,6 +22,7 @@ use axum::Router;
 use axum::extract::{FromRef, Request};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use ipnet::IpNet;
+use tokio_util::sync::CancellationToken;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa_axum::router::OpenApiRouter;
@@ -37,7 +38,7 @@ pub use self::rate_limit::Rate;
 use self::rate_limit::RateLimit;
 #[cfg(feature = "lambda")]
 pub(crate) use self::rate_limit::address;
-pub use self::server::{Limits, Server, Stopping, serve};
+pub use self::server::{Limits, Server, serve};
 use crate::telemetry::Metrics;
 use crate::upload::UploadService;
 
@@ -66,7 +67,8 @@ pub struct Settings {
     /// Whose `X-Forwarded-For` counts.
     pub trusted_proxies: Vec<IpNet>,
     pub metrics: Metrics,
-    pub stopping: Stopping,
+    /// Cancelled when the service is to stop: it is not ready from then on.
+    pub stop: CancellationToken,
 }
 
 /// State shared by all handlers.
@@ -90,7 +92,7 @@ pub fn router(uploads: Arc<UploadService>, settings: &Settings) -> Observed {
             .rate
             .map(|rate| RateLimit::new(rate, settings.trusted_proxies.clone())),
     });
-    let (api, mut document) = routes(settings.stopping.clone())
+    let (api, mut document) = routes(settings.stop.clone())
         .with_state(AppState { uploads, gate })
         .split_for_parts();
     openapi::complete(&mut document, Some(&settings.auth));
@@ -121,17 +123,17 @@ pub fn metrics_router(uploads: Arc<UploadService>, metrics: Metrics) -> Observed
 /// The OpenAPI document of any presignd. `/openapi.json` serves that of this one, which knows how its callers say
 /// who they are.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    let mut document = routes(Stopping::default()).into_openapi();
+    let mut document = routes(CancellationToken::new()).into_openapi();
     openapi::complete(&mut document, None);
     document
 }
 
-fn routes(stopping: Stopping) -> OpenApiRouter<AppState> {
+fn routes(stop: CancellationToken) -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(openapi::base())
         .merge(uploads::router())
         .merge(verify::router())
         .merge(clients::router())
-        .merge(health::router(stopping))
+        .merge(health::router(stop))
 }
 
 /// The patterns of [`docs`].

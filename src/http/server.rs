@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use crate::telemetry::Metrics;
@@ -72,40 +73,26 @@ impl Default for Limits {
     }
 }
 
-/// Whether the service was told to stop. All clones tell the same.
-#[derive(Clone, Debug, Default)]
-pub struct Stopping(Arc<AtomicBool>);
-
-impl Stopping {
-    pub(super) fn is_stopping(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
 /// How to serve.
 #[derive(Clone, Debug, Default)]
 pub struct Server {
     pub limits: Limits,
-    pub stopping: Stopping,
+    /// Cancelled when the service is to stop.
+    pub stop: CancellationToken,
     /// Where connections are counted.
     pub metrics: Metrics,
 }
 
-/// Serves what `service` answers, which must always be ready, until `stop` is ready. Then new connections are
-/// refused, requests that are under way are answered, each with `connection: close`, and connections on which
-/// nothing comes are closed.
-pub async fn serve<S>(
-    listener: TcpListener,
-    service: S,
-    server: Server,
-    stop: impl Future<Output = ()>,
-) where
+/// Serves what `service` answers, which must always be ready, until `server.stop` is cancelled. Then new connections
+/// are refused, requests in progress are answered, each with `connection: close`, and idle connections are closed.
+pub async fn serve<S>(listener: TcpListener, service: S, server: Server)
+where
     S: Service<Request, Response = Response, Error = Infallible, Future: Send>,
     S: Clone + Send + Sync + 'static,
 {
     let Server {
         limits,
-        stopping,
+        stop,
         metrics,
     } = server;
     let mut builder = http1::Builder::new();
@@ -121,7 +108,7 @@ pub async fn serve<S>(
             builder: builder.clone(),
             service: service.clone(),
             limits,
-            stopping: stopping.clone(),
+            stop: stop.clone(),
             watcher: connections.watcher(),
             open: Open::new(metrics.open_connections().clone()),
         };
@@ -140,9 +127,8 @@ pub async fn serve<S>(
     };
     tokio::select! {
         () = accept_all => {}
-        () = stop => {}
+        () = stop.cancelled() => {}
     }
-    stopping.0.store(true, Ordering::Relaxed);
     // Those that clients believe to be connected already.
     while let Ok(slot) = Arc::clone(&free).try_acquire_owned()
         // Without tokio's budget, which would end the queue before its end.
@@ -219,7 +205,7 @@ struct Connection<S> {
     builder: http1::Builder,
     service: S,
     limits: Limits,
-    stopping: Stopping,
+    stop: CancellationToken,
     watcher: Watcher,
     open: Open,
 }
@@ -237,11 +223,11 @@ where
             request.extensions_mut().insert(ConnectInfo(peer));
             activity.note_without_time(Phase::Answering);
             let answer = self.service.clone().call(request);
-            let (activity, stopping) = (&*activity, &self.stopping);
+            let (activity, stop) = (&*activity, &self.stop);
             async move {
                 let mut response = answer.await?;
                 activity.note_without_time(Phase::Answered);
-                if stopping.is_stopping() {
+                if stop.is_cancelled() {
                     let close = HeaderValue::from_static("close");
                     response.headers_mut().insert(header::CONNECTION, close);
                 }

@@ -9,26 +9,32 @@ use presignd::dev;
 use presignd::http::{self, Limits, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::oneshot;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::helpers::{built_in, client, service};
 
 /// The service with these limits, and what stops it and waits for its end.
-async fn spawn(limits: Limits) -> (SocketAddr, oneshot::Sender<()>, tokio::task::JoinHandle<()>) {
+async fn spawn(limits: Limits) -> (SocketAddr, DropGuard, tokio::task::JoinHandle<()>) {
     let config = dev::sdk_config("127.0.0.1:1".parse().unwrap());
     let uploads = service(&config, "bucket", true, built_in());
     let router = http::router(Arc::clone(&uploads), &http::Settings::default());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    let (stop, stopped) = oneshot::channel();
+    let stop = CancellationToken::new();
     let server = Server {
         limits,
+        stop: stop.clone(),
         ..Server::default()
     };
-    let server = tokio::spawn(http::serve(listener, router, server, async {
-        let _dropped_is_told_too = stopped.await;
-    }));
-    (addr, stop, server)
+    let server = tokio::spawn(http::serve(listener, router, server));
+    (addr, stop.drop_guard(), server)
+}
+
+/// How to serve when the service has to stop immediately.
+fn stopped() -> Server {
+    let server = Server::default();
+    server.stop.cancel();
+    server
 }
 
 /// A port with room for many clients that nobody has accepted yet.
@@ -198,7 +204,7 @@ async fn a_stop_closes_what_is_idle_or_half_sent_and_answers_what_is_under_way()
     );
     let mut under_way = connect(addr, &head).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
-    stop.send(()).unwrap();
+    drop(stop);
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(!server.is_finished(), "it did not wait for the answer");
     assert!(
@@ -252,7 +258,7 @@ async fn who_is_connected_when_the_service_stops_is_answered_however_many_there_
         clients.push(connect(addr, REQUEST).await);
     }
     // It stops before it has looked at any of them.
-    http::serve(listener, router, Server::default(), std::future::ready(())).await;
+    http::serve(listener, router, stopped()).await;
     for client in clients {
         assert!(rest(client).await.starts_with("HTTP/1.1 200"));
     }
@@ -269,7 +275,7 @@ async fn requests_that_are_there_at_a_stop_are_answered_however_long_they_take()
     for _ in 0..CLIENTS {
         clients.push(connect(addr, REQUEST).await);
     }
-    http::serve(listener, router, Server::default(), std::future::ready(())).await;
+    http::serve(listener, router, stopped()).await;
     for client in clients {
         assert!(rest(client).await.starts_with("HTTP/1.1 200"));
     }
@@ -295,7 +301,7 @@ async fn sent_early(clients: usize) -> usize {
         }
     };
     let router = axum::Router::new().route("/healthz", axum::routing::get(look));
-    http::serve(listener, router, Server::default(), std::future::ready(())).await;
+    http::serve(listener, router, stopped()).await;
     for stream in Arc::into_inner(streams).unwrap() {
         let stream = TcpStream::from_std(stream).unwrap();
         assert!(rest(stream).await.starts_with("HTTP/1.1 200"));

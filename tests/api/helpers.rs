@@ -136,12 +136,7 @@ where
 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    tokio::spawn(http::serve(
-        listener,
-        service,
-        http::Server::default(),
-        std::future::pending(),
-    ));
+    tokio::spawn(http::serve(listener, service, http::Server::default()));
     addr
 }
 

@@ -13,7 +13,7 @@ use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::helpers::{
     built_in, client, problem, service, service_counting, spawn, spawn_app, spawn_app_with_both,
@@ -365,25 +365,22 @@ async fn open_connections_are_counted() {
 async fn serve(
     uploads: Arc<upload::UploadService>,
     metrics: Metrics,
-) -> (
-    std::net::SocketAddr,
-    oneshot::Sender<()>,
-    tokio::task::JoinHandle<()>,
-) {
-    let settings = http::Settings::default();
+) -> (std::net::SocketAddr, DropGuard, tokio::task::JoinHandle<()>) {
+    let stop = CancellationToken::new();
+    let settings = http::Settings {
+        stop: stop.clone(),
+        ..http::Settings::default()
+    };
     let server = Server {
         limits: Limits::default(),
-        stopping: settings.stopping.clone(),
+        stop: stop.clone(),
         metrics,
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    let (stop, stopped) = oneshot::channel();
     let router = http::router(uploads, &settings);
-    let server = tokio::spawn(http::serve(listener, router, server, async {
-        let _dropped_is_told_too = stopped.await;
-    }));
-    (addr, stop, server)
+    let server = tokio::spawn(http::serve(listener, router, server));
+    (addr, stop.drop_guard(), server)
 }
 
 /// Sends one request on an open connection: its status, and whether the connection will be closed.
@@ -441,7 +438,7 @@ async fn no_request_under_load_goes_unanswered_when_the_service_stops() {
     while answered.load(Ordering::SeqCst) < 500 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    stop.send(()).unwrap();
+    drop(stop);
     server.await.unwrap();
     for client in clients {
         client.await.unwrap();
@@ -456,7 +453,7 @@ async fn a_service_that_stops_is_not_ready() {
     let (addr, stop, server) = serve(Arc::clone(&app.uploads), Metrics::default()).await;
     let mut stream = TcpStream::connect(addr).await.unwrap();
     assert_eq!(ask(&mut stream, "/readyz").await, Some((200, false)));
-    stop.send(()).unwrap();
+    drop(stop);
     while TcpStream::connect(addr).await.is_ok() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }

@@ -188,12 +188,6 @@ impl Drop for Function {
 async fn spawn(router: Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
-    let forever = std::future::pending();
-    tokio::spawn(http::serve(
-        listener,
-        router,
-        http::Server::default(),
-        forever,
-    ));
+    tokio::spawn(http::serve(listener, router, http::Server::default()));
     addr
 }
