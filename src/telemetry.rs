@@ -1,7 +1,6 @@
 //! The log: where it goes, how it looks, and what never gets into it. The [metrics](Metrics), and the
 //! traces.
 
-mod json;
 mod metrics;
 #[cfg(feature = "otlp")]
 pub(crate) mod traces;
@@ -16,9 +15,7 @@ use tracing_subscriber::layer::{Filter, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
-use self::json::JsonLines;
 pub use self::metrics::Metrics;
-pub(crate) use self::metrics::{PolicyMetrics, RouteMetrics};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -63,7 +60,12 @@ pub fn init(settings: Settings) -> anyhow::Result<WorkerGuard> {
     let output = fmt::layer().with_writer(writer);
     let output = match format {
         LogFormat::Pretty => output.with_ansi(on_terminal).with_target(false).boxed(),
-        LogFormat::Json => output.event_format(JsonLines).boxed(),
+        LogFormat::Json => output
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .boxed(),
     };
     tracing_subscriber::registry()
         .with(output.with_filter(discreet(settings.filter)))
@@ -128,29 +130,4 @@ pub(crate) fn causes(error: &dyn Error) -> String {
         source = error.source();
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use tracing_subscriber::Registry;
-
-    use super::*;
-
-    #[test]
-    fn lines_of_a_level_that_nobody_wants_are_refused_at_a_glance() {
-        let wanted = Targets::new()
-            .with_default(Level::WARN)
-            .with_target("presignd", Level::INFO);
-        for (wanted, most_talkative) in [
-            (wanted, LevelFilter::INFO),
-            (
-                Targets::new().with_default(Level::TRACE),
-                LevelFilter::TRACE,
-            ),
-            (default_filter(), LevelFilter::INFO),
-        ] {
-            let hint = Filter::<Registry>::max_level_hint(&discreet(wanted));
-            assert_eq!(hint, Some(most_talkative));
-        }
-    }
 }

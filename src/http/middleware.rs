@@ -27,9 +27,9 @@ use tower_http::cors::{Cors, CorsLayer};
 use uuid::Uuid;
 
 use super::problem::{Cause, Problem};
+use crate::telemetry::Metrics;
 #[cfg(feature = "otlp")]
 use crate::telemetry::traces;
-use crate::telemetry::{Metrics, RouteMetrics};
 use crate::upload::Caller;
 
 /// What all answers say, unless their route says something else. Nothing here is a page, but for the two
@@ -119,11 +119,12 @@ impl Service<Request> for Observed {
 struct Measures {
     /// By paths of which nothing varies. Most are asked for these, and a few lengths are compared in less time than a
     /// tree is walked.
-    fixed: Vec<(Box<str>, Arc<RouteMetrics>)>,
+    fixed: Vec<(Box<str>, Arc<str>)>,
     /// By what other paths match.
-    patterns: matchit::Router<Arc<RouteMetrics>>,
+    patterns: matchit::Router<Arc<str>>,
     /// Of all requests for something else.
-    unknown: Arc<RouteMetrics>,
+    unknown: Arc<str>,
+    metrics: Metrics,
 }
 
 impl Measures {
@@ -131,10 +132,11 @@ impl Measures {
         let mut measures = Self {
             fixed: Vec::new(),
             patterns: matchit::Router::new(),
-            unknown: Arc::new(metrics.of_route(UNKNOWN)),
+            unknown: UNKNOWN.into(),
+            metrics: metrics.clone(),
         };
         for pattern in patterns {
-            let route = Arc::new(metrics.of_route(pattern));
+            let route = Arc::<str>::from(pattern);
             if pattern.contains('{') {
                 // Otherwise the router would have refused it, too.
                 let _is_a_pattern = measures.patterns.insert(pattern, route);
@@ -145,7 +147,7 @@ impl Measures {
         measures
     }
 
-    fn of(&self, path: &str) -> Option<&Arc<RouteMetrics>> {
+    fn of(&self, path: &str) -> Option<&Arc<str>> {
         let fixed = self.fixed.iter().find(|(fixed, _)| **fixed == *path);
         match fixed {
             Some((_, route)) => Some(route),
@@ -220,7 +222,8 @@ impl CallerSlot {
 struct Seen {
     begin: Instant,
     method: &'static str,
-    route: Arc<RouteMetrics>,
+    route: Arc<str>,
+    metrics: Metrics,
     for_uppy: bool,
     id: String,
     status: Option<StatusCode>,
@@ -241,7 +244,7 @@ impl Seen {
         #[cfg(feature = "otlp")]
         let trace = {
             let method = if method == UNKNOWN { "_OTHER" } else { method };
-            let known = known.map(|route| route.pattern());
+            let known = known.map(|route| &**route);
             traces::begin(method, known, request.headers())
         };
         let caller = service.names_callers.then(CallerSlot::default);
@@ -252,6 +255,7 @@ impl Seen {
             begin,
             method,
             route: Arc::clone(route),
+            metrics: service.measures.metrics.clone(),
             for_uppy,
             id,
             status: None,
@@ -336,13 +340,13 @@ impl Drop for Seen {
             request_id = self.id,
             trace_id = self.trace_id(),
             method = self.method,
-            route = self.route.pattern(),
+            route = &*self.route,
             caller = self.caller(),
             status,
             us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             "request"
         );
-        self.route.request(self.method, status, took);
+        self.metrics.request(self.method, &self.route, status, took);
         #[cfg(feature = "otlp")]
         if let Some(trace) = self.trace.take() {
             traces::end(trace, status);

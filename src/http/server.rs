@@ -37,9 +37,6 @@ const LAST_REQUESTS: Duration = Duration::from_millis(500);
 /// time: a process that gets no core answers nobody meanwhile.
 const LAST_LOOKS: u32 = 10;
 
-/// With fewer connections than this, an answer is sent as soon as it is there.
-const HOLDING_BACK: i64 = 16;
-
 /// What a client may take: of time, memory and connections.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -110,7 +107,7 @@ where
             limits,
             stop: stop.clone(),
             watcher: connections.watcher(),
-            open: Open::new(metrics.open_connections().clone()),
+            _open: Open::new(metrics.open_connections().clone()),
         };
         tokio::spawn(async move {
             connection.run(stream, peer).await;
@@ -207,7 +204,7 @@ struct Connection<S> {
     limits: Limits,
     stop: CancellationToken,
     watcher: Watcher,
-    open: Open,
+    _open: Open,
 }
 
 impl<S> Connection<S>
@@ -226,7 +223,7 @@ where
             let (activity, stop) = (&*activity, &self.stop);
             async move {
                 let mut response = answer.await?;
-                activity.note_without_time(Phase::Answered);
+                activity.note(Phase::Sending);
                 if stop.is_cancelled() {
                     let close = HeaderValue::from_static("close");
                     response.headers_mut().insert(header::CONNECTION, close);
@@ -237,7 +234,6 @@ where
         let io = TokioIo::new(Noting {
             stream,
             activity: Arc::clone(&activity),
-            open: self.open,
         });
         let connection = self.builder.serve_connection(io, service);
         tokio::select! {
@@ -268,7 +264,7 @@ async fn too_slow(activity: &Activity, limits: Limits) {
         .await;
         let deadline = match activity.last() {
             // The handler has bounds of its own, and its answer is written as soon as it is there.
-            (Phase::Answering | Phase::Answered, _) => Instant::now() + limits.head_timeout,
+            (Phase::Answering, _) => Instant::now() + limits.head_timeout,
             (Phase::Head, since) => since + limits.head_timeout,
             (Phase::Sending, since) => since + limits.answer_timeout,
             (Phase::Idle, since) => since + limits.idle_timeout,
@@ -293,8 +289,6 @@ enum Phase {
     Head,
     /// A handler is at work.
     Answering,
-    /// There is an answer, of which nothing was sent.
-    Answered,
     /// The client has an answer to receive.
     Sending,
 }
@@ -302,7 +296,7 @@ enum Phase {
 /// The phase of a connection and when it began; of an idle one, when something was last sent.
 struct Activity {
     begin: Instant,
-    /// Milliseconds since `begin`, eight times, plus the phase.
+    /// Milliseconds since `begin`, four times, plus the phase.
     last: AtomicU64,
 }
 
@@ -320,22 +314,21 @@ impl Activity {
     }
 
     fn note(&self, phase: Phase) {
-        let millis = u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(u64::MAX / 8);
+        let millis = u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(u64::MAX / 4);
         // Only the connection's own task writes and reads it.
         self.last
-            .store(millis << 3 | phase as u64, Ordering::Relaxed);
+            .store(millis << 2 | phase as u64, Ordering::Relaxed);
     }
 
     fn last(&self) -> (Phase, Instant) {
         let last = self.last.load(Ordering::Relaxed);
-        let phase = match last & 7 {
+        let phase = match last & 3 {
             0 => Phase::Idle,
             1 => Phase::Head,
             2 => Phase::Answering,
-            3 => Phase::Answered,
             _ => Phase::Sending,
         };
-        (phase, self.begin + Duration::from_millis(last >> 3))
+        (phase, self.begin + Duration::from_millis(last >> 2))
     }
 }
 
@@ -343,7 +336,6 @@ impl Activity {
 struct Noting {
     stream: TcpStream,
     activity: Arc<Activity>,
-    open: Open,
 }
 
 impl AsyncRead for Noting {
@@ -367,9 +359,6 @@ impl AsyncWrite for Noting {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.holds_back(cx) {
-            return Poll::Pending;
-        }
         let poll = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.wrote(&poll);
         poll
@@ -380,9 +369,6 @@ impl AsyncWrite for Noting {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.holds_back(cx) {
-            return Poll::Pending;
-        }
         let poll = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.wrote(&poll);
         poll
@@ -407,24 +393,6 @@ impl AsyncWrite for Noting {
 }
 
 impl Noting {
-    /// Whether an answer waits until the other requests that have come are answered, too.
-    ///
-    /// To answer runs through other code than to send, and neither leaves much of the other in the processor's first
-    /// cache. By turns, each for many connections, both take less time. With few connections the clients would have
-    /// nothing to do meanwhile, and then we.
-    fn holds_back(&self, cx: &Context<'_>) -> bool {
-        if self.activity.last().0 != Phase::Answered {
-            return false;
-        }
-        self.activity.note(Phase::Sending);
-        let holds_back = self.open.0.get() >= HOLDING_BACK;
-        if holds_back {
-            // To the end of the queue.
-            cx.waker().wake_by_ref();
-        }
-        holds_back
-    }
-
     fn wrote(&self, poll: &Poll<io::Result<usize>>) {
         if poll.is_ready() && self.activity.last().0 == Phase::Idle {
             self.activity.note(Phase::Idle);

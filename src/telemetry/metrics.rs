@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -42,7 +41,7 @@ struct Inner {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
     method: &'static str,
-    route: Arc<str>,
+    route: String,
     status: u16,
 }
 
@@ -108,22 +107,32 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// What is measured of a route. `pattern` is its pattern.
-    pub(crate) fn of_route(&self, pattern: impl Into<Arc<str>>) -> RouteMetrics {
-        RouteMetrics {
-            family: self.0.requests.clone(),
-            pattern: pattern.into(),
-            series: Series::default(),
-        }
+    /// Counts a request. `method` and `route` must be names of ours, so that labels stay bounded.
+    pub(crate) fn request(&self, method: &'static str, route: &str, status: u16, took: Duration) {
+        let labels = RequestLabels {
+            method,
+            route: route.to_owned(),
+            status,
+        };
+        let histogram = self.0.requests.get_or_create(&labels);
+        histogram.observe(took.as_secs_f64());
     }
 
-    /// What is counted of a policy. `name` is that of one that there is.
-    pub(crate) fn of_policy(&self, name: impl Into<Arc<str>>) -> PolicyMetrics {
-        PolicyMetrics {
-            family: self.0.grants.clone(),
-            name: name.into(),
-            series: Series::default(),
-        }
+    /// Counts the files for which a grant was requested. `policy` must be a configured policy, so
+    /// that labels stay bounded.
+    pub(crate) fn grants(
+        &self,
+        policy: Arc<str>,
+        kind: &'static str,
+        outcome: &'static str,
+        files: u64,
+    ) {
+        let labels = GrantLabels {
+            policy,
+            kind,
+            outcome,
+        };
+        self.0.grants.get_or_create(&labels).inc_by(files);
     }
 
     pub(crate) fn storage_call(
@@ -147,92 +156,6 @@ impl Metrics {
         let mut text = String::new();
         text::encode(&mut text, &self.0.registry)?;
         Ok(text)
-    }
-}
-
-/// What is measured of one route.
-pub(crate) struct RouteMetrics {
-    family: Histograms<RequestLabels>,
-    pattern: Arc<str>,
-    series: Series<(&'static str, u16), Histogram>,
-}
-
-impl RouteMetrics {
-    pub(crate) fn pattern(&self) -> &str {
-        &self.pattern
-    }
-
-    /// Counts a request. `method` is one of HTTP's own.
-    pub(crate) fn request(&self, method: &'static str, status: u16, took: Duration) {
-        let make = || {
-            let labels = RequestLabels {
-                method,
-                route: Arc::clone(&self.pattern),
-                status,
-            };
-            self.family.get_or_create_owned(&labels)
-        };
-        self.series.with((method, status), make, |histogram| {
-            histogram.observe(took.as_secs_f64());
-        });
-    }
-}
-
-/// What is counted of one policy.
-pub(crate) struct PolicyMetrics {
-    family: Family<GrantLabels, Counter>,
-    name: Arc<str>,
-    series: Series<(&'static str, &'static str), Counter>,
-}
-
-impl PolicyMetrics {
-    /// Counts so many files for which a grant was asked.
-    pub(crate) fn grants(&self, kind: &'static str, outcome: &'static str, files: u64) {
-        let make = || {
-            let labels = GrantLabels {
-                policy: Arc::clone(&self.name),
-                kind,
-                outcome,
-            };
-            self.family.get_or_create_owned(&labels)
-        };
-        self.series.with((kind, outcome), make, |counter| {
-            counter.inc_by(files);
-        });
-    }
-}
-
-impl fmt::Debug for PolicyMetrics {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("PolicyMetrics").field(&self.name).finish()
-    }
-}
-
-/// The few series of a family that one route or policy has, at hand: to look them up there by all their labels takes
-/// as long as to hash a block of what is signed.
-struct Series<K, M>(ArcSwap<Vec<(K, M)>>);
-
-impl<K: Copy + PartialEq, M: Clone> Series<K, M> {
-    /// Hands the series of this key to `count`; `make` gets it from its family the first time.
-    fn with(&self, key: K, make: impl FnOnce() -> M, count: impl FnOnce(&M)) {
-        let known = self.0.load();
-        if let Some((_, series)) = known.iter().find(|(of, _)| *of == key) {
-            count(series);
-            return;
-        }
-        let new = make();
-        // Two who come at once may both add it: it is the same series.
-        self.0.rcu(|known| {
-            let last = std::iter::once((key, new.clone()));
-            known.iter().cloned().chain(last).collect::<Vec<_>>()
-        });
-        count(&new);
-    }
-}
-
-impl<K, M> Default for Series<K, M> {
-    fn default() -> Self {
-        Self(ArcSwap::from_pointee(Vec::new()))
     }
 }
 

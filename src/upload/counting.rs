@@ -1,39 +1,11 @@
 //! What of the work of a service is counted and measured.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::policy::DEFAULT_POLICY;
-use super::{Error, File, Policies, Request, UploadService};
+use super::{Error, File, Request, UploadService};
 use crate::s3;
-use crate::telemetry::{Metrics, PolicyMetrics};
-
-/// What is counted of the grants of each policy.
-#[derive(Debug)]
-pub(super) struct Grants {
-    by_policy: BTreeMap<Arc<str>, PolicyMetrics>,
-    /// For all policies that there are not: clients can make up names.
-    unknown: PolicyMetrics,
-}
-
-impl Grants {
-    pub(super) fn new(policies: &Policies, metrics: &Metrics) -> Self {
-        let names = policies.names().cloned();
-        Self {
-            by_policy: names
-                .map(|name| (Arc::clone(&name), metrics.of_policy(name)))
-                .collect(),
-            unknown: metrics.of_policy("<unknown>"),
-        }
-    }
-
-    /// Those of the policy that a request means which names this one.
-    pub(super) fn of(&self, policy: Option<&str>) -> &PolicyMetrics {
-        let named = self.by_policy.get(policy.unwrap_or(DEFAULT_POLICY));
-        named.unwrap_or(&self.unknown)
-    }
-}
 
 impl UploadService {
     /// Counts what came of asking for grants for `files`.
@@ -49,11 +21,23 @@ impl UploadService {
             Err(_) => "failed",
         };
         for of_one_policy in files.chunk_by(|a, b| a.policy == b.policy) {
-            let policy = self.grants.of(of_one_policy[0].policy.as_deref());
+            let policy = self.label_of(of_one_policy[0].policy.as_deref());
             let files = u64::try_from(of_one_policy.len()).unwrap_or(u64::MAX);
-            policy.grants(request.kind(), outcome, files);
+            self.metrics.grants(policy, request.kind(), outcome, files);
         }
         result
+    }
+
+    /// The label of the policy that a request selects. Clients can invent names, so that all
+    /// policies that are not configured share one.
+    pub(super) fn label_of(&self, policy: Option<&str>) -> Arc<str> {
+        let name = policy.unwrap_or(DEFAULT_POLICY);
+        let known = self
+            .settings
+            .policies
+            .names()
+            .find(|known| ***known == *name);
+        known.map_or_else(|| "<unknown>".into(), Arc::clone)
     }
 
     /// Measures a call to the store that was made at `begin`.

@@ -174,7 +174,6 @@ pub struct UploadService {
     bucket: s3::Bucket,
     settings: Settings,
     metrics: Metrics,
-    grants: counting::Grants,
     looks: verify::Looks,
 }
 
@@ -183,7 +182,6 @@ impl UploadService {
     pub fn new(bucket: s3::Bucket, settings: Settings, metrics: Metrics) -> Self {
         Self {
             bucket,
-            grants: counting::Grants::new(&settings.policies, &metrics),
             settings,
             metrics,
             looks: verify::Looks::default(),

@@ -106,8 +106,8 @@ impl UploadService {
             tokio::task::consume_budget().await;
         }
         let parts = u64::try_from(requests.len()).unwrap_or(u64::MAX);
-        let policy = self.grants.of(session.policy.as_deref());
-        policy.grants("part", "granted", parts);
+        let policy = self.label_of(session.policy.as_deref());
+        self.metrics.grants(policy, "part", "granted", parts);
         Ok(requests)
     }
 
