@@ -185,7 +185,7 @@ async fn serve_all(
     let service = http::serve(listener, router, server);
     let metrics = async {
         if let Some(listener) = metrics_listener {
-            let router = http::metrics_router(uploads, settings.metrics.clone());
+            let router = http::metrics_router(uploads, settings);
             http::serve(listener, router, stopped_by(&settings.stop)).await;
         }
     };

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Result, anyhow};
+use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, HeaderValue, header};
@@ -13,7 +14,7 @@ use lambda_http::{Adapter, Request, RequestExt};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use tower::ServiceExt;
 
-use crate::http::{self, Observed};
+use crate::http;
 
 /// Whether this process is a function: Lambda alone sets this variable.
 pub(crate) fn is_here() -> bool {
@@ -21,7 +22,7 @@ pub(crate) fn is_here() -> bool {
 }
 
 /// Answers events, one after the other, for as long as the process lives.
-pub(crate) async fn run(router: Observed) -> Result<()> {
+pub(crate) async fn run(router: Router) -> Result<()> {
     let requests = Adapter::from(router.map_request(from_client));
     lambda_runtime::run(requests.map_request(readable))
         .await

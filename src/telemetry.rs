@@ -2,8 +2,11 @@
 //! traces.
 
 mod metrics;
+#[cfg(not(feature = "otlp"))]
+#[path = "telemetry/no_traces.rs"]
+mod traces;
 #[cfg(feature = "otlp")]
-pub(crate) mod traces;
+mod traces;
 
 use std::error::Error;
 use std::io::{BufWriter, IsTerminal};
@@ -16,6 +19,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
 pub use self::metrics::Metrics;
+pub(crate) use self::traces::Trace;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {

@@ -10,14 +10,14 @@ use std::time::SystemTime;
 use axum::http::StatusCode;
 use libfuzzer_sys::fuzz_target;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use presignd::http::{self, Observed};
+use presignd::http;
 use presignd::upload::{Caller, ContentType, Filename};
 use presignd_fuzz::{Mood, Place, block_on, bucket, file, id, problem, service, set_mood};
 
 const ROUTE: &str = "/s3/multipart/{uploadId}/complete";
 
 /// The service, and where an upload of it is completed.
-static SERVICE: LazyLock<(Observed, String)> = LazyLock::new(|| {
+static SERVICE: LazyLock<(axum::Router, String)> = LazyLock::new(|| {
     let service = service(
         bucket(Place::Local, None),
         "[policies.default]\nmax_size = '12 MiB'",

@@ -8,7 +8,7 @@
 use std::sync::{Arc, LazyLock};
 
 use libfuzzer_sys::fuzz_target;
-use presignd::http::{self, Observed};
+use presignd::http;
 use presignd_fuzz::{Mood, Place, bucket, problem, service, set_mood};
 use serde_json::Value;
 
@@ -20,7 +20,7 @@ const ROUTES: [&str; 5] = [
     "/s3/multipart",
 ];
 
-static ROUTER: LazyLock<Observed> = LazyLock::new(|| {
+static ROUTER: LazyLock<axum::Router> = LazyLock::new(|| {
     let policies = "
         [policies.default]
         allowed_metadata = ['*']

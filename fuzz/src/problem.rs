@@ -6,7 +6,6 @@ use std::sync::LazyLock;
 
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode, header};
-use presignd::http::Observed;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use tower::ServiceExt;
@@ -20,7 +19,7 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
 
 /// Posts `body` as JSON and holds the answer to what it promises. `route` is the path as the OpenAPI
 /// document names it, `uri` as it is asked for. Gives the status.
-pub fn post(router: &Observed, route: &str, uri: &str, body: &[u8]) -> StatusCode {
+pub fn post(router: &axum::Router, route: &str, uri: &str, body: &[u8]) -> StatusCode {
     let request = Request::post(uri)
         .header(header::CONTENT_TYPE, "application/json")
         .body(Body::from(body.to_vec()))

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use axum::{Extension, Json, Router};
+use axum::{Json, Router};
 use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -25,12 +25,10 @@ use crate::upload::{self, UploadService};
 /// Where [`healthz`] is; `presignd healthcheck` asks there.
 pub(crate) const HEALTHZ: &str = "/healthz";
 
-pub(super) fn router(stop: CancellationToken) -> OpenApiRouter<AppState> {
+pub(super) fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(healthz))
         .routes(routes!(readyz))
-        .layer(Extension(Readiness::default()))
-        .layer(Extension(stop))
 }
 
 #[derive(Debug, Serialize, ToSchema)]
@@ -56,7 +54,7 @@ async fn healthz() -> Json<Health> {
 
 /// What was found out last about the store and the credentials.
 #[derive(Clone, Default)]
-struct Readiness(Arc<Mutex<Option<Probed>>>);
+pub(super) struct Readiness(Arc<Mutex<Option<Probed>>>);
 
 struct Probed {
     at: Instant,
@@ -79,8 +77,8 @@ const READINESS_AGE: Duration = Duration::from_secs(5);
 )]
 async fn readyz(
     State(uploads): State<Arc<UploadService>>,
-    Extension(stop): Extension<CancellationToken>,
-    Extension(readiness): Extension<Readiness>,
+    State(stop): State<CancellationToken>,
+    State(readiness): State<Readiness>,
 ) -> Result<Json<Health>, Failure> {
     if stop.is_cancelled() {
         return Err(not_ready("stopping", "the service was told to stop").into());
@@ -131,24 +129,22 @@ fn not_ready(code: &'static str, detail: &str) -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
 }
 
-/// Where the metrics are.
-pub(super) const METRICS: &str = "/metrics";
+/// The metrics. They have a listener of their own, so that no client can read them.
+pub(super) fn metrics_router() -> Router<AppState> {
+    Router::new().route("/metrics", get(metrics))
+}
 
-/// The metrics, as text.
-pub(super) fn metrics_router(uploads: Arc<UploadService>, metrics: Metrics) -> Router {
+async fn metrics(
+    State(uploads): State<Arc<UploadService>>,
+    State(metrics): State<Metrics>,
+) -> Result<impl IntoResponse, Problem> {
     const OPEN_METRICS: HeaderValue =
         HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-    let answer = async move || {
-        let life = uploads.credentials_life(SystemTime::now());
-        let life = match life {
-            None => 0.0,
-            Some(Duration::MAX) => f64::INFINITY,
-            Some(life) => life.as_secs_f64(),
-        };
-        match metrics.encode(life) {
-            Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
-            Err(_) => Problem::internal().into_response(),
-        }
+    let life = match uploads.credentials_life(SystemTime::now()) {
+        None => 0.0,
+        Some(Duration::MAX) => f64::INFINITY,
+        Some(life) => life.as_secs_f64(),
     };
-    Router::new().route(METRICS, get(answer))
+    let text = metrics.encode(life).map_err(|_| Problem::internal())?;
+    Ok(([(header::CONTENT_TYPE, OPEN_METRICS)], text))
 }

@@ -1,39 +1,26 @@
-//! What every request gets, whichever route it takes: an id, a log line, the body of a problem and
-//! the headers that all answers have.
-//!
-//! It stands around the router, and not in it as a layer: axum boxes each layer of each route, and clones what
-//! is in the box for each request.
+//! What every request gets, whichever route it takes: an id, a log line, a metric, a trace, the body
+//! of a problem, and the headers that all answers have. Knows no route.
 
-use std::convert::Infallible;
-use std::fmt;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::future::RouteFuture;
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, CatchUnwind};
-use pin_project_lite::pin_project;
-use tokio::time::Sleep;
-use tower::util::{Either, option_layer};
-use tower::{Layer, Service};
-use tower_http::cors::{Cors, CorsLayer};
+use tower::ServiceBuilder;
+use tower_http::cors::CorsLayer;
 use uuid::Uuid;
 
-use super::problem::{Cause, Problem};
-use crate::telemetry::Metrics;
-#[cfg(feature = "otlp")]
-use crate::telemetry::traces;
+use super::problem::{Cause, ForUppy, Problem};
+use crate::telemetry::{Metrics, Trace};
 use crate::upload::Caller;
 
-/// What all answers say, unless their route says something else. Nothing here is a page, but for the two
-/// that allow themselves scripts: no browser is to run, keep, embed or tell of any of it.
+/// Headers of every answer, unless its route sets another value. Only the pages need scripts; no
+/// browser may run, cache or embed anything else, or name it as a referrer.
 pub(super) static ON_ALL: [(HeaderName, HeaderValue); 5] = [
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     (
@@ -53,225 +40,94 @@ pub(super) static ON_ALL: [(HeaderName, HeaderValue); 5] = [
 
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// A route or a method that there is not.
+/// Label for unknown routes and methods.
 const UNKNOWN: &str = "<unknown>";
 
-/// How long an answer may take: longer than the longest question to the store, to make an object of its
-/// parts.
+/// How long a handler may run. It is longer than the slowest call to the store, which completes an
+/// upload.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(150);
 
-/// Routes, and what all their requests and answers get. The log line names the route, never the path or the query:
-/// those may hold names of files or secrets.
-#[derive(Clone)]
-pub struct Observed(Arc<Inner>);
-
-struct Inner {
-    routes: Either<Cors<Bounded>, Bounded>,
-    measures: Measures,
-    /// Whether callers have names, which the log tells.
-    names_callers: bool,
+/// Adds the middleware to all routes and fallbacks that `router` has so far.
+///
+/// It is one layer: axum boxes every layer of every route, and clones the boxes for each request.
+pub(super) fn add(router: Router, cors: Option<CorsLayer>, metrics: &Metrics) -> Router {
+    router.layer(
+        ServiceBuilder::new()
+            .layer(from_fn_with_state(metrics.clone(), observe))
+            .option_layer(cors),
+    )
 }
 
-impl Observed {
-    /// `patterns` are those of all routes of `router`.
-    pub(super) fn new<'a>(
-        router: Router,
-        patterns: impl IntoIterator<Item = &'a str>,
-        cors: Option<CorsLayer>,
-        metrics: &Metrics,
-        names_callers: bool,
-    ) -> Self {
-        Self(Arc::new(Inner {
-            routes: option_layer(cors).layer(Bounded(router)),
-            measures: Measures::new(patterns, metrics),
-            names_callers,
-        }))
-    }
+async fn observe(State(metrics): State<Metrics>, mut request: Request, next: Next) -> Response {
+    let observation = Observation::begin(metrics, &request);
+    let caller = observation.caller.clone();
+    request.extensions_mut().insert(caller);
+    let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
+    let response = match tokio::time::timeout(REQUEST_TIMEOUT, answer).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(_panic)) => panicked(),
+        Err(_elapsed) => request_timed_out().into_response(),
+    };
+    observation.finish(response)
 }
 
-impl fmt::Debug for Observed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Observed")
-    }
-}
-
-impl Service<Request> for Observed {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, mut request: Request) -> Self::Future {
-        let seen = Seen::begin(&self.0, &mut request);
-        // They are always ready. The request is not kept for later, which would be in the box.
-        let answer = self.0.routes.clone().call(request).map(|answer| {
-            let Ok(response) = answer;
-            Ok(seen.finish(response))
-        });
-        Box::pin(answer)
-    }
-}
-
-/// What is measured of each route.
-struct Measures {
-    /// By paths of which nothing varies. Most are asked for these, and a few lengths are compared in less time than a
-    /// tree is walked.
-    fixed: Vec<(Box<str>, Arc<str>)>,
-    /// By what other paths match.
-    patterns: matchit::Router<Arc<str>>,
-    /// Of all requests for something else.
-    unknown: Arc<str>,
-    metrics: Metrics,
-}
-
-impl Measures {
-    fn new<'a>(patterns: impl IntoIterator<Item = &'a str>, metrics: &Metrics) -> Self {
-        let mut measures = Self {
-            fixed: Vec::new(),
-            patterns: matchit::Router::new(),
-            unknown: UNKNOWN.into(),
-            metrics: metrics.clone(),
-        };
-        for pattern in patterns {
-            let route = Arc::<str>::from(pattern);
-            if pattern.contains('{') {
-                // Otherwise the router would have refused it, too.
-                let _is_a_pattern = measures.patterns.insert(pattern, route);
-            } else {
-                measures.fixed.push((pattern.into(), route));
-            }
-        }
-        measures
-    }
-
-    fn of(&self, path: &str) -> Option<&Arc<str>> {
-        let fixed = self.fixed.iter().find(|(fixed, _)| **fixed == *path);
-        match fixed {
-            Some((_, route)) => Some(route),
-            None => self.patterns.at(path).ok().map(|route| route.value),
-        }
-    }
-}
-
-/// A router that answers, whatever its handlers do.
-#[derive(Clone)]
-struct Bounded(Router);
-
-impl Service<Request> for Bounded {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = Run;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request) -> Run {
-        Run {
-            answer: AssertUnwindSafe(self.0.call(request)).catch_unwind(),
-            timer: None,
-        }
-    }
-}
-
-pin_project! {
-    /// Of a handler.
-    struct Run {
-        #[pin]
-        answer: CatchUnwind<AssertUnwindSafe<RouteFuture<Infallible>>>,
-        // There once the handler waits for something; most never do.
-        timer: Option<Pin<Box<Sleep>>>,
-    }
-}
-
-impl Future for Run {
-    type Output = Result<Response, Infallible>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        match this.answer.poll(cx) {
-            Poll::Ready(Ok(answer)) => return Poll::Ready(answer),
-            Poll::Ready(Err(_panic)) => return Poll::Ready(Ok(panicked())),
-            Poll::Pending => {}
-        }
-        let new = || Box::pin(tokio::time::sleep(REQUEST_TIMEOUT));
-        let timer = this.timer.get_or_insert_with(new).as_mut();
-        timer
-            .poll(cx)
-            .map(|()| Ok(request_timed_out().into_response()))
-    }
-}
-
-/// Where the log finds out who called, once that is known.
-#[derive(Clone, Default)]
+/// Holds the caller of a request as soon as it is known. The authentication of a route fills it, so
+/// that the log line, which is written outside of all routes, can name the caller.
+#[derive(Clone, Debug, Default)]
 pub(super) struct CallerSlot(Arc<OnceLock<Caller>>);
 
 impl CallerSlot {
     pub(super) fn fill(&self, caller: Caller) {
-        let _is_the_first = self.0.set(caller);
+        self.0.set(caller).ok(); // only the first extractor of a request counts
+    }
+
+    fn name(&self) -> Option<&str> {
+        let caller = self.0.get().filter(|caller| !caller.is_anonymous());
+        caller.map(Caller::segment)
     }
 }
 
-/// A request, which is counted and logged when it has its answer; or else when the client has hung up.
+/// A request in progress. It is logged, counted and traced when it is dropped: after the answer, or
+/// when the client has closed the connection before it.
 ///
-/// What names it in the log stands in each of its lines, not in a span, which would be made, entered and closed
-/// whether or not anything is said in it.
-struct Seen {
+/// The log line carries the route's pattern and never the path or the query, which may hold secrets
+/// and names of files.
+struct Observation {
     begin: Instant,
-    method: &'static str,
-    route: Arc<str>,
     metrics: Metrics,
-    for_uppy: bool,
+    method: &'static str,
+    route: Option<MatchedPath>,
     id: String,
     status: Option<StatusCode>,
-    caller: Option<CallerSlot>,
-    #[cfg(feature = "otlp")]
-    trace: Option<opentelemetry_sdk::trace::Span>,
+    caller: CallerSlot,
+    trace: Trace,
 }
 
-impl Seen {
-    fn begin(service: &Inner, request: &mut Request) -> Self {
-        let begin = Instant::now();
-        let id = request_id(request);
-        let path = request.uri().path();
-        let known = service.measures.of(path);
-        let route = known.unwrap_or(&service.measures.unknown);
-        let for_uppy = path.starts_with("/s3/");
+impl Observation {
+    fn begin(metrics: Metrics, request: &Request) -> Self {
+        let route = request.extensions().get::<MatchedPath>().cloned();
         let method = own_name(request.method());
-        #[cfg(feature = "otlp")]
-        let trace = {
-            let method = if method == UNKNOWN { "_OTHER" } else { method };
-            let known = known.map(|route| &**route);
-            traces::begin(method, known, request.headers())
-        };
-        let caller = service.names_callers.then(CallerSlot::default);
-        if let Some(slot) = &caller {
-            request.extensions_mut().insert(slot.clone());
-        }
+        let pattern = route.as_ref().map(MatchedPath::as_str);
+        let trace = Trace::begin(method.unwrap_or("_OTHER"), pattern, request.headers());
         Self {
-            begin,
-            method,
-            route: Arc::clone(route),
-            metrics: service.measures.metrics.clone(),
-            for_uppy,
-            id,
+            begin: Instant::now(),
+            metrics,
+            method: method.unwrap_or(UNKNOWN),
+            id: request_id(request),
             status: None,
-            caller,
-            #[cfg(feature = "otlp")]
+            caller: CallerSlot::default(),
             trace,
+            route,
         }
     }
 
-    /// The answer, with what all of them get.
+    /// Completes an answer with what all answers have.
     fn finish(mut self, mut response: Response) -> Response {
         if !response.status().is_success() {
             self.explain(&mut response);
         }
         let headers = response.headers_mut();
-        // At once: a map that grows bit by bit is laid out anew each time.
+        // One allocation: a map that grows step by step is rehashed at each step.
         headers.reserve(1 + ON_ALL.len());
         if let Ok(id) = HeaderValue::from_str(&self.id) {
             headers.insert(REQUEST_ID, id);
@@ -283,94 +139,81 @@ impl Seen {
         response
     }
 
-    /// Gives an answer that tells of a problem its body, and the log the cause.
-    #[cold]
+    /// Renders the problem of an answer, and logs its cause.
     fn explain(&self, response: &mut Response) {
         let extensions = response.extensions_mut();
         if let Some(Cause(error)) = extensions.remove() {
-            self.failed(&error);
+            tracing::error!(
+                request_id = self.id,
+                trace_id = self.trace.id(),
+                error,
+                "request failed"
+            );
         }
+        let for_uppy = extensions.remove::<ForUppy>().is_some();
         let problem = match extensions.remove::<Problem>() {
-            // Swagger UI has answers of its own for assets that it does not have, and axum for a path or a
-            // query that is no text.
+            // Swagger UI has its own answer for unknown assets, and axum for a path or a query that
+            // is not UTF-8.
             None if response.status() == StatusCode::NOT_FOUND => Some(Problem::not_found()),
             None if response.status().is_client_error() => Some(unreadable()),
             problem => problem,
         };
         let Some(problem) = problem else { return };
-        let (parts, body) = problem.render(&self.id, self.for_uppy).into_parts();
+        let (parts, body) = problem.render(&self.id, for_uppy).into_parts();
         *response.status_mut() = parts.status;
         *response.body_mut() = body;
         response.headers_mut().remove(header::CONTENT_LENGTH);
         response.headers_mut().extend(parts.headers);
     }
-
-    fn failed(&self, error: &str) {
-        tracing::error!(
-            request_id = self.id,
-            trace_id = self.trace_id(),
-            error,
-            "request failed"
-        );
-    }
-
-    fn caller(&self) -> Option<&str> {
-        self.caller.as_ref()?.0.get().map(Caller::segment)
-    }
-
-    #[cfg(feature = "otlp")]
-    fn trace_id(&self) -> Option<String> {
-        self.trace.as_ref().map(traces::id)
-    }
-
-    #[cfg(not(feature = "otlp"))]
-    #[expect(clippy::unused_self, reason = "with traces it is used")]
-    fn trace_id(&self) -> Option<String> {
-        None
-    }
 }
 
-impl Drop for Seen {
+impl Drop for Observation {
     fn drop(&mut self) {
-        /// As nginx has it for a client that closed the connection.
-        const CANCELLED: u16 = 499;
-        let status = self.status.map_or(CANCELLED, |status| status.as_u16());
+        /// nginx's status for a client that closed the connection before the answer.
+        const CLIENT_CLOSED: u16 = 499;
+        let status = self.status.map_or(CLIENT_CLOSED, |status| status.as_u16());
         let took = self.begin.elapsed();
+        let route = self.route.as_ref().map_or(UNKNOWN, MatchedPath::as_str);
         tracing::info!(
             request_id = self.id,
-            trace_id = self.trace_id(),
+            trace_id = self.trace.id(),
             method = self.method,
-            route = &*self.route,
-            caller = self.caller(),
+            route,
+            caller = self.caller.name(),
             status,
             us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             "request"
         );
-        self.metrics.request(self.method, &self.route, status, took);
-        #[cfg(feature = "otlp")]
-        if let Some(trace) = self.trace.take() {
-            traces::end(trace, status);
-        }
+        self.metrics.request(self.method, route, status, took);
+        self.trace.end(status);
     }
 }
 
-/// The name of one of HTTP's own methods; a client can make up others.
-fn own_name(method: &Method) -> &'static str {
+/// The name of a standard method. Clients can send any other word.
+fn own_name(method: &Method) -> Option<&'static str> {
     match *method {
-        Method::GET => "GET",
-        Method::HEAD => "HEAD",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::DELETE => "DELETE",
-        Method::OPTIONS => "OPTIONS",
-        Method::PATCH => "PATCH",
-        _ => UNKNOWN,
+        Method::GET => Some("GET"),
+        Method::HEAD => Some("HEAD"),
+        Method::POST => Some("POST"),
+        Method::PUT => Some("PUT"),
+        Method::DELETE => Some("DELETE"),
+        Method::OPTIONS => Some("OPTIONS"),
+        Method::PATCH => Some("PATCH"),
+        _ => None,
     }
 }
 
-fn new_id() -> String {
-    let id = Uuid::new_v4().hyphenated();
-    id.encode_lower(&mut Uuid::encode_buffer()).to_owned()
+/// The id that a proxy set, if it is safe to log; otherwise a new one.
+fn request_id(request: &Request) -> String {
+    let is_safe = |id: &&str| {
+        (1..=128).contains(&id.len())
+            && id
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))
+    };
+    let id = request.headers().get(REQUEST_ID);
+    let id = id.and_then(|id| id.to_str().ok()).filter(is_safe);
+    id.map_or_else(|| Uuid::new_v4().to_string(), str::to_owned)
 }
 
 fn unreadable() -> Problem {
@@ -378,7 +221,7 @@ fn unreadable() -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "invalid-request", detail)
 }
 
-/// The panic's message is on standard error already, by the standard hook.
+/// The standard panic hook has written the message to standard error already.
 fn panicked() -> Response {
     let mut response = Problem::internal().into_response();
     let cause = Cause("a handler panicked".to_owned());
@@ -389,20 +232,4 @@ fn panicked() -> Response {
 fn request_timed_out() -> Problem {
     let detail = format!("there was no answer within {REQUEST_TIMEOUT:?}; try again later");
     Problem::new(StatusCode::GATEWAY_TIMEOUT, "request-timeout", detail)
-}
-
-/// The id that a proxy in front gave, if it is a harmless one; otherwise one of ours.
-fn request_id(request: &Request) -> String {
-    let is_harmless = |id: &&str| {
-        (1..=128).contains(&id.len())
-            && id
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))
-    };
-    request
-        .headers()
-        .get(REQUEST_ID)
-        .and_then(|id| id.to_str().ok())
-        .filter(is_harmless)
-        .map_or_else(new_id, str::to_owned)
 }

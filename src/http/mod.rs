@@ -30,7 +30,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use self::auth::{Auth, Gate};
 pub(crate) use self::health::HEALTHZ;
-pub use self::middleware::Observed;
+use self::health::Readiness;
 #[cfg(feature = "lambda")]
 pub(crate) use self::middleware::REQUEST_ID;
 use self::problem::Problem;
@@ -72,72 +72,73 @@ pub struct Settings {
 }
 
 /// State shared by all handlers.
-#[derive(Clone)]
+#[derive(Clone, FromRef)]
 struct AppState {
     uploads: Arc<UploadService>,
     gate: Arc<Gate>,
+    readiness: Readiness,
+    metrics: Metrics,
+    stop: CancellationToken,
 }
 
-impl FromRef<AppState> for Arc<UploadService> {
-    fn from_ref(state: &AppState) -> Self {
-        Arc::clone(&state.uploads)
+impl AppState {
+    fn new(uploads: Arc<UploadService>, settings: &Settings) -> Self {
+        let gate = Gate {
+            auth: settings.auth.clone(),
+            rate_limit: settings
+                .rate
+                .map(|rate| RateLimit::new(rate, settings.trusted_proxies.clone())),
+        };
+        Self {
+            uploads,
+            gate: Arc::new(gate),
+            readiness: Readiness::default(),
+            metrics: settings.metrics.clone(),
+            stop: settings.stop.clone(),
+        }
     }
 }
 
-/// The whole service but for its listener: what `serve`, `dev` and the tests all run.
-pub fn router(uploads: Arc<UploadService>, settings: &Settings) -> Observed {
-    let gate = Arc::new(Gate {
-        auth: settings.auth.clone(),
-        rate_limit: settings
-            .rate
-            .map(|rate| RateLimit::new(rate, settings.trusted_proxies.clone())),
-    });
-    let (api, mut document) = routes(settings.stop.clone())
-        .with_state(AppState { uploads, gate })
+/// All routes but `/metrics`: what `serve`, `dev` and the tests run.
+pub fn router(uploads: Arc<UploadService>, settings: &Settings) -> Router {
+    let (api, mut document) = routes()
+        .with_state(AppState::new(uploads, settings))
         .split_for_parts();
     openapi::complete(&mut document, Some(&settings.auth));
-    let of_api: Vec<String> = document.paths.paths.keys().cloned().collect();
-    let of_page = settings.page.iter().flat_map(|_| page::PATHS);
-    let patterns = of_api.iter().map(String::as_str).chain(DOCS).chain(of_page);
     let page = settings.page.as_ref().map(page::router);
-    let router = api
-        .merge(page.unwrap_or_default())
-        .merge(docs(document))
-        .fallback(not_found)
-        .method_not_allowed_fallback(method_not_allowed);
+    let router = api.merge(page.unwrap_or_default()).merge(docs(document));
     let cors = cors(&settings.allowed_origins);
-    let names_callers = !matches!(settings.auth, Auth::None);
-    Observed::new(router, patterns, cors, &settings.metrics, names_callers)
+    middleware::add(with_fallbacks(router), cors, &settings.metrics)
 }
 
 /// The metrics, for a listener of their own.
-pub fn metrics_router(uploads: Arc<UploadService>, metrics: Metrics) -> Observed {
-    let router = health::metrics_router(uploads, metrics)
+pub fn metrics_router(uploads: Arc<UploadService>, settings: &Settings) -> Router {
+    let router = health::metrics_router().with_state(AppState::new(uploads, settings));
+    // Requests for metrics are not counted among those that the metrics show.
+    middleware::add(with_fallbacks(router), None, &Metrics::default())
+}
+
+fn with_fallbacks(router: Router) -> Router {
+    router
         .fallback(not_found)
-        .method_not_allowed_fallback(method_not_allowed);
-    // Not among those that it shows.
-    let metrics = Metrics::default();
-    Observed::new(router, [health::METRICS], None, &metrics, false)
+        .method_not_allowed_fallback(method_not_allowed)
 }
 
 /// The OpenAPI document of any presignd. `/openapi.json` serves that of this one, which knows how its callers say
 /// who they are.
 pub fn openapi() -> utoipa::openapi::OpenApi {
-    let mut document = routes(CancellationToken::new()).into_openapi();
+    let mut document = routes().into_openapi();
     openapi::complete(&mut document, None);
     document
 }
 
-fn routes(stop: CancellationToken) -> OpenApiRouter<AppState> {
+fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(openapi::base())
         .merge(uploads::router())
         .merge(verify::router())
         .merge(clients::router())
-        .merge(health::router(stop))
+        .merge(health::router())
 }
-
-/// The patterns of [`docs`].
-const DOCS: [&str; 4] = ["/openapi.json", "/docs", "/docs/", "/docs/{*rest}"];
 
 /// Swagger UI, and what it may do in a browser.
 fn docs<S: Clone + Send + Sync + 'static>(document: utoipa::openapi::OpenApi) -> Router<S> {

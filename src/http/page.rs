@@ -30,15 +30,6 @@ impl Settings {
     }
 }
 
-/// The paths of all that [`router`] has.
-pub(super) const PATHS: [&str; 5] = [
-    "/",
-    "/page/upload.css",
-    "/page/upload.js",
-    "/page/page.js",
-    "/page/icon.svg",
-];
-
 pub(super) fn router<S: Clone + Send + Sync + 'static>(settings: &Settings) -> Router<S> {
     const HTML: &str = "text/html; charset=utf-8";
     const CSS: &str = "text/css; charset=utf-8";
@@ -52,23 +43,22 @@ pub(super) fn router<S: Clone + Send + Sync + 'static>(settings: &Settings) -> R
             asset(HTML, include_str!("../../clients/js/page/index.html")),
         )
     };
-    let [at_page, at_css, at_upload, at_script, at_icon] = PATHS;
     Router::new()
-        .route(at_page, get(async move || page()))
+        .route("/", get(async move || page()))
         .route(
-            at_css,
+            "/page/upload.css",
             get(asset(CSS, include_str!("../../clients/js/page/upload.css"))),
         )
         .route(
-            at_upload,
+            "/page/upload.js",
             get(asset(JS, include_str!("../../clients/js/upload.js"))),
         )
         .route(
-            at_script,
+            "/page/page.js",
             get(asset(JS, include_str!("../../clients/js/page/page.js"))),
         )
         .route(
-            at_icon,
+            "/page/icon.svg",
             get(asset(SVG, include_str!("../../clients/js/page/icon.svg"))),
         )
 }

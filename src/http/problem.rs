@@ -134,6 +134,10 @@ impl Problem {
     }
 }
 
+/// Marks the answers of Uppy's routes, whose problems have `error` and `message` for Uppy to read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ForUppy;
+
 /// Leaves the body to [`super::middleware`], which knows the id of the request.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {

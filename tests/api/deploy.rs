@@ -83,7 +83,7 @@ async fn served() -> Served {
         .build();
     let uploads = service_counting(&nobody, "bucket", true, built_in(), &settings.metrics);
     let base = spawn(http::router(Arc::clone(&uploads), &settings)).await;
-    let own = spawn(http::metrics_router(uploads, settings.metrics)).await;
+    let own = spawn(http::metrics_router(uploads, &settings)).await;
     let url = format!("http://{base}/upload/presigned-url");
     let failed = client().post(url).json(&file).send().await.unwrap();
     assert_eq!(failed.status(), StatusCode::SERVICE_UNAVAILABLE);

@@ -123,15 +123,11 @@ async fn those_who_do_not_wait_for_readiness_cost_the_store_nothing_more() {
 
 #[tokio::test]
 async fn a_request_whose_client_hangs_up_is_counted_too() {
-    let metrics_of_service = Metrics::default();
+    let settings = http::Settings::default();
     let (config, asked) = store_answering(Status::OK, Duration::from_mins(1)).await;
-    let uploads = service_counting(&config, "bucket", true, built_in(), &metrics_of_service);
-    let settings = http::Settings {
-        metrics: metrics_of_service.clone(),
-        ..http::Settings::default()
-    };
+    let uploads = service_counting(&config, "bucket", true, built_in(), &settings.metrics);
     let addr = spawn(http::router(Arc::clone(&uploads), &settings)).await;
-    let own = spawn(http::metrics_router(uploads, metrics_of_service)).await;
+    let own = spawn(http::metrics_router(uploads, &settings)).await;
     let url = format!("http://{addr}/readyz");
     let client = tokio::spawn(async move { get(&url).await });
     while asked.load(Ordering::SeqCst) == 0 {
@@ -156,7 +152,7 @@ async fn a_grant_that_fails_is_not_counted_as_refused() {
     let settings = http::Settings::default();
     let uploads = service_counting(&config, "bucket", true, built_in(), &settings.metrics);
     let base = spawn(http::router(Arc::clone(&uploads), &settings)).await;
-    let own = spawn(http::metrics_router(uploads, settings.metrics)).await;
+    let own = spawn(http::metrics_router(uploads, &settings)).await;
     let file = json!({"filename": "a.txt", "contentType": "text/plain"});
     let request = client().post(format!("http://{base}/upload/presigned-url"));
     let response = request.json(&file).send().await.unwrap();
@@ -166,7 +162,6 @@ async fn a_grant_that_fails_is_not_counted_as_refused() {
     has(&text, counted);
 }
 
-/// Metrics and log lines name routes by a table of their own, which has to have all of them.
 #[tokio::test]
 async fn every_route_is_counted_under_its_pattern() {
     let settings = http::Settings {
@@ -174,7 +169,7 @@ async fn every_route_is_counted_under_its_pattern() {
         ..http::Settings::default()
     };
     let app = spawn_app_with_both(built_in(), &settings).await;
-    let own = http::metrics_router(Arc::clone(&app.uploads), settings.metrics);
+    let own = http::metrics_router(Arc::clone(&app.uploads), &settings);
     let url = format!("http://{}/metrics", spawn(own).await);
     let document: Value = get(&format!("{}/openapi.json", app.base))
         .await
@@ -213,7 +208,7 @@ pub(crate) async fn app_with_metrics(settings: upload::Settings) -> (crate::help
     let http_settings = http::Settings::default();
     let app = spawn_app_with_both(settings, &http_settings).await;
     let uploads = Arc::clone(&app.uploads);
-    let addr = spawn(http::metrics_router(uploads, http_settings.metrics)).await;
+    let addr = spawn(http::metrics_router(uploads, &http_settings)).await;
     (app, format!("http://{addr}/metrics"))
 }
 
@@ -339,11 +334,11 @@ async fn what_clients_make_up_makes_no_metric() {
 
 #[tokio::test]
 async fn open_connections_are_counted() {
-    let metrics_of_service = Metrics::default();
+    let settings = http::Settings::default();
     let config = dev::sdk_config("127.0.0.1:1".parse().unwrap());
-    let uploads = service_counting(&config, "bucket", true, built_in(), &metrics_of_service);
-    let (addr, _stop, _server) = serve(Arc::clone(&uploads), metrics_of_service.clone()).await;
-    let own = spawn(http::metrics_router(uploads, metrics_of_service)).await;
+    let uploads = service_counting(&config, "bucket", true, built_in(), &settings.metrics);
+    let (addr, _stop, _server) = serve(Arc::clone(&uploads), settings.metrics.clone()).await;
+    let own = spawn(http::metrics_router(uploads, &settings)).await;
     let url = format!("http://{own}/metrics");
     let mut streams = Vec::new();
     for _ in 0..3 {

@@ -12,6 +12,8 @@ use std::time::SystemTime;
 
 use axum::Json;
 use axum::extract::{Query, State};
+use axum::middleware::map_response;
+use axum::response::Response;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -23,13 +25,19 @@ use crate::http::openapi::{
     CallerProblems, FilenameText, MediaTypeOrNothing, ParameterProblems, PolicyProblems,
     SigningProblems,
 };
-use crate::http::problem::{Failure, FieldErrors, Problem};
+use crate::http::problem::{Failure, FieldErrors, ForUppy, Problem};
 use crate::upload::{Caller, ContentType, File, Filename, Invalid, UploadService, check_metadata};
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(params))
         .merge(multipart::router())
+        .layer(map_response(mark_for_uppy))
+}
+
+async fn mark_for_uppy(mut response: Response) -> Response {
+    response.extensions_mut().insert(ForUppy);
+    response
 }
 
 /// What Companion's clients do not say.
