@@ -11,6 +11,7 @@ mod command;
 mod connections;
 mod credentials;
 mod deploy;
+mod docs;
 mod errors;
 mod faults;
 mod filenames;
