@@ -18,7 +18,6 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result};
 use aws_config::SdkConfig;
 use aws_credential_types::Credentials;
-use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 
@@ -77,9 +76,6 @@ impl Check {
             http,
             ..
         } = &setup;
-        let public_host = s3::check(sdk_config, s3, upload.supports_post)
-            .await
-            .context("cannot sign with these settings (AWS_S3_BUCKET_NAME, AWS_REGION, AWS_ENDPOINT_URL_S3, S3_PUBLIC_ENDPOINT_URL, S3_SUPPORTS_POST_POLICY)")?;
         let provider = sdk_config
             .credentials_provider()
             .context("the SDK has no provider of credentials")?;
@@ -88,10 +84,21 @@ impl Check {
             public_endpoint: None,
             ..s3.clone()
         };
-        let service = |settings: &s3::Settings| {
-            let bucket = s3::bucket(sdk_config, settings.clone(), credentials.clone());
-            UploadService::new(bucket, upload.clone(), http.metrics.clone())
+        let bucket = async |settings| {
+            s3::bucket(
+                sdk_config,
+                settings,
+                credentials.clone(),
+                upload.supports_post,
+            )
+            .await
+            .context(s3::CANNOT_SIGN)
         };
+        let (called_bucket, public_bucket) = (bucket(called).await?, bucket(s3.clone()).await?);
+        let address = |bucket: &s3::Bucket| bucket.address("").trim_end_matches('/').to_owned();
+        let (own_address, public_address) = (address(&called_bucket), address(&public_bucket));
+        let public_host = public_bucket.host();
+        let service = |bucket| UploadService::new(bucket, upload.clone(), http.metrics.clone());
         let client = s3::client(sdk_config, s3.force_path_style, &credentials);
         let impatient = TimeoutConfig::builder()
             .connect_timeout(CONNECT_TIMEOUT)
@@ -108,11 +115,11 @@ impl Check {
         Ok(Self {
             client: aws_sdk_s3::Client::from_conf(config.build()),
             http: clients,
-            uploads: service(&called),
-            public_uploads: s3.public_endpoint.is_some().then(|| service(s3)),
+            uploads: service(called_bucket),
+            public_uploads: s3.public_endpoint.is_some().then(|| service(public_bucket)),
             samples: upload.policies.samples(),
-            address: address(sdk_config, called.clone()).await?,
-            public_address: address(sdk_config, s3.clone()).await?,
+            address: own_address,
+            public_address,
             public_host,
             credentials,
             markers: Mutex::default(),
@@ -295,16 +302,6 @@ impl Check {
     fn bucket(&self) -> &str {
         &self.setup.s3.bucket
     }
-}
-
-/// Where the bucket is for clients: signed for nothing, with made-up credentials.
-async fn address(config: &SdkConfig, settings: s3::Settings) -> Result<String> {
-    let made_up = Credentials::new("AKID", "secret", None, None, "made up");
-    let made_up = SharedCredentialsProvider::new(made_up);
-    let credentials = s3::CredentialsCache::new(made_up, Duration::ZERO);
-    let bucket = s3::bucket(config, settings, credentials);
-    let address = bucket.address("").await?;
-    Ok(address.trim_end_matches('/').to_owned())
 }
 
 /// The name of the provider, which the SDK tells in no other way. Secrets are not part of that text.

@@ -13,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Env};
 use crate::http::auth::Auth;
-use crate::telemetry::Metrics;
 use crate::upload::UploadService;
 use crate::{check, http, s3, telemetry, upload};
 
@@ -130,12 +129,12 @@ async fn ready(
     http_settings: &http::Settings,
 ) -> Result<Arc<UploadService>> {
     let sdk_config = s3::sdk_config().await;
-    let public_host = s3::check(&sdk_config, &s3_settings, upload_settings.supports_post)
-        .await
-        .context("cannot sign with these settings (AWS_S3_BUCKET_NAME, AWS_REGION, AWS_ENDPOINT_URL_S3, S3_PUBLIC_ENDPOINT_URL, S3_SUPPORTS_POST_POLICY)")?;
+    let name = s3_settings.bucket.clone();
+    let bucket = bucket(&sdk_config, s3_settings, &upload_settings).await?;
+    let public_host = bucket.host();
     tracing::info!(
         addr = addr.map(tracing::field::display),
-        bucket = s3_settings.bucket,
+        bucket = name,
         region = sdk_config.region().map(tracing::field::display),
         version = env!("CARGO_PKG_VERSION"),
         "listening"
@@ -160,8 +159,12 @@ async fn ready(
             "UPLOAD_SESSION_SECRET is not set: multipart uploads end with this process, and other replicas do not know them"
         );
     }
-    let metrics = &http_settings.metrics;
-    uploads(&sdk_config, s3_settings, upload_settings, metrics)
+    let metrics = http_settings.metrics.clone();
+    Ok(Arc::new(UploadService::new(
+        bucket,
+        upload_settings,
+        metrics,
+    )))
 }
 
 fn listen_for_metrics(env: Env<'_>) -> Result<Option<TcpListener>> {
@@ -233,8 +236,9 @@ async fn dev(args: DevArgs) -> Result<()> {
         jwt.prepare();
     }
     let sdk_config = dev::sdk_config(s3_addr);
-    let metrics = &http_settings.metrics;
-    let uploads = uploads(&sdk_config, s3_settings, upload_settings, metrics)?;
+    let bucket = bucket(&sdk_config, s3_settings, &upload_settings).await?;
+    let metrics = http_settings.metrics.clone();
+    let uploads = Arc::new(UploadService::new(bucket, upload_settings, metrics));
     let metrics_listener = listen_for_metrics(env)?;
     print!("{}", dev::banner(addr, s3_addr, &args.data_dir)?);
 
@@ -345,20 +349,24 @@ fn healthcheck() -> Result<()> {
     Ok(())
 }
 
-/// The service on the bucket that `sdk_config` leads to.
-fn uploads(
+/// The bucket that `sdk_config` leads to, once it is certain that requests to it can be signed.
+async fn bucket(
     sdk_config: &SdkConfig,
     s3_settings: s3::Settings,
-    upload_settings: upload::Settings,
-    metrics: &Metrics,
-) -> Result<Arc<UploadService>> {
+    upload_settings: &upload::Settings,
+) -> Result<s3::Bucket> {
     let provider = sdk_config
         .credentials_provider()
         .context("the SDK has no provider of credentials")?;
     let credentials = s3::CredentialsCache::new(provider, upload_settings.policies.longest_life());
-    let bucket = s3::bucket(sdk_config, s3_settings, credentials);
-    let uploads = UploadService::new(bucket, upload_settings, metrics.clone());
-    Ok(Arc::new(uploads))
+    s3::bucket(
+        sdk_config,
+        s3_settings,
+        credentials,
+        upload_settings.supports_post,
+    )
+    .await
+    .context(s3::CANNOT_SIGN)
 }
 
 fn listen(addr: SocketAddr, setting: &str) -> Result<TcpListener> {

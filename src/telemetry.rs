@@ -93,28 +93,6 @@ fn discreet<S>(wanted: Targets) -> impl Filter<S> {
 }
 
 /// What a subscriber of a test writes.
-#[cfg(test)]
-#[derive(Clone, Default)]
-pub(crate) struct Written(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
-
-#[cfg(test)]
-impl Written {
-    pub(crate) fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
-#[cfg(test)]
-impl std::io::Write for Written {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Before the process ends: what waits to be sent somewhere is sent, in bounded time.
 pub fn flush() {
     #[cfg(feature = "otlp")]

@@ -84,7 +84,8 @@ pub fn bucket(place: Place, token: Option<String>) -> Bucket {
     }
     let credentials = CredentialsCache::new(provider, LIFE);
     let client = s3::client(&config.build(), matches!(place, Place::Local), &credentials);
-    Bucket::new(client, BUCKET.to_owned(), credentials)
+    let bucket = Bucket::new(client.clone(), client, BUCKET.to_owned(), credentials);
+    block_on(bucket).expect("a bucket that can be signed for")
 }
 
 /// A service under the policies of a file.

@@ -7,7 +7,7 @@ use aws_sdk_s3::types::{ExpirationStatus, LifecycleRule};
 use reqwest::header;
 
 use super::problem::{BUCKET_REGION, Problem};
-use super::{Check, Line, address};
+use super::{Check, Line};
 use crate::s3;
 
 /// S3 refuses what is signed with a clock that differs [by more](https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html).
@@ -86,7 +86,10 @@ impl Check {
             public_endpoint: None,
             ..self.setup.s3.clone()
         };
-        let other = address(&self.setup.sdk_config, settings).await.ok()?;
+        let credentials = self.credentials.clone();
+        let other = s3::bucket(&self.setup.sdk_config, settings, credentials, false);
+        let other = other.await.ok()?.address("");
+        let other = other.trim_end_matches('/').to_owned();
         (other != self.address).then_some(other)
     }
 

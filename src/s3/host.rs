@@ -1,4 +1,4 @@
-//! The host that clients send their files to, and whether they are likely to reach it.
+//! The host that clients send their files to, and whether they can probably reach it.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -8,26 +8,25 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub struct Host(String);
 
 impl Host {
-    pub(super) fn of_url(url: &str, bucket: &str) -> Self {
-        let (_, rest) = url.split_once("://").unwrap_or_default();
-        let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    /// From the authority of a URL, in which the bucket's name may come first.
+    pub(super) fn from_authority(authority: &str, bucket: &str) -> Self {
         let host = match authority.rsplit_once(':') {
             // The colons of an IPv6 address are in brackets.
             Some((host, port)) if !port.ends_with(']') => host,
             _ => authority,
         };
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        let of_bucket = host
+        let without_bucket = host
             .strip_prefix(bucket)
             .and_then(|rest| rest.strip_prefix('.'));
-        Self(of_bucket.unwrap_or(host).to_owned())
+        Self(without_bucket.unwrap_or(host).to_owned())
     }
 
-    /// Whether it looks like one that is known inside a network alone: a name without a dot, a name of
-    /// a private kind, or a private address.
+    /// Whether it looks like a host that only one network knows: a name without a dot, a name of a
+    /// private kind, or a private address.
     pub fn is_internal(&self) -> bool {
-        /// Of [one link](https://www.rfc-editor.org/rfc/rfc6762), of
-        /// [one machine](https://www.rfc-editor.org/rfc/rfc6761#section-6.3), of one organisation, of one
+        /// Domains of [one link](https://www.rfc-editor.org/rfc/rfc6762),
+        /// [one machine](https://www.rfc-editor.org/rfc/rfc6761#section-6.3), one organisation and one
         /// Kubernetes cluster.
         const PRIVATE: [&str; 4] = ["local", "localhost", "internal", "svc"];
         match self.0.parse() {
@@ -71,21 +70,21 @@ impl fmt::Display for Host {
 mod tests {
     use super::*;
 
-    fn host(url: &str) -> Host {
-        Host::of_url(url, "bucket")
+    fn host(authority: &str) -> Host {
+        Host::from_authority(authority, "bucket")
     }
 
     #[test]
-    fn the_host_is_told_from_port_bucket_and_path() {
-        for (url, name) in [
-            ("https://s3.example.com/bucket/k?x", "s3.example.com"),
-            ("https://bucket.s3.example.com:9000/k", "s3.example.com"),
-            ("http://bucket.minio:9000/k", "minio"),
-            ("http://127.0.0.1:9000/bucket/k?a=b:c", "127.0.0.1"),
-            ("http://[fd00::1]:9000/bucket/k", "fd00::1"),
-            ("http://[fd00::1]/bucket/k", "fd00::1"),
+    fn port_and_bucket_are_not_a_part_of_the_host() {
+        for (authority, name) in [
+            ("s3.example.com", "s3.example.com"),
+            ("bucket.s3.example.com:9000", "s3.example.com"),
+            ("bucket.minio:9000", "minio"),
+            ("127.0.0.1:9000", "127.0.0.1"),
+            ("[fd00::1]:9000", "fd00::1"),
+            ("[fd00::1]", "fd00::1"),
         ] {
-            assert_eq!(host(url).to_string(), name);
+            assert_eq!(host(authority).to_string(), name);
         }
     }
 
@@ -110,7 +109,7 @@ mod tests {
             "[fe80::1]",
             "[::ffff:10.0.0.1]",
         ] {
-            assert!(host(&format!("http://{name}/k")).is_internal(), "{name}");
+            assert!(host(name).is_internal(), "{name}");
         }
         for name in [
             "s3.amazonaws.com",
@@ -119,7 +118,7 @@ mod tests {
             "100.128.0.1",
             "[2001:4860::8888]",
         ] {
-            assert!(!host(&format!("http://{name}/k")).is_internal(), "{name}");
+            assert!(!host(name).is_internal(), "{name}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! How requests are signed: one bucket, the SDK's client for it, and the credentials. Knows
-//! nothing of policies, filenames or HTTP servers.
+//! One bucket: how requests to it are signed, and what is asked of the store. Knows nothing of
+//! policies, filenames or HTTP servers.
 
 mod credentials;
 mod head;
@@ -8,19 +8,21 @@ mod multipart;
 mod object;
 mod post;
 mod presign;
-mod replay;
+mod samples;
+mod sign;
+mod target;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_config::{BehaviorVersion, Region, SdkConfig, meta::region::RegionProviderChain};
-use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::IdentityCache;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
-use tokio::sync::OnceCell;
 
 pub use self::credentials::{CredentialsCache, CredentialsError};
 pub use self::head::StoredObject;
@@ -32,17 +34,19 @@ pub use self::object::{
     header_value,
 };
 pub use self::post::{Post, PresignedPost};
+use self::presign::Presigner;
 pub use self::presign::{MAX_EXPIRES_IN, PresignError, PresignedRequest, Put};
-use self::replay::Replay;
+use self::sign::SigningKeyCache;
+use self::target::Target;
 
 /// Used when the SDK's chain finds no region.
 pub const DEFAULT_REGION: &str = "ap-northeast-2";
 
-/// How long a call to the store may take: to connect, for one try, and with all tries.
+/// Timeouts of a call to the store: for connecting, for one attempt, and for all attempts.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long finding out whether the store answers may take.
+/// The timeout of the call that finds out whether the store answers.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 #[derive(Clone, Debug)]
@@ -50,7 +54,7 @@ pub struct Settings {
     pub bucket: String,
     /// Put the bucket's name in the path instead of in the host's name.
     pub force_path_style: bool,
-    /// The endpoint that clients see, when it is not the one that we call.
+    /// The endpoint that clients see, if it is not the one that the service calls.
     pub public_endpoint: Option<String>,
 }
 
@@ -62,65 +66,88 @@ pub enum Error {
     Presign(#[from] PresignError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A form would have so many bytes, which is more than S3 takes.
+    /// A form would have this many bytes, which is more than S3 accepts.
     #[error("the fields of the form are too large: {0} bytes")]
     FormTooLarge(usize),
 }
 
-/// One bucket, and what we ask of it.
+/// One bucket, and the requests to it.
 #[derive(Clone, Debug)]
 pub struct Bucket {
-    /// For our own calls.
+    /// For the service's own calls.
     client: Client,
-    /// Signs what clients get.
-    presigner: Client,
     name: String,
     credentials: CredentialsCache,
-    /// Where forms are sent to; found out at the first one.
-    form_target: Arc<OnceCell<post::FormTarget>>,
-    put_replay: Arc<Replay>,
-    part_replay: Arc<Replay>,
+    target: Arc<Target>,
+    signing_key: SigningKeyCache,
+    presigner: Presigner,
 }
 
 impl Bucket {
-    /// `client` should sign with `credentials`, as one made by [`client`] does: they tell when a
-    /// signature ends.
-    pub fn new(client: Client, name: String, credentials: CredentialsCache) -> Self {
-        Self {
-            presigner: client.clone(),
+    /// The service's own calls are made by `client`; clients get what `presigner` would sign. Both
+    /// should sign with `credentials`, as a [`client`] does: they say when a signature expires.
+    ///
+    /// # Errors
+    ///
+    /// Nothing can be signed with the settings of `presigner`.
+    pub async fn new(
+        client: Client,
+        presigner: Client,
+        name: String,
+        credentials: CredentialsCache,
+    ) -> Result<Self, PresignError> {
+        let presigner = Presigner {
+            client: presigner,
+            bucket: name.clone(),
+        };
+        Ok(Self {
+            target: Target::learn(&presigner).await?.into(),
+            signing_key: SigningKeyCache::default(),
+            presigner,
             client,
             name,
             credentials,
-            form_target: Arc::default(),
-            put_replay: Arc::default(),
-            part_replay: Arc::default(),
-        }
+        })
     }
 
-    /// Signs what clients get for `endpoint`; our own calls go where they went.
-    #[must_use]
-    pub fn with_public_endpoint(self, endpoint: &str) -> Self {
-        let config = self.client.config().to_builder().endpoint_url(endpoint);
-        Self {
-            presigner: Client::from_conf(config.build()),
-            ..Self::new(self.client, self.name, self.credentials)
-        }
+    /// The host that clients are sent to.
+    pub fn host(&self) -> Host {
+        self.target.host_without(&self.name)
     }
 }
 
+/// The variables to look at when [`bucket`] fails.
+pub const CANNOT_SIGN: &str = "cannot sign with these settings (AWS_S3_BUCKET_NAME, AWS_REGION, AWS_ENDPOINT_URL_S3, S3_PUBLIC_ENDPOINT_URL, S3_SUPPORTS_POST_POLICY)";
+
 /// The bucket that `settings` name, with clients that sign with `credentials`.
-pub fn bucket(config: &SdkConfig, settings: Settings, credentials: CredentialsCache) -> Bucket {
+///
+/// # Errors
+///
+/// No URL, or no form although it `needs_forms`, can be signed with these settings.
+pub async fn bucket(
+    config: &SdkConfig,
+    settings: Settings,
+    credentials: CredentialsCache,
+    needs_forms: bool,
+) -> Result<Bucket, PresignError> {
     let client = client(config, settings.force_path_style, &credentials);
-    let bucket = Bucket::new(client, settings.bucket, credentials);
-    match settings.public_endpoint {
-        Some(endpoint) => bucket.with_public_endpoint(&endpoint),
-        None => bucket,
+    let presigner = match settings.public_endpoint {
+        Some(endpoint) => {
+            let config = client.config().to_builder().endpoint_url(endpoint);
+            Client::from_conf(config.build())
+        }
+        None => client.clone(),
+    };
+    let bucket = Bucket::new(client, presigner, settings.bucket, credentials).await?;
+    match &bucket.target.scope {
+        None if needs_forms => Err(PresignError::no_forms()),
+        _ => Ok(bucket),
     }
 }
 
 impl Bucket {
-    /// Whether there are credentials, and the store answers for this bucket. A refusal is an answer:
-    /// credentials that can only write may not ask for more.
+    /// Checks that there are credentials and that the store answers for this bucket. A refusal is an
+    /// answer: credentials that can only write may not ask for more.
     pub async fn probe(&self, now: SystemTime) -> Result<(), Error> {
         self.credentials.get(now).await?;
         let once = aws_sdk_s3::config::Builder::new()
@@ -145,13 +172,13 @@ impl Bucket {
         }
     }
 
-    /// How long the credentials at hand live on: [`CredentialsCache::life`].
+    /// The lifetime of the cached credentials: [`CredentialsCache::life`].
     pub fn credentials_life(&self, now: SystemTime) -> Option<Duration> {
         self.credentials.life(now)
     }
 }
 
-/// What the environment, the profile and the machine say of AWS: region, endpoint, credentials.
+/// What environment, profile and machine say about AWS: region, endpoint, credentials.
 pub async fn sdk_config() -> SdkConfig {
     let region = RegionProviderChain::default_provider().or_else(Region::new(DEFAULT_REGION));
     aws_config::defaults(BehaviorVersion::latest())
@@ -168,10 +195,10 @@ pub fn client(
 ) -> Client {
     let config = aws_sdk_s3::config::Builder::from(config)
         .credentials_provider(SharedCredentialsProvider::new(credentials.clone()))
-        // `CredentialsCache` is the one cache: a second could hold other credentials.
+        // `CredentialsCache` is the only cache: a second one could hold other credentials.
         .identity_cache(IdentityCache::no_cache())
         .force_path_style(force_path_style)
-        // Sessions of directory buckets would be a second source of credentials, asked over the network.
+        // Sessions of directory buckets would be a second source of credentials, fetched over the network.
         .disable_s3_express_session_auth(true)
         .timeout_config(
             TimeoutConfig::builder()
@@ -182,41 +209,4 @@ pub fn client(
         )
         .build();
     Client::from_conf(config)
-}
-
-/// Signs once for nothing, with made-up credentials and without asking anyone: an error here means that
-/// these settings can never sign. Gives the host that clients will be sent to.
-pub async fn check(
-    config: &SdkConfig,
-    settings: &Settings,
-    with_forms: bool,
-) -> Result<Host, Error> {
-    let made_up = Credentials::new("AKID", "secret", None, None, "made up");
-    let credentials =
-        CredentialsCache::new(SharedCredentialsProvider::new(made_up), Duration::ZERO);
-    let bucket = bucket(config, settings.clone(), credentials);
-    let object = Object {
-        key: "k",
-        ..Object::default()
-    };
-    let put = Put {
-        object: object.clone(),
-        ..Put::default()
-    };
-    let (life, now) = (Duration::from_secs(1), SystemTime::now());
-    let signing = presign::Signing {
-        credentials: bucket.credentials.get(now).await?,
-        expires_in: life,
-        now: presign::whole_seconds(now),
-    };
-    let put = presign::Request::Put(&put);
-    let presigned = bucket.ask_presigner(put, &signing).await?;
-    if with_forms {
-        let post = Post {
-            object,
-            size: 0..=0,
-        };
-        bucket.presign_post(&post, life, now).await?;
-    }
-    Ok(Host::of_url(&presigned.url, &settings.bucket))
 }

@@ -14,7 +14,6 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 
 use super::object::{Object, with_properties};
-use super::presign::{PresignedRequest, Request};
 use super::{Bucket, Error};
 use crate::telemetry::causes;
 
@@ -134,24 +133,6 @@ impl Bucket {
         answer
             .upload_id
             .ok_or_else(|| StoreError::Failed("it gave no upload id".into()).into())
-    }
-
-    /// Presigns a PUT of one part for `expires_in` from `now`, or for as long as the credentials
-    /// live.
-    pub async fn presign_part(
-        &self,
-        key: &str,
-        upload_id: &str,
-        number: u16,
-        expires_in: Duration,
-        now: SystemTime,
-    ) -> Result<PresignedRequest, Error> {
-        let part = Request::Part {
-            key,
-            upload_id,
-            number,
-        };
-        self.presign(part, expires_in, now).await
     }
 
     /// All parts that the store has, in their order.

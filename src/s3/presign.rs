@@ -1,4 +1,4 @@
-//! Presigned requests, made by the SDK's presigner or by replaying it.
+//! Presigned requests: what can be signed, and who signs it, our own [`sign`] or the SDK's presigner.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,29 +6,26 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_credential_types::Credentials;
+use aws_sdk_s3::Client;
 use aws_sdk_s3::config;
 use aws_sdk_s3::presigning::{self, PresigningConfig};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 
 use super::object::{Object, with_properties};
-use super::replay::Replay;
-use super::{Bucket, Error};
+use super::{Bucket, Error, sign};
 use crate::telemetry::causes;
 
-/// The longest life of a signature, [by the protocol](https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html).
+/// The longest lifetime of a signature, [by the protocol](https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html).
 pub const MAX_EXPIRES_IN: Duration = Duration::from_hours(7 * 24);
 
-/// The one algorithm that is signed with outside the SDK.
-pub(super) const ALGORITHM: &str = "AWS4-HMAC-SHA256";
-
-/// What may stand in a path as it is ([RFC 3986](https://www.rfc-editor.org/rfc/rfc3986#section-2.3)).
+/// Characters that a path contains unencoded ([RFC 3986](https://www.rfc-editor.org/rfc/rfc3986#section-2.3)).
 pub(super) const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
     .remove(b'~')
     .remove(b'/');
-/// What may stand in the value of a parameter as it is.
+/// Characters that the value of a query parameter contains unencoded.
 pub(super) const IN_QUERY: &AsciiSet = &IN_PATH.add(b'/');
 
 /// A PUT of one object. Every field is part of the signature.
@@ -37,7 +34,7 @@ pub struct Put<'a> {
     pub object: Object<'a>,
     /// The length of the body, to the byte.
     pub size: Option<u64>,
-    /// Only if there is no object of this key yet.
+    /// Store it only if no object has this key yet.
     pub if_none_match: bool,
 }
 
@@ -48,11 +45,11 @@ impl Put<'_> {
     }
 }
 
-/// What the SDK adds to its requests in a function of AWS Lambda. It does not sign it, and clients have no
-/// use for it.
+/// A header that the SDK adds in a function of AWS Lambda. It is not signed, and clients have no use for
+/// it.
 const LAMBDA_TRACE: &str = "x-amzn-trace-id";
 
-/// What there is to presign.
+/// A request that can be presigned.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Request<'a> {
     Put(&'a Put<'a>),
@@ -72,32 +69,32 @@ impl Request<'_> {
     }
 }
 
-/// With what, and from when on.
+/// Credentials, lifetime and start time of a signature.
 #[derive(Clone, Debug)]
 pub(super) struct Signing {
     pub(super) credentials: Arc<Credentials>,
     pub(super) expires_in: Duration,
-    /// In whole seconds.
+    /// The start, in whole seconds.
     pub(super) now: SystemTime,
 }
 
-/// A request that anyone may send as it is until it ends.
+/// A request that anyone may send as it is until it expires.
 ///
-/// The URL is a secret for as long as it lives, so [`Debug`](fmt::Debug) leaves it out.
+/// The URL is a secret until then, so [`Debug`](fmt::Debug) leaves it out.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PresignedRequest {
     pub method: &'static str,
     pub url: String,
     /// The signed headers that the client has to set, in the order of their lower-case names. `host` and
     /// `content-length` are not among them: every HTTP client sets those itself, and browsers let
-    /// nobody else do it.
+    /// no page do it.
     pub headers: Vec<(Cow<'static, str>, String)>,
     /// The first moment at which the store refuses the request, in whole seconds.
     pub expires_at: SystemTime,
 }
 
 impl PresignedRequest {
-    fn read(
+    fn from_sdk(
         presigned: &presigning::PresignedRequest,
         expires_at: SystemTime,
     ) -> Result<Self, PresignError> {
@@ -138,152 +135,45 @@ impl PresignError {
         Self(causes(&error))
     }
 
+    pub(super) fn no_forms() -> Self {
+        let why =
+            "forms need SigV4, and this bucket another signature, as multi-Region access points do";
+        Self(format!(
+            "{why}; S3_SUPPORTS_POST_POLICY=false does without forms"
+        ))
+    }
+
     pub(super) fn unusable(what: &str) -> Self {
         Self(format!("the presigner's URL is not usable: {what}"))
     }
 }
 
-/// Signatures know whole seconds alone: rounded down as the presigner does it, so that the end that
-/// we report is the end that the store sees.
+/// Signatures contain whole seconds only. The presigner rounds down, too, so the expiry that we report
+/// is the one that the store sees.
 pub(super) fn whole_seconds(moment: SystemTime) -> SystemTime {
     let since_epoch = moment.duration_since(UNIX_EPOCH).unwrap_or_default();
     UNIX_EPOCH + Duration::from_secs(since_epoch.as_secs())
 }
 
-/// When what is signed at `now` ends: with its own life or with the credentials.
-pub(super) fn end_of_grant(
-    credentials: &Credentials,
-    expires_in: Duration,
-    now: SystemTime,
-) -> SystemTime {
-    let end = now + expires_in;
-    let of_credentials = credentials.expiry().map(whole_seconds);
-    of_credentials.map_or(end, |of_credentials| end.min(of_credentials))
-}
-
 impl Signing {
-    /// When what is signed ends.
+    /// When the signature expires: after its own lifetime or with the credentials, whichever is first.
     pub(super) fn expires_at(&self) -> SystemTime {
-        end_of_grant(&self.credentials, self.expires_in, self.now)
+        let end = self.now + self.expires_in;
+        let credentials = self.credentials.expiry().map(whole_seconds);
+        credentials.map_or(end, |credentials| end.min(credentials))
     }
 }
 
-/// How a presigned URL says that it was signed.
-pub(super) struct Scope<'a> {
-    pub(super) day: &'a str,
-    pub(super) region: &'a str,
-    pub(super) service: &'a str,
+/// The SDK's presigner, for one bucket. It decides what is right, and signs whatever [`sign`] does not
+/// cover.
+#[derive(Clone, Debug)]
+pub(super) struct Presigner {
+    pub(super) client: Client,
+    pub(super) bucket: String,
 }
 
-impl<'a> Scope<'a> {
-    /// Reads the query of a URL that the presigner made.
-    pub(super) fn of(query: &'a str) -> Result<Self, PresignError> {
-        let parameter = |name: &str| {
-            query
-                .split('&')
-                .find_map(|parameter| parameter.strip_prefix(name)?.strip_prefix('='))
-        };
-        if parameter("X-Amz-Algorithm") != Some(ALGORITHM) {
-            return Err(PresignError::unusable("it has another algorithm"));
-        }
-        let credential = parameter("X-Amz-Credential").unwrap_or_default();
-        let mut parts = credential.rsplit("%2F");
-        match (parts.next(), parts.next(), parts.next(), parts.next()) {
-            (Some("aws4_request"), Some(service), Some(region), Some(day)) => Ok(Self {
-                day,
-                region,
-                service,
-            }),
-            _ => Err(PresignError::unusable("no scope")),
-        }
-    }
-}
-
-impl Bucket {
-    /// Presigns `put` for `expires_in` from `now`, or for as long as the credentials live.
-    pub async fn presign_put(
-        &self,
-        put: &Put<'_>,
-        expires_in: Duration,
-        now: SystemTime,
-    ) -> Result<PresignedRequest, Error> {
-        self.presign(Request::Put(put), expires_in, now).await
-    }
-
-    /// What [`presign_put`](Self::presign_put) would give, if nobody has to be asked for it.
-    pub fn replay_put(
-        &self,
-        put: &Put<'_>,
-        expires_in: Duration,
-        now: SystemTime,
-    ) -> Option<PresignedRequest> {
-        self.replay(Request::Put(put), expires_in, now)
-    }
-
-    fn replay(
-        &self,
-        request: Request<'_>,
-        expires_in: Duration,
-        now: SystemTime,
-    ) -> Option<PresignedRequest> {
-        let now = whole_seconds(now);
-        let signing = Signing {
-            credentials: self.credentials.at_hand(now)?,
-            expires_in,
-            now,
-        };
-        self.replay_of(request).presign(request, &signing)
-    }
-
+impl Presigner {
     pub(super) async fn presign(
-        &self,
-        request: Request<'_>,
-        expires_in: Duration,
-        now: SystemTime,
-    ) -> Result<PresignedRequest, Error> {
-        match self.replay(request, expires_in, now) {
-            Some(presigned) => Ok(presigned),
-            // In a box: what the SDK's presigner takes would be a part of every future that may come here.
-            None => Box::pin(self.ask_and_sign(request, expires_in, now)).await,
-        }
-    }
-
-    async fn ask_and_sign(
-        &self,
-        request: Request<'_>,
-        expires_in: Duration,
-        now: SystemTime,
-    ) -> Result<PresignedRequest, Error> {
-        let now = whole_seconds(now);
-        let signing = Signing {
-            credentials: self.credentials.get(now).await?,
-            expires_in,
-            now,
-        };
-        self.sign(request, &signing).await
-    }
-
-    pub(super) async fn sign(
-        &self,
-        request: Request<'_>,
-        signing: &Signing,
-    ) -> Result<PresignedRequest, Error> {
-        let replay = self.replay_of(request);
-        replay.learn(self, request, signing).await;
-        match replay.presign(request, signing) {
-            Some(presigned) => Ok(presigned),
-            None => Ok(self.ask_presigner(request, signing).await?),
-        }
-    }
-
-    fn replay_of(&self, request: Request<'_>) -> &Replay {
-        match request {
-            Request::Put(_) => &self.put_replay,
-            Request::Part { .. } => &self.part_replay,
-        }
-    }
-
-    pub(super) async fn ask_presigner(
         &self,
         request: Request<'_>,
         signing: &Signing,
@@ -298,8 +188,8 @@ impl Bucket {
         let presigned = match request {
             Request::Put(put) => {
                 let object = &put.object;
-                with_properties!(self.presigner.put_object(), object)
-                    .bucket(&self.name)
+                with_properties!(self.client.put_object(), object)
+                    .bucket(&self.bucket)
                     .set_content_length(put.content_length())
                     .set_if_none_match(put.if_none_match.then(|| "*".to_owned()))
                     .set_checksum_sha256(object.checksum_sha256.map(str::to_owned))
@@ -314,9 +204,9 @@ impl Bucket {
                 upload_id,
                 number,
             } => self
-                .presigner
+                .client
                 .upload_part()
-                .bucket(&self.name)
+                .bucket(&self.bucket)
                 .key(key)
                 .upload_id(upload_id)
                 .part_number(number.into())
@@ -326,7 +216,62 @@ impl Bucket {
                 .await
                 .map_err(PresignError::new),
         }?;
-        PresignedRequest::read(&presigned, signing.expires_at())
+        PresignedRequest::from_sdk(&presigned, signing.expires_at())
+    }
+}
+
+impl Bucket {
+    /// Presigns `put` for `expires_in` from `now`, or for as long as the credentials are valid.
+    pub async fn presign_put(
+        &self,
+        put: &Put<'_>,
+        expires_in: Duration,
+        now: SystemTime,
+    ) -> Result<PresignedRequest, Error> {
+        self.presign(Request::Put(put), expires_in, now).await
+    }
+
+    /// Presigns a PUT of one part for `expires_in` from `now`, or for as long as the credentials are
+    /// valid.
+    pub async fn presign_part(
+        &self,
+        key: &str,
+        upload_id: &str,
+        number: u16,
+        expires_in: Duration,
+        now: SystemTime,
+    ) -> Result<PresignedRequest, Error> {
+        let part = Request::Part {
+            key,
+            upload_id,
+            number,
+        };
+        self.presign(part, expires_in, now).await
+    }
+
+    pub(super) async fn presign(
+        &self,
+        request: Request<'_>,
+        expires_in: Duration,
+        now: SystemTime,
+    ) -> Result<PresignedRequest, Error> {
+        let signing = Signing {
+            credentials: self.credentials.get(now).await?,
+            expires_in,
+            now: whole_seconds(now),
+        };
+        if self.target.is_reproduced
+            && let Some(scope) = &self.target.scope
+        {
+            let key = self
+                .signing_key
+                .get(&signing.credentials, signing.now, scope);
+            if let Some(presigned) = sign::presign(&self.target, scope, &key, request, &signing) {
+                return Ok(presigned);
+            }
+        }
+        // The presigner's future takes many kilobytes, which every caller's future would reserve.
+        Ok(Box::pin(self.presigner.presign(request, &signing)).await?)
     }
 }
 

@@ -340,32 +340,6 @@ impl UploadService {
         now: SystemTime,
     ) -> Result<Grant, Error> {
         let key = policy.key.key(caller, &file.filename, id, day(now));
-        match self.replay_put(policy, file, &key, now) {
-            Some(request) => Ok(Grant { key, request }),
-            // In a box: each request's future would have to have room for it, and nearly none needs it.
-            None => Box::pin(self.ask_to_sign_put(policy, file, key, now)).await,
-        }
-    }
-
-    fn replay_put(
-        &self,
-        policy: &Policy,
-        file: &File,
-        key: &ObjectKey,
-        now: SystemTime,
-    ) -> Option<s3::PresignedRequest> {
-        let properties = Properties::new(policy, file);
-        let put = properties.put(policy, file, key);
-        self.bucket.replay_put(&put, policy.expires_in, now)
-    }
-
-    async fn ask_to_sign_put(
-        &self,
-        policy: &Policy,
-        file: &File,
-        key: ObjectKey,
-        now: SystemTime,
-    ) -> Result<Grant, Error> {
         let properties = Properties::new(policy, file);
         let put = properties.put(policy, file, &key);
         let request = self

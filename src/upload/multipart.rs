@@ -147,7 +147,7 @@ impl UploadService {
         }
         Ok(CompletedUpload {
             // Not what the store says: it may not know the name that clients have for it.
-            location: self.bucket.address(key).await?,
+            location: self.bucket.address(key),
             key: session.key,
             bucket: self.bucket.name().to_owned(),
         })

@@ -15,7 +15,7 @@ use crate::helpers::{built_in, client, service};
 /// The service with these limits, and what stops it and waits for its end.
 async fn spawn(limits: Limits) -> (SocketAddr, DropGuard, tokio::task::JoinHandle<()>) {
     let config = dev::sdk_config("127.0.0.1:1".parse().unwrap());
-    let uploads = service(&config, "bucket", true, built_in());
+    let uploads = service(&config, "bucket", true, built_in()).await;
     let router = http::router(Arc::clone(&uploads), &http::Settings::default());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -249,7 +249,7 @@ async fn a_client_that_takes_its_answers_too_slowly_is_cut_off() {
 #[tokio::test]
 async fn who_is_connected_when_the_service_stops_is_answered_however_many_there_are() {
     let config = dev::sdk_config("127.0.0.1:1".parse().unwrap());
-    let uploads = service(&config, "bucket", true, built_in());
+    let uploads = service(&config, "bucket", true, built_in()).await;
     let router = http::router(uploads, &http::Settings::default());
     let (addr, listener) = listen();
     let mut clients = Vec::new();

@@ -66,7 +66,10 @@ impl Service {
     }
 
     async fn is_unavailable(&self) {
-        let response = self.ask().await;
+        Self::says_unavailable(self.ask().await).await;
+    }
+
+    async fn says_unavailable(response: Response) {
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(response.headers()["retry-after"], "5");
         let problem = problem(response).await;
@@ -134,6 +137,23 @@ async fn a_process_that_fails_is_503_until_it_works_again() {
     service.now_does(&gives("AKIAGOOD", in_seconds(3600)));
     let grant = service.grant().await;
     assert!(grant.url.contains("AKIAGOOD"), "{}", grant.url);
+}
+
+#[tokio::test]
+async fn every_kind_of_grant_is_503_without_credentials() {
+    let service = Service::start("echo 'hidden cause' >&2; exit 1");
+    let file = json!({"filename": "a.txt", "contentType": "text/plain"});
+    let form = client().post(format!("{}/upload/presigned-post", service.base));
+    Service::says_unavailable(form.json(&file).send().await.unwrap()).await;
+    let query = "filename=a.txt&type=text%2Fplain";
+    let params = client().get(format!("{}/s3/params?{query}", service.base));
+    Service::says_unavailable(params.send().await.unwrap()).await;
+    let list = client().post(format!("{}/upload/presigned-urls", service.base));
+    let files = json!({"files": [file]});
+    Service::says_unavailable(list.json(&files).send().await.unwrap()).await;
+    let upload = client().post(format!("{}/s3/multipart", service.base));
+    let file = json!({"filename": "a.txt", "type": "text/plain"});
+    Service::says_unavailable(upload.json(&file).send().await.unwrap()).await;
 }
 
 #[tokio::test]

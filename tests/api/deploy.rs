@@ -81,7 +81,7 @@ async fn served() -> Served {
     let nobody = nobody
         .credentials_provider(crate::http::no_credentials())
         .build();
-    let uploads = service_counting(&nobody, "bucket", true, built_in(), &settings.metrics);
+    let uploads = service_counting(&nobody, "bucket", true, built_in(), &settings.metrics).await;
     let base = spawn(http::router(Arc::clone(&uploads), &settings)).await;
     let own = spawn(http::metrics_router(uploads, &settings)).await;
     let url = format!("http://{base}/upload/presigned-url");

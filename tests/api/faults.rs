@@ -123,7 +123,7 @@ async fn behind(app: &App, operations: &[Operation], fault: Fault) -> (Proxy, St
         // Clients in the same region share a quota of retries.
         .region(Region::new(format!("faults-{}", proxy.addr.port())))
         .build();
-    let uploads = service(&config, BUCKET, true, with_policies(POLICIES));
+    let uploads = service(&config, BUCKET, true, with_policies(POLICIES)).await;
     let router = http::router(uploads, &http::Settings::default());
     (proxy, format!("http://{}", spawn(router).await))
 }

@@ -71,7 +71,7 @@ pub(crate) async fn spawn_app_with_both(
     let store_addr = spawn(dev::store(data.path()).unwrap()).await;
     let config = dev::sdk_config(store_addr);
     let metrics = &http_settings.metrics;
-    let uploads = service_counting(&config, dev::BUCKET, true, settings, metrics);
+    let uploads = service_counting(&config, dev::BUCKET, true, settings, metrics).await;
     let addr = spawn(http::router(Arc::clone(&uploads), http_settings)).await;
     let store = aws_sdk_s3::config::Builder::from(&config).force_path_style(true);
     App {
@@ -101,16 +101,16 @@ pub(crate) fn built_in() -> upload::Settings {
 }
 
 /// The service on the bucket that `config` leads to, as `presignd serve` builds it.
-pub(crate) fn service(
+pub(crate) async fn service(
     config: &SdkConfig,
     bucket: &str,
     path_style: bool,
     settings: upload::Settings,
 ) -> Arc<UploadService> {
-    service_counting(config, bucket, path_style, settings, &Metrics::default())
+    service_counting(config, bucket, path_style, settings, &Metrics::default()).await
 }
 
-pub(crate) fn service_counting(
+pub(crate) async fn service_counting(
     config: &SdkConfig,
     bucket: &str,
     path_style: bool,
@@ -120,7 +120,9 @@ pub(crate) fn service_counting(
     let provider = config.credentials_provider().unwrap();
     let credentials = s3::CredentialsCache::new(provider, settings.policies.longest_life());
     let client = s3::client(config, path_style, &credentials);
-    let bucket = s3::Bucket::new(client, bucket.to_owned(), credentials);
+    let presigner = client.clone();
+    let bucket = s3::Bucket::new(client, presigner, bucket.to_owned(), credentials);
+    let bucket = bucket.await.unwrap();
     Arc::new(UploadService::new(bucket, settings, metrics.clone()))
 }
 

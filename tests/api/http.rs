@@ -1,7 +1,5 @@
 //! What every response has, whatever the route.
 
-use std::sync::Arc;
-
 use aws_credential_types::provider::{
     ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future,
 };
@@ -80,7 +78,7 @@ async fn preflight(allowed: AllowedOrigins, origin: &str) -> Response {
         allowed_origins: allowed,
         ..http::Settings::default()
     };
-    let uploads = Arc::clone(&service(&config, "bucket", true, built_in()));
+    let uploads = service(&config, "bucket", true, built_in()).await;
     let addr = spawn(http::router(uploads, &settings)).await;
     client()
         .request(
@@ -157,7 +155,7 @@ async fn without_credentials_a_grant_is_503_and_can_be_tried_again() {
         .into_builder()
         .credentials_provider(no_credentials())
         .build();
-    let uploads = service(&config, "bucket", true, built_in());
+    let uploads = service(&config, "bucket", true, built_in()).await;
     let addr = spawn(http::router(uploads, &http::Settings::default())).await;
     let response = client()
         .post(format!("http://{addr}/upload/presigned-url"))

@@ -22,7 +22,7 @@ use crate::helpers::{
 
 /// `/readyz` of a service on the bucket that `config` leads to.
 async fn readyz_of(config: &SdkConfig, bucket: &str) -> String {
-    let uploads = service(config, bucket, true, built_in());
+    let uploads = service(config, bucket, true, built_in()).await;
     let addr = spawn(http::router(uploads, &http::Settings::default())).await;
     format!("http://{addr}/readyz")
 }
@@ -125,7 +125,7 @@ async fn those_who_do_not_wait_for_readiness_cost_the_store_nothing_more() {
 async fn a_request_whose_client_hangs_up_is_counted_too() {
     let settings = http::Settings::default();
     let (config, asked) = store_answering(Status::OK, Duration::from_mins(1)).await;
-    let uploads = service_counting(&config, "bucket", true, built_in(), &settings.metrics);
+    let uploads = service_counting(&config, "bucket", true, built_in(), &settings.metrics).await;
     let addr = spawn(http::router(Arc::clone(&uploads), &settings)).await;
     let own = spawn(http::metrics_router(uploads, &settings)).await;
     let url = format!("http://{addr}/readyz");
@@ -150,7 +150,7 @@ async fn a_grant_that_fails_is_not_counted_as_refused() {
         .credentials_provider(crate::http::no_credentials())
         .build();
     let settings = http::Settings::default();
-    let uploads = service_counting(&config, "bucket", true, built_in(), &settings.metrics);
+    let uploads = service_counting(&config, "bucket", true, built_in(), &settings.metrics).await;
     let base = spawn(http::router(Arc::clone(&uploads), &settings)).await;
     let own = spawn(http::metrics_router(uploads, &settings)).await;
     let file = json!({"filename": "a.txt", "contentType": "text/plain"});
@@ -336,7 +336,7 @@ async fn what_clients_make_up_makes_no_metric() {
 async fn open_connections_are_counted() {
     let settings = http::Settings::default();
     let config = dev::sdk_config("127.0.0.1:1".parse().unwrap());
-    let uploads = service_counting(&config, "bucket", true, built_in(), &settings.metrics);
+    let uploads = service_counting(&config, "bucket", true, built_in(), &settings.metrics).await;
     let (addr, _stop, _server) = serve(Arc::clone(&uploads), settings.metrics.clone()).await;
     let own = spawn(http::metrics_router(uploads, &settings)).await;
     let url = format!("http://{own}/metrics");

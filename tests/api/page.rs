@@ -11,7 +11,7 @@ async fn spawn_page(store: &str) -> String {
         page: Some(http::page::Settings::new(store).unwrap()),
         ..http::Settings::default()
     };
-    let uploads = service(&config, "bucket", true, built_in());
+    let uploads = service(&config, "bucket", true, built_in()).await;
     let addr = spawn(http::router(uploads, &settings)).await;
     format!("http://{addr}")
 }

@@ -355,7 +355,7 @@ async fn forms_go_to_the_bucket_whatever_the_endpoint() {
         let mut config = aws.clone().into_builder();
         config.set_endpoint_url(endpoint.map(str::to_owned));
         config.set_region(Some(aws_config::Region::new(region)));
-        let uploads = service(&config.build(), "my-bucket", path_style, built_in());
+        let uploads = service(&config.build(), "my-bucket", path_style, built_in()).await;
         let now = SystemTime::UNIX_EPOCH + Duration::from_hours(24 * 365);
         let grant = uploads
             .presign_post(
@@ -397,7 +397,7 @@ async fn a_session_token_is_a_field_and_ends_the_form_with_the_credentials() {
         .into_builder()
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         .build();
-    let uploads = service(&config, "b", true, built_in());
+    let uploads = service(&config, "b", true, built_in()).await;
     let file = file("a", "a/b");
     let grant = uploads
         .presign_post(

@@ -113,13 +113,13 @@ fn cases() -> impl Strategy<Value = Case> {
 }
 
 impl Case {
-    fn service(&self, app: &App) -> Arc<UploadService> {
+    async fn service(&self, app: &App) -> Arc<UploadService> {
         let toml = format!("[policies.default]\n{}", self.policy);
         let settings = Settings {
             policies: Policies::parse(&toml, Duration::from_mins(10)).expect(&toml),
             ..built_in()
         };
-        service(&app.config, BUCKET, true, settings)
+        service(&app.config, BUCKET, true, settings).await
     }
 
     fn file(&self) -> File {
@@ -159,7 +159,7 @@ fn for_each_case(cases_to_run: u32, check: &impl AsyncFn(&App, Case)) {
 #[test]
 fn a_put_is_taken_exactly_as_granted() {
     for_each_case(120, &async |app, case| {
-        let uploads = case.service(app);
+        let uploads = case.service(app).await;
         let grant = uploads
             .presign_put(
                 &presignd::upload::Caller::anonymous(),
@@ -253,7 +253,7 @@ fn a_form_is_taken_exactly_as_granted() {
         if case.policy.contains("overwrite = false") || case.filename.contains("${filename}") {
             return;
         }
-        let uploads = case.service(app);
+        let uploads = case.service(app).await;
         let grant = uploads
             .presign_post(
                 &presignd::upload::Caller::anonymous(),

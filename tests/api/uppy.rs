@@ -437,7 +437,7 @@ async fn any_replica_with_the_secret_goes_on_with_an_upload() {
     let app = spawn_app().await;
     let mut upload = video(&app).await;
     let first = upload.put(1, vec![1; FIVE_MIB]).await;
-    let replica = service(&app.config, BUCKET, true, built_in());
+    let replica = service(&app.config, BUCKET, true, built_in()).await;
     let addr = spawn(http::router(replica, &http::Settings::default())).await;
     upload.base = format!("http://{addr}");
     let second = upload.put(2, vec![2; 10]).await;
@@ -469,7 +469,7 @@ pub(crate) async fn app_on(endpoint: &str) -> String {
         .into_builder()
         .endpoint_url(endpoint)
         .build();
-    let uploads = service(&config, BUCKET, true, built_in());
+    let uploads = service(&config, BUCKET, true, built_in()).await;
     format!(
         "http://{}",
         spawn(http::router(uploads, &http::Settings::default())).await
@@ -718,7 +718,7 @@ async fn a_session_ends_with_its_policy() {
     let app = spawn_app_with(with("old")).await;
     let body = json!({"filename": "a", "type": "a/b", "policy": "old"});
     let mut upload = create(&app, body).await;
-    let replica = service(&app.config, BUCKET, true, with("new"));
+    let replica = service(&app.config, BUCKET, true, with("new")).await;
     let addr = spawn(http::router(replica, &http::Settings::default())).await;
     upload.base = format!("http://{addr}");
     let problem = problem(upload.call(Method::GET, "1", &[], None).await).await;

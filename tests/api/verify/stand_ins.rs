@@ -328,7 +328,7 @@ async fn sniffing_app_on(endpoint: &str, policy: &str) -> String {
         .into_builder()
         .endpoint_url(endpoint)
         .build();
-    let uploads = service(&config, BUCKET, true, with_policies(policy));
+    let uploads = service(&config, BUCKET, true, with_policies(policy)).await;
     let router = presignd::http::router(uploads, &presignd::http::Settings::default());
     format!("http://{}", spawn(router).await)
 }

@@ -1,0 +1,374 @@
+//! The signature of a URL: [SigV4 in the query](https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html).
+//! A pure function of target, credentials, request and time, which writes what the SDK's presigner would
+//! write in a twentieth of the time.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::SystemTime;
+
+use aws_credential_types::Credentials;
+use aws_sigv4::sign::v4::generate_signing_key;
+use hmac::{Hmac, KeyInit, Mac};
+use percent_encoding::utf8_percent_encode;
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+
+use super::object::{
+    Object, ObjectCannedAcl, ServerSideEncryption, StorageClass, header_value, tagging_header,
+};
+use super::presign::{IN_PATH, IN_QUERY, MAX_EXPIRES_IN, PresignedRequest, Put, Request, Signing};
+use super::target::{Scope, Target};
+
+pub(super) const ALGORITHM: &str = "AWS4-HMAC-SHA256";
+
+/// A moment as signatures write it: `20260101T123456Z`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Timestamp([u8; 16]);
+
+impl Timestamp {
+    pub(super) fn new(moment: SystemTime) -> Self {
+        let moment = OffsetDateTime::from(moment);
+        let mut text = *b"00000000T000000Z";
+        let mut put = |at: usize, number: u16| {
+            text[at] += u8::try_from(number / 10 % 10).unwrap_or_default();
+            text[at + 1] += u8::try_from(number % 10).unwrap_or_default();
+        };
+        let year = u16::try_from(moment.year()).unwrap_or_default();
+        put(0, year / 100);
+        put(2, year % 100);
+        put(4, u8::from(moment.month()).into());
+        put(6, moment.day().into());
+        put(9, moment.hour().into());
+        put(11, moment.minute().into());
+        put(13, moment.second().into());
+        Self(text)
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        str::from_utf8(&self.0).unwrap_or_default() // It is ASCII.
+    }
+
+    pub(super) fn day(&self) -> &str {
+        &self.as_str()[..8]
+    }
+}
+
+/// What signs for one set of credentials on one day (UTC).
+#[derive(Clone)]
+pub(super) struct SigningKey(Hmac<Sha256>);
+
+impl SigningKey {
+    pub(super) fn derive(credentials: &Credentials, now: SystemTime, scope: &Scope) -> Self {
+        let secret = credentials.secret_access_key();
+        let key = generate_signing_key(secret, now, &scope.region, &scope.service);
+        Self(Hmac::new_from_slice(key.as_ref()).expect("HMAC accepts keys of any length"))
+    }
+
+    /// The signature of these parts in a row, in hexadecimal.
+    pub(super) fn sign<const N: usize>(&self, parts: [&str; N]) -> Hex {
+        let mut mac = self.0.clone();
+        for part in parts {
+            mac.update(part.as_bytes());
+        }
+        Hex::new(&mac.finalize().into_bytes().into())
+    }
+}
+
+/// The key that was derived last: four HMACs are a part of each grant that can be saved.
+#[derive(Clone, Default)]
+pub(super) struct SigningKeyCache(Arc<RwLock<Option<CachedKey>>>);
+
+struct CachedKey {
+    credentials: Arc<Credentials>,
+    derived_at: Timestamp,
+    key: SigningKey,
+}
+
+impl SigningKeyCache {
+    pub(super) fn get(
+        &self,
+        credentials: &Arc<Credentials>,
+        now: SystemTime,
+        scope: &Scope,
+    ) -> SigningKey {
+        let timestamp = Timestamp::new(now);
+        let cached = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cached) = &*cached
+            && cached.derived_at.day() == timestamp.day()
+            && Arc::ptr_eq(&cached.credentials, credentials)
+        {
+            return cached.key.clone();
+        }
+        drop(cached);
+        let key = SigningKey::derive(credentials, now, scope);
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(CachedKey {
+            credentials: Arc::clone(credentials),
+            derived_at: timestamp,
+            key: key.clone(),
+        });
+        key
+    }
+}
+
+impl std::fmt::Debug for SigningKeyCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SigningKeyCache")
+    }
+}
+
+/// 32 bytes in hexadecimal.
+pub(super) struct Hex([u8; 64]);
+
+impl Hex {
+    fn new(bytes: &[u8; 32]) -> Self {
+        let mut text = [0; 64];
+        base16ct::lower::encode(bytes, &mut text).ok(); // It has the length for it.
+        Self(text)
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        str::from_utf8(&self.0).unwrap_or_default() // It is ASCII.
+    }
+}
+
+/// Signs `request`. `None` if the SDK would refuse it or change a value that is signed: the presigner
+/// has to decide then.
+pub(super) fn presign(
+    target: &Target,
+    scope: &Scope,
+    key: &SigningKey,
+    request: Request<'_>,
+    signing: &Signing,
+) -> Option<PresignedRequest> {
+    let is_blank = |text: &str| text.trim().is_empty();
+    if is_blank(request.key())
+        || matches!(request, Request::Part { upload_id, .. } if is_blank(upload_id))
+        || signing.expires_in > MAX_EXPIRES_IN
+    {
+        return None;
+    }
+    let headers = headers(request, &target.host)?;
+    let credentials = &signing.credentials;
+    let now = Timestamp::new(signing.now);
+    let token = credentials.session_token();
+
+    // The canonical request, in one buffer. The URL has the same parameters in another order.
+    let mut text = String::with_capacity(1024 + token.map_or(0, str::len));
+    text.push_str("PUT\n");
+    let path = appended(&mut text, |text| {
+        text.push_str(&target.path);
+        text.extend(utf8_percent_encode(request.key(), IN_PATH));
+    });
+    text.push('\n');
+    let first = appended(&mut text, |text| {
+        push(text, ["X-Amz-Algorithm=", ALGORITHM, "&X-Amz-Credential="]);
+        text.extend(utf8_percent_encode(credentials.access_key_id(), IN_QUERY));
+        push(text, ["%2F", now.day(), &scope.encoded_suffix]);
+        push(text, ["&X-Amz-Date=", now.as_str(), "&X-Amz-Expires="]);
+        write!(text, "{}", signing.expires_in.as_secs()).ok(); // Infallible.
+    });
+    let token = token.map(|token| {
+        appended(&mut text, |text| {
+            text.push_str("&X-Amz-Security-Token=");
+            text.extend(utf8_percent_encode(token, IN_QUERY));
+        })
+    });
+    let signed_headers = appended(&mut text, |text| {
+        text.push_str("&X-Amz-SignedHeaders=");
+        push_names(text, &headers, "%3B");
+    });
+    text.push('&');
+    let part = appended(&mut text, |text| {
+        if let Request::Part {
+            upload_id, number, ..
+        } = request
+        {
+            write!(text, "partNumber={number}&uploadId=").ok(); // Infallible.
+            text.extend(utf8_percent_encode(upload_id, IN_QUERY));
+            text.push('&');
+        }
+    });
+    let operation = match request {
+        Request::Put(_) => "x-id=PutObject",
+        Request::Part { .. } => "x-id=UploadPart",
+    };
+    push(&mut text, [operation, "\n"]);
+    for (name, value) in &headers {
+        push(&mut text, [name, ":", value, "\n"]);
+    }
+    text.push('\n');
+    push_names(&mut text, &headers, ";");
+    text.push_str("\nUNSIGNED-PAYLOAD");
+
+    let hash = Hex::new(&Sha256::digest(&text).into());
+    let signature = key.sign([
+        ALGORITHM,
+        "\n",
+        now.as_str(),
+        "\n",
+        now.day(),
+        &scope.suffix,
+        "\n",
+        hash.as_str(),
+    ]);
+
+    let mut url = String::with_capacity(target.origin.len() + text.len() + 100);
+    push(&mut url, [&target.origin, &text[path], "?", operation, "&"]);
+    push(&mut url, [&text[part], &text[first], &text[signed_headers]]);
+    push(&mut url, ["&X-Amz-Signature=", signature.as_str()]);
+    if let Some(token) = token {
+        url.push_str(&text[token]);
+    }
+    Some(PresignedRequest {
+        method: "PUT",
+        url,
+        headers: headers
+            .into_iter()
+            .filter(|(name, _)| name != "host" && name != "content-length")
+            .map(|(name, value)| (name, value.into_owned()))
+            .collect(),
+        expires_at: signing.expires_at(),
+    })
+}
+
+/// Where in `text` the text is that `append` adds.
+fn appended(text: &mut String, append: impl FnOnce(&mut String)) -> std::ops::Range<usize> {
+    let begin = text.len();
+    append(text);
+    begin..text.len()
+}
+
+fn push<const N: usize>(text: &mut String, parts: [&str; N]) {
+    for part in parts {
+        text.push_str(part);
+    }
+}
+
+type Headers<'a> = Vec<(Cow<'static, str>, Cow<'a, str>)>;
+
+fn push_names(text: &mut String, headers: &Headers<'_>, separator: &str) {
+    for (index, (name, _)) in headers.iter().enumerate() {
+        if index > 0 {
+            text.push_str(separator);
+        }
+        text.push_str(name);
+    }
+}
+
+/// All signed headers in the order of their names; `None` if signing could change or refuse one.
+fn headers<'a>(request: Request<'a>, host: &'a str) -> Option<Headers<'a>> {
+    let Request::Put(put) = request else {
+        return Some(vec![("host".into(), host.into())]);
+    };
+    let Put {
+        object,
+        size: _,
+        if_none_match,
+    } = put;
+    let Object {
+        key: _,
+        content_type,
+        content_disposition,
+        cache_control,
+        storage_class,
+        server_side_encryption,
+        kms_key_id,
+        acl,
+        tagging,
+        metadata,
+        checksum_sha256,
+    } = object;
+
+    let text = |value: Option<&'a str>| value.map(Cow::Borrowed);
+    let size = put.content_length().map(|length| length.to_string().into());
+    let tagging = (!tagging.is_empty()).then(|| tagging_header(tagging).into());
+    let encryption = server_side_encryption.as_ref();
+    let class = storage_class.as_ref();
+    let before_metadata = [
+        ("cache-control", text(*cache_control)),
+        ("content-disposition", text(*content_disposition)),
+        ("content-length", size),
+        ("content-type", text(Some(content_type))),
+        ("host", text(Some(host))),
+        ("if-none-match", text(if_none_match.then_some("*"))),
+        ("x-amz-acl", text(acl.as_ref().map(ObjectCannedAcl::as_str))),
+        ("x-amz-checksum-sha256", text(*checksum_sha256)),
+    ];
+    let after_metadata = [
+        (
+            "x-amz-server-side-encryption",
+            text(encryption.map(ServerSideEncryption::as_str)),
+        ),
+        (
+            "x-amz-server-side-encryption-aws-kms-key-id",
+            text(*kms_key_id),
+        ),
+        ("x-amz-storage-class", text(class.map(StorageClass::as_str))),
+        ("x-amz-tagging", tagging),
+    ];
+    let mut headers = Headers::with_capacity(8 + metadata.len());
+    let given = |(name, value): (&'static str, Option<_>)| value.map(|value| (name.into(), value));
+    headers.extend(before_metadata.into_iter().filter_map(given));
+    headers.extend(metadata.iter().map(|(name, value)| {
+        let name = format!("x-amz-meta-{name}");
+        (name.into(), header_value(value))
+    }));
+    headers.extend(after_metadata.into_iter().filter_map(given));
+
+    let is_sorted = headers.is_sorted_by(|(a, _), (b, _)| a < b);
+    // All other names are constants above.
+    let are_plain = metadata.iter().all(|(name, _)| is_plain_name(name))
+        && headers.iter().all(|(_, value)| is_plain_value(value));
+    (is_sorted && are_plain).then_some(headers)
+}
+
+fn is_plain_name(name: &str) -> bool {
+    name.bytes()
+        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b))
+}
+
+/// Whether a value is signed as it is. Signing folds spaces at the ends and several in a row, and may
+/// leave out an empty value.
+fn is_plain_value(value: &str) -> bool {
+    let mut before = b' ';
+    value.bytes().all(|b| {
+        let two_spaces = before == b' ' && b == b' ';
+        before = b;
+        matches!(b, b' '..=b'~') && !two_spaces
+    }) && before != b' '
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+    use time::macros::datetime;
+
+    use super::*;
+
+    #[test]
+    fn a_timestamp_is_written_with_all_its_zeros() {
+        let moment = datetime!(2026-01-02 03:04:05.999 UTC).into();
+        assert_eq!(Timestamp::new(moment).as_str(), "20260102T030405Z");
+        assert_eq!(Timestamp::new(moment).day(), "20260102");
+    }
+
+    #[test]
+    fn the_published_example_of_a_post_policy_is_reproduced() {
+        let vectors: Value =
+            serde_json::from_str(include_str!("../../tests/vectors/aws-published.json")).unwrap();
+        let example = &vectors["post_policy"];
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let credentials = Credentials::new("", text(&vectors["secret_access_key"]), None, None, "");
+        let scope = Scope {
+            region: text(&example["region"]),
+            service: text(&example["service"]),
+            suffix: String::new(),
+            encoded_suffix: String::new(),
+        };
+        let now = datetime!(2015-12-29 00:00 UTC).into();
+        let signature =
+            SigningKey::derive(&credentials, now, &scope).sign([&text(&example["policy_base64"])]);
+        assert_eq!(signature.as_str(), text(&example["signature"]));
+    }
+}
