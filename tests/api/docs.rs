@@ -24,7 +24,7 @@ fn pages() -> Vec<(PathBuf, String)> {
 }
 
 /// The anchors of a page's headings, as GitHub makes them.
-fn anchors(page: &str) -> BTreeSet<String> {
+pub(crate) fn anchors(page: &str) -> BTreeSet<String> {
     let headings = page.lines().filter(|line| line.starts_with('#'));
     headings
         .map(|line| {

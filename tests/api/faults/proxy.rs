@@ -1,5 +1,6 @@
-//! A proxy in front of a store, which passes every request on but those that it has a fault for. It knows how
-//! TCP and HTTP go wrong, and which of the store's operations a request is; nothing of presignd.
+//! A proxy in front of a store. It forwards every request, except those that it has a fault for. It
+//! knows how TCP and HTTP fail, and which operation of the store a request is; it knows nothing of
+//! presignd.
 
 use std::io;
 use std::net::SocketAddr;
@@ -31,20 +32,20 @@ impl Operation {
         Self::AbortMultipartUpload,
     ];
 
-    fn of(head: &str) -> Option<Self> {
+    fn from_head(head: &str) -> Option<Self> {
         let mut words = head.split(' ');
         let (method, target) = (words.next().unwrap(), words.next().unwrap());
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let is_of_bucket = !path.trim_matches('/').contains('/');
+        let is_bucket = !path.trim_matches('/').contains('/');
         let operation = match (method, query.contains("uploadId=")) {
-            ("HEAD", _) if is_of_bucket => Self::HeadBucket,
+            ("HEAD", _) if is_bucket => Self::HeadBucket,
             ("HEAD", _) => Self::HeadObject,
             ("GET", false) => Self::GetObject,
             ("GET", true) => Self::ListParts,
             ("POST", false) => Self::CreateMultipartUpload,
             ("POST", true) => Self::CompleteMultipartUpload,
             ("DELETE", true) => Self::AbortMultipartUpload,
-            // What clients send.
+            // Only clients send anything else.
             _ => return None,
         };
         Some(operation)
@@ -55,36 +56,34 @@ impl Operation {
 pub(super) enum Fault {
     /// Nobody listens.
     Closed,
-    /// Nothing comes back to those who want to connect.
+    /// A connection attempt gets no answer.
     Unreachable,
-    /// The request is taken, and that is all.
+    /// The request is read, and nothing else happens.
     Silent,
-    /// The store does it, and its answer stays away.
+    /// The store does it, and its answer does not arrive.
     Late,
-    /// The store does it, and half of its answer stays away.
+    /// The store does it, and half of its answer does not arrive.
     SilentWithin,
-    /// The connection is reset, and the store has not heard of it.
+    /// The connection is reset before the store gets the request.
     Reset,
     /// The store does it, and the connection is reset instead of an answer.
     AnswerLost,
-    /// The store does it, and the connection is reset in the middle of the answer.
-    ResetWithin,
-    /// The store does it, and the answer ends before the length that it says.
+    /// The store does it, and the answer is shorter than it says.
     CutShort,
     /// The store does nothing, and this is the answer.
     Answers(u16, &'static str),
 }
 
 impl Fault {
-    /// Whether the store does what it is asked for.
+    /// Whether the store does what the request says.
     pub(super) fn reaches_the_store(self) -> bool {
         matches!(
             self,
-            Self::Late | Self::SilentWithin | Self::AnswerLost | Self::ResetWithin | Self::CutShort
+            Self::Late | Self::SilentWithin | Self::AnswerLost | Self::CutShort
         )
     }
 
-    /// Whether it is only time that ends it.
+    /// Whether only a timeout ends the request.
     pub(super) fn hangs(self) -> bool {
         matches!(
             self,
@@ -99,10 +98,10 @@ pub(super) struct Proxy {
     inside: Arc<Inside>,
 }
 
-/// What keeps connections out until the fault is lifted.
+/// Keeps connections out until the fault is lifted.
 enum Door {
     Closed(TcpSocket),
-    /// A queue that is full, since nobody takes anything out of it.
+    /// The listener's queue is full, since nobody accepts.
     Blocked {
         listener: TcpListener,
         _queue: Vec<TcpStream>,
@@ -111,7 +110,7 @@ enum Door {
 
 struct Inside {
     store: SocketAddr,
-    /// What to do with requests for these operations.
+    /// The fault of requests for these operations.
     fault: Mutex<Option<(Vec<Operation>, Fault)>>,
     asked: AtomicU32,
 }
@@ -119,7 +118,7 @@ struct Inside {
 impl Proxy {
     pub(super) async fn start(store: SocketAddr, operations: &[Operation], fault: Fault) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
-        // So that the port can be listened on right after the connections of a queue were closed.
+        // The port can then be listened on right after the connections of a queue were closed.
         socket.set_reuseaddr(true).unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let addr = socket.local_addr().unwrap();
@@ -156,7 +155,7 @@ impl Proxy {
         }
     }
 
-    /// How often the store was asked for what there is a fault for.
+    /// How many requests met the fault.
     pub(super) fn asked(&self) -> u32 {
         self.inside.asked.load(Ordering::SeqCst)
     }
@@ -176,17 +175,17 @@ async fn accept(listener: TcpListener, inside: Arc<Inside>) {
     loop {
         let (client, _) = listener.accept().await.unwrap();
         let inside = Arc::clone(&inside);
-        // A client that hangs up is no concern of ours.
+        // A client may hang up.
         tokio::spawn(async move { inside.handle(client).await });
     }
 }
 
 impl Inside {
-    /// One request, and the end of the connection.
+    /// Handles one request and closes the connection.
     async fn handle(&self, mut client: TcpStream) -> io::Result<()> {
         let request = read_request(&mut client).await?;
         let head = String::from_utf8_lossy(&request);
-        let operation = Operation::of(&head);
+        let operation = Operation::from_head(&head);
         let fault = self.fault.lock().unwrap().clone();
         let fault = fault
             .filter(|(operations, _)| operation.is_some_and(|this| operations.contains(&this)));
@@ -206,10 +205,7 @@ impl Inside {
             fault if fault.reaches_the_store() => self.ask_store(&request).await?,
             _ => Vec::new(),
         };
-        if matches!(
-            fault,
-            Fault::SilentWithin | Fault::ResetWithin | Fault::CutShort
-        ) {
+        if matches!(fault, Fault::SilentWithin | Fault::CutShort) {
             client.write_all(&answer[..middle(&answer)]).await?;
         }
         if fault.hangs() {
@@ -221,7 +217,7 @@ impl Inside {
         Ok(())
     }
 
-    /// The whole answer of the store.
+    /// Forwards the request and reads the whole answer of the store.
     async fn ask_store(&self, request: &[u8]) -> io::Result<Vec<u8>> {
         let mut store = TcpStream::connect(self.store).await?;
         let (line, rest) = request.split_at(find(request, b"\r\n").unwrap() + 2);
@@ -234,7 +230,7 @@ impl Inside {
     }
 }
 
-/// In the middle of the body, or of the head if there is no body.
+/// The middle of the body, or of the head if there is no body.
 fn middle(answer: &[u8]) -> usize {
     let body = find(answer, b"\r\n\r\n").unwrap() + 4;
     match answer.len() - body {
