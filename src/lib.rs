@@ -20,7 +20,6 @@ pub mod config;
 #[cfg(feature = "dev")]
 pub mod dev;
 pub mod http;
-mod json;
 #[cfg(feature = "lambda")]
 mod lambda;
 pub mod s3;

@@ -1,51 +1,41 @@
-//! From the bytes of a request to a value that is valid, or to a problem that names every field that is
-//! not.
+//! From the body of a request to a valid value, or to a problem that names every invalid field.
 
-use std::task::Poll;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use mediatype::MediaType;
-use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use validator::{Validate, ValidationErrors, ValidationErrorsKind};
 
-use super::json;
+use super::json::{Fields, Json, MAX_SHAPE_ERRORS, Reader};
 use super::problem::{FieldErrors, Problem, push_segment};
 use crate::upload::Invalid;
 
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How many bytes of long bodies may be on their way at once, in all: what a few hundred of the usual
-/// lists take. Others wait, so that no flood of them takes more memory.
+/// How many bytes of long bodies the service holds at once, which is enough for a few hundred lists
+/// of a usual length. More wait, so that no flood of them takes more memory.
 const LONG_BODIES_BYTES: usize = 64 * 1024 * 1024;
 static LONG_BODIES: Semaphore = Semaphore::const_new(LONG_BODIES_BYTES);
-/// Shorter bodies are bounded by the number of connections.
+/// So much of each body needs no room: the number of connections bounds it.
 const SHORT_BODY_BYTES: usize = 64 * 1024;
 
-/// Waits until there is room for a body of so many bytes. It is free again when what this gives is dropped.
-async fn room_for(length: usize) -> Option<SemaphorePermit<'static>> {
-    let bytes = u32::try_from(length.min(LONG_BODIES_BYTES)).ok()?;
-    if length <= SHORT_BODY_BYTES {
-        return None;
-    }
-    LONG_BODIES.acquire_many(bytes).await.ok()
-}
-
-/// The body of a request, before its meaning is checked.
+/// The body of a request before its meaning is checked.
 ///
-/// Fields are `Option`s even where they are required, so that a body with several faults can still
-/// be read; [`validator`] refuses the missing ones.
-pub(crate) trait Dto: DeserializeOwned + Validate {
+/// Even required fields are `Option`s, so that a body with several faults can still be read;
+/// [`validator`] refuses those that are missing.
+pub(crate) trait Dto: Default + Validate {
     /// What the handler gets.
     type Value;
 
     /// The longest body, in bytes.
     const MAX_BYTES: usize = 64 * 1024;
+
+    fn read(fields: &mut Fields<'_, '_, '_>) -> Self;
 
     /// The valid value; otherwise `None`, and the reasons are in `errors`.
     fn into_value(self, errors: &mut FieldErrors) -> Option<Self::Value>;
@@ -58,57 +48,58 @@ pub(crate) struct Valid<T: Dto>(pub(crate) T::Value);
 impl<S: Send + Sync, T: Dto> FromRequest<S> for Valid<T> {
     type Rejection = Problem;
 
-    fn from_request(request: Request, _: &S) -> impl Future<Output = Result<Self, Problem>> + Send {
-        // Here, so that no head of a request is a part of the future.
-        let length = checked_length::<T>(request.headers()).map_err(Box::new);
-        let body = request.into_body();
-        async move {
-            let longest = length.map_err(|problem| *problem)?;
-            let body = read_body(body, longest, T::MAX_BYTES).await?;
-            read::<T>(&body).map(Self)
-        }
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        check_head(request.headers(), T::MAX_BYTES)?;
+        let body = read_body(request.into_body(), T::MAX_BYTES);
+        let body = tokio::time::timeout(BODY_TIMEOUT, body)
+            .await
+            .map_err(|_| body_timed_out())??;
+        valid::<T>(&body).map(Self)
     }
 }
 
-/// The whole body, which may be as long as `longest`.
-async fn read_body(body: Body, longest: usize, max: usize) -> Result<Bytes, Problem> {
-    let mut body = Limited::new(body, max).collect();
-    // Most are short and there already. They need no room and no timer.
-    let at_once = if longest <= SHORT_BODY_BYTES {
-        futures_util::poll!(&mut body)
-    } else {
-        Poll::Pending
-    };
-    let body = match at_once {
-        Poll::Ready(body) => Ok(body),
-        Poll::Pending => {
-            let body = async {
-                let _room = room_for(longest).await;
-                body.await
-            };
-            Box::pin(tokio::time::timeout(BODY_TIMEOUT, body)).await
+/// The whole body. Memory for a long one is reserved while its bytes arrive, so that a client that
+/// only announces one takes nothing from others.
+async fn read_body(body: Body, max: usize) -> Result<Vec<u8>, Problem> {
+    let mut body = Limited::new(body, max);
+    let mut bytes = Vec::new();
+    let mut room: Option<SemaphorePermit<'static>> = None;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                payload_too_large(max)
+            } else {
+                Problem::bad_body("incomplete-body", "the body ended early")
+            }
+        })?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        let length = bytes.len() + data.len();
+        if length > SHORT_BODY_BYTES {
+            let more = u32::try_from(length - bytes.len().max(SHORT_BODY_BYTES));
+            let more = LONG_BODIES.acquire_many(more.unwrap_or(u32::MAX)).await;
+            // It fails only once the semaphore is closed, which nobody does.
+            match (&mut room, more) {
+                (Some(room), Ok(more)) => room.merge(more),
+                (room, more) => *room = more.ok(),
+            }
         }
-    };
-    let body = body.map_err(|_| body_timed_out())?.map_err(|error| {
-        if error.is::<LengthLimitError>() {
-            payload_too_large(max)
-        } else {
-            Problem::bad_body("incomplete-body", "the body ended early")
-        }
-    })?;
-    Ok(body.to_bytes())
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes)
 }
 
-/// The most bytes that the body of a request with this head may turn out to have.
-fn checked_length<T: Dto>(headers: &HeaderMap) -> Result<usize, Problem> {
+/// Refuses a body that cannot be read by its head alone, before a client that waits for
+/// `100 Continue` sends it.
+fn check_head(headers: &HeaderMap, max: usize) -> Result<(), Problem> {
     require_json(headers)?;
     let length = headers.get(header::CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    match length {
-        // Before a client that waits for `100 Continue` is asked to go on.
-        Some(length) if length > T::MAX_BYTES => Err(payload_too_large(T::MAX_BYTES)),
-        length => Ok(length.unwrap_or(T::MAX_BYTES)),
+    if length.is_some_and(|length| length > max) {
+        return Err(payload_too_large(max));
     }
+    Ok(())
 }
 
 fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
@@ -131,11 +122,9 @@ fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
 
 fn is_json_type(value: &HeaderValue) -> bool {
     let json = mediatype::media_type!(APPLICATION / JSON);
-    // As nearly all have it, or else with other capitals or parameters.
-    value == "application/json"
-        || value
-            .to_str()
-            .is_ok_and(|text| MediaType::parse(text).is_ok_and(|it| it.essence() == json))
+    value
+        .to_str()
+        .is_ok_and(|text| MediaType::parse(text).is_ok_and(|it| it.essence() == json))
 }
 
 fn body_timed_out() -> Problem {
@@ -154,9 +143,13 @@ fn payload_too_large(limit: usize) -> Problem {
     )
 }
 
-fn read<T: Dto>(body: &[u8]) -> Result<T::Value, Problem> {
+fn valid<T: Dto>(body: &[u8]) -> Result<T::Value, Problem> {
+    let json = Json::parse(body)?;
     let mut errors = FieldErrors::default();
-    let dto: T = json::read(body, &mut errors)?;
+    let dto = Reader::new(&mut errors).object(json, T::read);
+    if errors.len() >= MAX_SHAPE_ERRORS {
+        return Err(errors.into_problem());
+    }
     if let Err(invalid) = dto.validate() {
         collect("", &invalid, &mut errors);
     }

@@ -1,430 +1,391 @@
-//! JSON, read strictly and written.
+//! Reads JSON objects strictly, field by field, and notes every fault with its pointer.
 //!
-//! A body that is right is read once, straight into its type. Only a body that is wrong is read again,
-//! to say all that is wrong with it.
+//! A body is checked once for syntax and stays text; only the objects and lists that a request
+//! defines are split into members. So a value that nobody asks for costs no memory, however large
+//! or deeply nested it is.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::marker::PhantomData;
 
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{
-    DeserializeOwned, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor,
-};
-use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::{Map, Value};
-use serde_path_to_error::{Path, Segment};
-use validator::{Validate, ValidationErrors};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::problem::{FieldErrors, Problem, push_segment};
 use crate::upload::Invalid;
 
-/// More wrong fields than this are not listed: nobody reads them, and each costs a pass.
-const MAX_ERRORS: usize = 50;
+/// No request nests deeper than this, so that a reader of JSON may recurse.
+const MAX_DEPTH: usize = 128;
+/// More members of one object are ignored. All but a few are unknown or too much metadata, which
+/// refuses the request anyway.
+const MAX_MEMBERS: usize = 10_000;
+/// More faults of shape are not listed: nobody reads them.
+pub(super) const MAX_SHAPE_ERRORS: usize = 50;
 
-/// Reads an object. One with faults gives what is readable of it, and the faults in `errors`.
-pub(super) fn read<T: DeserializeOwned>(
-    body: &[u8],
-    errors: &mut FieldErrors,
-) -> Result<T, Problem> {
-    match serde_json::from_slice::<Object<T>>(body) {
-        Ok(Object(value)) => Ok(value),
-        Err(_) => read_faulty(body, errors),
-    }
-}
+/// The text of a JSON value whose syntax has been checked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Json<'a>(&'a str);
 
-/// What is written by hand, as it is most of what the service ever writes: serde would look at each byte of a
-/// URL for itself.
-pub(super) trait WriteJson: Serialize {
-    /// Appends what [`serde_json`] would.
-    fn write_json(&self, out: &mut String);
-}
-
-/// The answer 201, with what was made.
-pub(super) struct Created<T>(pub(super) T);
-
-impl<T: WriteJson> IntoResponse for Created<T> {
-    fn into_response(self) -> Response {
-        // Enough for one file.
-        let mut body = String::with_capacity(1024);
-        self.0.write_json(&mut body);
-        let mut response = Response::new(body.into());
-        *response.status_mut() = StatusCode::CREATED;
-        // And for those that all answers get.
-        *response.headers_mut() = HeaderMap::with_capacity(12);
-        let json = HeaderValue::from_static("application/json");
-        response.headers_mut().insert(header::CONTENT_TYPE, json);
-        response
-    }
-}
-
-/// What can be read of a body that serde refused. Takes out one faulty field after the other until
-/// the rest is readable.
-fn read_faulty<T: DeserializeOwned>(body: &[u8], errors: &mut FieldErrors) -> Result<T, Problem> {
-    let mut walk = Walk::default();
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
-    let mut json = Node(&mut walk)
-        .deserialize(&mut deserializer)
-        .and_then(|value| deserializer.end().map(|()| value))
-        .map_err(|error| not_json(body, &error))?;
-    for pointer in walk.duplicates {
-        errors.push(
-            pointer,
-            Invalid::new("duplicate-field", "must not be given more than once"),
-        );
-    }
-    while errors.len() < MAX_ERRORS {
-        let error = match serde_path_to_error::deserialize::<_, Object<T>>(&json) {
-            Ok(Object(dto)) => return Ok(dto),
-            Err(error) => error,
+impl<'a> Json<'a> {
+    /// # Errors
+    ///
+    /// If the body is not JSON, or nested too deeply.
+    pub(super) fn parse(body: &'a [u8]) -> Result<Self, Problem> {
+        let body = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body);
+        // A JSON text begins with two ASCII characters.
+        if let [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, _, ..] | [_, 0, ..] = body {
+            return Err(not_json("the body is UTF-16 or UTF-32; send it as UTF-8"));
+        }
+        let Ok(text) = std::str::from_utf8(body) else {
+            return Err(not_json("the body is not UTF-8"));
         };
-        let mut pointer = pointer(error.path());
-        let fault = error.inner().to_string();
-        let invalid = if let Some((_, expected)) = fault
-            .strip_prefix("unknown field `")
-            .and_then(|rest| rest.rsplit_once("`, expected "))
-        {
-            let names = expected.trim_start_matches("one of ");
-            Invalid::new(
-                "unknown-field",
-                format!("is not a field of this request, which takes {names}"),
-            )
-        } else if let Some((found, expected)) = fault
-            .strip_prefix("invalid type: ")
-            .and_then(|rest| rest.rsplit_once(", expected "))
-        {
-            let found = found.split(" `").next().unwrap_or(found);
-            let found = found.split(" \"").next().unwrap_or(found);
-            let (expected, found) = (json_name(expected), json_name(found));
-            if found == "a number" && expected.starts_with("a whole number") {
-                Invalid::new("out-of-range", format!("must be {expected}"))
-            } else {
-                Invalid::new("wrong-type", format!("must be {expected}, not {found}"))
+        if text.bytes().all(|b| b.is_ascii_whitespace()) {
+            return Err(not_json("the body is empty; it must be a JSON object"));
+        }
+        if is_too_deep(text) {
+            let detail = format!("the JSON is nested more than {MAX_DEPTH} levels deep");
+            return Err(Problem::bad_body("json-too-deep", detail));
+        }
+        match serde_json::from_str::<&RawValue>(text) {
+            Ok(value) => Ok(Self(value.get())),
+            Err(fault) => {
+                let (line, column) = (fault.line(), fault.column());
+                let detail = format!("the body is not JSON: see line {line}, column {column}");
+                Err(not_json(detail))
             }
-        } else if let Some((name, _)) = fault
-            .strip_prefix("missing field `")
-            .and_then(|rest| rest.split_once('`'))
-        {
-            push_segment(&mut pointer, name);
-            Invalid::new("required", "is required")
-        } else if let Some(("invalid value", found)) = fault.split_once(": ")
-            && let Some((_, expected)) = found.rsplit_once(", expected ")
-        {
-            Invalid::new("out-of-range", format!("must be {}", json_name(expected)))
-        } else {
-            Invalid::new("invalid", fault)
+        }
+    }
+
+    fn members(self) -> Result<Vec<Member<'a>>, Invalid> {
+        match self.0.as_bytes().first() {
+            Some(b'{') => {
+                let mut deserializer = serde_json::Deserializer::from_str(self.0);
+                let members = deserializer.deserialize_map(Members);
+                members.map_err(|_| Invalid::new("invalid", "is not an object"))
+            }
+            _ => Err(self.is_not("an object")),
+        }
+    }
+
+    /// The first elements, one more than `max` at most.
+    fn elements(self, max: usize) -> Result<Vec<Self>, Invalid> {
+        match self.0.as_bytes().first() {
+            Some(b'[') => {
+                let mut deserializer = serde_json::Deserializer::from_str(self.0);
+                let elements = deserializer.deserialize_seq(Elements { max });
+                elements.map_err(|_| Invalid::new("invalid", "is not an array"))
+            }
+            _ => Err(self.is_not("an array")),
+        }
+    }
+
+    fn unescaped(self) -> Result<Cow<'a, str>, Invalid> {
+        let Some(text) = self.0.strip_prefix('"').and_then(|t| t.strip_suffix('"')) else {
+            return Err(self.is_not("a string"));
         };
-        errors.push(pointer, invalid);
-        if !take_out(&mut json, error.path()) {
-            break;
+        if !text.contains('\\') {
+            return Ok(Cow::Borrowed(text));
         }
+        // The syntax is right, so nothing else can be wrong with an escape.
+        serde_json::from_str(self.0).map(Cow::Owned).map_err(|_| {
+            let detail = "contains half of a surrogate pair, which is no character";
+            Invalid::new("lone-surrogate", detail)
+        })
     }
-    Err(std::mem::take(errors).into_problem())
-}
 
-/// serde's word for a type, in JSON's words.
-fn json_name(found: &str) -> &str {
-    match found {
-        "map" | "a map" => "an object",
-        "sequence" | "a sequence" => "an array",
-        "integer" | "floating point" => "a number",
-        "string" => "a string",
-        "boolean" => "a boolean",
-        other => other,
+    pub(super) fn text(self) -> Result<String, Invalid> {
+        self.unescaped().map(Cow::into_owned)
     }
-}
 
-fn not_json(body: &[u8], error: &serde_json::Error) -> Problem {
-    let place = format!("at line {} column {}", error.line(), error.column());
-    if body.iter().all(u8::is_ascii_whitespace) {
-        Problem::bad_body(
-            "invalid-json",
-            "the body is empty; it must be a JSON object",
-        )
-    } else if error.to_string().starts_with("recursion limit exceeded") {
-        Problem::bad_body(
-            "json-too-deep",
-            format!("the JSON is nested too deeply {place}"),
-        )
-    } else {
-        // serde_json's message tells what it expected and where; it does not repeat the input.
-        Problem::bad_body("invalid-json", format!("the body is not JSON: {error}"))
-    }
-}
-
-fn pointer(path: &Path) -> String {
-    let mut pointer = String::new();
-    for segment in path {
-        match segment {
-            Segment::Seq { index } => push_segment(&mut pointer, &index.to_string()),
-            Segment::Map { key } => push_segment(&mut pointer, key),
-            Segment::Enum { .. } | Segment::Unknown => {}
+    /// A whole number, however it is written: to JSON Schema, `6.0` is the integer 6.
+    pub(super) fn whole_number(self) -> Result<u64, Invalid> {
+        /// Above this, not every whole number has a float of its own.
+        const MAX_FLOAT: f64 = 9_007_199_254_740_992.0;
+        if !matches!(self.0.as_bytes().first(), Some(b'-' | b'0'..=b'9')) {
+            return Err(self.is_not("a whole number"));
         }
-    }
-    pointer
-}
-
-/// Takes the innermost member of an object on `path` out of `json`; an element of an array becomes
-/// an empty object, so that those after it keep their places.
-fn take_out(json: &mut Value, path: &Path) -> bool {
-    let segments: Vec<&Segment> = path.iter().collect();
-    let Some((last, parents)) = segments.split_last() else {
-        return false;
-    };
-    let mut at = json;
-    for segment in parents {
-        let next = match segment {
-            Segment::Seq { index } => at.get_mut(*index),
-            Segment::Map { key } => at.get_mut(key),
-            Segment::Enum { .. } | Segment::Unknown => None,
+        let from_float = || {
+            let number: f64 = self.0.parse().ok()?;
+            let number = (0.0..=MAX_FLOAT).contains(&number).then_some(number)?;
+            // A float is written and read again, as every cast could lose something.
+            number.abs().to_string().parse().ok()
         };
-        let Some(next) = next else { return false };
-        at = next;
+        let number: Option<u64> = self.0.parse().ok().or_else(from_float);
+        // The OpenAPI document says `int64`.
+        number
+            .filter(|number| i64::try_from(*number).is_ok())
+            .ok_or_else(|| {
+                let detail = format!("must be a whole number from 0 to {}", i64::MAX);
+                Invalid::new("out-of-range", detail)
+            })
     }
-    match last {
-        Segment::Map { key } => at
-            .as_object_mut()
-            .is_some_and(|members| members.remove(key).is_some()),
-        Segment::Seq { index } => at.get_mut(*index).is_some_and(|element| {
-            let was_object = element.is_object();
-            *element = Value::Object(Map::new());
-            !was_object
-        }),
-        Segment::Enum { .. } | Segment::Unknown => false,
+
+    /// Any value, for protocols that define none.
+    pub(super) fn value(self) -> Result<Value, Invalid> {
+        serde_json::from_str(self.0)
+            .map_err(|_| Invalid::new("invalid", "contains a text or a number that is not valid"))
+    }
+
+    fn is_null(self) -> bool {
+        self.0 == "null"
+    }
+
+    fn is_not(self, expected: &str) -> Invalid {
+        let found = match self.0.as_bytes().first() {
+            Some(b'{') => "an object",
+            Some(b'[') => "an array",
+            Some(b'"') => "a string",
+            Some(b't' | b'f') => "a boolean",
+            Some(b'n') => "null",
+            _ => "a number",
+        };
+        Invalid::new("wrong-type", format!("must be {expected}, not {found}"))
     }
 }
 
-/// For `#[serde(deserialize_with)]` on an `Option`: a field that is there must have a value.
-pub(super) fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    T::deserialize(deserializer).map(Some)
+fn not_json(detail: impl Into<String>) -> Problem {
+    Problem::bad_body("invalid-json", detail)
 }
 
-/// Like [`present`], for a whole number, however it is written: to JSON Schema `6.0` is the integer 6.
-pub(super) fn present_whole<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<u64>, D::Error> {
-    Whole::deserialize(deserializer).map(|Whole(number)| Some(number))
-}
-
-/// A whole number that is 0 or more, and no more than the document's `int64`.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(super) struct Whole(pub(super) u64);
-
-impl<'de> Deserialize<'de> for Whole {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Number;
-
-        impl Visitor<'_> for Number {
-            type Value = Whole;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "a whole number from 0 to {}", i64::MAX)
-            }
-
-            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Whole, E> {
-                if i64::try_from(number).is_ok() {
-                    Ok(Whole(number))
-                } else {
-                    Err(E::invalid_type(Unexpected::Unsigned(number), &self))
-                }
-            }
-
-            fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<Whole, E> {
-                /// Beyond, not every whole number has a float of its own.
-                const MAX: f64 = 9_007_199_254_740_992.0;
-                // Written and read: there is no conversion that cannot lose something.
-                let whole = (0.0..=MAX)
-                    .contains(&number)
-                    .then(|| number.abs().to_string());
-                whole
-                    .and_then(|text| text.parse().ok())
-                    .map(Whole)
-                    .ok_or_else(|| E::invalid_type(Unexpected::Float(number), &self))
-            }
+fn is_too_deep(text: &str) -> bool {
+    let (mut depth, mut in_string, mut is_escaped) = (0_usize, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if in_string => is_escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
         }
-
-        deserializer.deserialize_u64(Number)
-    }
-}
-
-/// Like [`present`], for a list. Of one that is too long, only so much is kept that it can be seen to be:
-/// what is to be refused need not be held.
-pub(super) fn present_list<'de, D, T, const MAX: usize>(
-    deserializer: D,
-) -> Result<Option<Vec<T>>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    struct List<T, const MAX: usize>(PhantomData<T>);
-
-    impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for List<T, MAX> {
-        type Value = Vec<T>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a sequence")
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Vec<T>, A::Error> {
-            let mut list = Vec::new();
-            while list.len() <= MAX {
-                match elements.next_element()? {
-                    Some(element) => list.push(element),
-                    None => return Ok(list),
-                }
-            }
-            while elements.next_element::<IgnoredAny>()?.is_some() {}
-            Ok(list)
+        if depth > MAX_DEPTH {
+            return true;
         }
     }
-
-    deserializer
-        .deserialize_seq(List::<T, MAX>(PhantomData))
-        .map(Some)
+    false
 }
 
-/// Like [`present`], for an object of strings in which no name comes twice.
-pub(super) fn present_map<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<BTreeMap<String, String>>, D::Error> {
-    struct Strings;
+type Member<'a> = (Cow<'a, str>, Json<'a>);
 
-    impl<'de> Visitor<'de> for Strings {
-        type Value = BTreeMap<String, String>;
+/// Keeps all members of an object, also those of the same name.
+struct Members;
 
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
-            let mut strings = BTreeMap::new();
-            while let Some((name, value)) = members.next_entry()? {
-                if strings.insert(name, value).is_some() {
-                    return Err(serde::de::Error::custom("duplicate name"));
-                }
-            }
-            Ok(strings)
-        }
-    }
-
-    deserializer.deserialize_map(Strings).map(Some)
-}
-
-/// A `T` from a JSON object alone: serde would take an array of its fields, too.
-#[derive(Debug, Serialize)]
-pub(super) struct Object<T>(pub(super) T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
-            type Value = Object<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<Object<T>, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(members)).map(Object)
-            }
-        }
-
-        deserializer.deserialize_map(Members(PhantomData))
-    }
-}
-
-impl<T: Validate> Validate for Object<T> {
-    fn validate(&self) -> Result<(), ValidationErrors> {
-        self.0.validate()
-    }
-}
-
-/// Where [`Node`] is, and the pointers of the members that it saw more than once.
-#[derive(Default)]
-struct Walk {
-    /// Of the value that is being read. One for all of them: a copy for each would cost a hostile body's
-    /// length for each of its values.
-    pointer: String,
-    duplicates: Vec<String>,
-}
-
-/// Reads any JSON like [`Value`] does, but does not overlook members of the same name.
-struct Node<'a>(&'a mut Walk);
-
-impl<'de> DeserializeSeed<'de> for Node<'_> {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Node<'_> {
-    type Value = Value;
+impl<'de> Visitor<'de> for Members {
+    type Value = Vec<Member<'de>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any JSON value")
+        f.write_str("an object")
     }
 
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
+        let mut members = Vec::with_capacity(8);
+        while members.len() < MAX_MEMBERS {
+            let Some((name, value)) = object.next_entry::<&RawValue, &RawValue>()? else {
+                return Ok(members);
+            };
+            let name = Json(name.get()).unescaped();
+            // A name that is no text cannot be that of a field.
+            let name = name.unwrap_or(Cow::Borrowed("\u{fffd}"));
+            members.push((name, Json(value.get())));
+        }
+        while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(members)
+    }
+}
+
+struct Elements {
+    max: usize,
+}
+
+impl<'de> Visitor<'de> for Elements {
+    type Value = Vec<Json<'de>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(value.into())
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
+        let mut elements = Vec::new();
+        while elements.len() <= self.max {
+            let Some(element) = array.next_element::<&RawValue>()? else {
+                return Ok(elements);
+            };
+            elements.push(Json(element.get()));
+        }
+        while array.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(elements)
+    }
+}
+
+/// Where a reader is in a body, and what is wrong with the body so far.
+#[derive(Debug)]
+pub(super) struct Reader<'e> {
+    /// The pointer to the value that is being read.
+    pointer: String,
+    errors: &'e mut FieldErrors,
+}
+
+impl<'e> Reader<'e> {
+    pub(super) fn new(errors: &'e mut FieldErrors) -> Self {
+        let pointer = String::new();
+        Self { pointer, errors }
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(value.into())
+    /// What `read` makes of the object `json`; the default value if it is no object.
+    pub(super) fn object<T: Default>(
+        &mut self,
+        json: Json<'_>,
+        read: impl FnOnce(&mut Fields<'_, '_, 'e>) -> T,
+    ) -> T {
+        let Some(members) = self.value(json, Json::members) else {
+            return T::default();
+        };
+        let mut fields = Fields {
+            reader: self,
+            members,
+            names: Vec::with_capacity(8),
+        };
+        read(&mut fields)
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(value.into())
+    /// What `read` makes of `json`, unless it is invalid.
+    pub(super) fn value<'a, T>(
+        &mut self,
+        json: Json<'a>,
+        read: impl FnOnce(Json<'a>) -> Result<T, Invalid>,
+    ) -> Option<T> {
+        read(json).map_err(|invalid| self.note(invalid)).ok()
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(value.into())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
-        let Self(walk) = self;
-        let parent = walk.pointer.len();
-        let mut array = Vec::new();
-        loop {
-            push_segment(&mut walk.pointer, &array.len().to_string());
-            let element = elements.next_element_seed(Node(walk))?;
-            walk.pointer.truncate(parent);
-            match element {
-                Some(element) => array.push(element),
-                None => return Ok(Value::Array(array)),
-            }
+    /// Notes that the current value is invalid.
+    fn note(&mut self, invalid: Invalid) {
+        if self.errors.len() < MAX_SHAPE_ERRORS {
+            self.errors.push(self.pointer.clone(), invalid);
         }
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
-        let Self(walk) = self;
-        let parent = walk.pointer.len();
-        let mut object = Map::new();
-        while let Some(name) = members.next_key::<String>()? {
-            push_segment(&mut walk.pointer, &name);
-            if object.contains_key(&name) && walk.duplicates.len() < MAX_ERRORS {
-                walk.duplicates.push(walk.pointer.clone());
-            }
-            let value = members.next_value_seed(Node(walk))?;
-            walk.pointer.truncate(parent);
-            object.insert(name, value);
-        }
-        Ok(Value::Object(object))
+    fn within<T>(&mut self, name: &str, read: impl FnOnce(&mut Self) -> T) -> T {
+        let parent = self.pointer.len();
+        push_segment(&mut self.pointer, name);
+        let value = read(self);
+        self.pointer.truncate(parent);
+        value
     }
+}
+
+/// The members of an object that have not been read yet.
+#[derive(Debug)]
+pub(super) struct Fields<'r, 'a, 'e> {
+    reader: &'r mut Reader<'e>,
+    members: Vec<Member<'a>>,
+    /// The names of the fields that the object may have.
+    names: Vec<&'static str>,
+}
+
+impl<'a, 'e> Fields<'_, 'a, 'e> {
+    /// The value of a field, as `read` reads it. [`validator`] refuses a missing one.
+    pub(super) fn required<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(Json<'a>) -> Result<T, Invalid>,
+    ) -> Option<T> {
+        let json = self.take(name)?;
+        self.reader.within(name, |reader| reader.value(json, read))
+    }
+
+    /// Like [`required`](Self::required), but `null` counts as absent.
+    pub(super) fn optional<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(Json<'a>) -> Result<T, Invalid>,
+    ) -> Option<T> {
+        self.ignore_null(name);
+        self.required(name, read)
+    }
+
+    /// What `read` makes of each element of a list. Of a list with more than `max` elements, only
+    /// so many are kept that it can be seen to be too long, and none is read.
+    pub(super) fn list<T: Default>(
+        &mut self,
+        name: &'static str,
+        max: usize,
+        read: impl Fn(&mut Reader<'e>, Json<'a>) -> T,
+    ) -> Option<Vec<T>> {
+        let elements = self.required(name, |json| json.elements(max))?;
+        if elements.len() > max {
+            return Some(elements.iter().map(|_| T::default()).collect());
+        }
+        let elements = elements.into_iter().enumerate();
+        Some(self.reader.within(name, |reader| {
+            elements
+                .map(|(index, json)| reader.within(&index.to_string(), |reader| read(reader, json)))
+                .collect()
+        }))
+    }
+
+    /// An object with any names, whose values `read` reads.
+    pub(super) fn map<T>(
+        &mut self,
+        name: &'static str,
+        read: impl Fn(Json<'a>) -> Result<T, Invalid>,
+    ) -> Option<BTreeMap<String, T>> {
+        let members = self.optional(name, Json::members)?;
+        let mut map = BTreeMap::new();
+        self.reader.within(name, |reader| {
+            for (name, json) in members {
+                let value = reader.within(&name, |reader| {
+                    if map.contains_key(&*name) {
+                        reader.note(duplicate());
+                    }
+                    reader.value(json, &read)
+                });
+                if let Some(value) = value {
+                    map.insert(name.into_owned(), value);
+                }
+            }
+        });
+        Some(map)
+    }
+
+    /// Refuses all members that have not been read.
+    pub(super) fn refuse_others(&mut self) {
+        for (name, _) in std::mem::take(&mut self.members) {
+            let names = &self.names;
+            self.reader.within(&name, |reader| {
+                let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+                let names = names.join(", ");
+                let detail = format!("is not a field of this request, which has {names}");
+                reader.note(Invalid::new("unknown-field", detail));
+            });
+        }
+    }
+
+    fn take(&mut self, name: &'static str) -> Option<Json<'a>> {
+        self.names.push(name);
+        let index = self.members.iter().position(|(other, _)| other == name)?;
+        let (_, json) = self.members.swap_remove(index);
+        let others = self.members.len();
+        self.members.retain(|(other, _)| other != name);
+        if self.members.len() < others {
+            self.reader.within(name, |reader| reader.note(duplicate()));
+            return None;
+        }
+        Some(json)
+    }
+
+    /// Makes `null` count as absent for this field.
+    pub(super) fn ignore_null(&mut self, name: &str) {
+        let mut of_name = self.members.iter().filter(|(other, _)| other == name);
+        if let (Some((_, json)), None) = (of_name.next(), of_name.next())
+            && json.is_null()
+        {
+            self.members.retain(|(other, _)| other != name);
+        }
+    }
+}
+
+fn duplicate() -> Invalid {
+    Invalid::new("duplicate-field", "must not be given more than once")
 }

@@ -95,7 +95,7 @@ impl Problem {
 
     /// For an upload that is there, but not what it should be.
     pub(crate) fn differs(code: &'static str, refusals: &[Refusal]) -> Self {
-        FieldErrors::of(refusals, |_, field| member(field))
+        FieldErrors::from_refusals(refusals, |_, field| member(field))
             .into_problem_of(StatusCode::CONFLICT, code)
     }
 
@@ -245,7 +245,8 @@ fn no_form(why: &str) -> Problem {
 /// The first reason gives the problem its code.
 fn refused(refusals: &[Refusal], pointer: impl Fn(usize, &Field) -> String) -> Problem {
     let code = refusals.first().map_or("refused", |r| r.invalid.code);
-    FieldErrors::of(refusals, pointer).into_problem_of(StatusCode::UNPROCESSABLE_ENTITY, code)
+    FieldErrors::from_refusals(refusals, pointer)
+        .into_problem_of(StatusCode::UNPROCESSABLE_ENTITY, code)
 }
 
 /// Why a request failed, for the log alone: [`super::middleware`] writes it there.
@@ -284,14 +285,28 @@ impl IntoResponse for Failure {
     }
 }
 
-/// The fields that are wrong in a request, by their pointers: one error for each, the first that was
-/// found.
+/// A problem document is at most 64 KiB long, whatever the request was. The fields that are listed
+/// take this much of it, in JSON, and the sentence for people as often as Uppy needs it the rest.
+const MAX_LIST_BYTES: usize = 32 * 1024;
+const MAX_DETAIL_BYTES: usize = 2000;
+/// Longer details are not repeated for every field that they are true for.
+const MAX_REPEATED_BYTES: usize = 100;
+/// A name that the client chose is cut at this length.
+const MAX_NAME_BYTES: usize = 100;
+/// Invalid fields after these are only counted.
+const MAX_ERRORS: usize = 4000;
+
+/// The invalid fields of a request by their pointers, with one error each: the first that was found.
 #[derive(Debug, Default)]
-pub(crate) struct FieldErrors(BTreeMap<String, Invalid>);
+pub(crate) struct FieldErrors {
+    errors: BTreeMap<String, Invalid>,
+    /// How many more there are.
+    uncounted: usize,
+}
 
 impl FieldErrors {
     /// `pointer` says where in the request a field of each file is.
-    fn of(refusals: &[Refusal], pointer: impl Fn(usize, &Field) -> String) -> Self {
+    fn from_refusals(refusals: &[Refusal], pointer: impl Fn(usize, &Field) -> String) -> Self {
         let mut errors = FieldErrors::default();
         for refusal in refusals {
             let pointer = pointer(refusal.file, &refusal.field);
@@ -301,8 +316,13 @@ impl FieldErrors {
     }
 
     pub(crate) fn push(&mut self, pointer: String, invalid: Invalid) {
-        if !self.covers(&pointer) {
-            self.0.insert(pointer, invalid);
+        if self.covers(&pointer) {
+            return;
+        }
+        if self.errors.len() < MAX_ERRORS {
+            self.errors.insert(pointer, invalid);
+        } else {
+            self.uncounted += 1;
         }
     }
 
@@ -316,11 +336,11 @@ impl FieldErrors {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.errors.len() + self.uncounted
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.errors.is_empty()
     }
 
     pub(crate) fn into_problem(self) -> Problem {
@@ -330,40 +350,60 @@ impl FieldErrors {
     fn into_problem_of(self, status: StatusCode, code: &'static str) -> Problem {
         /// More do not fit into a sentence.
         const IN_DETAIL: usize = 5;
-        /// Enough for the longest list of files that are all wrong, and not for an attack.
-        const IN_LIST: usize = 4000;
-        let mut sentences: Vec<String> = self
-            .0
-            .iter()
-            .take(IN_DETAIL)
-            .map(|(pointer, invalid)| match pointer.strip_prefix('/') {
-                Some(name) => format!("{name} {}", invalid.detail),
-                None => format!("the body {}", invalid.detail),
-            })
-            .collect();
-        if self.0.len() > IN_DETAIL {
-            sentences.push(format!("and {} more", self.0.len() - IN_DETAIL));
+        let count = self.len();
+        let mut listed = Vec::new();
+        let mut bytes = 0;
+        for error in self.into_list() {
+            bytes += serde_json::to_string(&error).map_or(0, |json| json.len() + 1);
+            if bytes > MAX_LIST_BYTES {
+                break;
+            }
+            listed.push(error);
         }
-        let mut problem = Problem::new(status, code, sentences.join("; "));
-        problem.errors = self
-            .0
-            .into_iter()
-            .take(IN_LIST)
-            .map(|(pointer, Invalid { code, detail })| FieldError {
-                pointer,
-                code,
-                detail,
+        let sentences = listed.iter().take(IN_DETAIL);
+        let mut sentences: Vec<String> = sentences
+            .map(|error| match error.pointer.strip_prefix('/') {
+                Some(name) => format!("{name} {}", error.detail),
+                None => format!("the body {}", error.detail),
             })
             .collect();
+        if count > sentences.len() {
+            sentences.push(format!("and {} more", count - sentences.len()));
+        }
+        let detail = cut(&sentences.join("; "), MAX_DETAIL_BYTES).into_owned();
+        let mut problem = Problem::new(status, code, detail);
+        problem.errors = listed;
         problem
     }
 
-    /// Whether the field, or one that it is a part of, is known to be wrong.
+    /// The errors in the order of their pointers, without repeating long details.
+    fn into_list(self) -> impl Iterator<Item = FieldError> {
+        let mut said: BTreeMap<Cow<'static, str>, String> = BTreeMap::new();
+        self.errors.into_iter().map(move |(pointer, invalid)| {
+            let Invalid { code, detail } = invalid;
+            let detail = if detail.len() <= MAX_REPEATED_BYTES {
+                detail
+            } else if let Some(first) = said.get(&detail) {
+                format!("is invalid for the same reason as {first}").into()
+            } else {
+                let whole = cut(&detail, MAX_DETAIL_BYTES).into_owned();
+                said.insert(detail, pointer.clone());
+                whole.into()
+            };
+            FieldError {
+                pointer,
+                code,
+                detail,
+            }
+        })
+    }
+
+    /// Whether the field, or one that it is a part of, is known to be invalid.
     fn covers(&self, pointer: &str) -> bool {
-        self.0.contains_key(pointer)
+        self.errors.contains_key(pointer)
             || pointer
                 .match_indices('/')
-                .any(|(end, _)| self.0.contains_key(&pointer[..end]))
+                .any(|(end, _)| self.errors.contains_key(&pointer[..end]))
     }
 }
 
@@ -384,8 +424,18 @@ fn member(field: &Field) -> String {
     pointer
 }
 
-/// Appends a member's name as [RFC 6901 §3](https://www.rfc-editor.org/rfc/rfc6901#section-3) has it.
+/// Appends a member's name as [RFC 6901 §3](https://www.rfc-editor.org/rfc/rfc6901#section-3) says.
 pub(crate) fn push_segment(pointer: &mut String, name: &str) {
+    let name = cut(name, MAX_NAME_BYTES);
     pointer.push('/');
     pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
+}
+
+/// The text, or its beginning and an ellipsis.
+fn cut(text: &str, max_bytes: usize) -> Cow<'_, str> {
+    if text.len() <= max_bytes {
+        return Cow::Borrowed(text);
+    }
+    let beginning = &text[..text.floor_char_boundary(max_bytes)];
+    Cow::Owned(format!("{beginning}…"))
 }

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use utoipa::ToSchema;
@@ -19,13 +19,12 @@ use validator::Validate;
 
 use super::AppState;
 use super::body::{Dto, Valid};
-use super::json::{Created, Object, WriteJson, present, present_list, present_map, present_whole};
+use super::json::{Fields, Json as JsonText};
 use super::openapi::{
     BodyProblems, CallerProblems, FilenameText, MediaTypeText, MetadataName, MetadataValue,
     PolicyProblems, Sha256Text, SigningProblems,
 };
 use super::problem::{Failure, FieldErrors, push_segment};
-use crate::json::push_escaped;
 use crate::upload::{
     self, Caller, ContentType, File, Filename, Grant, Metadata, PostGrant, Sha256Checksum,
     UploadService,
@@ -40,20 +39,18 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
 
 /// The file that the client wants to upload.
 //
-// `Serialize` is what `validator` wants of the elements of a list.
-#[derive(Debug, Deserialize, Serialize, Validate, ToSchema)]
+// `validator` requires `Serialize` of what it checks.
+#[derive(Debug, Default, Serialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(as = FileRequest, example = json!({"filename": "example.jpg", "contentType": "image/jpeg"}))]
 struct FileDto {
     /// The file's name, without any folder. It becomes part of the key, normalised to Unicode NFC. At
     /// most 255 bytes of UTF-8; no `/`, `\`, control or invisible characters.
-    #[serde(default, deserialize_with = "present")]
     #[validate(required(message = "is required"))]
     #[schema(value_type = FilenameText, required = true)]
     filename: Option<String>,
 
     /// The media type that the upload must have, parameters included.
-    #[serde(default, deserialize_with = "present")]
     #[validate(
         required(message = "is required"),
         length(max = 255, message = "must not be longer than 255 characters")
@@ -62,24 +59,20 @@ struct FileDto {
     content_type: Option<String>,
 
     /// The file's length in bytes. If it is given, the store takes a file of just this length.
-    #[serde(default, deserialize_with = "present_whole")]
     #[schema(value_type = u64, required = false, example = 6)]
     size: Option<u64>,
 
     /// The SHA-256 of the file, in base64. If it is given, the store takes no other bytes.
-    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Sha256Text, required = false)]
     checksum_sha256: Option<String>,
 
     /// The name of the policy to upload under; `default` if it is not given.
-    #[serde(default, deserialize_with = "present")]
     #[validate(length(max = 255, message = "must not be longer than 255 characters"))]
     #[schema(value_type = String, required = false, max_length = 255, example = "default")]
     policy: Option<String>,
 
     /// What the store is to keep with the object, as far as the policy lets clients set it. Less
     /// than 2 KB.
-    #[serde(default, deserialize_with = "present_map")]
     #[schema(value_type = BTreeMap<MetadataName, MetadataValue>, required = false, example = json!({"album": "7"}))]
     metadata: Option<Metadata>,
 }
@@ -122,13 +115,26 @@ impl FileDto {
 impl Dto for FileDto {
     type Value = File;
 
+    fn read(fields: &mut Fields<'_, '_, '_>) -> Self {
+        let file = Self {
+            filename: fields.required("filename", JsonText::text),
+            content_type: fields.required("contentType", JsonText::text),
+            size: fields.optional("size", JsonText::whole_number),
+            checksum_sha256: fields.optional("checksumSha256", JsonText::text),
+            policy: fields.optional("policy", JsonText::text),
+            metadata: fields.map("metadata", JsonText::text),
+        };
+        fields.refuse_others();
+        file
+    }
+
     fn into_value(self, errors: &mut FieldErrors) -> Option<File> {
         self.into_file("", errors)
     }
 }
 
 /// The files that the client wants to upload.
-#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[derive(Debug, Default, Serialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(as = FilesRequest, example = json!({"files": [
     {"filename": "example.jpg", "contentType": "image/jpeg"},
@@ -136,14 +142,13 @@ impl Dto for FileDto {
 ]}))]
 struct FilesDto {
     /// 1 to 1,000 files.
-    #[serde(default, deserialize_with = "present_list::<_, _, 1000>")]
     #[validate(
         required(message = "is required"),
         length(min = 1, max = 1000, message = "must have 1 to 1000 files"),
         nested
     )]
     #[schema(value_type = Vec<FileDto>, required = true, min_items = 1, max_items = 1000)]
-    files: Option<Vec<Object<FileDto>>>,
+    files: Option<Vec<FileDto>>,
 }
 
 impl Dto for FilesDto {
@@ -152,10 +157,20 @@ impl Dto for FilesDto {
     /// Enough for 1,000 files with long names and some metadata each.
     const MAX_BYTES: usize = 2 * 1024 * 1024;
 
+    fn read(fields: &mut Fields<'_, '_, '_>) -> Self {
+        let files = Self {
+            files: fields.list("files", 1000, |reader, json| {
+                reader.object(json, FileDto::read)
+            }),
+        };
+        fields.refuse_others();
+        files
+    }
+
     fn into_value(self, errors: &mut FieldErrors) -> Option<Vec<File>> {
         let files = self.files.unwrap_or_default().into_iter().enumerate();
         let files: Vec<Option<File>> = files
-            .map(|(index, Object(file))| file.into_file(&format!("/files/{index}"), errors))
+            .map(|(index, file)| file.into_file(&format!("/files/{index}"), errors))
             .collect();
         files.into_iter().collect()
     }
@@ -200,37 +215,6 @@ impl From<Grant> for PresignedUrlDto {
     }
 }
 
-impl WriteJson for PresignedUrlDto {
-    fn write_json(&self, out: &mut String) {
-        let Self {
-            url,
-            key,
-            method,
-            headers,
-            expires_at,
-        } = self;
-        for (before, text) in [
-            (r#"{"url":""#, url.as_str()),
-            (r#"","key":""#, key),
-            (r#"","method":""#, method),
-        ] {
-            out.push_str(before);
-            push_escaped(out, text);
-        }
-        out.push_str(r#"","headers":{"#);
-        for (index, (name, value)) in headers.iter().enumerate() {
-            out.push_str(if index == 0 { r#"""# } else { r#",""# });
-            push_escaped(out, name);
-            out.push_str(r#"":""#);
-            push_escaped(out, value);
-            out.push('"');
-        }
-        out.push_str(r#"},"expiresAt":""#);
-        push_escaped(out, expires_at);
-        out.push_str(r#""}"#);
-    }
-}
-
 /// Leave to upload several files.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -238,19 +222,6 @@ impl WriteJson for PresignedUrlDto {
 struct PresignedUrlsDto {
     /// One for each file, in the order of the request.
     uploads: Vec<PresignedUrlDto>,
-}
-
-impl WriteJson for PresignedUrlsDto {
-    fn write_json(&self, out: &mut String) {
-        out.push_str(r#"{"uploads":["#);
-        for (index, upload) in self.uploads.iter().enumerate() {
-            if index > 0 {
-                out.push(',');
-            }
-            upload.write_json(out);
-        }
-        out.push_str("]}");
-    }
 }
 
 /// Leave to upload one file with a form (`multipart/form-data`).
@@ -347,11 +318,11 @@ async fn presigned_url(
     State(uploads): State<Arc<UploadService>>,
     caller: Caller,
     file: Valid<FileDto>,
-) -> Result<Created<PresignedUrlDto>, Failure> {
+) -> Result<(StatusCode, Json<PresignedUrlDto>), Failure> {
     let grant = uploads
         .presign_put(&caller, &file.0, Uuid::new_v4(), SystemTime::now())
         .await?;
-    Ok(Created(grant.into()))
+    Ok((StatusCode::CREATED, Json(grant.into())))
 }
 
 /// Ask for URLs to upload several files
@@ -376,13 +347,13 @@ async fn presigned_urls(
     State(uploads): State<Arc<UploadService>>,
     caller: Caller,
     Valid(files): Valid<FilesDto>,
-) -> Result<Created<PresignedUrlsDto>, Failure> {
+) -> Result<(StatusCode, Json<PresignedUrlsDto>), Failure> {
     let grants = uploads
         .presign_puts(&caller, &files, Uuid::new_v4, SystemTime::now())
         .await
         .map_err(Failure::of_list)?;
     let uploads = grants.into_iter().map(PresignedUrlDto::from).collect();
-    Ok(Created(PresignedUrlsDto { uploads }))
+    Ok((StatusCode::CREATED, Json(PresignedUrlsDto { uploads })))
 }
 
 /// Ask for a form to upload one file
@@ -421,33 +392,4 @@ async fn presigned_post(
         .presign_post(&caller, &file, Uuid::new_v4(), SystemTime::now())
         .await?;
     Ok((StatusCode::CREATED, Json(grant.into())))
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn what_is_written_by_hand_is_what_serde_would_write(
-            urls in prop::collection::vec((".*", ".*", prop::collection::vec((".*", ".*"), 0..4)), 0..4),
-        ) {
-            let uploads = urls.into_iter().map(|(url, key, headers)| PresignedUrlDto {
-                url,
-                key,
-                method: "PUT",
-                headers: headers
-                    .into_iter()
-                    .map(|(name, value)| (Cow::Owned(name), value))
-                    .collect(),
-                expires_at: rfc3339(SystemTime::UNIX_EPOCH),
-            });
-            let uploads = PresignedUrlsDto { uploads: uploads.collect() };
-            let mut by_hand = String::new();
-            uploads.write_json(&mut by_hand);
-            prop_assert_eq!(by_hand, serde_json::to_string(&uploads).unwrap());
-        }
-    }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
 use utoipa::openapi::{OneOfBuilder, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
@@ -16,7 +16,7 @@ use validator::Validate;
 
 use super::AppState;
 use super::body::{Dto, Valid};
-use super::json::{present, present_list, present_whole};
+use super::json::{Fields, Json as JsonText};
 use super::openapi::{BodyProblems, CallerProblems, PolicyProblems, Sha256Text, StoreProblems};
 use super::problem::{Failure, FieldError, FieldErrors, Problem};
 use super::uploads::rfc3339;
@@ -30,42 +30,36 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
 }
 
 /// The upload, or the uploads, to look for.
-#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[derive(Debug, Default, Serialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(as = VerifyFields)]
 struct VerifyDto {
     /// The key of one upload, from the answer that granted it.
-    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = String, required = false, example = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/example.jpg")]
     key: Option<String>,
 
     /// The keys of 1 to 100 uploads under the same policy, instead of `key`.
-    #[serde(default, deserialize_with = "present_list::<_, _, 100>")]
     #[validate(length(min = 1, max = 100, message = "must have 1 to 100 keys"))]
     #[schema(value_type = Vec<String>, required = false, min_items = 1, max_items = 100)]
     keys: Option<Vec<String>>,
 
     /// The policy that it was granted under; `default` if it is not given.
-    #[serde(default, deserialize_with = "present")]
     #[validate(length(max = 255, message = "must not be longer than 255 characters"))]
     #[schema(value_type = String, required = false, max_length = 255, example = "default")]
     policy: Option<String>,
 
     /// The length in bytes that the file has to have. Only with `key`.
-    #[serde(default, deserialize_with = "present_whole")]
     #[schema(value_type = u64, required = false, example = 6)]
     size: Option<u64>,
 
     /// The SHA-256 that the file has to have, in base64. Only with `key`. If the store keeps none of the
     /// whole file, that is a mismatch, too: it keeps one of uploads that were granted with a
     /// `checksumSha256`, and never one of uploads in parts.
-    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Sha256Text, required = false)]
     checksum_sha256: Option<String>,
 
     /// How many seconds to wait for uploads that are not there yet, at most 20. Otherwise the answer
     /// comes at once.
-    #[serde(default, deserialize_with = "present_whole")]
     #[schema(value_type = u64, required = false, maximum = 20, example = 5)]
     wait: Option<u64>,
 }
@@ -116,6 +110,23 @@ impl Dto for VerifyDto {
 
     /// Enough for 100 of the longest keys, even if each character of them is escaped.
     const MAX_BYTES: usize = 1024 * 1024;
+
+    fn read(fields: &mut Fields<'_, '_, '_>) -> Self {
+        fields.ignore_null("keys");
+        let keys = fields.list("keys", 100, |reader, json| {
+            reader.value(json, JsonText::text)
+        });
+        let request = Self {
+            key: fields.optional("key", JsonText::text),
+            keys: keys.map(|keys| keys.into_iter().map(Option::unwrap_or_default).collect()),
+            policy: fields.optional("policy", JsonText::text),
+            size: fields.optional("size", JsonText::whole_number),
+            checksum_sha256: fields.optional("checksumSha256", JsonText::text),
+            wait: fields.optional("wait", JsonText::whole_number),
+        };
+        fields.refuse_others();
+        request
+    }
 
     fn into_value(self, errors: &mut FieldErrors) -> Option<Request> {
         let checksum_sha256 = self.checksum_sha256.and_then(|text| {

@@ -174,8 +174,14 @@ impl Policy {
     pub(super) fn check_type(&self, content_type: &ContentType) -> Result<(), Invalid> {
         let mut ranges = self.content_types.iter();
         if !ranges.any(|range| range.contains(content_type)) {
-            let allowed: Vec<String> = self.content_types.iter().map(ToString::to_string).collect();
-            let detail = format!("must be one of {}", allowed.join(", "));
+            /// More are only counted: nobody reads them, and answers stay short.
+            const LISTED: usize = 50;
+            let allowed = self.content_types.iter().take(LISTED);
+            let allowed: Vec<String> = allowed.map(ToString::to_string).collect();
+            let mut detail = format!("must be one of {}", allowed.join(", "));
+            if let Some(others @ 1..) = self.content_types.len().checked_sub(LISTED) {
+                detail = format!("{detail}, or of {others} others");
+            }
             return Err(Invalid::new("type-not-allowed", detail));
         }
         if self.active_content == ActiveContent::Reject && content_type.is_active() {

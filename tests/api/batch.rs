@@ -133,12 +133,12 @@ async fn a_list_that_is_all_wrong_is_answered_soon() {
         .await;
     assert_eq!(problem["errors"].as_array().unwrap().len(), 50);
     assert!(begin.elapsed().as_secs() < 30, "{:?}", begin.elapsed());
-    // Faults that need no second pass are all named.
+    // Of faults of meaning, as many are listed as a bounded answer holds, and all are counted.
     let wrong = json!({"filename": "/", "contentType": "x"});
     let problem = app
         .refused(URLS, &json!({"files": vec![wrong; 1000]}))
         .await;
-    assert_eq!(problem["errors"].as_array().unwrap().len(), 2000);
+    assert!(problem["errors"].as_array().unwrap().len() > 300);
     assert!(
         problem["detail"]
             .as_str()

@@ -15,7 +15,8 @@ async fn a_request_says_what_is_wrong_with_it() {
     let keys = |count: usize| vec!["k"; count];
     for (body, expected) in [
         (json!({}), [("/key", "required")].as_slice()),
-        (json!({"key": null}), &[("/key", "wrong-type")]),
+        (json!({"key": null}), &[("/key", "required")]),
+        (json!({"keys": null}), &[("/key", "required")]),
         (
             json!({"key": 7, "size": -1}),
             &[("/key", "wrong-type"), ("/size", "out-of-range")],

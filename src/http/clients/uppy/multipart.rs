@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use axum::Json;
 use axum::extract::{FromRequest, Path, Query, Request, State};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -16,7 +16,7 @@ use validator::Validate;
 
 use super::{AppState, Pairs, file, parameter, seconds_until};
 use crate::http::body::{Dto, Valid};
-use crate::http::json::{Object, Whole, present, present_list};
+use crate::http::json::{Fields, Json as JsonText};
 use crate::http::openapi::{
     BodyProblems, CallerProblems, FilenameText, MediaTypeOrNothing, ObjectProblems,
     ParameterProblems, PolicyProblems, SessionProblems, SigningProblems, StoreProblems,
@@ -44,43 +44,51 @@ fn part_number(text: &str) -> Result<u16, Problem> {
     text.parse()
         .ok()
         .filter(|number| (1..=MAX_PARTS).contains(number))
-        .ok_or_else(|| {
-            let detail = format!("must be a whole number from 1 to {MAX_PARTS}");
-            Problem::of_field("/partNumber", Invalid::new("out-of-range", detail))
-        })
+        .ok_or_else(|| Problem::of_field("/partNumber", out_of_range()))
+}
+
+fn out_of_range() -> Invalid {
+    Invalid::new("out-of-range", "must be a whole number from 1 to 10,000")
 }
 
 /// The file that Uppy wants to upload in parts.
-#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[derive(Debug, Default, Serialize, Validate, ToSchema)]
 #[schema(as = CompanionCreateRequest)]
 struct CreateDto {
     /// The file's name.
-    #[serde(default, deserialize_with = "present")]
     #[validate(required(message = "is required"))]
     #[schema(value_type = FilenameText, required = true)]
     filename: Option<String>,
     /// Its media type; `application/octet-stream` if it is not given or empty.
-    #[serde(default, rename = "type")]
+    #[serde(rename = "type")]
     #[schema(value_type = Option<MediaTypeOrNothing>, required = false)]
     content_type: Option<String>,
     /// What the store is to keep with the object, as far as the policy lets clients set it; the rest
     /// is left out.
-    #[serde(default)]
     #[schema(value_type = Option<BTreeMap<String, Value>>, required = false, example = json!({"album": "7"}))]
     metadata: Option<BTreeMap<String, Value>>,
     /// The name of the policy; `default` if it is not given.
-    #[serde(default)]
     #[schema(required = false, example = "default")]
     policy: Option<String>,
     /// The file's length in bytes, for those who know it: one that is too large is refused now instead
     /// of when it is completed. It binds nothing.
-    #[serde(default)]
     #[schema(value_type = Option<u64>, required = false, example = 104_857_600)]
-    size: Option<Whole>,
+    size: Option<u64>,
 }
 
 impl Dto for CreateDto {
     type Value = Self;
+
+    // Other fields are ignored, as Companion ignores them.
+    fn read(fields: &mut Fields<'_, '_, '_>) -> Self {
+        Self {
+            filename: fields.required("filename", JsonText::text),
+            content_type: fields.optional("type", JsonText::text),
+            metadata: fields.map("metadata", JsonText::value),
+            policy: fields.optional("policy", JsonText::text),
+            size: fields.optional("size", JsonText::whole_number),
+        }
+    }
 
     fn into_value(self, _errors: &mut FieldErrors) -> Option<Self> {
         Some(self)
@@ -176,7 +184,7 @@ async fn create(
         dto.policy.as_deref(),
     )?;
     let file = File {
-        size: dto.size.map(|Whole(size)| size),
+        size: dto.size,
         ..file
     };
     let upload = uploads
@@ -368,31 +376,39 @@ async fn sign_parts(
 }
 
 /// The parts that make up the object.
-#[derive(Debug, Deserialize, Validate, ToSchema)]
+#[derive(Debug, Default, Serialize, Validate, ToSchema)]
 #[schema(as = CompanionCompleteRequest)]
 struct CompleteDto {
     /// 1 to 10,000 parts.
-    #[serde(default, deserialize_with = "present_list::<_, _, 10_000>")]
     #[validate(
         required(message = "is required"),
-        length(min = 1, max = 10_000, message = "must have 1 to 10000 parts")
+        length(min = 1, max = 10_000, message = "must have 1 to 10,000 parts")
     )]
     #[schema(value_type = Vec<CompletedPartDto>, required = true, min_items = 1, max_items = 10_000)]
-    parts: Option<Vec<Object<CompletedPartDto>>>,
+    parts: Option<Vec<CompletedPartDto>>,
 }
 
 /// A part as the store acknowledged it.
-#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
 #[schema(as = CompanionCompletedPart)]
 struct CompletedPartDto {
     /// 1 to 10,000.
-    #[schema(value_type = u16, minimum = 1, maximum = 10_000, example = 1)]
-    part_number: Whole,
+    #[schema(value_type = u16, required = true, minimum = 1, maximum = 10_000, example = 1)]
+    part_number: Option<u64>,
     /// The `ETag` header of the store's answer to the PUT.
     #[serde(rename = "ETag")]
-    #[schema(example = "\"d41d8cd98f00b204e9800998ecf8427e\"")]
-    e_tag: String,
+    #[schema(value_type = String, required = true, example = "\"d41d8cd98f00b204e9800998ecf8427e\"")]
+    e_tag: Option<String>,
+}
+
+impl CompletedPartDto {
+    fn read(fields: &mut Fields<'_, '_, '_>) -> Self {
+        Self {
+            part_number: fields.required("PartNumber", JsonText::whole_number),
+            e_tag: fields.required("ETag", JsonText::text),
+        }
+    }
 }
 
 impl Dto for CompleteDto {
@@ -402,19 +418,36 @@ impl Dto for CompleteDto {
     /// Enough for 10,000 parts.
     const MAX_BYTES: usize = 2 * 1024 * 1024;
 
+    fn read(fields: &mut Fields<'_, '_, '_>) -> Self {
+        let parts = fields.list("parts", usize::from(MAX_PARTS), |reader, json| {
+            reader.object(json, CompletedPartDto::read)
+        });
+        Self { parts }
+    }
+
     fn into_value(self, errors: &mut FieldErrors) -> Option<Self::Value> {
         let mut parts = BTreeMap::new();
-        for (index, Object(part)) in self.parts?.into_iter().enumerate() {
-            let pointer = || format!("/parts/{index}/PartNumber");
-            let number = u16::try_from(part.part_number.0).ok();
-            let Some(number) = number.filter(|number| (1..=MAX_PARTS).contains(number)) else {
-                let detail = format!("must be a whole number from 1 to {MAX_PARTS}");
-                errors.push(pointer(), Invalid::new("out-of-range", detail));
-                continue;
-            };
-            if parts.insert(number, part.e_tag).is_some() {
-                let detail = "must not be given more than once";
-                errors.push(pointer(), Invalid::new("duplicate-part", detail));
+        for (index, part) in self.parts?.into_iter().enumerate() {
+            let pointer = |name| format!("/parts/{index}/{name}");
+            // Not by `validator`, which does not know these names.
+            let required = || Invalid::new("required", "is required");
+            let etag = errors.check(|| pointer("ETag"), part.e_tag.ok_or_else(required));
+            let number = part.part_number.ok_or_else(required);
+            let number = number.and_then(|number| {
+                let number = u16::try_from(number).ok();
+                let number = number.filter(|number| (1..=MAX_PARTS).contains(number));
+                number.ok_or_else(out_of_range)
+            });
+            let number = number.and_then(|number| {
+                if parts.contains_key(&number) {
+                    let detail = "must not be given more than once";
+                    return Err(Invalid::new("duplicate-part", detail));
+                }
+                Ok(number)
+            });
+            let number = errors.check(|| pointer("PartNumber"), number);
+            if let (Some(number), Some(etag)) = (number, etag) {
+                parts.insert(number, etag);
             }
         }
         Some(parts)
