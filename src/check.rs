@@ -11,7 +11,6 @@ mod problem;
 mod removal;
 mod report;
 
-use std::net::SocketAddr;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -23,27 +22,21 @@ use aws_sdk_s3::config::timeout::TimeoutConfig;
 
 use self::removal::Marker;
 pub use self::report::{Line, Report, Status};
+use crate::config::{Auth, Aws, Config};
+use crate::telemetry::Metrics;
 use crate::upload::{Sample, UploadService};
-use crate::{http, s3, upload};
+use crate::{s3, serve};
 
 /// How long one question to the store may take, and connecting as a part of it.
 const TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What `serve` would run with.
-#[derive(Debug)]
-pub struct Setup {
-    pub sdk_config: SdkConfig,
-    pub s3: s3::Settings,
-    pub upload: upload::Settings,
-    pub http: http::Settings,
-    pub bind_addr: SocketAddr,
-}
-
 /// A set-up that can sign, and what is needed to try it.
 #[derive(Debug)]
 pub struct Check {
-    setup: Setup,
+    /// What `serve` would run with.
+    config: Config,
+    aws: Aws,
     credentials: s3::CredentialsCache,
     /// For questions that the service never asks.
     client: aws_sdk_s3::Client,
@@ -68,18 +61,9 @@ impl Check {
     /// # Errors
     ///
     /// Nothing can be signed with these settings.
-    pub async fn new(setup: Setup) -> Result<Self> {
-        let Setup {
-            sdk_config,
-            s3,
-            upload,
-            http,
-            ..
-        } = &setup;
-        let provider = sdk_config
-            .credentials_provider()
-            .context("the SDK has no provider of credentials")?;
-        let credentials = s3::CredentialsCache::new(provider, upload.policies.longest_life());
+    pub async fn new(config: Config, aws: Aws) -> Result<Self> {
+        let (sdk_config, s3) = (&aws.sdk_config, &config.s3);
+        let credentials = serve::credentials(&config, sdk_config)?;
         let called = s3::Settings {
             public_endpoint: None,
             ..s3.clone()
@@ -89,7 +73,7 @@ impl Check {
                 sdk_config,
                 settings,
                 credentials.clone(),
-                upload.supports_post,
+                config.supports_post,
             )
             .await
             .context(s3::CANNOT_SIGN)
@@ -98,13 +82,14 @@ impl Check {
         let address = |bucket: &s3::Bucket| bucket.address("").trim_end_matches('/').to_owned();
         let (own_address, public_address) = (address(&called_bucket), address(&public_bucket));
         let public_host = public_bucket.host();
-        let service = |bucket| UploadService::new(bucket, upload.clone(), http.metrics.clone());
+        let upload = serve::upload_settings(&config);
+        let service = |bucket| UploadService::new(bucket, upload.clone(), Metrics::default());
         let client = s3::client(sdk_config, s3.force_path_style, &credentials);
         let impatient = TimeoutConfig::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .operation_timeout(TIMEOUT);
-        let config = client.config().to_builder();
-        let config = config
+        let client_config = client.config().to_builder();
+        let client_config = client_config
             .retry_config(RetryConfig::disabled())
             .timeout_config(impatient.build());
         let clients = reqwest::Client::builder()
@@ -113,18 +98,19 @@ impl Check {
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
         Ok(Self {
-            client: aws_sdk_s3::Client::from_conf(config.build()),
+            client: aws_sdk_s3::Client::from_conf(client_config.build()),
             http: clients,
             uploads: service(called_bucket),
             public_uploads: s3.public_endpoint.is_some().then(|| service(public_bucket)),
-            samples: upload.policies.samples(),
+            samples: config.policies.samples(),
             address: own_address,
             public_address,
             public_host,
             credentials,
             markers: Mutex::default(),
             exposes_etag: OnceLock::new(),
-            setup,
+            config,
+            aws,
         })
     }
 
@@ -162,9 +148,9 @@ impl Check {
     }
 
     fn settings(&self) -> Line {
-        let Setup { s3, upload, .. } = &self.setup;
+        let s3 = &self.config.s3;
         let names: Vec<&str> = self.samples.iter().map(|s| s.policy.as_str()).collect();
-        let forms = if upload.supports_post {
+        let forms = if self.config.supports_post {
             ""
         } else {
             ", no forms"
@@ -181,16 +167,16 @@ impl Check {
     /// Who may ask for grants, where others than this machine can.
     fn callers(&self) -> Option<Line> {
         const CHECK: &str = "callers";
-        if self.setup.bind_addr.ip().is_loopback() {
+        if self.config.bind_addr.ip().is_loopback() {
             return None;
         }
-        let http = &self.setup.http;
+        let config = &self.config;
         let (mut details, mut fixes) = (Vec::new(), Vec::new());
-        if matches!(http.auth, http::auth::Auth::None) {
+        if matches!(config.auth, Auth::None) {
             details.push("whoever reaches the service may upload");
             fixes.push("AUTH_MODE");
         }
-        if http.rate.is_none() {
+        if config.rate.is_none() {
             details.push("there is no limit on how often anyone may ask");
             fixes.push("RATE_LIMIT_PER_SECOND");
         }
@@ -222,7 +208,7 @@ impl Check {
             "from {source}, valid for {}",
             humantime::format_duration(left)
         );
-        let longest = self.setup.upload.policies.longest_life();
+        let longest = self.config.policies.longest_life();
         if left < longest {
             let longest = humantime::format_duration(longest);
             let detail = format!(
@@ -238,7 +224,7 @@ impl Check {
         const CHECK: &str = "public-endpoint";
         let host = &self.public_host;
         let mut lines = Vec::new();
-        if host.is_internal() && !self.setup.bind_addr.ip().is_loopback() {
+        if host.is_internal() && !self.config.bind_addr.ip().is_loopback() {
             let detail = format!(
                 "clients are sent to {host}, which looks like a host of this network alone"
             );
@@ -300,7 +286,7 @@ impl Check {
     }
 
     fn bucket(&self) -> &str {
-        &self.setup.s3.bucket
+        &self.config.s3.bucket
     }
 }
 

@@ -32,9 +32,9 @@ pub struct Settings {
     /// Pretty on a terminal, otherwise JSON, when unset.
     pub format: Option<LogFormat>,
     pub filter: Targets,
-    /// Whether traces are sent: `OTEL_EXPORTER_OTLP_ENDPOINT` says where to.
+    /// The collector that traces are sent to, if any.
     #[cfg(feature = "otlp")]
-    pub traces: bool,
+    pub traces: Option<String>,
 }
 
 pub fn default_filter() -> Targets {
@@ -50,8 +50,8 @@ pub fn default_filter() -> Targets {
 /// A thread of its own writes the log: if nobody reads, lines are lost, and no request waits.
 pub fn init(settings: Settings) -> anyhow::Result<WorkerGuard> {
     #[cfg(feature = "otlp")]
-    if settings.traces {
-        traces::init()?;
+    if let Some(collector) = &settings.traces {
+        traces::init(collector)?;
     }
     let on_terminal = std::io::stderr().is_terminal();
     let format = settings.format.unwrap_or(if on_terminal {

@@ -75,19 +75,19 @@ impl Check {
     fn other_style(&self) -> String {
         format!(
             "set S3_FORCE_PATH_STYLE={}",
-            !self.setup.s3.force_path_style
+            !self.config.s3.force_path_style
         )
     }
 
     /// The bucket's address with its name in the other place, if there is such.
     async fn other_address(&self) -> Option<String> {
         let settings = s3::Settings {
-            force_path_style: !self.setup.s3.force_path_style,
+            force_path_style: !self.config.s3.force_path_style,
             public_endpoint: None,
-            ..self.setup.s3.clone()
+            ..self.config.s3.clone()
         };
         let credentials = self.credentials.clone();
-        let other = s3::bucket(&self.setup.sdk_config, settings, credentials, false);
+        let other = s3::bucket(&self.aws.sdk_config, settings, credentials, false);
         let other = other.await.ok()?.address("");
         let other = other.trim_end_matches('/').to_owned();
         (other != self.address).then_some(other)
@@ -121,7 +121,7 @@ impl Check {
             }
         }
         let ours = self
-            .setup
+            .aws
             .sdk_config
             .region()
             .map(ToString::to_string)
@@ -171,7 +171,7 @@ impl Check {
             return false;
         }
         let config = self.client.config().to_builder();
-        let config = config.force_path_style(!self.setup.s3.force_path_style);
+        let config = config.force_path_style(!self.config.s3.force_path_style);
         let client = aws_sdk_s3::Client::from_conf(config.build());
         client
             .head_bucket()

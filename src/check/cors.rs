@@ -21,7 +21,7 @@ const CHECK: &str = "cors";
 
 impl Check {
     pub(super) fn origins(&self) -> Vec<String> {
-        match &self.setup.http.allowed_origins {
+        match &self.config.allowed_origins {
             AllowedOrigins::None => Vec::new(),
             AllowedOrigins::Any => vec!["*".to_owned()],
             AllowedOrigins::Exactly(origins) => {
@@ -39,7 +39,7 @@ impl Check {
             return (Line::skipped(CHECK, detail), None);
         }
         let mut methods = vec!["PUT"];
-        if self.setup.upload.supports_post {
+        if self.config.supports_post {
             methods.push("POST");
         }
         let needs = Needs {

@@ -95,7 +95,7 @@ impl Check {
 
     async fn form(&self) -> Option<Line> {
         const CHECK: &str = "post";
-        if !self.setup.upload.supports_post {
+        if !self.config.supports_post {
             return Some(Line::skipped(CHECK, "S3_SUPPORTS_POST_POLICY is false"));
         }
         let sample = self.samples.iter().find(|sample| sample.fits_form)?;

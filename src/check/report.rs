@@ -82,10 +82,11 @@ pub struct Report {
 }
 
 impl Report {
-    /// Of settings that nothing can be tried with.
-    pub fn of_settings(error: &anyhow::Error) -> Self {
+    /// For a configuration that nothing can be tried with.
+    pub fn from_faults(faults: &[String]) -> Self {
+        let lines = faults.iter();
         Self {
-            checks: vec![Line::failed("settings", format!("{error:#}"))],
+            checks: lines.map(|fault| Line::failed("settings", fault)).collect(),
             cors_configuration: None,
         }
     }

@@ -17,7 +17,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use aws_config::{BehaviorVersion, Region, SdkConfig, meta::region::RegionProviderChain};
+use aws_config::SdkConfig;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::IdentityCache;
@@ -176,15 +176,6 @@ impl Bucket {
     pub fn credentials_life(&self, now: SystemTime) -> Option<Duration> {
         self.credentials.life(now)
     }
-}
-
-/// What environment, profile and machine say about AWS: region, endpoint, credentials.
-pub async fn sdk_config() -> SdkConfig {
-    let region = RegionProviderChain::default_provider().or_else(Region::new(DEFAULT_REGION));
-    aws_config::defaults(BehaviorVersion::latest())
-        .region(region)
-        .load()
-        .await
 }
 
 /// A client that signs with `credentials`.

@@ -13,7 +13,7 @@ use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::{Span as _, SpanKind, Status, Tracer as _, TracerProvider as _};
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_http::HeaderExtractor;
-use opentelemetry_otlp::SpanExporter;
+use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span};
@@ -24,10 +24,12 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 /// Global, as the log of the process is.
 static TRACES: OnceLock<(SdkTracerProvider, SdkTracer)> = OnceLock::new();
 
-/// Starts to send spans. The exporter reads its endpoint and further options from
+/// Starts to send spans to `collector`. The exporter reads further options from
 /// [OpenTelemetry's variables](https://opentelemetry.io/docs/specs/otel/protocol/exporter/).
-pub(super) fn init() -> Result<()> {
-    let exporter = SpanExporter::builder().with_http().build();
+pub(super) fn init(collector: &str) -> Result<()> {
+    let endpoint = format!("{}/v1/traces", collector.trim_end_matches('/'));
+    let exporter = SpanExporter::builder().with_http();
+    let exporter = exporter.with_endpoint(endpoint).build();
     let resource = Resource::builder()
         .with_service_name("presignd")
         .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));

@@ -198,133 +198,33 @@ fn dev_names_what_it_cannot_use() {
 }
 
 #[test]
-fn serve_names_the_variable_that_is_missing_or_bad() {
+fn serve_reports_all_faults_of_the_environment_at_once() {
     let (output, _) = run(&["serve"], &[]);
     one_line_and_exit_1(&output, &["AWS_S3_BUCKET_NAME", "presignd dev"]);
-    for (name, value) in [
-        ("BIND_ADDR", "nowhere"),
-        ("UPLOAD_URL_EXPIRES_IN", "0"),
-        ("AWS_ENDPOINT_URL_S3", "localhost:9000"),
-        ("S3_FORCE_PATH_STYLE", "maybe"),
-        ("CORS_ALLOWED_ORIGINS", "example.com"),
-        ("LOG_FORMAT", "xml"),
-        ("RUST_LOG", "a=b=c"),
-        // Half of what is needed to keep strangers out.
-        ("AUTH_MODE", "basic"),
-        ("API_KEYS_FILE", "keys.toml"),
-        ("JWT_ISSUER", "x"),
-        ("JWT_SECRET", "x"),
-        ("RATE_LIMIT_PER_SECOND", "0"),
-        ("RATE_LIMIT_PER_SECOND", "-1"),
-        ("RATE_LIMIT_PER_SECOND", "inf"),
-        ("RATE_LIMIT_PER_SECOND", "NaN"),
-        ("RATE_LIMIT_BURST", "5"),
-        ("TRUSTED_PROXIES", "10.0.0.0/33"),
-        ("TRUSTED_PROXIES", "proxy.example.com"),
-    ] {
-        let (output, _) = run(
-            &["serve"],
-            &[("AWS_S3_BUCKET_NAME", "bucket"), (name, value)],
-        );
-        one_line_and_exit_1(&output, &[name]);
-    }
-    // These are well-formed, but nothing can be signed with them.
-    for (name, value) in [("AWS_S3_BUCKET_NAME", "arn:x"), ("AWS_REGION", "foo bar")] {
-        let (output, _) = run(
-            &["serve"],
-            &[
-                ("BIND_ADDR", "127.0.0.1:0"),
-                ("AWS_S3_BUCKET_NAME", "bucket"),
-                (name, value),
-            ],
-        );
-        one_line_and_exit_1(&output, &[name]);
-    }
-}
-
-#[test]
-fn half_an_authentication_stops_the_start() {
-    let folder = TempDir::new().unwrap();
-    let file = |name: &str, text: &str| {
-        let path = folder.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
-    };
-    let no_keys = file("empty.toml", "");
-    let not_hashed = file(
-        "plain.toml",
-        "[[keys]]\nname = 'a'\nsha256 = 'my-secret-key'",
+    let (output, errors) = run(
+        &["serve"],
+        &[
+            ("BIND_ADDR", "nowhere"),
+            ("UPLOAD_SESSION_SECRET", "my-secret"),
+        ],
     );
-    let no_pem = file("no.pem", "my-secret-key");
-    let policies = file(
-        "policies.toml",
-        "[policies.default]\nkey = '{caller}/{uuid}'",
-    );
-    let with_jwt = |more: &[(&'static str, &str)]| -> Vec<(&'static str, String)> {
-        let mut variables = vec![("AUTH_MODE", "jwt".to_owned())];
-        variables.extend(
-            more.iter()
-                .map(|(name, value)| (*name, (*value).to_owned())),
-        );
-        variables
+    assert_eq!(output.status.code(), Some(1));
+    let lines: Vec<&str> = errors.lines().collect();
+    let [head, bucket, addr, secret] = lines[..] else {
+        panic!("{errors}");
     };
-    let issuer = ("JWT_ISSUER", "https://issuer.example/");
-    let audience = ("JWT_AUDIENCE", "presignd");
-    let secret = ("JWT_SECRET", "a secret of more than thirty-two bytes");
-    let with_keys = |path: &str| {
-        vec![
-            ("AUTH_MODE", "api-key".to_owned()),
-            ("API_KEYS_FILE", path.to_owned()),
-        ]
-    };
-    for (variables, names) in [
-        (vec![("AUTH_MODE", "api-key".into())], "API_KEYS_FILE"),
-        (with_keys("/no/such/file"), "API_KEYS_FILE"),
-        (with_keys(&no_keys), "API_KEYS_FILE"),
-        (with_keys(&not_hashed), "line 1: sha256"),
-        (with_jwt(&[]), "JWT_JWKS_URL"),
-        (with_jwt(&[issuer, audience]), "JWT_JWKS_URL"),
-        (with_jwt(&[issuer, secret]), "JWT_AUDIENCE"),
-        (with_jwt(&[audience, secret]), "JWT_ISSUER"),
-        (
-            with_jwt(&[issuer, audience, ("JWT_SECRET", "my-secret-key")]),
-            "JWT_SECRET",
-        ),
-        (
-            with_jwt(&[issuer, audience, ("JWT_PUBLIC_KEY_FILE", &no_pem)]),
-            "JWT_PUBLIC_KEY_FILE",
-        ),
-        (
-            with_jwt(&[issuer, audience, ("JWT_JWKS_URL", "http://issuer.example/")]),
-            "JWT_JWKS_URL",
-        ),
-        (
-            with_jwt(&[issuer, audience, ("JWT_JWKS_URL", "issuer.example")]),
-            "JWT_JWKS_URL",
-        ),
-        (
-            with_jwt(&[
-                issuer,
-                audience,
-                secret,
-                ("JWT_JWKS_URL", "https://a.example/"),
-            ]),
-            "only one",
-        ),
-        (
-            vec![("UPLOAD_POLICIES_FILE", policies)],
-            "policies.default.key",
-        ),
-    ] {
-        let mut command = presignd(&["serve"], folder.path());
-        let output = command
-            .env("AWS_S3_BUCKET_NAME", "bucket")
-            .envs(variables)
-            .output();
-        let output = output.unwrap();
-        one_line_and_exit_1(&output, &[names]);
-        assert!(!String::from_utf8_lossy(&output.stderr).contains("my-secret-key"));
-    }
+    assert!(head.contains("3 faults"), "{errors}");
+    assert!(bucket.starts_with("- AWS_S3_BUCKET_NAME is not set"));
+    assert!(addr.starts_with("- BIND_ADDR must be") && addr.contains("`nowhere`"));
+    assert!(secret.starts_with("- UPLOAD_SESSION_SECRET must have"));
+    assert!(!errors.contains("my-secret"));
+    // This is well-formed, but nothing can be signed with it.
+    let variables = [
+        ("BIND_ADDR", "127.0.0.1:0"),
+        ("AWS_S3_BUCKET_NAME", "arn:x"),
+    ];
+    let (output, _) = run(&["serve"], &variables);
+    one_line_and_exit_1(&output, &["AWS_S3_BUCKET_NAME"]);
 }
 
 #[tokio::test]
@@ -391,21 +291,117 @@ fn a_service_that_is_open_to_all_says_so() {
 }
 
 #[test]
-fn a_dotenv_file_is_read_and_the_environment_wins() {
+fn dotenv_is_read_from_the_working_directory_alone_and_the_environment_wins() {
     let folder = TempDir::new().unwrap();
+    let below = folder.path().join("below");
+    std::fs::create_dir(&below).unwrap();
     let dotenv = folder.path().join(".env");
-    let serve = |variables: &[(&str, &str)]| {
-        let mut command = presignd(&["serve"], folder.path());
+    let serve = |folder: &Path, variables: &[(&str, &str)]| {
+        let mut command = presignd(&["serve"], folder);
         command.envs(variables.iter().copied()).output().unwrap()
     };
-    std::fs::write(&dotenv, "AWS_S3_BUCKET_NAME=bucket\nBIND_ADDR=from-file\n").unwrap();
-    one_line_and_exit_1(&serve(&[]), &["BIND_ADDR", "from-file"]);
-    let output = serve(&[("BIND_ADDR", "from-environment")]);
+    std::fs::write(&dotenv, "AWS_S3_BUCKET_NAME=bucket\nBIND_ADDR=from-$file\n").unwrap();
+    one_line_and_exit_1(&serve(folder.path(), &[]), &["BIND_ADDR", "`from-$file`"]);
+    let output = serve(folder.path(), &[("BIND_ADDR", "from-environment")]);
     one_line_and_exit_1(&output, &["BIND_ADDR", "from-environment"]);
-    std::fs::write(&dotenv, "AWS_SECRET_ACCESS_KEY='hidden\n").unwrap();
-    let output = serve(&[]);
-    one_line_and_exit_1(&output, &[".env"]);
-    assert!(!String::from_utf8_lossy(&output.stderr).contains("hidden"));
+    one_line_and_exit_1(&serve(&below, &[]), &["AWS_S3_BUCKET_NAME is not set"]);
+
+    for (text, says) in [
+        ("\nAWS_SECRET_ACCESS_KEY='hidden\n", "line 2"),
+        ("AWS_SECRET_ACCESS_KEY=hid\0den\n", "line 1"),
+    ] {
+        std::fs::write(&dotenv, text).unwrap();
+        let output = serve(folder.path(), &[]);
+        one_line_and_exit_1(&output, &[".env", says, "AWS_SECRET_ACCESS_KEY"]);
+        assert!(!String::from_utf8_lossy(&output.stderr).contains("hid"));
+    }
+}
+
+/// Whoever can write `.env` must not be able to run a command as the service.
+#[test]
+fn dotenv_cannot_make_the_sdk_run_a_command() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let script = format!("#!/bin/sh\ntouch {}\n", path("ran").display());
+    std::fs::write(path("script"), script).unwrap();
+    std::fs::set_permissions(path("script"), PermissionsExt::from_mode(0o755)).unwrap();
+    let profile = format!(
+        "[default]\ncredential_process = {}\n",
+        path("script").display()
+    );
+    std::fs::write(path("aws"), profile).unwrap();
+    let dotenv = format!(
+        "AWS_CONFIG_FILE={}\nAWS_S3_BUCKET_NAME=bucket\nAWS_REGION=us-east-1\nBIND_ADDR=127.0.0.1:0\n",
+        path("aws").display()
+    );
+    std::fs::write(path(".env"), dotenv).unwrap();
+    let mut serve = Running::start(&["serve"], folder.path(), &[]);
+    let mut log = String::new();
+    while !log.contains("there are no credentials") {
+        assert_ne!(serve.stderr.read_line(&mut log).unwrap(), 0, "{log}");
+    }
+    assert!(log.contains("AWS_CONFIG_FILE"), "it is named: {log}");
+    assert!(!path("ran").exists(), "the command ran");
+}
+
+/// Compose writes variables like these when the host has none of the name.
+#[tokio::test]
+async fn variables_of_the_sdk_that_are_empty_count_as_unset() {
+    let folder = TempDir::new().unwrap();
+    let variables = [
+        ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE\n"),
+        ("AWS_SECRET_ACCESS_KEY", "secret\r\n"),
+        ("AWS_SESSION_TOKEN", ""),
+        ("AWS_S3_BUCKET_NAME", "my-bucket"),
+        ("AWS_REGION", ""),
+        ("AWS_ENDPOINT_URL", ""),
+        ("AWS_ENDPOINT_URL_S3", ""),
+        ("AWS_PROFILE", ""),
+    ];
+    let (serve, addr) = Running::serve(folder.path(), &variables);
+    let url = format!("http://{addr}/upload/presigned-url");
+    let file = json!({"filename": "a.txt", "contentType": "text/plain"});
+    let response = client().post(url).json(&file).send().await.unwrap();
+    let grant: Grant = response.json().await.unwrap();
+    let host = "https://my-bucket.s3.ap-northeast-2.amazonaws.com/uploads/";
+    assert!(grant.url.starts_with(host), "{}", grant.url);
+    let (_, _, log) = serve.stop("TERM");
+    assert!(
+        log.contains("no region was found") && log.contains("AWS_REGION"),
+        "{log}"
+    );
+    assert!(!log.contains("no credentials"), "{log}");
+}
+
+#[test]
+fn dev_listens_where_the_flag_or_else_the_variable_says() {
+    let folder = TempDir::new().unwrap();
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let addr = format!("127.0.0.1:{port}");
+    for (flag, variable) in [
+        (port.to_string(), "127.0.0.1:1".to_owned()),
+        (format!("localhost:{port}"), String::new()),
+        (String::new(), addr.clone()),
+    ] {
+        let flag = if flag.is_empty() {
+            vec![]
+        } else {
+            vec!["--addr", &flag]
+        };
+        let args = [&["dev", "--s3-addr", "0"], &flag[..]].concat();
+        let mut dev = Running::start(&args, folder.path(), &[("BIND_ADDR", &variable)]);
+        let banner = dev.printed_until("-T hello.txt");
+        assert_eq!(base(&banner), format!("http://{addr}"));
+        dev.stop("TERM");
+    }
+    let (output, errors) = run(&["dev", "--addr", "nowhere"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(errors.contains("127.0.0.1:3010"), "{errors}");
 }
 
 #[tokio::test]
@@ -499,11 +495,14 @@ fn the_command_explains_itself() {
     let (output, _) = run(&["--help"], &[]);
     assert!(output.status.success());
     let help = String::from_utf8(output.stdout).unwrap();
-    for command in ["dev", "serve", "api-key", "openapi", "healthcheck"] {
+    for command in ["dev", "serve", "api-key", "check", "openapi", "healthcheck"] {
         assert!(
             help.contains(command) && errors.contains(command),
             "{command}"
         );
+    }
+    for name in presignd::config::VARIABLES {
+        assert!(help.contains(name), "{name}");
     }
     let (output, _) = run(&["--version"], &[]);
     let version = format!("presignd {}\n", env!("CARGO_PKG_VERSION"));

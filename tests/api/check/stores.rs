@@ -54,7 +54,8 @@ async fn wrong_credentials_are_told_from_missing_ones() {
         run.says("bucket", "failed", &[says, name]);
         run.says("rest", "skipped", &[]);
     }
-    let run = check(&with(&url, &[("AWS_ACCESS_KEY_ID", "")]), &[]).await;
+    let none = [("AWS_ACCESS_KEY_ID", ""), ("AWS_SECRET_ACCESS_KEY", "")];
+    let run = check(&with(&url, &none), &[]).await;
     assert_eq!(run.code, Some(1));
     run.says("credentials", "failed", &["AWS_PROFILE"]);
     run.says("endpoint", "ok", &[]);

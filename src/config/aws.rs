@@ -1,0 +1,72 @@
+//! The variables that the AWS SDK reads. The SDK would report an invalid one late, as a failed request,
+//! or not at all.
+
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+
+use super::env::Reader;
+use super::{Env, endpoint};
+use crate::s3::DEFAULT_REGION;
+
+/// What the environment, the profile and the machine say of AWS.
+#[derive(Debug)]
+pub struct Aws {
+    pub sdk_config: SdkConfig,
+    /// Whether nothing named a region, so that [`DEFAULT_REGION`] is assumed.
+    pub region_is_assumed: bool,
+}
+
+/// Region, endpoint and credentials as the SDK's default chain finds them.
+pub async fn load(env: &Env) -> Aws {
+    // The SDK's own look at the environment would show it values that are empty or not trimmed, and
+    // nothing of `.env`. In this edition of Rust only unsafe code could change the environment itself.
+    let loader = || aws_config::defaults(BehaviorVersion::latest()).env(env.values().into());
+    let sdk_config = loader().load().await;
+    if sdk_config.region().is_some() {
+        return Aws {
+            sdk_config,
+            region_is_assumed: false,
+        };
+    }
+    // Again from the start: some sources of credentials need a region, too.
+    let region = Region::new(DEFAULT_REGION);
+    Aws {
+        sdk_config: loader().region(region).load().await,
+        region_is_assumed: true,
+    }
+}
+
+/// Reports what can never work.
+pub(super) fn check(reader: &mut Reader<'_>) {
+    for name in ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"] {
+        endpoint(reader, name, super::S3_ENDPOINT);
+    }
+    for name in ["AWS_REGION", "AWS_DEFAULT_REGION"] {
+        reader.read(name, "a region such as eu-central-1", |region| {
+            let is_region = region
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+            is_region.then_some(())
+        });
+    }
+    let [id, secret, token] = [
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+    ];
+    for name in [id, secret, token] {
+        let is_graphic = |text: &str| text.bytes().all(|b| b.is_ascii_graphic());
+        if reader.get(name).is_some_and(|text| !is_graphic(text)) {
+            // Not the value: it is a secret.
+            reader.fault(format!(
+                "{name} has a space or a character beyond ASCII; set it to the text that the store gave out"
+            ));
+        }
+    }
+    for (name, other) in [(id, secret), (secret, id)] {
+        if reader.is_set(name) && !reader.is_set(other) {
+            reader.fault(format!(
+                "{other} is not set, but {name} is; set both, or neither for other sources of credentials"
+            ));
+        }
+    }
+}

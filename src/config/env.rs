@@ -1,0 +1,217 @@
+//! Where variables come from, and how one is read. A fault names its variable, the rule and what to
+//! do, and never holds a secret.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsString;
+use std::fmt::{self, Display};
+use std::path::Path;
+use std::str::FromStr;
+
+use anyhow::Result;
+
+use super::{VARIABLES, dotenv};
+
+/// The environment of this process, and below it `.env` of the working directory.
+///
+/// - Values are trimmed, and one that is empty counts as unset. That holds for all that presignd and the
+///   AWS SDK read.
+/// - Of `.env` only the documented variables count: others could make the SDK run a command.
+#[derive(Clone, Default)]
+pub struct Env {
+    values: HashMap<String, String>,
+    /// What no value of the variable may be, by its name.
+    faults: BTreeMap<String, String>,
+    /// Names in `.env` that do not count.
+    pub(crate) ignored: Vec<String>,
+}
+
+/// The process's other variables are none of the log's business.
+impl fmt::Debug for Env {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Env")
+    }
+}
+
+impl Env {
+    /// # Errors
+    ///
+    /// `.env` cannot be read, or has a line that is no variable.
+    pub fn load() -> Result<Self> {
+        let file = dotenv::read(Path::new(".env"))?;
+        Ok(Self::new(std::env::vars_os().collect(), file))
+    }
+
+    pub(super) fn new(process: Vec<(OsString, OsString)>, dotenv: Vec<(String, String)>) -> Self {
+        let mut env = Self::default();
+        let (known, others): (Vec<_>, Vec<_>) = dotenv
+            .into_iter()
+            .partition(|(name, _)| VARIABLES.contains(&name.as_str()));
+        env.ignored = others.into_iter().map(|(name, _)| name).collect();
+        for (name, value) in known {
+            env.insert(name, value);
+        }
+        for (name, value) in process {
+            let Ok(name) = name.into_string() else {
+                continue;
+            };
+            match value.into_string() {
+                Ok(value) => env.insert(name, value),
+                Err(_) if is_checked(&name) => env.refuse(&name, "is not UTF-8; set it to text"),
+                Err(_) => {}
+            }
+        }
+        env
+    }
+
+    /// A later value replaces an earlier one. So a variable that is set to nothing unsets one of `.env`.
+    fn insert(&mut self, name: String, value: String) {
+        if !is_checked(&name) {
+            self.values.insert(name, value);
+            return;
+        }
+        let value = value.trim();
+        self.faults.remove(&name);
+        if value.is_empty() {
+            self.values.remove(&name);
+            return;
+        }
+        let is_quoted =
+            |quote: char| value.len() > 1 && value.starts_with(quote) && value.ends_with(quote);
+        if value.contains(|c: char| c.is_control()) {
+            self.refuse(
+                &name,
+                "has a line end or another control character; remove it",
+            );
+        } else if is_quoted('"') || is_quoted('\'') {
+            self.refuse(
+                &name,
+                "begins and ends with quotes, which are part of a value here; remove them",
+            );
+        }
+        self.values.insert(name, value.to_owned());
+    }
+
+    fn refuse(&mut self, name: &str, why: &str) {
+        self.faults.insert(name.to_owned(), format!("{name} {why}"));
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(String::as_str)
+    }
+
+    /// For the SDK, which finds the folder of its files by variables of the system.
+    pub(super) fn values(&self) -> HashMap<String, String> {
+        self.values.clone()
+    }
+}
+
+/// Whether presignd or the SDK reads the variable.
+fn is_checked(name: &str) -> bool {
+    name.starts_with("AWS_") || VARIABLES.contains(&name)
+}
+
+/// All that is wrong with the configuration, a line for each variable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Faults(pub Vec<String>);
+
+impl Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0[..] {
+            [fault] => f.write_str(fault),
+            faults => {
+                write!(f, "the configuration has {} faults", faults.len())?;
+                faults.iter().try_for_each(|fault| write!(f, "\n- {fault}"))
+            }
+        }
+    }
+}
+
+impl std::error::Error for Faults {}
+
+/// Reads variables one after the other, and goes on after a fault.
+pub(super) struct Reader<'a> {
+    env: &'a Env,
+    faults: Vec<String>,
+}
+
+impl<'a> Reader<'a> {
+    /// Variables for which `reads` is false are of no interest, and neither are their faults.
+    pub(super) fn new(env: &'a Env, reads: impl Fn(&str) -> bool) -> Self {
+        let faults = env.faults.iter().filter(|(name, _)| reads(name));
+        Self {
+            env,
+            faults: faults.map(|(_, fault)| fault.clone()).collect(),
+        }
+    }
+
+    pub(super) fn finish<T>(self, value: Option<T>) -> Result<T, Faults> {
+        match value {
+            Some(value) if self.faults.is_empty() => Ok(value),
+            _ => Err(Faults(self.faults)),
+        }
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&'a str> {
+        debug_assert!(is_checked(name), "{name} is not listed");
+        // One with a fault was reported once.
+        self.env
+            .get(name)
+            .filter(|_| !self.env.faults.contains_key(name))
+    }
+
+    /// Whether there is a value, be it valid or not.
+    pub(super) fn is_set(&self, name: &str) -> bool {
+        self.env.values.contains_key(name) || self.env.faults.contains_key(name)
+    }
+
+    pub(super) fn fault(&mut self, fault: impl Into<String>) {
+        self.faults.push(fault.into());
+    }
+
+    /// `None` and a fault if the variable is not set; `why` says what it is for.
+    pub(super) fn required(&mut self, name: &str, why: &str) -> Option<&'a str> {
+        if !self.is_set(name) {
+            self.fault(format!("{name} is not set: {why}"));
+        }
+        self.get(name)
+    }
+
+    /// The value that `read` makes of the variable; a fault if it makes none. The fault repeats the value,
+    /// which must be no secret.
+    pub(super) fn read<T>(
+        &mut self,
+        name: &str,
+        must_be: &str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        let text = self.get(name)?;
+        let value = read(text);
+        if value.is_none() {
+            self.fault(format!("{name} must be {must_be}; it is `{text}`"));
+        }
+        value
+    }
+
+    pub(super) fn parse<T: FromStr>(&mut self, name: &str, must_be: &str) -> Option<T> {
+        self.read(name, must_be, |text| text.parse().ok())
+    }
+
+    /// `value`, or a fault of the variable `name` with the error and its causes on one line.
+    pub(super) fn keep<T>(&mut self, name: &str, value: Result<T>) -> Option<T> {
+        value
+            .map_err(|error| self.fault(format!("{name}: {error:#}")))
+            .ok()
+    }
+
+    /// The text of the file that the variable names.
+    pub(super) fn file(&mut self, name: &str) -> Option<(&'a str, String)> {
+        let path = self.get(name)?;
+        match std::fs::read_to_string(path) {
+            Ok(text) => Some((path, text)),
+            Err(error) => {
+                self.fault(format!("{name}: cannot read {path}: {error}"));
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,404 @@
+use std::collections::BTreeSet;
+
+use super::*;
+
+const VALID: (&str, &str) = ("AWS_S3_BUCKET_NAME", "my-bucket");
+
+/// An environment, of which the last value of a variable counts.
+fn env(variables: &[(&str, &str)]) -> Env {
+    let variables = variables.iter();
+    Env::new(
+        variables
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect(),
+        Vec::new(),
+    )
+}
+
+fn config(variables: &[(&str, &str)]) -> Result<Config, Faults> {
+    Config::from_env(&env(&[&[VALID], variables].concat()))
+}
+
+#[track_caller]
+fn faults(variables: &[(&str, &str)]) -> Vec<String> {
+    config(variables).expect_err(&format!("{variables:?}")).0
+}
+
+/// Each of the values is the one fault, named by its variable, on one line.
+#[track_caller]
+fn refused(name: &str, values: &[&str]) {
+    for value in values {
+        let faults = faults(&[(name, value)]);
+        let [fault] = &faults[..] else {
+            panic!("{name}={value}: {faults:?}");
+        };
+        assert!(fault.starts_with(name) && !fault.contains('\n'), "{fault}");
+    }
+}
+
+#[test]
+fn the_example_lists_each_variable_once_and_no_other() {
+    let example = include_str!("../../.env.example");
+    let names: Vec<&str> = example
+        .lines()
+        .filter_map(|line| line.trim_start_matches("# ").split_once('='))
+        .map(|(name, _)| name)
+        .filter(|name| {
+            name.chars()
+                .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+        })
+        .collect();
+    let unique: BTreeSet<&str> = names.iter().copied().collect();
+    assert_eq!(unique.len(), names.len(), "{names:?}");
+    assert_eq!(unique, VARIABLES.iter().copied().collect());
+}
+
+#[test]
+fn defaults_are_those_of_the_example() {
+    let config = config(&[]).unwrap();
+    assert_eq!(config.bind_addr, "127.0.0.1:3000".parse().unwrap());
+    assert_eq!(config.policies.longest_life().as_secs(), 600);
+    assert!(config.supports_post && !config.s3.force_path_style);
+    assert_eq!(config.allowed_origins, AllowedOrigins::None);
+    assert!(matches!(config.auth, Auth::None) && config.rate.is_none());
+    assert!(config.session_key.is_none() && config.metrics_addr.is_none());
+}
+
+#[test]
+fn a_start_reports_all_faults_at_once() {
+    let faults = faults(&[
+        ("AWS_S3_BUCKET_NAME", ""),
+        ("AWS_REGION", "foo bar"),
+        ("BIND_ADDR", "nowhere"),
+        ("UPLOAD_URL_EXPIRES_IN", "0"),
+        ("UPLOAD_SESSION_SECRET", "hidden"),
+        ("AUTH_MODE", "jwt"),
+        ("JWT_AUDIENCE", "presignd"),
+        ("JWT_SECRET", "hidden"),
+        ("LOG_FORMAT", "xml"),
+        ("RATE_LIMIT_BURST", "5"),
+    ]);
+    let expected = [
+        "AWS_REGION",
+        "AWS_S3_BUCKET_NAME",
+        "BIND_ADDR",
+        "UPLOAD_URL_EXPIRES_IN",
+        "UPLOAD_SESSION_SECRET",
+        "JWT_SECRET",
+        "JWT_ISSUER",
+        "RATE_LIMIT_BURST",
+        "LOG_FORMAT",
+    ];
+    assert_eq!(faults.len(), expected.len(), "{faults:#?}");
+    for (fault, name) in faults.iter().zip(expected) {
+        assert!(fault.starts_with(name), "{fault}");
+    }
+    let text = Faults(faults).to_string();
+    assert!(text.starts_with("the configuration has 9 faults\n- AWS_REGION"));
+    assert!(!text.contains("hidden"), "{text}");
+}
+
+#[test]
+fn a_missing_bucket_is_named_with_a_hint_at_dev() {
+    for bucket in ["", " "] {
+        let faults = faults(&[("AWS_S3_BUCKET_NAME", bucket)]);
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert!(faults[0].starts_with("AWS_S3_BUCKET_NAME is not set"));
+        assert_eq!(
+            faults[0].contains("presignd dev"),
+            cfg!(feature = "dev"),
+            "{faults:?}"
+        );
+    }
+}
+
+#[test]
+fn an_invalid_value_is_refused_by_name() {
+    refused("BIND_ADDR", &["3000", "nowhere:3000", "127.0.0.1:99999"]);
+    refused(
+        "AWS_S3_BUCKET_NAME",
+        &["a", "a/b", "a b", "s3://bucket", "..."],
+    );
+    refused("S3_FORCE_PATH_STYLE", &["yes", "1"]);
+    for name in [
+        "AWS_ENDPOINT_URL_S3",
+        "AWS_ENDPOINT_URL",
+        "S3_PUBLIC_ENDPOINT_URL",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+    ] {
+        refused(
+            name,
+            &[
+                "localhost:9000",
+                "127.0.0.1",
+                "s3.example.com",
+                "ftp://host",
+                "http://u:p@host",
+                "http://host/?x=1",
+                "http://",
+            ],
+        );
+    }
+    refused("AWS_REGION", &["foo bar", "eu/west"]);
+    refused(
+        "UPLOAD_URL_EXPIRES_IN",
+        &["0", "604801", "-1", "10m", "1.5"],
+    );
+    refused(
+        "CORS_ALLOWED_ORIGINS",
+        &[
+            "app.example.com",
+            "https://a.example/",
+            "https://A.example",
+            "http://a:80",
+            "file://x",
+            "https://a.example,",
+            "*,https://a.example",
+        ],
+    );
+    refused("MAX_CONNECTIONS", &["0", "-1", "65536", "many"]);
+    refused("METRICS_ADDR", &["9090", "nowhere:9090"]);
+    refused("S3_SUPPORTS_POST_POLICY", &["no"]);
+    refused("UPLOAD_POLICIES_FILE", &["/no/such/file"]);
+    refused("UPLOAD_SESSION_SECRET", &["x", &"x".repeat(31)]);
+    refused("LOG_FORMAT", &["xml"]);
+    refused("RUST_LOG", &["presignd=loud", "foo bar", "a=b=c"]);
+    refused("AUTH_MODE", &["basic", "None"]);
+    refused("RATE_LIMIT_PER_SECOND", &["0", "-1", "inf", "NaN"]);
+    refused("RATE_LIMIT_BURST", &["5"]);
+    refused("TRUSTED_PROXIES", &["10.0.0.0/33", "proxy.example.com"]);
+    if cfg!(not(feature = "otlp")) {
+        refused("OTEL_EXPORTER_OTLP_ENDPOINT", &["http://127.0.0.1:4318"]);
+    }
+}
+
+#[test]
+fn localhost_is_an_address_too() {
+    let config = config(&[
+        ("BIND_ADDR", "localhost:3010"),
+        ("METRICS_ADDR", "[::]:9090"),
+    ]);
+    let config = config.unwrap();
+    assert_eq!(config.bind_addr, "127.0.0.1:3010".parse().unwrap());
+    assert_eq!(config.metrics_addr, Some("[::]:9090".parse().unwrap()));
+}
+
+#[test]
+fn half_an_authentication_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let no_keys = file("empty.toml", "");
+    let not_hashed = file(
+        "plain.toml",
+        "[[keys]]\nname = 'a'\nsha256 = 'my-secret-key'",
+    );
+    let no_pem = file("no.pem", "my-secret-key");
+    let with_caller = file(
+        "policies.toml",
+        "[policies.default]\nkey = '{caller}/{uuid}'",
+    );
+    let keys = ("AUTH_MODE", "api-key");
+    let jwt = ("AUTH_MODE", "jwt");
+    let issuer = ("JWT_ISSUER", "https://issuer.example/");
+    let audience = ("JWT_AUDIENCE", "presignd");
+    let secret = ("JWT_SECRET", "a secret of more than thirty-two bytes");
+    for (variables, says) in [
+        (&[keys][..], "API_KEYS_FILE is not set"),
+        (
+            &[keys, ("API_KEYS_FILE", "/no/such/file")],
+            "API_KEYS_FILE: cannot read",
+        ),
+        (&[keys, ("API_KEYS_FILE", &no_keys)], "API_KEYS_FILE: "),
+        (&[keys, ("API_KEYS_FILE", &not_hashed)], "line 1: sha256"),
+        (&[jwt, issuer, audience], "JWT_JWKS_URL"),
+        (&[jwt, issuer, secret], "JWT_AUDIENCE is not set"),
+        (&[jwt, audience, secret], "JWT_ISSUER is not set"),
+        (
+            &[jwt, issuer, audience, ("JWT_SECRET", "my-secret-key")],
+            "JWT_SECRET: ",
+        ),
+        (
+            &[jwt, issuer, audience, ("JWT_PUBLIC_KEY_FILE", &no_pem)],
+            "JWT_PUBLIC_KEY_FILE: ",
+        ),
+        (
+            &[
+                jwt,
+                issuer,
+                audience,
+                ("JWT_JWKS_URL", "http://issuer.example/"),
+            ],
+            "JWT_JWKS_URL must be an https URL",
+        ),
+        (
+            &[jwt, issuer, audience, ("JWT_JWKS_URL", "issuer.example")],
+            "JWT_JWKS_URL must be an https URL",
+        ),
+        (
+            &[
+                jwt,
+                issuer,
+                audience,
+                secret,
+                ("JWT_JWKS_URL", "https://a.example/"),
+            ],
+            "only one",
+        ),
+        (&[issuer], "JWT_ISSUER is set, but AUTH_MODE is not jwt"),
+        (
+            &[("API_KEYS_FILE", "keys.toml")],
+            "API_KEYS_FILE is set, but AUTH_MODE is not api-key",
+        ),
+        (
+            &[("UPLOAD_POLICIES_FILE", &with_caller)],
+            "policies.default.key uses {caller}",
+        ),
+    ] {
+        let faults = faults(variables);
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert!(faults[0].contains(says), "{says:?}: {faults:?}");
+        assert!(!faults[0].contains("my-secret-key"), "{faults:?}");
+    }
+    let all = faults(&[jwt]);
+    assert_eq!(
+        all.len(),
+        3,
+        "keys, issuer and audience are missing: {all:?}"
+    );
+}
+
+#[test]
+fn what_the_sdk_reads_is_trimmed_and_empty_is_unset() {
+    let env = env(&[
+        ("AWS_REGION", ""),
+        ("AWS_ENDPOINT_URL", " "),
+        ("AWS_ENDPOINT_URL_S3", ""),
+        ("AWS_ROLE_ARN", " arn:aws:iam::1:role/a\n"),
+        ("AWS_ACCESS_KEY_ID", "AKID\r"),
+        ("AWS_SECRET_ACCESS_KEY", "secret\n"),
+        ("AWS_S3_BUCKET_NAME", "bucket\r\n"),
+        ("HOME", " /home/me "),
+    ]);
+    let values = env.values();
+    for name in ["AWS_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"] {
+        assert!(!values.contains_key(name), "{name}");
+    }
+    assert_eq!(values["AWS_ROLE_ARN"], "arn:aws:iam::1:role/a");
+    assert_eq!(values["AWS_ACCESS_KEY_ID"], "AKID");
+    assert_eq!(values["AWS_SECRET_ACCESS_KEY"], "secret");
+    assert_eq!(values["HOME"], " /home/me ");
+    assert_eq!(Config::from_env(&env).unwrap().s3.bucket, "bucket");
+}
+
+#[test]
+fn credentials_that_no_request_can_carry_are_refused_by_name_and_not_repeated() {
+    let valid = [
+        ("AWS_ACCESS_KEY_ID", "AKID"),
+        ("AWS_SECRET_ACCESS_KEY", "x"),
+    ];
+    for name in [
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+    ] {
+        for value in [
+            "hid\nden",
+            "hid\rden",
+            "hid den",
+            "\"hidden\"",
+            "'hidden'",
+            "hidden\u{e9}",
+        ] {
+            let faults = faults(&[&valid[..], &[(name, value)]].concat());
+            assert_eq!(faults.len(), 1, "{name}={value:?}: {faults:?}");
+            assert!(
+                faults[0].starts_with(name) && !faults[0].contains("hid"),
+                "{faults:?}"
+            );
+        }
+    }
+    let half = faults(&valid[..1]);
+    assert!(
+        half[0].starts_with("AWS_SECRET_ACCESS_KEY is not set"),
+        "{half:?}"
+    );
+    refused("AWS_ROLE_ARN", &["\"arn:aws:iam::1:role/a\""]);
+}
+
+#[tokio::test]
+async fn the_sdk_sees_these_values_and_no_others() {
+    let env = env(&[
+        ("AWS_REGION", " eu-central-1\n"),
+        ("AWS_ENDPOINT_URL", ""),
+        ("AWS_ENDPOINT_URL_S3", " "),
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+        ("HOME", "/no/such/folder"),
+    ]);
+    let aws = load_aws(&env).await;
+    assert_eq!(aws.sdk_config.region().unwrap().as_ref(), "eu-central-1");
+    assert_eq!(aws.sdk_config.endpoint_url(), None);
+    assert!(!aws.region_is_assumed);
+}
+
+#[test]
+fn of_dotenv_only_documented_variables_count_and_the_environment_wins() {
+    let of = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
+    };
+    let dotenv = of(&[
+        ("AWS_CONFIG_FILE", "/tmp/evil"),
+        ("AWS_REGION", "eu-west-1"),
+        ("BIND_ADDR", "127.0.0.1:1"),
+        ("LOG_FORMAT", "xml"),
+    ]);
+    let process = [("BIND_ADDR", "127.0.0.1:2"), ("LOG_FORMAT", ""), VALID];
+    let process = process.map(|(name, value)| (name.into(), value.into()));
+    let env = Env::new(process.into(), dotenv);
+    assert_eq!(env.ignored, ["AWS_CONFIG_FILE"]);
+    assert!(!env.values().contains_key("AWS_CONFIG_FILE"));
+    assert_eq!(env.get("AWS_REGION"), Some("eu-west-1"));
+    let config = Config::from_env(&env).unwrap();
+    assert_eq!(config.bind_addr.port(), 2);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_not_utf8_is_refused_rather_than_ignored() {
+    use std::os::unix::ffi::OsStringExt;
+    let value = std::ffi::OsString::from_vec(b"x\xff".to_vec());
+    let process = vec![
+        ("API_KEYS_FILE".into(), value),
+        (VALID.0.into(), VALID.1.into()),
+        ("AUTH_MODE".into(), "api-key".into()),
+    ];
+    let faults = Config::from_env(&Env::new(process, Vec::new())).unwrap_err();
+    assert_eq!(faults.0, ["API_KEYS_FILE is not UTF-8; set it to text"]);
+}
+
+#[test]
+fn the_embedded_store_needs_no_variable_of_a_store() {
+    let s3 = s3::Settings {
+        bucket: "uploads".into(),
+        force_path_style: true,
+        public_endpoint: None,
+    };
+    let env = env(&[("AWS_REGION", "foo bar"), ("AWS_SECRET_ACCESS_KEY", "'x'")]);
+    assert!(Config::with_store(&env, s3).is_ok());
+}
+
+#[test]
+fn origins_are_read_as_a_list() {
+    let origins = "https://a.example, http://localhost:5173";
+    let config = config(&[("CORS_ALLOWED_ORIGINS", origins)]).unwrap();
+    let AllowedOrigins::Exactly(origins) = config.allowed_origins else {
+        panic!("not a list");
+    };
+    assert_eq!(origins, ["https://a.example", "http://localhost:5173"]);
+}

@@ -1,0 +1,349 @@
+//! Builds what runs from the configuration: the service, its listeners, and the token that stops it.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use anyhow::{Context, Result, anyhow};
+use aws_config::SdkConfig;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{self, Aws, Config, Env, JwtKeys};
+use crate::http::auth::{Auth, Jwks, Jwt, Keys};
+use crate::telemetry::{Metrics, causes};
+use crate::upload::{self, SessionKey, UploadService};
+use crate::{http, s3, telemetry};
+
+/// `presignd serve`: until a signal.
+pub(crate) async fn serve(env: &Env) -> Result<()> {
+    let config = Config::from_env(env)?;
+    let _log = telemetry::init(config.telemetry.clone())?;
+    let stop = cancelled_by_signals()?;
+    #[cfg(feature = "lambda")]
+    if crate::lambda::is_here() {
+        let aws = config::load_aws(env).await;
+        let service = Service::new(&config, &aws.sdk_config, None, stop.clone()).await?;
+        announce(env, &config, &aws, &service.public_host, None);
+        let router = http::router(service.uploads, &service.settings);
+        return tokio::select! {
+            ended = crate::lambda::run(router) => ended,
+            () = stop.cancelled() => Ok(()),
+        };
+    }
+    // The usual soft limit, 1,024, is less than a service has connections. Where it cannot be raised,
+    // connections wait.
+    rlimit::increase_nofile_limit(u64::MAX).ok(); // best effort
+    let listeners = Listeners::open(config.bind_addr, "BIND_ADDR", &config)?;
+    let aws = config::load_aws(env).await;
+    let service = Service::new(&config, &aws.sdk_config, None, stop).await?;
+    let addr = listeners.addr()?;
+    announce(env, &config, &aws, &service.public_host, Some(addr));
+    service.warn_without_credentials();
+    service.run(listeners).await;
+    telemetry::flush();
+    Ok(())
+}
+
+/// Where `presignd dev` listens and keeps its files.
+#[cfg(feature = "dev")]
+#[derive(Debug)]
+pub(crate) struct Dev {
+    /// `BIND_ADDR` if there is none.
+    pub(crate) addr: Option<SocketAddr>,
+    pub(crate) s3_addr: SocketAddr,
+    pub(crate) data_dir: std::path::PathBuf,
+}
+
+/// `presignd dev`: the service with an embedded store, until a signal.
+#[cfg(feature = "dev")]
+pub(crate) async fn dev(env: &Env, args: Dev) -> Result<()> {
+    use anyhow::ensure;
+
+    use crate::dev;
+
+    let s3_settings = s3::Settings {
+        bucket: dev::BUCKET.into(),
+        force_path_style: true,
+        public_endpoint: None,
+    };
+    let mut config = Config::with_store(env, s3_settings)?;
+    let addr = args.addr.unwrap_or(config.bind_addr);
+    for (addr, setting) in [(addr, "--addr"), (args.s3_addr, "--s3-addr")] {
+        ensure!(
+            addr.ip().is_loopback(),
+            "{setting} must be a loopback address such as 127.0.0.1:{}: `dev` is open to whoever reaches it",
+            addr.port()
+        );
+    }
+    // Uploads in progress survive a restart.
+    let session_key = || SessionKey::new(dev::SESSION_SECRET);
+    config.session_key.get_or_insert_with(session_key);
+    if config.allowed_origins == http::AllowedOrigins::None {
+        config.allowed_origins = http::AllowedOrigins::Any;
+    }
+    let _log = telemetry::init(config.telemetry.clone())?;
+    let stop = cancelled_by_signals()?;
+    let listeners = Listeners::open(addr, "--addr", &config)?;
+    let s3_listener = listen(args.s3_addr, "--s3-addr")?;
+    let store = dev::store(&args.data_dir)?;
+    let (addr, s3_addr) = (listeners.addr()?, s3_listener.local_addr()?);
+    let page = http::page::Settings::new(&format!("http://{s3_addr}"))?;
+    let sdk_config = dev::sdk_config(s3_addr);
+    let service = Service::new(&config, &sdk_config, Some(page), stop.clone()).await?;
+    print!("{}", dev::banner(addr, s3_addr, &args.data_dir)?);
+
+    tokio::join!(
+        service.run(listeners),
+        http::serve(s3_listener, store, stopped_by(&stop)),
+    );
+    telemetry::flush();
+    println!(
+        "Stopped. The uploads are still in {}.",
+        args.data_dir.display()
+    );
+    Ok(())
+}
+
+/// The service but for its listeners.
+struct Service {
+    uploads: Arc<UploadService>,
+    credentials: s3::CredentialsCache,
+    settings: http::Settings,
+    limits: http::Limits,
+    /// The host that clients send files to.
+    public_host: s3::Host,
+}
+
+impl Service {
+    /// # Errors
+    ///
+    /// Nothing can be signed with this configuration.
+    async fn new(
+        config: &Config,
+        sdk_config: &SdkConfig,
+        page: Option<http::page::Settings>,
+        stop: CancellationToken,
+    ) -> Result<Self> {
+        let credentials = credentials(config, sdk_config)?;
+        let s3 = config.s3.clone();
+        let bucket = s3::bucket(sdk_config, s3, credentials.clone(), config.supports_post)
+            .await
+            .context(s3::CANNOT_SIGN)?;
+        let public_host = bucket.host();
+        let metrics = Metrics::default();
+        let uploads = UploadService::new(bucket, upload_settings(config), metrics.clone());
+        let settings = http::Settings {
+            allowed_origins: config.allowed_origins.clone(),
+            page,
+            auth: auth(&config.auth)?,
+            rate: config.rate,
+            trusted_proxies: config.trusted_proxies.clone(),
+            metrics,
+            stop,
+        };
+        if let Auth::Jwt(jwt) = &settings.auth {
+            jwt.prepare();
+        }
+        Ok(Self {
+            uploads: Arc::new(uploads),
+            credentials,
+            settings,
+            limits: config.limits,
+            public_host,
+        })
+    }
+
+    /// Serves the service on one listener, and its metrics on another, until it is stopped.
+    async fn run(self, listeners: Listeners) {
+        let settings = self.settings;
+        let router = http::router(Arc::clone(&self.uploads), &settings);
+        let server = http::Server {
+            limits: self.limits,
+            stop: settings.stop.clone(),
+            metrics: settings.metrics.clone(),
+        };
+        let metrics = async {
+            if let Some(listener) = listeners.metrics {
+                let router = http::metrics_router(self.uploads, &settings);
+                http::serve(listener, router, stopped_by(&settings.stop)).await;
+            }
+        };
+        tokio::join!(http::serve(listeners.service, router, server), metrics);
+    }
+
+    /// Looks for credentials before the first request does, without delaying the start.
+    fn warn_without_credentials(&self) {
+        let credentials = self.credentials.clone();
+        tokio::spawn(async move {
+            if let Err(error) = credentials.get(SystemTime::now()).await {
+                tracing::warn!(
+                    error = causes(&error),
+                    "there are no credentials to sign with: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give this machine a role"
+                );
+            }
+        });
+    }
+}
+
+/// The credentials that the SDK's chain finds, cached for grants of this configuration.
+pub(crate) fn credentials(config: &Config, sdk_config: &SdkConfig) -> Result<s3::CredentialsCache> {
+    let provider = sdk_config
+        .credentials_provider()
+        .context("the SDK has no provider of credentials")?;
+    let longest = config.policies.longest_life();
+    Ok(s3::CredentialsCache::new(provider, longest))
+}
+
+pub(crate) fn upload_settings(config: &Config) -> upload::Settings {
+    upload::Settings {
+        policies: config.policies.clone(),
+        supports_post: config.supports_post,
+        session_key: config
+            .session_key
+            .clone()
+            .unwrap_or_else(SessionKey::random),
+    }
+}
+
+fn auth(auth: &config::Auth) -> Result<Auth> {
+    Ok(match auth {
+        config::Auth::None => Auth::None,
+        config::Auth::ApiKeys(keys) => Auth::ApiKeys(keys.clone()),
+        config::Auth::Jwt(jwt) => Auth::Jwt(Box::new(Jwt {
+            keys: match &jwt.keys {
+                JwtKeys::One(key) => Keys::One(Arc::clone(key)),
+                JwtKeys::Published(url) => {
+                    let jwks = Jwks::new(url.clone());
+                    Keys::Set(jwks.context("JWT_JWKS_URL cannot be used")?)
+                }
+            },
+            issuer: jwt.issuer.clone(),
+            audience: jwt.audience.clone(),
+            policies_claim: jwt.policies_claim.clone(),
+        })),
+    })
+}
+
+/// Logs where the service listens, and what an operator should know of its configuration. `addr` is where
+/// it can be reached; a function has no address.
+fn announce(
+    env: &Env,
+    config: &Config,
+    aws: &Aws,
+    public_host: &s3::Host,
+    addr: Option<SocketAddr>,
+) {
+    let region = aws.sdk_config.region();
+    tracing::info!(
+        addr = addr.map(tracing::field::display),
+        bucket = config.s3.bucket,
+        region = region.map(tracing::field::display),
+        version = env!("CARGO_PKG_VERSION"),
+        "listening"
+    );
+    if !env.ignored.is_empty() {
+        tracing::warn!(
+            "of .env these are ignored, as presignd has no such variables: {}; set them in the environment if the AWS SDK should see them",
+            env.ignored.join(", ")
+        );
+    }
+    if aws.region_is_assumed {
+        tracing::warn!(
+            "no region was found, so {} is assumed; set AWS_REGION to the bucket's region",
+            s3::DEFAULT_REGION
+        );
+    }
+    let is_exposed = addr.is_none_or(|addr| !addr.ip().is_loopback());
+    if matches!(config.auth, config::Auth::None) && is_exposed {
+        let entrance = addr.map_or("the function".to_owned(), |addr| addr.to_string());
+        tracing::warn!(
+            "AUTH_MODE is none: ANYONE who reaches {entrance} can upload to this bucket"
+        );
+    }
+    if public_host.is_internal() && is_exposed {
+        tracing::warn!(
+            "clients are sent to the store at {public_host}, which they may not reach: S3_PUBLIC_ENDPOINT_URL sets another endpoint for them"
+        );
+    }
+    if config.session_key.is_none() {
+        tracing::warn!(
+            "UPLOAD_SESSION_SECRET is not set: multipart uploads cannot go on after a restart or at other replicas"
+        );
+    }
+}
+
+/// Open ports.
+struct Listeners {
+    service: TcpListener,
+    metrics: Option<TcpListener>,
+}
+
+impl Listeners {
+    /// `setting` names what `addr` comes from.
+    fn open(addr: SocketAddr, setting: &str, config: &Config) -> Result<Self> {
+        Ok(Self {
+            service: listen(addr, setting)?,
+            metrics: config
+                .metrics_addr
+                .map(|addr| listen(addr, "METRICS_ADDR"))
+                .transpose()?,
+        })
+    }
+
+    fn addr(&self) -> Result<SocketAddr> {
+        Ok(self.service.local_addr()?)
+    }
+}
+
+fn listen(addr: SocketAddr, setting: &str) -> Result<TcpListener> {
+    /// How many connections may wait to be accepted: more than come in a burst.
+    const BACKLOG: u32 = 4096;
+    let socket = || {
+        let socket = match addr {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(addr)?;
+        socket.listen(BACKLOG)
+    };
+    socket().map_err(|error: std::io::Error| {
+        let why = match error.kind() {
+            ErrorKind::AddrInUse => "another program listens there already".to_owned(),
+            _ => error.to_string(),
+        };
+        anyhow!("cannot listen on {addr}: {why}; set another address with {setting}")
+    })
+}
+
+fn stopped_by(stop: &CancellationToken) -> http::Server {
+    http::Server {
+        stop: stop.clone(),
+        ..http::Server::default()
+    }
+}
+
+/// A token that SIGINT or SIGTERM cancels. A second signal ends the process immediately.
+///
+/// The signals are caught from this call on, even if nobody waits for the token yet.
+pub(crate) fn cancelled_by_signals() -> Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stop = CancellationToken::new();
+    let cancelled = stop.clone();
+    tokio::spawn(async move {
+        for _ in 0..2 {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            cancelled.cancel();
+        }
+        // No message: a blocked stdout or stderr may be the reason for the second signal.
+        std::process::exit(1);
+    });
+    Ok(stop)
+}
