@@ -18,6 +18,8 @@ use proptest::test_runner::TestRunner;
 
 use self::cases::{keys, puts, signings, values};
 use super::presign::{Put, Request, Signing};
+use aws_config::{BehaviorVersion, Region};
+
 use super::*;
 
 /// A bucket, and how the SDK is to reach it.
