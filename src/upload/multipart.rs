@@ -10,17 +10,18 @@ use std::time::{Instant, SystemTime};
 use uuid::Uuid;
 
 use super::policy::{Policy, check_size};
+use super::service::{ComputedProperties, day};
 use super::session::Session;
-use super::{Caller, Error, Field, File, Properties, Refusal, UploadService, day};
+use super::{Caller, Error, Field, File, Refusal, UploadKind, UploadService};
 use crate::s3::{self, PresignedRequest, StoreError, StoredPart};
 
 /// An upload that has begun.
 ///
-/// Who has the token can go on with it, so [`Debug`](fmt::Debug) leaves it out.
+/// The token lets anyone continue the upload, so [`Debug`](fmt::Debug) leaves it out.
 pub struct MultipartUpload {
     pub key: String,
     pub bucket: String,
-    /// What all further calls have to bring along.
+    /// All further calls have to send it.
     pub token: String,
 }
 
@@ -51,38 +52,33 @@ impl UploadService {
         id: Uuid,
         now: SystemTime,
     ) -> Result<MultipartUpload, Error> {
-        let upload = self.begin_multipart(caller, file, id, now).await;
+        let upload = async {
+            let policy = self.checked(caller, file, UploadKind::Multipart)?;
+            let key = policy.key.key(caller, &file.filename, id, day(now));
+            let properties = ComputedProperties::new(policy, file);
+            let object = properties.object(policy, file, &key);
+            let upload_id = self
+                .measured(
+                    "CreateMultipartUpload",
+                    self.bucket.create_multipart(&object, now),
+                )
+                .await?;
+            let key = key.as_str().to_owned();
+            let session = Session::new(
+                upload_id,
+                key.clone(),
+                file.policy.clone(),
+                caller.segment().to_owned(),
+                now,
+            );
+            Ok(MultipartUpload {
+                key,
+                bucket: self.bucket.name().to_owned(),
+                token: self.settings.session_key.seal(&session)?,
+            })
+        };
         let files = std::slice::from_ref(file);
-        self.counted(super::Request::Multipart, files, upload)
-    }
-
-    async fn begin_multipart(
-        &self,
-        caller: &Caller,
-        file: &File,
-        id: Uuid,
-        now: SystemTime,
-    ) -> Result<MultipartUpload, Error> {
-        let policy = self.checked(caller, file, super::Request::Multipart)?;
-        let key = policy.key.key(caller, &file.filename, id, day(now));
-        let properties = Properties::new(policy, file);
-        let object = properties.object(policy, file, &key);
-        let begin = Instant::now();
-        let answer = self.bucket.create_multipart(&object, now).await;
-        let upload_id = self.measured("CreateMultipartUpload", begin, answer)?;
-        let key = key.as_str().to_owned();
-        let session = Session::new(
-            upload_id,
-            key.clone(),
-            file.policy.clone(),
-            caller.segment().to_owned(),
-            now,
-        );
-        Ok(MultipartUpload {
-            key,
-            bucket: self.bucket.name().to_owned(),
-            token: self.settings.session_key.seal(&session)?,
-        })
+        self.counted(UploadKind::Multipart, files, upload).await
     }
 
     /// A grant to PUT each of the parts, by their numbers.
@@ -102,12 +98,10 @@ impl UploadService {
                 .presign_part(key, &session.upload_id, number, policy.expires_in, now)
                 .await?;
             requests.insert(number, request);
-            // Signing never waits, so that a long list would keep others from being served.
+            // Signing never waits, so a long list would keep this thread from other requests.
             tokio::task::consume_budget().await;
         }
-        let parts = u64::try_from(requests.len()).unwrap_or(u64::MAX);
-        let policy = self.label_of(session.policy.as_deref());
-        self.metrics.grants(policy, "part", "granted", parts);
+        self.count(session.policy.as_deref(), "part", "granted", requests.len());
         Ok(requests)
     }
 
@@ -146,7 +140,7 @@ impl UploadService {
             self.check_made(&session, policy, error, now).await?;
         }
         Ok(CompletedUpload {
-            // Not what the store says: it may not know the name that clients have for it.
+            // Not the store's own answer: the store may not know the address that clients use.
             location: self.bucket.address(key),
             key: session.key,
             bucket: self.bucket.name().to_owned(),
@@ -171,16 +165,14 @@ impl UploadService {
             return Err(Error::Refused(vec![Refusal::new(Field::Size, invalid)]));
         }
         let once = !policy.overwrite;
-        let begin = Instant::now();
-        let answer = self
+        let call = self
             .bucket
-            .complete_multipart(key, &session.upload_id, &chosen, once, now)
-            .await;
-        self.measured("CompleteMultipartUpload", begin, answer)
+            .complete_multipart(key, &session.upload_id, &chosen, once, now);
+        self.measured("CompleteMultipartUpload", call).await
     }
 
-    /// After `error`, which it gives back if there is no object. A lost answer does not mean that nothing
-    /// happened, and of an upload that is completed the store says that there is none.
+    /// Returns `error` unless the object exists: a lost answer does not mean that nothing happened, and
+    /// the store does not know an upload any more once it is completed.
     async fn check_made(
         &self,
         session: &Session,
@@ -193,15 +185,14 @@ impl UploadService {
             error,
             Error::NoSuchUpload | Error::Store(Unavailable(_) | TimedOut(_) | Failed(_))
         );
-        // Any other key may have the object of another upload.
+        // Under any other key there may be the object of another upload.
         if !may_be_made || !policy.key.is_unique() {
             return Err(error);
         }
-        let begin = Instant::now();
-        let answer = self.bucket.head(&session.key, now).await;
-        match (self.measured("HeadObject", begin, answer), error) {
+        let head = self.bucket.head(&session.key, now);
+        match (self.measured("HeadObject", head).await, error) {
             (Ok(Some(_)), _) => Ok(()),
-            // Told that there is no such upload, a client would not ask again.
+            // A client does not retry after `NoSuchUpload`, so this must not hide an outage.
             (
                 Err(not_known @ Error::Store(Busy(_) | Unavailable(_) | TimedOut(_))),
                 Error::NoSuchUpload,
@@ -210,7 +201,7 @@ impl UploadService {
         }
     }
 
-    /// Ends an upload and frees its parts.
+    /// Aborts an upload, which frees its parts.
     pub async fn abort_multipart(
         &self,
         caller: &Caller,
@@ -228,9 +219,8 @@ impl UploadService {
         session: &Session,
         now: SystemTime,
     ) -> Result<Vec<StoredPart>, Error> {
-        let begin = Instant::now();
-        let answer = self.bucket.list_parts(key, &session.upload_id, now).await;
-        self.measured("ListParts", begin, answer)
+        let call = self.bucket.list_parts(key, &session.upload_id, now);
+        self.measured("ListParts", call).await
     }
 
     async fn end_multipart(
@@ -239,20 +229,15 @@ impl UploadService {
         session: &Session,
         now: SystemTime,
     ) -> Result<(), Error> {
-        let begin = Instant::now();
-        let answer = self
-            .bucket
-            .abort_multipart(key, &session.upload_id, now)
-            .await;
-        self.measured("AbortMultipartUpload", begin, answer)
+        let call = self.bucket.abort_multipart(key, &session.upload_id, now);
+        self.measured("AbortMultipartUpload", call).await
     }
 
-    /// Whether the caller may go on with the upload of this token and key, for those who want to know it
-    /// before they do more.
+    /// Checks that the caller may continue the upload of this token and key, before more is done for it.
     ///
     /// # Errors
     ///
-    /// Those that all further calls would have.
+    /// The same as those of all further calls.
     pub fn check_multipart(
         &self,
         caller: &Caller,
@@ -263,7 +248,8 @@ impl UploadService {
         self.open(caller, token, key, now).map(|_| ())
     }
 
-    /// The session of `token` and its policy, if it is that of `key` and of `caller`. Does not tell what is wrong.
+    /// The session of `token` and its policy, if it belongs to `key` and `caller`. Does not reveal what is
+    /// wrong.
     fn open(
         &self,
         caller: &Caller,
@@ -286,7 +272,7 @@ impl UploadService {
     }
 }
 
-/// Those of the `stored` parts that the client means.
+/// Those of the `stored` parts that the client names.
 fn choose(
     stored: Vec<StoredPart>,
     parts: &BTreeMap<u16, String>,
@@ -294,7 +280,7 @@ fn choose(
     let chosen: Vec<StoredPart> = stored
         .into_iter()
         .filter(|part| {
-            // Some clients take the quotes off.
+            // Some clients remove the quotes.
             parts
                 .get(&part.number)
                 .is_some_and(|etag| etag.trim_matches('"') == part.etag.trim_matches('"'))

@@ -18,7 +18,7 @@ pub use self::sample::Sample;
 use super::content_type::ContentTypeRange;
 use super::key::KeyTemplate;
 use super::metadata::{self, Metadata};
-use super::{Caller, ContentType, Error, Field, File, Filename, Invalid, Refusal, Request};
+use super::{Caller, ContentType, Error, Field, File, Filename, Invalid, Refusal, UploadKind};
 use crate::s3;
 
 /// The name of the policy for requests that name none.
@@ -97,8 +97,9 @@ impl Policies {
         })
     }
 
-    pub(super) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.0.keys()
+    /// The name itself, if there is such a policy.
+    pub(super) fn name(&self, name: &str) -> Option<&Arc<str>> {
+        self.0.get_key_value(name).map(|(name, _)| name)
     }
 
     pub fn contains(&self, name: &str) -> bool {
@@ -121,10 +122,10 @@ impl Policies {
 
 impl Policy {
     /// All that speaks against uploading `file` in this way.
-    pub(super) fn check(&self, file: &File, request: Request) -> Vec<Refusal> {
-        let max_size = match request {
-            Request::Put | Request::Post => self.max_size.min(s3::MAX_PUT_BYTES),
-            Request::Multipart => self.max_size,
+    pub(super) fn check(&self, file: &File, kind: UploadKind) -> Vec<Refusal> {
+        let max_size = match kind {
+            UploadKind::Put | UploadKind::Post => self.max_size.min(s3::MAX_PUT_BYTES),
+            UploadKind::Multipart => self.max_size,
         };
         let mut refusals = Vec::new();
         if let Err(invalid) = self.check_type(&file.content_type) {
@@ -140,11 +141,11 @@ impl Policy {
             let detail = "must not be nothing but spaces: its key would be, too".into();
             refuse(Field::Filename, "blank", detail);
         }
-        if file.size.is_none() && self.require_size && request == Request::Put {
+        if file.size.is_none() && self.require_size && kind == UploadKind::Put {
             let detail = "is required by the policy".into();
             refuse(Field::Size, "size-required", detail);
         }
-        if self.require_checksum && request == Request::Multipart {
+        if self.require_checksum && kind == UploadKind::Multipart {
             let detail = "is required by the policy, and no upload in parts can be bound to one";
             refuse(
                 Field::ChecksumSha256,
@@ -270,7 +271,7 @@ mod tests {
     }
 
     fn codes(policy: &Policy, file: &File) -> Vec<&'static str> {
-        let refusals = policy.check(file, Request::Put);
+        let refusals = policy.check(file, UploadKind::Put);
         refusals.into_iter().map(|r| r.invalid.code).collect()
     }
 
@@ -302,7 +303,7 @@ mod tests {
         let policy = policy("max_size = '5 MiB'").unwrap();
         let mut file = file("a", "a/b");
         assert_eq!(codes(&policy, &file), ["size-required"]);
-        assert!(policy.check(&file, Request::Post).is_empty());
+        assert!(policy.check(&file, UploadKind::Post).is_empty());
         file.size = Some(5 * 1024 * 1024);
         assert_eq!(codes(&policy, &file), [""; 0]);
         file.size = Some(5 * 1024 * 1024 + 1);
@@ -319,7 +320,7 @@ mod tests {
         file.metadata = [("album", "1"), ("owner", "2")]
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into();
-        let refusals = policy.unwrap().check(&file, Request::Put);
+        let refusals = policy.unwrap().check(&file, UploadKind::Put);
         let fields: Vec<Field> = refusals.into_iter().map(|refusal| refusal.field).collect();
         let expected = [
             Field::ContentType,

@@ -1,7 +1,7 @@
-//! Did an upload arrive, and is it what its policy allows? One look at the store answers it.
+//! Did an upload arrive, and is it what its policy allows? One HEAD request answers it.
 //!
-//! Only of keys that the policy could have granted to the caller anything is said; the store is not even
-//! asked about others. So nobody learns which objects others have.
+//! The store is not asked about a key that the policy cannot have granted to the caller, and the answer
+//! is that of a missing object. So nobody learns which objects others have.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -19,10 +19,10 @@ use crate::s3::{self, StoreError, StoredObject};
 /// The longest time to wait for uploads that are not there yet.
 pub const MAX_WAIT: Duration = Duration::from_secs(20);
 
-/// What a store tells of an object without a type, as in [RFC 9110 §8.3](https://www.rfc-editor.org/rfc/rfc9110#section-8.3).
+/// The type that stores report for an object without one, as in [RFC 9110 §8.3](https://www.rfc-editor.org/rfc/rfc9110#section-8.3).
 const UNTYPED: &str = "application/octet-stream";
 
-/// What the caller says of an upload.
+/// What the caller knows about an upload.
 #[derive(Clone, Debug)]
 pub struct Expected {
     pub key: String,
@@ -31,7 +31,7 @@ pub struct Expected {
     pub checksum_sha256: Option<Sha256Checksum>,
 }
 
-/// An upload that is there and what its policy allows.
+/// An upload that exists and is what its policy allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uploaded {
     pub key: String,
@@ -40,42 +40,42 @@ pub struct Uploaded {
     pub content_type: String,
     pub etag: String,
     pub last_modified: SystemTime,
-    /// Of the whole file, if the store keeps one.
+    /// The checksum of the whole file, if the store has one.
     pub checksum_sha256: Option<String>,
     pub metadata: Metadata,
     /// The name of the policy.
     pub policy: String,
 }
 
-/// What there is to say of a key.
+/// The result of verifying one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verification {
     Uploaded(Uploaded),
-    /// There is nothing, or not yet; or it is no key that the policy could have granted to the caller.
+    /// There is no object, or not yet; or the policy cannot have granted this key to the caller.
     NotUploaded,
-    /// It is there, but differs from what the policy allows or from what the caller says: all that does.
+    /// The object differs from what the policy allows or from what the caller expects, in all of these.
     Mismatch(Vec<Refusal>),
-    /// Its first bytes are not what its type says.
+    /// Its first bytes contradict its type.
     ContentMismatch(Refusal),
 }
 
-/// Lets so many looks go on at once, of all requests: each holds a connection to the store.
+/// Limits the concurrent HEAD requests of all verifications: each holds a connection to the store.
 #[derive(Debug)]
-pub(super) struct Looks(Semaphore);
+pub(super) struct HeadLimit(Semaphore);
 
-impl Default for Looks {
+impl Default for HeadLimit {
     fn default() -> Self {
         Self(Semaphore::new(64))
     }
 }
 
 impl UploadService {
-    /// Looks for `expected` uploads under a policy, in their order, and once more every few moments for
-    /// those that are not there, up to `wait`.
+    /// Verifies the `expected` uploads under a policy, in their order. Asks again about those that are
+    /// missing until `wait` is over.
     ///
     /// # Errors
     ///
-    /// If the policy is not to be used, or the store fails or is too slow, for even one of them.
+    /// The caller may not use the policy, or the store fails or is too slow for any of them.
     pub async fn verify(
         &self,
         caller: &Caller,
@@ -87,17 +87,17 @@ impl UploadService {
         let name = policy.unwrap_or(DEFAULT_POLICY);
         let policy = self.settings.policies.get(policy, caller)?;
         let begin = Instant::now();
-        let looks = async {
+        let verified = async {
             let mut found = vec![Verification::NotUploaded; expected.len()];
             let mut missing: Vec<usize> = (0..expected.len())
                 .filter(|&i| policy.key.could_have_made(caller, &expected[i].key))
                 .collect();
             for round in 0.. {
                 let now = now + begin.elapsed();
-                let looks = missing
+                let heads = missing
                     .iter()
-                    .map(|&i| self.look(name, policy, &expected[i], now));
-                for (&i, verification) in missing.iter().zip(try_join_all(looks).await?) {
+                    .map(|&i| self.verify_one(name, policy, &expected[i], now));
+                for (&i, verification) in missing.iter().zip(try_join_all(heads).await?) {
                     found[i] = verification;
                 }
                 missing.retain(|&i| found[i] == Verification::NotUploaded);
@@ -109,27 +109,26 @@ impl UploadService {
             }
             Ok(found)
         };
-        // In a queue of many, before a slow store, each single look would be in time.
+        // Each request has its own timeout, but many of them in a queue can take far longer.
         let limit = wait + s3::CALL_TIMEOUT;
-        timeout(limit, looks).await.unwrap_or_else(|_| {
-            let cause = format!("not all looks ended within {limit:?}");
+        timeout(limit, verified).await.unwrap_or_else(|_| {
+            let cause = format!("not all HEAD requests ended within {limit:?}");
             Err(Error::Store(StoreError::TimedOut(cause)))
         })
     }
 
-    async fn look(
+    async fn verify_one(
         &self,
         policy_name: &str,
         policy: &Policy,
         expected: &Expected,
         now: SystemTime,
     ) -> Result<Verification, Error> {
-        // It fails only when it was closed, which nobody does.
-        let _turn = self.looks.0.acquire().await.ok();
+        // It fails only when the semaphore is closed, which never happens.
+        let _permit = self.heads.0.acquire().await.ok();
         let key = &expected.key;
-        let begin = Instant::now();
-        let answer = self.bucket.head(key, now).await;
-        let Some(object) = self.measured("HeadObject", begin, answer)? else {
+        let head = self.bucket.head(key, now);
+        let Some(object) = self.measured("HeadObject", head).await? else {
             return Ok(Verification::NotUploaded);
         };
         let content_type = object.content_type.as_deref().unwrap_or(UNTYPED);
@@ -139,13 +138,13 @@ impl UploadService {
             return Ok(Verification::Mismatch(refusals));
         };
         if policy.sniff {
-            // Of an empty file there is no range.
+            // An empty file has no range.
             let head = if object.size == 0 {
                 Some(Vec::new())
             } else {
-                let (etag, begin) = (&object.etag, Instant::now());
-                let answer = self.bucket.first_bytes(key, etag, HEAD_BYTES, now).await;
-                self.measured("GetObject", begin, answer)?
+                let etag = &object.etag;
+                let head = self.bucket.first_bytes(key, etag, HEAD_BYTES, now);
+                self.measured("GetObject", head).await?
             };
             let Some(head) = head else {
                 return Ok(Verification::NotUploaded);
@@ -168,7 +167,7 @@ impl UploadService {
     }
 }
 
-/// All that speaks against an object.
+/// Everything in which an object differs from what it should be.
 fn differences(
     policy: &Policy,
     expected: &Expected,
@@ -207,8 +206,8 @@ fn differences(
     .collect()
 }
 
-/// How long to wait after the first look, the second, …: a quarter of a second, twice as long each time,
-/// four seconds at most.
+/// The pause after the first HEAD request, the second, and so on: 250 ms, then twice as long each time,
+/// up to four seconds.
 fn pause(round: u32) -> Duration {
     Duration::from_millis(250) * 2_u32.pow(round.min(4))
 }

@@ -8,10 +8,11 @@ use serde::Deserialize;
 
 use super::{ANY, ActiveContent, Policies, Policy};
 use crate::s3;
+use crate::upload::Invalid;
 use crate::upload::content_type::ContentTypeRange;
 use crate::upload::key::KeyTemplate;
 use crate::upload::metadata::{self, Metadata};
-use crate::upload::{Invalid, REPLACED_IN_FORMS};
+use crate::upload::service::REPLACED_IN_FORMS;
 
 const DEFAULT_KEY: &str = "uploads/{uuid}/{filename}";
 

@@ -4,7 +4,7 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use sha2::{Digest, Sha256};
 
 use super::{ANY, Policies, Policy};
-use crate::upload::{ContentType, File, Filename, Metadata, Request, Sha256Checksum};
+use crate::upload::{ContentType, File, Filename, Metadata, Sha256Checksum, UploadKind};
 
 /// A small file that a policy takes, as most clients would send it.
 #[derive(Clone, Debug)]
@@ -71,14 +71,14 @@ fn sample(name: &str, policy: &Policy) -> Option<Sample> {
                 metadata: metadata.clone(),
             })
         })
-        .find(|file| policy.check(file, Request::Put).is_empty())?;
+        .find(|file| policy.check(file, UploadKind::Put).is_empty())?;
     Some(Sample {
         policy: name.to_owned(),
         body,
         checksum_sha256: checksum,
         has_unique_key: policy.key.is_unique(),
-        fits_form: policy.overwrite && policy.check(&file, Request::Post).is_empty(),
-        fits_multipart: policy.check(&file, Request::Multipart).is_empty(),
+        fits_form: policy.overwrite && policy.check(&file, UploadKind::Post).is_empty(),
+        fits_multipart: policy.check(&file, UploadKind::Multipart).is_empty(),
         file,
     })
 }

@@ -1,0 +1,331 @@
+//! The service: finds the policy of a request, checks it, and has the bucket sign.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::policy::{DEFAULT_POLICY, Policy};
+use super::verify::HeadLimit;
+use super::{
+    Caller, Error, Field, File, Grant, Invalid, ObjectKey, PostGrant, Refusal, Settings,
+    Sha256Checksum, UploadKind,
+};
+use crate::s3;
+use crate::telemetry::Metrics;
+
+/// Grants uploads to one bucket, and follows them there.
+#[derive(Debug)]
+pub struct UploadService {
+    pub(super) bucket: s3::Bucket,
+    pub(super) settings: Settings,
+    metrics: Metrics,
+    pub(super) heads: HeadLimit,
+}
+
+impl UploadService {
+    /// Grants and calls to the store are counted in `metrics`.
+    pub fn new(bucket: s3::Bucket, settings: Settings, metrics: Metrics) -> Self {
+        Self {
+            bucket,
+            settings,
+            metrics,
+            heads: HeadLimit::default(),
+        }
+    }
+
+    /// Checks that uploads can be granted: there are credentials, and the store answers.
+    pub async fn probe(&self, now: SystemTime) -> Result<(), Error> {
+        self.measured("HeadBucket", self.bucket.probe(now)).await
+    }
+
+    /// The lifetime of the cached credentials: [`s3::CredentialsCache::life`].
+    pub fn credentials_life(&self, now: SystemTime) -> Option<Duration> {
+        self.bucket.credentials_life(now)
+    }
+
+    /// A grant to PUT `file`, once or more until it expires, under a key that `id` makes unique.
+    pub async fn presign_put(
+        &self,
+        caller: &Caller,
+        file: &File,
+        id: Uuid,
+        now: SystemTime,
+    ) -> Result<Grant, Error> {
+        let grant = async {
+            let policy = self.checked(caller, file, UploadKind::Put)?;
+            self.sign_put(caller, policy, file, id, now).await
+        };
+        let files = std::slice::from_ref(file);
+        self.counted(UploadKind::Put, files, grant).await
+    }
+
+    /// A grant for each of `files`, in their order, or for none of them.
+    pub async fn presign_puts(
+        &self,
+        caller: &Caller,
+        files: &[File],
+        mut new_id: impl FnMut() -> Uuid,
+        now: SystemTime,
+    ) -> Result<Vec<Grant>, Error> {
+        let grants = async {
+            let policies = self.all_checked(caller, files)?;
+            let mut grants = Vec::with_capacity(files.len());
+            for (file, policy) in files.iter().zip(policies) {
+                grants.push(self.sign_put(caller, policy, file, new_id(), now).await?);
+                // Signing never waits, so a long list would keep this thread from other requests.
+                tokio::task::consume_budget().await;
+            }
+            Ok(grants)
+        };
+        self.counted(UploadKind::Put, files, grants).await
+    }
+
+    /// A grant to upload `file` with a form.
+    pub async fn presign_post(
+        &self,
+        caller: &Caller,
+        file: &File,
+        id: Uuid,
+        now: SystemTime,
+    ) -> Result<PostGrant, Error> {
+        let grant = async {
+            if !self.settings.supports_post {
+                return Err(Error::PostNotSupported);
+            }
+            let policy = self.checked(caller, file, UploadKind::Post)?;
+            if !policy.overwrite {
+                return Err(Error::PostCannotKeepPolicy);
+            }
+            self.sign_post(caller, policy, file, id, now).await
+        };
+        let files = std::slice::from_ref(file);
+        self.counted(UploadKind::Post, files, grant).await
+    }
+
+    /// Whether the policy of this name lets clients set the metadata of this name.
+    pub fn allows_metadata(&self, caller: &Caller, policy: Option<&str>, name: &str) -> bool {
+        let policy = self.settings.policies.get(policy, caller);
+        policy.is_ok_and(|policy| policy.allows_metadata(name))
+    }
+
+    /// The policy of `file`, if it allows the upload.
+    pub(super) fn checked(
+        &self,
+        caller: &Caller,
+        file: &File,
+        kind: UploadKind,
+    ) -> Result<&Policy, Error> {
+        let policies = &self.settings.policies;
+        let policy = policies.get(file.policy.as_deref(), caller)?;
+        let refusals = policy.check(file, kind);
+        if refusals.is_empty() {
+            Ok(policy)
+        } else {
+            Err(Error::Refused(refusals))
+        }
+    }
+
+    /// The policy of each file, or all reasons why any of them is refused.
+    fn all_checked(&self, caller: &Caller, files: &[File]) -> Result<Vec<&Policy>, Error> {
+        let mut policies = Vec::with_capacity(files.len());
+        let mut refused = Vec::new();
+        for (index, file) in files.iter().enumerate() {
+            match self.checked(caller, file, UploadKind::Put) {
+                Ok(policy) => policies.push(policy),
+                Err(Error::Refused(refusals)) => {
+                    refused.extend(refusals.into_iter().map(|refusal| Refusal {
+                        file: index,
+                        ..refusal
+                    }));
+                }
+                Err(Error::PolicyNotAllowed { .. }) => {
+                    return Err(Error::PolicyNotAllowed { file: index });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if refused.is_empty() {
+            Ok(policies)
+        } else {
+            Err(Error::Refused(refused))
+        }
+    }
+
+    async fn sign_put(
+        &self,
+        caller: &Caller,
+        policy: &Policy,
+        file: &File,
+        id: Uuid,
+        now: SystemTime,
+    ) -> Result<Grant, Error> {
+        let key = policy.key.key(caller, &file.filename, id, day(now));
+        let properties = ComputedProperties::new(policy, file);
+        let put = s3::Put {
+            object: properties.object(policy, file, &key),
+            size: file.size,
+            if_none_match: !policy.overwrite,
+        };
+        let request = self
+            .bucket
+            .presign_put(&put, policy.expires_in, now)
+            .await?;
+        Ok(Grant { key, request })
+    }
+
+    async fn sign_post(
+        &self,
+        caller: &Caller,
+        policy: &Policy,
+        file: &File,
+        id: Uuid,
+        now: SystemTime,
+    ) -> Result<PostGrant, Error> {
+        let key = policy.key.key(caller, &file.filename, id, day(now));
+        let refusals = replaced_in_forms(file, &key);
+        if !refusals.is_empty() {
+            return Err(Error::Refused(refusals));
+        }
+        let properties = ComputedProperties::new(policy, file);
+        let post = s3::Post {
+            object: properties.object(policy, file, &key),
+            size: match file.size {
+                Some(size) => size..=size,
+                None => 0..=policy.max_size.min(s3::MAX_PUT_BYTES),
+            },
+        };
+        let form = self
+            .bucket
+            .presign_post(&post, policy.expires_in, now)
+            .await?;
+        let max_size = *post.size.end();
+        Ok(PostGrant {
+            key,
+            max_size,
+            form,
+        })
+    }
+
+    /// Counts what comes of a request for grants for `files`.
+    pub(super) async fn counted<T>(
+        &self,
+        kind: UploadKind,
+        files: &[File],
+        grants: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let result = grants.await;
+        let outcome = match &result {
+            Ok(_) => "granted",
+            Err(error) if error.is_refusal() => "refused",
+            Err(_) => "failed",
+        };
+        for same_policy in files.chunk_by(|a, b| a.policy == b.policy) {
+            let policy = same_policy[0].policy.as_deref();
+            self.count(policy, kind.name(), outcome, same_policy.len());
+        }
+        result
+    }
+
+    /// Counts files under the policy that a request names. Clients can invent names, so all policies
+    /// that are not configured share one label.
+    pub(super) fn count(
+        &self,
+        policy: Option<&str>,
+        kind: &'static str,
+        outcome: &'static str,
+        files: usize,
+    ) {
+        let name = policy.unwrap_or(DEFAULT_POLICY);
+        let known = self.settings.policies.name(name).map(Arc::clone);
+        let policy = known.unwrap_or_else(|| "<unknown>".into());
+        let files = u64::try_from(files).unwrap_or(u64::MAX);
+        self.metrics.grants(policy, kind, outcome, files);
+    }
+
+    /// Measures a call to the store.
+    pub(super) async fn measured<T>(
+        &self,
+        operation: &'static str,
+        call: impl Future<Output = Result<T, s3::Error>>,
+    ) -> Result<T, Error> {
+        let begin = Instant::now();
+        let result = call.await;
+        let outcome = match &result {
+            Ok(_) => Some("ok"),
+            Err(s3::Error::Store(error)) => Some(error.kind()),
+            // The store was not called.
+            Err(_) => None,
+        };
+        if let Some(outcome) = outcome {
+            let took = begin.elapsed();
+            self.metrics.storage_call(operation, outcome, took);
+        }
+        Ok(result?)
+    }
+}
+
+/// Properties that are computed for each file and must outlive the [`s3::Object`] that borrows them.
+pub(super) struct ComputedProperties {
+    content_disposition: Option<String>,
+    metadata: Vec<(String, String)>,
+}
+
+impl ComputedProperties {
+    pub(super) fn new(policy: &Policy, file: &File) -> Self {
+        Self {
+            content_disposition: policy.content_disposition(file),
+            metadata: policy.metadata_with(&file.metadata),
+        }
+    }
+
+    pub(super) fn object<'a>(
+        &'a self,
+        policy: &'a Policy,
+        file: &'a File,
+        key: &'a ObjectKey,
+    ) -> s3::Object<'a> {
+        s3::Object {
+            key: key.as_str(),
+            content_type: file.content_type.as_str(),
+            content_disposition: self.content_disposition.as_deref(),
+            cache_control: policy.cache_control.as_deref(),
+            storage_class: policy.storage_class.clone(),
+            server_side_encryption: policy.server_side_encryption.clone(),
+            kms_key_id: policy.kms_key_id.as_deref(),
+            acl: policy.acl.clone(),
+            tagging: &policy.tagging,
+            metadata: &self.metadata,
+            checksum_sha256: file.checksum_sha256.as_ref().map(Sha256Checksum::as_base64),
+        }
+    }
+}
+
+/// S3 replaces this with the name of the file that is sent,
+/// [in any field of a form](https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTForms.html).
+pub(super) const REPLACED_IN_FORMS: &str = "${filename}";
+
+/// The parts of `file` that a form cannot carry. A template can produce the variable from a name that
+/// does not contain it.
+fn replaced_in_forms(file: &File, key: &ObjectKey) -> Vec<Refusal> {
+    let texts = [
+        (Field::Filename, file.filename.as_str()),
+        (Field::Filename, key.as_str()),
+        (Field::ContentType, file.content_type.as_str()),
+    ];
+    let metadata = file.metadata.iter();
+    texts
+        .into_iter()
+        .chain(metadata.map(|(name, value)| (Field::MetadataOf(name.clone()), value.as_str())))
+        .filter(|(_, text)| text.contains(REPLACED_IN_FORMS))
+        .map(|(field, _)| {
+            let detail = "must not contain `${filename}`, which has a meaning of its own in a form";
+            Refusal::new(field, Invalid::new("reserved", detail))
+        })
+        .collect()
+}
+
+pub(super) fn day(now: SystemTime) -> time::Date {
+    OffsetDateTime::from(now).date()
+}
