@@ -12,17 +12,19 @@
 //!
 //! Around them: [`cli`] has one function for each command, [`config`] reads the environment into one
 //! value, `serve` builds the service from it, [`check`] tries a configuration against its store,
-//! [`telemetry`] writes the log, `lambda` is the service as a function of AWS Lambda, and [`dev`] is the
-//! embedded store of `presignd dev`.
+//! [`telemetry`] writes the log, `refreshed` is a cached value that is fetched again in time, `lambda` is
+//! the service as a function of AWS Lambda, and [`dev`] is the embedded store of `presignd dev`.
 
 pub mod check;
 pub mod cli;
 pub mod config;
 #[cfg(feature = "dev")]
 pub mod dev;
+mod error_chain;
 pub mod http;
 #[cfg(feature = "lambda")]
 mod lambda;
+mod refreshed;
 pub mod s3;
 mod serve;
 pub mod telemetry;

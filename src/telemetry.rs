@@ -8,7 +8,6 @@ mod traces;
 #[cfg(feature = "otlp")]
 mod traces;
 
-use std::error::Error;
 use std::io::{BufWriter, IsTerminal};
 
 use tracing::Level;
@@ -92,24 +91,8 @@ fn discreet<S>(wanted: Targets) -> impl Filter<S> {
     wanted.and(discreet.with_max_level_hint(Level::TRACE))
 }
 
-/// What a subscriber of a test writes.
 /// Before the process ends: what waits to be sent somewhere is sent, in bounded time.
 pub fn flush() {
     #[cfg(feature = "otlp")]
     traces::flush();
-}
-
-/// An error and its causes, in a line.
-pub(crate) fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let cause = error.to_string();
-        // Some errors repeat what caused them.
-        if !text.ends_with(&cause) {
-            text = format!("{text}: {cause}");
-        }
-        source = error.source();
-    }
-    text
 }

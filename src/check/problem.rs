@@ -4,7 +4,7 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
 use super::report::Line;
-use crate::telemetry::causes;
+use crate::error_chain::causes;
 use crate::{s3, upload};
 
 /// The header in which S3 says where a bucket really is.

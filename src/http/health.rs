@@ -1,5 +1,6 @@
 //! Routes for those who run the service.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -9,8 +10,6 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
-use tokio::sync::Mutex;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -19,7 +18,9 @@ use utoipa_axum::routes;
 use super::AppState;
 use super::openapi::ReadinessProblems;
 use super::problem::{Failure, Problem};
-use crate::telemetry::{Metrics, causes};
+use crate::error_chain::causes;
+use crate::refreshed::{Age, Limits, Refreshed};
+use crate::telemetry::Metrics;
 use crate::upload::{self, UploadService};
 
 /// Where [`healthz`] is; `presignd healthcheck` asks there.
@@ -52,17 +53,24 @@ async fn healthz() -> Json<Health> {
     Json(Health { status: "ok" })
 }
 
-/// What was found out last about the store and the credentials.
-#[derive(Clone, Default)]
-pub(super) struct Readiness(Arc<Mutex<Option<Probed>>>);
+/// What the last probe found out; `None` means that the service is ready.
+#[derive(Clone)]
+pub(super) struct Readiness(Refreshed<Option<Problem>, Infallible>);
 
-struct Probed {
-    at: Instant,
-    problem: Option<Problem>,
+impl Default for Readiness {
+    fn default() -> Self {
+        Self(Refreshed::new(Limits {
+            timeout: PROBE_TIMEOUT,
+            interval: Duration::ZERO,
+            interval_without_value: Duration::ZERO,
+        }))
+    }
 }
 
-/// How long that counts, so that probes cost the store little.
+/// How long a result counts, so that probes cost the store little.
 const READINESS_AGE: Duration = Duration::from_secs(5);
+/// Longer than the timeouts of the calls that a probe makes.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Can the service grant uploads?
 ///
@@ -83,33 +91,24 @@ async fn readyz(
     if stop.is_cancelled() {
         return Err(not_ready("stopping", "the service was told to stop").into());
     }
-    // Those who ask meanwhile wait for this answer. A task of its own finds it, so that nobody who hangs
-    // up takes it from the others, and has them ask again.
-    let probe = tokio::spawn(async move {
-        let mut last = readiness.0.lock().await;
-        match &*last {
-            Some(last) if last.at.elapsed() < READINESS_AGE => last.problem.clone(),
-            _ => {
-                let problem = probe(&uploads).await;
-                *last = Some(Probed {
-                    at: Instant::now(),
-                    problem: problem.clone(),
-                });
-                problem
-            }
-        }
-    });
-    match probe.await {
+    let judge = |_: &_, age| match age {
+        age if age < READINESS_AGE => Age::Fresh,
+        _ => Age::Expired,
+    };
+    let probe = readiness.0.get(judge, || probe(uploads)).await;
+    match probe {
         Ok(None) => Ok(Json(Health { status: "ok" })),
         Ok(Some(problem)) => Err(problem.into()),
-        Err(_panicked) => Err(Problem::internal().into()),
+        Err(_) => Err(Problem::internal().into()), // It panicked, or did not end in time.
     }
 }
 
-async fn probe(uploads: &UploadService) -> Option<Problem> {
-    let error = uploads.probe(SystemTime::now()).await.err()?;
+async fn probe(uploads: Arc<UploadService>) -> Result<Option<Problem>, Infallible> {
+    let Err(error) = uploads.probe(SystemTime::now()).await else {
+        return Ok(None);
+    };
     tracing::warn!(error = causes(&error), "not ready");
-    Some(part_that_fails(&error))
+    Ok(Some(part_that_fails(&error)))
 }
 
 fn part_that_fails(error: &upload::Error) -> Problem {

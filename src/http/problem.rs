@@ -10,8 +10,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::error_chain::causes;
 use crate::s3::StoreError;
-use crate::telemetry::causes;
 use crate::upload::{self, Field, Invalid, Refusal};
 
 /// Seconds until a client should ask again when there are no credentials.

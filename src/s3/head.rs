@@ -11,7 +11,7 @@ use aws_sdk_s3::types::{ChecksumMode, ChecksumType};
 use super::multipart::StoreError;
 use super::object::header_text;
 use super::{Bucket, Error};
-use crate::telemetry::causes;
+use crate::error_chain::causes;
 
 /// An object that the store has.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 
 use super::object::{Object, with_properties};
 use super::{Bucket, Error};
-use crate::telemetry::causes;
+use crate::error_chain::causes;
 
 /// The most parts that [S3 takes](https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html).
 pub const MAX_PARTS: u16 = 10_000;

@@ -13,7 +13,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 
 use super::object::{Object, with_properties};
 use super::{Bucket, Error, sign};
-use crate::telemetry::causes;
+use crate::error_chain::causes;
 
 /// The longest lifetime of a signature, [by the protocol](https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html).
 pub const MAX_EXPIRES_IN: Duration = Duration::from_hours(7 * 24);

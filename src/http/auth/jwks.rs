@@ -6,55 +6,59 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use jsonwebtoken::jwk::Jwk;
 use reqwest::{Client, Url, redirect};
 use serde::Deserialize;
-use tokio::sync::Mutex;
-use tokio::time::Instant;
 
 use super::jwt::JwtKey;
-use crate::telemetry::causes;
+use crate::error_chain::causes;
+use crate::refreshed::{Age, Limits, Refreshed};
 
-/// Keys of this age are asked for anew, so that one that the issuer withdrew stops working.
+/// Keys of this age are fetched again in the background, so that a withdrawn key stops working.
 const MAX_AGE: Duration = Duration::from_mins(10);
-/// The issuer is not asked more often, whatever tokens come in.
-const ASK_INTERVAL: Duration = Duration::from_secs(10);
-const ASK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Nobody uses keys of this age before others have been fetched, unless the issuer does not answer.
+const MAX_AGE_UNCHECKED: Duration = Duration::from_mins(20);
+/// Keys of this age are not used even while the issuer does not answer.
+const LAST_AGE: Duration = Duration::from_hours(24);
+const TIMEOUT: Duration = Duration::from_secs(5);
+const LIMITS: Limits = Limits {
+    timeout: TIMEOUT,
+    // The issuer is not asked more often, whatever tokens come in.
+    interval: Duration::from_secs(10),
+    interval_without_value: Duration::from_secs(1),
+};
 const MAX_BYTES: usize = 512 * 1024;
 
 /// The keys of an issuer, by their ids.
 ///
-/// - They are kept: a token whose key is known is checked without asking anyone, also while the issuer
-///   cannot be reached.
-/// - The issuer is asked at the start, for a key that is not known, and when the keys are old; one
-///   question at a time, and at most one in [`ASK_INTERVAL`]. A token of an unknown key that comes in
-///   between is refused at once.
+/// - They are cached: a token whose key is known is checked without asking the issuer.
+/// - The issuer is asked at start, for an unknown key, and when the cached keys are old.
+/// - A token of an unknown key is refused at once if the issuer was asked just before.
+/// - While the issuer does not answer, cached keys are used for up to a day.
 #[derive(Clone)]
-pub struct Jwks(Arc<Inner>);
-
-struct Inner {
+pub struct Jwks {
     client: Client,
     url: Url,
-    keys: ArcSwapOption<Known>,
-    /// When the issuer was asked last. Locked while it is asked.
-    asked_at: Mutex<Option<Instant>>,
+    keys: Refreshed<Arc<KeySet>, FetchError>,
 }
 
-struct Known {
+struct KeySet {
     keys: BTreeMap<String, Arc<JwtKey>>,
-    /// The one for tokens that name no key, if there is but one.
+    /// The key for tokens that name none, if the set has a single key.
     only: Option<Arc<JwtKey>>,
-    since: Instant,
 }
 
-/// A set of keys, of which some may be of kinds that we do not know.
+/// The cause is in the log.
+#[derive(Clone, Copy)]
+struct FetchError;
+
+/// A set of keys, some of which may be of unknown kinds.
 #[derive(Deserialize)]
 struct PublishedSet {
     keys: Vec<serde_json::Value>,
 }
 
-impl Known {
+impl KeySet {
     fn get(&self, id: Option<&str>) -> Option<Arc<JwtKey>> {
         match id {
             Some(id) => self.keys.get(id).cloned(),
@@ -66,86 +70,52 @@ impl Known {
 impl Jwks {
     /// # Errors
     ///
-    /// When there can be no client for TLS.
+    /// No TLS client can be built.
     pub fn new(url: Url) -> Result<Self, reqwest::Error> {
         let client = Client::builder()
-            .timeout(ASK_TIMEOUT)
-            // Whom the issuer points to is not whom the operator named.
+            .timeout(TIMEOUT)
+            // The operator named this issuer, and not the one that it redirects to.
             .redirect(redirect::Policy::none())
             .build()?;
-        Ok(Self(Arc::new(Inner {
+        Ok(Self {
             client,
             url,
-            keys: ArcSwapOption::empty(),
-            asked_at: Mutex::default(),
-        })))
+            keys: Refreshed::new(LIMITS),
+        })
     }
 
+    /// Fetches the keys before the first token needs them.
     pub(super) async fn prepare(&self) {
-        self.0.ask_if_due(|_| true).await;
+        self.keys
+            .get(|_, _| Age::Fresh, || self.clone().fetch_or_log())
+            .await
+            .ok(); // The first token tries again.
     }
 
     /// The key of this id; `None` if the issuer has no such key.
     ///
     /// # Errors
     ///
-    /// If the issuer never answered yet.
+    /// The issuer has not answered yet, or not for a day.
     pub(super) async fn key(&self, id: Option<&str>) -> Result<Option<Arc<JwtKey>>, NoKeys> {
-        let inner = &self.0;
-        if let Some(known) = &*inner.keys.load() {
-            let is_old = known.since.elapsed() > MAX_AGE;
-            if let Some(key) = known.get(id) {
-                // Unless somebody asks already.
-                if is_old && inner.asked_at.try_lock().is_ok() {
-                    let inner = Arc::clone(inner);
-                    tokio::spawn(async move {
-                        inner
-                            .ask_if_due(|known| known.since.elapsed() > MAX_AGE)
-                            .await;
-                    });
-                }
-                return Ok(Some(key));
-            }
-        }
-        // By a task of its own: a client that hangs up must not take the answer from the others.
-        let asking = tokio::spawn({
-            let (inner, id) = (Arc::clone(inner), id.map(str::to_owned));
-            async move {
-                inner
-                    .ask_if_due(|known| known.get(id.as_deref()).is_none())
-                    .await;
-            }
-        });
-        let _panics_are_in_the_log = asking.await;
-        let known = inner.keys.load();
-        known.as_ref().map(|known| known.get(id)).ok_or(NoKeys)
-    }
-}
-
-/// The issuer's keys could not be had yet.
-#[derive(Debug)]
-pub(super) struct NoKeys;
-
-impl Inner {
-    /// Asks the issuer if what is known `is_lacking` and it was not asked just now.
-    async fn ask_if_due(&self, is_lacking: impl Fn(&Known) -> bool) {
-        let mut asked_at = self.asked_at.lock().await;
-        let is_lacking = self
-            .keys
-            .load()
-            .as_ref()
-            .is_none_or(|known| is_lacking(known));
-        if !is_lacking || asked_at.is_some_and(|at| at.elapsed() < ASK_INTERVAL) {
-            return;
-        }
-        *asked_at = Some(Instant::now());
-        match self.ask().await {
-            Ok(known) => self.keys.store(Some(Arc::new(known))),
-            Err(error) => tracing::warn!(error, "the keys of JWT_JWKS_URL could not be fetched"),
-        }
+        let judge = |keys: &Arc<KeySet>, age| match age {
+            age if age >= LAST_AGE => Age::Expired,
+            age if age >= MAX_AGE_UNCHECKED || keys.get(id).is_none() => Age::Old,
+            age if age >= MAX_AGE => Age::Stale,
+            _ => Age::Fresh,
+        };
+        let keys = self.keys.get(judge, || self.clone().fetch_or_log()).await;
+        keys.map(|keys| keys.get(id)).map_err(|_| NoKeys)
     }
 
-    async fn ask(&self) -> Result<Known, String> {
+    async fn fetch_or_log(self) -> Result<Arc<KeySet>, FetchError> {
+        self.fetch().await.map(Arc::new).map_err(|error| {
+            tracing::warn!(error, "the keys of JWT_JWKS_URL could not be fetched");
+            FetchError
+        })
+    }
+
+    async fn fetch(&self) -> Result<KeySet, String> {
         let described = |error: reqwest::Error| causes(&error.without_url());
         let request = self.client.get(self.url.clone()).send();
         let mut response = request.await.map_err(described)?;
@@ -159,9 +129,9 @@ impl Inner {
                 return Err(format!("the answer has more than {MAX_BYTES} bytes"));
             }
         }
-        // Not the cause: it may quote what is none of the log's business.
+        // Without the cause, which may quote the answer.
         let set: PublishedSet = serde_json::from_slice(&body)
-            .map_err(|_| "the answer is no set of keys (RFC 7517)".to_owned())?;
+            .map_err(|_| "the answer is not a set of keys (RFC 7517)".to_owned())?;
         let usable: Vec<(Option<String>, Arc<JwtKey>)> = set
             .keys
             .into_iter()
@@ -169,17 +139,20 @@ impl Inner {
             .filter_map(|jwk| Some((jwk.common.key_id.clone(), Arc::new(JwtKey::of_jwk(&jwk)?))))
             .collect();
         if usable.is_empty() {
-            return Err("there is no key among them that verifies tokens".into());
+            return Err("none of the keys verifies tokens".into());
         }
         let only = (usable.len() == 1).then(|| Arc::clone(&usable[0].1));
         let keys = usable.into_iter().filter_map(|(id, key)| Some((id?, key)));
-        Ok(Known {
+        Ok(KeySet {
             keys: keys.collect(),
             only,
-            since: Instant::now(),
         })
     }
 }
+
+/// The issuer's keys are not available.
+#[derive(Debug)]
+pub(super) struct NoKeys;
 
 impl fmt::Debug for Jwks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -266,3 +266,46 @@ async fn a_new_key_is_fetched_when_a_token_needs_it_and_an_old_one_stops_working
         StatusCode::CREATED
     );
 }
+
+/// After a quiet night, the cached keys are no reason to let in a token whose key was withdrawn.
+#[tokio::test]
+async fn a_withdrawn_key_lets_nobody_in_after_an_idle_hour() {
+    let issuer = Issuer::default();
+    let [old, new] = [IssuerKey::ed(), IssuerKey::ed()];
+    issuer.publish(&[published("old", &old)]);
+    let app = issuer.app().await;
+    let token = old.sign(Some("old"), &claims("alice"));
+    assert_eq!(
+        status(asking(&app).bearer_auth(&token)).await,
+        StatusCode::CREATED
+    );
+    issuer.publish(&[published("new", &new)]);
+    later(Duration::from_hours(1)).await;
+    assert_eq!(
+        status(asking(&app).bearer_auth(&token)).await,
+        StatusCode::UNAUTHORIZED
+    );
+}
+
+#[tokio::test]
+async fn cached_keys_are_used_for_a_day_while_the_issuer_is_down_and_no_longer() {
+    let issuer = Issuer::default();
+    let key = IssuerKey::ed();
+    issuer.publish(&[published("d", &key)]);
+    let app = issuer.app().await;
+    let token = key.sign(Some("d"), &claims("alice"));
+    assert_eq!(
+        status(asking(&app).bearer_auth(&token)).await,
+        StatusCode::CREATED
+    );
+    issuer.goes_down();
+    later(Duration::from_hours(23)).await;
+    assert_eq!(
+        status(asking(&app).bearer_auth(&token)).await,
+        StatusCode::CREATED
+    );
+    later(Duration::from_hours(2)).await;
+    let response = asking(&app).bearer_auth(&token).send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(problem(response).await["code"], "issuer-unavailable");
+}

@@ -1,0 +1,192 @@
+//! A value that is fetched, cached, and fetched again before it is too old. It knows nothing about what
+//! the value is: whoever needs it judges its age and says how to fetch it.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+/// A cached value.
+///
+/// - One fetch runs at a time; all who need its result wait for the same one.
+/// - A fetch is a task of its own, so a client that hangs up does not take the result from others.
+/// - When a fetch fails, the cached value stays.
+pub(crate) struct Refreshed<T, E> {
+    limits: Limits,
+    state: Arc<Mutex<State<T, E>>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// The longest time that one fetch may take.
+    pub(crate) timeout: Duration,
+    /// The shortest time between the starts of two fetches while the cached value can be used.
+    pub(crate) interval: Duration,
+    /// The same while there is none that can be used.
+    pub(crate) interval_without_value: Duration,
+}
+
+/// The judgement on a cached value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Age {
+    /// Use it.
+    Fresh,
+    /// Use it, and fetch another one in the background.
+    Stale,
+    /// Wait for another one, and use it only if there is none.
+    Old,
+    /// Never use it.
+    Expired,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RefreshError<E> {
+    Failed(E),
+    TimedOut,
+    /// The fetch has panicked, or its value has expired already.
+    NoValue,
+    /// The last fetch was too short a time ago.
+    TooSoon,
+}
+
+struct State<T, E> {
+    cached: Option<(T, Instant)>,
+    fetched_at: Option<Instant>,
+    /// The fetch that is running.
+    fetch: Option<Fetch<T, E>>,
+}
+
+type Fetch<T, E> = watch::Receiver<Option<Result<T, RefreshError<E>>>>;
+
+impl<T, E> Refreshed<T, E>
+where
+    T: Clone + Send + Sync + 'static,
+    E: Clone + Send + Sync + 'static,
+{
+    pub(crate) fn new(limits: Limits) -> Self {
+        let state = State {
+            cached: None,
+            fetched_at: None,
+            fetch: None,
+        };
+        Self {
+            limits,
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    /// The value, from the cache or from `fetch`. `judge` gets a value and the time since it was fetched.
+    pub(crate) async fn get<F>(
+        &self,
+        judge: impl Fn(&T, Duration) -> Age,
+        fetch: impl FnOnce() -> F,
+    ) -> Result<T, RefreshError<E>>
+    where
+        F: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        let (cached, running) = {
+            let mut state = self.lock();
+            let age = match &state.cached {
+                Some((value, since)) => judge(value, since.elapsed()),
+                None => Age::Expired,
+            };
+            let cached = state.cached.as_ref().map(|(value, _)| value.clone());
+            let cached = cached.filter(|_| age != Age::Expired);
+            if let (Age::Fresh, Some(value)) = (age, &cached) {
+                return Ok(value.clone());
+            }
+            let running = self.running_fetch(&mut state, cached.is_some(), fetch);
+            if let (Age::Stale, Some(value)) = (age, &cached) {
+                return Ok(value.clone());
+            }
+            (cached, running)
+        };
+        let result = match running {
+            None => Err(RefreshError::TooSoon),
+            // The channel closes without a result when the fetch panics.
+            Some(mut running) => match running.wait_for(Option::is_some).await {
+                Ok(result) => result.clone().unwrap_or(Err(RefreshError::NoValue)),
+                Err(_) => Err(RefreshError::NoValue),
+            },
+        };
+        match result {
+            Ok(value) if judge(&value, Duration::ZERO) != Age::Expired => Ok(value),
+            Ok(_) => cached.ok_or(RefreshError::NoValue),
+            Err(error) => cached.ok_or(error),
+        }
+    }
+
+    /// The cached value, however old it is.
+    pub(crate) fn cached(&self) -> Option<T> {
+        let state = self.lock();
+        state.cached.as_ref().map(|(value, _)| value.clone())
+    }
+
+    /// The fetch that is running, which may begin now.
+    fn running_fetch<F>(
+        &self,
+        state: &mut State<T, E>,
+        has_value: bool,
+        fetch: impl FnOnce() -> F,
+    ) -> Option<Fetch<T, E>>
+    where
+        F: Future<Output = Result<T, E>> + Send + 'static,
+    {
+        // A fetch that panicked will never have a result.
+        state.fetch.take_if(|fetch| fetch.has_changed().is_err());
+        if state.fetch.is_some() {
+            return state.fetch.clone();
+        }
+        let interval = if has_value {
+            self.limits.interval
+        } else {
+            self.limits.interval_without_value
+        };
+        if state.fetched_at.is_some_and(|at| at.elapsed() < interval) {
+            return None;
+        }
+        let (sender, receiver) = watch::channel(None);
+        state.fetched_at = Some(Instant::now());
+        state.fetch = Some(receiver.clone());
+        let (this, fetch) = (self.clone(), fetch());
+        tokio::spawn(async move {
+            let result = match timeout(this.limits.timeout, fetch).await {
+                Ok(result) => result.map_err(RefreshError::Failed),
+                Err(_) => Err(RefreshError::TimedOut),
+            };
+            {
+                let mut state = this.lock();
+                state.fetch = None;
+                if let Ok(value) = &result {
+                    state.cached = Some((value.clone(), Instant::now()));
+                }
+            }
+            sender.send_replace(Some(result));
+        });
+        Some(receiver)
+    }
+}
+
+impl<T, E> Refreshed<T, E> {
+    fn lock(&self) -> MutexGuard<'_, State<T, E>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T, E> Clone for Refreshed<T, E> {
+    fn clone(&self) -> Self {
+        Self {
+            limits: self.limits,
+            state: Arc::clone(&self.state),
+        }
+    }
+}
+
+/// The value may be a secret.
+impl<T, E> fmt::Debug for Refreshed<T, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refreshed").finish_non_exhaustive()
+    }
+}
