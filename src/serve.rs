@@ -11,8 +11,9 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Aws, Config, Env, JwtKeys};
+use crate::error_chain::causes;
 use crate::http::auth::{Auth, Jwks, Jwt, Keys};
-use crate::telemetry::{Metrics, causes};
+use crate::telemetry::Metrics;
 use crate::upload::{self, SessionKey, UploadService};
 use crate::{http, s3, telemetry};
 

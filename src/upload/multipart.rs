@@ -76,9 +76,10 @@ impl UploadService {
                 bucket: self.bucket.name().to_owned(),
                 token: self.settings.session_key.seal(&session)?,
             })
-        };
+        }
+        .await;
         let files = std::slice::from_ref(file);
-        self.counted(UploadKind::Multipart, files, upload).await
+        self.counted(UploadKind::Multipart, files, upload)
     }
 
     /// A grant to PUT each of the parts, by their numbers.

@@ -56,9 +56,10 @@ impl UploadService {
         let grant = async {
             let policy = self.checked(caller, file, UploadKind::Put)?;
             self.sign_put(caller, policy, file, id, now).await
-        };
+        }
+        .await;
         let files = std::slice::from_ref(file);
-        self.counted(UploadKind::Put, files, grant).await
+        self.counted(UploadKind::Put, files, grant)
     }
 
     /// A grant for each of `files`, in their order, or for none of them.
@@ -78,8 +79,9 @@ impl UploadService {
                 tokio::task::consume_budget().await;
             }
             Ok(grants)
-        };
-        self.counted(UploadKind::Put, files, grants).await
+        }
+        .await;
+        self.counted(UploadKind::Put, files, grants)
     }
 
     /// A grant to upload `file` with a form.
@@ -99,9 +101,10 @@ impl UploadService {
                 return Err(Error::PostCannotKeepPolicy);
             }
             self.sign_post(caller, policy, file, id, now).await
-        };
+        }
+        .await;
         let files = std::slice::from_ref(file);
-        self.counted(UploadKind::Post, files, grant).await
+        self.counted(UploadKind::Post, files, grant)
     }
 
     /// Whether the policy of this name lets clients set the metadata of this name.
@@ -208,14 +211,13 @@ impl UploadService {
         })
     }
 
-    /// Counts what comes of a request for grants for `files`.
-    pub(super) async fn counted<T>(
+    /// Counts what came of a request for grants for `files`.
+    pub(super) fn counted<T>(
         &self,
         kind: UploadKind,
         files: &[File],
-        grants: impl Future<Output = Result<T, Error>>,
+        result: Result<T, Error>,
     ) -> Result<T, Error> {
-        let result = grants.await;
         let outcome = match &result {
             Ok(_) => "granted",
             Err(error) if error.is_refusal() => "refused",
