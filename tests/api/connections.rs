@@ -135,7 +135,8 @@ async fn a_connection_that_stays_silent_is_closed_sooner_than_one_that_was_used(
     let (addr, _stop, _server) = spawn(limits).await;
     let silent = connect(addr, "").await;
     let mut used = connect(addr, REQUEST).await;
-    assert_eq!(rest(silent).await, "");
+    let closed = tokio::time::timeout(Duration::from_secs(5), rest(silent)).await;
+    assert_eq!(closed.unwrap(), "");
     used.write_all(
         REQUEST
             .replace("\r\n\r\n", "\r\nconnection: close\r\n\r\n")

@@ -42,8 +42,11 @@ pub(super) async fn run<S>(
     SockRef::from(&stream)
         .set_tcp_user_timeout(Some(limits.unread_timeout))
         .ok(); // best effort: without it an unread answer stays until the client is gone
+    let mut first_byte = [0];
     let has_spoken = tokio::select! {
-        spoken = tokio::time::timeout(limits.silent_timeout, stream.readable()) => spoken.is_ok(),
+        spoken = tokio::time::timeout(limits.silent_timeout, stream.peek(&mut first_byte)) => {
+            matches!(spoken, Ok(Ok(1)))
+        }
         () = connection.close.cancelled() => false,
     };
     if !has_spoken {
