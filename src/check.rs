@@ -1,8 +1,7 @@
-//! `presignd check`: tries a set-up as the service and its clients would use it, and says what is wrong
-//! and how to mend it. Whatever it puts into the bucket it takes out again.
+//! `presignd check`: tries a configuration as the service and its clients would use it, and says what is
+//! wrong and how to fix it. It removes whatever it puts into the bucket.
 //!
-//! Every question to the store ends in bounded time. URLs, signatures and secrets are never part of what
-//! it says.
+//! Every request to the store has a timeout. URLs, signatures and secrets are never part of the report.
 
 mod bucket;
 mod cors;
@@ -10,7 +9,9 @@ mod marker;
 mod problem;
 mod removal;
 mod report;
+mod unsigned;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -26,18 +27,18 @@ use crate::telemetry::Metrics;
 use crate::upload::{Sample, UploadService};
 use crate::{s3, serve};
 
-/// How long one question to the store may take, and connecting as a part of it.
+/// How long one request to the store may take, and connecting as a part of it.
 const TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// A set-up that can sign, and what is needed to try it.
+/// A configuration that can sign, and what is needed to try it.
 #[derive(Debug)]
 pub struct Check {
     /// What `serve` would run with.
     config: Config,
     aws: Aws,
     credentials: s3::CredentialsCache,
-    /// For questions that the service never asks.
+    /// For requests that the service never sends.
     client: aws_sdk_s3::Client,
     /// A client of the service, a browser among them.
     http: reqwest::Client,
@@ -46,12 +47,14 @@ pub struct Check {
     /// The same for the endpoint that clients see, if that is another.
     public_uploads: Option<UploadService>,
     samples: Vec<Sample>,
-    /// Where the bucket is, for us and for clients.
+    /// The bucket's URL, for the service and for clients.
     address: String,
     public_address: String,
     public_host: s3::Host,
     /// What is in the bucket and has to be removed.
     markers: Mutex<Vec<Marker>>,
+    /// Whether the bucket keeps versions, or kept them once.
+    is_versioned: AtomicBool,
     /// Whether the answer to an upload lets pages read `ETag`, once there was one.
     exposes_etag: OnceLock<bool>,
 }
@@ -107,18 +110,20 @@ impl Check {
             public_host,
             credentials,
             markers: Mutex::default(),
+            is_versioned: AtomicBool::default(),
             exposes_etag: OnceLock::new(),
             config,
             aws,
         })
     }
 
-    /// Looks at everything, as far as it gets.
+    /// Runs all checks, as far as that makes sense.
     pub async fn run(&self, fix_cors: bool) -> Report {
         let mut report = Report::default();
         let may_go_on = self.until_the_bucket(&mut report.checks).await;
         if may_go_on {
             report.checks.extend(self.uploads().await);
+            report.checks.push(self.unsigned_headers().await);
             report.checks.extend(self.public_endpoint().await);
             let (line, configuration) = self.cors(fix_cors).await;
             report.checks.push(line);
@@ -126,7 +131,7 @@ impl Check {
             report.checks.push(self.lifecycle().await);
             report.checks.push(self.public_access().await);
         } else {
-            let detail = "uploads, CORS and the bucket's rules, until what has failed is mended";
+            let detail = "uploads, CORS and the bucket's rules, until the failures above are fixed";
             report.checks.push(Line::skipped("rest", detail));
         }
         report.checks.extend(self.clean_up().await);
@@ -163,7 +168,7 @@ impl Check {
         Line::ok("settings", detail)
     }
 
-    /// Who may ask for grants, where others than this machine can.
+    /// Who may ask for grants, where other machines can.
     fn callers(&self) -> Option<Line> {
         const CHECK: &str = "callers";
         if self.config.bind_addr.ip().is_loopback() {
@@ -176,11 +181,11 @@ impl Check {
             fixes.push("AUTH_MODE");
         }
         if config.rate.is_none() {
-            details.push("there is no limit on how often anyone may ask");
+            details.push("there is no limit on how often anyone may call");
             fixes.push("RATE_LIMIT_PER_SECOND");
         }
         Some(if details.is_empty() {
-            Line::ok(CHECK, "are known, and limited")
+            Line::ok(CHECK, "authenticated, with a rate limit")
         } else {
             let fix = format!("set {}", fixes.join(" and "));
             Line::warning(CHECK, details.join("; ")).fix(fix)
@@ -200,7 +205,7 @@ impl Check {
         };
         let source = source(&credentials);
         let Some(left) = credentials.expiry().map(|end| end.duration_since(now)) else {
-            return Line::ok(CHECK, format!("from {source}, without an end"));
+            return Line::ok(CHECK, format!("from {source}, do not expire"));
         };
         let left = Duration::from_secs(left.unwrap_or_default().as_secs());
         let detail = format!(
@@ -211,10 +216,10 @@ impl Check {
         if left < longest {
             let longest = humantime::format_duration(longest);
             let detail = format!(
-                "{detail}, which is less than the {longest} of a grant: such grants end early"
+                "{detail}, which is less than the {longest} of a grant: such grants expire early"
             );
             return Line::warning(CHECK, detail)
-                .fix("let the credentials live longer, or grants shorter (UPLOAD_URL_EXPIRES_IN, expires_in)");
+                .fix("use credentials with a longer lifetime, or grants with a shorter one (UPLOAD_URL_EXPIRES_IN, expires_in)");
         }
         Line::ok(CHECK, detail)
     }
@@ -224,9 +229,8 @@ impl Check {
         let host = &self.public_host;
         let mut lines = Vec::new();
         if host.is_internal() && !self.config.bind_addr.ip().is_loopback() {
-            let detail = format!(
-                "clients are sent to {host}, which looks like a host of this network alone"
-            );
+            let detail =
+                format!("clients are sent to {host}, which looks like a host of this network only");
             lines.push(
                 Line::warning(CHECK, detail)
                     .fix("set S3_PUBLIC_ENDPOINT_URL to the store's URL for clients"),
@@ -243,19 +247,19 @@ impl Check {
             );
             lines.push(
                 Line::warning(CHECK, detail)
-                    .fix("see that clients can reach it: S3_PUBLIC_ENDPOINT_URL"),
+                    .fix("set S3_PUBLIC_ENDPOINT_URL to an address that clients can reach"),
             );
             return lines;
         }
         let line = match self.samples.iter().find(|sample| sample.has_unique_key) {
-            None => Line::skipped(
-                CHECK,
-                "it answers; no policy has keys of its own for a marker",
-            ),
+            None => Line::skipped(CHECK, "it answers; no policy has unique keys for a marker"),
             Some(sample) => match self.put(uploads, sample).await {
                 Ok(_) => Line::ok(
                     CHECK,
-                    format!("{} takes a PUT that is signed for it", self.public_address),
+                    format!(
+                        "{} accepts a PUT that is signed for it",
+                        self.public_address
+                    ),
                 ),
                 Err(unable) => unable.line(CHECK, sample),
             },
@@ -264,7 +268,7 @@ impl Check {
         lines
     }
 
-    /// Removes what is still there. Says what could not be removed.
+    /// Removes what is still in the bucket; a line if something could not be removed.
     pub async fn clean_up(&self) -> Option<Line> {
         let mut left = Vec::new();
         let markers = std::mem::take(&mut *self.markers());
@@ -289,7 +293,7 @@ impl Check {
     }
 }
 
-/// The name of the provider, which the SDK tells in no other way. Secrets are not part of that text.
+/// The name of the provider, which the SDK shows in `Debug` only. Secrets are not part of that text.
 fn source(credentials: &Credentials) -> String {
     let text = format!("{credentials:?}");
     text.split('"').nth(1).unwrap_or("a provider").to_owned()

@@ -1,4 +1,4 @@
-//! Where the store is, what time it has, and how the bucket is set up.
+//! Whether the store can be reached, its clock, and the configuration of the bucket.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,7 +14,7 @@ use crate::s3;
 const MAX_SKEW: Duration = Duration::from_mins(15);
 const NOTABLE_SKEW: Duration = Duration::from_secs(30);
 
-/// What a store says to anyone.
+/// What the answer to an unsigned request tells.
 #[derive(Debug)]
 pub(super) struct Reached {
     took: Duration,
@@ -24,7 +24,7 @@ pub(super) struct Reached {
 }
 
 impl Check {
-    /// Asks for the bucket without a signature: any answer will do.
+    /// Sends a HEAD for the bucket without a signature: any answer shows that the store can be reached.
     pub(super) async fn ask(&self, address: &str) -> Result<Reached, Problem> {
         let (begin, now) = (Instant::now(), SystemTime::now());
         let response = self.http.head(address).send().await;
@@ -41,14 +41,14 @@ impl Check {
         })
     }
 
-    /// Whether the store can be reached, in which style, and what time it has.
+    /// Whether the store can be reached, in which style, and its clock.
     pub(super) async fn endpoint(&self, lines: &mut Vec<Line>) -> Option<Reached> {
         const CHECK: &str = "endpoint";
         let reached = match self.ask(&self.address).await {
             Ok(reached) => reached,
             Err(problem) => {
                 let mut line = Line::failed(CHECK, format!("{}: {}", self.address, problem.says()))
-                    .fix("see that the store runs and AWS_ENDPOINT_URL_S3 names it");
+                    .fix("start the store, or set AWS_ENDPOINT_URL_S3 to its address");
                 if let Some(other) = self.other_address().await
                     && self.ask(&other).await.is_ok()
                 {
@@ -61,12 +61,12 @@ impl Check {
         let style = if self.address.ends_with(&format!("/{}", self.bucket())) {
             "path"
         } else {
-            "host"
+            "virtual-hosted"
         };
         let millis = reached.took.as_millis();
         lines.push(Line::ok(
             CHECK,
-            format!("answers in {millis} ms, with the bucket in the {style}"),
+            format!("answers in {millis} ms, {style} style"),
         ));
         lines.push(clock(reached.clocks));
         Some(reached)
@@ -79,7 +79,7 @@ impl Check {
         )
     }
 
-    /// The bucket's address with its name in the other place, if there is such.
+    /// The bucket's address in the other style, if there is one.
     async fn other_address(&self) -> Option<String> {
         let settings = s3::Settings {
             force_path_style: !self.config.s3.force_path_style,
@@ -93,7 +93,7 @@ impl Check {
         (other != self.address).then_some(other)
     }
 
-    /// Whether the bucket is there, and where. False if nothing can be done with it.
+    /// Whether the bucket exists, and where. False if nothing can be tried with it.
     pub(super) async fn region_and_bucket(&self, reached: &Reached, lines: &mut Vec<Line>) -> bool {
         const BUCKET: &str = "bucket";
         let head = self.client.head_bucket().bucket(self.bucket()).send().await;
@@ -106,16 +106,19 @@ impl Check {
             }
         };
         real = real.or_else(|| reached.region.clone());
+        let mut denied = None;
         if problem
             .as_ref()
             .is_some_and(|problem| problem.status().is_some())
         {
-            // Answers to HEAD have no body that would tell why.
+            // Answers to HEAD have no body with a reason.
             let location = self.client.get_bucket_location().bucket(self.bucket());
             if let Err(error) = location.send().await {
                 let told = Problem::of_sdk(&error);
                 real = real.or_else(|| told.region().map(str::to_owned));
-                if !told.is_not_implemented() && !told.is_denied() {
+                if told.is_denied() {
+                    denied = Some(told.says());
+                } else if !told.is_not_implemented() {
                     problem = Some(told);
                 }
             }
@@ -132,7 +135,7 @@ impl Check {
             lines.push(Line::ok(
                 BUCKET,
                 format!(
-                    "{} is there, and the store knows the credentials",
+                    "{} exists, and the store accepts the credentials",
                     self.bucket()
                 ),
             ));
@@ -145,19 +148,22 @@ impl Check {
         if problem.is_not_implemented() {
             lines.push(Line::skipped(
                 BUCKET,
-                "the store does not say; uploads will tell",
+                "the store does not say whether it exists; uploads will show",
             ));
             return true;
         }
         if problem.is_denied() {
-            let detail = "the store does not say whether it is there: that takes s3:ListBucket, which POST /upload/verify needs, too; uploads will tell";
+            let why = denied.unwrap_or_else(|| problem.says());
+            let detail = format!(
+                "whether it exists is unknown ({why}): the credentials need s3:ListBucket, which POST /upload/verify needs, too; uploads will show"
+            );
             lines.push(Line::warning(BUCKET, detail));
             return true;
         }
         let mut line = problem.failed(BUCKET, "s3:ListBucket");
         if problem.status() == Some(404) {
             line = Line::failed(BUCKET, format!("there is no bucket {}", self.bucket()))
-                .fix("make it, or set AWS_S3_BUCKET_NAME to one that there is");
+                .fix("create it, or set AWS_S3_BUCKET_NAME to one that exists");
         }
         if self.is_there_in_other_style().await {
             line = line.fix(self.other_style());
@@ -183,8 +189,7 @@ impl Check {
 
     pub(super) async fn lifecycle(&self) -> Line {
         const CHECK: &str = "lifecycle";
-        const MISSING: &str =
-            "no rule removes the parts of uploads that nobody completes: they cost money for ever";
+        const MISSING: &str = "no rule removes the parts of uploads that nobody completes; they cost money until they are removed";
         const FIX: &str = "add a lifecycle rule with AbortIncompleteMultipartUpload for the whole bucket, 7 days or more";
         let asked = self.client.get_bucket_lifecycle_configuration();
         match asked.bucket(self.bucket()).send().await {
@@ -195,16 +200,16 @@ impl Check {
                         .days_after_initiation()
                 };
                 match rules.filter_map(days).min() {
-                    // Sessions live that long.
-                    Some(days) if days < 7 => {
-                        Line::warning(CHECK, format!("unfinished uploads end after {days} days"))
-                            .fix(
-                                "7 days or more: so long may clients go on with an upload in parts",
-                            )
-                    }
-                    Some(days) => {
-                        Line::ok(CHECK, format!("unfinished uploads end after {days} days"))
-                    }
+                    // The lifetime of sessions.
+                    Some(days) if days < 7 => Line::warning(
+                        CHECK,
+                        format!("unfinished uploads expire after {days} days"),
+                    )
+                    .fix("set 7 days or more: clients may continue a multipart upload that long"),
+                    Some(days) => Line::ok(
+                        CHECK,
+                        format!("unfinished uploads expire after {days} days"),
+                    ),
                     None => Line::warning(CHECK, MISSING).fix(FIX),
                 }
             }
@@ -220,7 +225,7 @@ impl Check {
 
     pub(super) async fn public_access(&self) -> Line {
         const CHECK: &str = "public-access";
-        const FIX: &str = "switch on Block Public Access, unless the bucket is public on purpose";
+        const FIX: &str = "turn on Block Public Access, unless the bucket is public on purpose";
         let asked = self.client.get_public_access_block();
         match asked.bucket(self.bucket()).send().await {
             Ok(output) => {
@@ -237,7 +242,7 @@ impl Check {
                 if all {
                     Line::ok(CHECK, "is blocked")
                 } else {
-                    Line::warning(CHECK, "is not wholly blocked").fix(FIX)
+                    Line::warning(CHECK, "is blocked only in part").fix(FIX)
                 }
             }
             Err(error) => {
@@ -252,7 +257,7 @@ impl Check {
 }
 
 fn is_for_all(rule: &LifecycleRule) -> bool {
-    #[expect(deprecated, reason = "rules that were made like this are still there")]
+    #[expect(deprecated, reason = "older rules have it")]
     let prefix = rule.prefix();
     rule.status() == &ExpirationStatus::Enabled
         && prefix.is_none_or(str::is_empty)
@@ -265,18 +270,18 @@ fn is_for_all(rule: &LifecycleRule) -> bool {
         })
 }
 
-/// What there is to say of the store's clock and ours.
+/// The line for the difference between the store's clock and ours.
 fn clock(clocks: Option<(SystemTime, SystemTime)>) -> Line {
     const CHECK: &str = "clock";
     let Some((theirs, ours)) = clocks else {
-        return Line::skipped(CHECK, "the store does not say what time it is");
+        return Line::skipped(CHECK, "the store's answer has no date");
     };
     let (skew, which) = match theirs.duration_since(ours) {
         Ok(behind) => (behind, "behind"),
         Err(error) => (error.duration(), "ahead of"),
     };
     if skew < NOTABLE_SKEW {
-        // Dates have whole seconds.
+        // Dates have a precision of one second.
         return Line::ok(
             CHECK,
             format!("within {} s of the store's", skew.as_secs() + 1),
@@ -292,19 +297,20 @@ fn clock(clocks: Option<(SystemTime, SystemTime)>) -> Line {
     } else {
         Line::warning(
             CHECK,
-            format!("{detail}: grants end at another moment than they say"),
+            format!("{detail}: grants expire at another moment than they say"),
         )
     };
     line.fix("set the clock (NTP)")
 }
 
-/// What there is to say of the region that we sign for and the `real` one; and whether it is another.
-fn region(ours: &str, real: Option<&str>, is_taken: bool) -> (Line, bool) {
+/// The line for the region that we sign for and the `real` one; and whether requests fail because they
+/// differ.
+fn region(ours: &str, real: Option<&str>, is_accepted: bool) -> (Line, bool) {
     const CHECK: &str = "region";
     match real {
         None => {
             let detail = format!("signing for {ours}; the store does not say where the bucket is");
-            let line = if is_taken {
+            let line = if is_accepted {
                 Line::ok(CHECK, detail)
             } else {
                 Line::skipped(CHECK, detail)
@@ -318,8 +324,8 @@ fn region(ours: &str, real: Option<&str>, is_taken: bool) -> (Line, bool) {
         Some(real) => {
             let detail = format!("the bucket is in {real}, and requests are signed for {ours}");
             let fix = format!("set AWS_REGION={real}");
-            if is_taken {
-                let line = Line::warning(CHECK, format!("{detail}; this store takes them"));
+            if is_accepted {
+                let line = Line::warning(CHECK, format!("{detail}; this store accepts them"));
                 (line.fix(fix), false)
             } else {
                 (Line::failed(CHECK, detail).fix(fix), true)

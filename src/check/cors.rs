@@ -1,5 +1,5 @@
 //! Whether browsers may upload to the bucket from the pages that may call the service: by the bucket's
-//! rules where those can be read, otherwise by asking as browsers do.
+//! rules where those can be read, and by preflights as browsers send them.
 
 mod rules;
 
@@ -15,9 +15,16 @@ use self::rules::{Needs, configuration};
 use super::problem::Problem;
 use super::{Check, Line};
 use crate::http::AllowedOrigins;
-use crate::upload::{Caller, File};
+use crate::upload::{Caller, ContentType, File};
 
 const CHECK: &str = "cors";
+/// Types that browsers run.
+const ACTIVE_TYPES: [&str; 4] = [
+    "text/html",
+    "image/svg+xml",
+    "application/xml",
+    "text/javascript",
+];
 
 impl Check {
     pub(super) fn origins(&self) -> Vec<String> {
@@ -31,7 +38,7 @@ impl Check {
         }
     }
 
-    /// What there is to say, and the rules that the bucket should have if it has others.
+    /// The line, and the rules that the bucket should have if it has others.
     pub(super) async fn cors(&self, fix: bool) -> (Line, Option<Value>) {
         let origins = self.origins();
         if origins.is_empty() {
@@ -49,11 +56,12 @@ impl Check {
         };
         let rules = match self.rules().await {
             Ok(rules) => rules,
-            Err(problem) => return self.cors_by_asking(&needs, &problem).await,
+            Err(problem) => return self.cors_by_preflights(&needs, &problem).await,
         };
         let missing = needs.missing(&rules);
         if missing.is_empty() {
-            return (Line::ok(CHECK, needs.all_in_order()), None);
+            let wanted = Some(configuration(&needs.added_to(&rules)));
+            return self.confirmed(&needs, needs.all_in_order(), wanted).await;
         }
         let wanted = needs.added_to(&rules);
         let shown = Some(configuration(&wanted));
@@ -65,7 +73,7 @@ impl Check {
                         0 => String::new(),
                         kept => format!("; kept of those that were there: {kept}"),
                     };
-                    (Line::ok(CHECK, detail + &kept), None)
+                    self.confirmed(&needs, detail + &kept, shown).await
                 }
                 Err(problem) => {
                     let line = Line::failed(
@@ -90,21 +98,59 @@ impl Check {
         (line, shown)
     }
 
+    /// The line of rules that should be enough, once the store has answered preflights by them: some
+    /// stores take `x-amz-meta-*` literally.
+    async fn confirmed(
+        &self,
+        needs: &Needs,
+        detail: String,
+        wanted: Option<Value>,
+    ) -> (Line, Option<Value>) {
+        for origin in &needs.origins {
+            match self.preflight(origin, "PUT", &needs.headers).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    let asked: Vec<&str> = needs.headers.iter().map(String::as_str).collect();
+                    let detail = format!(
+                        "the rules allow PUT from {origin}, but the store refuses the preflight with {}",
+                        asked.join(", ")
+                    );
+                    let fix = "replace x-amz-meta-* in AllowedHeaders with the full names, or all of AllowedHeaders with *";
+                    return (Line::failed(CHECK, detail).fix(fix), wanted);
+                }
+                Err(problem) => {
+                    let detail = format!("{detail}, but a preflight failed: {}", problem.says());
+                    return (Line::warning(CHECK, detail), None);
+                }
+            }
+        }
+        (Line::ok(CHECK, detail), None)
+    }
+
     /// The headers that a browser sends, with all that a client may ask for.
     async fn signed_headers(&self) -> BTreeSet<String> {
         let mut headers = BTreeSet::from(["content-type".to_owned()]);
         for sample in &self.samples {
-            let file = File {
+            let with_checksum = File {
                 checksum_sha256: Some(sample.checksum_sha256.clone()),
                 ..sample.file.clone()
             };
-            let (caller, now) = (Caller::anonymous(), SystemTime::now());
-            let grant = self
-                .uploads
-                .presign_put(&caller, &file, Uuid::new_v4(), now)
-                .await;
-            let signed = grant.map(|grant| grant.request.headers).unwrap_or_default();
-            headers.extend(signed.into_iter().map(|(name, _)| name.into_owned()));
+            // The content disposition of active content is signed, and that of other content is not.
+            let types = ACTIVE_TYPES.iter().copied().map(ContentType::parse);
+            let active = types.flatten().map(|content_type| File {
+                content_type,
+                ..with_checksum.clone()
+            });
+            for file in std::iter::once(with_checksum.clone()).chain(active) {
+                let (caller, now) = (Caller::anonymous(), SystemTime::now());
+                let grant = self
+                    .uploads
+                    .presign_put(&caller, &file, Uuid::new_v4(), now)
+                    .await;
+                // A type that the policy refuses needs nothing.
+                let signed = grant.map(|grant| grant.request.headers).unwrap_or_default();
+                headers.extend(signed.into_iter().map(|(name, _)| name.into_owned()));
+            }
         }
         headers
     }
@@ -120,8 +166,12 @@ impl Check {
             Ok(output) => Ok(output.cors_rules.unwrap_or_default()),
             Err(error) => {
                 let problem = Problem::of_sdk(&error);
-                let has_none =
-                    problem.is(&["NoSuchCORSConfiguration"]) || problem.status() == Some(404);
+                // Garage answers 204 where there are none.
+                let has_none = problem.is(&["NoSuchCORSConfiguration"])
+                    || problem.status() == Some(404)
+                    || error
+                        .raw_response()
+                        .is_some_and(|answer| answer.status().as_u16() == 204);
                 if has_none {
                     Ok(Vec::new())
                 } else {
@@ -131,12 +181,12 @@ impl Check {
         }
     }
 
-    /// Sets the rules, and sees whether they have come to pass.
+    /// Sets the rules, and reads them again to see that they are in force.
     async fn set_rules(&self, rules: Vec<CorsRule>, needs: &Needs) -> Result<(), Problem> {
         let configuration = CorsConfiguration::builder().set_cors_rules(Some(rules));
         let configuration = configuration
             .build()
-            .map_err(|error| Problem::NotAsked(error.to_string()))?;
+            .map_err(|error| Problem::NotSent(error.to_string()))?;
         let put = self.client.put_bucket_cors().bucket(self.bucket());
         let put = put.cors_configuration(configuration).send().await;
         put.map_err(|error| Problem::of_sdk(&error))?;
@@ -144,12 +194,15 @@ impl Check {
         if missing.is_empty() {
             return Ok(());
         }
-        let detail = format!("the store took it, and still {}", missing.join("; "));
-        Err(Problem::NotAsked(detail))
+        let detail = format!(
+            "the store accepted the rules, and still {}",
+            missing.join("; ")
+        );
+        Err(Problem::NotSent(detail))
     }
 
     /// Where the rules cannot be read, because of `problem`.
-    async fn cors_by_asking(&self, needs: &Needs, problem: &Problem) -> (Line, Option<Value>) {
+    async fn cors_by_preflights(&self, needs: &Needs, problem: &Problem) -> (Line, Option<Value>) {
         let configuration = Some(configuration(&needs.added_to(&[])));
         let unread = format!("the rules cannot be read ({})", problem.says());
         for origin in &needs.origins {
@@ -164,8 +217,12 @@ impl Check {
                             "{unread}; the store refuses the preflight of {method} from {}",
                             concrete(origin)
                         );
-                        let line = Line::failed(CHECK, detail)
-                            .fix("set the rules below in the way that this store has for it: see docs/stores.md");
+                        let fix = if problem.is_denied() {
+                            "set the rules below; to read and set them, the credentials need s3:GetBucketCORS and s3:PutBucketCORS"
+                        } else {
+                            "set the rules below in the way that this store has for it: see docs/stores.md"
+                        };
+                        let line = Line::failed(CHECK, detail).fix(fix);
                         return (line, configuration);
                     }
                     Ok(true) => {}
@@ -197,7 +254,7 @@ impl Check {
         (line, None)
     }
 
-    /// Whether the store answers a browser's question for this upload with yes.
+    /// Whether the store allows this upload in its answer to a browser's preflight.
     async fn preflight(
         &self,
         origin: &str,
@@ -206,7 +263,7 @@ impl Check {
     ) -> Result<bool, Problem> {
         let origin = concrete(origin);
         let asked: Vec<&str> = headers.iter().map(String::as_str).collect();
-        // Browsers ask for nothing of a form.
+        // A form has no headers that browsers ask for.
         let asked = if method == "PUT" { asked } else { Vec::new() };
         let url = match method {
             "PUT" => format!("{}/presignd-check", self.public_address),
@@ -236,13 +293,13 @@ impl Check {
         };
         Ok(response.status().is_success()
             && has(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin)
-            // A form is sent without asking for the method.
+            // Browsers send a form without asking for its method.
             && (method == "POST" || has(header::ACCESS_CONTROL_ALLOW_METHODS, method))
             && asked.iter().all(|name| has(header::ACCESS_CONTROL_ALLOW_HEADERS, name)))
     }
 }
 
-/// An origin that `*` stands for, among all others.
+/// An origin to ask with: for `*`, any.
 pub(super) fn concrete(origin: &str) -> &str {
     if origin == "*" {
         "https://presignd-check.example"

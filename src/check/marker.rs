@@ -1,5 +1,5 @@
-//! Uploads of small markers, signed by the service's own code and sent as clients send them.
-//! Each can be removed for sure before it is sent.
+//! Uploads of small markers, signed by the service's own code and sent as clients send them. None is sent
+//! before it is certain that it can be removed.
 
 use std::collections::BTreeSet;
 use std::time::SystemTime;
@@ -12,29 +12,30 @@ use uuid::Uuid;
 use super::problem::Problem;
 use super::removal::{Marker, Token};
 use super::{Check, Line};
-use crate::upload::{Caller, Sample, UploadService};
+use crate::upload::{Caller, Grant, Sample, UploadService};
 
-/// Why a marker did not make it into the bucket and out again.
+/// Why a marker was not stored, or not removed.
 #[derive(Debug)]
 pub(super) enum Unable {
-    /// It would stay there; why.
+    /// It could not be removed; why.
     WouldStay(String),
     Refused(Problem),
-    /// It is not as it should be, or not gone as it should.
+    /// It was not stored as it was sent, or not removed.
     Unfaithful(String),
 }
 
 impl Unable {
     pub(super) fn line(&self, check: &'static str, sample: &Sample) -> Line {
         let line = match self {
-            Self::WouldStay(why) => {
-                Line::skipped(check, format!("a marker would stay in the bucket: {why}"))
-            }
+            Self::WouldStay(why) => Line::skipped(
+                check,
+                format!("no marker was uploaded, because it would stay in the bucket: {why}"),
+            ),
             Self::Unfaithful(what) => Line::failed(check, what),
             Self::Refused(problem) => {
                 let line = problem.failed(check, "s3:PutObject, and s3:PutObjectTagging, s3:PutObjectAcl, kms:GenerateDataKey where the policy has tags, an ACL, a key");
                 if problem.is_not_implemented() {
-                    line.fix("the store lacks something that the policy asks for: take it out of the policy")
+                    line.fix("the store does not support something in the policy: remove it from the policy")
                 } else {
                     line
                 }
@@ -51,10 +52,10 @@ impl From<Problem> for Unable {
 }
 
 impl Check {
-    /// What comes of an upload under each policy, in each way.
+    /// Uploads under each policy, in each way.
     pub(super) async fn uploads(&self) -> Vec<Line> {
         let mut lines = Vec::new();
-        let mut head = Line::skipped("head", "there is no object to ask for");
+        let mut head = Line::skipped("head", "no object was uploaded");
         let mut has_stored = false;
         for sample in &self.samples {
             lines.push(match self.put(&self.uploads, sample).await {
@@ -64,7 +65,7 @@ impl Check {
                         head = stored;
                     }
                     has_stored = true;
-                    Line::ok("put", "taken, and removed again").of_policy(&sample.policy)
+                    Line::ok("put", "accepted, and removed").of_policy(&sample.policy)
                 }
             });
         }
@@ -74,7 +75,7 @@ impl Check {
         lines
     }
 
-    /// PUTs a sample, and gives what there is to say of asking for it.
+    /// PUTs a sample; the line is that of its HEAD.
     pub(super) async fn put(
         &self,
         uploads: &UploadService,
@@ -86,11 +87,17 @@ impl Check {
             .presign_put(&caller, &sample.file, Uuid::new_v4(), now)
             .await;
         let grant = grant.map_err(|error| Problem::of_upload(&error))?;
-        let mut request = self.http.put(&grant.request.url).body(sample.body);
-        for (name, value) in &grant.request.headers {
-            request = request.header(name.as_ref(), value);
-        }
+        let request = self.put_request(&grant, sample);
         self.store(grant.key.as_str(), sample, request).await
+    }
+
+    /// The request that a client sends with the grant.
+    pub(super) fn put_request(&self, grant: &Grant, sample: &Sample) -> RequestBuilder {
+        let request = self.http.put(&grant.request.url).body(sample.body);
+        let headers = grant.request.headers.iter();
+        headers.fold(request, |request, (name, value)| {
+            request.header(name.as_ref(), value)
+        })
     }
 
     async fn form(&self) -> Option<Line> {
@@ -118,15 +125,15 @@ impl Check {
             }
         };
         Some(match stored {
-            Ok(_) => Line::ok(CHECK, "taken, and removed again").of_policy(&sample.policy),
+            Ok(_) => Line::ok(CHECK, "accepted, and removed").of_policy(&sample.policy),
             Err(Unable::Refused(problem)) if problem.is_not_implemented() => problem
                 .failed(CHECK, "")
-                .fix("the store takes no forms: set S3_SUPPORTS_POST_POLICY=false"),
+                .fix("the store does not support forms: set S3_SUPPORTS_POST_POLICY=false"),
             Err(unable) => unable.line(CHECK, sample),
         })
     }
 
-    /// Sends a request that makes an object, asks for the object and removes it.
+    /// Sends a request that creates an object, sends a HEAD for the object and removes it.
     async fn store(
         &self,
         key: &str,
@@ -134,13 +141,13 @@ impl Check {
         request: RequestBuilder,
     ) -> Result<Line, Unable> {
         if !sample.has_unique_key {
-            let why = "its keys have no {uuid}, so it could take the place of another object";
+            let why = "its keys have no {uuid}, so it could replace another object";
             return Err(Unable::WouldStay(why.to_owned()));
         }
         self.see_that_it_can_be_removed(key)
             .await
             .map_err(Unable::WouldStay)?;
-        // Before it is sent: it may arrive though no answer does.
+        // Before it is sent: it may be stored even if there is no answer.
         let object = |version| Marker::Object {
             key: key.to_owned(),
             version,
@@ -162,7 +169,7 @@ impl Check {
         let head = self.head(key, sample).await;
         self.remove(&marker).await.map_err(|problem| {
             Unable::Unfaithful(format!(
-                "taken, but {key} cannot be removed: {}",
+                "accepted, but {key} cannot be removed: {}",
                 problem.says()
             ))
         })?;
@@ -170,7 +177,7 @@ impl Check {
         head
     }
 
-    async fn send(&self, request: RequestBuilder) -> Result<Response, Problem> {
+    pub(super) async fn send(&self, request: RequestBuilder) -> Result<Response, Problem> {
         let origin = self.origins().into_iter().next();
         let request = match &origin {
             Some(origin) => request.header(header::ORIGIN, super::cors::concrete(origin)),
@@ -181,7 +188,8 @@ impl Check {
             return Err(Problem::of_response(response).await);
         }
         if origin.is_some() {
-            let _known_already = self.exposes_etag.set(exposes_etag(response.headers()));
+            let exposes = exposes_etag(response.headers());
+            self.exposes_etag.set(exposes).ok(); // the first answer counts
         }
         Ok(response)
     }
@@ -202,14 +210,12 @@ impl Check {
                 let line = Line::warning(
                     CHECK,
                     format!(
-                        "whether an upload has arrived cannot be told: {}",
+                        "whether an upload has arrived is unknown: {}",
                         problem.says()
                     ),
                 );
                 return Ok(
-                    match problem
-                        .fix("s3:GetObject to verify uploads, and nothing else of the service does")
-                    {
+                    match problem.fix("s3:GetObject for POST /upload/verify and for nothing else") {
                         Some(fix) => line.fix(fix),
                         None => line,
                     },
@@ -230,14 +236,14 @@ impl Check {
                 expected.1, expected.0, stored.1, stored.0
             )));
         }
-        Ok(Line::ok(CHECK, "the store has what was sent"))
+        Ok(Line::ok(CHECK, "the object is as it was sent"))
     }
 
     async fn multipart(&self) -> Option<Line> {
         const CHECK: &str = "multipart";
         let sample = self.samples.iter().find(|sample| sample.fits_multipart)?;
         let line = match self.part(sample).await {
-            Ok(()) => Line::ok(CHECK, "begun, a part taken and listed, and aborted"),
+            Ok(()) => Line::ok(CHECK, "created, a part accepted and listed, and aborted"),
             Err(Unable::WouldStay(why)) => {
                 Line::failed(CHECK, format!("parts would stay in the bucket: {why}"))
                     .fix("the credentials need s3:AbortMultipartUpload")
@@ -251,26 +257,15 @@ impl Check {
         Some(line.of_policy(&sample.policy))
     }
 
-    /// Begins an upload in parts, sends one, lists it, and aborts it all.
+    /// Creates a multipart upload, sends a part, lists it, and aborts the upload.
     async fn part(&self, sample: &Sample) -> Result<(), Unable> {
         let (now, caller) = (SystemTime::now(), Caller::anonymous());
-        let probe = self.client.abort_multipart_upload().bucket(self.bucket());
         let key = self
             .uploads
             .presign_put(&caller, &sample.file, Uuid::new_v4(), now)
             .await;
         let key = key.map_err(|error| Problem::of_upload(&error))?.key;
-        if let Err(error) = probe
-            .key(key.as_str())
-            .upload_id("presignd-check")
-            .send()
-            .await
-        {
-            let problem = Problem::of_sdk(&error);
-            if problem.is_denied() {
-                return Err(Unable::WouldStay(problem.says()));
-            }
-        }
+        self.see_that_parts_can_be_removed(key.as_str()).await?;
         let upload = self
             .uploads
             .create_multipart(&caller, &sample.file, Uuid::new_v4(), now)
@@ -293,7 +288,7 @@ impl Check {
                 .await?;
             if !response.headers().contains_key(header::ETAG) {
                 return Err(Unable::Unfaithful(
-                    "the store gave no ETag for a part".to_owned(),
+                    "the store answers a part without an ETag".to_owned(),
                 ));
             }
         }

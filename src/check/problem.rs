@@ -1,4 +1,4 @@
-//! Why a store did not do what it was asked for, and what to do about it.
+//! Why a request to the store failed, and how to fix it.
 
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
@@ -10,26 +10,46 @@ use crate::{s3, upload};
 /// The header in which S3 says where a bucket really is.
 pub(super) const BUCKET_REGION: &str = "x-amz-bucket-region";
 
-/// What came instead of what was asked for.
+/// The failure of a request.
 #[derive(Clone, Debug)]
 pub(super) enum Problem {
-    /// No answer; why.
+    /// There was no answer; why.
     NoAnswer(String),
     TimedOut,
-    /// An answer that says no.
     Refused(Refused),
-    /// It was not even asked.
-    NotAsked(String),
+    /// The request succeeded, but its answer is not what S3 answers.
+    Unreadable,
+    /// The request was not sent; why.
+    NotSent(String),
 }
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Refused {
-    /// Not known where the answer was read by the service's own code.
+    /// Unknown where the service's own code read the answer.
     pub(super) status: Option<u16>,
     pub(super) code: String,
     pub(super) message: String,
-    /// `x-amz-bucket-region`.
+    /// Where the bucket is, as the answer says.
     pub(super) region: Option<String>,
+}
+
+impl Refused {
+    fn new(status: Option<u16>, code: String, message: String, region: Option<String>) -> Self {
+        // Garage has one code for both, and tells them from missing permissions in words.
+        let code = match code.as_str() {
+            "AccessDenied" if message.contains("No such key") => "InvalidAccessKeyId".to_owned(),
+            "AccessDenied" if message.contains("Invalid signature") => {
+                "SignatureDoesNotMatch".to_owned()
+            }
+            _ => code,
+        };
+        Self {
+            status,
+            code,
+            message,
+            region,
+        }
+    }
 }
 
 impl Problem {
@@ -45,21 +65,34 @@ impl Problem {
                     .as_connector_error()
                     .map_or_else(String::new, |e| causes(e)),
             ),
+            SdkError::ServiceError(context) if context.raw().status().is_success() => {
+                Self::Unreadable
+            }
             SdkError::ServiceError(context) => {
                 let raw = context.raw();
-                Self::Refused(Refused {
-                    status: Some(raw.status().as_u16()),
-                    code: context.err().code().unwrap_or_default().to_owned(),
-                    message: context.err().message().unwrap_or_default().to_owned(),
-                    region: raw.headers().get(BUCKET_REGION).map(str::to_owned),
-                })
+                let in_body = || {
+                    let body = String::from_utf8_lossy(raw.body().bytes()?);
+                    Some(element(&body, "Region")).filter(|region| !region.is_empty())
+                };
+                Self::Refused(Refused::new(
+                    Some(raw.status().as_u16()),
+                    context.err().code().unwrap_or_default().to_owned(),
+                    context.err().message().unwrap_or_default().to_owned(),
+                    raw.headers()
+                        .get(BUCKET_REGION)
+                        .map(str::to_owned)
+                        .or_else(in_body),
+                ))
+            }
+            SdkError::ResponseError(context) if context.raw().status().is_success() => {
+                Self::Unreadable
             }
             SdkError::ResponseError(context) => Self::Refused(Refused {
                 status: Some(context.raw().status().as_u16()),
-                message: "with what is no answer of S3".to_owned(),
+                message: "the answer is not one of S3".to_owned(),
                 ..Refused::default()
             }),
-            _ => Self::NotAsked(causes(error)),
+            _ => Self::NotSent(causes(error)),
         }
     }
 
@@ -71,7 +104,7 @@ impl Problem {
         Self::NoAnswer(causes(&error.without_url()))
     }
 
-    /// Of an answer without success.
+    /// For an answer that is no success.
     pub(super) async fn of_response(mut response: reqwest::Response) -> Self {
         const LONGEST: usize = 64 * 1024;
         let mut body = Vec::new();
@@ -81,18 +114,19 @@ impl Problem {
             body.extend_from_slice(&chunk);
         }
         let body = String::from_utf8_lossy(&body);
-        // Only these: the rest may repeat what was signed.
-        let element = |name| between(&body, &format!("<{name}>"), &format!("</{name}>"));
         let region = response.headers().get(BUCKET_REGION);
-        Self::Refused(Refused {
-            status: Some(response.status().as_u16()),
-            code: element("Code"),
-            message: element("Message"),
-            region: region.and_then(|region| Some(region.to_str().ok()?.to_owned())),
-        })
+        let region = region.and_then(|region| Some(region.to_str().ok()?.to_owned()));
+        let in_body = Some(element(&body, "Region")).filter(|region| !region.is_empty());
+        // No other elements: they may repeat what was signed.
+        Self::Refused(Refused::new(
+            Some(response.status().as_u16()),
+            element(&body, "Code"),
+            element(&body, "Message"),
+            region.or(in_body),
+        ))
     }
 
-    /// Of the service's own code, which keeps no more than words of the SDK.
+    /// For an error of the service's own code.
     pub(super) fn of_upload(error: &upload::Error) -> Self {
         match error {
             upload::Error::Store(s3::StoreError::TimedOut(_)) => Self::TimedOut,
@@ -109,7 +143,7 @@ impl Problem {
                 code: "NoSuchUpload".to_owned(),
                 ..Refused::default()
             }),
-            error => Self::NotAsked(causes(error)),
+            error => Self::NotSent(causes(error)),
         }
     }
 
@@ -137,7 +171,7 @@ impl Problem {
         self.is(&["NotImplemented"]) || matches!(self.status(), Some(501 | 405))
     }
 
-    /// Whether it is a matter of permissions, as far as that can be told: answers to HEAD have no code.
+    /// Whether permissions are missing, as far as that is known: answers to HEAD have no code.
     pub(super) fn is_denied(&self) -> bool {
         let has_no_code = self
             .refused()
@@ -150,7 +184,8 @@ impl Problem {
         match self {
             Self::NoAnswer(why) => format!("no answer: {why}"),
             Self::TimedOut => "no answer in time".to_owned(),
-            Self::NotAsked(why) => why.clone(),
+            Self::NotSent(why) => why.clone(),
+            Self::Unreadable => "the store's answer cannot be read".to_owned(),
             Self::Refused(refused) => {
                 let mut words = "the store answered".to_owned();
                 if let Some(status) = refused.status {
@@ -179,10 +214,10 @@ impl Problem {
             }
             "ExpiredToken" | "TokenRefreshRequired" => "the credentials have expired: get new ones",
             "InvalidToken" | "InvalidSecurity" => {
-                "AWS_SESSION_TOKEN is not that of the access key: set both anew, or neither"
+                "AWS_SESSION_TOKEN does not belong to the access key: set both again, or neither"
             }
             "RequestTimeTooSkewed" => "set this machine's clock (NTP)",
-            "NoSuchBucket" => "make the bucket, or set AWS_S3_BUCKET_NAME to one that there is",
+            "NoSuchBucket" => "create the bucket, or set AWS_S3_BUCKET_NAME to one that exists",
             "AuthorizationHeaderMalformed"
             | "PermanentRedirect"
             | "IllegalLocationConstraintException"
@@ -200,7 +235,7 @@ impl Problem {
         Some(fix.to_owned())
     }
 
-    /// Of what has to work.
+    /// The line of a check that must succeed.
     pub(super) fn failed(&self, check: &'static str, permission: &str) -> Line {
         let line = Line::failed(check, self.says());
         match self.fix(permission) {
@@ -209,17 +244,25 @@ impl Problem {
         }
     }
 
-    /// Of what is good to know, which not all stores tell and not all credentials may ask.
+    /// The line of a check that not all stores answer, and not all credentials may ask for.
     pub(super) fn unknown(&self, check: &'static str, permission: &str) -> Line {
         if self.is_not_implemented() {
-            return Line::skipped(check, "the store does not have this");
+            return Line::skipped(check, "the store does not support this");
         }
         if self.is_denied() {
-            let detail = format!("the credentials may not ask: that takes {permission}");
+            let detail = format!("the credentials may not ask; they need {permission}");
             return Line::skipped(check, detail);
+        }
+        if matches!(self, Self::Unreadable) {
+            return Line::skipped(check, self.says());
         }
         Line::warning(check, self.says())
     }
+}
+
+/// The text of an XML element.
+fn element(xml: &str, name: &str) -> String {
+    between(xml, &format!("<{name}>"), &format!("</{name}>"))
 }
 
 fn between(text: &str, before: &str, after: &str) -> String {

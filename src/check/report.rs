@@ -1,4 +1,4 @@
-//! What was found: a table for people, JSON for machines.
+//! The report: a table for people, JSON for machines.
 
 use std::fmt;
 
@@ -9,14 +9,14 @@ use serde_json::Value;
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     Ok,
-    /// Something works less well than it could, or may not work for all.
+    /// Something does not work as well as it could, or not for all clients.
     Warning,
     Failed,
-    /// It could not be found out, or does not apply.
+    /// The check could not be made, or does not apply.
     Skipped,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Line {
@@ -70,13 +70,13 @@ impl Line {
     }
 }
 
-/// All that was looked at, in its order.
+/// All results, in order.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     pub checks: Vec<Line>,
-    /// The CORS rules that the bucket should have, if it has others: those that it has, and ours, as
-    /// `aws s3api put-bucket-cors --cors-configuration` takes them.
+    /// The CORS rules that the bucket should have, if it has others: its own and ours, as
+    /// `aws s3api put-bucket-cors --cors-configuration` accepts them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cors_configuration: Option<Value>,
 }
@@ -98,7 +98,7 @@ impl Report {
     }
 }
 
-/// What a store says is not trusted with the terminal: without control characters, and not endless.
+/// Text of a store must not control the terminal or fill it: no control characters, and a limit.
 fn printable(text: &str) -> String {
     const LONGEST: usize = 400;
     let clean = text.chars().filter(|c| !c.is_control());
@@ -148,7 +148,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// Words in lines of about `width` characters, all but the first `indent` characters in.
+/// Wraps words at about `width` characters, and indents all lines but the first.
 fn wrapped(f: &mut fmt::Formatter<'_>, text: &str, width: usize, indent: usize) -> fmt::Result {
     let mut used = 0;
     for word in text.split(' ') {

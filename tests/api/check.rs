@@ -1,6 +1,7 @@
 //! `presignd check`, as a user runs it, on stores that are well and on stores that are not.
 
 mod cors;
+mod enforcement;
 mod markers;
 mod stores;
 
@@ -188,6 +189,7 @@ async fn nothing_is_wrong_with_the_embedded_store_and_nothing_stays_there() {
         ("head", "ok"),
         ("post", "ok"),
         ("multipart", "ok"),
+        ("unsigned-headers", "ok"),
         ("cors", "ok"),
         ("lifecycle", "skipped"),
         ("public-access", "skipped"),
@@ -196,9 +198,9 @@ async fn nothing_is_wrong_with_the_embedded_store_and_nothing_stays_there() {
     run.says(
         "credentials",
         "ok",
-        &["EnvironmentVariable", "without an end"],
+        &["EnvironmentVariable", "do not expire"],
     );
-    run.says("endpoint", "ok", &["in the path"]);
+    run.says("endpoint", "ok", &["path style"]);
     assert_eq!(run.line("put")["policy"], "avatar");
     stand.is_as_it_was();
 }

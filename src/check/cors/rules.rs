@@ -28,9 +28,9 @@ impl Needs {
 
     /// What is missing in `rules`, in words.
     ///
-    /// A preflight is answered by the first rule with the origin, the method and all headers; the upload
-    /// itself by the first with the origin and the method
-    /// ([S3's way](https://docs.aws.amazon.com/AmazonS3/latest/userguide/cors.html)).
+    /// The first rule with the origin, the method and all headers answers a preflight; the first with the
+    /// origin and the method answers the upload itself
+    /// ([documentation of S3](https://docs.aws.amazon.com/AmazonS3/latest/userguide/cors.html)).
     pub(super) fn missing(&self, rules: &[CorsRule]) -> Vec<String> {
         let mut missing = Vec::new();
         for origin in &self.origins {
@@ -82,17 +82,19 @@ impl Needs {
         missing
     }
 
-    /// `rules` with one more, which comes first: the first that fits counts.
+    /// `rules` with one more, which comes first: the first that matches counts.
     pub(super) fn added_to(&self, rules: &[CorsRule]) -> Vec<CorsRule> {
+        // Metadata may have any name. Not all stores know a pattern such as `x-amz-meta-*`.
         let any = format!("x-amz-meta-{}", Sample::ANY_METADATA);
-        let headers = self
-            .headers
-            .iter()
-            .map(|name| if *name == any { "x-amz-meta-*" } else { name });
+        let headers = if self.headers.contains(&any) {
+            vec!["*".to_owned()]
+        } else {
+            self.headers.iter().cloned().collect()
+        };
         let ours = CorsRule::builder()
             .set_allowed_origins(Some(self.origins.clone()))
             .set_allowed_methods(Some(self.methods.iter().map(ToString::to_string).collect()))
-            .set_allowed_headers(Some(headers.map(str::to_owned).collect()))
+            .set_allowed_headers(Some(headers))
             .expose_headers("ETag")
             .expose_headers("Location")
             .max_age_seconds(3600)
@@ -101,7 +103,7 @@ impl Needs {
     }
 }
 
-/// Whether a pattern of S3, in which one `*` stands for anything, fits.
+/// Whether a pattern of S3, in which one `*` stands for anything, matches.
 fn matches(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
@@ -113,7 +115,7 @@ fn matches(pattern: &str, text: &str) -> bool {
     }
 }
 
-/// As the AWS command line takes them.
+/// As the AWS command line accepts them.
 pub(super) fn configuration(rules: &[CorsRule]) -> Value {
     let rules: Vec<Value> = rules
         .iter()

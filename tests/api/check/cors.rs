@@ -12,8 +12,13 @@ use super::{Stand, check, error, with};
 /// Rules of a bucket, as the store keeps them.
 type Rules = Arc<Mutex<Option<String>>>;
 
-/// A store that keeps rules, and begins with these.
+/// A store that keeps rules, and begins with these. Without rules it answers as S3 does.
 async fn keeping(rules: Option<&str>) -> (Stand, Rules) {
+    keeping_with(rules, || error(404, "NoSuchCORSConfiguration")).await
+}
+
+/// The same with another answer where there are no rules.
+async fn keeping_with(rules: Option<&str>, none: fn() -> Response) -> (Stand, Rules) {
     let kept: Rules =
         Arc::new(Mutex::new(rules.map(|rules| {
             format!("<CORSConfiguration>{rules}</CORSConfiguration>")
@@ -34,10 +39,7 @@ async fn keeping(rules: Option<&str>) -> (Stand, Rules) {
                     return StatusCode::OK.into_response();
                 }
                 let rules = rules.lock().unwrap().clone();
-                rules.map_or_else(
-                    || error(404, "NoSuchCORSConfiguration"),
-                    IntoResponse::into_response,
-                )
+                rules.map_or_else(none, IntoResponse::into_response)
             }
         }))
     })
@@ -65,7 +67,7 @@ async fn a_bucket_without_rules_is_told_the_exact_ones() {
         "AllowedOrigins": ["https://app.example.com", "http://localhost:5173"],
         "AllowedMethods": ["PUT", "POST"],
         "AllowedHeaders": [
-            "cache-control", "content-type", "if-none-match", "x-amz-checksum-sha256", "x-amz-meta-album",
+            "cache-control", "content-disposition", "content-type", "if-none-match", "x-amz-checksum-sha256", "x-amz-meta-album",
             "x-amz-meta-source", "x-amz-server-side-encryption", "x-amz-storage-class",
         ],
         "ExposeHeaders": ["ETag", "Location"],
@@ -116,7 +118,7 @@ async fn fix_cors_adds_what_is_missing_and_keeps_the_rest() {
         "<MaxAgeSeconds>5<",
         "https://app.example.com",
         "ETag",
-        "x-amz-meta-*",
+        "<AllowedHeader>*<",
     ] {
         assert!(set.contains(part), "{part}: {set}");
     }
@@ -195,4 +197,83 @@ async fn where_no_page_may_call_no_rules_are_asked_for() {
     assert_eq!(run.code, Some(0));
     run.says("cors", "skipped", &["CORS_ALLOWED_ORIGINS"]);
     assert!(rules.lock().unwrap().is_none());
+}
+
+/// As Garage answers.
+#[tokio::test]
+async fn a_bucket_without_rules_may_answer_204() {
+    let (stand, rules) = keeping_with(None, || StatusCode::NO_CONTENT.into_response()).await;
+    let run = check(&with(&stand.url(), &[]), &[]).await;
+    run.says("cors", "failed", &["no rules", "--fix-cors"]);
+    let run = check(&with(&stand.url(), &[]), &["--fix-cors"]).await;
+    assert_eq!(run.code, Some(0), "{:#}", run.report);
+    run.says("cors", "ok", &["added"]);
+    assert!(rules.lock().unwrap().is_some());
+}
+
+/// Some stores know `*` alone as a pattern of headers, and answer preflights accordingly.
+#[tokio::test]
+async fn a_store_that_takes_a_pattern_literally_is_found_by_a_preflight() {
+    for (allowed, expected) in [("x-amz-meta-*", "failed"), ("*", "ok")] {
+        let rule = GOOD.replace(
+            "<AllowedHeader>*</AllowedHeader>",
+            &format!(
+                "<AllowedHeader>content-type</AllowedHeader><AllowedHeader>x-amz-checksum-sha256</AllowedHeader>\
+                 <AllowedHeader>{allowed}</AllowedHeader>"
+            ),
+        );
+        let is_literal = allowed != "*";
+        let rules = format!("<CORSConfiguration>{rule}</CORSConfiguration>");
+        let stand = Stand::layered(move |store| {
+            store.layer(from_fn(move |request: Request, next: Next| {
+                let rules = rules.clone();
+                async move {
+                    if request.uri().to_string().contains("?cors") {
+                        return rules.into_response();
+                    }
+                    let asked = request
+                        .headers()
+                        .get(header::ACCESS_CONTROL_REQUEST_HEADERS);
+                    let has_metadata =
+                        asked.is_some_and(|asked| asked.to_str().unwrap().contains("x-amz-meta-"));
+                    if request.method() == Method::OPTIONS && has_metadata && is_literal {
+                        return error(403, "AccessForbidden");
+                    }
+                    next.run(request).await
+                }
+            }))
+        })
+        .await;
+        let run = check(&with(&stand.url(), &[]), &[]).await;
+        run.says("cors", expected, &[]);
+        if expected == "failed" {
+            run.says(
+                "cors",
+                "failed",
+                &["refuses the preflight", "x-amz-meta-", "AllowedHeaders"],
+            );
+            let rules = &run.report["corsConfiguration"]["CORSRules"];
+            assert_eq!(rules[0]["AllowedHeaders"], serde_json::json!(["*"]));
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_rule_allows_the_disposition_of_active_content() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("policies.toml");
+    std::fs::write(
+        &path,
+        "[policies.default]\nkey = 'uploads/{uuid}/{filename}'\n",
+    )
+    .unwrap();
+    let (stand, _) = keeping(None).await;
+    let policies = [("UPLOAD_POLICIES_FILE", path.to_str().unwrap())];
+    let run = check(&with(&stand.url(), &policies), &[]).await;
+    let headers = &run.report["corsConfiguration"]["CORSRules"][0]["AllowedHeaders"];
+    let headers = headers.as_array().unwrap();
+    assert!(
+        headers.contains(&"content-disposition".into()),
+        "{headers:?}"
+    );
 }

@@ -175,41 +175,77 @@ async fn ctrl_c_leaves_nothing() {
     stand.is_as_it_was();
 }
 
-#[tokio::test]
-async fn in_a_bucket_with_versions_it_is_versions_that_are_removed() {
-    let deleted = Arc::new(Mutex::new(Vec::new()));
-    let seen = Arc::clone(&deleted);
+/// A bucket with versions. `says` tells which answers name the version of an object.
+async fn versioned(status: &'static str, says: &'static [Method]) -> (Stand, Versions) {
+    let versions = Versions::default();
+    let kept = Arc::clone(&versions);
     let stand = Stand::layered(|store| {
         store.layer(from_fn(move |request: Request, next: Next| {
-            let (method, uri) = (request.method().clone(), request.uri().to_string());
-            let seen = Arc::clone(&seen);
+            let kept = Arc::clone(&kept);
             async move {
-                if uri.contains("?versioning") {
-                    let text = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
-                    return xml(text);
+                let (method, uri) = (request.method().clone(), request.uri().clone());
+                let (key, query) = (uri.path().to_owned(), uri.query().unwrap_or_default());
+                if query.starts_with("versioning") {
+                    return xml(&format!(
+                        "<VersioningConfiguration><Status>{status}</Status></VersioningConfiguration>"
+                    ));
                 }
-                if method == Method::DELETE && !uri.contains("uploadId") {
-                    let (_, query) = uri.split_once('?').unwrap_or_default();
-                    seen.lock().unwrap().push(query.to_owned());
-                }
+                let (version, marker) = match status {
+                    "Enabled" => ("the-version", "the-marker"),
+                    _ => ("null", "null"),
+                };
+                let is_of_parts = query.contains("uploadId") || query.contains("uploads");
                 let mut response: Response = next.run(request).await;
-                if method == Method::PUT || method == Method::POST {
-                    let version = "the-version".parse().unwrap();
-                    response.headers_mut().insert("x-amz-version-id", version);
+                if is_of_parts || !response.status().is_success() || !is_object(&key) && method != Method::POST {
+                    return response;
+                }
+                let mut kept = kept.lock().unwrap();
+                let headers = response.headers_mut();
+                if method == Method::DELETE {
+                    let named = query.split('&').find_map(|part| part.strip_prefix("versionId="));
+                    if let Some(named) = named {
+                        kept.retain(|kept| *kept != (key.clone(), named.to_owned()));
+                    } else {
+                        kept.retain(|kept| status == "Enabled" || *kept != (key.clone(), version.to_owned()));
+                        kept.insert((key, marker.to_owned()));
+                        headers.insert("x-amz-delete-marker", "true".parse().unwrap());
+                        headers.insert("x-amz-version-id", marker.parse().unwrap());
+                    }
+                } else {
+                    // A form's key is in its body: its HEAD tells.
+                    if method != Method::POST {
+                        kept.insert((key, version.to_owned()));
+                    }
+                    if says.contains(&method) {
+                        headers.insert("x-amz-version-id", version.parse().unwrap());
+                    }
                 }
                 response
             }
         }))
     })
     .await;
-    let run = check(&with(&stand.url(), &[]), &[]).await;
-    assert_eq!(run.code, Some(0), "{:#}", run.report);
-    // A PUT and a form; each tried before it was sent. A delete without a version would add a marker.
-    let versions: Vec<String> = deleted.lock().unwrap().clone();
-    assert_eq!(versions.len(), 4, "{versions:?}");
-    for pair in versions.chunks(2) {
-        assert!(pair[0].contains("versionId=null"), "{versions:?}");
-        assert!(pair[1].contains("versionId=the-version"), "{versions:?}");
+    (stand, versions)
+}
+
+/// Keys and versions that are in the bucket.
+type Versions = Arc<Mutex<std::collections::BTreeSet<(String, String)>>>;
+
+#[tokio::test]
+async fn versions_and_delete_markers_are_removed_too() {
+    for (status, says) in [
+        // As S3 answers.
+        ("Enabled", &[Method::PUT, Method::POST, Method::HEAD][..]),
+        // As Ceph does.
+        ("Enabled", &[Method::PUT, Method::HEAD]),
+        ("Suspended", &[]),
+    ] {
+        let (stand, versions) = versioned(status, says).await;
+        let run = check(&with(&stand.url(), &[]), &[]).await;
+        assert_eq!(run.code, Some(0), "{:#}", run.report);
+        run.says("post", "ok", &["removed"]);
+        let left = versions.lock().unwrap().clone();
+        assert!(left.is_empty(), "{status} {says:?}: {left:?}");
     }
 }
 

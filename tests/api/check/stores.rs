@@ -266,3 +266,52 @@ async fn the_bucket_should_clean_up_after_clients_and_be_private() {
         run.says("public-access", expected, &[]);
     }
 }
+
+/// As Garage answers requests that are signed with unknown keys, or wrongly.
+#[tokio::test]
+async fn wrong_credentials_are_named_where_the_store_calls_them_denied() {
+    for (words, name) in [
+        ("Forbidden: No such key: X", "AWS_ACCESS_KEY_ID"),
+        ("Forbidden: Invalid signature", "AWS_SECRET_ACCESS_KEY"),
+    ] {
+        let stand = Stand::but(move |method, _| {
+            if method == Method::HEAD {
+                return Some(StatusCode::FORBIDDEN.into_response());
+            }
+            let text =
+                format!("<Error><Code>AccessDenied</Code><Message>{words}</Message></Error>");
+            Some((StatusCode::FORBIDDEN, text).into_response())
+        })
+        .await;
+        let run = check(&with(&stand.url(), &[]), &[]).await;
+        assert_eq!(run.code, Some(1));
+        run.says("bucket", "failed", &[words, name]);
+        run.says("rest", "skipped", &["until the failures above are fixed"]);
+    }
+}
+
+#[tokio::test]
+async fn the_region_is_read_from_the_error_too() {
+    let stand = Stand::but(|method, _| {
+        if method == Method::HEAD {
+            return Some(StatusCode::BAD_REQUEST.into_response());
+        }
+        let text = "<Error><Code>AuthorizationHeaderMalformed</Code><Message>m</Message><Region>garage</Region></Error>";
+        Some((StatusCode::BAD_REQUEST, text).into_response())
+    })
+    .await;
+    let run = check(&with(&stand.url(), &[]), &[]).await;
+    assert_eq!(run.code, Some(1));
+    run.says("region", "failed", &["AWS_REGION=garage"]);
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_read_is_skipped() {
+    let stand = Stand::but(|_, uri| {
+        let text = "<BlockPublicAccessBlockConfiguration></BlockPublicAccessBlockConfiguration>";
+        uri.contains("?publicAccessBlock").then(|| xml(text))
+    })
+    .await;
+    let run = check(&with(&stand.url(), &[]), &[]).await;
+    run.says("public-access", "skipped", &["cannot be read"]);
+}

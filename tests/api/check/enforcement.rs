@@ -1,0 +1,116 @@
+//! Stores that honour headers which were not signed.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use axum::extract::Request;
+use axum::http::{HeaderValue, Method};
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+
+use super::{Stand, check, with, xml};
+
+const METADATA: &str = "x-amz-meta-presignd-unsigned";
+const ACL: &str = "x-amz-acl";
+const COPY: &str = "x-amz-copy-source";
+
+fn is_signed(query: &str, name: &str) -> bool {
+    let parameters = query.split('&');
+    let signed = parameters.filter_map(|parameter| parameter.strip_prefix("X-Amz-SignedHeaders="));
+    signed
+        .flat_map(|names| names.split("%3B"))
+        .any(|signed| signed == name)
+}
+
+/// A store that accepts these headers though they were not signed, and acts on them if `honours`.
+async fn accepting(names: &'static [&'static str], honours: bool) -> Stand {
+    let honoured: Arc<Mutex<BTreeSet<(String, &str)>>> = Arc::default();
+    Stand::layered(|store| {
+        store.layer(from_fn(move |mut request: Request, next: Next| {
+            let honoured = Arc::clone(&honoured);
+            async move {
+                let path = request.uri().path().to_owned();
+                let query = request.uri().query().unwrap_or_default().to_owned();
+                let has = |name| honoured.lock().unwrap().contains(&(path.clone(), name));
+                if request.method() == Method::GET && query.starts_with("acl") {
+                    let grant = if has(ACL) {
+                        "<Grant><Grantee xmlns:xsi='http://www.w3.org/2001/XMLSchema-instance' xsi:type='Group'>\
+                         <URI>http://acs.amazonaws.com/groups/global/AllUsers</URI></Grantee>\
+                         <Permission>READ</Permission></Grant>"
+                    } else {
+                        ""
+                    };
+                    return xml(&format!(
+                        "<AccessControlPolicy><AccessControlList>{grant}</AccessControlList></AccessControlPolicy>"
+                    ));
+                }
+                let mut copied = false;
+                for name in names {
+                    if !is_signed(&query, name) && request.headers_mut().remove(*name).is_some() && honours {
+                        honoured.lock().unwrap().insert((path.clone(), name));
+                        copied |= *name == COPY;
+                    }
+                }
+                let is_head = request.method() == Method::HEAD;
+                let mut response: Response = next.run(request).await;
+                if is_head && has(METADATA) {
+                    let one = HeaderValue::from_static("1");
+                    response.headers_mut().insert(METADATA, one);
+                }
+                if copied && query.contains("partNumber=") {
+                    return "<CopyPartResult><ETag>e</ETag></CopyPartResult>".into_response();
+                }
+                if copied {
+                    return "<CopyObjectResult><ETag>e</ETag></CopyObjectResult>".into_response();
+                }
+                response
+            }
+        }))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_store_that_honours_unsigned_headers_fails_with_what_to_do() {
+    for (name, consequences) in [
+        (METADATA, &["add metadata"][..]),
+        (ACL, &["make the upload public"]),
+        (
+            COPY,
+            &[
+                "read every object",
+                "x-amz-copy-source on a PUT",
+                "x-amz-copy-source on a part",
+            ],
+        ),
+    ] {
+        let names: &'static [&'static str] = match name {
+            METADATA => &[METADATA],
+            ACL => &[ACL],
+            _ => &[COPY],
+        };
+        let stand = accepting(names, true).await;
+        let run = check(&with(&stand.url(), &[]), &[]).await;
+        assert_eq!(run.code, Some(1), "{:#}", run.report);
+        run.says("unsigned-headers", "failed", consequences);
+        let todo = ["S3_FORMS_ONLY=true", "proxy", "s3:GetObject"];
+        run.says("unsigned-headers", "failed", &todo);
+        let detail = run.line("unsigned-headers")["detail"].as_str().unwrap();
+        let others = [METADATA, ACL, COPY]
+            .into_iter()
+            .filter(|other| *other != name);
+        for other in others {
+            assert!(!detail.contains(other), "{detail}");
+        }
+        stand.is_as_it_was();
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_ignores_unsigned_headers_is_fine() {
+    let stand = accepting(&[METADATA, ACL, COPY], false).await;
+    let run = check(&with(&stand.url(), &[]), &[]).await;
+    assert_eq!(run.code, Some(0), "{:#}", run.report);
+    run.says("unsigned-headers", "ok", &[]);
+    stand.is_as_it_was();
+}
