@@ -130,13 +130,16 @@ impl Problem {
     pub(super) fn of_upload(error: &upload::Error) -> Self {
         match error {
             upload::Error::Store(s3::StoreError::TimedOut(_)) => Self::TimedOut,
-            upload::Error::Store(s3::StoreError::Unavailable(why)) => Self::NoAnswer(why.clone()),
+            upload::Error::Store(s3::StoreError::Unavailable(why)) => {
+                Self::NoAnswer(why.to_string())
+            }
             upload::Error::Store(error) => {
-                let words = error.to_string();
+                let cause = error.cause();
                 Self::Refused(Refused {
-                    code: between(&words, "code: \"", "\""),
-                    message: between(&words, "message: \"", "\""),
-                    ..Refused::default()
+                    status: cause.status,
+                    code: cause.code.clone().unwrap_or_default(),
+                    message: cause.message.clone().unwrap_or_default(),
+                    region: None,
                 })
             }
             upload::Error::NoSuchUpload => Self::Refused(Refused {

@@ -1,4 +1,4 @@
-//! Looking at an object that is there: its properties, and its first bytes.
+//! An object that exists: its properties, and its first bytes.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -8,10 +8,8 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::types::{ChecksumMode, ChecksumType};
 
-use super::multipart::StoreError;
 use super::object::header_text;
-use super::{Bucket, Error};
-use crate::error_chain::causes;
+use super::{Bucket, Error, StoreCause, StoreError};
 
 /// An object that the store has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +20,7 @@ pub struct StoredObject {
     /// As the store writes it, with its quotes.
     pub etag: String,
     pub last_modified: SystemTime,
-    /// SHA-256 of the whole object, in base64. An upload in parts has none, at most
+    /// SHA-256 of the whole object, in base64. An upload in parts has at most
     /// [one of its parts' checksums](https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html#large-object-checksums).
     pub checksum_sha256: Option<String>,
     /// Names, without `x-amz-meta-`, and values.
@@ -45,7 +43,7 @@ impl Bucket {
         }
     }
 
-    /// The first bytes of the object with this entity tag, at most so many. Nothing if it is gone.
+    /// The first `count` bytes of the object with this entity tag; `None` if it is gone.
     pub async fn first_bytes(
         &self,
         key: &str,
@@ -54,7 +52,7 @@ impl Bucket {
         now: SystemTime,
     ) -> Result<Option<Vec<u8>>, Error> {
         self.credentials.get(now).await?;
-        // A checksum is that of the whole object.
+        // A checksum would be that of the whole object.
         let partial = config::Builder::new()
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
         let request = self
@@ -70,7 +68,7 @@ impl Bucket {
             Ok(answer) => answer,
             Err(error) => return Ok(absent(error)?),
         };
-        // What stands in between answers 200, too.
+        // A proxy in between can answer 200, too.
         if answer.e_tag.as_deref() != Some(etag) {
             let cause = "it gave the bytes of something else";
             return Err(StoreError::Failed(cause.into()).into());
@@ -80,7 +78,7 @@ impl Bucket {
         // Some stores send everything, whatever the range.
         while bytes.len() < count {
             let chunk = body.try_next().await;
-            match chunk.map_err(|error| StoreError::Unavailable(error.to_string()))? {
+            match chunk.map_err(|error| StoreError::Unavailable(error.to_string().into()))? {
                 Some(chunk) => bytes.extend_from_slice(&chunk),
                 None => break,
             }
@@ -91,7 +89,7 @@ impl Bucket {
 }
 
 fn stored(answer: HeadObjectOutput) -> Result<StoredObject, StoreError> {
-    let lacks = |what: &str| StoreError::Failed(format!("it gave no {what} of an object"));
+    let lacks = |what: &str| StoreError::Failed(format!("it gave no {what} of an object").into());
     let is_whole = answer.checksum_type != Some(ChecksumType::Composite);
     let modified = answer.last_modified.ok_or_else(|| lacks("last-modified"))?;
     Ok(StoredObject {
@@ -104,7 +102,7 @@ fn stored(answer: HeadObjectOutput) -> Result<StoredObject, StoreError> {
         last_modified: modified
             .try_into()
             .map_err(|_| lacks("usable last-modified"))?,
-        // Stores that do not tell the type of a checksum mark it by the number of parts: `…-3`.
+        // Stores that do not report the type of a checksum append the number of parts: `…-3`.
         checksum_sha256: answer
             .checksum_sha256
             .filter(|checksum| is_whole && !checksum.contains('-')),
@@ -117,9 +115,8 @@ fn stored(answer: HeadObjectOutput) -> Result<StoredObject, StoreError> {
     })
 }
 
-/// Nothing if the store says that there is no such object; any other error is one.
-///
-/// The answer to a HEAD has no body, so that its status has to say it.
+/// `None` if the store says that the object does not exist. The answer to a HEAD request has no body, so
+/// only its status can say so.
 fn absent<T, E>(
     error: SdkError<E, aws_sdk_s3::config::http::HttpResponse>,
 ) -> Result<Option<T>, StoreError>
@@ -128,14 +125,13 @@ where
 {
     let status = error.raw_response().map(|answer| answer.status().as_u16());
     match (status, error.code()) {
-        // A bucket that is not there is a fault, where the store tells it.
+        // A missing bucket is a fault, where the store says so.
         (Some(404), code) if code != Some("NoSuchBucket") => Ok(None),
-        (Some(403), _) => Err(StoreError::Failed(
-            "403; the credentials need s3:GetObject, and s3:ListBucket to be told what is not there"
-                .into(),
-        )),
+        (Some(403), _) => Err(StoreError::Failed(StoreCause::from_sdk(&error).explained(
+            "the credentials need s3:GetObject, and s3:ListBucket to learn what does not exist",
+        ))),
         (Some(412), _) => Err(StoreError::Busy("the object was just replaced".into())),
-        (Some(429 | 503), _) => Err(StoreError::Busy(causes(&error))),
+        (Some(429 | 503), _) => Err(StoreError::Busy(StoreCause::from_sdk(&error))),
         _ => Err(error.into()),
     }
 }
@@ -157,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operator_is_told_which_permissions_looking_needs() {
+    fn the_log_names_the_permissions_that_a_head_request_needs() {
         let error = answer(403).unwrap_err().to_string();
         for permission in ["s3:GetObject", "s3:ListBucket"] {
             assert!(error.contains(permission), "{error}");

@@ -2,6 +2,7 @@
 //! policies, filenames or HTTP servers.
 
 mod credentials;
+mod error;
 mod head;
 mod host;
 mod multipart;
@@ -25,9 +26,10 @@ use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 
 pub use self::credentials::{CredentialsCache, CredentialsError};
+pub use self::error::{StoreCause, StoreError};
 pub use self::head::StoredObject;
 pub use self::host::Host;
-pub use self::multipart::{MAX_PARTS, StoreError, StoredPart};
+pub use self::multipart::{MAX_PARTS, StoredPart};
 pub(crate) use self::object::has_two_spaces;
 pub use self::object::{
     MAX_OBJECT_BYTES, MAX_PUT_BYTES, Object, ObjectCannedAcl, ServerSideEncryption, StorageClass,

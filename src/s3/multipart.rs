@@ -1,23 +1,20 @@
-//! Multipart uploads: the calls that only the owner of the credentials can make, and the URLs for
-//! the parts, which anyone may have.
+//! Multipart uploads: the calls that only the owner of the credentials can make.
 //!
-//! Every call ends in bounded time. Calls that only read, or that may be made twice, are tried
-//! again. Creating and completing an upload are tried again only when the store says that it did
-//! nothing: a lost answer does not mean that nothing happened.
+//! Every call ends in bounded time. Calls that only read, or that may be made twice, are retried.
+//! Creating and completing an upload are retried only when the store says that it did nothing: a lost
+//! answer does not mean that nothing happened.
 
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{self};
-use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 
 use super::object::{Object, with_properties};
-use super::{Bucket, Error};
-use crate::error_chain::causes;
+use super::{Bucket, Error, StoreError};
 
-/// The most parts that [S3 takes](https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html).
+/// The most parts that [S3 accepts](https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html).
 pub const MAX_PARTS: u16 = 10_000;
 
 /// S3 may work for minutes on completing an upload of many parts.
@@ -32,90 +29,12 @@ pub struct StoredPart {
     pub size: u64,
 }
 
-/// Why the store did not do what it was asked for.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// There is no such upload, or not any more.
-    #[error("no such upload: {0}")]
-    NoSuchUpload(String),
-    /// The parts don't make an object.
-    #[error("the parts are refused: {0}")]
-    InvalidParts(String),
-    /// There is an object of this key already, and it may not be overwritten.
-    #[error("the object exists: {0}")]
-    ObjectExists(String),
-    /// It has no time for us, and has done nothing.
-    #[error("the store is busy: {0}")]
-    Busy(String),
-    /// It could not be reached, or broke off.
-    #[error("the store is not available: {0}")]
-    Unavailable(String),
-    #[error("the store did not answer in time: {0}")]
-    TimedOut(String),
-    /// It answered with any other error: a refusal, or a fault of its own.
-    #[error("the store answered with an error: {0}")]
-    Failed(String),
-}
-
-impl<E, R> From<SdkError<E, R>> for StoreError
-where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
-    R: std::fmt::Debug + 'static,
-{
-    fn from(error: SdkError<E, R>) -> Self {
-        let code = error
-            .as_service_error()
-            .and_then(|e| e.code().map(str::to_owned));
-        let cause = causes(&error);
-        match (&error, code.as_deref()) {
-            (SdkError::TimeoutError(_), _) => Self::TimedOut(cause),
-            (SdkError::DispatchFailure(failure), _) if failure.is_timeout() => {
-                Self::TimedOut(cause)
-            }
-            (SdkError::DispatchFailure(_) | SdkError::ResponseError(_), _) => {
-                Self::Unavailable(cause)
-            }
-            (_, Some("NoSuchUpload")) => Self::NoSuchUpload(cause),
-            (
-                _,
-                Some(
-                    "InvalidPart" | "InvalidPartOrder" | "EntityTooSmall" | "EntityTooLarge"
-                    | "MalformedXML",
-                ),
-            ) => Self::InvalidParts(cause),
-            (_, Some("PreconditionFailed" | "ConditionalRequestConflict")) => {
-                Self::ObjectExists(cause)
-            }
-            (
-                _,
-                Some("SlowDown" | "ServiceUnavailable" | "RequestLimitExceeded" | "Throttling"),
-            ) => Self::Busy(cause),
-            _ => Self::Failed(cause),
-        }
-    }
-}
-
-impl StoreError {
-    /// As metrics name it.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::NoSuchUpload(_) => "no_such_upload",
-            Self::InvalidParts(_) => "invalid_parts",
-            Self::ObjectExists(_) => "object_exists",
-            Self::Busy(_) => "busy",
-            Self::Unavailable(_) => "unavailable",
-            Self::TimedOut(_) => "timed_out",
-            Self::Failed(_) => "failed",
-        }
-    }
-}
-
 impl Bucket {
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Begins an upload and gives its id.
+    /// Begins an upload and returns its id.
     pub async fn create_multipart(
         &self,
         object: &Object<'_>,
@@ -171,7 +90,7 @@ impl Bucket {
         Ok(parts)
     }
 
-    /// Makes the object of `parts`, which are in their order.
+    /// Makes the object of `parts`, which have to be in their order.
     pub async fn complete_multipart(
         &self,
         key: &str,
@@ -215,7 +134,7 @@ impl Bucket {
         Ok(())
     }
 
-    /// Ends an upload and frees its parts. One that is gone already is no error.
+    /// Aborts an upload, which frees its parts. It is no error if the upload is gone already.
     pub async fn abort_multipart(
         &self,
         key: &str,
@@ -236,7 +155,7 @@ impl Bucket {
     }
 }
 
-/// Makes a call up to three times, as long as the store answers that it has no time.
+/// Makes a call up to three times while the store answers that it is busy.
 async fn again_while_busy<T, F: Future<Output = Result<T, StoreError>>>(
     call: impl Fn() -> F,
 ) -> Result<T, StoreError> {

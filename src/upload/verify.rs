@@ -113,7 +113,7 @@ impl UploadService {
         let limit = wait + s3::CALL_TIMEOUT;
         timeout(limit, verified).await.unwrap_or_else(|_| {
             let cause = format!("not all HEAD requests ended within {limit:?}");
-            Err(Error::Store(StoreError::TimedOut(cause)))
+            Err(Error::Store(StoreError::TimedOut(cause.into())))
         })
     }
 

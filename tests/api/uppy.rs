@@ -724,3 +724,23 @@ async fn a_session_ends_with_its_policy() {
     let problem = problem(upload.call(Method::GET, "1", &[], None).await).await;
     assert_eq!(problem["code"], "no-such-upload");
 }
+
+/// Ceph's answer to calls of an upload that was completed or aborted.
+#[tokio::test]
+async fn a_store_that_says_no_such_key_of_an_upload_means_no_such_upload() {
+    let (endpoint, _) = stand_in(|| {
+        let body = "<Error><Code>NoSuchKey</Code></Error>".to_owned();
+        (axum::http::StatusCode::NOT_FOUND, body)
+    })
+    .await;
+    let mut upload = token().await;
+    upload.base = app_on(&endpoint).await;
+    let parts = json!([{"PartNumber": 1, "ETag": "\"a\""}]);
+    let list = upload.call(Method::GET, "", &[], None).await;
+    for answer in [list, upload.complete(parts).await] {
+        assert_eq!(answer.status(), StatusCode::NOT_FOUND);
+        assert_eq!(problem(answer).await["code"], "no-such-upload");
+    }
+    let abort = upload.call(Method::DELETE, "", &[], None).await;
+    assert_eq!(abort.status(), StatusCode::OK);
+}

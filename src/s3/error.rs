@@ -1,0 +1,202 @@
+//! Why the store did not do what it was asked for.
+
+use std::fmt;
+
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+
+use crate::error_chain::causes;
+
+/// Why the store did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is no such upload, or not any more.
+    #[error("no such upload: {0}")]
+    NoSuchUpload(StoreCause),
+    /// The parts do not make an object.
+    #[error("the parts are refused: {0}")]
+    InvalidParts(StoreCause),
+    /// An object of this key exists, and it must not be overwritten.
+    #[error("the object exists: {0}")]
+    ObjectExists(StoreCause),
+    /// The store has no capacity, and has done nothing.
+    #[error("the store is busy: {0}")]
+    Busy(StoreCause),
+    /// The store could not be reached, or the connection broke.
+    #[error("the store is not available: {0}")]
+    Unavailable(StoreCause),
+    #[error("the store did not answer in time: {0}")]
+    TimedOut(StoreCause),
+    /// The store answered with any other error: a refusal, or a fault of its own.
+    #[error("the store answered with an error: {0}")]
+    Failed(StoreCause),
+}
+
+/// What is known about an error of the store.
+///
+/// Its [`Display`](fmt::Display), which is logged, has the store's code but not its message: AWS puts
+/// keys and role ARNs into messages, and other stores whole requests with their signatures.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct StoreCause {
+    /// The status of the answer, if there was one.
+    pub status: Option<u16>,
+    /// The store's code, such as `AccessDenied`.
+    pub code: Option<String>,
+    /// The store's own words. Never log them.
+    pub message: Option<String>,
+    /// Our own words.
+    detail: String,
+}
+
+impl From<String> for StoreCause {
+    fn from(detail: String) -> Self {
+        Self {
+            detail,
+            ..Self::default()
+        }
+    }
+}
+
+impl From<&str> for StoreCause {
+    fn from(detail: &str) -> Self {
+        detail.to_owned().into()
+    }
+}
+
+impl StoreCause {
+    pub(super) fn from_sdk<E>(error: &SdkError<E, HttpResponse>) -> Self
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let SdkError::ServiceError(context) = error else {
+            return causes(error).into();
+        };
+        let (error, status) = (context.err(), context.raw().status().as_u16());
+        let code = error.code().map(str::to_owned);
+        let name = code.as_deref().filter(|code| is_name(code));
+        Self {
+            detail: format!("{status} {}", name.unwrap_or("without a code")),
+            status: Some(status),
+            message: error.message().map(str::to_owned),
+            code,
+        }
+    }
+
+    #[must_use]
+    pub(super) fn explained(mut self, detail: &str) -> Self {
+        self.detail = format!("{}; {detail}", self.detail);
+        self
+    }
+}
+
+impl fmt::Display for StoreCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+/// Without the message, as an error that is shown with `{:?}` is often logged.
+impl fmt::Debug for StoreCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl<E> From<SdkError<E, HttpResponse>> for StoreError
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    fn from(error: SdkError<E, HttpResponse>) -> Self {
+        let cause = StoreCause::from_sdk(&error);
+        match &error {
+            SdkError::TimeoutError(_) => return Self::TimedOut(cause),
+            SdkError::DispatchFailure(failure) if failure.is_timeout() => {
+                return Self::TimedOut(cause);
+            }
+            SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => {
+                return Self::Unavailable(cause);
+            }
+            _ => {}
+        }
+        match cause.code.as_deref() {
+            // Ceph answers `NoSuchKey` to calls of a multipart upload that is gone.
+            Some("NoSuchUpload" | "NoSuchKey") => Self::NoSuchUpload(cause),
+            Some(
+                "InvalidPart" | "InvalidPartOrder" | "EntityTooSmall" | "EntityTooLarge"
+                | "MalformedXML",
+            ) => Self::InvalidParts(cause),
+            Some("PreconditionFailed" | "ConditionalRequestConflict") => Self::ObjectExists(cause),
+            Some("SlowDown" | "ServiceUnavailable" | "RequestLimitExceeded" | "Throttling") => {
+                Self::Busy(cause)
+            }
+            _ => Self::Failed(cause),
+        }
+    }
+}
+
+impl StoreError {
+    pub fn cause(&self) -> &StoreCause {
+        match self {
+            Self::NoSuchUpload(cause)
+            | Self::InvalidParts(cause)
+            | Self::ObjectExists(cause)
+            | Self::Busy(cause)
+            | Self::Unavailable(cause)
+            | Self::TimedOut(cause)
+            | Self::Failed(cause) => cause,
+        }
+    }
+
+    /// Its name in metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NoSuchUpload(_) => "no_such_upload",
+            Self::InvalidParts(_) => "invalid_parts",
+            Self::ObjectExists(_) => "object_exists",
+            Self::Busy(_) => "busy",
+            Self::Unavailable(_) => "unavailable",
+            Self::TimedOut(_) => "timed_out",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
+/// Whether it can be the code of an error, and not a text in its place.
+fn is_name(code: &str) -> bool {
+    (1..=64).contains(&code.len()) && code.bytes().all(|b| b.is_ascii_alphanumeric())
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_s3::error::ErrorMetadata;
+    use aws_sdk_s3::operation::list_parts::ListPartsError;
+    use aws_sdk_s3::primitives::SdkBody;
+
+    use super::*;
+
+    fn error(status: u16, code: &str, message: &str) -> StoreError {
+        let answer = HttpResponse::new(status.try_into().unwrap(), SdkBody::empty());
+        let metadata = ErrorMetadata::builder().code(code).message(message);
+        SdkError::service_error(ListPartsError::generic(metadata.build()), answer).into()
+    }
+
+    #[test]
+    fn what_is_logged_of_an_answer_is_its_code_and_never_its_message() {
+        let message = "User: arn:aws:sts::123456789012:assumed-role/r/s is not authorized to perform: s3:PutObject on resource: \"arn:aws:s3:::b/uploads/divorce-papers.pdf\"";
+        let refused = error(403, "AccessDenied", message);
+        assert_eq!(
+            refused.to_string(),
+            "the store answered with an error: 403 AccessDenied"
+        );
+        assert!(!format!("{refused:?}").contains("arn"), "{refused:?}");
+        let odd = error(400, "uploads/divorce-papers.pdf", "");
+        assert!(!odd.to_string().contains("divorce"), "{odd}");
+    }
+
+    #[test]
+    fn an_upload_that_is_gone_is_known_by_either_code() {
+        for code in ["NoSuchUpload", "NoSuchKey"] {
+            assert_eq!(error(404, code, "").kind(), "no_such_upload");
+        }
+    }
+}
