@@ -72,7 +72,6 @@ const REQUEST: &str = "GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n";
 fn short() -> Limits {
     Limits {
         head_timeout: Duration::from_millis(300),
-        idle_timeout: Duration::from_mins(1),
         ..Limits::default()
     }
 }
@@ -116,41 +115,134 @@ async fn a_head_that_drips_in_is_cut_off() {
 #[tokio::test]
 async fn idle_connections_are_kept_for_a_while_and_then_closed() {
     let limits = Limits {
-        head_timeout: Duration::from_millis(50),
-        idle_timeout: Duration::from_millis(600),
+        head_timeout: Duration::from_millis(600),
         ..Limits::default()
     };
     let (addr, _stop, _server) = spawn(limits).await;
-    let silent = connect(addr, "").await;
     let mut used = connect(addr, REQUEST).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     used.write_all(REQUEST.as_bytes()).await.unwrap();
     let answers = rest(used).await;
     assert_eq!(answers.matches("HTTP/1.1 200").count(), 2, "{answers}");
-    assert_eq!(rest(silent).await, "");
 }
 
 #[tokio::test]
-async fn connections_beyond_the_limit_wait_for_a_free_place() {
+async fn a_connection_that_stays_silent_is_closed_sooner_than_one_that_was_used() {
+    let limits = Limits {
+        silent_timeout: Duration::from_millis(300),
+        ..Limits::default()
+    };
+    let (addr, _stop, _server) = spawn(limits).await;
+    let silent = connect(addr, "").await;
+    let mut used = connect(addr, REQUEST).await;
+    let closed = tokio::time::timeout(Duration::from_secs(5), rest(silent)).await;
+    assert_eq!(closed.unwrap(), "");
+    used.write_all(
+        REQUEST
+            .replace("\r\n\r\n", "\r\nconnection: close\r\n\r\n")
+            .as_bytes(),
+    )
+    .await
+    .unwrap();
+    let answers = rest(used).await;
+    assert_eq!(answers.matches("HTTP/1.1 200").count(), 2, "{answers}");
+}
+
+const LAST_REQUEST: &str = "GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+
+#[tokio::test]
+async fn silent_connections_do_not_keep_others_out() {
+    let limits = Limits {
+        max_connections: 50,
+        ..Limits::default()
+    };
+    let (addr, _stop, _server) = spawn(limits).await;
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(connect(addr, "").await);
+    }
+    let answer = tokio::time::timeout(
+        Duration::from_secs(5),
+        rest(connect(addr, LAST_REQUEST).await),
+    );
+    assert!(answer.await.unwrap().starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn the_connection_that_is_idle_longest_makes_room_for_another() {
     let limits = Limits {
         max_connections: 2,
         ..Limits::default()
     };
     let (addr, _stop, _server) = spawn(limits).await;
-    let first = connect(addr, "").await;
-    let second = connect(addr, "").await;
-    let third = tokio::spawn(rest(
-        connect(
-            addr,
-            "GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
-        )
-        .await,
-    ));
+    let mut first = connect(addr, REQUEST).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let second = connect(addr, REQUEST).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    // Now the second one is idle for longer.
+    first.write_all(REQUEST.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let answer = rest(connect(addr, LAST_REQUEST).await).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(rest(second).await.matches("HTTP/1.1 200").count(), 1);
+    first.write_all(LAST_REQUEST.as_bytes()).await.unwrap();
+    assert_eq!(rest(first).await.matches("HTTP/1.1 200").count(), 3);
+}
+
+#[tokio::test]
+async fn a_connection_with_a_request_in_progress_makes_no_room_before_its_answer() {
+    let limits = Limits {
+        max_connections: 1,
+        ..Limits::default()
+    };
+    let (addr, _stop, _server) = spawn(limits).await;
+    let body = r#"{"filename":"a","contentType":"a/b"}"#;
+    let length = body.len();
+    let head = format!(
+        "POST /upload/presigned-url HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+    );
+    let mut busy = connect(addr, &head).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let waiting = tokio::spawn(rest(connect(addr, LAST_REQUEST).await));
     tokio::time::sleep(Duration::from_millis(300)).await;
-    assert!(!third.is_finished());
-    drop(first);
-    assert!(third.await.unwrap().starts_with("HTTP/1.1 200"));
-    drop(second);
+    assert!(!waiting.is_finished());
+    busy.write_all(body.as_bytes()).await.unwrap();
+    assert!(rest(busy).await.starts_with("HTTP/1.1 201"));
+    assert!(waiting.await.unwrap().starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn an_answer_before_the_end_of_the_body_says_that_the_connection_closes() {
+    let (addr, _stop, _server) = spawn(Limits::default()).await;
+    for (head, closes) in [
+        (
+            "POST /nowhere HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n",
+            true,
+        ),
+        (
+            "POST /upload/presigned-url HTTP/1.1\r\nhost: a\r\ncontent-type: text/plain\r\ncontent-length: 9\r\n\r\n",
+            true,
+        ),
+        (
+            "POST /nowhere HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n",
+            false,
+        ),
+        ("GET /nowhere HTTP/1.1\r\nhost: a\r\n\r\n", false),
+        (
+            "POST /upload/presigned-url HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}",
+            false,
+        ),
+    ] {
+        let mut stream = connect(addr, head).await;
+        let mut answer = vec![0; 4096];
+        let read = stream.read(&mut answer).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer[..read]);
+        assert_eq!(
+            answer.contains("connection: close"),
+            closes,
+            "{head}{answer}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -220,30 +312,22 @@ async fn a_stop_closes_what_is_idle_or_half_sent_and_answers_what_is_under_way()
 }
 
 #[tokio::test]
-async fn a_client_that_takes_its_answers_too_slowly_is_cut_off() {
+async fn a_client_that_does_not_read_its_answers_is_cut_off() {
     let limits = Limits {
-        answer_timeout: Duration::from_millis(500),
-        max_connections: 1,
-        ..short()
+        unread_timeout: Duration::from_millis(500),
+        ..Limits::default()
     };
     let (addr, _stop, _server) = spawn(limits).await;
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let mut stream = socket.connect(addr).await.unwrap();
-    // More than the kernel takes off our hands.
+    // More than the kernel's buffers hold.
     let requests = "GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nhost: a\r\n\r\n".repeat(40);
     stream.write_all(requests.as_bytes()).await.unwrap();
-    let slowly = tokio::spawn(async move {
-        let mut buffer = [0; 512];
-        // Never idle, and never done.
-        while let Ok(1..) = stream.read(&mut buffer).await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    });
-    // There is a place for another only once it is gone.
-    let next = tokio::time::timeout(Duration::from_secs(20), healthy(addr));
-    next.await.expect("it goes on and on");
-    slowly.abort();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let answers = tokio::time::timeout(Duration::from_secs(20), rest(stream));
+    let answers = answers.await.expect("the connection was closed");
+    assert!(answers.matches("HTTP/1.1 200").count() < 40);
 }
 
 #[tokio::test]

@@ -1,0 +1,229 @@
+//! One connection: its timeouts, and what the accept loop knows of it.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use axum::body::{Body, Bytes};
+use axum::extract::{ConnectInfo, Request};
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use prometheus_client::metrics::gauge::Gauge;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use tower::Service;
+
+use super::Limits;
+
+/// Answers the requests of a client until it closes the connection, is too slow, or has to make room
+/// for another.
+pub(super) async fn run<S>(
+    (stream, peer): (TcpStream, SocketAddr),
+    builder: &http1::Builder,
+    service: S,
+    limits: Limits,
+    connection: &Connection,
+    stop: CancellationToken,
+) where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone,
+{
+    stream.set_nodelay(true).ok(); // best effort: without it answers are slower
+    #[cfg(target_os = "linux")]
+    SockRef::from(&stream)
+        .set_tcp_user_timeout(Some(limits.unread_timeout))
+        .ok(); // best effort: without it an unread answer stays until the client is gone
+    let mut first_byte = [0];
+    let has_spoken = tokio::select! {
+        spoken = tokio::time::timeout(limits.silent_timeout, stream.peek(&mut first_byte)) => {
+            matches!(spoken, Ok(Ok(1)))
+        }
+        () = connection.close.cancelled() => false,
+    };
+    if !has_spoken {
+        return;
+    }
+    let state = &connection.state;
+    let service = service_fn(|request: hyper::Request<Incoming>| {
+        state.begin_request(!request.body().is_end_stream());
+        let mut request = request.map(|body| Body::new(Tracked(body, Arc::clone(state))));
+        request.extensions_mut().insert(ConnectInfo(peer));
+        let answer = service.clone().call(request);
+        let stop = &stop;
+        async move {
+            let mut response = answer.await?;
+            // hyper closes a connection on which the rest of a body may still come.
+            if stop.is_cancelled() || state.has_unread_body() {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
+            state.end_request();
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let mut http = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    // Whatever goes wrong is the client's fault: it closed the connection, or does not speak HTTP.
+    tokio::select! {
+        biased;
+        _ = http.as_mut() => return,
+        () = connection.close.cancelled() => {}
+    }
+    if !state.makes_room() {
+        http.as_mut().graceful_shutdown();
+        http.await.ok();
+    }
+}
+
+/// All open connections.
+pub(super) struct Connections {
+    open: Mutex<HashMap<u64, (Arc<State>, CancellationToken)>>,
+    next: AtomicU64,
+    gauge: Gauge,
+    begin: Instant,
+}
+
+impl Connections {
+    pub(super) fn new(gauge: Gauge) -> Self {
+        Self {
+            open: Mutex::default(),
+            next: AtomicU64::new(0),
+            gauge,
+            begin: Instant::now(),
+        }
+    }
+
+    /// Adds a connection, which counts as open until it is dropped.
+    pub(super) fn open(self: &Arc<Self>, close: CancellationToken) -> Connection {
+        let state = Arc::new(State::new(self.begin));
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.insert(id, (Arc::clone(&state), close.clone()));
+        self.gauge.inc();
+        Connection {
+            id,
+            state,
+            close,
+            all: Arc::clone(self),
+        }
+    }
+
+    /// Closes the connection that has been idle for the longest time, if any is.
+    pub(super) fn close_longest_idle(&self) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let longest = open
+            .values()
+            .filter(|(_, close)| !close.is_cancelled())
+            .min_by_key(|(state, _)| state.idle_since());
+        if let Some((state, close)) = longest
+            && state.idle_since() != BUSY
+        {
+            state.makes_room.store(true, Ordering::Relaxed);
+            close.cancel();
+        }
+    }
+}
+
+/// An open connection, for the task that serves it.
+pub(super) struct Connection {
+    id: u64,
+    state: Arc<State>,
+    close: CancellationToken,
+    all: Arc<Connections>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let open = &self.all.open;
+        let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.remove(&self.id);
+        self.all.gauge.dec();
+    }
+}
+
+/// In place of the time since when a connection has been idle.
+const BUSY: u64 = u64::MAX;
+
+/// What a connection is doing. A connection is idle while no handler works for it, also while its
+/// client does not read the last answer.
+struct State {
+    begin: Instant,
+    /// Milliseconds after `begin`, or [`BUSY`].
+    idle_since: AtomicU64,
+    /// Whether a part of the request's body has not been read.
+    unread_body: AtomicBool,
+    /// Whether it was chosen to make room for another.
+    makes_room: AtomicBool,
+}
+
+impl State {
+    fn new(begin: Instant) -> Self {
+        let state = Self {
+            begin,
+            idle_since: AtomicU64::new(BUSY),
+            unread_body: AtomicBool::new(false),
+            makes_room: AtomicBool::new(false),
+        };
+        state.end_request();
+        state
+    }
+
+    fn begin_request(&self, has_body: bool) {
+        self.idle_since.store(BUSY, Ordering::Relaxed);
+        self.unread_body.store(has_body, Ordering::Relaxed);
+    }
+
+    fn end_request(&self) {
+        let now = u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(BUSY - 1);
+        self.idle_since.store(now, Ordering::Relaxed);
+    }
+
+    fn idle_since(&self) -> u64 {
+        self.idle_since.load(Ordering::Relaxed)
+    }
+
+    fn has_unread_body(&self) -> bool {
+        self.unread_body.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing is lost when the connection is closed at once. A request may have come since
+    /// it was chosen.
+    fn makes_room(&self) -> bool {
+        self.makes_room.load(Ordering::Relaxed) && self.idle_since() != BUSY
+    }
+}
+
+/// The body of a request, which notes when all of it was read.
+struct Tracked(Incoming, Arc<State>);
+
+impl HttpBody for Tracked {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = Pin::new(&mut self.0).poll_frame(cx);
+        if matches!(frame, Poll::Ready(None)) || self.0.is_end_stream() {
+            self.1.unread_body.store(false, Ordering::Relaxed);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
+    }
+}
