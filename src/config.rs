@@ -202,7 +202,11 @@ fn s3(reader: &mut Reader<'_>) -> Option<s3::Settings> {
     reader.required(name, &why);
     let must_be = "a bucket's name (3 to 63 letters, digits, `-`, `.`) or an access point's ARN";
     let bucket = reader.read(name, must_be, |bucket| {
-        let is_arn = bucket.starts_with("arn:");
+        // `arn:aws:s3:::bucket` names a bucket, but cannot be called.
+        let is_arn = bucket.starts_with("arn:")
+            && [":accesspoint", ":outpost"]
+                .iter()
+                .any(|kind| bucket.contains(kind));
         let is_name = (3..=63).contains(&bucket.len())
             && bucket.starts_with(|c: char| c.is_ascii_alphanumeric())
             && bucket.ends_with(|c: char| c.is_ascii_alphanumeric())

@@ -117,7 +117,14 @@ fn an_invalid_value_is_refused_by_name() {
     refused("BIND_ADDR", &["3000", "nowhere:3000", "127.0.0.1:99999"]);
     refused(
         "AWS_S3_BUCKET_NAME",
-        &["a", "a/b", "a b", "s3://bucket", "..."],
+        &[
+            "a",
+            "a/b",
+            "a b",
+            "s3://bucket",
+            "arn:aws:s3:::bucket",
+            "...",
+        ],
     );
     refused("S3_FORCE_PATH_STYLE", &["yes", "1"]);
     for name in [

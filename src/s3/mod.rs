@@ -2,6 +2,7 @@
 //! policies, filenames or HTTP servers.
 
 mod credentials;
+mod endpoint;
 mod error;
 mod head;
 mod host;
@@ -132,15 +133,32 @@ pub async fn bucket(
     credentials: CredentialsCache,
     needs_forms: bool,
 ) -> Result<Bucket, PresignError> {
-    let client = client(config, settings.force_path_style, &credentials);
-    let presigner = match settings.public_endpoint {
+    let Settings {
+        bucket: name,
+        force_path_style: path_style,
+        public_endpoint,
+    } = settings;
+    let public_endpoint = public_endpoint.as_deref().map(endpoint::normalized);
+    for (variable, endpoint) in [
+        ("AWS_ENDPOINT_URL_S3", &endpoint::configured(config)),
+        ("S3_PUBLIC_ENDPOINT_URL", &public_endpoint),
+    ] {
+        if endpoint
+            .as_ref()
+            .is_some_and(|endpoint| endpoint::contains_bucket(endpoint, &name, path_style))
+        {
+            return Err(PresignError::bucket_in_endpoint(variable));
+        }
+    }
+    let client = client(config, path_style, &credentials);
+    let presigner = match public_endpoint {
         Some(endpoint) => {
             let config = client.config().to_builder().endpoint_url(endpoint);
             Client::from_conf(config.build())
         }
         None => client.clone(),
     };
-    let bucket = Bucket::new(client, presigner, settings.bucket, credentials).await?;
+    let bucket = Bucket::new(client, presigner, name, credentials).await?;
     match &bucket.target.scope {
         None if needs_forms => Err(PresignError::no_forms()),
         _ => Ok(bucket),
@@ -186,7 +204,9 @@ pub fn client(
     force_path_style: bool,
     credentials: &CredentialsCache,
 ) -> Client {
-    let config = aws_sdk_s3::config::Builder::from(config)
+    let mut builder = aws_sdk_s3::config::Builder::from(config);
+    builder.set_endpoint_url(endpoint::configured(config));
+    let config = builder
         .credentials_provider(SharedCredentialsProvider::new(credentials.clone()))
         // `CredentialsCache` is the only cache: a second one could hold other credentials.
         .identity_cache(IdentityCache::no_cache())

@@ -143,6 +143,12 @@ impl PresignError {
         ))
     }
 
+    pub(super) fn bucket_in_endpoint(variable: &str) -> Self {
+        Self(format!(
+            "the endpoint contains the name of the bucket, which would be added once more; remove it from {variable}"
+        ))
+    }
+
     pub(super) fn unusable(what: &str) -> Self {
         Self(format!("the presigner's URL is not usable: {what}"))
     }

@@ -2,6 +2,7 @@
 //! nothing of this crate. Whatever is signed, wherever and whenever: the URL is the presigner's.
 
 mod cases;
+mod endpoints;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;

@@ -1,0 +1,71 @@
+//! Where objects are for clients, compared with the URLs that boto3 makes.
+
+use super::*;
+
+/// `scripts/endpoint-urls` makes the table.
+#[tokio::test]
+async fn objects_are_where_boto3_puts_them() {
+    let table = include_str!("../../../tests/vectors/endpoints.json");
+    let rows: Vec<serde_json::Value> = serde_json::from_str(table).unwrap();
+    for row in rows {
+        let text = |name: &str| row[name].as_str().map(str::to_owned);
+        let credentials = Credentials::new("AKID", "secret", None, None, "test");
+        let provider = SharedCredentialsProvider::new(credentials);
+        let mut config = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("eu-west-1"));
+        config.set_endpoint_url(text("endpoint"));
+        let config = config.build();
+        let settings = |public_endpoint| Settings {
+            bucket: text("bucket").unwrap(),
+            force_path_style: row["path_style"].as_bool().unwrap(),
+            public_endpoint,
+        };
+        let elsewhere = config
+            .to_builder()
+            .endpoint_url("http://127.0.0.1:1")
+            .build();
+        for (config, public) in [(&config, None), (&elsewhere, text("endpoint"))] {
+            if public.is_none() && config.endpoint_url() != row["endpoint"].as_str() {
+                continue; // There is no public endpoint to try.
+            }
+            let credentials = CredentialsCache::new(provider.clone(), Duration::ZERO);
+            let bucket = bucket(config, settings(public), credentials, true)
+                .await
+                .unwrap();
+            let (key, url) = (text("key").unwrap(), text("url").unwrap());
+            assert_eq!(bucket.address(&key), url, "{row}");
+            let object = Object {
+                key: &key,
+                content_type: "a/b",
+                ..Object::default()
+            };
+            let put = Put {
+                object,
+                ..Put::default()
+            };
+            let signed = bucket.presign_put(&put, Duration::from_secs(1), midnight());
+            let signed = signed.await.unwrap().url;
+            assert_eq!(signed.split('?').next(), Some(url.as_str()), "{row}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_contains_the_bucket_is_refused_by_its_variable() {
+    let provider = SharedCredentialsProvider::new(Credentials::new("A", "s", None, None, "test"));
+    let config = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("eu-west-1"));
+    let config = config.endpoint_url("https://h/my-bucket").build();
+    let settings = Settings {
+        bucket: "my-bucket".into(),
+        force_path_style: true,
+        public_endpoint: None,
+    };
+    let credentials = CredentialsCache::new(provider, Duration::ZERO);
+    let error = bucket(&config, settings, credentials, true)
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("AWS_ENDPOINT_URL_S3"), "{error}");
+}
