@@ -49,6 +49,9 @@ struct DevArgs {
     /// Where the uploads are kept
     #[arg(long, value_name = "DIR", default_value = ".presignd")]
     data_dir: std::path::PathBuf,
+    /// The secret key of the S3 store [default: a random one, kept in the folder of the uploads]
+    #[arg(long, value_name = "KEY")]
+    secret_key: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -101,11 +104,13 @@ async fn dev(env: &Env, args: DevArgs) -> Result<()> {
         addr,
         s3_addr,
         data_dir,
+        secret_key,
     } = args;
     let args = serve::Dev {
         addr,
         s3_addr,
         data_dir,
+        secret_key,
     };
     serve::dev(env, args).await
 }

@@ -1,82 +1,188 @@
-//! The embedded store of `presignd dev`: real S3 signatures on a folder of this machine.
+//! `presignd dev`: an S3 store on a folder of this machine, which checks signatures and is as strict
+//! as S3, and a log that says what happens. Knows nothing of policies.
 
+mod grants;
+mod log;
 mod store;
+mod strict;
 
-use std::fmt::Write;
-use std::net::SocketAddr;
-use std::path::{Path, absolute};
+use std::convert::Infallible;
+use std::fmt::{self, Write};
+use std::fs;
+use std::io::{self, Write as _};
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf, absolute};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use axum::Router;
 use axum::error_handling::HandleError;
 use axum::extract::Request;
-use axum::http::{HeaderName, Method, StatusCode, header};
-use axum::middleware::{Next, from_fn};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::from_fn_with_state;
+use axum::response::Response;
 use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
 use s3s_fs::FileSystem;
-use tower_http::cors::{Any, CorsLayer};
+use sha2::{Digest, Sha256};
+use tower::Service;
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+use tracing_subscriber::filter::LevelFilter;
+use uuid::Uuid;
 
+use self::grants::Grants;
 use self::store::Store;
+use crate::http::AllowedOrigins;
+use crate::telemetry::{self, LogFormat};
+use crate::upload::SessionKey;
 
 pub const BUCKET: &str = "uploads";
 const ACCESS_KEY_ID: &str = "presignd-dev";
-const SECRET_ACCESS_KEY: &str = "presignd-dev-secret";
 const REGION: &str = "us-east-1";
-/// Known to all, like the keys above: uploads under way go on after a restart.
-pub const SESSION_SECRET: &[u8] = b"presignd-dev-session-secret-00000";
+/// The file with the secret key, in the data folder.
+const SECRET_FILE: &str = ".secret-key";
+/// The secret key of [`store`] and [`sdk_config`].
+const FIXED_SECRET_KEY: &str = "presignd-dev-secret";
 
-/// The store, with its bucket, on the folder `data_dir`, which is made if it is not there.
-pub fn store(data_dir: &Path) -> Result<Router> {
-    let cannot_use = || format!("cannot keep uploads in {}", data_dir.display());
-    std::fs::create_dir_all(data_dir.join(BUCKET)).with_context(cannot_use)?;
-    let probe = data_dir.join(".writable");
-    std::fs::write(&probe, "").with_context(cannot_use)?;
-    std::fs::remove_file(&probe).with_context(cannot_use)?;
-    let files = FileSystem::new(data_dir)
-        .map_err(|error| anyhow::anyhow!("{error:?}"))
-        .with_context(cannot_use)?;
-
-    let mut service = S3ServiceBuilder::new(Store::new(data_dir, files));
-    service.set_auth(SimpleAuth::from_single(ACCESS_KEY_ID, SECRET_ACCESS_KEY));
-    let service = HandleError::new(service.build(), |error| async move {
-        tracing::error!(?error, "the embedded store failed");
-        StatusCode::INTERNAL_SERVER_ERROR
-    });
-    Ok(Router::new()
-        .fallback_service(service)
-        .layer(from_fn(require_signed))
-        .layer(cors()))
+/// The embedded store, and what the service needs to use it.
+pub struct Dev {
+    data_dir: PathBuf,
+    secret_key: String,
+    grants: Grants,
 }
 
-/// Refuses a presigned request with an `x-amz-…` header that is not part of the signature, as
-/// [S3 does](https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html); `s3s` lets it
-/// pass.
-async fn require_signed(request: Request, next: Next) -> Response {
-    let query = request.uri().query().unwrap_or_default();
-    let signed = query
-        .split('&')
-        .find_map(|parameter| parameter.strip_prefix("X-Amz-SignedHeaders="));
-    let is_unsigned = |name: &HeaderName| {
-        let name = name.as_str();
-        name.starts_with("x-amz-")
-            && signed.is_some_and(|names| names.split("%3B").all(|signed| signed != name))
-    };
-    if request.headers().keys().any(is_unsigned) {
-        let xml = "<Error><Code>AccessDenied</Code><Message>There were headers present in the request which were not signed</Message></Error>";
-        return (StatusCode::FORBIDDEN, xml).into_response();
+impl fmt::Debug for Dev {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut dev = f.debug_struct("Dev");
+        dev.field("data_dir", &self.data_dir)
+            .finish_non_exhaustive()
     }
-    next.run(request).await
 }
 
-/// Leads the SDK to a store that listens on `addr`.
+impl Dev {
+    /// The store on the folder `data_dir`, which is created if it does not exist. Without
+    /// `secret_key`, a random one is made and kept in the folder: web pages know any fixed one.
+    pub fn open(data_dir: &Path, secret_key: Option<String>) -> Result<Self> {
+        let cannot_use = || format!("cannot keep uploads in {}", data_dir.display());
+        fs::create_dir_all(data_dir.join(BUCKET)).with_context(cannot_use)?;
+        let secret_key = match secret_key {
+            Some(secret_key) => secret_key,
+            None => kept_secret(&data_dir.join(SECRET_FILE)).with_context(cannot_use)?,
+        };
+        ensure!(
+            secret_key.len() >= 8 && secret_key.bytes().all(|byte| byte.is_ascii_graphic()),
+            "the secret key of the store must be at least 8 printable ASCII characters without spaces; --secret-key or {} sets it",
+            data_dir.join(SECRET_FILE).display()
+        );
+        Ok(Self {
+            data_dir: data_dir.to_owned(),
+            secret_key,
+            grants: Grants::default(),
+        })
+    }
+
+    /// The store, for pages of these origins; of this machine if there are none.
+    pub fn store(&self, origins: &AllowedOrigins) -> Result<Router> {
+        let cannot_use = || format!("cannot keep uploads in {}", self.data_dir.display());
+        let probe = self.data_dir.join(".writable");
+        fs::write(&probe, "").with_context(cannot_use)?;
+        fs::remove_file(&probe).with_context(cannot_use)?;
+        let files = FileSystem::new(&self.data_dir)
+            .map_err(|error| anyhow::anyhow!("{error:?}"))
+            .with_context(cannot_use)?;
+        let store = Store::new(&self.data_dir, files).with_context(cannot_use)?;
+        let mut service = S3ServiceBuilder::new(store);
+        service.set_auth(SimpleAuth::from_single(
+            ACCESS_KEY_ID,
+            self.secret_key.as_str(),
+        ));
+        let service = HandleError::new(service.build(), |error| async move {
+            tracing::error!(?error, "the embedded store failed");
+            StatusCode::INTERNAL_SERVER_ERROR
+        });
+        Ok(Router::new()
+            .fallback_service(service)
+            .layer(from_fn_with_state(self.grants.clone(), strict::guard))
+            .layer(cors(origins)))
+    }
+
+    /// The service with a log for people, and with its grants known to the store.
+    pub fn watched<S>(&self, service: S) -> Router
+    where
+        S: Service<Request, Response = Response, Error = Infallible, Future: Send>,
+        S: Clone + Send + Sync + 'static,
+    {
+        log::watched(service, self.grants.clone())
+    }
+
+    /// Leads the SDK to the store, which listens on `addr`.
+    pub fn sdk_config(&self, addr: SocketAddr) -> SdkConfig {
+        sdk_config_with(addr, &self.secret_key)
+    }
+
+    /// Uploads in parts go on after a restart, as the secret key stays the same.
+    pub fn session_key(&self) -> SessionKey {
+        let digest = Sha256::digest(format!("sessions of presignd dev: {}", self.secret_key));
+        SessionKey::new(&digest)
+    }
+
+    /// What `presignd dev` prints when it is up: where things are, and an upload to try. `header` is
+    /// what requests need to be authenticated, if anything.
+    pub fn banner(
+        &self,
+        addr: SocketAddr,
+        s3_addr: SocketAddr,
+        header: Option<&str>,
+    ) -> Result<String> {
+        let folder = absolute(&self.data_dir)?.join(BUCKET);
+        let folder = folder.display();
+        let secret_key = &self.secret_key;
+        let header = header.map_or_else(String::new, |header| format!("-H '{header}' \\\n    "));
+        let mut text = String::new();
+        write!(
+            text,
+            r#"presignd is up. Ctrl-C stops it; the uploads stay.
+
+  page      http://{addr}/
+  service   http://{addr}/upload/presigned-url
+  docs      http://{addr}/docs
+  S3 store  http://{s3_addr}, bucket {BUCKET}, region {REGION}
+            access key {ACCESS_KEY_ID}, secret {secret_key}
+  uploads   {folder}
+
+Try it in another terminal: ask for a URL, then send a file to it.
+
+  echo 'Hello, S3!' > hello.txt
+
+  URL=$(curl -sS --fail-with-body http://{addr}/upload/presigned-url \
+    {header}-H 'content-type: application/json' \
+    -d '{{"filename":"hello.txt","contentType":"text/plain"}}' |
+    sed 's/.*"url":"\([^"]*\)".*/\1/')
+
+  curl -sS --fail-with-body -T hello.txt -H 'content-type: text/plain' "$URL"
+
+"#
+        )?;
+        Ok(text)
+    }
+}
+
+/// A store with a secret key that is known to all, for pages of all origins: for tests.
+pub fn store(data_dir: &Path) -> Result<Router> {
+    Dev::open(data_dir, Some(FIXED_SECRET_KEY.into()))?.store(&AllowedOrigins::Any)
+}
+
+/// Leads the SDK to a [`store`] that listens on `addr`.
 pub fn sdk_config(addr: SocketAddr) -> SdkConfig {
-    let credentials = Credentials::new(ACCESS_KEY_ID, SECRET_ACCESS_KEY, None, None, "dev");
+    sdk_config_with(addr, FIXED_SECRET_KEY)
+}
+
+fn sdk_config_with(addr: SocketAddr, secret_key: &str) -> SdkConfig {
+    let credentials = Credentials::new(ACCESS_KEY_ID, secret_key, None, None, "dev");
     SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new(REGION))
@@ -85,50 +191,71 @@ pub fn sdk_config(addr: SocketAddr) -> SdkConfig {
         .build()
 }
 
-/// What `presignd dev` says when it is up: where things are, and an upload to try.
-pub fn banner(addr: SocketAddr, s3_addr: SocketAddr, data_dir: &Path) -> Result<String> {
-    let folder = absolute(data_dir)?.join(BUCKET);
-    let folder = folder.display();
-    let mut text = String::new();
-    write!(
-        text,
-        r#"presignd is up. Ctrl-C stops it; the uploads stay.
-
-  page      http://{addr}/
-  service   http://{addr}/upload/presigned-url
-  docs      http://{addr}/docs
-  S3 store  http://{s3_addr}, bucket {BUCKET}, region {REGION}
-            access key {ACCESS_KEY_ID}, secret {SECRET_ACCESS_KEY}
-  uploads   {folder}
-
-Try it in another terminal: ask for a URL, then send a file to it.
-
-  echo 'Hello, S3!' > hello.txt
-
-  URL=$(curl -sS --fail-with-body http://{addr}/upload/presigned-url \
-    -H 'content-type: application/json' \
-    -d '{{"filename":"hello.txt","contentType":"text/plain"}}' |
-    sed 's/.*"url":"\([^"]*\)".*/\1/')
-
-  curl -sS --fail-with-body -T hello.txt -H 'content-type: text/plain' "$URL"
-
-"#
-    )?;
-    Ok(text)
+/// The secret key in this file, which is made with a random one if it does not exist.
+fn kept_secret(file: &Path) -> io::Result<String> {
+    let mut new = fs::OpenOptions::new();
+    match new.write(true).create_new(true).mode(0o600).open(file) {
+        Ok(mut new) => {
+            let secret = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+            new.write_all(secret.as_bytes())?;
+            Ok(secret)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Ok(fs::read_to_string(file)?.trim().to_owned())
+        }
+        Err(error) => Err(error),
+    }
 }
 
-/// What browsers need to upload from any page.
-fn cors() -> CorsLayer {
+/// The settings of the log: for people unless something else is set, who want dev's own lines and
+/// not those of the middleware. As JSON it is the log of `presignd serve`, which names no file.
+pub fn telemetry(mut settings: telemetry::Settings) -> telemetry::Settings {
+    let format = settings.format.unwrap_or(LogFormat::Pretty);
+    let (target, level) = match format {
+        LogFormat::Pretty => ("presignd::http::middleware", LevelFilter::WARN),
+        LogFormat::Json => ("presignd::dev::log", LevelFilter::OFF),
+    };
+    settings.format = Some(format);
+    settings.filter = settings.filter.with_target(target, level);
+    settings
+}
+
+/// What browsers need to upload.
+fn cors(origins: &AllowedOrigins) -> CorsLayer {
+    let origins = match origins {
+        AllowedOrigins::None => AllowOrigin::predicate(|origin, _| is_of_this_machine(origin)),
+        AllowedOrigins::Any => AllowOrigin::any(),
+        AllowedOrigins::Exactly(origins) => AllowOrigin::list(origins.iter().cloned()),
+    };
     CorsLayer::new()
-        .allow_origin(Any)
-        .allow_methods([
-            Method::GET,
-            Method::HEAD,
-            Method::PUT,
-            Method::POST,
-            Method::DELETE,
-        ])
-        .allow_headers(Any)
+        .allow_origin(origins)
+        .allow_methods([Method::PUT, Method::POST])
+        .allow_headers(AllowHeaders::mirror_request())
         .expose_headers([header::ETAG, header::LOCATION])
         .max_age(Duration::from_hours(1))
+}
+
+fn is_of_this_machine(origin: &HeaderValue) -> bool {
+    let origin = origin
+        .to_str()
+        .ok()
+        .and_then(|origin| origin.parse::<Uri>().ok());
+    origin.is_some_and(|origin| {
+        origin
+            .authority()
+            .is_some_and(|it| is_loopback(it.as_str()))
+    })
+}
+
+/// Whether a `Host`, with or without a port, is a loopback address or a name that browsers never
+/// look up.
+fn is_loopback(host: &str) -> bool {
+    let Ok(authority) = host.parse::<axum::http::uri::Authority>() else {
+        return false;
+    };
+    let name = authority.host().to_ascii_lowercase();
+    match name.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(address) => address.is_loopback(),
+        Err(_) => name == "localhost" || name.ends_with(".localhost"),
+    }
 }

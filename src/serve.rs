@@ -1,5 +1,6 @@
 //! Builds what runs from the configuration: the service, its listeners, and the token that stops it.
 
+use std::convert::Infallible;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,6 +8,8 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result, anyhow};
 use aws_config::SdkConfig;
+use axum::extract::Request;
+use axum::response::Response;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
@@ -42,7 +45,8 @@ pub(crate) async fn serve(env: &Env) -> Result<()> {
     let addr = listeners.addr()?;
     announce(env, &config, &aws, &service.public_host, Some(addr));
     service.warn_without_credentials();
-    service.run(listeners).await;
+    let router = http::router(Arc::clone(&service.uploads), &service.settings);
+    service.run(listeners, router).await;
     telemetry::flush();
     Ok(())
 }
@@ -55,6 +59,8 @@ pub(crate) struct Dev {
     pub(crate) addr: Option<SocketAddr>,
     pub(crate) s3_addr: SocketAddr,
     pub(crate) data_dir: std::path::PathBuf,
+    /// A random one if there is none.
+    pub(crate) secret_key: Option<String>,
 }
 
 /// `presignd dev`: the service with an embedded store, until a signal.
@@ -78,25 +84,33 @@ pub(crate) async fn dev(env: &Env, args: Dev) -> Result<()> {
             addr.port()
         );
     }
+    let embedded = dev::Dev::open(&args.data_dir, args.secret_key)?;
     // Uploads in progress survive a restart.
-    let session_key = || SessionKey::new(dev::SESSION_SECRET);
-    config.session_key.get_or_insert_with(session_key);
+    config
+        .session_key
+        .get_or_insert_with(|| embedded.session_key());
+    let store = embedded.store(&config.allowed_origins)?;
     if config.allowed_origins == http::AllowedOrigins::None {
         config.allowed_origins = http::AllowedOrigins::Any;
     }
-    let _log = telemetry::init(config.telemetry.clone())?;
+    let _log = telemetry::init(dev::telemetry(config.telemetry.clone()))?;
     let stop = cancelled_by_signals()?;
     let listeners = Listeners::open(addr, "--addr", &config)?;
     let s3_listener = listen(args.s3_addr, "--s3-addr")?;
-    let store = dev::store(&args.data_dir)?;
     let (addr, s3_addr) = (listeners.addr()?, s3_listener.local_addr()?);
     let page = http::page::Settings::new(&format!("http://{s3_addr}"))?;
-    let sdk_config = dev::sdk_config(s3_addr);
+    let sdk_config = embedded.sdk_config(s3_addr);
     let service = Service::new(&config, &sdk_config, Some(page), stop.clone()).await?;
-    print!("{}", dev::banner(addr, s3_addr, &args.data_dir)?);
+    let credential = match &service.settings.auth {
+        Auth::None => None,
+        Auth::ApiKeys(_) => Some("x-api-key: YOUR-API-KEY"),
+        Auth::Jwt(_) => Some("authorization: Bearer YOUR-TOKEN"),
+    };
+    print!("{}", embedded.banner(addr, s3_addr, credential)?);
 
+    let router = http::router(Arc::clone(&service.uploads), &service.settings);
     tokio::join!(
-        service.run(listeners),
+        service.run(listeners, embedded.watched(router)),
         http::serve(s3_listener, store, stopped_by(&stop)),
     );
     telemetry::flush();
@@ -156,10 +170,13 @@ impl Service {
         })
     }
 
-    /// Serves the service on one listener, and its metrics on another, until it is stopped.
-    async fn run(self, listeners: Listeners) {
+    /// Serves `router` on one listener, and its metrics on another, until it is stopped.
+    async fn run<S>(self, listeners: Listeners, router: S)
+    where
+        S: tower::Service<Request, Response = Response, Error = Infallible, Future: Send>,
+        S: Clone + Send + Sync + 'static,
+    {
         let settings = self.settings;
-        let router = http::router(Arc::clone(&self.uploads), &settings);
         let server = http::Server {
             limits: self.limits,
             stop: settings.stop.clone(),

@@ -1,323 +1,327 @@
-//! [`FileSystem`], with what it lacks to be a truthful stand-in for S3.
+//! The S3 operations that an upload needs, on a folder: [`FileSystem`], with what it lacks to be a
+//! truthful stand-in for S3. Signatures and HTTP are checked before a request arrives here.
 
-use std::fmt::Write;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use axum::http::{Extensions, HeaderMap, HeaderValue, Method, Uri, header};
-use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+use axum::http::{HeaderMap, HeaderValue, Method, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use s3s::crypto::{Checksum, Sha256};
 use s3s::dto::{
-    AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput,
+    AbortMultipartUploadInput, AbortMultipartUploadOutput, Bucket, CompleteMultipartUploadInput,
     CompleteMultipartUploadOutput, CreateMultipartUploadInput, CreateMultipartUploadOutput,
     DeleteObjectInput, DeleteObjectOutput, ETag, GetObjectInput, GetObjectOutput, HeadBucketInput,
-    HeadBucketOutput, HeadObjectInput, HeadObjectOutput, ListObjectsV2Input, ListObjectsV2Output,
-    ListPartsInput, ListPartsOutput, PutObjectInput, PutObjectOutput, UploadPartInput,
-    UploadPartOutput,
+    HeadBucketOutput, HeadObjectInput, HeadObjectOutput, ListBucketsInput, ListBucketsOutput,
+    ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, ListPartsInput,
+    ListPartsOutput, PutObjectInput, PutObjectOutput, UploadPartInput, UploadPartOutput,
 };
-use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
+use s3s::{S3, S3Error, S3Request, S3Response, S3Result, s3_error};
 use s3s_fs::FileSystem;
-use uuid::Uuid;
+use tokio::fs;
+
+mod files;
+mod multipart;
+
+use self::files::{Conditions, Staged, files_of, remove_if_there, short_key};
+use super::BUCKET;
 
 /// Objects and parts as files.
 ///
-/// What is mended here:
-/// - Files that go with an object are named after its whole key, in base64, which is too long a name
-///   from some 130 bytes on, where S3 takes 1,024. Longer keys get a [`short_key`].
-/// - What goes with an object stays when it is removed, and so do the folders of its key.
-/// - An upload that is refused for a wrong checksum, or for want of room for what goes with it, leaves its bytes
-///   behind. They are removed.
-/// - Answers to forms lack the headers `ETag` and `Location`. Uppy 5 never ends without the first.
-/// - Parts are listed in any order, without their entity tags, on one page, and for uploads that
-///   there never were. Tags are kept in files of their own, beside the parts.
-/// - Uploads that are gone are called forbidden instead of gone, and are completed whatever the entity
-///   tags of their parts. One whose completion fails is gone, too: it is kept.
+/// What [`FileSystem`] gets wrong, and what happens here instead:
+/// - It replaces an object before it has checked the new one. Here an object is written under
+///   another name, checked, and moved into its place.
+/// - Its files beside an object are named after the whole key, in base64, which is too long for a
+///   file system from some 130 bytes on, where S3 accepts 1,024. Longer keys get a [`short_key`].
+/// - It keeps those files, and the folders of the key, when the object is deleted.
+/// - Its answers to forms lack the headers `ETag` and `Location`. Uppy 5 waits for the first for ever.
+/// - It lists parts in any order, without entity tags, on one page, and for unknown uploads. Here
+///   the tags are kept in files beside the parts.
+/// - It calls uploads that are gone forbidden, completes an upload whatever the tags of its parts
+///   are, only if its parts have the numbers 1 to n, and loses it when that fails.
+/// - It follows keys and symbolic links out of the bucket.
 pub(super) struct Store {
     root: PathBuf,
     files: FileSystem,
+    /// Held while an object is moved into its place, so that of two uploads with `If-None-Match`
+    /// one is refused.
+    replacing: tokio::sync::Mutex<()>,
 }
 
 impl Store {
-    pub(super) fn new(root: &Path, files: FileSystem) -> Self {
-        Self {
+    pub(super) fn new(root: &Path, files: FileSystem) -> io::Result<Self> {
+        // What a crash left behind.
+        for entry in std::fs::read_dir(root)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with(Staged::PREFIX) || name.starts_with(".bucket-.object-") {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(Self {
             root: root.to_owned(),
             files,
+            replacing: tokio::sync::Mutex::default(),
+        })
+    }
+
+    fn bucket(&self) -> PathBuf {
+        self.root.join(BUCKET)
+    }
+
+    /// The key under which [`FileSystem`] keeps the object of this key.
+    ///
+    /// # Errors
+    ///
+    /// If the key, or a symbolic link on its way, could lead out of the bucket.
+    fn key(&self, key: String) -> S3Result<String> {
+        if key.contains('\0') || key.split('/').any(|name| matches!(name, "" | "." | "..")) {
+            return Err(s3_error!(
+                InvalidArgument,
+                "The key has an empty, `.` or `..` segment or a NUL; this store keeps objects as files and can keep no such key."
+            ));
         }
+        let key = short_key(key);
+        let mut path = self.bucket();
+        for name in key.split('/') {
+            path.push(name);
+            if path.is_symlink() {
+                return Err(s3_error!(
+                    AccessDenied,
+                    "There is a symbolic link in the place of this key; this store follows none."
+                ));
+            }
+        }
+        Ok(key)
     }
 
-    fn etag_file(&self, upload: Uuid, part: i32) -> PathBuf {
-        // `FileSystem` takes files that begin like this away with the upload.
-        self.root.join(format!(".upload_id-{upload}.etag-{part}"))
+    async fn get(
+        &self,
+        request: S3Request<GetObjectInput>,
+    ) -> S3Result<S3Response<GetObjectOutput>> {
+        self.check_is_object(&request.input.key)?;
+        self.files.get_object(request).await
     }
 
-    /// The id of an upload that is under way.
-    fn upload(&self, id: &str) -> S3Result<Uuid> {
-        Uuid::parse_str(id)
-            .ok()
-            .filter(|id| self.root.join(format!(".upload-{id}.json")).exists())
-            .ok_or_else(|| s3_error!(NoSuchUpload))
+    async fn head(
+        &self,
+        request: S3Request<HeadObjectInput>,
+    ) -> S3Result<S3Response<HeadObjectOutput>> {
+        self.check_is_object(&request.input.key)?;
+        self.files.head_object(request).await
+    }
+
+    fn check_is_object(&self, key: &str) -> S3Result<()> {
+        let is_object = self.bucket().join(key).is_file();
+        is_object.then_some(()).ok_or_else(|| s3_error!(NoSuchKey))
     }
 
     async fn put(
         &self,
-        request: S3Request<PutObjectInput>,
+        mut request: S3Request<PutObjectInput>,
     ) -> S3Result<S3Response<PutObjectOutput>> {
-        let delete = delete_of(&request.input);
-        let host = request
-            .headers
-            .get(header::HOST)
-            .and_then(|host| host.to_str().ok());
-        let location = (request.method == Method::POST).then(|| {
-            address(
-                host.unwrap_or_default(),
-                &request.input.bucket,
-                &request.input.key,
-            )
-        });
-        let object = self.root.join(&delete.input.bucket).join(&delete.input.key);
-        let was_there = object.exists();
-        let mut result = self.files.put_object(request).await;
-        match (&mut result, location) {
-            (Err(error), _)
-                if *error.code() == S3ErrorCode::BadDigest || (!was_there && object.exists()) =>
-            {
-                self.delete(delete).await?;
+        let staged = Staged::new(&self.root);
+        let key = std::mem::replace(&mut request.input.key, staged.name.clone());
+        request.input.bucket.clear();
+        let conditions = Conditions {
+            if_match: request.input.if_match.take(),
+            if_none_match: request.input.if_none_match.take(),
+        };
+        self.check_has_room(&key)?;
+        let is_form = request.method == Method::POST;
+        let location = is_form.then(|| address(&request.headers, &key));
+        let mut response = self.files.put_object(request).await?;
+        self.move_into_place(&staged, &key, &conditions).await?;
+        if let Some(location) = location {
+            let etag = response.output.e_tag.as_ref().map(ETag::value);
+            let etag = format!("\"{}\"", etag.unwrap_or_default());
+            for (name, value) in [(header::ETAG, etag), (header::LOCATION, location)] {
+                let value = HeaderValue::from_str(&value).map_err(S3Error::internal_error)?;
+                response.headers.insert(name, value);
             }
-            (Ok(response), Some(location)) => {
-                let etag = response.output.e_tag.as_ref().map(ETag::value);
-                let etag = format!("\"{}\"", etag.unwrap_or_default());
-                for (name, value) in [(header::ETAG, etag), (header::LOCATION, location)] {
-                    let value = HeaderValue::from_str(&value).map_err(S3Error::internal_error)?;
-                    response.headers.insert(name, value);
-                }
-            }
-            _ => {}
         }
-        result
+        Ok(response)
     }
 
     async fn delete(
         &self,
         request: S3Request<DeleteObjectInput>,
     ) -> S3Result<S3Response<DeleteObjectOutput>> {
-        let DeleteObjectInput { bucket, key, .. } = request.input.clone();
-        let response = self.files.delete_object(request).await?;
-        let [of_bucket, of_key] = [&bucket, &key].map(|name| BASE64_URL_SAFE_NO_PAD.encode(name));
-        for kind in ["metadata", "internal"] {
-            let file = format!(".bucket-{of_bucket}.object-{of_key}.{kind}.json");
-            let _not_all_have_it = tokio::fs::remove_file(self.root.join(file)).await;
-        }
-        let folders = Path::new(&key).ancestors().skip(1);
-        for folder in folders.take_while(|folder| !folder.as_os_str().is_empty()) {
-            let folder = self.root.join(&bucket).join(folder);
-            if tokio::fs::remove_dir(folder).await.is_err() {
-                break; // there is more in it
+        let key = request.input.key;
+        if self.bucket().join(&key).is_file() {
+            for file in files_of(&self.root, BUCKET, &key) {
+                remove_if_there(&file).map_err(S3Error::internal_error)?;
+            }
+            let folders = Path::new(&key).ancestors().skip(1);
+            for folder in folders.take_while(|folder| !folder.as_os_str().is_empty()) {
+                if fs::remove_dir(self.bucket().join(folder)).await.is_err() {
+                    break; // It holds other objects.
+                }
             }
         }
-        Ok(response)
+        Ok(S3Response::new(DeleteObjectOutput::default()))
     }
 
-    async fn put_part(
+    /// Moves what was staged to where the object of this key is, if the conditions hold.
+    async fn move_into_place(
         &self,
-        request: S3Request<UploadPartInput>,
-    ) -> S3Result<S3Response<UploadPartOutput>> {
-        let upload = self.upload(&request.input.upload_id)?;
-        let file = self.etag_file(upload, request.input.part_number);
-        let response = self.files.upload_part(request).await?;
-        let etag = response.output.e_tag.as_ref().map(ETag::value);
-        if let Err(error) = tokio::fs::write(&file, etag.unwrap_or_default()).await {
-            // With half of its tag, or that of the part that was there before, it could be taken for good.
-            let _not_made = tokio::fs::remove_file(file).await;
-            return Err(S3Error::internal_error(error));
-        }
-        Ok(response)
-    }
-
-    async fn parts(
-        &self,
-        request: S3Request<ListPartsInput>,
-    ) -> S3Result<S3Response<ListPartsOutput>> {
-        const PAGE: i32 = 1000;
-        let upload = self.upload(&request.input.upload_id)?;
-        let after = request.input.part_number_marker.unwrap_or(0);
-        let max = request.input.max_parts.unwrap_or(PAGE).clamp(1, PAGE);
-        let mut response = self.files.list_parts(request).await?;
-        let mut parts = response.output.parts.take().unwrap_or_default();
-        // One without a tag was not acknowledged.
-        parts.retain(|part| {
-            part.part_number > Some(after)
-                && self
-                    .etag_file(upload, part.part_number.unwrap_or_default())
-                    .exists()
-        });
-        parts.sort_by_key(|part| part.part_number);
-        let is_truncated = parts.len() > max.unsigned_abs() as usize;
-        parts.truncate(max.unsigned_abs() as usize);
-        for part in &mut parts {
-            let file = self.etag_file(upload, part.part_number.unwrap_or_default());
-            let etag = tokio::fs::read_to_string(file).await;
-            part.e_tag = Some(ETag::Strong(etag.map_err(S3Error::internal_error)?));
-        }
-        let last = parts.last().and_then(|part| part.part_number);
-        response.output.next_part_number_marker = last;
-        response.output.is_truncated = Some(is_truncated);
-        response.output.parts = Some(parts);
-        Ok(response)
-    }
-
-    async fn complete(
-        &self,
-        request: S3Request<CompleteMultipartUploadInput>,
-    ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
-        let upload = self.upload(&request.input.upload_id)?;
-        let chosen = request.input.multipart_upload.as_ref();
-        let chosen = chosen.and_then(|upload| upload.parts.clone());
-        let mut files = Vec::new();
-        for part in chosen.unwrap_or_default() {
-            let file = self.etag_file(upload, part.part_number.unwrap_or_default());
-            let stored = tokio::fs::read_to_string(&file).await.ok();
-            if stored.as_deref() != part.e_tag.as_ref().map(ETag::value) {
-                return Err(s3_error!(InvalidPart));
-            }
-            files.push(file);
-        }
-        let kept = self.keep(&request.input, upload).await?;
-        let result = self.files.complete_multipart_upload(request).await;
-        for (file, copy) in kept {
-            let put_back = match result {
-                Ok(_) => tokio::fs::remove_file(copy).await,
-                Err(_) => tokio::fs::rename(copy, file).await,
-            };
-            put_back.map_err(S3Error::internal_error)?;
-        }
-        let response = result?;
-        for file in files {
-            tokio::fs::remove_file(file)
+        staged: &Staged,
+        key: &str,
+        conditions: &Conditions,
+    ) -> S3Result<()> {
+        let _one_at_a_time = self.replacing.lock().await;
+        let places = files_of(&self.root, BUCKET, key);
+        let [object, _, internal] = &places;
+        conditions.check(object, internal).await?;
+        self.check_has_room(key)?;
+        let folder = object.parent().unwrap_or(&self.root);
+        fs::create_dir_all(folder)
+            .await
+            .map_err(S3Error::internal_error)?;
+        for (from, to) in staged.files().iter().zip(&places) {
+            fs::rename(from, to)
                 .await
                 .map_err(S3Error::internal_error)?;
         }
+        Ok(())
+    }
+
+    /// Refuses keys that no file can have beside the objects that are there: of `a` and `a/b`, a
+    /// folder holds one.
+    fn check_has_room(&self, key: &str) -> S3Result<()> {
+        let bucket = self.bucket();
+        if !bucket.is_dir() {
+            return Err(s3_error!(NoSuchBucket));
+        }
+        let mut above = Path::new(key).ancestors().skip(1);
+        if bucket.join(key).is_dir() || above.any(|above| bucket.join(above).is_file()) {
+            return Err(s3_error!(
+                InvalidRequest,
+                "This store keeps objects as files, and so cannot keep an object under this key: an object `a` and an object `a/b` exclude each other."
+            ));
+        }
+        Ok(())
+    }
+
+    async fn list(
+        &self,
+        request: S3Request<ListObjectsV2Input>,
+    ) -> S3Result<S3Response<ListObjectsV2Output>> {
+        let mut response = self.files.list_objects_v2(request).await?;
+        if let Some(objects) = &mut response.output.contents {
+            objects.retain(|object| {
+                let key = object.key.as_deref().unwrap_or_default();
+                !self.bucket().join(key).is_symlink()
+            });
+        }
         Ok(response)
     }
 
-    /// Links to what makes an upload one, beside its parts: they take no room, which there may be none of.
-    async fn keep(
+    async fn list_v1(
         &self,
-        input: &CompleteMultipartUploadInput,
-        upload: Uuid,
-    ) -> S3Result<Vec<(PathBuf, PathBuf)>> {
-        let [bucket, key] =
-            [&input.bucket, &input.key].map(|name| BASE64_URL_SAFE_NO_PAD.encode(name));
-        let mut kept = Vec::new();
-        for name in [
-            format!(".upload-{upload}.json"),
-            format!(".bucket-{bucket}.object-{key}.upload-{upload}.metadata.json"),
-        ] {
-            let (file, copy) = (
-                self.root.join(&name),
-                self.root.join(format!(".kept{name}")),
-            );
-            tokio::fs::hard_link(&file, &copy)
-                .await
-                .map_err(S3Error::internal_error)?;
-            kept.push((file, copy));
-        }
-        Ok(kept)
+        request: S3Request<ListObjectsInput>,
+    ) -> S3Result<S3Response<ListObjectsOutput>> {
+        let response = self.list(request.map_input(Into::into)).await?;
+        Ok(response.map_output(|list| ListObjectsOutput {
+            contents: list.contents,
+            common_prefixes: list.common_prefixes,
+            delimiter: list.delimiter,
+            name: list.name,
+            prefix: list.prefix,
+            max_keys: list.max_keys,
+            is_truncated: list.is_truncated,
+            next_marker: list.next_continuation_token,
+            ..ListObjectsOutput::default()
+        }))
     }
 
-    async fn abort(
+    async fn head_bucket(
         &self,
-        request: S3Request<AbortMultipartUploadInput>,
-    ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
-        self.upload(&request.input.upload_id)?;
-        self.files.abort_multipart_upload(request).await
+        request: S3Request<HeadBucketInput>,
+    ) -> S3Result<S3Response<HeadBucketOutput>> {
+        self.files.head_bucket(request).await
+    }
+
+    async fn buckets(&self) -> S3Result<S3Response<ListBucketsOutput>> {
+        let folder = fs::metadata(self.bucket()).await;
+        let date = folder.and_then(|folder| folder.modified());
+        let bucket = Bucket {
+            name: Some(BUCKET.to_owned()),
+            creation_date: Some(date.map_err(S3Error::internal_error)?.into()),
+            ..Bucket::default()
+        };
+        Ok(S3Response::new(ListBucketsOutput {
+            buckets: Some(vec![bucket]),
+            ..ListBucketsOutput::default()
+        }))
     }
 }
 
-/// Implements the operations that we need. Those of an object have its key shortened.
+/// Implements [`S3`]: each operation checks the bucket and, where there is one, the key, and then
+/// calls the function of this file.
 macro_rules! operations {
     (
-        mended { $($mended:ident by $ours:ident: $MendedInput:ty => $MendedOutput:ty;)* }
-        of_objects { $($of_object:ident: $ObjectInput:ty => $ObjectOutput:ty;)* }
-        of_buckets { $($of_bucket:ident: $BucketInput:ty => $BucketOutput:ty;)* }
+        of_objects { $($of_object:ident by $ours:ident: $ObjectInput:ty => $ObjectOutput:ty;)* }
+        of_buckets { $($of_bucket:ident by $our:ident: $BucketInput:ty => $BucketOutput:ty;)* }
     ) => {
         #[async_trait::async_trait]
         impl S3 for Store {
-            $(async fn $mended(&self, mut request: S3Request<$MendedInput>) -> S3Result<S3Response<$MendedOutput>> {
-                request.input.key = short_key(request.input.key);
+            async fn list_buckets(&self, _: S3Request<ListBucketsInput>) -> S3Result<S3Response<ListBucketsOutput>> {
+                self.buckets().await
+            }
+
+            $(async fn $of_object(&self, mut request: S3Request<$ObjectInput>) -> S3Result<S3Response<$ObjectOutput>> {
+                check_bucket(&request.input.bucket)?;
+                request.input.key = self.key(request.input.key)?;
                 self.$ours(request).await
             })*
 
-            $(async fn $of_object(&self, mut request: S3Request<$ObjectInput>) -> S3Result<S3Response<$ObjectOutput>> {
-                request.input.key = short_key(request.input.key);
-                self.files.$of_object(request).await
-            })*
-
             $(async fn $of_bucket(&self, request: S3Request<$BucketInput>) -> S3Result<S3Response<$BucketOutput>> {
-                self.files.$of_bucket(request).await
+                check_bucket(&request.input.bucket)?;
+                self.$our(request).await
             })*
         }
     };
 }
 
 operations! {
-    mended {
+    of_objects {
+        get_object by get: GetObjectInput => GetObjectOutput;
+        head_object by head: HeadObjectInput => HeadObjectOutput;
         put_object by put: PutObjectInput => PutObjectOutput;
         delete_object by delete: DeleteObjectInput => DeleteObjectOutput;
+        create_multipart_upload by create_upload: CreateMultipartUploadInput => CreateMultipartUploadOutput;
         upload_part by put_part: UploadPartInput => UploadPartOutput;
         list_parts by parts: ListPartsInput => ListPartsOutput;
         complete_multipart_upload by complete: CompleteMultipartUploadInput => CompleteMultipartUploadOutput;
         abort_multipart_upload by abort: AbortMultipartUploadInput => AbortMultipartUploadOutput;
     }
-    of_objects {
-        get_object: GetObjectInput => GetObjectOutput;
-        head_object: HeadObjectInput => HeadObjectOutput;
-        create_multipart_upload: CreateMultipartUploadInput => CreateMultipartUploadOutput;
-    }
     of_buckets {
-        head_bucket: HeadBucketInput => HeadBucketOutput;
-        list_objects_v2: ListObjectsV2Input => ListObjectsV2Output;
+        head_bucket by head_bucket: HeadBucketInput => HeadBucketOutput;
+        list_objects by list_v1: ListObjectsInput => ListObjectsOutput;
+        list_objects_v2 by list: ListObjectsV2Input => ListObjectsV2Output;
     }
 }
 
-fn address(host: &str, bucket: &str, key: &str) -> String {
+fn check_bucket(bucket: &str) -> S3Result<()> {
+    if bucket == BUCKET {
+        return Ok(());
+    }
+    Err(s3_error!(
+        NoSuchBucket,
+        "This store has one bucket, `{}`.",
+        BUCKET
+    ))
+}
+
+fn address(headers: &HeaderMap, key: &str) -> String {
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
     let encode = |segment| utf8_percent_encode(segment, NON_ALPHANUMERIC).to_string();
     let segments: Vec<String> = key.split('/').map(encode).collect();
-    format!("http://{host}/{bucket}/{}", segments.join("/"))
-}
-
-fn delete_of(put: &PutObjectInput) -> S3Request<DeleteObjectInput> {
-    S3Request {
-        input: DeleteObjectInput {
-            bucket: put.bucket.clone(),
-            key: put.key.clone(),
-            ..DeleteObjectInput::default()
-        },
-        method: Method::DELETE,
-        uri: Uri::default(),
-        headers: HeaderMap::default(),
-        extensions: Extensions::default(),
-        credentials: None,
-        region: None,
-        service: None,
-        trailing_headers: None,
-    }
-}
-
-/// The key itself if [`FileSystem`] can hold it; otherwise its beginning, a digest of all of it, and
-/// its end.
-fn short_key(key: String) -> String {
-    const LONGEST: usize = 128;
-    if key.len() <= LONGEST {
-        return key;
-    }
-    let mut digest = Sha256::new();
-    digest.update(key.as_bytes());
-    let digest = digest.finalize();
-    let mut short = key[..key.floor_char_boundary(80)].to_owned();
-    short.push('~');
-    for byte in &digest[..12] {
-        let _infallible = write!(short, "{byte:02x}");
-    }
-    short.push_str(&key[key.ceil_char_boundary(key.len() - 16)..]);
-    short
+    format!(
+        "http://{}/{BUCKET}/{}",
+        host.unwrap_or_default(),
+        segments.join("/")
+    )
 }

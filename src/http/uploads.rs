@@ -44,8 +44,9 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(as = FileRequest, example = json!({"filename": "example.jpg", "contentType": "image/jpeg"}))]
 struct FileDto {
-    /// The file's name, without any folder. It becomes part of the key, normalised to Unicode NFC. At
-    /// most 255 bytes of UTF-8; no `/`, `\`, control or invisible characters.
+    /// The file's name, without any folder. It becomes part of the key: normalised to Unicode NFC,
+    /// without invisible characters that have no meaning, and shortened in the middle to 255 bytes of
+    /// UTF-8. No `/`, `\`, control characters or directional overrides.
     #[validate(required(message = "is required"))]
     #[schema(value_type = FilenameText, required = true)]
     filename: Option<String>,

@@ -8,7 +8,7 @@ use time::Date;
 use uuid::Uuid;
 
 use super::caller::Caller;
-use super::filename::{Filename, check_char};
+use super::filename::{Filename, check_text};
 
 /// The full name of an object in its bucket.
 ///
@@ -187,9 +187,8 @@ impl KeyTemplate {
     fn check(&self) -> Result<(), String> {
         for part in &self.0 {
             let Part::Text(text) = part else { continue };
-            for (at, c) in text.char_indices().filter(|&(_, c)| c != '/') {
-                check_char(c, &text[..at], &text[at + c.len_utf8()..])
-                    .map_err(|invalid| invalid.detail.into_owned())?;
+            for segment in text.split('/') {
+                check_text(segment).map_err(|invalid| invalid.detail.into_owned())?;
             }
         }
         if self.has_caller_beside_other_text() {

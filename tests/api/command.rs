@@ -520,7 +520,9 @@ fn openapi_prints_the_document_of_the_repository() {
 fn the_readme_shows_what_dev_prints() {
     let readme = include_str!("../../README.md");
     let [addr, s3_addr] = ["127.0.0.1:3000", "127.0.0.1:9000"].map(|a| a.parse().unwrap());
-    let banner = presignd::dev::banner(addr, s3_addr, Path::new(".presignd")).unwrap();
+    let data = TempDir::new().unwrap();
+    let dev = presignd::dev::Dev::open(data.path(), None).unwrap();
+    let banner = dev.banner(addr, s3_addr, None).unwrap();
     let (_, commands) = banner.split_once("send a file to it.\n\n").unwrap();
     let commands: Vec<&str> = commands
         .trim_end()

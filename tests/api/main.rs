@@ -11,6 +11,7 @@ mod command;
 mod connections;
 mod credentials;
 mod deploy;
+mod dev_store;
 mod docs;
 mod errors;
 mod faults;

@@ -53,8 +53,8 @@ fn parameter<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
         .map(|(_, value)| value.as_str())
 }
 
-/// A file as Companion's clients describe it. Of a name that is too long the end is kept, and
-/// metadata that the policy does not let clients set is left out: Uppy sends it unasked.
+/// A file as Companion's clients describe it. Metadata that the policy does not let clients set is
+/// left out: Uppy sends it unasked.
 fn file(
     uploads: &UploadService,
     caller: &Caller,
@@ -66,7 +66,7 @@ fn file(
     let mut errors = FieldErrors::default();
     let filename = filename
         .ok_or(Invalid::new("required", "is required"))
-        .and_then(Filename::parse_end);
+        .and_then(Filename::parse);
     let filename = errors.check(|| "/filename".into(), filename);
     let content_type = content_type
         .filter(|t| !t.is_empty())

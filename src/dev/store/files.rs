@@ -1,0 +1,119 @@
+//! How an object is kept as files, and how it is replaced.
+
+use std::fmt::Write;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+use s3s::crypto::{Checksum, Sha256};
+use s3s::dto::{ETag, ETagCondition};
+use s3s::{S3Result, s3_error};
+use tokio::fs;
+use uuid::Uuid;
+
+/// The headers `If-Match` and `If-None-Match`.
+pub(super) struct Conditions {
+    pub(super) if_match: Option<ETagCondition>,
+    pub(super) if_none_match: Option<ETagCondition>,
+}
+
+impl Conditions {
+    pub(super) async fn check(&self, object: &Path, internal: &Path) -> S3Result<()> {
+        let etag = async {
+            let info = fs::read(internal).await.ok()?;
+            let info: serde_json::Value = serde_json::from_slice(&info).ok()?;
+            Some(ETag::Strong(info["e_tag"].as_str()?.to_owned()))
+        };
+        let is_there = object.is_file();
+        let matches = |condition: &ETagCondition, etag: &Option<ETag>| {
+            is_there
+                && match condition {
+                    ETagCondition::Any => true,
+                    ETagCondition::ETag(expected) => etag.as_ref() == Some(expected),
+                }
+        };
+        let etag = etag.await;
+        let has_failed = self.if_match.as_ref().is_some_and(|it| !matches(it, &etag))
+            || self
+                .if_none_match
+                .as_ref()
+                .is_some_and(|it| matches(it, &etag));
+        if has_failed {
+            return Err(s3_error!(
+                PreconditionFailed,
+                "At least one of the pre-conditions you specified did not hold: there is an object under this key already, or another one than `If-Match` names."
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// An object that is being written: outside of all buckets, until it is moved. What is left of it
+/// is removed on drop.
+pub(super) struct Staged {
+    root: PathBuf,
+    pub(super) name: String,
+}
+
+impl Staged {
+    pub(super) const PREFIX: &str = ".staged-";
+
+    pub(super) fn new(root: &Path) -> Self {
+        Self {
+            root: root.to_owned(),
+            name: format!("{}{}", Self::PREFIX, Uuid::new_v4()),
+        }
+    }
+
+    pub(super) fn files(&self) -> [PathBuf; 3] {
+        files_of(&self.root, "", &self.name)
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        for file in self.files() {
+            remove_if_there(&file).ok(); // best effort
+        }
+    }
+}
+
+/// Where [`FileSystem`] keeps an object: its bytes, its headers, and its tag and checksums.
+pub(super) fn files_of(root: &Path, bucket: &str, key: &str) -> [PathBuf; 3] {
+    let [of_bucket, of_key] = [bucket, key].map(|name| BASE64_URL_SAFE_NO_PAD.encode(name));
+    let beside = |kind| root.join(format!(".bucket-{of_bucket}.object-{of_key}.{kind}.json"));
+    [
+        root.join(bucket).join(key),
+        beside("metadata"),
+        beside("internal"),
+    ]
+}
+
+pub(super) fn remove_if_there(file: &Path) -> io::Result<()> {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut hex, byte| {
+        write!(hex, "{byte:02x}").ok(); // cannot fail
+        hex
+    })
+}
+
+/// The key itself if [`FileSystem`] can hold it; otherwise its beginning, a digest of all of it, and
+/// its end.
+pub(super) fn short_key(key: String) -> String {
+    const LONGEST: usize = 128;
+    if key.len() <= LONGEST {
+        return key;
+    }
+    let mut digest = Sha256::new();
+    digest.update(key.as_bytes());
+    let digest = hex(&digest.finalize()[..12]);
+    let begin = &key[..key.floor_char_boundary(80)];
+    let end = &key[key.ceil_char_boundary(key.len() - 16)..];
+    format!("{begin}~{digest}{end}")
+}

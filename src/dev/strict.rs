@@ -1,0 +1,330 @@
+//! What S3 refuses and `s3s` lets pass, and a reason in every refusal. Stands in front of the store.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::{FutureExt, StreamExt, stream};
+use percent_encoding::percent_decode_str;
+
+use super::grants::Grants;
+use super::{BUCKET, log};
+
+/// The largest piece of a form that is handed to `s3s`. Its parser refuses what it has kept of one
+/// piece and the next if both together exceed 64 KiB.
+const MAX_FRAME_BYTES: usize = 16 * 1024;
+
+/// The longest refusal that is read to complete it.
+const MAX_REFUSAL_BYTES: usize = 64 * 1024;
+
+/// Passes a request on to the store unless S3 would refuse it, and logs it.
+pub(super) async fn guard(State(grants): State<Grants>, request: Request, next: Next) -> Response {
+    let begin = Instant::now();
+    let asked = Asked::new(&request);
+    let answer = match refuse(&request) {
+        Some(refusal) => refusal.into_response(),
+        None => match AssertUnwindSafe(next.run(in_small_frames(request)))
+            .catch_unwind()
+            .await
+        {
+            Ok(response) => response,
+            Err(_panic) => Refusal::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "InternalError",
+                "The store has a defect: it panicked.",
+            )
+            .into_response(),
+        },
+    };
+    let (answer, reason) = explain(answer, &asked, &grants).await;
+    log::store(
+        &asked.method,
+        &asked.target(),
+        answer.status(),
+        begin.elapsed(),
+        reason.as_deref(),
+    );
+    answer
+}
+
+/// What is kept of a request to explain its refusal.
+struct Asked {
+    method: Method,
+    path: String,
+    query: String,
+    headers: HeaderMap,
+}
+
+impl Asked {
+    fn new(request: &Request) -> Self {
+        Self {
+            method: request.method().clone(),
+            path: request.uri().path().to_owned(),
+            query: request.uri().query().unwrap_or_default().to_owned(),
+            headers: request.headers().clone(),
+        }
+    }
+
+    /// The key, or what else the path names.
+    fn target(&self) -> String {
+        let path = percent_decode_str(&self.path).decode_utf8_lossy();
+        let key = path
+            .strip_prefix('/')
+            .and_then(|path| path.strip_prefix(BUCKET));
+        key.and_then(|key| key.strip_prefix('/'))
+            .filter(|key| !key.is_empty())
+            .unwrap_or(&path)
+            .to_owned()
+    }
+
+    fn header(&self, name: &str) -> Option<String> {
+        let value = self.headers.get(name)?;
+        Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
+    }
+
+    /// The names of the headers that the URL's signature covers.
+    fn signed_headers(&self) -> Vec<String> {
+        let names = parameter(&self.query, "X-Amz-SignedHeaders").unwrap_or_default();
+        names.split(';').map(str::to_owned).collect()
+    }
+}
+
+/// Why the store refuses, as S3 puts it.
+struct Refusal {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            message: message.into(),
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let xml = error_xml(self.code, &self.message);
+        (
+            self.status,
+            [(header::CONTENT_TYPE, "application/xml")],
+            xml,
+        )
+            .into_response()
+    }
+}
+
+/// What S3 refuses, from the head of a request alone.
+fn refuse(request: &Request) -> Option<Refusal> {
+    let headers = request.headers();
+    let query = request.uri().query().unwrap_or_default();
+    let has = |name: HeaderName| headers.contains_key(name);
+    let is_presigned = parameter(query, "X-Amz-Signature").is_some();
+
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
+    if !host.is_some_and(super::is_loopback) {
+        // A page whose own name leads here, by DNS rebinding, would be of the same origin.
+        let message = "The Host header names another host; this store answers for loopback addresses and localhost.";
+        return Some(Refusal::new(StatusCode::FORBIDDEN, "AccessDenied", message));
+    }
+    if is_presigned && has(header::AUTHORIZATION) {
+        let message = "Only one auth mechanism allowed; the request has both the query parameter X-Amz-Signature and an Authorization header.";
+        return Some(Refusal::new(
+            StatusCode::BAD_REQUEST,
+            "InvalidArgument",
+            message,
+        ));
+    }
+    let expires = parameter(query, "X-Amz-Expires");
+    if expires.is_some_and(|seconds| seconds.parse().is_ok_and(|it: u64| it > 604_800)) {
+        let message = "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than 604800 seconds";
+        let code = "AuthorizationQueryParametersError";
+        return Some(Refusal::new(StatusCode::BAD_REQUEST, code, message));
+    }
+    let has_file = *request.method() == Method::PUT || is_form(headers);
+    if has_file && !has(header::CONTENT_LENGTH) {
+        return Some(if has(header::TRANSFER_ENCODING) {
+            let message = "A header you provided implies functionality that is not implemented: Transfer-Encoding. Send the body with a Content-Length.";
+            Refusal::new(StatusCode::NOT_IMPLEMENTED, "NotImplemented", message)
+        } else {
+            let message = "You must provide the Content-Length HTTP header.";
+            Refusal::new(StatusCode::LENGTH_REQUIRED, "MissingContentLength", message)
+        });
+    }
+    let signed = parameter(query, "X-Amz-SignedHeaders")?;
+    let is_unsigned = |name: &&HeaderName| {
+        name.as_str().starts_with("x-amz-")
+            && signed.split(';').all(|signed| signed != name.as_str())
+    };
+    // https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
+    let unsigned: Vec<&str> = headers
+        .keys()
+        .filter(is_unsigned)
+        .map(HeaderName::as_str)
+        .collect();
+    if unsigned.is_empty() {
+        return None;
+    }
+    let message = format!(
+        "There were headers present in the request which were not signed: {}",
+        unsigned.join(", ")
+    );
+    Some(Refusal::new(StatusCode::FORBIDDEN, "AccessDenied", message))
+}
+
+fn is_form(headers: &HeaderMap) -> bool {
+    const FORM: &[u8] = b"multipart/form-data";
+    let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    content_type
+        .and_then(|it| it.get(..FORM.len()))
+        .is_some_and(|it| it.eq_ignore_ascii_case(FORM))
+}
+
+/// Cuts the body of a form, and no other: a body that is cut has no length of its own any more.
+fn in_small_frames(request: Request) -> Request {
+    if !is_form(request.headers()) {
+        return request;
+    }
+    request.map(|body| {
+        let frames = body.into_data_stream().flat_map(|frame| match frame {
+            Ok(mut bytes) => stream::iter(std::iter::from_fn(move || {
+                let next = bytes.split_to(MAX_FRAME_BYTES.min(bytes.len()));
+                (!next.is_empty()).then_some(Ok(next))
+            }))
+            .left_stream(),
+            Err(error) => stream::iter([Err(error)]).right_stream(),
+        });
+        Body::from_stream(frames)
+    })
+}
+
+/// The answer, with a reason in it if it is a refusal; and that reason, for the log.
+async fn explain(answer: Response, asked: &Asked, grants: &Grants) -> (Response, Option<String>) {
+    let is_refusal = answer.status().is_client_error() || answer.status().is_server_error();
+    if !is_refusal || asked.method == Method::HEAD {
+        return (answer, None);
+    }
+    let (mut parts, body) = answer.into_parts();
+    let body = to_bytes(body, MAX_REFUSAL_BYTES).await.unwrap_or_default();
+    let xml = String::from_utf8_lossy(&body);
+    let code = inner(&xml, "Code").unwrap_or_default();
+    let given = inner(&xml, "Message").map(unescape);
+    let message = match (code, given) {
+        ("SignatureDoesNotMatch", _) => Some(asked.mismatch(grants)),
+        (_, given) => reason(code, given.as_deref(), asked).or(given),
+    };
+    let Some(message) = message else {
+        return (Response::from_parts(parts, Body::from(body)), None);
+    };
+    let body = error_xml(code, &message);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    let logged = format!("{code}: {message}");
+    (Response::from_parts(parts, Body::from(body)), Some(logged))
+}
+
+/// A better reason than the one that `s3s` gives, if it gives any.
+fn reason(code: &str, given: Option<&str>, asked: &Asked) -> Option<String> {
+    let in_query = |name| parameter(&asked.query, name).unwrap_or_default();
+    Some(match (code, given) {
+        ("NoSuchKey", None) => "The specified key does not exist.".into(),
+        ("NoSuchUpload", None) => "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed.".into(),
+        ("InvalidPart", None) => "One or more of the specified parts could not be found. The part may not have been uploaded, or the specified entity tag may not match the part's entity tag.".into(),
+        ("InvalidPartOrder", None) => "The list of parts was not in ascending order. Parts must be ordered by part number.".into(),
+        ("EntityTooSmall", None) => "Your proposed upload is smaller than the minimum allowed size: all parts but the last must have 5 MiB.".into(),
+        ("BadDigest", _) => "The checksum or Content-MD5 you specified did not match what was received.".into(),
+        ("InvalidAccessKeyId", _) => "The AWS Access Key Id you provided does not exist in our records; `presignd dev` printed the one of this store.".into(),
+        ("AccessDenied", Some("Signature is required")) => "Access Denied: the request is not signed.".into(),
+        ("AccessDenied", Some("Request has expired")) if !in_query("X-Amz-Date").is_empty() => format!(
+            "Request has expired: the URL was valid for {} seconds from {}.",
+            in_query("X-Amz-Expires"),
+            in_query("X-Amz-Date")
+        ),
+        (_, None) => format!("The store refuses the request: {code}."),
+        _ => return None,
+    })
+}
+
+impl Asked {
+    /// Why a signature does not match: what differs from what the service granted.
+    fn mismatch(&self, grants: &Grants) -> String {
+        let asked = self;
+        let Some(signature) = parameter(&asked.query, "X-Amz-Signature") else {
+            return "The signature does not match what was sent. Check the secret key: `presignd dev` printed the one of this store.".into();
+        };
+        let Some(grant) = grants.find(&signature) else {
+            return format!(
+                "The signature does not match. It covers the method, the path, the query and the headers {}; one of them is not what was signed, or the URL was signed with another secret key.",
+                asked.signed_headers().join(", ")
+            );
+        };
+        let differs = |what: &str, signed: &str, sent: &str| {
+            format!("the URL was signed for {what} {signed}; the request has {sent}")
+        };
+        if asked.method != grant.method.as_str() {
+            return differs("the method", &grant.method, asked.method.as_str());
+        }
+        if asked.path != grant.path {
+            return differs("the path", &grant.path, &asked.path);
+        }
+        for name in asked.signed_headers() {
+            let sent = asked.header(&name);
+            let signed = match grant.headers.get(&name) {
+                Some(signed) => signed.clone(),
+                None if name == "host" => grant.host.clone(),
+                None => continue,
+            };
+            if sent.as_deref() != Some(&signed) {
+                return differs(&name, &signed, sent.as_deref().unwrap_or("none"));
+            }
+        }
+        if asked.query != grant.query {
+            return "the URL's query was changed after it was signed".into();
+        }
+        let sent = asked.header("content-length").unwrap_or_default();
+        format!("the URL was signed for another content-length; the request has {sent}")
+    }
+}
+
+/// The decoded value of a parameter in a query.
+pub(super) fn parameter(query: &str, name: &str) -> Option<String> {
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let (_, value) = pairs.find(|(given, _)| *given == name)?;
+    Some(percent_decode_str(value).decode_utf8_lossy().into_owned())
+}
+
+fn inner<'a>(xml: &'a str, tag: &str) -> Option<&'a str> {
+    let (_, rest) = xml.split_once(&format!("<{tag}>"))?;
+    Some(rest.split_once(&format!("</{tag}>"))?.0)
+}
+
+fn unescape(text: &str) -> String {
+    [
+        ("&lt;", "<"),
+        ("&gt;", ">"),
+        ("&quot;", "\""),
+        ("&apos;", "'"),
+        ("&amp;", "&"),
+    ]
+    .into_iter()
+    .fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
+}
+
+fn error_xml(code: &str, message: &str) -> String {
+    let message = message
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;");
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{code}</Code><Message>{message}</Message></Error>"
+    )
+}

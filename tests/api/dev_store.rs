@@ -1,0 +1,21 @@
+//! The embedded store of `presignd dev` accepts every file and is as strict as S3.
+
+mod files;
+mod safe;
+mod strict;
+
+use reqwest::{Response, StatusCode};
+
+/// The status of a refusal, and the code and the message of its XML.
+async fn refusal(response: Response) -> (StatusCode, String, String) {
+    let status = response.status();
+    let body = response.text().await.unwrap();
+    let inner = |tag: &str| {
+        let (_, rest) = body.split_once(&format!("<{tag}>")).expect(&body);
+        rest.split_once(&format!("</{tag}>"))
+            .expect(&body)
+            .0
+            .to_owned()
+    };
+    (status, inner("Code"), inner("Message"))
+}

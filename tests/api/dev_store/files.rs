@@ -1,0 +1,248 @@
+//! Files of all sizes and contents arrive as they were sent, however the network cuts them.
+
+use std::collections::BTreeMap;
+
+use axum::body::Bytes;
+use futures_util::stream;
+use reqwest::{Body, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::refusal;
+use crate::helpers::{App, Grant, spawn_app, spawn_app_with_policies};
+
+#[derive(Deserialize)]
+struct Form {
+    url: String,
+    key: String,
+    fields: BTreeMap<String, String>,
+}
+
+/// Bytes of a generator with a fixed seed, in which every value is as likely as any other.
+fn random(size: usize, mut seed: u64) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(size + 8);
+    while bytes.len() < size {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        bytes.extend_from_slice(&(seed ^ (seed >> 29)).to_le_bytes());
+    }
+    bytes.truncate(size);
+    bytes
+}
+
+/// A body of this length that is sent in frames of `frame` bytes.
+fn in_frames(bytes: Vec<u8>, frame: usize) -> Body {
+    let mut rest = Bytes::from(bytes);
+    let frames = std::iter::from_fn(move || {
+        let next = rest.split_to(frame.min(rest.len()));
+        (!next.is_empty()).then_some(Ok::<_, std::io::Error>(next))
+    });
+    Body::wrap_stream(stream::iter(frames))
+}
+
+async fn by_form(app: &App, file: &[u8], frame: usize) -> String {
+    let request = json!({"filename": "a.bin", "contentType": "application/octet-stream"});
+    let form: Form = app.granted("/upload/presigned-post", &request).await;
+    let boundary = "----a-boundary-as-browsers-make-them";
+    let fields = form.fields.iter().map(|(name, value)| {
+        format!(
+            "--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n"
+        )
+    });
+    let file_head = format!(
+        "--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.bin\"\r\n\
+         Content-Type: application/octet-stream\r\n\r\n"
+    );
+    let mut body = fields.chain([file_head]).collect::<String>().into_bytes();
+    body.extend_from_slice(file);
+    body.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
+    let response = app
+        .client
+        .post(&form.url)
+        .header(
+            "content-type",
+            format!("multipart/form-data; boundary={boundary}"),
+        )
+        .header("content-length", body.len())
+        .body(in_frames(body, frame))
+        .send()
+        .await
+        .unwrap();
+    let status = response.status();
+    let text = response.text().await.unwrap();
+    assert!(
+        status.is_success(),
+        "{} bytes in frames of {frame}: {text}",
+        file.len()
+    );
+    form.key
+}
+
+async fn by_put(app: &App, file: &[u8], frame: usize) -> String {
+    let grant = app.grant("a.bin", "application/octet-stream").await;
+    let response = app
+        .client
+        .put(&grant.url)
+        .header("content-type", "application/octet-stream")
+        .header("content-length", file.len())
+        .body(in_frames(file.to_vec(), frame))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(response.status(), StatusCode::OK, "{} bytes", file.len());
+    grant.key
+}
+
+/// Uploads the file in the parts of these numbers, of 5 MiB and more but for the last.
+async fn by_parts(app: &App, file: &[u8], numbers: &[u32]) -> String {
+    let created: Value = {
+        let body = json!({"filename": "a.bin", "type": "application/octet-stream"});
+        let response = app.post("/s3/multipart", &body).await;
+        response.json().await.unwrap()
+    };
+    let key = created["key"].as_str().unwrap();
+    let upload = format!(
+        "{}/s3/multipart/{}",
+        app.base,
+        created["uploadId"].as_str().unwrap()
+    );
+    let query = [("key", key)];
+    let mut parts = Vec::new();
+    let size = file.len().div_ceil(numbers.len()).max(1);
+    for (number, part) in numbers.iter().zip(file.chunks(size)) {
+        let signed = app.client.get(format!("{upload}/{number}")).query(&query);
+        let signed: Value = signed.send().await.unwrap().json().await.unwrap();
+        let put = app.client.put(signed["url"].as_str().unwrap());
+        let response = put.body(part.to_vec()).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        let etag = response.headers()["etag"].to_str().unwrap().to_owned();
+        parts.push(json!({"PartNumber": number, "ETag": etag}));
+    }
+    let complete = app.client.post(format!("{upload}/complete")).query(&query);
+    let complete = complete
+        .json(&json!({"parts": parts}))
+        .send()
+        .await
+        .unwrap();
+    let status = complete.status();
+    assert_eq!(status, StatusCode::OK, "{}", complete.text().await.unwrap());
+    key.to_owned()
+}
+
+async fn arrived(app: &App, key: &str, file: &[u8]) {
+    let (stored, _) = app.stored(key).await.expect(key);
+    assert!(
+        stored == file,
+        "{} bytes arrived as {}",
+        file.len(),
+        stored.len()
+    );
+}
+
+fn csv(size: usize) -> Vec<u8> {
+    let mut text = "1,2;3\r\nfour,\"five\r\n\",6\r\n"
+        .repeat(size / 23 + 1)
+        .into_bytes();
+    text.truncate(size);
+    text
+}
+
+#[tokio::test]
+async fn a_form_accepts_every_file_in_frames_of_every_size() {
+    const MIB: usize = 1024 * 1024;
+    let app = spawn_app().await;
+    let files = [
+        Vec::new(),
+        b"\r".to_vec(),
+        b"\r\n--".to_vec(),
+        vec![b'\r'; MIB],
+        b"\r\n".repeat(MIB / 2),
+        csv(3 * MIB),
+        random(MIB, 1),
+        random(3 * MIB + 1, 2),
+    ];
+    for file in files {
+        for frame in [MIB * 8, 65_536, 65_537, 8192] {
+            let key = by_form(&app, &file, frame).await;
+            arrived(&app, &key, &file).await;
+        }
+    }
+    // Small frames take long with large files.
+    for frame in [1, 2, 3, 7, 1000] {
+        let file = b"a\r\r\n\r\n--\r\n----a-boundary-as-browsers-make-the\r".repeat(8);
+        let key = by_form(&app, &file, frame).await;
+        arrived(&app, &key, &file).await;
+    }
+}
+
+#[tokio::test]
+async fn a_put_and_parts_accept_every_file() {
+    let app = spawn_app().await;
+    for (size, frame) in [(0, 1), (1, 1), (65_537, 1000), (3_000_000, 65_536)] {
+        for file in [vec![b'\r'; size], csv(size), random(size, 3)] {
+            let key = by_put(&app, &file, frame).await;
+            arrived(&app, &key, &file).await;
+        }
+    }
+    let file = random(11 * 1024 * 1024, 4);
+    for numbers in [&[1][..], &[1, 2], &[2, 7], &[9999, 10_000]] {
+        let key = by_parts(&app, &file, numbers).await;
+        arrived(&app, &key, &file).await;
+    }
+}
+
+#[tokio::test]
+async fn a_large_file_arrives_by_put_form_and_parts() {
+    let app = spawn_app().await;
+    let file = random(64 * 1024 * 1024, 5);
+    for key in [
+        by_put(&app, &file, 1 << 20).await,
+        by_form(&app, &file, 1 << 20).await,
+        by_parts(&app, &file, &[1, 2, 3]).await,
+    ] {
+        arrived(&app, &key, &file).await;
+    }
+}
+
+#[tokio::test]
+async fn a_failed_overwrite_keeps_the_old_object() {
+    let app =
+        spawn_app_with_policies("[policies.default]\nkey = 'fixed/{filename}'\noverwrite = true")
+            .await;
+    let old = app.grant("a.txt", "text/plain").await;
+    assert_eq!(app.upload(&old, "old").await.status(), StatusCode::OK);
+
+    let checksum = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="; // of no bytes at all
+    let body = json!({"filename": "a.txt", "contentType": "text/csv", "checksumSha256": checksum});
+    let grant: Grant = app.granted("/upload/presigned-url", &body).await;
+    let (status, code, message) = refusal(app.upload(&grant, "new").await).await;
+    assert_eq!(
+        (status, code.as_str()),
+        (StatusCode::BAD_REQUEST, "BadDigest")
+    );
+    assert!(message.contains("checksum"), "{message}");
+
+    // The client hangs up in the middle.
+    let frames = stream::iter([Ok(Bytes::from("ne")), Err(std::io::Error::other("gone"))]);
+    let put = app
+        .client
+        .put(&old.url)
+        .header("content-type", "text/plain");
+    let put = put
+        .header("content-length", 3)
+        .body(Body::wrap_stream(frames));
+    assert!(put.send().await.is_err());
+
+    assert_eq!(
+        app.stored("fixed/a.txt").await,
+        Some((b"old".to_vec(), "text/plain".into()))
+    );
+    let left: Vec<_> = std::fs::read_dir(app.data())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(
+        left.len(),
+        3,
+        "the object's folder and its two files alone: {left:?}"
+    );
+}

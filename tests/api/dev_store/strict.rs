@@ -1,0 +1,250 @@
+//! What S3 refuses, the store refuses, and says why.
+
+use presignd::dev::{BUCKET, Dev};
+use presignd::http;
+use presignd::http::AllowedOrigins;
+use reqwest::{Body, Method, StatusCode};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tempfile::TempDir;
+
+use super::refusal;
+use crate::helpers::{Grant, built_in, client, service, spawn, spawn_app};
+
+#[tokio::test]
+async fn a_url_is_not_combined_with_an_authorization_header() {
+    let app = spawn_app().await;
+    let grant = app.grant("a.txt", "text/plain").await;
+    let put = app
+        .client
+        .put(&grant.url)
+        .header("content-type", "text/plain");
+    let put = put.header("authorization", "Bearer token").body("x");
+    let (status, code, message) = refusal(put.send().await.unwrap()).await;
+    assert_eq!(
+        (status, code.as_str()),
+        (StatusCode::BAD_REQUEST, "InvalidArgument")
+    );
+    assert!(
+        message.starts_with("Only one auth mechanism allowed"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn a_body_needs_a_length() {
+    let app = spawn_app().await;
+    let grant = app.grant("a.txt", "text/plain").await;
+    let chunks = futures_util::stream::iter(["a", "b"].map(Ok::<_, std::io::Error>));
+    let put = app
+        .client
+        .put(&grant.url)
+        .header("content-type", "text/plain");
+    let put = put.body(Body::wrap_stream(chunks));
+    let (status, code, message) = refusal(put.send().await.unwrap()).await;
+    assert_eq!(
+        (status, code.as_str()),
+        (StatusCode::NOT_IMPLEMENTED, "NotImplemented")
+    );
+    assert!(message.contains("Transfer-Encoding"), "{message}");
+    assert_eq!(app.stored(&grant.key).await, None);
+}
+
+#[tokio::test]
+async fn a_url_lives_for_seven_days_at_most() {
+    let app = spawn_app().await;
+    let grant = app.grant("a.txt", "text/plain").await;
+    let url = grant
+        .url
+        .replace("X-Amz-Expires=600", "X-Amz-Expires=604801");
+    let put = app
+        .client
+        .put(url)
+        .header("content-type", "text/plain")
+        .body("x");
+    let (status, code, message) = refusal(put.send().await.unwrap()).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert_eq!(code, "AuthorizationQueryParametersError");
+    assert!(message.contains("604800"), "{message}");
+}
+
+#[tokio::test]
+async fn whoever_is_not_signed_in_learns_nothing() {
+    let app = spawn_app().await;
+    let endpoint = app.config.endpoint_url().unwrap();
+    for path in [
+        "/",
+        "/uploads",
+        "/uploads/a",
+        "/uploads/a?uploads",
+        "/other/a",
+    ] {
+        for method in [Method::GET, Method::DELETE] {
+            let request = app
+                .client
+                .request(method.clone(), format!("{endpoint}{path}"));
+            let (status, code, _) = refusal(request.send().await.unwrap()).await;
+            assert!(
+                matches!(
+                    (status.as_u16(), code.as_str()),
+                    (403, "AccessDenied") | (501, "NotImplemented")
+                ),
+                "{method} {path}: {status} {code}"
+            );
+        }
+    }
+    let get = app.client.get(format!("{endpoint}/uploads/a")).send().await;
+    assert_eq!(refusal(get.unwrap()).await.0, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn buckets_and_objects_are_listed() {
+    let app = spawn_app().await;
+    let grant = app.grant("a.txt", "text/plain").await;
+    assert_eq!(app.upload(&grant, "x").await.status(), StatusCode::OK);
+    let buckets = app.store.list_buckets().send().await.unwrap();
+    let names: Vec<_> = buckets
+        .buckets()
+        .iter()
+        .map(|bucket| bucket.name().unwrap())
+        .collect();
+    assert_eq!(names, [BUCKET]);
+    let list = app
+        .store
+        .list_objects()
+        .bucket(BUCKET)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(list.contents()[0].key(), Some(grant.key.as_str()));
+}
+
+/// A service whose grants are known to the store, as `presignd dev` runs it.
+async fn spawn_dev(data: &TempDir) -> String {
+    let dev = Dev::open(data.path(), None).unwrap();
+    let store = spawn(dev.store(&AllowedOrigins::None).unwrap()).await;
+    let uploads = service(&dev.sdk_config(store), BUCKET, true, built_in()).await;
+    let router = http::router(Arc::clone(&uploads), &http::Settings::default());
+    format!("http://{}", spawn(dev.watched(router)).await)
+}
+
+#[tokio::test]
+async fn a_signature_that_does_not_match_is_explained() {
+    let data = TempDir::new().unwrap();
+    let base = spawn_dev(&data).await;
+    let body = json!({"filename": "a.txt", "contentType": "text/plain", "size": 3});
+    let grant = client()
+        .post(format!("{base}/upload/presigned-url"))
+        .json(&body);
+    let grant: Grant = grant.send().await.unwrap().json().await.unwrap();
+    let url = grant.url.as_str();
+    let other_key = url.replace("a.txt", "b.txt");
+    let other_query = format!("{url}&x=1");
+    let other_host = url.replace("127.0.0.1", "localhost");
+    for (method, url, content_type, body, expected) in [
+        (
+            "PUT",
+            url,
+            Some("text/csv"),
+            "abc",
+            "signed for content-type text/plain; the request has text/csv",
+        ),
+        (
+            "PUT",
+            url,
+            None,
+            "abc",
+            "signed for content-type text/plain; the request has none",
+        ),
+        ("PUT", url, Some("text/plain"), "abcd", "content-length"),
+        (
+            "POST",
+            url,
+            Some("text/plain"),
+            "abc",
+            "signed for the method PUT; the request has POST",
+        ),
+        (
+            "PUT",
+            &other_key,
+            Some("text/plain"),
+            "abc",
+            "signed for the path",
+        ),
+        (
+            "PUT",
+            &other_query,
+            Some("text/plain"),
+            "abc",
+            "query was changed",
+        ),
+        (
+            "PUT",
+            &other_host,
+            Some("text/plain"),
+            "abc",
+            "the request has localhost",
+        ),
+    ] {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let request = client().request(method, url).body(body);
+        let request = match content_type {
+            Some(content_type) => request.header("content-type", content_type),
+            None => request,
+        };
+        let (status, code, message) = refusal(request.send().await.unwrap()).await;
+        assert_eq!(
+            (status, code.as_str()),
+            (StatusCode::FORBIDDEN, "SignatureDoesNotMatch"),
+            "{expected}: {message}"
+        );
+        assert!(message.contains(expected), "{expected}: {message}");
+    }
+    // The URLs of a batch and of parts are known, too.
+    let files = json!({"files": [{"filename": "a.txt", "contentType": "text/plain"}]});
+    let batch = client()
+        .post(format!("{base}/upload/presigned-urls"))
+        .json(&files);
+    let batch: Value = batch.send().await.unwrap().json().await.unwrap();
+    let put = client()
+        .put(batch["uploads"][0]["url"].as_str().unwrap())
+        .body("x");
+    let (_, _, message) = refusal(put.header("content-type", "a/b").send().await.unwrap()).await;
+    assert!(
+        message.contains("signed for content-type text/plain; the request has a/b"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn every_refusal_has_a_reason() {
+    let app = spawn_app().await;
+    let endpoint = app.config.endpoint_url().unwrap();
+    let grant = app.grant("a.txt", "text/plain").await;
+    let expired = grant.url.replace("X-Amz-Date=2", "X-Amz-Date=1");
+    for (url, headers, expected) in [
+        (
+            grant.url.as_str(),
+            &[("content-type", "text/csv")][..],
+            "content-type",
+        ),
+        (
+            &grant.url,
+            &[("content-type", "text/plain"), ("x-amz-acl", "public-read")],
+            "x-amz-acl",
+        ),
+        (&expired, &[("content-type", "text/plain")], ""),
+        (&format!("{endpoint}/uploads/a"), &[], "not signed"),
+    ] {
+        let put = app.client.put(url).body("x");
+        let put = headers
+            .iter()
+            .fold(put, |put, (name, value)| put.header(*name, *value));
+        let (status, code, message) = refusal(put.send().await.unwrap()).await;
+        assert!(status.is_client_error(), "{url}: {status} {code}");
+        assert!(
+            !message.is_empty() && message.contains(expected),
+            "{code}: {message}"
+        );
+    }
+}
