@@ -31,6 +31,9 @@ use crate::{s3, serve};
 const TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Why a check that sends anything but a form is skipped.
+const FORMS_ONLY: &str = "S3_FORMS_ONLY is true";
+
 /// A configuration that can sign, and what is needed to try it.
 #[derive(Debug)]
 pub struct Check {
@@ -154,10 +157,10 @@ impl Check {
     fn settings(&self) -> Line {
         let s3 = &self.config.s3;
         let names: Vec<&str> = self.samples.iter().map(|s| s.policy.as_str()).collect();
-        let forms = if self.config.supports_post {
-            ""
-        } else {
-            ", no forms"
+        let forms = match (self.config.supports_post, self.config.forms_only) {
+            (false, _) => ", no forms",
+            (_, true) => ", forms only",
+            _ => "",
         };
         let detail = format!(
             "bucket {}, at {}; policies: {}{forms}",
@@ -252,6 +255,7 @@ impl Check {
             return lines;
         }
         let line = match self.samples.iter().find(|sample| sample.has_unique_key) {
+            _ if self.config.forms_only => Line::skipped(CHECK, FORMS_ONLY),
             None => Line::skipped(CHECK, "it answers; no policy has unique keys for a marker"),
             Some(sample) => match self.put(uploads, sample).await {
                 Ok(_) => Line::ok(

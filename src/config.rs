@@ -42,6 +42,7 @@ pub const VARIABLES: &[&str] = &[
     "METRICS_ADDR",
     "MAX_CONNECTIONS",
     "S3_SUPPORTS_POST_POLICY",
+    "S3_FORMS_ONLY",
     "UPLOAD_URL_EXPIRES_IN",
     "UPLOAD_POLICIES_FILE",
     "UPLOAD_SESSION_SECRET",
@@ -81,6 +82,8 @@ pub struct Config {
     pub policies: Policies,
     /// Whether the store accepts presigned POST.
     pub supports_post: bool,
+    /// Whether forms alone are granted: [`crate::upload::Settings::forms_only`].
+    pub forms_only: bool,
     /// Seals the sessions of multipart uploads; a random one if there is none.
     pub session_key: Option<SessionKey>,
     pub auth: Auth,
@@ -124,8 +127,17 @@ impl Config {
         let limits = limits(r);
         let policies = policies(r);
         let supports_post = r.parse("S3_SUPPORTS_POST_POLICY", "true or false");
+        let supports_post = supports_post.unwrap_or(true);
+        let forms_only = forms_only(r, supports_post, policies.as_ref());
         let session_key = session_key(r);
         let auth = auth::auth(r, policies.as_ref());
+        if let Some(addr) = bind_addr.filter(|addr| !addr.ip().is_loopback())
+            && !r.is_set("AUTH_MODE")
+        {
+            r.fault(format!(
+                "AUTH_MODE is not set, but other machines can reach BIND_ADDR ({addr}); set it to api-key or jwt, or to none if anyone may upload"
+            ));
+        }
         if let (Some(Auth::None), Some(policies)) = (&auth, &policies)
             && let Some(policy) = policies.with_caller()
         {
@@ -144,7 +156,8 @@ impl Config {
                 limits,
                 s3: s3?,
                 policies: policies?,
-                supports_post: supports_post.unwrap_or(true),
+                supports_post,
+                forms_only,
                 session_key,
                 auth: auth?,
                 rate,
@@ -261,6 +274,26 @@ fn policies(reader: &mut Reader<'_>) -> Option<Policies> {
     let (path, text) = reader.file(name)?;
     let policies = Policies::parse(&text, expires_in).with_context(|| path.to_owned());
     reader.keep(name, policies)
+}
+
+/// Whether forms alone are granted, which nothing else may contradict.
+fn forms_only(reader: &mut Reader<'_>, supports_post: bool, policies: Option<&Policies>) -> bool {
+    let name = "S3_FORMS_ONLY";
+    let forms_only = reader.parse(name, "true or false").unwrap_or(false);
+    if forms_only && !supports_post {
+        reader.fault(format!(
+            "{name} is true, but S3_SUPPORTS_POST_POLICY is false, so that nothing could be granted; set one of them to its default"
+        ));
+    }
+    if let Some(policy) = policies
+        .and_then(Policies::write_once)
+        .filter(|_| forms_only)
+    {
+        reader.fault(format!(
+            "{name} is true, but policies.{policy} forbids overwriting, which a form cannot enforce; set overwrite = true there, with {{uuid}} in its key"
+        ));
+    }
+    forms_only
 }
 
 fn session_key(reader: &mut Reader<'_>) -> Option<SessionKey> {

@@ -218,6 +218,7 @@ pub(crate) fn upload_settings(config: &Config) -> upload::Settings {
     upload::Settings {
         policies: config.policies.clone(),
         supports_post: config.supports_post,
+        forms_only: config.forms_only,
         session_key: config
             .session_key
             .clone()

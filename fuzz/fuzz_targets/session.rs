@@ -33,6 +33,7 @@ static STRANGER: LazyLock<UploadService> = LazyLock::new(|| {
     let settings = Settings {
         policies: Policies::built_in(LIFE),
         supports_post: true,
+        forms_only: false,
         session_key: SessionKey::new(&[8; 32]),
     };
     UploadService::new(BUCKET.clone(), settings, Metrics::default())

@@ -98,6 +98,7 @@ pub fn service_of(bucket: Bucket, policies: Policies) -> UploadService {
     let settings = Settings {
         policies,
         supports_post: true,
+        forms_only: false,
         session_key: SessionKey::new(&[7; 32]),
     };
     UploadService::new(bucket, settings, Metrics::default())

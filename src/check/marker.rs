@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::problem::Problem;
 use super::removal::{Marker, Token};
-use super::{Check, Line};
+use super::{Check, FORMS_ONLY, Line};
 use crate::upload::{Caller, Grant, Sample, UploadService};
 
 /// Why a marker was not stored, or not removed.
@@ -57,7 +57,11 @@ impl Check {
         let mut lines = Vec::new();
         let mut head = Line::skipped("head", "no object was uploaded");
         let mut has_stored = false;
-        for sample in &self.samples {
+        if self.config.forms_only {
+            lines.push(Line::skipped("put", FORMS_ONLY));
+        }
+        let samples = self.samples.iter().filter(|_| !self.config.forms_only);
+        for sample in samples {
             lines.push(match self.put(&self.uploads, sample).await {
                 Err(unable) => unable.line("put", sample),
                 Ok(stored) => {
@@ -241,6 +245,9 @@ impl Check {
 
     async fn multipart(&self) -> Option<Line> {
         const CHECK: &str = "multipart";
+        if self.config.forms_only {
+            return Some(Line::skipped(CHECK, FORMS_ONLY));
+        }
         let sample = self.samples.iter().find(|sample| sample.fits_multipart)?;
         let line = match self.part(sample).await {
             Ok(()) => Line::ok(CHECK, "created, a part accepted and listed, and aborted"),

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::marker::Unable;
 use super::problem::Problem;
 use super::removal::{Marker, Token};
-use super::{Check, Line};
+use super::{Check, FORMS_ONLY, Line};
 use crate::upload::{Caller, Grant, Sample};
 
 const CHECK: &str = "unsigned-headers";
@@ -21,6 +21,9 @@ const FIX: &str = "set S3_FORMS_ONLY=true, or have a proxy before the store refu
 
 impl Check {
     pub(super) async fn unsigned_headers(&self) -> Line {
+        if self.config.forms_only {
+            return Line::skipped(CHECK, FORMS_ONLY);
+        }
         let sample = self.samples.iter().find(|sample| sample.has_unique_key);
         let Some(sample) = sample else {
             return Line::skipped(CHECK, "no policy has unique keys for a marker");

@@ -409,3 +409,45 @@ fn origins_are_read_as_a_list() {
     };
     assert_eq!(origins, ["https://a.example", "http://localhost:5173"]);
 }
+
+#[test]
+fn who_may_call_has_to_be_said_where_other_machines_can_call() {
+    for addr in ["0.0.0.0:3000", "[::]:3000", "10.0.0.1:80"] {
+        refused_for("AUTH_MODE is not set", &[("BIND_ADDR", addr)]);
+        assert!(config(&[("BIND_ADDR", addr), ("AUTH_MODE", "none")]).is_ok());
+    }
+    assert!(config(&[("BIND_ADDR", "[::1]:3000")]).is_ok());
+}
+
+#[test]
+fn forms_only_is_refused_together_with_what_needs_a_put() {
+    let only = ("S3_FORMS_ONLY", "true");
+    assert!(config(&[only]).unwrap().forms_only);
+    refused_for(
+        "S3_FORMS_ONLY is true, but S3_SUPPORTS_POST_POLICY",
+        &[only, ("S3_SUPPORTS_POST_POLICY", "false")],
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("policies.toml");
+    std::fs::write(
+        &path,
+        "[policies.once]\nkey = '{uuid}'\noverwrite = false\n",
+    )
+    .unwrap();
+    let policies = ("UPLOAD_POLICIES_FILE", path.to_str().unwrap());
+    refused_for(
+        "S3_FORMS_ONLY is true, but policies.once",
+        &[only, policies],
+    );
+    refused("S3_FORMS_ONLY", &["yes"]);
+}
+
+/// The one fault begins with these words.
+#[track_caller]
+fn refused_for(says: &str, variables: &[(&str, &str)]) {
+    let faults = faults(variables);
+    let [fault] = &faults[..] else {
+        panic!("{variables:?}: {faults:?}");
+    };
+    assert!(fault.starts_with(says), "{fault}");
+}

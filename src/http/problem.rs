@@ -181,6 +181,11 @@ impl Failure {
                 errors.into_problem_of(StatusCode::FORBIDDEN, "policy-not-allowed")
             }
             upload::Error::PostNotSupported => no_form("this store takes no presigned POST"),
+            upload::Error::FormsOnly => Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "forms-only",
+                "this service grants forms only; ask for one at /upload/presigned-post",
+            ),
             upload::Error::PostCannotKeepPolicy => {
                 no_form("the policy forbids to overwrite, which a form cannot")
             }

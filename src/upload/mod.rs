@@ -53,6 +53,9 @@ pub struct Settings {
     pub policies: Policies,
     /// Whether the store accepts presigned POST. R2 and B2 do not.
     pub supports_post: bool,
+    /// Whether forms alone are granted, for stores that honour headers which were not signed: a form lists all
+    /// that it allows.
+    pub forms_only: bool,
     /// Seals the sessions of multipart uploads.
     pub session_key: SessionKey,
 }
@@ -153,6 +156,9 @@ pub enum Error {
     /// The store accepts no forms.
     #[error("the store accepts no presigned POST")]
     PostNotSupported,
+    /// The store is one for which forms alone are granted.
+    #[error("only forms are granted")]
+    FormsOnly,
     /// The policy forbids overwriting, which a form cannot enforce.
     #[error("a form cannot enforce the policy")]
     PostCannotKeepPolicy,
@@ -194,6 +200,7 @@ impl Error {
             Self::Refused(_)
             | Self::PolicyNotAllowed { .. }
             | Self::PostNotSupported
+            | Self::FormsOnly
             | Self::PostCannotKeepPolicy
             | Self::PostTooLarge
             | Self::NoSuchUpload => true,

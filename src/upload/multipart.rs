@@ -91,6 +91,7 @@ impl UploadService {
         numbers: &BTreeSet<u16>,
         now: SystemTime,
     ) -> Result<BTreeMap<u16, PresignedRequest>, Error> {
+        self.refuse_if_forms_only()?;
         let (session, policy) = self.open(caller, token, key, now)?;
         let mut requests = BTreeMap::new();
         for &number in numbers {

@@ -113,6 +113,12 @@ impl Policies {
         Some(name)
     }
 
+    /// The first policy that forbids overwriting, which a form cannot enforce.
+    pub fn write_once(&self) -> Option<&str> {
+        let (name, _) = self.0.iter().find(|(_, policy)| !policy.overwrite)?;
+        Some(name)
+    }
+
     /// The longest life of any grant.
     pub fn longest_life(&self) -> Duration {
         let lives = self.0.values().map(|policy| policy.expires_in);

@@ -120,6 +120,9 @@ impl UploadService {
         file: &File,
         kind: UploadKind,
     ) -> Result<&Policy, Error> {
+        if kind != UploadKind::Post {
+            self.refuse_if_forms_only()?;
+        }
         let policies = &self.settings.policies;
         let policy = policies.get(file.policy.as_deref(), caller)?;
         let refusals = policy.check(file, kind);
@@ -128,6 +131,14 @@ impl UploadService {
         } else {
             Err(Error::Refused(refusals))
         }
+    }
+
+    /// For what is no form.
+    pub(super) fn refuse_if_forms_only(&self) -> Result<(), Error> {
+        if self.settings.forms_only {
+            return Err(Error::FormsOnly);
+        }
+        Ok(())
     }
 
     /// The policy of each file, or all reasons why any of them is refused.

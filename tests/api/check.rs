@@ -245,7 +245,14 @@ async fn settings_that_serve_would_refuse_are_named() {
 async fn a_service_that_strangers_reach_should_know_its_callers() {
     let stand = Stand::new().await;
     let url = stand.url();
-    let open = check(&with(&url, &[("BIND_ADDR", "0.0.0.0:3000")]), &[]).await;
+    let open = check(
+        &with(
+            &url,
+            &[("BIND_ADDR", "0.0.0.0:3000"), ("AUTH_MODE", "none")],
+        ),
+        &[],
+    )
+    .await;
     assert_eq!(open.code, Some(0));
     open.says(
         "callers",

@@ -279,7 +279,7 @@ fn a_service_that_is_open_to_all_says_so() {
         }
         log.contains("AUTH_MODE is none")
     };
-    assert!(says("0.0.0.0:0", &[]));
+    assert!(says("0.0.0.0:0", &[("AUTH_MODE", "none")]));
     assert!(!says("127.0.0.1:0", &[]));
     let jwt = [
         ("AUTH_MODE", "jwt"),
@@ -441,6 +441,7 @@ fn first_lines_of_serve(variables: &[(&str, &str)]) -> String {
         ("AWS_SECRET_ACCESS_KEY", "secret"),
         ("AWS_S3_BUCKET_NAME", "my-bucket"),
         ("BIND_ADDR", "0.0.0.0:0"),
+        ("AUTH_MODE", "none"),
     ];
     let all: Vec<_> = all.iter().chain(variables).copied().collect();
     let mut serve = Running::start(&["serve"], folder.path(), &all);

@@ -433,3 +433,26 @@ async fn a_session_token_is_a_field_and_ends_the_form_with_the_credentials() {
             .contains("X-Amz-Security-Token=the%2Ftoken%3D")
     );
 }
+
+#[tokio::test]
+async fn with_forms_only_a_form_is_granted_and_nothing_else() {
+    let settings = Settings {
+        forms_only: true,
+        ..built_in()
+    };
+    let app = spawn_app_with(settings).await;
+    let file = json!({"filename": "a.txt", "contentType": "text/plain"});
+    let form: Value = app.granted("/upload/presigned-post", &file).await;
+    assert!(form["fields"].is_object());
+    let files = json!({"files": [file]});
+    let of_uppy = json!({"filename": "a.txt", "type": "text/plain"});
+    for (path, body) in [
+        ("/upload/presigned-url", &file),
+        ("/upload/presigned-urls", &files),
+        ("/s3/multipart", &of_uppy),
+    ] {
+        let problem = app.refused(path, body).await;
+        assert_eq!(problem["status"], 422, "{path}");
+        assert_eq!(problem["code"], "forms-only", "{path}");
+    }
+}

@@ -114,3 +114,15 @@ async fn a_store_that_ignores_unsigned_headers_is_fine() {
     run.says("unsigned-headers", "ok", &[]);
     stand.is_as_it_was();
 }
+
+#[tokio::test]
+async fn with_forms_only_nothing_else_is_tried() {
+    let stand = accepting(&[METADATA, ACL, COPY], true).await;
+    let run = check(&with(&stand.url(), &[("S3_FORMS_ONLY", "true")]), &[]).await;
+    assert_eq!(run.code, Some(0), "{:#}", run.report);
+    for skipped in ["put", "multipart", "unsigned-headers"] {
+        run.says(skipped, "skipped", &["S3_FORMS_ONLY"]);
+    }
+    run.says("post", "ok", &[]);
+    stand.is_as_it_was();
+}

@@ -169,6 +169,7 @@ async fn an_endpoint_that_only_clients_reach_is_a_warning() {
     let closed = [
         ("S3_PUBLIC_ENDPOINT_URL", "http://127.0.0.1:1"),
         ("BIND_ADDR", "0.0.0.0:3000"),
+        ("AUTH_MODE", "none"),
     ];
     let run = check(&with(&url, &closed), &[]).await;
     assert_eq!(run.code, Some(0));
