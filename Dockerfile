@@ -1,14 +1,17 @@
 # syntax=docker/dockerfile:1
+#
+# Pin the two base images by digest where you build releases. The tags are used here because they get
+# security fixes.
 
-# Same Debian release as the final image: the binary links against its glibc.
+# The builder has the same Debian release as the final image: the binary links against its glibc.
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /build
 
-# Has the build write into the binary what it is made of, for scanners of images to read.
+# cargo-auditable writes the list of crates into the binary, for image scanners to read.
 RUN cargo install cargo-auditable --locked --version 0.7.7
 
-# The dependencies alone, against an empty crate: this layer stays valid until Cargo.toml or Cargo.lock changes.
-# Cargo refuses a manifest whose bench or test has no file, so those get an empty file, too.
+# The dependencies are built first, against an empty crate. This layer stays valid until Cargo.toml or
+# Cargo.lock changes. Cargo refuses a manifest whose bench or test has no file, so those get an empty one.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src benches tests/lambda \
  && echo 'fn main() {}' | tee src/main.rs benches/sign.rs > tests/lambda/main.rs \
@@ -17,7 +20,7 @@ RUN mkdir -p src benches tests/lambda \
 
 COPY clients clients
 COPY src src
-# COPY keeps modification times, and cargo would take sources older than the empty crate for built ones.
+# COPY keeps modification times, and cargo would not rebuild sources that are older than the empty crate.
 RUN touch src/main.rs src/lib.rs \
  && cargo auditable build --release --locked --no-default-features --features otlp
 
@@ -37,11 +40,12 @@ LABEL org.opencontainers.image.title="presignd" \
       org.opencontainers.image.source="$SOURCE" \
       org.opencontainers.image.base.name="gcr.io/distroless/cc-debian12:nonroot"
 
+COPY LICENSE-MIT LICENSE-APACHE /licenses/
 COPY --from=build /build/target/release/presignd /presignd
 
-# A number, not a name: Kubernetes can check runAsNonRoot only against a number.
+# A number, because Kubernetes cannot check runAsNonRoot against a name.
 USER 65532:65532
-# Loopback, the default, cannot be reached from outside a container.
+# A container's loopback address cannot be reached from outside.
 ENV BIND_ADDR=0.0.0.0:3000
 EXPOSE 3000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 CMD ["/presignd", "healthcheck"]

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# The three calls of an upload, from the asking to the certainty, with curl alone:
+# The three calls of an upload, with curl:
 #
 #   cargo run -- dev                      # in another terminal
 #   examples/three-calls.sh [SERVICE]     # http://127.0.0.1:3000 if it is not given
 #
-# In an application the first and the third call are your back end's, the second is the browser's.
+# In an application, your back end sends the first and the third call, and the browser the second.
 set -euo pipefail
 
 service=${1:-http://127.0.0.1:3000}
 work=$(mktemp -d)
 trap 'rm -r "$work"' EXIT
 
-# POST a JSON body; prints the answer, and ends the script unless it has the status that is expected.
+# post PATH STATUS BODY: prints the answer, and exits if it has another status.
 post() {
   local path=$1 expected=$2 body=$3 status
   status=$(curl -sS -o "$work/answer" -w '%{http_code}' "$service$path" \
@@ -20,7 +20,8 @@ post() {
   [[ $status == "$expected" ]] || { echo "$path answered $status, not $expected" >&2; exit 1; }
 }
 
-# The first value of this name in an answer: enough for flat JSON. Use a parser of JSON in earnest.
+# member NAME JSON: prints the first value with this name. It is enough for flat JSON; use a JSON parser
+# in real code.
 member() {
   local rest=${2#*\"$1\":}
   rest=${rest#\"}
@@ -49,11 +50,11 @@ answer=$(post /upload/verify 200 "{\"key\":\"$key\",\"size\":$size,\"wait\":5}")
 [[ $(member key "$answer") == "$key" && $(member size "$answer") == "$size" ]]
 echo "   yes: $(member size "$answer") bytes of $(member contentType "$answer")"
 
-echo '   (and if it had to be a byte longer?)'
+echo '   (and if it should be one byte longer?)'
 answer=$(post /upload/verify 409 "{\"key\":\"$key\",\"size\":$((size + 1))}")
 echo "   $(member code "$answer"): $(member detail "$answer")"
 
-echo '   (several at once, of which one is nobody'\''s)'
+echo '   (two keys at once, of which nobody uploaded one)'
 answer=$(post /upload/verify 200 "{\"keys\":[\"$key\",\"secret.txt\"]}")
 [[ $answer == *'"status":200'*'"status":404'* ]]
-echo '   one is there, of the other nothing is said'
+echo '   one is there, the other one is not'
