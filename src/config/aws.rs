@@ -70,3 +70,83 @@ pub(super) fn check(reader: &mut Reader<'_>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::config::tests::{env, faults, refused};
+
+    #[test]
+    fn what_the_sdk_reads_is_trimmed_and_empty_is_unset() {
+        let env = env(&[
+            ("AWS_REGION", ""),
+            ("AWS_ENDPOINT_URL", " "),
+            ("AWS_ENDPOINT_URL_S3", ""),
+            ("AWS_ROLE_ARN", " arn:aws:iam::1:role/a\n"),
+            ("AWS_ACCESS_KEY_ID", "AKID\r"),
+            ("AWS_SECRET_ACCESS_KEY", "secret\n"),
+            ("AWS_S3_BUCKET_NAME", "bucket\r\n"),
+            ("HOME", " /home/me "),
+        ]);
+        let values = env.values();
+        for name in ["AWS_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"] {
+            assert!(!values.contains_key(name), "{name}");
+        }
+        assert_eq!(values["AWS_ROLE_ARN"], "arn:aws:iam::1:role/a");
+        assert_eq!(values["AWS_ACCESS_KEY_ID"], "AKID");
+        assert_eq!(values["AWS_SECRET_ACCESS_KEY"], "secret");
+        assert_eq!(values["HOME"], " /home/me ");
+        assert_eq!(Config::from_env(&env).unwrap().s3.bucket, "bucket");
+    }
+
+    #[test]
+    fn credentials_that_no_request_can_carry_are_refused_by_name_and_not_repeated() {
+        let valid = [
+            ("AWS_ACCESS_KEY_ID", "AKID"),
+            ("AWS_SECRET_ACCESS_KEY", "x"),
+        ];
+        for name in [
+            "AWS_ACCESS_KEY_ID",
+            "AWS_SECRET_ACCESS_KEY",
+            "AWS_SESSION_TOKEN",
+        ] {
+            for value in [
+                "hid\nden",
+                "hid\rden",
+                "hid den",
+                "\"hidden\"",
+                "'hidden'",
+                "hidden\u{e9}",
+            ] {
+                let faults = faults(&[&valid[..], &[(name, value)]].concat());
+                assert_eq!(faults.len(), 1, "{name}={value:?}: {faults:?}");
+                assert!(
+                    faults[0].starts_with(name) && !faults[0].contains("hid"),
+                    "{faults:?}"
+                );
+            }
+        }
+        let half = faults(&valid[..1]);
+        assert!(
+            half[0].starts_with("AWS_SECRET_ACCESS_KEY is not set"),
+            "{half:?}"
+        );
+        refused("AWS_ROLE_ARN", &["\"arn:aws:iam::1:role/a\""]);
+    }
+
+    #[tokio::test]
+    async fn the_sdk_sees_these_values_and_no_others() {
+        let env = env(&[
+            ("AWS_REGION", " eu-central-1\n"),
+            ("AWS_ENDPOINT_URL", ""),
+            ("AWS_ENDPOINT_URL_S3", " "),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+            ("HOME", "/no/such/folder"),
+        ]);
+        let aws = load(&env).await;
+        assert_eq!(aws.sdk_config.region().unwrap().as_ref(), "eu-central-1");
+        assert_eq!(aws.sdk_config.endpoint_url(), None);
+        assert!(!aws.region_is_assumed);
+    }
+}

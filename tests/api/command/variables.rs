@@ -1,0 +1,260 @@
+//! The environment and `.env`, as `serve` and `dev` read them.
+
+use std::io::BufRead;
+use std::net::TcpListener;
+use std::path::Path;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::helpers::{Grant, client};
+use crate::process::{Running, base, one_line_and_exit_1, presignd, run};
+
+#[test]
+fn serve_reports_all_faults_of_the_environment_at_once() {
+    let (output, _) = run(&["serve"], &[]);
+    one_line_and_exit_1(&output, &["AWS_S3_BUCKET_NAME", "presignd dev"]);
+    let (output, errors) = run(
+        &["serve"],
+        &[
+            ("BIND_ADDR", "nowhere"),
+            ("UPLOAD_SESSION_SECRET", "my-secret"),
+        ],
+    );
+    assert_eq!(output.status.code(), Some(1));
+    let lines: Vec<&str> = errors.lines().collect();
+    let [head, bucket, addr, secret] = lines[..] else {
+        panic!("{errors}");
+    };
+    assert!(head.contains("3 faults"), "{errors}");
+    assert!(bucket.starts_with("- AWS_S3_BUCKET_NAME is not set"));
+    assert!(addr.starts_with("- BIND_ADDR must be") && addr.contains("`nowhere`"));
+    assert!(secret.starts_with("- UPLOAD_SESSION_SECRET must have"));
+    assert!(!errors.contains("my-secret"));
+    // This is well-formed, but nothing can be signed with it.
+    let variables = [
+        ("BIND_ADDR", "127.0.0.1:0"),
+        ("AWS_S3_BUCKET_NAME", "arn:x"),
+    ];
+    let (output, _) = run(&["serve"], &variables);
+    one_line_and_exit_1(&output, &["AWS_S3_BUCKET_NAME"]);
+}
+
+#[test]
+fn a_service_that_is_open_to_all_says_so() {
+    let folder = TempDir::new().unwrap();
+    let says = |addr: &str, more: &[(&str, &str)]| {
+        let mut variables = vec![
+            ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
+            ("AWS_SECRET_ACCESS_KEY", "secret"),
+            ("AWS_S3_BUCKET_NAME", "my-bucket"),
+            ("BIND_ADDR", addr),
+        ];
+        variables.extend(more);
+        let mut serve = Running::start(&["serve"], folder.path(), &variables);
+        let mut log = String::new();
+        // The last of the lines at the start.
+        while !log.contains("UPLOAD_SESSION_SECRET") {
+            assert_ne!(serve.stderr.read_line(&mut log).unwrap(), 0, "{log}");
+        }
+        log.contains("AUTH_MODE is none")
+    };
+    assert!(says("0.0.0.0:0", &[("AUTH_MODE", "none")]));
+    assert!(!says("127.0.0.1:0", &[]));
+    let jwt = [
+        ("AUTH_MODE", "jwt"),
+        ("JWT_ISSUER", "x"),
+        ("JWT_AUDIENCE", "y"),
+        ("JWT_SECRET", "a secret of more than thirty-two bytes"),
+    ];
+    assert!(!says("0.0.0.0:0", &jwt));
+}
+
+#[test]
+fn dotenv_is_read_from_the_working_directory_alone_and_the_environment_wins() {
+    let folder = TempDir::new().unwrap();
+    let below = folder.path().join("below");
+    std::fs::create_dir(&below).unwrap();
+    let dotenv = folder.path().join(".env");
+    let serve = |folder: &Path, variables: &[(&str, &str)]| {
+        let mut command = presignd(&["serve"], folder);
+        command.envs(variables.iter().copied()).output().unwrap()
+    };
+    std::fs::write(&dotenv, "AWS_S3_BUCKET_NAME=bucket\nBIND_ADDR=from-$file\n").unwrap();
+    one_line_and_exit_1(&serve(folder.path(), &[]), &["BIND_ADDR", "`from-$file`"]);
+    let output = serve(folder.path(), &[("BIND_ADDR", "from-environment")]);
+    one_line_and_exit_1(&output, &["BIND_ADDR", "from-environment"]);
+    one_line_and_exit_1(&serve(&below, &[]), &["AWS_S3_BUCKET_NAME is not set"]);
+
+    for (text, says) in [
+        ("\nAWS_SECRET_ACCESS_KEY='hidden\n", "line 2"),
+        ("AWS_SECRET_ACCESS_KEY=hid\0den\n", "line 1"),
+    ] {
+        std::fs::write(&dotenv, text).unwrap();
+        let output = serve(folder.path(), &[]);
+        one_line_and_exit_1(&output, &[".env", says, "AWS_SECRET_ACCESS_KEY"]);
+        assert!(!String::from_utf8_lossy(&output.stderr).contains("hid"));
+    }
+}
+
+/// Whoever can write `.env` must not be able to run a command as the service.
+#[test]
+fn dotenv_cannot_make_the_sdk_run_a_command() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let script = format!("#!/bin/sh\ntouch {}\n", path("ran").display());
+    std::fs::write(path("script"), script).unwrap();
+    std::fs::set_permissions(path("script"), PermissionsExt::from_mode(0o755)).unwrap();
+    let profile = format!(
+        "[default]\ncredential_process = {}\n",
+        path("script").display()
+    );
+    std::fs::write(path("aws"), profile).unwrap();
+    let dotenv = format!(
+        "AWS_CONFIG_FILE={}\nAWS_S3_BUCKET_NAME=bucket\nAWS_REGION=us-east-1\nBIND_ADDR=127.0.0.1:0\n",
+        path("aws").display()
+    );
+    std::fs::write(path(".env"), dotenv).unwrap();
+    let mut serve = Running::start(&["serve"], folder.path(), &[]);
+    let mut log = String::new();
+    while !log.contains("there are no credentials") {
+        assert_ne!(serve.stderr.read_line(&mut log).unwrap(), 0, "{log}");
+    }
+    assert!(log.contains("AWS_CONFIG_FILE"), "it is named: {log}");
+    assert!(!path("ran").exists(), "the command ran");
+}
+
+/// Compose writes variables like these when the host has none of the name.
+#[tokio::test]
+async fn variables_of_the_sdk_that_are_empty_count_as_unset() {
+    let folder = TempDir::new().unwrap();
+    let variables = [
+        ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE\n"),
+        ("AWS_SECRET_ACCESS_KEY", "secret\r\n"),
+        ("AWS_SESSION_TOKEN", ""),
+        ("AWS_S3_BUCKET_NAME", "my-bucket"),
+        ("AWS_REGION", ""),
+        ("AWS_ENDPOINT_URL", ""),
+        ("AWS_ENDPOINT_URL_S3", ""),
+        ("AWS_PROFILE", ""),
+    ];
+    let (serve, addr) = Running::serve(folder.path(), &variables);
+    let url = format!("http://{addr}/upload/presigned-url");
+    let file = json!({"filename": "a.txt", "contentType": "text/plain"});
+    let response = client().post(url).json(&file).send().await.unwrap();
+    let grant: Grant = response.json().await.unwrap();
+    let host = "https://my-bucket.s3.ap-northeast-2.amazonaws.com/uploads/";
+    assert!(grant.url.starts_with(host), "{}", grant.url);
+    let (_, _, log) = serve.stop("TERM");
+    assert!(
+        log.contains("no region was found") && log.contains("AWS_REGION"),
+        "{log}"
+    );
+    assert!(!log.contains("no credentials"), "{log}");
+}
+
+#[test]
+fn dev_listens_where_the_flag_or_else_the_variable_says() {
+    let folder = TempDir::new().unwrap();
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let addr = format!("127.0.0.1:{port}");
+    for (flag, variable) in [
+        (port.to_string(), "127.0.0.1:1".to_owned()),
+        (format!("localhost:{port}"), String::new()),
+        (String::new(), addr.clone()),
+    ] {
+        let flag = if flag.is_empty() {
+            vec![]
+        } else {
+            vec!["--addr", &flag]
+        };
+        let args = [&["dev", "--s3-addr", "0"], &flag[..]].concat();
+        let mut dev = Running::start(&args, folder.path(), &[("BIND_ADDR", &variable)]);
+        let banner = dev.printed_until("-T hello.txt");
+        assert_eq!(base(&banner), format!("http://{addr}"));
+        dev.stop("TERM");
+    }
+    let (output, errors) = run(&["dev", "--addr", "nowhere"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(errors.contains("127.0.0.1:3010"), "{errors}");
+}
+
+#[tokio::test]
+async fn serve_signs_for_aws_with_the_usual_variables() {
+    let folder = TempDir::new().unwrap();
+    let variables = [
+        ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ("AWS_S3_BUCKET_NAME", "my-bucket"),
+    ];
+    let (serve, addr) = Running::serve(folder.path(), &variables);
+
+    let healthy = tokio::task::spawn_blocking({
+        let addr = addr.clone();
+        move || run(&["healthcheck"], &[("BIND_ADDR", &addr)]).0.status
+    });
+    assert!(healthy.await.unwrap().success());
+
+    let response = client()
+        .post(format!("http://{addr}/upload/presigned-url"))
+        .json(&json!({"filename": "a.txt", "contentType": "text/plain"}))
+        .send()
+        .await
+        .unwrap();
+    let grant: Grant = response.json().await.unwrap();
+    let host = "https://my-bucket.s3.ap-northeast-2.amazonaws.com/uploads/";
+    assert!(grant.url.starts_with(host), "{}", grant.url);
+    let (code, ..) = serve.stop("TERM");
+    assert_eq!(code, Some(0));
+}
+
+/// What `serve` logs up to its warning of a missing session secret, which is the last.
+fn first_lines_of_serve(variables: &[(&str, &str)]) -> String {
+    let folder = TempDir::new().unwrap();
+    let all = [
+        ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ("AWS_S3_BUCKET_NAME", "my-bucket"),
+        ("BIND_ADDR", "0.0.0.0:0"),
+        ("AUTH_MODE", "none"),
+    ];
+    let all: Vec<_> = all.iter().chain(variables).copied().collect();
+    let mut serve = Running::start(&["serve"], folder.path(), &all);
+    let mut log = String::new();
+    while !log.contains("UPLOAD_SESSION_SECRET") {
+        assert_ne!(serve.stderr.read_line(&mut log).unwrap(), 0, "{log}");
+    }
+    log
+}
+
+#[test]
+fn serve_warns_of_a_store_that_clients_may_not_reach() {
+    let internal = ("AWS_ENDPOINT_URL_S3", "http://minio:9000");
+    let log = first_lines_of_serve(&[internal]);
+    assert!(
+        log.contains("S3_PUBLIC_ENDPOINT_URL") && log.contains("at minio,"),
+        "{log}"
+    );
+    let still_internal = ("S3_PUBLIC_ENDPOINT_URL", "http://10.0.0.1:9000");
+    let log = first_lines_of_serve(&[internal, still_internal]);
+    assert!(
+        log.contains("S3_PUBLIC_ENDPOINT_URL") && log.contains("at 10.0.0.1,"),
+        "{log}"
+    );
+    for variables in [
+        &[][..],
+        &[
+            internal,
+            ("S3_PUBLIC_ENDPOINT_URL", "https://s3.example.com"),
+        ],
+        &[internal, ("BIND_ADDR", "127.0.0.1:0")],
+    ] {
+        let log = first_lines_of_serve(variables);
+        assert!(!log.contains("S3_PUBLIC_ENDPOINT_URL"), "{log}");
+    }
+}
