@@ -311,7 +311,7 @@ fn session_key(reader: &mut Reader<'_>) -> Option<SessionKey> {
 }
 
 fn allowed_origins(reader: &mut Reader<'_>) -> AllowedOrigins {
-    let must_be = "`*` or origins such as https://app.example.com, separated by commas";
+    let must_be = "`*` or origins such as https://app.example.com or https://*.example.com, separated by commas";
     let origins = reader.read("CORS_ALLOWED_ORIGINS", must_be, |text| match text {
         "*" => Some(AllowedOrigins::Any),
         list => list
@@ -337,7 +337,10 @@ fn parse_origin(origin: &str) -> Option<HeaderValue> {
         && origin == origin.to_ascii_lowercase()
         && !authority.contains('@')
         && uri.port_u16() != Some(default_port);
-    is_as_sent.then(|| HeaderValue::from_str(origin).ok())?
+    // `*` may stand for names below a domain, and for nothing else.
+    let names = authority.strip_prefix("*.").unwrap_or(authority);
+    let is_precise = !names.contains('*') && (names == authority || names.contains('.'));
+    (is_as_sent && is_precise).then(|| HeaderValue::from_str(origin).ok())?
 }
 
 fn telemetry(reader: &mut Reader<'_>) -> telemetry::Settings {

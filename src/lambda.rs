@@ -82,9 +82,12 @@ fn from_client(mut request: Request) -> axum::extract::Request {
         request.extensions_mut().insert(ConnectInfo(peer));
     }
     let id = request.lambda_context_ref().map(|of| of.request_id.clone());
-    if let Some(Ok(id)) = id.map(HeaderValue::try_from) {
-        request.headers_mut().entry(http::REQUEST_ID).or_insert(id);
+    if let Some(id) = id {
+        request.extensions_mut().insert(http::RequestId(id));
     }
+    // HTTP requires one; that of the event was removed, as it may be none.
+    const HOST: HeaderValue = HeaderValue::from_static("localhost");
+    request.headers_mut().insert(header::HOST, HOST);
     request.map(Body::new)
 }
 
@@ -92,9 +95,11 @@ fn from_client(mut request: Request) -> axum::extract::Request {
 fn peer(request: &Request) -> Option<IpAddr> {
     match request.request_context_ref()? {
         RequestContext::ApiGatewayV1(context) => {
-            http::address(context.identity.source_ip.as_deref()?)
+            http::parse_address(context.identity.source_ip.as_deref()?)
         }
-        RequestContext::ApiGatewayV2(context) => http::address(context.http.source_ip.as_deref()?),
+        RequestContext::ApiGatewayV2(context) => {
+            http::parse_address(context.http.source_ip.as_deref()?)
+        }
         RequestContext::Alb(_) => last_forwarded(request.headers()),
         _ => None,
     }
@@ -103,5 +108,5 @@ fn peer(request: &Request) -> Option<IpAddr> {
 /// A load balancer writes it to the end of what the client wrote.
 fn last_forwarded(headers: &HeaderMap) -> Option<IpAddr> {
     let line = headers.get_all("x-forwarded-for").iter().next_back()?;
-    http::address(line.to_str().ok()?.rsplit(',').next()?.trim())
+    http::parse_address(line.to_str().ok()?.rsplit(',').next()?.trim())
 }

@@ -155,6 +155,9 @@ impl Service {
             auth: auth(&config.auth)?,
             rate: config.rate,
             trusted_proxies: config.trusted_proxies.clone(),
+            local_hosts_only: config.bind_addr.ip().is_loopback()
+                && matches!(config.auth, config::Auth::None)
+                && config.trusted_proxies.is_empty(),
             metrics,
             stop,
         };

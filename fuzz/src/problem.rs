@@ -21,6 +21,7 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
 /// document names it, `uri` as it is asked for. Gives the status.
 pub fn post(router: &axum::Router, route: &str, uri: &str, body: &[u8]) -> StatusCode {
     let request = Request::post(uri)
+        .header(header::HOST, "localhost")
         .header(header::CONTENT_TYPE, "application/json")
         .body(Body::from(body.to_vec()))
         .expect("a request");

@@ -329,12 +329,32 @@ fn the_embedded_store_needs_no_variable_of_a_store() {
 
 #[test]
 fn origins_are_read_as_a_list() {
-    let origins = "https://a.example, http://localhost:5173";
-    let config = config(&[("CORS_ALLOWED_ORIGINS", origins)]).unwrap();
-    let AllowedOrigins::Exactly(origins) = config.allowed_origins else {
+    let origins = "https://a.example, http://localhost:5173, https://*.b.example:8443";
+    let allowed = config(&[("CORS_ALLOWED_ORIGINS", origins)])
+        .unwrap()
+        .allowed_origins;
+    let AllowedOrigins::Exactly(origins) = allowed else {
         panic!("not a list");
     };
-    assert_eq!(origins, ["https://a.example", "http://localhost:5173"]);
+    assert_eq!(
+        origins,
+        [
+            "https://a.example",
+            "http://localhost:5173",
+            "https://*.b.example:8443"
+        ]
+    );
+    for vague in [
+        "https://*",
+        "https://*.com",
+        "https://a.*.example",
+        "https://a*.example.com",
+    ] {
+        assert!(
+            config(&[("CORS_ALLOWED_ORIGINS", vague)]).is_err(),
+            "{vague}"
+        );
+    }
 }
 
 #[test]

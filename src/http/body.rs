@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use validator::{Validate, ValidationErrors, ValidationErrorsKind};
 
 use super::json::{Fields, Json, MAX_SHAPE_ERRORS, Reader};
+use super::middleware::CallerSlot;
 use super::problem::{FieldErrors, Problem, push_segment};
 use crate::upload::Invalid;
 
@@ -50,7 +51,8 @@ impl<S: Send + Sync, T: Dto> FromRequest<S> for Valid<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         check_head(request.headers(), T::MAX_BYTES)?;
-        let body = read_body(request.into_body(), T::MAX_BYTES);
+        let caller = request.extensions().get::<CallerSlot>().cloned();
+        let body = read_body(request.into_body(), T::MAX_BYTES, caller);
         let body = tokio::time::timeout(BODY_TIMEOUT, body)
             .await
             .map_err(|_| body_timed_out())??;
@@ -60,10 +62,11 @@ impl<S: Send + Sync, T: Dto> FromRequest<S> for Valid<T> {
 
 /// The whole body. Memory for a long one is reserved while its bytes arrive, so that a client that
 /// only announces one takes nothing from others.
-async fn read_body(body: Body, max: usize) -> Result<Vec<u8>, Problem> {
+async fn read_body(body: Body, max: usize, caller: Option<CallerSlot>) -> Result<Vec<u8>, Problem> {
     let mut body = Limited::new(body, max);
     let mut bytes = Vec::new();
     let mut room: Option<SemaphorePermit<'static>> = None;
+    let mut shares = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
             if error.is::<LengthLimitError>() {
@@ -77,8 +80,12 @@ async fn read_body(body: Body, max: usize) -> Result<Vec<u8>, Problem> {
         };
         let length = bytes.len() + data.len();
         if length > SHORT_BODY_BYTES {
-            let more = u32::try_from(length - bytes.len().max(SHORT_BODY_BYTES));
-            let more = LONG_BODIES.acquire_many(more.unwrap_or(u32::MAX)).await;
+            let more = length - bytes.len().max(SHORT_BODY_BYTES);
+            if let Some(caller) = &caller {
+                shares.push(caller.room_for_body(more)?);
+            }
+            let more = u32::try_from(more).unwrap_or(u32::MAX);
+            let more = LONG_BODIES.acquire_many(more).await;
             // It fails only once the semaphore is closed, which nobody does.
             match (&mut room, more) {
                 (Some(room), Ok(more)) => room.merge(more),

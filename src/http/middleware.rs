@@ -1,23 +1,32 @@
 //! What every request gets, whichever route it takes: an id, a log line, a metric, a trace, the body
 //! of a problem, and the headers that all answers have. Knows no route.
 
+use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::body::{Body, Bytes};
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::http::uri::Authority;
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
+use http_body_util::BodyExt;
+use hyper::body::Body as _;
+use ipnet::IpNet;
 use tower::ServiceBuilder;
 use tower_http::cors::CorsLayer;
 use uuid::Uuid;
 
+use super::Settings;
+use super::auth::{CallerKey, retry_later};
+use super::client_ip::is_trusted;
 use super::problem::{Cause, ForUppy, Problem};
+use super::shares::{Share, Shares};
 use crate::telemetry::{Metrics, Trace};
-use crate::upload::Caller;
 
 /// Headers of every answer, unless its route sets another value. Only the pages need scripts; no
 /// browser may run, cache or embed anything else, or name it as a referrer.
@@ -47,43 +56,219 @@ const UNKNOWN: &str = "<unknown>";
 /// upload.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(150);
 
+/// Longer answers count against the budget of bytes that wait to be read.
+const SHORT_ANSWER_BYTES: usize = 64 * 1024;
+const UNREAD_PER_CALLER: usize = 8 * 1024 * 1024;
+const UNREAD_IN_ALL: usize = 64 * 1024 * 1024;
+/// How many bytes the long bodies of one caller may have while they arrive.
+const LONG_BODIES_PER_CALLER: usize = 8 * 1024 * 1024;
+
 /// Adds the middleware to all routes and fallbacks that `router` has so far.
 ///
 /// It is one layer: axum boxes every layer of every route, and clones the boxes for each request.
-pub(super) fn add(router: Router, cors: Option<CorsLayer>, metrics: &Metrics) -> Router {
+pub(super) fn add(router: Router, cors: Option<CorsLayer>, observer: Observer) -> Router {
     router.layer(
         ServiceBuilder::new()
-            .layer(from_fn_with_state(metrics.clone(), observe))
+            .layer(from_fn_with_state(Arc::new(observer), observe))
             .option_layer(cors),
     )
 }
 
-async fn observe(State(metrics): State<Metrics>, mut request: Request, next: Next) -> Response {
-    let observation = Observation::begin(metrics, &request);
+/// The middleware's part of the configuration, and its state.
+#[derive(Debug)]
+pub(super) struct Observer {
+    metrics: Metrics,
+    trusted_proxies: Vec<IpNet>,
+    local_hosts_only: bool,
+    /// Bytes of long answers that are being sent.
+    unread: Shares,
+    /// Bytes of long bodies that have arrived so far.
+    long_bodies: Shares,
+}
+
+impl Observer {
+    pub(super) fn new(settings: &Settings, metrics: Metrics) -> Self {
+        Self {
+            metrics,
+            trusted_proxies: settings.trusted_proxies.clone(),
+            local_hosts_only: settings.local_hosts_only,
+            unread: Shares::new(UNREAD_PER_CALLER, UNREAD_IN_ALL),
+            long_bodies: Shares::new(LONG_BODIES_PER_CALLER, usize::MAX),
+        }
+    }
+}
+
+async fn observe(
+    State(observer): State<Arc<Observer>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let observation = Observation::begin(&observer, &request);
+    if let Err(problem) = check_head(&request, observer.local_hosts_only) {
+        return observation.finish(problem.into_response());
+    }
+    let refused_origin = preflight_origin(&request);
     let caller = observation.caller.clone();
-    request.extensions_mut().insert(caller);
+    request.extensions_mut().insert(caller.clone());
     let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
     let response = match tokio::time::timeout(REQUEST_TIMEOUT, answer).await {
         Ok(Ok(response)) => response,
         Ok(Err(_panic)) => panicked(),
         Err(_elapsed) => request_timed_out().into_response(),
     };
+    if let Some(origin) = refused_origin
+        && !response
+            .headers()
+            .contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN)
+    {
+        tracing::warn!(
+            request_id = observation.id,
+            origin = origin.to_str().unwrap_or_default(),
+            "a page of this origin may not call; CORS_ALLOWED_ORIGINS allows it"
+        );
+    }
+    let response = match caller.0.get() {
+        Some(key) => within_budget(response, key, &observer.unread).await,
+        None => response,
+    };
     observation.finish(response)
 }
 
+/// The origin of a page whose browser asks whether it may call.
+fn preflight_origin(request: &Request) -> Option<HeaderValue> {
+    let headers = request.headers();
+    let is_preflight = request.method() == Method::OPTIONS
+        && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    let origin = headers.get(header::ORIGIN).filter(|_| is_preflight)?;
+    (origin.len() <= 255).then(|| origin.clone())
+}
+
+/// Refuses a head that HTTP or [`Settings::local_hosts_only`] forbids.
+fn check_head(request: &Request, local_hosts_only: bool) -> Result<(), Problem> {
+    let headers = request.headers();
+    let mut hosts = headers.get_all(header::HOST).iter();
+    // RFC 9112, 3.2. HTTP/1.0 has no such rule.
+    let is_well_formed = match (hosts.next(), hosts.next()) {
+        (None, _) => request.version() < Version::HTTP_11,
+        (Some(_), None) => true,
+        (Some(_), Some(_)) => false,
+    };
+    if !is_well_formed {
+        let detail = "the request must have exactly one `host` header";
+        return Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "invalid-request",
+            detail,
+        ));
+    }
+    // RFC 9112, 6.1.
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        return Err(Problem::new(
+            StatusCode::NOT_IMPLEMENTED,
+            "unsupported-transfer-coding",
+            "the only transfer coding that is supported is `chunked`",
+        ));
+    }
+    if local_hosts_only && !headers.get(header::HOST).is_none_or(is_local) {
+        return Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "host-not-allowed",
+            "without AUTH_MODE, and on a loopback address, the host must be `localhost` or an address; \
+             TRUSTED_PROXIES allows others, for a proxy that forwards requests",
+        ));
+    }
+    Ok(())
+}
+
+/// Whether a host cannot be a name that somebody else controls.
+fn is_local(host: &HeaderValue) -> bool {
+    let authority = host
+        .to_str()
+        .ok()
+        .and_then(|host| host.parse::<Authority>().ok());
+    authority.is_some_and(|authority| {
+        let host = authority.host().trim_end_matches('.').to_ascii_lowercase();
+        let address = host.trim_start_matches('[').trim_end_matches(']');
+        host == "localhost" || host.ends_with(".localhost") || address.parse::<IpAddr>().is_ok()
+    })
+}
+
+/// A long answer stays in memory until the client has read it, so each caller, and all of them
+/// together, may only have a number of bytes waiting. Answers without a caller are static files.
+async fn within_budget(response: Response, caller: &CallerKey, unread: &Shares) -> Response {
+    let length = response.body().size_hint().lower();
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    if length <= SHORT_ANSWER_BYTES {
+        return response;
+    }
+    let Some(share) = unread.try_take(caller, length) else {
+        return retry_later(
+            StatusCode::TOO_MANY_REQUESTS,
+            "answers-unread",
+            "earlier answers have not been read yet; read them, or close their connections",
+            Duration::from_secs(1),
+        );
+    };
+    let (parts, body) = response.into_parts();
+    let Ok(bytes) = body.collect().await else {
+        return Problem::internal().into_response();
+    };
+    // The share lives exactly as long as the bytes, which hyper keeps until they are sent.
+    // A copy is as long as its bytes; what an answer was written to may have twice the room.
+    let bytes = Bytes::copy_from_slice(&bytes.to_bytes());
+    let bytes = Bytes::from_owner(Unread(bytes, share));
+    Response::from_parts(parts, Body::from(bytes))
+}
+
+struct Unread(
+    Bytes,
+    #[expect(dead_code, reason = "held until it is dropped")] Share,
+);
+
+impl AsRef<[u8]> for Unread {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// Holds the caller of a request as soon as it is known. The authentication of a route fills it, so
-/// that the log line, which is written outside of all routes, can name the caller.
-#[derive(Clone, Debug, Default)]
-pub(super) struct CallerSlot(Arc<OnceLock<Caller>>);
+/// that what happens outside of all routes can name the caller: the log line, and limits on answers.
+#[derive(Clone, Debug)]
+pub(super) struct CallerSlot {
+    key: Arc<OnceLock<CallerKey>>,
+    long_bodies: Shares,
+}
 
 impl CallerSlot {
-    pub(super) fn fill(&self, caller: Caller) {
-        self.0.set(caller).ok(); // only the first extractor of a request counts
+    pub(super) fn fill(&self, caller: CallerKey) {
+        self.key.set(caller).ok(); // only the first extractor of a request counts
+    }
+
+    /// Room for more bytes of a long body. Dropping it frees the room.
+    ///
+    /// # Errors
+    ///
+    /// The problem when long bodies of this caller have too many bytes already.
+    pub(super) fn room_for_body(&self, bytes: usize) -> Result<Option<Share>, Problem> {
+        let Some(key) = self.key.get() else {
+            return Ok(None);
+        };
+        let share = self.long_bodies.try_take(key, bytes);
+        share.map(Some).ok_or_else(|| {
+            Problem::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "too-many-long-bodies",
+                "long bodies of this caller are still arriving; send fewer at the same time",
+            )
+        })
     }
 
     fn name(&self) -> Option<&str> {
-        let caller = self.0.get().filter(|caller| !caller.is_anonymous());
-        caller.map(Caller::segment)
+        match self.key.get()? {
+            CallerKey::Name(name) => Some(name),
+            CallerKey::Network(_) => None,
+        }
     }
 }
 
@@ -104,18 +289,21 @@ struct Observation {
 }
 
 impl Observation {
-    fn begin(metrics: Metrics, request: &Request) -> Self {
+    fn begin(observer: &Observer, request: &Request) -> Self {
         let route = request.extensions().get::<MatchedPath>().cloned();
         let method = own_name(request.method());
         let pattern = route.as_ref().map(MatchedPath::as_str);
         let trace = Trace::begin(method.unwrap_or("_OTHER"), pattern, request.headers());
         Self {
             begin: Instant::now(),
-            metrics,
+            metrics: observer.metrics.clone(),
             method: method.unwrap_or(UNKNOWN),
-            id: request_id(request),
+            id: request_id(request, &observer.trusted_proxies),
             status: None,
-            caller: CallerSlot::default(),
+            caller: CallerSlot {
+                key: Arc::default(),
+                long_bodies: observer.long_bodies.clone(),
+            },
             trace,
             route,
         }
@@ -203,15 +391,29 @@ fn own_name(method: &Method) -> Option<&'static str> {
     }
 }
 
-/// The id that a proxy set, if it is safe to log; otherwise a new one.
-fn request_id(request: &Request) -> String {
+/// An id that whoever made the request from something else, such as an event, has chosen for it.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestId(pub(crate) String);
+
+/// The id that a trusted proxy set, if it is safe to log; otherwise a new one.
+fn request_id(request: &Request, trusted: &[IpNet]) -> String {
+    if let Some(RequestId(id)) = request.extensions().get() {
+        return id.clone();
+    }
     let is_safe = |id: &&str| {
         (1..=128).contains(&id.len())
             && id
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))
     };
-    let id = request.headers().get(REQUEST_ID);
+    let is_from_proxy = !trusted.is_empty()
+        && request
+            .extensions()
+            .get()
+            .is_some_and(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| {
+                is_trusted(peer.ip().to_canonical(), trusted)
+            });
+    let id = request.headers().get(REQUEST_ID).filter(|_| is_from_proxy);
     let id = id.and_then(|id| id.to_str().ok()).filter(is_safe);
     id.map_or_else(|| Uuid::new_v4().to_string(), str::to_owned)
 }

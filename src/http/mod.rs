@@ -3,6 +3,7 @@
 
 pub mod auth;
 mod body;
+mod client_ip;
 mod clients;
 mod health;
 mod json;
@@ -12,6 +13,7 @@ pub mod page;
 mod problem;
 mod rate_limit;
 mod server;
+mod shares;
 mod uploads;
 mod verify;
 
@@ -20,29 +22,29 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{FromRef, Request};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
-use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 use self::auth::{Auth, Gate};
+#[cfg(feature = "lambda")]
+pub(crate) use self::client_ip::parse_address;
 pub(crate) use self::health::HEALTHZ;
 use self::health::Readiness;
+use self::middleware::Observer;
 #[cfg(feature = "lambda")]
-pub(crate) use self::middleware::REQUEST_ID;
+pub(crate) use self::middleware::RequestId;
 use self::problem::Problem;
 pub use self::rate_limit::Rate;
-use self::rate_limit::RateLimit;
-#[cfg(feature = "lambda")]
-pub(crate) use self::rate_limit::address;
 pub use self::server::{Limits, Server, serve};
 use crate::telemetry::Metrics;
 use crate::upload::UploadService;
 
-/// How long a browser may remember the answer to a preflight: what Chromium takes at most.
+/// How long a browser may cache the answer to a preflight: Chromium's maximum.
 const PREFLIGHT_MAX_AGE: Duration = Duration::from_hours(2);
 
 /// Which origins' pages may call the service from a browser.
@@ -52,6 +54,7 @@ pub enum AllowedOrigins {
     #[default]
     None,
     Any,
+    /// Each may have `*.` before its domain, for all names below it.
     Exactly(Vec<HeaderValue>),
 }
 
@@ -62,10 +65,13 @@ pub struct Settings {
     pub page: Option<page::Settings>,
     /// Who may call.
     pub auth: Auth,
-    /// How often; as often as they like, if nothing is set.
+    /// How often each caller may call; `None` is no limit.
     pub rate: Option<Rate>,
-    /// Whose `X-Forwarded-For` counts.
+    /// Proxies whose `X-Forwarded-For` and `X-Request-Id` count.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether `Host` has to name this machine. A web page can make a browser send requests to a
+    /// loopback address under a host name of its own (DNS rebinding).
+    pub local_hosts_only: bool,
     pub metrics: Metrics,
     /// Cancelled when the service is to stop: it is not ready from then on.
     pub stop: CancellationToken,
@@ -83,15 +89,9 @@ struct AppState {
 
 impl AppState {
     fn new(uploads: Arc<UploadService>, settings: &Settings) -> Self {
-        let gate = Gate {
-            auth: settings.auth.clone(),
-            rate_limit: settings
-                .rate
-                .map(|rate| RateLimit::new(rate, settings.trusted_proxies.clone())),
-        };
         Self {
             uploads,
-            gate: Arc::new(gate),
+            gate: Arc::new(Gate::new(settings)),
             readiness: Readiness::default(),
             metrics: settings.metrics.clone(),
             stop: settings.stop.clone(),
@@ -108,14 +108,19 @@ pub fn router(uploads: Arc<UploadService>, settings: &Settings) -> Router {
     let page = settings.page.as_ref().map(page::router);
     let router = api.merge(page.unwrap_or_default()).merge(docs(document));
     let cors = cors(&settings.allowed_origins);
-    middleware::add(with_fallbacks(router), cors, &settings.metrics)
+    let observer = Observer::new(settings, settings.metrics.clone());
+    middleware::add(with_fallbacks(router), cors, observer)
 }
 
-/// The metrics, for a listener of their own.
+/// The metrics, for a listener of their own, and the probes: there they get an answer even when
+/// clients use all connections of the service.
 pub fn metrics_router(uploads: Arc<UploadService>, settings: &Settings) -> Router {
-    let router = health::metrics_router().with_state(AppState::new(uploads, settings));
-    // Requests for metrics are not counted among those that the metrics show.
-    middleware::add(with_fallbacks(router), None, &Metrics::default())
+    let (probes, _) = health::router().split_for_parts();
+    let router = health::metrics_router().merge(probes);
+    let router = router.with_state(AppState::new(uploads, settings));
+    // What Prometheus and the cluster request is not counted among what clients request.
+    let observer = Observer::new(settings, Metrics::default());
+    middleware::add(with_fallbacks(router), None, observer)
 }
 
 fn with_fallbacks(router: Router) -> Router {
@@ -124,8 +129,8 @@ fn with_fallbacks(router: Router) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
 }
 
-/// The OpenAPI document of any presignd. `/openapi.json` serves that of this one, which knows how its callers say
-/// who they are.
+/// The OpenAPI document of any presignd. That of a running one is at `/openapi.json`: it knows how its
+/// callers authenticate.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     let mut document = routes().into_openapi();
     openapi::complete(&mut document, None);
@@ -155,22 +160,20 @@ fn cors(origins: &AllowedOrigins) -> Option<CorsLayer> {
     let origins = match origins {
         AllowedOrigins::None => return None,
         AllowedOrigins::Any => AllowOrigin::any(),
-        AllowedOrigins::Exactly(origins) => AllowOrigin::list(origins.iter().cloned()),
+        AllowedOrigins::Exactly(allowed) => {
+            let allowed = allowed.clone();
+            AllowOrigin::predicate(move |origin, _| {
+                allowed.iter().any(|allowed| is_allowed(origin, allowed))
+            })
+        }
     };
     Some(
         CorsLayer::new()
             .allow_origin(origins)
             .allow_methods([Method::GET, Method::POST, Method::DELETE])
-            .allow_headers([
-                header::ACCEPT,
-                header::AUTHORIZATION,
-                header::CONTENT_TYPE,
-                auth::API_KEY,
-                middleware::REQUEST_ID,
-                // Uppy sends these, though we have no use for them.
-                HeaderName::from_static("uppy-auth-token"),
-                HeaderName::from_static("uppy-credentials-params"),
-            ])
+            // Libraries add headers of their own, to trace requests for example. Those that are
+            // unknown change nothing here.
+            .allow_headers(AllowHeaders::mirror_request())
             .expose_headers([
                 middleware::REQUEST_ID,
                 header::RETRY_AFTER,
@@ -178,6 +181,22 @@ fn cors(origins: &AllowedOrigins) -> Option<CorsLayer> {
             ])
             .max_age(PREFLIGHT_MAX_AGE),
     )
+}
+
+/// Whether an allowed origin, which may be `https://*.example.com`, is the one of a page.
+fn is_allowed(origin: &HeaderValue, allowed: &HeaderValue) -> bool {
+    let (Ok(origin), Ok(allowed)) = (origin.to_str(), allowed.to_str()) else {
+        return false;
+    };
+    let Some((scheme, domain)) = allowed.split_once('*') else {
+        return origin == allowed;
+    };
+    let name = origin.strip_prefix(scheme);
+    name.and_then(|rest| rest.strip_suffix(domain))
+        .is_some_and(|name| {
+            let is_of_names = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
+            !name.is_empty() && name.bytes().all(is_of_names)
+        })
 }
 
 async fn not_found() -> Problem {
@@ -189,7 +208,7 @@ async fn method_not_allowed(request: Request) -> Problem {
         StatusCode::METHOD_NOT_ALLOWED,
         "method-not-allowed",
         format!(
-            "this route does not take {}; the `allow` header says what it takes",
+            "this route does not accept {}; the `allow` header lists what it accepts",
             request.method()
         ),
     )

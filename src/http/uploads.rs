@@ -18,6 +18,7 @@ use uuid::Uuid;
 use validator::Validate;
 
 use super::AppState;
+use super::auth::Authenticated;
 use super::body::{Dto, Valid};
 use super::json::{Fields, Json as JsonText};
 use super::openapi::{
@@ -26,8 +27,7 @@ use super::openapi::{
 };
 use super::problem::{Failure, FieldErrors, push_segment};
 use crate::upload::{
-    self, Caller, ContentType, File, Filename, Grant, Metadata, PostGrant, Sha256Checksum,
-    UploadService,
+    self, ContentType, File, Filename, Grant, Metadata, PostGrant, Sha256Checksum, UploadService,
 };
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
@@ -317,7 +317,7 @@ pub(super) fn rfc3339(moment: SystemTime) -> String {
 )]
 async fn presigned_url(
     State(uploads): State<Arc<UploadService>>,
-    caller: Caller,
+    caller: Authenticated,
     file: Valid<FileDto>,
 ) -> Result<(StatusCode, Json<PresignedUrlDto>), Failure> {
     let grant = uploads
@@ -346,7 +346,7 @@ async fn presigned_url(
 )]
 async fn presigned_urls(
     State(uploads): State<Arc<UploadService>>,
-    caller: Caller,
+    caller: Authenticated,
     Valid(files): Valid<FilesDto>,
 ) -> Result<(StatusCode, Json<PresignedUrlsDto>), Failure> {
     let grants = uploads
@@ -386,7 +386,7 @@ async fn presigned_urls(
 )]
 async fn presigned_post(
     State(uploads): State<Arc<UploadService>>,
-    caller: Caller,
+    caller: Authenticated,
     Valid(file): Valid<FileDto>,
 ) -> Result<(StatusCode, Json<PresignedPostDto>), Failure> {
     let grant = uploads

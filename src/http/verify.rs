@@ -15,15 +15,18 @@ use utoipa_axum::routes;
 use validator::Validate;
 
 use super::AppState;
+use super::auth::Authenticated;
 use super::body::{Dto, Valid};
 use super::json::{Fields, Json as JsonText};
 use super::openapi::{BodyProblems, CallerProblems, PolicyProblems, Sha256Text, StoreProblems};
 use super::problem::{Failure, FieldError, FieldErrors, Problem};
 use super::uploads::rfc3339;
 use crate::upload::{
-    Caller, Expected, Invalid, MAX_WAIT, Metadata, Sha256Checksum, UploadService, Uploaded,
-    Verification,
+    Expected, Invalid, MAX_WAIT, Metadata, Sha256Checksum, UploadService, Uploaded, Verification,
 };
+
+/// So many keys of a list count as one request in the rate limit.
+const KEYS_PER_REQUEST: usize = 10;
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(verify))
@@ -371,19 +374,26 @@ impl ResultDto {
 )]
 async fn verify(
     State(uploads): State<Arc<UploadService>>,
-    caller: Caller,
+    caller: Authenticated,
     Valid(request): Valid<VerifyDto>,
-) -> Result<Json<AnswerDto>, Failure> {
+) -> axum::response::Result<Json<AnswerDto>> {
     let Request {
         expected,
         is_list,
         policy,
         wait,
     } = request;
+    // Each key is a call to the store.
+    caller.count_more((expected.len() - 1) / KEYS_PER_REQUEST)?;
+    let _waiting = match wait {
+        Duration::ZERO => None,
+        _ => caller.wait()?,
+    };
     let now = SystemTime::now();
     let found = uploads
         .verify(&caller, policy.as_deref(), &expected, wait, now)
-        .await?;
+        .await
+        .map_err(Failure::from)?;
     let mut results = expected.into_iter().zip(found);
     if is_list {
         let results = results.map(|(expected, found)| ResultDto::new(expected.key, found));

@@ -126,7 +126,11 @@ async fn the_log_has_a_line_for_each_request_and_never_a_secret() {
     let folder = TempDir::new().unwrap();
     let mut dev = Running::dev(
         folder.path(),
-        &[("RUST_LOG", "trace"), ("LOG_FORMAT", "json")],
+        &[
+            ("RUST_LOG", "trace"),
+            ("LOG_FORMAT", "json"),
+            ("TRUSTED_PROXIES", "127.0.0.1"),
+        ],
     );
     let base = base(&dev.printed_until("-T hello.txt"));
     let grant = upload(&base, "private-name.txt", "x").await;

@@ -266,6 +266,29 @@ async fn heads_that_are_too_large_are_refused() {
 }
 
 #[tokio::test]
+async fn a_head_that_http_forbids_is_refused() {
+    let (addr, _stop, _server) = spawn(Limits::default()).await;
+    for (head, status) in [
+        ("GET /healthz HTTP/1.1\r\n\r\n", "400"),
+        ("GET /healthz HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", "400"),
+        ("GET /healthz HTTP/1.0\r\n\r\n", "200"),
+        (
+            "POST /upload/presigned-url HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+            "501",
+        ),
+        (
+            "POST /nowhere HTTP/1.1\r\nhost: a\r\ntransfer-encoding: Chunked\r\n\r\n0\r\n\r\n",
+            "404",
+        ),
+    ] {
+        let mut stream = connect(addr, head).await;
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(std::str::from_utf8(&answer[9..]).unwrap(), status, "{head}");
+    }
+}
+
+#[tokio::test]
 async fn only_http_1_is_spoken() {
     let (addr, _stop, _server) = spawn(Limits::default()).await;
     for hello in [

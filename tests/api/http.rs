@@ -7,7 +7,7 @@ use presignd::http::{self, AllowedOrigins};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::json;
 
-use crate::helpers::{built_in, client, problem, service, spawn, spawn_app};
+use crate::helpers::{built_in, client, problem, service, spawn, spawn_app, spawn_app_with_both};
 
 #[tokio::test]
 async fn every_response_is_not_stored_and_carries_a_request_id() {
@@ -44,8 +44,12 @@ async fn every_response_is_not_stored_and_carries_a_request_id() {
 }
 
 #[tokio::test]
-async fn a_request_id_from_a_proxy_is_kept_if_it_is_harmless() {
-    let app = spawn_app().await;
+async fn a_request_id_from_a_trusted_proxy_is_kept_if_it_is_harmless() {
+    let behind_proxy = http::Settings {
+        trusted_proxies: vec!["127.0.0.0/8".parse().unwrap()],
+        ..http::Settings::default()
+    };
+    let app = spawn_app_with_both(built_in(), &behind_proxy).await;
     let ask = async |id: &str| {
         let request = app.client.get(format!("{}/nope", app.base));
         let problem = problem(request.header("x-request-id", id).send().await.unwrap()).await;
@@ -55,6 +59,72 @@ async fn a_request_id_from_a_proxy_is_kept_if_it_is_harmless() {
     for hostile in ["a b", "", "a\"b", "{}", &"x".repeat(129)] {
         let id = ask(hostile).await;
         assert!(uuid::Uuid::parse_str(&id).is_ok(), "{hostile:?} gave {id}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_cannot_choose_its_request_id() {
+    let app = spawn_app().await;
+    let request = app.client.get(format!("{}/nope", app.base));
+    let response = request.header("x-request-id", "mine").send().await.unwrap();
+    assert_ne!(response.headers()["x-request-id"], "mine");
+}
+
+#[tokio::test]
+async fn a_page_cannot_reach_a_loopback_service_under_a_name_of_its_own() {
+    let local = http::Settings {
+        local_hosts_only: true,
+        ..http::Settings::default()
+    };
+    let app = spawn_app_with_both(built_in(), &local).await;
+    let ask = async |host: &str| {
+        let request = app.client.get(format!("{}/healthz", app.base));
+        request.header("host", host).send().await.unwrap()
+    };
+    for host in [
+        "localhost",
+        "LocalHost:3000",
+        "127.0.0.1:1",
+        "[::1]:1",
+        "app.localhost",
+        "192.0.2.1",
+    ] {
+        assert_eq!(ask(host).await.status(), StatusCode::OK, "{host}");
+    }
+    for host in [
+        "rebound.evil.example",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "a@b",
+    ] {
+        let response = ask(host).await;
+        assert_eq!(response.status(), StatusCode::FORBIDDEN, "{host}");
+        assert_eq!(problem(response).await["code"], "host-not-allowed");
+    }
+}
+
+#[tokio::test]
+async fn all_names_below_a_domain_can_be_allowed() {
+    let below = AllowedOrigins::Exactly(vec!["https://*.a.example".parse().unwrap()]);
+    for origin in ["https://x.a.example", "https://x-1.y.a.example"] {
+        let response = preflight(below.clone(), origin).await;
+        assert_eq!(response.headers()["access-control-allow-origin"], origin);
+    }
+    for origin in [
+        "https://a.example",
+        "https://.a.example",
+        "http://x.a.example",
+        "https://x.a.example:8443",
+        "https://xa.example",
+        "https://evil.example/.a.example",
+        "https://x.a.example.evil.example",
+    ] {
+        let response = preflight(below.clone(), origin).await;
+        let headers = response.headers();
+        assert!(
+            !headers.contains_key("access-control-allow-origin"),
+            "{origin}"
+        );
     }
 }
 
@@ -87,7 +157,10 @@ async fn preflight(allowed: AllowedOrigins, origin: &str) -> Response {
         )
         .header("origin", origin)
         .header("access-control-request-method", "POST")
-        .header("access-control-request-headers", "content-type")
+        .header(
+            "access-control-request-headers",
+            "content-type,traceparent,x-requested-with",
+        )
         .send()
         .await
         .unwrap()
@@ -110,7 +183,7 @@ async fn only_pages_of_allowed_origins_may_call() {
         headers["access-control-allow-headers"]
             .to_str()
             .unwrap()
-            .contains("content-type")
+            .contains("content-type,traceparent,x-requested-with")
     );
     assert!(headers.contains_key("access-control-max-age"));
     assert!(headers["vary"].to_str().unwrap().contains("origin"));

@@ -18,6 +18,7 @@ mod faults;
 mod filenames;
 mod helpers;
 mod http;
+mod memory;
 mod openapi;
 mod operations;
 mod page;

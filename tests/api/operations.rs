@@ -304,6 +304,15 @@ async fn what_the_service_does_is_counted() {
 }
 
 #[tokio::test]
+async fn probes_are_answered_beside_the_metrics_too() {
+    let (_app, url) = app_with_metrics(built_in()).await;
+    for probe in ["healthz", "readyz"] {
+        let response = get(&url.replace("metrics", probe)).await;
+        assert_eq!(response.status(), StatusCode::OK, "{probe}");
+    }
+}
+
+#[tokio::test]
 async fn what_clients_make_up_makes_no_metric() {
     let (app, url) = app_with_metrics(built_in()).await;
     let series = async || metrics(&url).await.lines().count();

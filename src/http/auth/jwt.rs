@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
+use base64::Engine;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -18,6 +20,11 @@ use crate::upload::Caller;
 const LEEWAY: u64 = 30;
 /// The shortest shared secret, in bytes: as long as what HMAC-SHA-256 makes of it.
 const MIN_SECRET_BYTES: usize = 32;
+/// The shortest modulus of an RSA key, in bytes.
+const MIN_RSA_BYTES: usize = 256;
+/// The curves' object identifiers in DER ([RFC 5480 §2.1.1.1](https://www.rfc-editor.org/rfc/rfc5480#section-2.1.1.1)).
+const P256_OID: &[u8] = b"\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07";
+const P384_OID: &[u8] = b"\x06\x05\x2b\x81\x04\x00\x22";
 
 const HMAC: &[Algorithm] = &[Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
 const RSA: &[Algorithm] = &[
@@ -28,7 +35,6 @@ const RSA: &[Algorithm] = &[
     Algorithm::PS384,
     Algorithm::PS512,
 ];
-const EC: &[Algorithm] = &[Algorithm::ES256, Algorithm::ES384];
 const ED: &[Algorithm] = &[Algorithm::EdDSA];
 
 /// Which tokens let in whom.
@@ -63,6 +69,10 @@ pub enum JwtKeyError {
     TooShort,
     #[error("must be a public key in PEM: RSA, EC (P-256, P-384) or Ed25519")]
     NotPublicKey,
+    #[error("is a private key; it must be the public key that belongs to it")]
+    PrivateKey,
+    #[error("is an RSA key that is too short; it must have at least 2048 bits")]
+    ShortRsaKey,
 }
 
 #[derive(Deserialize)]
@@ -81,12 +91,30 @@ impl JwtKey {
         Ok(Self::new(DecodingKey::from_secret(secret), HMAC))
     }
 
-    /// Of a public key in PEM.
+    /// Of a public key in PEM. Keys by which no token could be verified are refused.
     pub fn of_pem(pem: &[u8]) -> Result<Self, JwtKeyError> {
-        DecodingKey::from_rsa_pem(pem)
-            .map(|key| Self::new(key, RSA))
-            .or_else(|_| DecodingKey::from_ec_pem(pem).map(|key| Self::new(key, EC)))
-            .or_else(|_| DecodingKey::from_ed_pem(pem).map(|key| Self::new(key, ED)))
+        let text = str::from_utf8(pem).map_err(|_| JwtKeyError::NotPublicKey)?;
+        if text.contains("PRIVATE KEY") {
+            return Err(JwtKeyError::PrivateKey);
+        }
+        let der = der(text).ok_or(JwtKeyError::NotPublicKey)?;
+        if let Ok(key) = DecodingKey::from_rsa_pem(pem) {
+            // The encoding of a key is a little longer than its modulus.
+            return match der.len() {
+                MIN_RSA_BYTES.. => Ok(Self::new(key, RSA)),
+                _ => Err(JwtKeyError::ShortRsaKey),
+            };
+        }
+        if let Ok(key) = DecodingKey::from_ec_pem(pem) {
+            let has = |oid: &[u8]| der.windows(oid.len()).any(|part| part == oid);
+            return match (has(P256_OID), has(P384_OID)) {
+                (true, _) => Ok(Self::new(key, &[Algorithm::ES256])),
+                (_, true) => Ok(Self::new(key, &[Algorithm::ES384])),
+                _ => Err(JwtKeyError::NotPublicKey),
+            };
+        }
+        DecodingKey::from_ed_pem(pem)
+            .map(|key| Self::new(key, ED))
             .map_err(|_| JwtKeyError::NotPublicKey)
     }
 
@@ -106,6 +134,19 @@ impl JwtKey {
         if uses
             .as_ref()
             .is_some_and(|uses| *uses != PublicKeyUse::Signature)
+        {
+            return None;
+        }
+        // RFC 7517 §4.3: what a key is for, in other words.
+        let operations = &jwk.common.key_operations;
+        if operations
+            .as_ref()
+            .is_some_and(|operations| !operations.contains(&KeyOperations::Verify))
+        {
+            return None;
+        }
+        if let AlgorithmParameters::RSA(rsa) = &jwk.algorithm
+            && BASE64_URL_SAFE_NO_PAD.decode(&rsa.n).ok()?.len() < MIN_RSA_BYTES
         {
             return None;
         }
@@ -139,8 +180,7 @@ impl Jwt {
 
     pub(super) async fn caller(&self, Token(token): Token<'_>) -> Result<Caller, Denied> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| Denied::Unauthorized)?;
-        if header.crit.is_some() {
-            // Extensions that must be understood, and are not.
+        if has_critical_extensions(token) {
             return Err(Denied::Unauthorized);
         }
         let key = match &self.keys {
@@ -168,8 +208,29 @@ impl Jwt {
         validation.validate_nbf = true;
         validation.leeway = LEEWAY;
         let token = jsonwebtoken::decode::<Claims>(token, &key.key, &validation).ok()?;
-        Some(token.claims).filter(|claims| !claims.sub.is_empty())
+        // The library accepts a list of issuers with ours among them.
+        let has_one_issuer = token.claims.others.get("iss").is_some_and(Value::is_string);
+        Some(token.claims).filter(|claims| has_one_issuer && !claims.sub.is_empty())
     }
+}
+
+/// Whether the header names extensions that must be understood; none are. A `crit` that is no list is
+/// invalid anyway ([RFC 7515 §4.1.11](https://www.rfc-editor.org/rfc/rfc7515#section-4.1.11)).
+fn has_critical_extensions(token: &str) -> bool {
+    let header = token.split('.').next().unwrap_or_default();
+    let header = BASE64_URL_SAFE_NO_PAD.decode(header).unwrap_or_default();
+    serde_json::from_slice::<Map<String, Value>>(&header)
+        .map_or(true, |header| header.contains_key("crit"))
+}
+
+/// The bytes of the first object in PEM.
+fn der(pem: &str) -> Option<Vec<u8>> {
+    let (_, rest) = pem.split_once("-----BEGIN ")?;
+    let (_, rest) = rest.split_once("-----")?;
+    let (body, _) = rest.split_once("-----END ")?;
+    BASE64_STANDARD
+        .decode(body.split_whitespace().collect::<String>())
+        .ok()
 }
 
 /// A list of texts, or one text with spaces between the names, as `scope` is written.

@@ -21,6 +21,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use crate::http::AppState;
+use crate::http::auth::Authenticated;
 use crate::http::openapi::{
     CallerProblems, FilenameText, MediaTypeOrNothing, ParameterProblems, PolicyProblems,
     SigningProblems,
@@ -140,7 +141,7 @@ struct ParamsDto {
 )]
 async fn params(
     State(uploads): State<Arc<UploadService>>,
-    caller: Caller,
+    caller: Authenticated,
     Query(pairs): Pairs,
 ) -> Result<Json<ParamsDto>, Failure> {
     let metadata = pairs.iter().filter_map(|(name, value)| {

@@ -115,7 +115,15 @@ async fn a_published_key_is_held_to_its_algorithm_and_use() {
         Jwk::from_encoding_key(&EncodingKey::from_secret(secret), Algorithm::HS256).unwrap();
     let mut shared = serde_json::to_value(shared).unwrap();
     shared["kid"] = json!("oct");
-    issuer.publish(&[published("r", &key), for_encryption, with_another, shared]);
+    let mut to_sign = published("ops", &key);
+    to_sign["key_ops"] = json!(["sign", "encrypt"]);
+    issuer.publish(&[
+        published("r", &key),
+        for_encryption,
+        with_another,
+        shared,
+        to_sign,
+    ]);
     let app = issuer.app().await;
     let token = key.sign(Some("r"), &claims("alice"));
     assert_eq!(
@@ -125,7 +133,7 @@ async fn a_published_key_is_held_to_its_algorithm_and_use() {
     let mut ps = IssuerKey::rsa(Algorithm::PS256);
     ps.private = key.private.clone();
     let mut refused = vec![ps.sign(Some("r"), &claims("alice"))];
-    for id in ["enc", "hs", "oct"] {
+    for id in ["enc", "hs", "oct", "ops"] {
         refused.push(key.sign(Some(id), &claims("alice")));
         let mut header = Header::new(Algorithm::HS256);
         header.kid = Some(id.into());

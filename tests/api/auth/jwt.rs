@@ -296,6 +296,45 @@ async fn each_kind_of_public_key_verifies_its_own_tokens_alone() {
 }
 
 #[tokio::test]
+async fn a_list_of_issuers_and_critical_extensions_are_refused() {
+    let app = with_secret().await;
+    let issuers = signed(&claims_but("iss", Some(json!([ISSUER]))));
+    let key = EncodingKey::from_secret(SECRET);
+    let parts = [json!({"alg": "HS256", "crit": null}), claims("alice")];
+    let [header, claims] = parts.map(|part| BASE64_URL_SAFE_NO_PAD.encode(part.to_string()));
+    let message = format!("{header}.{claims}");
+    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
+    for token in [issuers, format!("{message}.{signature}")] {
+        unauthorized(asking(&app).bearer_auth(token).send().await.unwrap()).await;
+    }
+}
+
+#[test]
+fn a_key_that_could_never_verify_is_refused_at_start() {
+    use presignd::http::auth::JwtKeyError;
+
+    let short = include_str!("short-rsa.pem");
+    assert!(matches!(
+        JwtKey::of_pem(short.as_bytes()),
+        Err(JwtKeyError::ShortRsaKey)
+    ));
+    let private = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+    let private: aws_lc_rs::encoding::Pkcs8V1Der<'_> = private.as_der().unwrap();
+    let private = pem("PRIVATE", private.as_ref());
+    assert!(matches!(
+        JwtKey::of_pem(private.as_bytes()),
+        Err(JwtKeyError::PrivateKey)
+    ));
+    let pair =
+        EcdsaKeyPair::generate(&aws_lc_rs::signature::ECDSA_P521_SHA512_FIXED_SIGNING).unwrap();
+    let public = pem("PUBLIC", pair.public_key().as_der().unwrap().as_ref());
+    assert!(matches!(
+        JwtKey::of_pem(public.as_bytes()),
+        Err(JwtKeyError::NotPublicKey)
+    ));
+}
+
+#[tokio::test]
 async fn no_sub_leads_outside_of_its_own_place() {
     let app = with_secret().await;
     let long = "x".repeat(2000);

@@ -15,6 +15,7 @@ use uuid::Uuid;
 use validator::Validate;
 
 use super::{AppState, Pairs, file, parameter, seconds_until};
+use crate::http::auth::Authenticated;
 use crate::http::body::{Dto, Valid};
 use crate::http::json::{Fields, Json as JsonText};
 use crate::http::openapi::{
@@ -23,7 +24,7 @@ use crate::http::openapi::{
 };
 use crate::http::problem::{Failure, FieldErrors, Problem};
 use crate::s3::MAX_PARTS;
-use crate::upload::{Caller, File, Invalid, UploadService};
+use crate::upload::{File, Invalid, UploadService};
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -168,7 +169,7 @@ struct CreatedDto {
 )]
 async fn create(
     State(uploads): State<Arc<UploadService>>,
-    caller: Caller,
+    caller: Authenticated,
     Valid(dto): Valid<CreateDto>,
 ) -> Result<Json<CreatedDto>, Failure> {
     let metadata = dto.metadata.unwrap_or_default();
@@ -250,7 +251,7 @@ struct PartDto {
 )]
 async fn list_parts(
     State(uploads): State<Arc<UploadService>>,
-    caller: Caller,
+    caller: Authenticated,
     Path(token): Path<String>,
     Query(pairs): Pairs,
 ) -> Result<Json<Vec<PartDto>>, Failure> {
@@ -303,7 +304,7 @@ struct PartUrlDto {
 )]
 async fn sign_part(
     State(uploads): State<Arc<UploadService>>,
-    caller: Caller,
+    caller: Authenticated,
     Path((token, number)): Path<(String, String)>,
     Query(pairs): Pairs,
 ) -> Result<Json<PartUrlDto>, Failure> {
@@ -353,7 +354,7 @@ struct PartUrlsDto {
 )]
 async fn sign_parts(
     State(uploads): State<Arc<UploadService>>,
-    caller: Caller,
+    caller: Authenticated,
     Path(token): Path<String>,
     Query(pairs): Pairs,
 ) -> Result<Json<PartUrlsDto>, Failure> {
@@ -495,7 +496,7 @@ struct CompletedDto {
 )]
 async fn complete(
     State(uploads): State<Arc<UploadService>>,
-    caller: Caller,
+    caller: Authenticated,
     Path(token): Path<String>,
     Query(pairs): Pairs,
     request: Request,
@@ -539,7 +540,7 @@ struct AbortedDto {}
 )]
 async fn abort(
     State(uploads): State<Arc<UploadService>>,
-    caller: Caller,
+    caller: Authenticated,
     Path(token): Path<String>,
     Query(pairs): Pairs,
 ) -> Result<Json<AbortedDto>, Failure> {
