@@ -127,7 +127,7 @@ async fn observe(
             "a page of this origin may not call; CORS_ALLOWED_ORIGINS allows it"
         );
     }
-    let response = match caller.0.get() {
+    let response = match caller.key.get() {
         Some(key) => within_budget(response, key, &observer.unread).await,
         None => response,
     };

@@ -18,7 +18,6 @@ mod faults;
 mod filenames;
 mod helpers;
 mod http;
-mod memory;
 mod openapi;
 mod operations;
 mod page;

@@ -72,35 +72,6 @@ async fn a_long_list_of_keys_counts_as_several_requests() {
 }
 
 #[tokio::test]
-async fn few_requests_of_one_caller_may_wait_at_the_same_time() {
-    let app = spawn_app_with_both(built_in(), &http::Settings::default()).await;
-    let key = format!("uploads/{}/a.txt", uuid::Uuid::new_v4());
-    let ask = |wait: u64| {
-        let url = format!("{}/upload/verify", app.base);
-        let request = app
-            .client
-            .post(url)
-            .json(&json!({"key": key, "wait": wait}));
-        async move { request.send().await.unwrap() }
-    };
-    let waiting: Vec<_> = (0..80).map(|_| tokio::spawn(ask(20))).collect();
-    let refused = async {
-        loop {
-            let response = ask(1).await;
-            if response.status() == StatusCode::TOO_MANY_REQUESTS {
-                return response;
-            }
-        }
-    };
-    let refused = tokio::time::timeout(std::time::Duration::from_secs(15), refused).await;
-    assert_eq!(problem(refused.unwrap()).await["code"], "too-many-waiting");
-    assert_eq!(ask(0).await.status(), StatusCode::NOT_FOUND);
-    for task in waiting {
-        task.abort();
-    }
-}
-
-#[tokio::test]
 async fn a_forwarded_address_counts_only_from_a_trusted_proxy() {
     let app = spawn_app_with_both(built_in(), &twice()).await;
     let from = |client: &str| asking(&app).header("x-forwarded-for", client);
