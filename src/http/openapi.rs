@@ -87,9 +87,9 @@ texts! {
     .min_length(Some(1));
 }
 
-/// What [`ContentType`](crate::upload::ContentType) takes, as ECMA-262 has it: type, subtype and parameters,
-/// without two spaces in a row.
-const MEDIA_TYPE: &str = r#"^(?!.*  )[A-Za-z0-9][A-Za-z0-9!#$&^_.+%'-]{0,126}/[A-Za-z0-9]([A-Za-z0-9!#$&^_.+%'-]{0,126}\+[A-Za-z0-9])?[A-Za-z0-9!#$&^_.%'-]{0,126}( ?; ?[A-Za-z0-9*][A-Za-z0-9!#$&^_.+%'*-]{0,126}=([A-Za-z0-9!#$&^_.+%'*-]*|"([ !#-\[\]-~]|\\[ -~])*"))*( ?;)?$"#;
+/// What [`ContentType`](crate::upload::ContentType) accepts, in ECMA-262's syntax: type, subtype and
+/// anything after a semicolon, without two spaces in a row and without a `/` after a comma.
+const MEDIA_TYPE: &str = r"^(?!.*  )(?![^,]*,.*/)[A-Za-z0-9!#$%&'+.^_`|~-]{1,127}/[A-Za-z0-9!#$%&'+.^_`|~-]{1,127}( ?;([ -~]*[!-~])?)?$";
 
 fn text(description: &str, pattern: &str) -> ObjectBuilder {
     ObjectBuilder::new()

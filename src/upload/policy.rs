@@ -51,7 +51,7 @@ pub(super) struct Policy {
     allowed_metadata: Vec<String>,
 }
 
-/// What to do with types that a browser would run scripts of.
+/// What to do with types that a browser may run scripts of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum ActiveContent {
@@ -68,10 +68,9 @@ pub struct Policies(BTreeMap<Arc<str>, Policy>);
 
 impl Policies {
     /// The one policy of a service that was given none: any type, any size that S3 takes, any
-    /// metadata, and active content as it is.
+    /// metadata, and active content as downloads.
     pub fn built_in(expires_in: Duration) -> Self {
         let policy = Policy {
-            active_content: ActiveContent::Allow,
             allowed_metadata: vec![ANY.to_owned()],
             ..Policy::unbounded(expires_in)
         };
@@ -192,7 +191,7 @@ impl Policy {
             return Err(Invalid::new("type-not-allowed", detail));
         }
         if self.active_content == ActiveContent::Reject && content_type.is_active() {
-            let detail = "must not be a type that can run scripts";
+            let detail = "must be a type that is known to run no scripts";
             return Err(Invalid::new("active-content", detail));
         }
         Ok(())
@@ -295,12 +294,18 @@ mod tests {
     }
 
     #[test]
-    fn without_a_file_everything_is_as_it_was_before_there_were_policies() {
+    fn without_a_file_everything_is_allowed_and_active_content_is_a_download() {
         let policies = Policies::built_in(TEN_MINUTES);
         let policy = policies.get(None, &Caller::anonymous()).unwrap();
         let html = file("a.html", "text/html");
         assert_eq!(codes(policy, &html), [""; 0]);
-        assert_eq!(policy.content_disposition(&html), None);
+        let disposition = policy.content_disposition(&html);
+        assert_eq!(
+            disposition.as_deref(),
+            Some("attachment; filename*=UTF-8''a.html")
+        );
+        let png = file("a.png", "image/png");
+        assert_eq!(policy.content_disposition(&png), None);
         assert_eq!(policy.expires_in, TEN_MINUTES);
     }
 

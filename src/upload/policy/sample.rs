@@ -60,6 +60,7 @@ fn sample(name: &str, policy: &Policy) -> Option<Sample> {
             let content_type = match range.strip_suffix("/*") {
                 None => range,
                 Some("*" | "text") => "text/plain".to_owned(),
+                Some("application") => "application/octet-stream".to_owned(),
                 Some(kind) => format!("{kind}/x-presignd-check"),
             };
             Some(File {
