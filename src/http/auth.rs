@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use ipnet::IpNet;
 
@@ -24,6 +24,7 @@ pub use self::jwt::{Jwt, JwtKey, JwtKeyError, Keys};
 use super::client_ip::{client_ip, network};
 use super::middleware::CallerSlot;
 use super::problem::Problem;
+use super::problem::catalogue::{self, Kind};
 use super::rate_limit::RateLimit;
 use super::shares::{Share, Shares};
 use super::{AppState, Settings};
@@ -98,12 +99,7 @@ impl Gate {
             return Ok(());
         };
         limit.count(key, requests).map_err(|wait| {
-            retry_later(
-                StatusCode::TOO_MANY_REQUESTS,
-                "rate-limited",
-                "there were too many requests; the `retry-after` header says how many seconds to wait",
-                wait,
-            )
+            retry_later(&catalogue::RATE_LIMITED, wait)
         })
     }
 }
@@ -145,12 +141,7 @@ impl Authenticated {
         };
         let share = self.gate.waiting.try_take(key, 1);
         share.map(Some).ok_or_else(|| {
-            retry_later(
-                StatusCode::TOO_MANY_REQUESTS,
-                "too-many-waiting",
-                "too many requests of this caller wait for uploads; ask again without `wait`",
-                Duration::from_secs(1),
-            )
+            retry_later(&catalogue::TOO_MANY_WAITING, Duration::from_secs(1))
         })
     }
 }
@@ -184,12 +175,9 @@ impl FromRequestParts<AppState> for Authenticated {
         gate.count(key.as_ref(), NonZeroU32::MIN)?;
         let caller = caller.map_err(|denied| match denied {
             Denied::Unauthorized => unauthorized(),
-            Denied::IssuerUnavailable => retry_later(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "issuer-unavailable",
-                "tokens cannot be verified at the moment; try again later",
-                ISSUER_RETRY_AFTER,
-            ),
+            Denied::IssuerUnavailable => {
+                retry_later(&catalogue::ISSUER_UNAVAILABLE, ISSUER_RETRY_AFTER)
+            }
         })?;
         if let (Some(slot), Some(key)) = (parts.extensions.get::<CallerSlot>(), key.clone()) {
             slot.fill(key);
@@ -243,11 +231,7 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 }
 
 fn unauthorized() -> Response {
-    let problem = Problem::new(
-        StatusCode::UNAUTHORIZED,
-        "unauthorized",
-        "the request must carry valid credentials; /docs says which",
-    );
+    let problem = Problem::new(&catalogue::UNAUTHORIZED);
     let mut response = problem.into_response();
     let challenge = HeaderValue::from_static("Bearer realm=\"presignd\"");
     response
@@ -256,13 +240,8 @@ fn unauthorized() -> Response {
     response
 }
 
-pub(super) fn retry_later(
-    status: StatusCode,
-    code: &'static str,
-    detail: &str,
-    wait: Duration,
-) -> Response {
-    let mut response = Problem::new(status, code, detail).into_response();
+pub(super) fn retry_later(kind: &Kind, wait: Duration) -> Response {
+    let mut response = Problem::new(kind).into_response();
     // Rounded up: a retry must not come too early.
     let seconds = u64::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u64::MAX);
     let seconds = HeaderValue::from(seconds.max(1));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use mediatype::MediaType;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -12,7 +12,7 @@ use validator::{Validate, ValidationErrors, ValidationErrorsKind};
 
 use super::json::{Fields, Json, MAX_SHAPE_ERRORS, Reader};
 use super::middleware::CallerSlot;
-use super::problem::{FieldErrors, Problem, push_segment};
+use super::problem::{FieldErrors, Problem, catalogue, push_segment};
 use crate::upload::Invalid;
 
 /// How long a body may take to arrive.
@@ -55,7 +55,7 @@ impl<S: Send + Sync, T: Dto> FromRequest<S> for Valid<T> {
         let body = read_body(request.into_body(), T::MAX_BYTES, caller);
         let body = tokio::time::timeout(BODY_TIMEOUT, body)
             .await
-            .map_err(|_| body_timed_out())??;
+            .map_err(|_| Problem::new(&catalogue::BODY_TIMEOUT))??;
         valid::<T>(&body).map(Self)
     }
 }
@@ -72,7 +72,7 @@ async fn read_body(body: Body, max: usize, caller: Option<CallerSlot>) -> Result
             if error.is::<LengthLimitError>() {
                 payload_too_large(max)
             } else {
-                Problem::bad_body("incomplete-body", "the body ended early")
+                Problem::new(&catalogue::INCOMPLETE_BODY)
             }
         })?;
         let Ok(data) = frame.into_data() else {
@@ -120,11 +120,7 @@ fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
     if is_json {
         return Ok(());
     }
-    Err(Problem::new(
-        StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        "unsupported-media-type",
-        "the request must have the header `content-type: application/json`, and no `content-encoding`",
-    ))
+    Err(Problem::new(&catalogue::UNSUPPORTED_MEDIA_TYPE))
 }
 
 fn is_json_type(value: &HeaderValue) -> bool {
@@ -134,20 +130,9 @@ fn is_json_type(value: &HeaderValue) -> bool {
         .is_ok_and(|text| MediaType::parse(text).is_ok_and(|it| it.essence() == json))
 }
 
-fn body_timed_out() -> Problem {
-    Problem::new(
-        StatusCode::REQUEST_TIMEOUT,
-        "body-timeout",
-        format!("the body did not arrive within {BODY_TIMEOUT:?}"),
-    )
-}
-
 fn payload_too_large(limit: usize) -> Problem {
-    Problem::new(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        "body-too-large",
-        format!("the body must not be longer than {limit} bytes"),
-    )
+    let detail = format!("the body must not be longer than {limit} bytes");
+    Problem::with_detail(&catalogue::BODY_TOO_LARGE, &detail)
 }
 
 fn valid<T: Dto>(body: &[u8]) -> Result<T::Value, Problem> {

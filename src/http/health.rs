@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
@@ -17,7 +17,7 @@ use utoipa_axum::routes;
 
 use super::AppState;
 use super::openapi::ReadinessProblems;
-use super::problem::{Failure, Problem};
+use super::problem::{Failure, Problem, catalogue};
 use crate::error_chain::causes;
 use crate::refreshed::{Age, Limits, Refreshed};
 use crate::telemetry::Metrics;
@@ -34,20 +34,20 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
 
 #[derive(Debug, Serialize, ToSchema)]
 struct Health {
-    /// Always `ok`: a service that is not well does not answer.
+    /// Always `ok`.
     #[schema(example = "ok")]
     status: &'static str,
 }
 
-/// Is the service alive?
+/// Check that the service is alive
 ///
-/// Says nothing about S3.
+/// Does not call the store.
 #[utoipa::path(
     get,
     path = "/healthz",
     tag = "operations",
     operation_id = "healthz",
-    responses((status = 200, description = "It is", body = Health))
+    responses((status = 200, description = "The service is alive", body = Health))
 )]
 async fn healthz() -> Json<Health> {
     Json(Health { status: "ok" })
@@ -72,16 +72,16 @@ const READINESS_AGE: Duration = Duration::from_secs(5);
 /// Longer than the timeouts of the calls that a probe makes.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Can the service grant uploads?
+/// Check that the service can grant uploads
 ///
-/// There are credentials, the store answers for the bucket, and the service is not about to stop. What it
-/// finds out counts for 5 seconds.
+/// It can if it has credentials, the store answers for the bucket, and it is not shutting down. A
+/// result counts for 5 seconds.
 #[utoipa::path(
     get,
     path = "/readyz",
     tag = "operations",
     operation_id = "readyz",
-    responses((status = 200, description = "It can", body = Health), ReadinessProblems)
+    responses((status = 200, description = "The service can grant uploads", body = Health), ReadinessProblems)
 )]
 async fn readyz(
     State(uploads): State<Arc<UploadService>>,
@@ -89,7 +89,7 @@ async fn readyz(
     State(readiness): State<Readiness>,
 ) -> Result<Json<Health>, Failure> {
     if stop.is_cancelled() {
-        return Err(not_ready("stopping", "the service was told to stop").into());
+        return Err(Problem::new(&catalogue::STOPPING).into());
     }
     let judge = |_: &_, age| match age {
         age if age < READINESS_AGE => Age::Fresh,
@@ -113,19 +113,9 @@ async fn probe(uploads: Arc<UploadService>) -> Result<Option<Problem>, Infallibl
 
 fn part_that_fails(error: &upload::Error) -> Problem {
     match error {
-        upload::Error::NoCredentials(_) => not_ready(
-            "credentials-unavailable",
-            "there are no credentials to sign with at the moment",
-        ),
-        _ => not_ready(
-            "storage-unavailable",
-            "the store does not answer for the bucket",
-        ),
+        upload::Error::NoCredentials(_) => Problem::new(&catalogue::CREDENTIALS_UNAVAILABLE),
+        _ => Problem::new(&catalogue::STORAGE_UNAVAILABLE),
     }
-}
-
-fn not_ready(code: &'static str, detail: &str) -> Problem {
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
 }
 
 /// The metrics. They have a listener of their own, so that no client can read them.

@@ -12,7 +12,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::problem::{FieldErrors, Problem, push_segment};
+use super::problem::{FieldErrors, Problem, catalogue, push_segment};
 use crate::upload::Invalid;
 
 /// No request nests deeper than this, so that a reader of JSON may recurse.
@@ -45,14 +45,14 @@ impl<'a> Json<'a> {
         }
         if is_too_deep(text) {
             let detail = format!("the JSON is nested more than {MAX_DEPTH} levels deep");
-            return Err(Problem::bad_body("json-too-deep", detail));
+            return Err(Problem::with_detail(&catalogue::JSON_TOO_DEEP, &detail));
         }
         match serde_json::from_str::<&RawValue>(text) {
             Ok(value) => Ok(Self(value.get())),
             Err(fault) => {
                 let (line, column) = (fault.line(), fault.column());
                 let detail = format!("the body is not JSON: see line {line}, column {column}");
-                Err(not_json(detail))
+                Err(not_json(&detail))
             }
         }
     }
@@ -102,8 +102,9 @@ impl<'a> Json<'a> {
     pub(super) fn whole_number(self) -> Result<u64, Invalid> {
         /// Above this, not every whole number has a float of its own.
         const MAX_FLOAT: f64 = 9_007_199_254_740_992.0;
+        let expected = || format!("a whole number from 0 to {}", i64::MAX);
         if !matches!(self.0.as_bytes().first(), Some(b'-' | b'0'..=b'9')) {
-            return Err(self.is_not("a whole number"));
+            return Err(self.is_not(&expected()));
         }
         let from_float = || {
             let number: f64 = self.0.parse().ok()?;
@@ -115,10 +116,7 @@ impl<'a> Json<'a> {
         // The OpenAPI document says `int64`.
         number
             .filter(|number| i64::try_from(*number).is_ok())
-            .ok_or_else(|| {
-                let detail = format!("must be a whole number from 0 to {}", i64::MAX);
-                Invalid::new("out-of-range", detail)
-            })
+            .ok_or_else(|| Invalid::new("out-of-range", format!("must be {}", expected())))
     }
 
     /// Any value, for protocols that define none.
@@ -144,8 +142,8 @@ impl<'a> Json<'a> {
     }
 }
 
-fn not_json(detail: impl Into<String>) -> Problem {
-    Problem::bad_body("invalid-json", detail)
+fn not_json(detail: &str) -> Problem {
+    Problem::with_detail(&catalogue::INVALID_JSON, detail)
 }
 
 fn is_too_deep(text: &str) -> bool {

@@ -24,7 +24,7 @@ use uuid::Uuid;
 use super::Settings;
 use super::auth::{CallerKey, retry_later};
 use super::client_ip::is_trusted;
-use super::problem::{Cause, ForUppy, Problem};
+use super::problem::{Cause, ForUppy, Problem, catalogue};
 use super::shares::{Share, Shares};
 use crate::telemetry::{Metrics, Trace};
 
@@ -155,28 +155,15 @@ fn check_head(request: &Request, local_hosts_only: bool) -> Result<(), Problem> 
     };
     if !is_well_formed {
         let detail = "the request must have exactly one `host` header";
-        return Err(Problem::new(
-            StatusCode::BAD_REQUEST,
-            "invalid-request",
-            detail,
-        ));
+        return Err(Problem::with_detail(&catalogue::INVALID_REQUEST, detail));
     }
     // RFC 9112, 6.1.
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
-        return Err(Problem::new(
-            StatusCode::NOT_IMPLEMENTED,
-            "unsupported-transfer-coding",
-            "the only transfer coding that is supported is `chunked`",
-        ));
+        return Err(Problem::new(&catalogue::UNSUPPORTED_TRANSFER_CODING));
     }
     if local_hosts_only && !headers.get(header::HOST).is_none_or(is_local) {
-        return Err(Problem::new(
-            StatusCode::FORBIDDEN,
-            "host-not-allowed",
-            "without AUTH_MODE, and on a loopback address, the host must be `localhost` or an address; \
-             TRUSTED_PROXIES allows others, for a proxy that forwards requests",
-        ));
+        return Err(Problem::new(&catalogue::HOST_NOT_ALLOWED));
     }
     Ok(())
 }
@@ -203,12 +190,7 @@ async fn within_budget(response: Response, caller: &CallerKey, unread: &Shares) 
         return response;
     }
     let Some(share) = unread.try_take(caller, length) else {
-        return retry_later(
-            StatusCode::TOO_MANY_REQUESTS,
-            "answers-unread",
-            "earlier answers have not been read yet; read them, or close their connections",
-            Duration::from_secs(1),
-        );
+        return retry_later(&catalogue::ANSWERS_UNREAD, Duration::from_secs(1));
     };
     let (parts, body) = response.into_parts();
     let Ok(bytes) = body.collect().await else {
@@ -256,11 +238,7 @@ impl CallerSlot {
         };
         let share = self.long_bodies.try_take(key, bytes);
         share.map(Some).ok_or_else(|| {
-            Problem::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "too-many-long-bodies",
-                "long bodies of this caller are still arriving; send fewer at the same time",
-            )
+            Problem::new(&catalogue::TOO_MANY_LONG_BODIES)
         })
     }
 
@@ -342,7 +320,9 @@ impl Observation {
         let problem = match extensions.remove::<Problem>() {
             // Swagger UI has its own answer for unknown assets, and axum for a path or a query that
             // is not UTF-8.
-            None if response.status() == StatusCode::NOT_FOUND => Some(Problem::not_found()),
+            None if response.status() == StatusCode::NOT_FOUND => {
+                Some(Problem::new(&catalogue::NO_SUCH_ROUTE))
+            }
             None if response.status().is_client_error() => Some(unreadable()),
             problem => problem,
         };
@@ -420,7 +400,7 @@ fn request_id(request: &Request, trusted: &[IpNet]) -> String {
 
 fn unreadable() -> Problem {
     let detail = "the path or the query of the request cannot be read";
-    Problem::new(StatusCode::BAD_REQUEST, "invalid-request", detail)
+    Problem::with_detail(&catalogue::INVALID_REQUEST, detail)
 }
 
 /// The standard panic hook has written the message to standard error already.
@@ -433,5 +413,5 @@ fn panicked() -> Response {
 
 fn request_timed_out() -> Problem {
     let detail = format!("there was no answer within {REQUEST_TIMEOUT:?}; try again later");
-    Problem::new(StatusCode::GATEWAY_TIMEOUT, "request-timeout", detail)
+    Problem::with_detail(&catalogue::REQUEST_TIMEOUT, &detail)
 }

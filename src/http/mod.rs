@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{FromRef, Request};
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderValue, Method, header};
 use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
@@ -38,7 +38,7 @@ use self::health::Readiness;
 use self::middleware::Observer;
 #[cfg(feature = "lambda")]
 pub(crate) use self::middleware::RequestId;
-use self::problem::Problem;
+use self::problem::{Problem, catalogue};
 pub use self::rate_limit::Rate;
 pub use self::server::{Limits, Server, serve};
 use crate::telemetry::Metrics;
@@ -200,16 +200,11 @@ fn is_allowed(origin: &HeaderValue, allowed: &HeaderValue) -> bool {
 }
 
 async fn not_found() -> Problem {
-    Problem::not_found()
+    Problem::new(&catalogue::NO_SUCH_ROUTE)
 }
 
 async fn method_not_allowed(request: Request) -> Problem {
-    Problem::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "method-not-allowed",
-        format!(
-            "this route does not accept {}; the `allow` header lists what it accepts",
-            request.method()
-        ),
-    )
+    let method = request.method();
+    let detail = format!("this route does not support {method}; see the `allow` header");
+    Problem::with_detail(&catalogue::METHOD_NOT_ALLOWED, &detail)
 }

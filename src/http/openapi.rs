@@ -1,7 +1,8 @@
-//! The description of the API. The types and routes say the most of it; here is what they share.
+//! What the operations of the OpenAPI document share: texts, headers, problems and security.
 
 use std::collections::BTreeMap;
 
+use axum::http::StatusCode;
 use serde_json::json;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{
@@ -16,23 +17,27 @@ use utoipa::{IntoResponses, OpenApi, PartialSchema, ToSchema};
 use super::auth::{API_KEY as API_KEY_HEADER, Auth};
 use super::middleware::{ON_ALL, REQUEST_ID};
 use super::problem::Problem;
+use super::problem::catalogue::{self, Kind};
 
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "presignd",
-        description = "Hands out presigned S3 upload URLs: ask for one, then send the file straight to S3.\n\nEvery response carries `x-request-id` and `cache-control: no-store`. Every error is a problem document (RFC 9457).",
+        description = "Issues presigned S3 upload URLs: ask for one, then send the file straight to S3.\n\nEvery response has the headers `x-request-id` and `cache-control: no-store`. Every error is a problem document (RFC 9457) of at most 64 KiB.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
+        contact(name = "The maintainers of presignd"),
     ),
+    servers((url = "/", description = "The service that serves this document")),
     tags(
-        (name = "upload", description = "Leave to upload"),
-        (name = "uppy", description = "The protocol of Uppy's S3 plugin: let its `companionEndpoint` (`endpoint` up to version 5) be this service"),
-        (name = "operations", description = "For those who run the service"),
+        (name = "upload", description = "Presign and verify uploads"),
+        (name = "uppy", description = "The protocol of Uppy's S3 plugin: set its `companionEndpoint` (`endpoint` up to version 5) to this service"),
+        (name = "operations", description = "Probes for operators"),
     ),
     components(schemas(Problem)),
 )]
 struct ApiDoc;
 
-/// Names the texts that requests are made of, for `value_type`s.
+/// Defines schemas of texts, for `value_type`.
 macro_rules! texts {
     ($($(#[$doc:meta])* $name:ident: $schema:expr;)*) => {$(
         $(#[$doc])*
@@ -50,7 +55,7 @@ macro_rules! texts {
 
 texts! {
     FilenameText: text(
-        "Any text but `.` and `..`, without `/`, `\\`, and control characters",
+        "Any text except `.` and `..`, without `/`, `\\` and control characters",
         r"^(?!\.{1,2}$)[^/\\\u0000-\u001F\u007F-\u009F]+$",
     )
     .min_length(Some(1))
@@ -61,9 +66,9 @@ texts! {
         .max_length(Some(255))
         .examples(["image/jpeg"]);
 
-    /// For Uppy, which sends an empty one when it does not know.
+    /// For Uppy, which sends an empty one for a file whose type it does not know.
     MediaTypeOrNothing: text(
-        "A media type, with or without parameters; or nothing",
+        "A media type, with or without parameters, or an empty string",
         &format!("^$|{MEDIA_TYPE}"),
     )
     .examples(["image/jpeg"]);
@@ -76,12 +81,12 @@ texts! {
     .max_length(Some(44))
     .examples(["WJG1tSLV3whtD/CxEPvZ0hu0/HFjrzTQgoai6Eb2vgM="]);
 
-    MetadataName: text("Becomes a part of a header's name", "^[a-z0-9._-]+$")
+    MetadataName: text("Part of the name of a header", "^[a-z0-9._-]+$")
         .min_length(Some(1))
         .max_length(Some(128));
 
     MetadataValue: text(
-        "Any text without control characters, and without spaces at its ends",
+        "Any text without control characters, and without spaces at the beginning and the end",
         r"^[^\u0000-\u0020\u007F-\u00A0\u1680\u2000-\u200A\u2028\u2029\u202F\u205F\u3000]([^\u0000-\u001F\u007F-\u009F]*[^\u0000-\u0020\u007F-\u00A0\u1680\u2000-\u200A\u2028\u2029\u202F\u205F\u3000])?$",
     )
     .min_length(Some(1));
@@ -101,24 +106,22 @@ fn text(description: &str, pattern: &str) -> ObjectBuilder {
 /// The document before any route is in it.
 pub(super) fn base() -> openapi::OpenApi {
     let mut document = ApiDoc::openapi();
-    // It would say that the license has no name.
-    document.info.license = None;
     let components = document.components.get_or_insert_default();
     for status in STATUSES {
-        let response = problem(status).into();
+        let response = problem(&kinds(status)).into();
         components.responses.insert(response_name(status), response);
     }
     document
 }
 
-/// Says what only a document with all routes can: the headers of all answers, and how callers say who
-/// they are.
+/// Adds what needs a document with all routes: the headers of all answers, and the security of
+/// each operation.
 pub(super) fn complete(document: &mut openapi::OpenApi, auth: Option<&Auth>) {
     name_headers(document);
-    secure(document, auth);
+    add_security(document, auth);
 }
 
-/// Every response has the headers that every answer has.
+/// Adds the headers of every answer to every response.
 fn name_headers(document: &mut openapi::OpenApi) {
     let constant = |value: &str| {
         let schema = ObjectBuilder::new().schema_type(Type::String);
@@ -134,7 +137,7 @@ fn name_headers(document: &mut openapi::OpenApi) {
     let request_id = HeaderBuilder::new()
         .schema(Some(Object::with_type(Type::String)))
         .description(Some(
-            "What our log has for this request. The request's own, if it has a harmless one",
+            "The id of this request in the log. The request may bring one of its own",
         ));
     headers.insert(REQUEST_ID.to_string(), request_id.build());
 
@@ -161,8 +164,9 @@ fn name_headers(document: &mut openapi::OpenApi) {
     components.headers.extend(headers);
 }
 
-/// Says how callers say who they are: in any of the ways that there are, or as `auth` has it.
-fn secure(document: &mut openapi::OpenApi, auth: Option<&Auth>) {
+/// Adds the ways to authenticate: all of them, or those that `auth` allows. An operation without a
+/// 401 is public, which is stated explicitly.
+fn add_security(document: &mut openapi::OpenApi, auth: Option<&Auth>) {
     const BEARER: &str = "bearer";
     const API_KEY: &str = "apiKey";
     let of_none: [String; 0] = [];
@@ -171,11 +175,14 @@ fn secure(document: &mut openapi::OpenApi, auth: Option<&Auth>) {
     let (requirements, token) = match auth {
         None => (
             vec![SecurityRequirement::default(), bearer, api_key],
-            "An API key or a JWT, as the service is set up (`AUTH_MODE`)",
+            "An API key or a JWT, depending on the service's `AUTH_MODE`",
         ),
         Some(Auth::None) => return,
         Some(Auth::ApiKeys(_)) => (vec![bearer, api_key], "An API key"),
-        Some(Auth::Jwt(_)) => (vec![bearer], "A JWT of the issuer that the service trusts"),
+        Some(Auth::Jwt(_)) => (
+            vec![bearer],
+            "A JWT from the issuer that the service trusts",
+        ),
     };
     let components = document.components.get_or_insert_default();
     let is_jwt = matches!(auth, Some(Auth::Jwt(_)));
@@ -189,9 +196,13 @@ fn secure(document: &mut openapi::OpenApi, auth: Option<&Auth>) {
     }
     for path in document.paths.paths.values_mut() {
         for operation in operations(path) {
-            if operation.responses.responses.contains_key("401") {
-                operation.security = Some(requirements.clone());
-            }
+            let is_public = !operation.responses.responses.contains_key("401");
+            let requirements = if is_public {
+                Vec::new()
+            } else {
+                requirements.clone()
+            };
+            operation.security = Some(requirements);
         }
     }
 }
@@ -202,7 +213,12 @@ fn operations(path: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
         .flatten()
 }
 
-/// Names the problems that a route can answer with, for `responses(…)`.
+/// The statuses of problems that operations share.
+const STATUSES: [u16; 13] = [
+    400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 502, 503, 504,
+];
+
+/// Defines sets of problems for `responses(…)`.
 macro_rules! problems {
     ($($(#[$doc:meta])* $name:ident: $($status:literal),+;)*) => {$(
         $(#[$doc])*
@@ -217,164 +233,109 @@ macro_rules! problems {
 }
 
 problems! {
-    /// Of a route that reads a JSON body.
+    /// For operations that read a JSON body.
     BodyProblems: 400, 408, 413, 415;
-    /// Of a route that reads parameters.
+    /// For operations that read parameters.
     ParameterProblems: 400;
-    /// Of a route that is for known callers.
+    /// For operations that authenticate the caller.
     CallerProblems: 401, 429;
-    /// Of a route that asks a policy.
+    /// For operations that check a policy.
     PolicyProblems: 403, 422;
-    /// Of a route that goes on with an upload.
+    /// For operations on a multipart upload.
     SessionProblems: 404;
-    /// Of a route that makes an object.
+    /// For the operation that creates an object.
     ObjectProblems: 409;
-    /// Of a route that signs.
+    /// For operations that sign.
     SigningProblems: 503;
-    /// Of a route that asks the store.
+    /// For operations that call the store.
     StoreProblems: 502, 503, 504;
-    /// Of the one that tells whether the service can work.
+    /// For the readiness probe.
     ReadinessProblems: 503;
 }
 
-/// What there are problems of.
-const STATUSES: [u16; 13] = [
-    400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 502, 503, 504,
-];
+/// The kinds of problems with a status that operations share: not those of verifying alone, nor
+/// those of requests for no operation.
+fn kinds(status: u16) -> Vec<&'static Kind> {
+    const OTHERS: [&str; 4] = [
+        "not-uploaded",
+        "mismatch",
+        "content-mismatch",
+        "no-such-route",
+    ];
+    let kinds = catalogue::ALL.iter();
+    let kinds = kinds.filter(|kind| kind.status.as_u16() == status);
+    kinds.filter(|kind| !OTHERS.contains(&kind.code)).collect()
+}
 
 /// The name that the response with this status has in the document.
 fn response_name(status: u16) -> String {
-    let (title, ..) = wording(status);
-    title.replace(' ', "")
+    let title = kinds(status)[0].status.canonical_reason();
+    title.unwrap_or_default().replace(' ', "")
 }
 
 fn reference(status: u16) -> Ref {
     Ref::from_response_name(response_name(status))
 }
 
-/// The title of the problem with this status, what the status means, and a code and a detail that go
-/// with it.
-fn wording(status: u16) -> (&'static str, &'static str, &'static str, &'static str) {
-    match status {
-        400 => (
-            "Bad Request",
-            "The request cannot be read, or parts of it are missing, unknown or wrong; `errors` names them all",
-            "invalid-request",
-            "filename must not be empty",
-        ),
-        401 => (
-            "Unauthorized",
-            "There are no credentials, or not valid ones. Only where callers have to say who they are",
-            "unauthorized",
-            "the request must carry valid credentials; /docs says which",
-        ),
-        403 => (
-            "Forbidden",
-            "The caller may not upload under this policy",
-            "policy-not-allowed",
-            "policy is not one that you may upload under",
-        ),
-        404 => (
-            "Not Found",
-            "There is no such upload of this key, or not any more",
-            "no-such-upload",
-            "there is no such upload of this key, or not any more",
-        ),
-        408 => (
-            "Request Timeout",
-            "The body did not arrive in time",
-            "body-timeout",
-            "the body did not arrive within 20s",
-        ),
-        409 => (
-            "Conflict",
-            "There is an object of this key already, and the policy forbids to overwrite it",
-            "object-exists",
-            "there is an object of this key already, and the policy forbids to overwrite it",
-        ),
-        413 => (
-            "Payload Too Large",
-            "The body is too long",
-            "body-too-large",
-            "the body must not be longer than 65536 bytes",
-        ),
-        415 => (
-            "Unsupported Media Type",
-            "The body is not `application/json`",
-            "unsupported-media-type",
-            "the request must have the header `content-type: application/json`, and no `content-encoding`",
-        ),
-        422 => (
-            "Unprocessable Entity",
-            "The policy refuses, or the store cannot do it; `errors` names all reasons",
-            "file-too-large",
-            "size must be at most 5242880 bytes; it is 6000000",
-        ),
-        429 => (
-            "Too Many Requests",
-            "There were too many requests of this caller or from this address. Only where there is a limit",
-            "rate-limited",
-            "there were too many requests; the `retry-after` header says how many seconds to wait",
-        ),
-        502 => (
-            "Bad Gateway",
-            "The store answered with an error",
-            "storage-error",
-            "the store answered with an error; the log has it under this request id",
-        ),
-        503 => (
-            "Service Unavailable",
-            "The store, the credentials to sign with or the issuer of tokens are not available at the moment",
-            "credentials-unavailable",
-            "there are no credentials to sign with at the moment; try again later",
-        ),
-        504 => (
-            "Gateway Timeout",
-            "The store did not answer in time",
-            "storage-timeout",
-            "the store did not answer in time; try again later",
-        ),
-        _ => unreachable!("{status} has no example"),
-    }
-}
-
-/// The response with this status, with an example of its own.
-fn problem(status: u16) -> Response {
-    let (title, description, code, detail) = wording(status);
+/// The response for these kinds of problems, with the first one as its example.
+pub(super) fn problem(kinds: &[&Kind]) -> Response {
+    let kind = kinds[0];
     let mut example = json!({
         "type": "about:blank",
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "code": code,
+        "title": kind.status.canonical_reason(),
+        "status": kind.status.as_u16(),
+        "detail": kind.text,
+        "code": kind.code,
         "requestId": "7f3c1f0e-3c58-4f0e-9a53-2d0f7f0f3b0a",
     });
-    // These name a field: the first word of their detail.
-    if let (400 | 403 | 422, Some((field, rest))) = (status, detail.split_once(' ')) {
-        let code = if status == 400 { "empty" } else { code };
+    // The detail of these begins with the name of a field.
+    let code = match kind.code {
+        "invalid-request" => Some("empty"),
+        "mismatch" => Some("file-too-large"),
+        code @ ("policy-not-allowed" | "file-too-large") => Some(code),
+        _ => None,
+    };
+    if let (Some(code), Some((field, rest))) = (code, kind.text.split_once(' ')) {
         example["errors"] = json!([{"pointer": format!("/{field}"), "code": code, "detail": rest}]);
     }
     let content = ContentBuilder::new()
         .schema(Some(Ref::from_schema_name("Problem")))
         .example(Some(example))
         .build();
+    let whens: Vec<String> = kinds
+        .iter()
+        .map(|kind| format!("- `{}`: {}", kind.code, kind.when))
+        .collect();
     let mut response = ResponseBuilder::new()
-        .description(description)
+        .description(whens.join("\n"))
         .content("application/problem+json", content);
-    if status == 401 {
+    if kind.status == StatusCode::UNAUTHORIZED {
         let challenge = HeaderBuilder::new()
             .schema(Some(Object::with_type(Type::String)))
-            .description(Some("How to say who you are (RFC 9110)"));
+            .description(Some("How to authenticate (RFC 9110)"));
         response = response.header("www-authenticate", challenge.build());
     }
-    if matches!(status, 429 | 503) {
+    if let StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE = kind.status {
         let seconds = ObjectBuilder::new()
             .schema_type(Type::Integer)
             .minimum(Some(0));
         let retry_after = HeaderBuilder::new()
             .schema(Some(seconds))
-            .description(Some("Seconds to wait before asking again"));
+            .description(Some("Seconds to wait before the next attempt"));
         response = response.header("retry-after", retry_after.build());
     }
     response.build()
+}
+
+/// The problems of verifying one upload.
+pub(super) struct VerifyProblems;
+
+impl IntoResponses for VerifyProblems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let not_uploaded = problem(&[&catalogue::NOT_UPLOADED]);
+        let mismatch = problem(&[&catalogue::MISMATCH, &catalogue::CONTENT_MISMATCH]);
+        [("404", not_uploaded), ("409", mismatch)]
+            .map(|(status, response)| (status.to_owned(), response.into()))
+            .into()
+    }
 }

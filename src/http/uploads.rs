@@ -44,7 +44,7 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(as = FileRequest, example = json!({"filename": "example.jpg", "contentType": "image/jpeg"}))]
 struct FileDto {
-    /// The file's name, without any folder. It becomes part of the key: normalised to Unicode NFC,
+    /// The name of the file, without a folder. It becomes part of the key: normalised to Unicode NFC,
     /// without invisible characters that have no meaning, and shortened in the middle to 255 bytes of
     /// UTF-8. No `/`, `\`, control characters or directional overrides.
     #[validate(required(message = "is required"))]
@@ -59,21 +59,21 @@ struct FileDto {
     #[schema(value_type = MediaTypeText, required = true)]
     content_type: Option<String>,
 
-    /// The file's length in bytes. If it is given, the store takes a file of just this length.
+    /// The length of the file in bytes. If it is given, the store accepts only this length.
     #[schema(value_type = u64, required = false, example = 6)]
     size: Option<u64>,
 
-    /// The SHA-256 of the file, in base64. If it is given, the store takes no other bytes.
+    /// The SHA-256 of the file, in base64. If it is given, the store accepts no other bytes.
     #[schema(value_type = Sha256Text, required = false)]
     checksum_sha256: Option<String>,
 
-    /// The name of the policy to upload under; `default` if it is not given.
+    /// The name of the policy; `default` if it is not given.
     #[validate(length(max = 255, message = "must not be longer than 255 characters"))]
     #[schema(value_type = String, required = false, max_length = 255, example = "default")]
     policy: Option<String>,
 
-    /// What the store is to keep with the object, as far as the policy lets clients set it. Less
-    /// than 2 KB.
+    /// Names and values that the store keeps with the object, as far as the policy lets clients set
+    /// them. Less than 2 KB in all.
     #[schema(value_type = BTreeMap<MetadataName, MetadataValue>, required = false, example = json!({"album": "7"}))]
     metadata: Option<Metadata>,
 }
@@ -145,7 +145,7 @@ struct FilesDto {
     /// 1 to 1,000 files.
     #[validate(
         required(message = "is required"),
-        length(min = 1, max = 1000, message = "must have 1 to 1000 files"),
+        length(min = 1, max = 1000, message = "must have 1 to 1,000 files"),
         nested
     )]
     #[schema(value_type = Vec<FileDto>, required = true, min_items = 1, max_items = 1000)]
@@ -177,7 +177,7 @@ impl Dto for FilesDto {
     }
 }
 
-/// Leave to upload one file with one request.
+/// A presigned request that uploads one file.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = PresignedUrl)]
@@ -188,18 +188,18 @@ struct PresignedUrlDto {
         example = "https://my-bucket.s3.ap-northeast-2.amazonaws.com/uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/example.jpg?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Date=20260101T000000Z&X-Amz-Expires=600"
     )]
     url: String,
-    /// The object's name in the bucket. Keep it: it is how you find the file again.
+    /// The name of the object in the bucket. Keep it to find the file again.
     #[schema(example = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/example.jpg")]
     key: String,
-    /// The method to use; the URL works with no other.
+    /// The method to use. The URL works with no other.
     #[schema(example = "PUT")]
     method: &'static str,
-    /// The headers to send, exactly these. (`content-length` may be bound, too, but HTTP clients set
-    /// it themselves.)
+    /// The headers to send, exactly these. (`content-length` may be signed as well, but HTTP clients
+    /// set it themselves.)
     #[serde(serialize_with = "as_map")]
     #[schema(value_type = BTreeMap<String, String>, example = json!({"content-type": "image/jpeg"}))]
     headers: Vec<(Cow<'static, str>, String)>,
-    /// The moment from which the store refuses the URL (RFC 3339, UTC).
+    /// When the URL expires (RFC 3339, UTC).
     #[schema(format = "date-time", example = "2026-01-01T00:10:00Z")]
     expires_at: String,
 }
@@ -216,7 +216,7 @@ impl From<Grant> for PresignedUrlDto {
     }
 }
 
-/// Leave to upload several files.
+/// Presigned requests that upload several files.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = PresignedUrls)]
@@ -225,7 +225,7 @@ struct PresignedUrlsDto {
     uploads: Vec<PresignedUrlDto>,
 }
 
-/// Leave to upload one file with a form (`multipart/form-data`).
+/// A presigned form (`multipart/form-data`) that uploads one file.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = PresignedPost)]
@@ -236,14 +236,14 @@ struct PresignedPostDto {
         example = "https://my-bucket.s3.ap-northeast-2.amazonaws.com/"
     )]
     url: String,
-    /// The object's name in the bucket. Keep it: it is how you find the file again.
+    /// The name of the object in the bucket. Keep it to find the file again.
     #[schema(example = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/example.jpg")]
     key: String,
     /// The method to use.
     #[schema(example = "POST")]
     method: &'static str,
-    /// The form's fields, exactly these. After them comes the file, in a field called `file`. Whoever
-    /// has them can upload, so treat them as a secret.
+    /// The fields of the form, exactly these. Send the file after them, in a field named `file`.
+    /// Whoever has them can upload, so treat them as a secret.
     #[schema(example = json!({
         "key": "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/example.jpg",
         "content-type": "image/jpeg",
@@ -251,10 +251,10 @@ struct PresignedPostDto {
         "x-amz-signature": "5d3c8f609d0e4b1f8e513c2f5c0a8f3e5d3c8f609d0e4b1f8e513c2f5c0a8f3e"
     }))]
     fields: BTreeMap<String, String>,
-    /// The most bytes that the store takes.
+    /// The most bytes that the store accepts.
     #[schema(example = 5_368_709_120_u64)]
     max_size: u64,
-    /// The moment from which the store refuses the form (RFC 3339, UTC).
+    /// When the form expires (RFC 3339, UTC).
     #[schema(format = "date-time", example = "2026-01-01T00:10:00Z")]
     expires_at: String,
 }
@@ -279,7 +279,7 @@ fn as_map<S: Serializer>(
     serializer.collect_map(pairs.iter().map(|(name, value)| (name, value)))
 }
 
-/// A moment in whole seconds, rounded down: `2026-01-01T00:10:00Z`.
+/// A time in whole seconds, rounded down: `2026-01-01T00:10:00Z`.
 pub(super) fn rfc3339(moment: SystemTime) -> String {
     let moment = OffsetDateTime::from(moment);
     moment
@@ -289,10 +289,10 @@ pub(super) fn rfc3339(moment: SystemTime) -> String {
         .unwrap_or_default()
 }
 
-/// Ask for a URL to upload one file
+/// Presign an upload
 ///
-/// The answer's `url` takes one kind of request alone: `method`, with `headers`, for `key`, until
-/// `expiresAt`. The store itself refuses another method, key, content type, or signed header.
+/// The URL is valid for one kind of request only: `method`, with `headers`, for `key`, until
+/// `expiresAt`. The store itself refuses another method, key, content type or signed header.
 #[utoipa::path(
     post,
     path = "/upload/presigned-url",
@@ -302,7 +302,7 @@ pub(super) fn rfc3339(moment: SystemTime) -> String {
     responses(
         (
             status = 201,
-            description = "Leave to upload",
+            description = "A presigned request",
             body = PresignedUrlDto,
             links(("verify" = (
                 operation_id = "verify",
@@ -326,10 +326,10 @@ async fn presigned_url(
     Ok((StatusCode::CREATED, Json(grant.into())))
 }
 
-/// Ask for URLs to upload several files
+/// Presign several uploads
 ///
-/// The same as asking for each, but all or nothing: if one file is refused, all are, and the problem
-/// names each reason by its place in the list.
+/// All or nothing: if one file is refused, all are, and the problem names each reason by the file's
+/// place in the list.
 #[utoipa::path(
     post,
     path = "/upload/presigned-urls",
@@ -337,7 +337,7 @@ async fn presigned_url(
     operation_id = "presignedUrls",
     request_body = FilesDto,
     responses(
-        (status = 201, description = "Leave to upload", body = PresignedUrlsDto),
+        (status = 201, description = "Presigned requests", body = PresignedUrlsDto),
         CallerProblems,
         BodyProblems,
         PolicyProblems,
@@ -352,16 +352,15 @@ async fn presigned_urls(
     let grants = uploads
         .presign_puts(&caller, &files, Uuid::new_v4, SystemTime::now())
         .await
-        .map_err(Failure::of_list)?;
+        .map_err(Failure::from_list)?;
     let uploads = grants.into_iter().map(PresignedUrlDto::from).collect();
     Ok((StatusCode::CREATED, Json(PresignedUrlsDto { uploads })))
 }
 
-/// Ask for a form to upload one file
+/// Presign an upload by form
 ///
-/// Send `fields` and then the file to `url`, as `multipart/form-data`. The store takes a file of at most
-/// `maxSize` bytes; if the request has a `size`, of just that many. It refuses any other field
-/// and any other value.
+/// Send `fields` and then the file to `url`, as `multipart/form-data`. The store accepts at most
+/// `maxSize` bytes, or exactly `size` if the request has it. It refuses any other field and value.
 #[utoipa::path(
     post,
     path = "/upload/presigned-post",
@@ -371,7 +370,7 @@ async fn presigned_urls(
     responses(
         (
             status = 201,
-            description = "Leave to upload",
+            description = "A presigned form",
             body = PresignedPostDto,
             links(("verify" = (
                 operation_id = "verify",

@@ -1,4 +1,4 @@
-//! `/upload/verify`: did it arrive, and is it what was granted?
+//! `/upload/verify`: has an upload arrived, and is it what was granted?
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
 use serde_json::json;
-use utoipa::openapi::{OneOfBuilder, RefOr, Schema};
+use utoipa::openapi::{OneOfBuilder, Ref, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -18,8 +18,10 @@ use super::AppState;
 use super::auth::Authenticated;
 use super::body::{Dto, Valid};
 use super::json::{Fields, Json as JsonText};
-use super::openapi::{BodyProblems, CallerProblems, PolicyProblems, Sha256Text, StoreProblems};
-use super::problem::{Failure, FieldError, FieldErrors, Problem};
+use super::openapi::{
+    BodyProblems, CallerProblems, PolicyProblems, Sha256Text, StoreProblems, VerifyProblems,
+};
+use super::problem::{Failure, FieldError, FieldErrors, Problem, catalogue};
 use super::uploads::rfc3339;
 use crate::upload::{
     Expected, Invalid, MAX_WAIT, Metadata, Sha256Checksum, UploadService, Uploaded, Verification,
@@ -32,7 +34,7 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(verify))
 }
 
-/// The upload, or the uploads, to look for.
+/// The upload, or the uploads, to verify.
 #[derive(Debug, Default, Serialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(as = VerifyFields)]
@@ -46,48 +48,50 @@ struct VerifyDto {
     #[schema(value_type = Vec<String>, required = false, min_items = 1, max_items = 100)]
     keys: Option<Vec<String>>,
 
-    /// The policy that it was granted under; `default` if it is not given.
+    /// The policy that granted it; `default` if it is not given.
     #[validate(length(max = 255, message = "must not be longer than 255 characters"))]
     #[schema(value_type = String, required = false, max_length = 255, example = "default")]
     policy: Option<String>,
 
-    /// The length in bytes that the file has to have. Only with `key`.
+    /// The length in bytes that the file must have. Only with `key`.
     #[schema(value_type = u64, required = false, example = 6)]
     size: Option<u64>,
 
-    /// The SHA-256 that the file has to have, in base64. Only with `key`. If the store keeps none of the
-    /// whole file, that is a mismatch, too: it keeps one of uploads that were granted with a
-    /// `checksumSha256`, and never one of uploads in parts.
+    /// The SHA-256 that the file must have, in base64. Only with `key`. A store keeps one only for
+    /// uploads that were granted with a `checksumSha256`, and never for multipart uploads; if it has
+    /// none, that is a mismatch as well.
     #[schema(value_type = Sha256Text, required = false)]
     checksum_sha256: Option<String>,
 
-    /// How many seconds to wait for uploads that are not there yet, at most 20. Otherwise the answer
-    /// comes at once.
+    /// How many seconds to wait for uploads that have not arrived yet, at most 20. Only with `key`, or
+    /// with at most 10 `keys`.
     #[schema(value_type = u64, required = false, maximum = 20, example = 5)]
     wait: Option<u64>,
 }
 
-/// [`VerifyDto`] as clients have to send it: either for one `key` or for several `keys`.
+/// [`VerifyDto`] as clients send it: `VerifyOne` or `VerifyMany`.
 struct VerifyRequest;
+
+/// The fields of a request, with `key` as a required one and without some others.
+fn fields(key: &str, without: &[&str]) -> RefOr<Schema> {
+    let RefOr::T(Schema::Object(mut object)) = VerifyDto::schema() else {
+        unreachable!("a struct is an object");
+    };
+    object
+        .properties
+        .retain(|name, _| !without.contains(&name.as_str()));
+    object.required.push(key.to_owned());
+    Schema::Object(object).into()
+}
 
 impl PartialSchema for VerifyRequest {
     fn schema() -> RefOr<Schema> {
-        let only_with = |key: &str, without: &[&str]| {
-            let RefOr::T(Schema::Object(mut object)) = VerifyDto::schema() else {
-                unreachable!("a struct is an object");
-            };
-            object
-                .properties
-                .retain(|name, _| !without.contains(&name.as_str()));
-            object.required.push(key.to_owned());
-            object
-        };
         let example = json!({"key": "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/example.jpg"});
         OneOfBuilder::new()
-            .item(only_with("key", &["keys"]))
-            .item(only_with("keys", &["key", "size", "checksumSha256"]))
+            .item(Ref::from_schema_name("VerifyOne"))
+            .item(Ref::from_schema_name("VerifyMany"))
             .description(Some(
-                "The upload, or the uploads, to look for: either `key` or `keys`",
+                "The upload, or the uploads, to verify: either `key` or `keys`",
             ))
             .examples([example])
             .into()
@@ -96,6 +100,12 @@ impl PartialSchema for VerifyRequest {
 
 impl ToSchema for VerifyRequest {
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        let one = fields("key", &["keys"]);
+        let many = fields("keys", &["key", "size", "checksumSha256"]);
+        schemas.extend([
+            ("VerifyOne".to_owned(), one),
+            ("VerifyMany".to_owned(), many),
+        ]);
         VerifyDto::schemas(schemas);
     }
 }
@@ -180,7 +190,7 @@ impl Dto for VerifyDto {
     }
 }
 
-/// An upload that is there, and what its policy allows.
+/// An upload that has arrived and is what its policy allows.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = VerifiedUpload)]
@@ -192,22 +202,21 @@ struct VerifiedDto {
     size: u64,
     #[schema(example = "image/jpeg")]
     content_type: String,
-    /// The store's entity tag, with its quotes. It changes when the file does.
+    /// The store's entity tag, with its quotes. It changes when the file changes.
     #[schema(example = "\"9a0364b9e99bb480dd25e1f0284c8555\"")]
     etag: String,
-    /// When the store took it (RFC 3339, UTC).
+    /// When it arrived (RFC 3339, UTC).
     #[schema(format = "date-time", example = "2026-01-01T00:01:00Z")]
     last_modified: String,
-    /// The SHA-256 of the file, in base64, as the store has computed it. Absent if the store keeps none
-    /// of the whole file: of uploads in parts there is at most one of the parts' checksums, which is
-    /// not the file's.
+    /// The SHA-256 of the file, in base64, as the store computed it. Absent if the store has none for
+    /// the whole file, as for multipart uploads.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, required = false, example = "WJG1tSLV3whtD/CxEPvZ0hu0/HFjrzTQgoai6Eb2vgM=")]
     checksum_sha256: Option<String>,
-    /// What the store keeps with it.
+    /// The metadata that the store keeps with it.
     #[schema(value_type = BTreeMap<String, String>, example = json!({"album": "7"}))]
     metadata: Metadata,
-    /// The policy that it was verified under.
+    /// The policy that it was verified with.
     #[schema(example = "default")]
     policy: String,
 }
@@ -227,7 +236,7 @@ impl From<Uploaded> for VerifiedDto {
     }
 }
 
-/// What there is to say of several uploads.
+/// The results for several uploads.
 #[derive(Serialize, ToSchema)]
 #[schema(as = VerifiedUploads)]
 struct VerifiedListDto {
@@ -235,26 +244,26 @@ struct VerifiedListDto {
     results: Vec<ResultDto>,
 }
 
-/// What there is to say of one upload of several.
+/// The result for one upload of several.
 #[derive(Serialize, ToSchema)]
 #[schema(as = VerifyResult)]
 struct ResultDto {
     #[schema(example = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/example.jpg")]
     key: String,
-    /// The status that the request would have had for this key alone: 200, 404 or 409.
+    /// The status that a request for this key alone would have: 200, 404 or 409.
     #[schema(example = 200)]
     status: u16,
     /// The upload, if the status is 200.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = VerifiedDto, required = false)]
     upload: Option<VerifiedDto>,
-    /// What is wrong with it, if the status is another.
+    /// What is wrong, if the status is not 200.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = VerifyProblemDto, required = false)]
     problem: Option<VerifyProblemDto>,
 }
 
-/// What is wrong with one upload of several: the members of a problem document that tell it.
+/// What is wrong with one upload of several.
 #[derive(Serialize, ToSchema)]
 #[schema(as = VerifyProblem)]
 struct VerifyProblemDto {
@@ -263,7 +272,7 @@ struct VerifyProblemDto {
     code: &'static str,
     #[schema(example = "there is no such upload under this policy, or not yet")]
     detail: String,
-    /// All that differs.
+    /// All differences.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     errors: Vec<FieldError>,
@@ -280,15 +289,14 @@ enum AnswerDto {
 fn outcome(verification: Verification) -> Result<VerifiedDto, Problem> {
     match verification {
         Verification::Uploaded(upload) => Ok(upload.into()),
-        Verification::NotUploaded => Err(Problem::new(
-            StatusCode::NOT_FOUND,
-            "not-uploaded",
-            "there is no such upload under this policy, or not yet",
-        )),
-        Verification::Mismatch(refusals) => Err(Problem::differs("mismatch", &refusals)),
-        Verification::ContentMismatch(refusal) => {
-            Err(Problem::differs("content-mismatch", &[refusal]))
+        Verification::NotUploaded => Err(Problem::new(&catalogue::NOT_UPLOADED)),
+        Verification::Mismatch(refusals) => {
+            Err(Problem::for_differences(&catalogue::MISMATCH, &refusals))
         }
+        Verification::ContentMismatch(refusal) => Err(Problem::for_differences(
+            &catalogue::CONTENT_MISMATCH,
+            &[refusal],
+        )),
     }
 }
 
@@ -321,14 +329,14 @@ impl ResultDto {
     }
 }
 
-/// Ask whether an upload has arrived
+/// Verify an upload
 ///
-/// The store is asked, so that nobody's word has to be taken. With `key`, the answer is 200 if the object is
-/// there and what the policy allows; 404 if it is not there; 409 if it is something else. With `keys`, the
-/// answer is 200 and has such a result for each.
+/// presignd asks the store, so you need not trust the client. With `key`, the answer is 200 if the object
+/// is there and is what the policy allows, 404 if it is not there, and 409 if it is something else. With
+/// `keys`, the answer is 200 and has such a result for each.
 ///
-/// Only keys that the policy can have granted to the caller are looked for. For all others the answer is
-/// the same 404, whether or not there is such an object.
+/// For a key that the policy cannot have granted to the caller the answer is always 404, whether or not
+/// the object exists.
 #[utoipa::path(
     post,
     path = "/upload/verify",
@@ -336,36 +344,8 @@ impl ResultDto {
     operation_id = "verify",
     request_body = VerifyRequest,
     responses(
-        (status = 200, description = "It is there; or, for several, what there is to say of each", body = AnswerDto),
-        (
-            status = 404,
-            description = "It is not there, or not yet; or it is no key that the policy could have granted to the caller",
-            content_type = "application/problem+json",
-            body = Problem,
-            example = json!({
-                "type": "about:blank",
-                "title": "Not Found",
-                "status": 404,
-                "detail": "there is no such upload under this policy, or not yet",
-                "code": "not-uploaded",
-                "requestId": "7f3c1f0e-3c58-4f0e-9a53-2d0f7f0f3b0a",
-            }),
-        ),
-        (
-            status = 409,
-            description = "It is there, but differs from what the policy allows or from what the request says (`mismatch`), or its first bytes are not of its type (`content-mismatch`); `errors` names all that differs",
-            content_type = "application/problem+json",
-            body = Problem,
-            example = json!({
-                "type": "about:blank",
-                "title": "Conflict",
-                "status": 409,
-                "detail": "size must be at most 5242880 bytes; it is 6000000",
-                "code": "mismatch",
-                "errors": [{"pointer": "/size", "code": "file-too-large", "detail": "must be at most 5242880 bytes; it is 6000000"}],
-                "requestId": "7f3c1f0e-3c58-4f0e-9a53-2d0f7f0f3b0a",
-            }),
-        ),
+        (status = 200, description = "The upload, or a result for each of several", body = AnswerDto),
+        VerifyProblems,
         CallerProblems,
         BodyProblems,
         PolicyProblems,

@@ -235,6 +235,24 @@ async fn older_clients_get_urls_for_several_parts_at_once() {
 }
 
 #[tokio::test]
+async fn one_request_signs_at_most_200_parts() {
+    let app = spawn_app().await;
+    let upload = video(&app).await;
+    let numbers = |count: u32| {
+        let numbers: Vec<String> = (1..=count).map(|n| n.to_string()).collect();
+        numbers.join(",")
+    };
+    let (most, too_many) = (numbers(200), numbers(201));
+    let answer = upload
+        .json(Method::GET, "batch", &[("partNumbers", &most)], None)
+        .await;
+    assert_eq!(answer["presignedUrls"].as_object().unwrap().len(), 200);
+    let query = [("partNumbers", too_many.as_str())];
+    let problem = problem(upload.call(Method::GET, "batch", &query, None).await).await;
+    assert_eq!(fields(&problem), [("/partNumbers", "length")]);
+}
+
+#[tokio::test]
 async fn part_numbers_are_1_to_10000() {
     let app = spawn_app().await;
     let upload = video(&app).await;

@@ -41,7 +41,7 @@ async fn mark_for_uppy(mut response: Response) -> Response {
     response
 }
 
-/// What Companion's clients do not say.
+/// The type of a file whose client sends none.
 const DEFAULT_TYPE: &str = "application/octet-stream";
 
 type Pairs = Query<Vec<(String, String)>>;
@@ -93,15 +93,15 @@ fn file(
     }
 }
 
-fn seconds_until(end: SystemTime, now: SystemTime) -> u64 {
-    // A grant ends on a whole second; the part of one that has passed counts.
-    let left = end.duration_since(now).unwrap_or_default();
+fn seconds_until(expiry: SystemTime, now: SystemTime) -> u64 {
+    // A grant expires on a whole second, so the part of one that has passed counts.
+    let left = expiry.duration_since(now).unwrap_or_default();
     left.as_secs() + u64::from(left.subsec_nanos() > 0)
 }
 
 /// A form for Uppy.
 #[derive(Serialize, ToSchema)]
-#[schema(as = CompanionParams)]
+#[schema(as = UppyForm)]
 struct ParamsDto {
     #[schema(example = "POST")]
     method: &'static str,
@@ -111,28 +111,28 @@ struct ParamsDto {
         example = "https://my-bucket.s3.ap-northeast-2.amazonaws.com/"
     )]
     url: String,
-    /// The form's fields, exactly these.
+    /// The fields of the form, exactly these.
     fields: BTreeMap<String, String>,
-    /// Seconds until the store refuses the form.
+    /// Seconds until the form expires.
     #[schema(example = 600)]
     expires: u64,
 }
 
-/// Uppy: a form to upload one file
+/// Presign a form for Uppy
 ///
-/// Metadata comes as parameters like `metadata[album]=7`.
+/// Metadata is sent as parameters like `metadata[album]=7`.
 #[utoipa::path(
     get,
     path = "/s3/params",
     tag = "uppy",
-    operation_id = "companionParams",
+    operation_id = "presignForm",
     params(
-        ("filename" = FilenameText, Query, description = "The file's name", example = "example.jpg"),
-        ("type" = Option<MediaTypeOrNothing>, Query, description = "Its media type; `application/octet-stream` if it is not given or empty", example = "image/jpeg"),
-        ("policy" = Option<String>, Query, description = "The name of the policy; `default` if it is not given"),
+        ("filename" = FilenameText, Query, description = "The name of the file", example = "example.jpg"),
+        ("type" = Option<MediaTypeOrNothing>, Query, description = "Its media type; `application/octet-stream` if it is absent or empty", example = "image/jpeg"),
+        ("policy" = Option<String>, Query, description = "The name of the policy; `default` if it is absent"),
     ),
     responses(
-        (status = 200, description = "Leave to upload", body = ParamsDto),
+        (status = 200, description = "A presigned form", body = ParamsDto),
         CallerProblems,
         ParameterProblems,
         PolicyProblems,
@@ -160,7 +160,7 @@ async fn params(
     let grant = uploads
         .presign_post(&caller, &file, Uuid::new_v4(), now)
         .await
-        .map_err(Failure::of_uppy)?;
+        .map_err(Failure::from_uppy)?;
     Ok(Json(ParamsDto {
         method: "POST",
         url: grant.form.url,

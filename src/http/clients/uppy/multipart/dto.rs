@@ -1,0 +1,231 @@
+//! Bodies and answers of `/s3/multipart…`.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+use validator::Validate;
+
+use super::out_of_range;
+use crate::http::body::Dto;
+use crate::http::json::{Fields, Json as JsonText};
+use crate::http::openapi::{FilenameText, MediaTypeOrNothing};
+use crate::http::problem::FieldErrors;
+use crate::s3::MAX_PARTS;
+use crate::upload::Invalid;
+
+/// The file to upload in parts.
+#[derive(Debug, Default, Serialize, Validate, ToSchema)]
+#[schema(as = CreateMultipartUpload)]
+pub(super) struct CreateDto {
+    /// The name of the file.
+    #[validate(required(message = "is required"))]
+    #[schema(value_type = FilenameText, required = true)]
+    pub(super) filename: Option<String>,
+    /// Its media type; `application/octet-stream` if it is absent or empty.
+    #[serde(rename = "type")]
+    #[schema(value_type = Option<MediaTypeOrNothing>, required = false)]
+    pub(super) content_type: Option<String>,
+    /// Names and values that the store keeps with the object, as far as the policy lets clients set
+    /// them. Others are ignored.
+    #[schema(value_type = Option<BTreeMap<String, Value>>, required = false, example = json!({"album": "7"}))]
+    pub(super) metadata: Option<BTreeMap<String, Value>>,
+    /// The name of the policy; `default` if it is absent.
+    #[schema(required = false, example = "default")]
+    pub(super) policy: Option<String>,
+    /// The length of the file in bytes, if the client knows it: a file that is too large is then
+    /// refused now instead of at completion.
+    #[schema(value_type = Option<u64>, required = false, example = 104_857_600)]
+    pub(super) size: Option<u64>,
+}
+
+impl Dto for CreateDto {
+    type Value = Self;
+
+    // Other fields are ignored, as Companion ignores them.
+    fn read(fields: &mut Fields<'_, '_, '_>) -> Self {
+        Self {
+            filename: fields.required("filename", JsonText::text),
+            content_type: fields.optional("type", JsonText::text),
+            metadata: fields.map("metadata", JsonText::value),
+            policy: fields.optional("policy", JsonText::text),
+            size: fields.optional("size", JsonText::whole_number),
+        }
+    }
+
+    fn into_value(self, _errors: &mut FieldErrors) -> Option<Self> {
+        Some(self)
+    }
+}
+
+/// A multipart upload.
+#[derive(Serialize, ToSchema)]
+#[schema(as = MultipartUpload)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct CreatedDto {
+    /// The name of the object in the bucket.
+    #[schema(example = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/example.mp4")]
+    pub(super) key: String,
+    /// All further calls need this id and the key. It is valid for 7 days.
+    #[schema(example = "eyJhbGciOiJIUzI1NiJ9.eyJ1cGxvYWRfaWQiOiJ4In0.c2lnbmF0dXJl")]
+    pub(super) upload_id: String,
+    #[schema(example = "my-bucket")]
+    pub(super) bucket: String,
+}
+
+/// Like JavaScript's `String(value)`, which Uppy sends with small files, and which Companion applies to
+/// what Uppy sends with large ones.
+pub(super) fn as_text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
+        Value::Object(_) => "[object Object]".into(),
+        Value::Array(elements) => {
+            let texts = elements.iter().map(|element| match element {
+                Value::Null => String::new(),
+                element => as_text(element),
+            });
+            texts.collect::<Vec<_>>().join(",")
+        }
+    }
+}
+
+/// A part that the store has.
+#[derive(Serialize, ToSchema)]
+#[schema(as = UploadedPart)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct PartDto {
+    #[schema(example = 1)]
+    pub(super) part_number: u16,
+    #[serde(rename = "ETag")]
+    #[schema(example = "\"d41d8cd98f00b204e9800998ecf8427e\"")]
+    pub(super) e_tag: String,
+    /// In bytes.
+    #[schema(example = 5_242_880)]
+    pub(super) size: u64,
+}
+
+/// A presigned PUT for one part.
+#[derive(Serialize, ToSchema)]
+#[schema(as = PartUrl)]
+pub(super) struct PartUrlDto {
+    #[schema(
+        format = "uri",
+        example = "https://my-bucket.s3.ap-northeast-2.amazonaws.com/uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/example.mp4?partNumber=1&uploadId=x&X-Amz-Expires=600"
+    )]
+    pub(super) url: String,
+    /// Seconds until the URL expires.
+    #[schema(example = 600)]
+    pub(super) expires: u64,
+}
+
+/// Presigned PUTs for several parts.
+#[derive(Serialize, ToSchema)]
+#[schema(as = PartUrls)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PartUrlsDto {
+    /// A URL for each part number.
+    #[schema(value_type = BTreeMap<String, String>, example = json!({"1": "https://my-bucket.s3.ap-northeast-2.amazonaws.com/uploads/x?partNumber=1"}))]
+    pub(super) presigned_urls: BTreeMap<u16, String>,
+}
+
+/// The parts of the object.
+#[derive(Debug, Default, Serialize, Validate, ToSchema)]
+#[schema(as = CompleteMultipartUpload)]
+pub(super) struct CompleteDto {
+    /// 1 to 10,000 parts.
+    #[validate(
+        required(message = "is required"),
+        length(min = 1, max = 10_000, message = "must have 1 to 10,000 parts")
+    )]
+    #[schema(value_type = Vec<CompletedPartDto>, required = true, min_items = 1, max_items = 10_000)]
+    pub(super) parts: Option<Vec<CompletedPartDto>>,
+}
+
+/// A part as the store acknowledged it.
+#[derive(Debug, Default, Serialize, ToSchema)]
+#[serde(rename_all = "PascalCase")]
+#[schema(as = CompletedPart)]
+pub(super) struct CompletedPartDto {
+    /// 1 to 10,000.
+    #[schema(value_type = u16, required = true, minimum = 1, maximum = 10_000, example = 1)]
+    pub(super) part_number: Option<u64>,
+    /// The `ETag` header of the store's answer to the PUT.
+    #[serde(rename = "ETag")]
+    #[schema(value_type = String, required = true, example = "\"d41d8cd98f00b204e9800998ecf8427e\"")]
+    pub(super) e_tag: Option<String>,
+}
+
+impl CompletedPartDto {
+    fn read(fields: &mut Fields<'_, '_, '_>) -> Self {
+        Self {
+            part_number: fields.required("PartNumber", JsonText::whole_number),
+            e_tag: fields.required("ETag", JsonText::text),
+        }
+    }
+}
+
+impl Dto for CompleteDto {
+    /// Entity tags by the parts' numbers.
+    type Value = BTreeMap<u16, String>;
+
+    /// Enough for 10,000 parts.
+    const MAX_BYTES: usize = 2 * 1024 * 1024;
+
+    fn read(fields: &mut Fields<'_, '_, '_>) -> Self {
+        let parts = fields.list("parts", usize::from(MAX_PARTS), |reader, json| {
+            reader.object(json, CompletedPartDto::read)
+        });
+        Self { parts }
+    }
+
+    fn into_value(self, errors: &mut FieldErrors) -> Option<Self::Value> {
+        let mut parts = BTreeMap::new();
+        for (index, part) in self.parts?.into_iter().enumerate() {
+            let pointer = |name| format!("/parts/{index}/{name}");
+            // Not by `validator`, which does not know these names.
+            let required = || Invalid::new("required", "is required");
+            let etag = errors.check(|| pointer("ETag"), part.e_tag.ok_or_else(required));
+            let number = part.part_number.ok_or_else(required);
+            let number = number.and_then(|number| {
+                let number = u16::try_from(number).ok();
+                let number = number.filter(|number| (1..=MAX_PARTS).contains(number));
+                number.ok_or_else(out_of_range)
+            });
+            let number = number.and_then(|number| {
+                if parts.contains_key(&number) {
+                    let detail = "must not be given more than once";
+                    return Err(Invalid::new("duplicate-part", detail));
+                }
+                Ok(number)
+            });
+            let number = errors.check(|| pointer("PartNumber"), number);
+            if let (Some(number), Some(etag)) = (number, etag) {
+                parts.insert(number, etag);
+            }
+        }
+        Some(parts)
+    }
+}
+
+/// The object that was made of the parts.
+#[derive(Serialize, ToSchema)]
+#[schema(as = CompletedUpload)]
+pub(super) struct CompletedDto {
+    /// The address of the object.
+    #[schema(
+        format = "uri",
+        example = "https://my-bucket.s3.ap-northeast-2.amazonaws.com/uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/example.mp4"
+    )]
+    pub(super) location: String,
+    #[schema(example = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/example.mp4")]
+    pub(super) key: String,
+    #[schema(example = "my-bucket")]
+    pub(super) bucket: String,
+}
+
+/// An empty object: Uppy reads a body after every success.
+#[derive(Serialize, ToSchema)]
+#[schema(as = AbortedUpload)]
+pub(super) struct AbortedDto {}

@@ -1,0 +1,193 @@
+//! Every kind of problem that the service answers with. Answers, the OpenAPI document and the table in
+//! docs/api.md are made from this list.
+
+use axum::http::StatusCode;
+
+/// One kind of problem.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kind {
+    pub(crate) status: StatusCode,
+    /// For programs. It does not change between versions.
+    pub(crate) code: &'static str,
+    /// The detail of an answer, for people; or an example of it, where an answer says more.
+    pub(crate) text: &'static str,
+    /// When it happens, for the documentation.
+    pub(crate) when: &'static str,
+}
+
+/// Names each kind, and lists them all.
+macro_rules! kinds {
+    ($($name:ident: $status:ident $code:literal, $text:literal, $when:literal;)*) => {
+        $(pub(crate) const $name: Kind = Kind {
+            status: StatusCode::$status,
+            code: $code,
+            text: $text,
+            when: $when,
+        };)*
+        /// By status; the first kind of a status is the example for it.
+        pub(crate) const ALL: &[Kind] = &[$($name),*];
+    };
+}
+
+kinds! {
+    INVALID_REQUEST: BAD_REQUEST "invalid-request",
+        "filename must not be empty",
+        "fields or parameters are missing, unknown, repeated or invalid; `errors` lists them";
+    INVALID_JSON: BAD_REQUEST "invalid-json",
+        "the body is not UTF-8",
+        "the body is not JSON in UTF-8";
+    JSON_TOO_DEEP: BAD_REQUEST "json-too-deep",
+        "the JSON is nested more than 128 levels deep",
+        "the JSON is nested too deeply";
+    INCOMPLETE_BODY: BAD_REQUEST "incomplete-body",
+        "the connection ended before the whole body arrived",
+        "the connection ended before the whole body arrived";
+    INVALID_PARTS: BAD_REQUEST "invalid-parts",
+        "the parts are not those that the store has, or too small",
+        "the parts are not those that the store has, or too small";
+    UNAUTHORIZED: UNAUTHORIZED "unauthorized",
+        "the request must carry valid credentials; /docs says which",
+        "there is no valid API key or token. The answer is the same for every reason";
+    POLICY_NOT_ALLOWED: FORBIDDEN "policy-not-allowed",
+        "policy is not one that you may upload under",
+        "the caller may not use this policy";
+    HOST_NOT_ALLOWED: FORBIDDEN "host-not-allowed",
+        "without AUTH_MODE, and on a loopback address, the host must be `localhost` or an address; TRUSTED_PROXIES allows others, for a proxy that forwards requests",
+        "without `AUTH_MODE` on a loopback address, the host is neither `localhost` nor an address";
+    NO_SUCH_UPLOAD: NOT_FOUND "no-such-upload",
+        "there is no multipart upload with this key, or not any more",
+        "there is no multipart upload with this `uploadId` and key, or not any more";
+    NOT_UPLOADED: NOT_FOUND "not-uploaded",
+        "there is no such upload under this policy, or not yet",
+        "there is no such upload to verify, or not yet; or the policy cannot have granted this key to the caller";
+    NO_SUCH_ROUTE: NOT_FOUND "no-such-route",
+        "there is no such route; see /docs",
+        "there is no such route";
+    METHOD_NOT_ALLOWED: METHOD_NOT_ALLOWED "method-not-allowed",
+        "this route does not support GET; see the `allow` header",
+        "the route has other methods; see `Allow`";
+    BODY_TIMEOUT: REQUEST_TIMEOUT "body-timeout",
+        "the body did not arrive within 20s",
+        "the body did not arrive within 20 seconds";
+    OBJECT_EXISTS: CONFLICT "object-exists",
+        "an object with this key exists, and the policy forbids overwriting it",
+        "the key is taken, and the policy forbids overwriting it";
+    MISMATCH: CONFLICT "mismatch",
+        "size must be at most 5242880 bytes; it is 6000000",
+        "the object differs from what the policy or the request says; `errors` lists the differences";
+    CONTENT_MISMATCH: CONFLICT "content-mismatch",
+        "contentType must be that of the file, which is text/html by its first bytes",
+        "the first bytes of the object are not of its content type";
+    BODY_TOO_LARGE: PAYLOAD_TOO_LARGE "body-too-large",
+        "the body must not be longer than 65536 bytes",
+        "the body is over 64 KiB (2 MiB for `/upload/presigned-urls` and for completing a multipart upload, 1 MiB for `/upload/verify`)";
+    UNSUPPORTED_MEDIA_TYPE: UNSUPPORTED_MEDIA_TYPE "unsupported-media-type",
+        "the request must have the header `content-type: application/json`, and no `content-encoding`",
+        "the request is not `application/json`, or it is compressed";
+    FILE_TOO_LARGE: UNPROCESSABLE_ENTITY "file-too-large",
+        "size must be at most 5242880 bytes; it is 6000000",
+        "the file is larger than the policy or S3 allows";
+    SIZE_REQUIRED: UNPROCESSABLE_ENTITY "size-required",
+        "size is required by the policy",
+        "the policy has a limit below 5 GiB, which a PUT can only be bound to by an exact size";
+    CHECKSUM_REQUIRED: UNPROCESSABLE_ENTITY "checksum-required",
+        "checksumSha256 is required by the policy",
+        "the policy requires a checksum";
+    TYPE_NOT_ALLOWED: UNPROCESSABLE_ENTITY "type-not-allowed",
+        "contentType must be one of image/png",
+        "the policy does not allow this content type";
+    ACTIVE_CONTENT: UNPROCESSABLE_ENTITY "active-content",
+        "contentType must not be a type that can run scripts",
+        "the policy refuses types that a browser may run scripts of";
+    BLANK: UNPROCESSABLE_ENTITY "blank",
+        "filename must not be nothing but spaces: its key would be, too",
+        "the key would be nothing but spaces";
+    METADATA_NOT_ALLOWED: UNPROCESSABLE_ENTITY "metadata-not-allowed",
+        "metadata/album is not metadata that the policy lets clients set",
+        "the policy does not let clients set this metadata";
+    METADATA_TOO_LARGE: UNPROCESSABLE_ENTITY "metadata-too-large",
+        "metadata must be shorter than 2048 bytes, headers' names included; it has 2100",
+        "all metadata together is larger than S3 stores";
+    UNKNOWN_POLICY: UNPROCESSABLE_ENTITY "unknown-policy",
+        "policy is not the name of a policy",
+        "there is no such policy";
+    POLICY_REQUIRED: UNPROCESSABLE_ENTITY "policy-required",
+        "policy must name a policy: there is no default one",
+        "the request names no policy, and there is no default one";
+    MULTIPART_NOT_SUPPORTED: UNPROCESSABLE_ENTITY "multipart-not-supported",
+        "checksumSha256 is required by the policy, and no upload in parts can be bound to one",
+        "the policy cannot be enforced for a multipart upload; ask for a PUT";
+    POST_NOT_SUPPORTED: UNPROCESSABLE_ENTITY "post-not-supported",
+        "this store does not support presigned POST; ask for a presigned PUT at /upload/presigned-url",
+        "the store does not support forms, or a form cannot enforce the policy; ask for a PUT";
+    RESERVED: UNPROCESSABLE_ENTITY "reserved",
+        "filename must not contain `${filename}`, which has a meaning of its own in a form",
+        "a form cannot carry this text; ask for a PUT";
+    FORMS_ONLY: UNPROCESSABLE_ENTITY "forms-only",
+        "this service grants forms only; ask for one at /upload/presigned-post",
+        "the service grants forms only (`S3_FORMS_ONLY`); ask for one at `/upload/presigned-post`";
+    RATE_LIMITED: TOO_MANY_REQUESTS "rate-limited",
+        "there were too many requests; the `retry-after` header says how many seconds to wait",
+        "the caller sent too many requests; see `Retry-After`";
+    TOO_MANY_WAITING: TOO_MANY_REQUESTS "too-many-waiting",
+        "too many requests of this caller wait for uploads; ask again without `wait`",
+        "too many requests of this caller wait for uploads";
+    TOO_MANY_LONG_BODIES: TOO_MANY_REQUESTS "too-many-long-bodies",
+        "long bodies of this caller are still arriving; send fewer at the same time",
+        "too many long bodies of this caller are still arriving";
+    ANSWERS_UNREAD: TOO_MANY_REQUESTS "answers-unread",
+        "earlier answers have not been read yet; read them, or close their connections",
+        "the caller has not read earlier answers";
+    INTERNAL: INTERNAL_SERVER_ERROR "internal",
+        "something went wrong in presignd; its log has the cause under this request id",
+        "a fault in presignd";
+    UNSUPPORTED_TRANSFER_CODING: NOT_IMPLEMENTED "unsupported-transfer-coding",
+        "the only transfer coding that is supported is `chunked`",
+        "the request has a transfer coding other than `chunked`";
+    STORAGE_ERROR: BAD_GATEWAY "storage-error",
+        "the store answered with an error; the log has it under this request id",
+        "the store answered with an error";
+    CREDENTIALS_UNAVAILABLE: SERVICE_UNAVAILABLE "credentials-unavailable",
+        "there are no credentials to sign with at the moment; try again later",
+        "there are no AWS credentials at the moment; see `Retry-After`";
+    STORAGE_UNAVAILABLE: SERVICE_UNAVAILABLE "storage-unavailable",
+        "the store cannot be reached at the moment; try again later",
+        "the store cannot be reached at the moment; see `Retry-After`";
+    ISSUER_UNAVAILABLE: SERVICE_UNAVAILABLE "issuer-unavailable",
+        "tokens cannot be checked at the moment; try again later",
+        "the issuer's keys cannot be fetched at the moment; see `Retry-After`";
+    STOPPING: SERVICE_UNAVAILABLE "stopping",
+        "the service is shutting down",
+        "the service is shutting down (`/readyz` alone)";
+    STORAGE_TIMEOUT: GATEWAY_TIMEOUT "storage-timeout",
+        "the store did not answer in time; try again later",
+        "the store did not answer in time";
+    REQUEST_TIMEOUT: GATEWAY_TIMEOUT "request-timeout",
+        "the request took too long in all; try again later",
+        "the request took too long in all";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_a_row_of_the_table_in_the_documentation() {
+        let mut rows = String::new();
+        for kind in ALL {
+            let (status, code, when) = (kind.status.as_u16(), kind.code, kind.when);
+            rows += &format!("| {status} | `{code}` | {when} |\n");
+        }
+        let page = include_str!("../../../docs/api.md");
+        assert!(page.contains(&rows), "the table has to be:\n{rows}");
+    }
+
+    #[test]
+    fn kinds_are_in_the_order_of_their_statuses_and_have_codes_of_their_own() {
+        assert!(ALL.is_sorted_by_key(|kind| kind.status));
+        let mut codes: Vec<&str> = ALL.iter().map(|kind| kind.code).collect();
+        codes.sort_unstable();
+        codes.dedup();
+        assert_eq!(codes.len(), ALL.len());
+    }
+}
