@@ -98,9 +98,9 @@ impl Gate {
         let (Some(limit), Some(key)) = (&self.rate_limit, key) else {
             return Ok(());
         };
-        limit.count(key, requests).map_err(|wait| {
-            retry_later(&catalogue::RATE_LIMITED, wait)
-        })
+        limit
+            .count(key, requests)
+            .map_err(|wait| retry_later(&catalogue::RATE_LIMITED, wait))
     }
 }
 
@@ -140,9 +140,9 @@ impl Authenticated {
             return Ok(None);
         };
         let share = self.gate.waiting.try_take(key, 1);
-        share.map(Some).ok_or_else(|| {
-            retry_later(&catalogue::TOO_MANY_WAITING, Duration::from_secs(1))
-        })
+        share
+            .map(Some)
+            .ok_or_else(|| retry_later(&catalogue::TOO_MANY_WAITING, Duration::from_secs(1)))
     }
 }
 

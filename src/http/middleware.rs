@@ -237,9 +237,9 @@ impl CallerSlot {
             return Ok(None);
         };
         let share = self.long_bodies.try_take(key, bytes);
-        share.map(Some).ok_or_else(|| {
-            Problem::new(&catalogue::TOO_MANY_LONG_BODIES)
-        })
+        share
+            .map(Some)
+            .ok_or_else(|| Problem::new(&catalogue::TOO_MANY_LONG_BODIES))
     }
 
     fn name(&self) -> Option<&str> {

@@ -173,11 +173,14 @@ mod tests {
 
     #[test]
     fn every_kind_is_a_row_of_the_table_in_the_documentation() {
-        let mut rows = String::new();
-        for kind in ALL {
-            let (status, code, when) = (kind.status.as_u16(), kind.code, kind.when);
-            rows += &format!("| {status} | `{code}` | {when} |\n");
-        }
+        let rows: Vec<String> = ALL
+            .iter()
+            .map(|kind| {
+                let (status, code, when) = (kind.status.as_u16(), kind.code, kind.when);
+                format!("| {status} | `{code}` | {when} |\n")
+            })
+            .collect();
+        let rows = rows.concat();
         let page = include_str!("../../../docs/api.md");
         assert!(page.contains(&rows), "the table has to be:\n{rows}");
     }
