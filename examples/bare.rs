@@ -1,7 +1,7 @@
-//! The route of a grant with nothing behind it: what axum alone can do on this machine.
+//! A bare route for `scripts/bench`: what axum alone can do on this machine.
 //!
 //! It reads the same request into a struct and answers JSON of the same size, but checks nothing, signs
-//! nothing, logs nothing and has no layers. `scripts/bench` measures the service against it.
+//! nothing, logs nothing and has no layers.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +32,7 @@ async fn grant(Json(request): Json<Request>) -> (StatusCode, Json<Grant>) {
         "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/{}",
         request.filename
     );
-    // As long as a URL of AWS.
+    // The answer is as long as one with a URL of AWS.
     let url = format!(
         "https://bucket.s3.us-east-1.amazonaws.com/{key}?{}",
         "q".repeat(317)

@@ -1,9 +1,9 @@
-//! What `scripts/load` sends: many connections that stay open, and requests at a rate that is spread over
-//! all of them. Knows the service's API, and nothing else of it.
+//! The load generator of `scripts/load`: many connections that stay open, and requests at a rate that is
+//! spread over all of them. It knows the service's API and nothing else of it.
 //!
 //! The loop is open: when a request is due does not depend on the answers, and its latency counts from
-//! that moment, so a service that stalls cannot hide it. Each second, and after each phase, a line of
-//! JSON says what was seen.
+//! that moment, so a service that stalls cannot hide it. Each second and after each phase, it prints the
+//! results as a line of JSON.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{JoinSet, LocalSet};
 
-/// Within which a connection is made and a request answered.
+/// Time limit for opening a connection and for an answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 const FILES_OF_A_LIST: u64 = 10;
 
@@ -29,13 +29,13 @@ struct Options {
     addr: SocketAddr,
     #[arg(long, default_value_t = 10_000)]
     connections: u64,
-    /// New connections a second, until there are all of them. Each begins with a request.
+    /// New connections per second until all are open. Each begins with a request.
     #[arg(long, default_value_t = 1_000.0)]
     ramp: f64,
-    /// Requests a second, over all connections.
+    /// Requests per second over all connections.
     #[arg(long, default_value_t = 2_000.0)]
     rate: f64,
-    /// How long there are requests at that rate.
+    /// How long requests are sent at that rate.
     #[arg(long, default_value_t = 600.0)]
     seconds: f64,
     #[arg(long, value_enum, default_value_t = End::Close)]
@@ -80,7 +80,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
     seen.borrow_mut().begin("soak");
     let end = Instant::now() + Duration::from_secs_f64(options.seconds);
     let (clock, mut moments) = unbounded_channel();
-    // A thread, since tokio's timer knows milliseconds only.
+    // A thread, because tokio's timer has a resolution of milliseconds.
     thread::spawn(move || tick(options.rate, end, &clock));
     let mut in_turn = queues.iter().cycle();
     while let (Some(moment), Some(queue)) = (moments.recv().await, in_turn.next()) {
@@ -107,7 +107,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A request on a connection, if it is still there.
+/// Sends a request on a connection, if that is still open.
 fn send(queue: &UnboundedSender<Request>, due: Instant, seen: &RefCell<Seen>, random: &mut Random) {
     let mut seen = seen.borrow_mut();
     let request = seen.next_request(due, random);
@@ -121,8 +121,7 @@ fn seconds(count: u64, rate: f64) -> Duration {
     Duration::from_secs_f64(count as f64 / rate)
 }
 
-/// Says when requests are due, until `end`: at random, as if from many clients that do not know of each
-/// other.
+/// Decides when requests are due, until `end`: at random moments, as if from many independent clients.
 fn tick(rate: f64, end: Instant, clock: &UnboundedSender<Instant>) {
     let mut random = Random(2);
     let mut moment = Instant::now();
@@ -138,7 +137,7 @@ fn tick(rate: f64, end: Instant, clock: &UnboundedSender<Instant>) {
     }
 }
 
-/// Ready when no request is under way.
+/// Completes when no request is in progress.
 async fn settled(seen: &RefCell<Seen>) {
     while !seen.borrow().is_settled() {
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -154,7 +153,7 @@ async fn report_seconds(seen: Rc<RefCell<Seen>>) {
     }
 }
 
-/// A connection, from its beginning to its end.
+/// Runs one connection from opening to closing.
 async fn hold(
     addr: SocketAddr,
     mut due: UnboundedReceiver<Request>,
@@ -226,7 +225,7 @@ async fn send_all(
     Ok(())
 }
 
-/// Ready when a connection on which nothing is expected has ended, or is not silent.
+/// Completes when an idle connection is closed or receives unexpected bytes.
 async fn ended(stream: &TcpStream) -> Result<Fault, Fault> {
     loop {
         stream.readable().await?;
@@ -251,7 +250,7 @@ async fn write(stream: &TcpStream, mut bytes: &[u8]) -> Result<(), Fault> {
     Ok(())
 }
 
-/// A whole answer, as long as its head says.
+/// A whole answer, with the length that its head announces.
 async fn read(stream: &TcpStream) -> Result<Answer, Fault> {
     let mut bytes = vec![0; 4096];
     let mut filled = 0;
@@ -279,20 +278,20 @@ struct Answer {
 }
 
 impl Answer {
-    /// `None`, if there has to come more.
+    /// `None` if the answer is not complete yet.
     fn parse(bytes: &[u8]) -> Result<Option<Self>, Fault> {
-        let bent = |what| Fault::new("body", what);
+        let malformed = |what| Fault::new("body", what);
         let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
             return Ok(None);
         };
         let (head, body) = (&bytes[..end], &bytes[end + 4..]);
-        let head = str::from_utf8(head).map_err(|_| bent("a head that is no text"))?;
+        let head = str::from_utf8(head).map_err(|_| malformed("a head that is no text"))?;
         let mut lines = head.split("\r\n");
         let status = lines
             .next()
             .and_then(|line| line.strip_prefix("HTTP/1.1 "))
             .and_then(|line| line.get(..3)?.parse().ok())
-            .ok_or_else(|| bent("no status"))?;
+            .ok_or_else(|| malformed("no status"))?;
         let field = |name: &str| {
             lines.clone().find_map(|line| {
                 let (is, value) = line.split_once(':')?;
@@ -301,9 +300,9 @@ impl Answer {
         };
         let length: usize = field("content-length")
             .and_then(|length| length.parse().ok())
-            .ok_or_else(|| bent("no content-length"))?;
+            .ok_or_else(|| malformed("no content-length"))?;
         if body.len() > length {
-            return Err(bent("more bytes than were announced"));
+            return Err(malformed("more bytes than were announced"));
         }
         let closes = field("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
         Ok((body.len() == length).then(|| Self {
@@ -314,12 +313,12 @@ impl Answer {
     }
 }
 
-/// A request that is due, and what has to be answered.
+/// A request that is due, and the answer that it must get.
 struct Request {
     due: Instant,
     number: u64,
     kind: Kind,
-    /// Decides what else is in it.
+    /// The seed of its other fields.
     random: u64,
 }
 
@@ -352,7 +351,7 @@ impl Request {
         }
     }
 
-    /// No two requests have the same, so that one that gets another's answer is found out.
+    /// Unique for each request, so that an answer to another request is noticed.
     fn filename(&self, place: u64) -> String {
         let number = self.number;
         match (self.random + place) % 5 {
@@ -455,7 +454,7 @@ impl Request {
     }
 }
 
-/// What went wrong: a kind to count by, and a word for people.
+/// A failure: its kind, which is counted, and a description.
 #[derive(Debug)]
 struct Fault {
     kind: &'static str,
@@ -468,7 +467,7 @@ impl Fault {
         Self { kind, detail }
     }
 
-    /// Of a request that is due on a connection which has failed.
+    /// For a request that is due on a connection that failed.
     fn lost() -> Self {
         Self::new("lost", "its connection is gone")
     }
@@ -486,11 +485,11 @@ impl Display for Fault {
     }
 }
 
-/// What was seen, of the second and the phase that are under way.
+/// The results of the current second and phase.
 struct Seen {
     phase: &'static str,
     open: u64,
-    /// Due, of all phases; the same for what follows.
+    /// Requests that were due, in all phases; the next fields count all phases, too.
     due: u64,
     sent: u64,
     answered: u64,
@@ -598,10 +597,10 @@ impl Seen {
     }
 }
 
-/// Counts values in buckets, each with less than 1 % between its ends.
+/// Counts values in buckets that are less than 1 % wide.
 #[derive(Default)]
 struct Histogram {
-    /// By the upper end of the bucket.
+    /// The key is the upper end of the bucket.
     buckets: BTreeMap<u64, u64>,
     count: u64,
     max: u64,
@@ -609,7 +608,7 @@ struct Histogram {
 
 impl Histogram {
     fn record(&mut self, value: u64) {
-        /// That a bucket tells apart.
+        /// The number of bits that a bucket distinguishes.
         const BITS: u32 = 7;
         let rest = (u64::BITS - value.leading_zeros()).saturating_sub(BITS + 1);
         *self.buckets.entry(value | ((1 << rest) - 1)).or_default() += 1;
@@ -617,7 +616,7 @@ impl Histogram {
         self.max = self.max.max(value);
     }
 
-    /// The value that this part of all is not above; 0, if there is none.
+    /// The value that this share of all values does not exceed; 0 if there are none.
     fn at(&self, part: f64) -> u64 {
         #[expect(clippy::cast_precision_loss, reason = "counts are small")]
         let wanted = self.count as f64 * part;
@@ -633,7 +632,7 @@ impl Histogram {
     }
 }
 
-/// The same numbers in each run (splitmix64).
+/// A generator (splitmix64) with the same numbers in each run.
 struct Random(u64);
 
 impl Random {
@@ -645,7 +644,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Above 0, at most 1.
+    /// A number above 0 and at most 1.
     fn fraction(&mut self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "fewer bits than a float has")]
         let bits = (self.next() >> 12) as f64;
