@@ -218,7 +218,8 @@ async fn a_store_that_takes_a_pattern_literally_is_found_by_a_preflight() {
         let rule = GOOD.replace(
             "<AllowedHeader>*</AllowedHeader>",
             &format!(
-                "<AllowedHeader>content-type</AllowedHeader><AllowedHeader>x-amz-checksum-sha256</AllowedHeader>\
+                "<AllowedHeader>content-type</AllowedHeader><AllowedHeader>content-disposition</AllowedHeader>\
+                 <AllowedHeader>x-amz-checksum-sha256</AllowedHeader>\
                  <AllowedHeader>{allowed}</AllowedHeader>"
             ),
         );
