@@ -41,6 +41,10 @@ async fn a_request_says_what_is_wrong_with_it() {
         ),
         (json!({"key": "k", "wait": "1"}), &[("/wait", "wrong-type")]),
         (
+            json!({"keys": keys(11), "wait": 1}),
+            &[("/wait", "too-many-keys")],
+        ),
+        (
             json!({"key": "k", "Key": "k"}),
             &[("/Key", "unknown-field")],
         ),

@@ -392,7 +392,7 @@ async fn hostile_keys_are_answered_without_asking_the_store() {
             .await;
         is(&problem(response.unwrap()).await, 404, "not-uploaded");
     }
-    let body = json!({"keys": keys, "wait": 20});
+    let body = json!({ "keys": keys });
     let response = client()
         .post(format!("{base}{VERIFY}"))
         .json(&body)

@@ -32,6 +32,8 @@ use crate::upload::{File, Invalid, UploadService};
 
 /// One request can sign so many parts. Uppy's clients ask for a few at a time.
 const MAX_BATCH: usize = 200;
+/// So many parts count as one request in the rate limit.
+const PARTS_PER_REQUEST: usize = 20;
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -296,7 +298,7 @@ async fn sign_parts(
     State(uploads): State<Arc<UploadService>>,
     upload: OpenUpload,
     Query(pairs): Pairs,
-) -> Result<Json<PartUrlsDto>, Failure> {
+) -> axum::response::Result<Json<PartUrlsDto>> {
     let OpenUpload { caller, token, key } = upload;
     let numbers = parameter(&pairs, "partNumbers").unwrap_or_default();
     if numbers.split(',').count() > MAX_BATCH {
@@ -308,9 +310,11 @@ async fn sign_parts(
         .split(',')
         .map(part_number)
         .collect::<Result<_, _>>()?;
+    caller.count_more((numbers.len() - 1) / PARTS_PER_REQUEST)?;
     let requests = uploads
         .presign_parts(&caller, &token, &key, &numbers, SystemTime::now())
-        .await?;
+        .await
+        .map_err(Failure::from)?;
     let presigned_urls = requests
         .into_iter()
         .map(|(number, request)| (number, request.url));
