@@ -121,7 +121,9 @@ fn sign(criterion: &mut Criterion) {
             runtime.block_on(async {
                 let now = SystemTime::now();
                 for number in 1..=10_000 {
-                    let part = bucket.presign_part(KEY, "id", number, LIFE, now).await;
+                    let part = bucket
+                        .presign_part(KEY, "id", (number, None), LIFE, now)
+                        .await;
                     black_box(part.expect("signed"));
                 }
             });

@@ -289,6 +289,11 @@ fn announce(
             "clients are sent to the store at {public_host}, which they may not reach: S3_PUBLIC_ENDPOINT_URL sets another endpoint for them"
         );
     }
+    for (name, other) in config.policies.with_same_keys() {
+        tracing::warn!(
+            "the policies {name} and {other} can make the same keys, so an upload under one of them can be verified under the other; give each its own prefix in `key`"
+        );
+    }
     if config.session_key.is_none() {
         tracing::warn!(
             "UPLOAD_SESSION_SECRET is not set: multipart uploads cannot go on after a restart or at other replicas"

@@ -258,6 +258,7 @@ fn member(field: &Field) -> String {
         Field::Size => "/size",
         Field::ChecksumSha256 => "/checksumSha256",
         Field::Policy => "/policy",
+        Field::PartNumber => "/partNumber",
         Field::Metadata | Field::MetadataOf(_) => "/metadata",
     };
     let mut pointer = name.to_owned();

@@ -24,7 +24,7 @@ use super::openapi::{
 use super::problem::{Failure, FieldError, FieldErrors, Problem, catalogue};
 use super::uploads::rfc3339;
 use crate::upload::{
-    Expected, Invalid, MAX_WAIT, Metadata, Sha256Checksum, UploadService, Uploaded, Verification,
+    Expected, Invalid, MAX_WAIT, MAX_WAIT_KEYS, Metadata, Sha256Checksum, UploadService, Uploaded, Verification,
 };
 
 /// More keys than this are verified once, without waiting: each attempt asks the store for each key.
@@ -159,6 +159,11 @@ impl Dto for VerifyDto {
             checksum_sha256: checksum_sha256.clone(),
         };
         let is_list = self.keys.is_some();
+        let key_count = self.keys.as_ref().map_or(1, Vec::len);
+        if !wait.is_zero() && key_count > MAX_WAIT_KEYS {
+            let detail = format!("must not be given with more than {MAX_WAIT_KEYS} keys");
+            errors.push("/wait".into(), Invalid::new("too-many-keys", detail));
+        }
         let keys = match (self.key, self.keys) {
             (Some(key), None) => vec![key],
             (None, Some(keys)) => {

@@ -38,13 +38,6 @@ pub struct Put<'a> {
     pub if_none_match: bool,
 }
 
-impl Put<'_> {
-    pub(super) fn content_length(&self) -> Option<i64> {
-        self.size
-            .map(|size| i64::try_from(size).unwrap_or(i64::MAX))
-    }
-}
-
 /// A header that the SDK adds in a function of AWS Lambda. It is not signed, and clients have no use for
 /// it.
 const LAMBDA_TRACE: &str = "x-amzn-trace-id";
@@ -57,6 +50,8 @@ pub(super) enum Request<'a> {
         key: &'a str,
         upload_id: &'a str,
         number: u16,
+        /// The length of the body, to the byte.
+        size: Option<u64>,
     },
 }
 
@@ -66,6 +61,11 @@ impl Request<'_> {
             Self::Put(put) => put.object.key,
             Self::Part { key, .. } => key,
         }
+    }
+
+    pub(super) fn content_length(&self) -> Option<i64> {
+        let (Self::Put(Put { size, .. }) | Self::Part { size, .. }) = self;
+        size.map(|size| i64::try_from(size).unwrap_or(i64::MAX))
     }
 }
 
@@ -196,7 +196,7 @@ impl Presigner {
                 let object = &put.object;
                 with_properties!(self.client.put_object(), object)
                     .bucket(&self.bucket)
-                    .set_content_length(put.content_length())
+                    .set_content_length(request.content_length())
                     .set_if_none_match(put.if_none_match.then(|| "*".to_owned()))
                     .set_checksum_sha256(object.checksum_sha256.map(str::to_owned))
                     .customize()
@@ -209,6 +209,7 @@ impl Presigner {
                 key,
                 upload_id,
                 number,
+                size: _,
             } => self
                 .client
                 .upload_part()
@@ -216,6 +217,7 @@ impl Presigner {
                 .key(key)
                 .upload_id(upload_id)
                 .part_number(number.into())
+                .set_content_length(request.content_length())
                 .customize()
                 .config_override(signer)
                 .presigned(config)
@@ -237,13 +239,13 @@ impl Bucket {
         self.presign(Request::Put(put), expires_in, now).await
     }
 
-    /// Presigns a PUT of one part for `expires_in` from `now`, or for as long as the credentials are
-    /// valid.
+    /// Presigns a PUT of one part, which has `size` bytes if that is given, for `expires_in` from `now`,
+    /// or for as long as the credentials are valid.
     pub async fn presign_part(
         &self,
         key: &str,
         upload_id: &str,
-        number: u16,
+        (number, size): (u16, Option<u64>),
         expires_in: Duration,
         now: SystemTime,
     ) -> Result<PresignedRequest, Error> {
@@ -251,6 +253,7 @@ impl Bucket {
             key,
             upload_id,
             number,
+            size,
         };
         self.presign(part, expires_in, now).await
     }

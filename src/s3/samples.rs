@@ -59,13 +59,14 @@ pub(super) fn puts(pairs: &[(String, String)]) -> [Put<'_>; 4] {
 
 pub(super) fn parts() -> [Request<'static>; 3] {
     [
-        (PLAIN, PLAIN, 1),
-        (AWKWARD, AWKWARD, 10_000),
-        (UNTIDY, UNTIDY, 12),
+        (PLAIN, PLAIN, 1, None),
+        (AWKWARD, AWKWARD, 10_000, Some(u64::MAX)),
+        (UNTIDY, UNTIDY, 12, Some(0)),
     ]
-    .map(|(key, upload_id, number)| Request::Part {
+    .map(|(key, upload_id, number, size)| Request::Part {
         key,
         upload_id,
         number,
+        size,
     })
 }

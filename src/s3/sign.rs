@@ -258,8 +258,11 @@ fn push_names(text: &mut String, headers: &Headers<'_>, separator: &str) {
 
 /// All signed headers in the order of their names; `None` if signing could change or refuse one.
 fn headers<'a>(request: Request<'a>, host: &'a str) -> Option<Headers<'a>> {
+    let size = request.content_length().map(|length| length.to_string());
     let Request::Put(put) = request else {
-        return Some(vec![("host".into(), host.into())]);
+        let size = size.map(|size| ("content-length".into(), size.into()));
+        let host = ("host".into(), host.into());
+        return Some(size.into_iter().chain([host]).collect());
     };
     let Put {
         object,
@@ -281,14 +284,13 @@ fn headers<'a>(request: Request<'a>, host: &'a str) -> Option<Headers<'a>> {
     } = object;
 
     let text = |value: Option<&'a str>| value.map(Cow::Borrowed);
-    let size = put.content_length().map(|length| length.to_string().into());
     let tagging = (!tagging.is_empty()).then(|| tagging_header(tagging).into());
     let encryption = server_side_encryption.as_ref();
     let class = storage_class.as_ref();
     let before_metadata = [
         ("cache-control", text(*cache_control)),
         ("content-disposition", text(*content_disposition)),
-        ("content-length", size),
+        ("content-length", size.map(Cow::Owned)),
         ("content-type", text(Some(content_type))),
         ("host", text(Some(host))),
         ("if-none-match", text(if_none_match.then_some("*"))),

@@ -147,9 +147,12 @@ impl Place {
                 key,
                 upload_id,
                 number,
+                size,
             } => {
                 let part = client.upload_part().bucket(self.bucket).key(key);
+                let size = size.map(|size| size.try_into().unwrap_or(i64::MAX));
                 let part = part.upload_id(upload_id).part_number(number.into());
+                let part = part.set_content_length(size);
                 part.presigned(config).await.ok()?
             }
             Request::Put(put) => {
@@ -314,16 +317,18 @@ fn whatever_is_uploaded_in_parts_the_urls_are_the_presigners() {
         values(),
         signings(),
         1..=10_000_u16,
+        proptest::option::of(any::<u64>()),
     );
     for_each(
         150,
         &cases,
-        async |(place, key, upload_id, signing, number)| {
+        async |(place, key, upload_id, signing, number, size)| {
             let bucket = place.bucket(&signing.credentials).await;
             let part = Request::Part {
                 key: &key,
                 upload_id: &upload_id,
                 number,
+                size,
             };
             place.compare(&bucket, part, &signing).await;
         },

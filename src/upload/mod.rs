@@ -27,7 +27,7 @@ pub use self::multipart::{CompletedUpload, MultipartUpload};
 pub use self::policy::{Policies, PolicyError, Sample};
 pub use self::service::UploadService;
 pub use self::session::{SealError, SessionKey};
-pub use self::verify::{Expected, MAX_WAIT, Uploaded, Verification};
+pub use self::verify::{Expected, MAX_WAIT, MAX_WAIT_KEYS, Uploaded, Verification};
 use crate::s3;
 
 /// Why a value is refused: `code` for programs, `detail` for people.
@@ -105,6 +105,8 @@ pub enum Field {
     ChecksumSha256,
     Policy,
     Metadata,
+    /// The number of a part.
+    PartNumber,
     /// The metadata of this name.
     MetadataOf(String),
 }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::policy::{Policy, check_size};
 use super::service::{ComputedProperties, day};
 use super::session::Session;
-use super::{Caller, Error, Field, File, Refusal, UploadKind, UploadService};
+use super::{Caller, Error, Field, File, Invalid, Refusal, UploadKind, UploadService};
 use crate::s3::{self, PresignedRequest, StoreError, StoredPart};
 
 /// An upload that has begun.
@@ -68,6 +68,7 @@ impl UploadService {
                 upload_id,
                 key.clone(),
                 file.policy.clone(),
+                file.size,
                 caller.segment().to_owned(),
                 now,
             );
@@ -82,6 +83,30 @@ impl UploadService {
         self.counted(UploadKind::Multipart, files, upload)
     }
 
+    /// A grant to PUT one part, which has exactly `size` bytes if that is given.
+    pub async fn presign_part(
+        &self,
+        caller: &Caller,
+        token: &str,
+        key: &str,
+        (number, size): (u16, Option<u64>),
+        now: SystemTime,
+    ) -> Result<PresignedRequest, Error> {
+        let (session, policy) = self.open(caller, token, key, now)?;
+        check_part_numbers(&session, policy, [number])?;
+        let largest = max_size(&session, policy).min(s3::MAX_PUT_BYTES);
+        if let Some(Err(invalid)) = size.map(|size| check_size(size, largest)) {
+            return Err(Error::Refused(vec![Refusal::new(Field::Size, invalid)]));
+        }
+        let part = (number, size);
+        let request = self
+            .bucket
+            .presign_part(key, &session.upload_id, part, policy.expires_in, now)
+            .await?;
+        self.count(session.policy.as_deref(), "part", "granted", 1);
+        Ok(request)
+    }
+
     /// A grant to PUT each of the parts, by their numbers.
     pub async fn presign_parts(
         &self,
@@ -93,11 +118,13 @@ impl UploadService {
     ) -> Result<BTreeMap<u16, PresignedRequest>, Error> {
         self.refuse_if_forms_only()?;
         let (session, policy) = self.open(caller, token, key, now)?;
+        check_part_numbers(&session, policy, numbers.iter().copied())?;
         let mut requests = BTreeMap::new();
         for &number in numbers {
+            let part = (number, None);
             let request = self
                 .bucket
-                .presign_part(key, &session.upload_id, number, policy.expires_in, now)
+                .presign_part(key, &session.upload_id, part, policy.expires_in, now)
                 .await?;
             requests.insert(number, request);
             // Signing never waits, so a long list would keep this thread from other requests.
@@ -272,6 +299,31 @@ impl UploadService {
             .map_err(|_| Error::NoSuchUpload)?;
         Ok((session, policy))
     }
+}
+
+/// The largest size that the upload may have: the policy's, or what the client announced.
+fn max_size(session: &Session, policy: &Policy) -> u64 {
+    session
+        .size
+        .map_or(policy.max_size, |size| size.min(policy.max_size))
+}
+
+/// Refuses part numbers beyond those that the upload can need: all parts but the last one have at least
+/// [5 MiB](https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html).
+fn check_part_numbers(
+    session: &Session,
+    policy: &Policy,
+    numbers: impl IntoIterator<Item = u16>,
+) -> Result<(), Error> {
+    const MIN_PART_BYTES: u64 = 5 * 1024 * 1024;
+    let max_size = max_size(session, policy);
+    let last = (max_size / MIN_PART_BYTES + 1).min(s3::MAX_PARTS.into());
+    if numbers.into_iter().all(|number| u64::from(number) <= last) {
+        return Ok(());
+    }
+    let detail = format!("must be at most {last}: the upload has at most {max_size} bytes");
+    let refusal = Refusal::new(Field::PartNumber, Invalid::new("file-too-large", detail));
+    Err(Error::Refused(vec![refusal]))
 }
 
 /// Those of the `stored` parts that the client names.

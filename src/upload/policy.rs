@@ -4,6 +4,7 @@
 //! is refused when it is read.
 
 mod file;
+mod overlap;
 mod sample;
 
 use std::collections::BTreeMap;
@@ -37,6 +38,8 @@ pub(super) struct Policy {
     require_size: bool,
     require_checksum: bool,
     pub(super) overwrite: bool,
+    /// Whether uploads in parts are allowed.
+    multipart: bool,
     active_content: ActiveContent,
     /// Whether verifying looks into the file.
     pub(super) sniff: bool,
@@ -149,6 +152,10 @@ impl Policy {
         if file.size.is_none() && self.require_size && kind == UploadKind::Put {
             let detail = "is required by the policy".into();
             refuse(Field::Size, "size-required", detail);
+        }
+        if !self.multipart && kind == UploadKind::Multipart {
+            let detail = "does not allow uploads in parts".into();
+            refuse(Field::Policy, "multipart-not-supported", detail);
         }
         if self.require_checksum && kind == UploadKind::Multipart {
             let detail = "is required by the policy, and no upload in parts can be bound to one";

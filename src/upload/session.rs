@@ -19,6 +19,9 @@ pub(super) struct Session {
     pub(super) upload_id: String,
     pub(super) key: String,
     pub(super) policy: Option<String>,
+    /// The size that the client announced, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) size: Option<u64>,
     /// The segment of the caller who began the upload.
     pub(super) caller: String,
     /// Seconds since 1970.
@@ -38,6 +41,7 @@ impl Session {
         upload_id: String,
         key: String,
         policy: Option<String>,
+        size: Option<u64>,
         caller: String,
         now: SystemTime,
     ) -> Self {
@@ -45,6 +49,7 @@ impl Session {
             upload_id,
             key,
             policy,
+            size,
             caller,
             exp: seconds(now + LIFE),
             kind: Kind::Multipart,
@@ -133,6 +138,7 @@ mod tests {
         Session::new(
             "id".into(),
             "uploads/한.txt".into(),
+            None,
             None,
             "alice".into(),
             now(),

@@ -3,6 +3,8 @@
 //! The store is not asked about a key that the policy cannot have granted to the caller, and the answer
 //! is that of a missing object. So nobody learns which objects others have.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::try_join_all;
@@ -18,6 +20,8 @@ use crate::s3::{self, StoreError, StoredObject};
 
 /// The longest time to wait for uploads that are not there yet.
 pub const MAX_WAIT: Duration = Duration::from_secs(20);
+/// The most keys to wait for at once: each of them costs a HEAD request every few seconds.
+pub const MAX_WAIT_KEYS: usize = 10;
 
 /// The type that stores report for an object without one, as in [RFC 9110 §8.3](https://www.rfc-editor.org/rfc/rfc9110#section-8.3).
 const UNTYPED: &str = "application/octet-stream";
@@ -61,11 +65,38 @@ pub enum Verification {
 
 /// Limits the concurrent HEAD requests of all verifications: each holds a connection to the store.
 #[derive(Debug)]
-pub(super) struct HeadLimit(Semaphore);
+pub(super) struct HeadLimit {
+    all: Semaphore,
+    /// The shares of the callers who are verifying, so that none of them can use up the limit.
+    shares: Mutex<BTreeMap<String, Weak<Semaphore>>>,
+}
 
 impl Default for HeadLimit {
     fn default() -> Self {
-        Self(Semaphore::new(64))
+        Self {
+            all: Semaphore::new(64),
+            shares: Mutex::default(),
+        }
+    }
+}
+
+impl HeadLimit {
+    /// What one caller may use of the limit, in all of its requests.
+    const SHARE: usize = 16;
+
+    /// The share of `caller`. Those without a name cannot be told apart, and share everything.
+    fn share(&self, caller: &Caller) -> Arc<Semaphore> {
+        if *caller == Caller::anonymous() {
+            return Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
+        }
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(share) = shares.get(caller.segment()).and_then(Weak::upgrade) {
+            return share;
+        }
+        shares.retain(|_, share| share.strong_count() > 0);
+        let share = Arc::new(Semaphore::new(Self::SHARE));
+        shares.insert(caller.segment().to_owned(), Arc::downgrade(&share));
+        share
     }
 }
 
@@ -86,6 +117,7 @@ impl UploadService {
     ) -> Result<Vec<Verification>, Error> {
         let name = policy.unwrap_or(DEFAULT_POLICY);
         let policy = self.settings.policies.get(policy, caller)?;
+        let share = self.heads.share(caller);
         let begin = Instant::now();
         let verified = async {
             let mut found = vec![Verification::NotUploaded; expected.len()];
@@ -96,7 +128,7 @@ impl UploadService {
                 let now = now + begin.elapsed();
                 let heads = missing
                     .iter()
-                    .map(|&i| self.verify_one(name, policy, &expected[i], now));
+                    .map(|&i| self.verify_one(name, policy, &expected[i], &share, now));
                 for (&i, verification) in missing.iter().zip(try_join_all(heads).await?) {
                     found[i] = verification;
                 }
@@ -122,10 +154,12 @@ impl UploadService {
         policy_name: &str,
         policy: &Policy,
         expected: &Expected,
+        share: &Semaphore,
         now: SystemTime,
     ) -> Result<Verification, Error> {
-        // It fails only when the semaphore is closed, which never happens.
-        let _permit = self.heads.0.acquire().await.ok();
+        // These fail only when a semaphore is closed, which never happens.
+        let _of_share = share.acquire().await.ok();
+        let _of_all = self.heads.all.acquire().await.ok();
         let key = &expected.key;
         let head = self.bucket.head(key, now);
         let Some(object) = self.measured("HeadObject", head).await? else {
@@ -215,6 +249,21 @@ fn pause(round: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_named_caller_has_one_share_of_the_limit() {
+        let limit = HeadLimit::default();
+        let [alice, bob] = ["alice", "bob"].map(|name| Caller::named(name, None));
+        let share = limit.share(&alice);
+        assert_eq!(share.available_permits(), HeadLimit::SHARE);
+        assert!(Arc::ptr_eq(&share, &limit.share(&alice)));
+        assert!(!Arc::ptr_eq(&share, &limit.share(&bob)));
+        // Bob is gone, and so is the memory for him.
+        limit.share(&Caller::named("carol", None));
+        assert_eq!(limit.shares.lock().unwrap().len(), 2);
+        let anonymous = limit.share(&Caller::anonymous());
+        assert!(anonymous.available_permits() > 64);
+    }
 
     #[test]
     fn pauses_grow_up_to_four_seconds() {

@@ -21,6 +21,7 @@ mod http;
 mod openapi;
 mod operations;
 mod page;
+mod parts;
 mod policies;
 mod presigned_post;
 mod presigned_put;

@@ -29,7 +29,7 @@ pub(crate) const FIVE_MIB: usize = 5 * 1024 * 1024;
 pub(crate) struct Upload {
     base: String,
     pub(crate) key: String,
-    id: String,
+    pub(crate) id: String,
 }
 
 async fn create(app: &App, body: Value) -> Upload {

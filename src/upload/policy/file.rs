@@ -39,6 +39,7 @@ struct PolicyToml {
     require_size: Option<bool>,
     #[serde(default)]
     require_checksum: bool,
+    multipart: Option<bool>,
     overwrite: Option<bool>,
     #[serde(default)]
     active_content: ActiveContent,
@@ -193,6 +194,7 @@ impl Policy {
             require_size: policy.require_size.unwrap_or(is_bounded),
             require_checksum: policy.require_checksum,
             overwrite: policy.overwrite.unwrap_or(true),
+            multipart: policy.multipart.unwrap_or(true),
             active_content: policy.active_content,
             sniff: policy.sniff,
             expires_in,

@@ -263,10 +263,9 @@ async fn sign_part(
     let OpenUpload { caller, token, key } = upload;
     let number = part_number(&path.1)?;
     let now = SystemTime::now();
-    let mut requests = uploads
-        .presign_parts(&caller, &token, &key, &BTreeSet::from([number]), now)
+    let request = uploads
+        .presign_part(&caller, &token, &key, (number, None), now)
         .await?;
-    let request = requests.remove(&number).ok_or_else(Problem::internal)?;
     Ok(Json(PartUrlDto {
         expires: seconds_until(request.expires_at, now),
         url: request.url,
