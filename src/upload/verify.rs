@@ -84,19 +84,19 @@ impl HeadLimit {
     /// What one caller may use of the limit, in all of its requests.
     const SHARE: usize = 16;
 
-    /// The share of `caller`. Those without a name cannot be told apart, and share everything.
-    fn share(&self, caller: &Caller) -> Arc<Semaphore> {
+    /// The share of `caller`. Callers without a name cannot be told apart, and have no share.
+    fn share(&self, caller: &Caller) -> Option<Arc<Semaphore>> {
         if *caller == Caller::anonymous() {
-            return Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
+            return None;
         }
         let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(share) = shares.get(caller.segment()).and_then(Weak::upgrade) {
-            return share;
+            return Some(share);
         }
         shares.retain(|_, share| share.strong_count() > 0);
         let share = Arc::new(Semaphore::new(Self::SHARE));
         shares.insert(caller.segment().to_owned(), Arc::downgrade(&share));
-        share
+        Some(share)
     }
 }
 
@@ -128,7 +128,7 @@ impl UploadService {
                 let now = now + begin.elapsed();
                 let heads = missing
                     .iter()
-                    .map(|&i| self.verify_one(name, policy, &expected[i], &share, now));
+                    .map(|&i| self.verify_one(name, policy, &expected[i], share.as_deref(), now));
                 for (&i, verification) in missing.iter().zip(try_join_all(heads).await?) {
                     found[i] = verification;
                 }
@@ -154,11 +154,14 @@ impl UploadService {
         policy_name: &str,
         policy: &Policy,
         expected: &Expected,
-        share: &Semaphore,
+        share: Option<&Semaphore>,
         now: SystemTime,
     ) -> Result<Verification, Error> {
         // These fail only when a semaphore is closed, which never happens.
-        let _of_share = share.acquire().await.ok();
+        let _of_share = match share {
+            Some(share) => share.acquire().await.ok(),
+            None => None,
+        };
         let _of_all = self.heads.all.acquire().await.ok();
         let key = &expected.key;
         let head = self.bucket.head(key, now);
@@ -254,15 +257,14 @@ mod tests {
     fn each_named_caller_has_one_share_of_the_limit() {
         let limit = HeadLimit::default();
         let [alice, bob] = ["alice", "bob"].map(|name| Caller::named(name, None));
-        let share = limit.share(&alice);
+        let share = limit.share(&alice).unwrap();
         assert_eq!(share.available_permits(), HeadLimit::SHARE);
-        assert!(Arc::ptr_eq(&share, &limit.share(&alice)));
-        assert!(!Arc::ptr_eq(&share, &limit.share(&bob)));
+        assert!(Arc::ptr_eq(&share, &limit.share(&alice).unwrap()));
+        assert!(!Arc::ptr_eq(&share, &limit.share(&bob).unwrap()));
         // Bob is gone, and so is the memory for him.
         limit.share(&Caller::named("carol", None));
         assert_eq!(limit.shares.lock().unwrap().len(), 2);
-        let anonymous = limit.share(&Caller::anonymous());
-        assert!(anonymous.available_permits() > 64);
+        assert!(limit.share(&Caller::anonymous()).is_none());
     }
 
     #[test]
