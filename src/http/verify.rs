@@ -24,7 +24,8 @@ use super::openapi::{
 use super::problem::{Failure, FieldError, FieldErrors, Problem, catalogue};
 use super::uploads::rfc3339;
 use crate::upload::{
-    Expected, Invalid, MAX_WAIT, MAX_WAIT_KEYS, Metadata, Sha256Checksum, UploadService, Uploaded, Verification,
+    Expected, Invalid, MAX_WAIT, MAX_WAIT_KEYS, Metadata, Sha256Checksum, UploadService, Uploaded,
+    Verification,
 };
 
 /// More keys than this are verified once, without waiting: each attempt asks the store for each key.
