@@ -1,22 +1,24 @@
 //! The log of `presignd dev`: a line for people for each request to the service or the store. It
 //! names files, keys and reasons, which the log of `presignd serve` never does.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::{Body, Bytes, HttpBody, to_bytes};
+use axum::body::{Body, HttpBody, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
+use http_body_util::BodyExt;
 use serde_json::Value;
 use tower::Service;
 
 use super::grants::Grants;
 use super::strict::parameter;
 
-/// The longest body that is read for the log; longer ones pass unread.
-const MAX_BYTES: u64 = 4 * 1024 * 1024;
+/// The longest body that is copied for the log; longer ones are logged without names.
+const MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// The service, whose requests are logged and whose grants are remembered.
 pub(super) fn watched<S>(service: S, grants: Grants) -> Router
@@ -34,11 +36,12 @@ async fn watch(State(grants): State<Grants>, request: Request, next: Next) -> Re
     let method = request.method().clone();
     let path = short_path(request.uri().path());
     let query = parameter(request.uri().query().unwrap_or_default(), "filename");
-    let (parts, body) = request.into_parts();
-    let (body, asked) = json_in(&parts.headers, body).await;
-    let response = next.run(Request::from_parts(parts, body)).await;
+    let (request, asked) = copied(request);
+    let response = next.run(request).await;
     let (parts, body) = response.into_parts();
     let (body, answered) = json_in(&parts.headers, body).await;
+    let asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
+    let asked = serde_json::from_slice(&asked).unwrap_or_default();
     grants.remember(&answered);
     let mut names = Vec::from_iter(query);
     collect(&asked, "filename", &mut names);
@@ -145,22 +148,42 @@ fn collect(value: &Value, name: &str, found: &mut Vec<String>) {
     }
 }
 
-/// The body, and what it says if it is JSON that is not too long.
+/// The request, and a copy of what the service reads of its body if that is JSON. The service alone
+/// decides how long it waits for a body, and how much of it to accept.
+fn copied(request: Request) -> (Request, Arc<Mutex<Vec<u8>>>) {
+    let copy = Arc::new(Mutex::new(Vec::new()));
+    if !is_json(request.headers()) {
+        return (request, copy);
+    }
+    let target = Arc::clone(&copy);
+    let request = request.map(|body| {
+        Body::new(body.map_frame(move |frame| {
+            if let Some(data) = frame.data_ref() {
+                let mut target = target.lock().unwrap_or_else(PoisonError::into_inner);
+                if target.len() + data.len() <= MAX_BYTES {
+                    target.extend_from_slice(data);
+                }
+            }
+            frame
+        }))
+    });
+    (request, copy)
+}
+
+/// The body of an answer, and what it says if it is JSON that is not too long.
 async fn json_in(headers: &HeaderMap, body: Body) -> (Body, Value) {
-    /// A client that pauses for longer has its body cut, which the service then refuses.
-    const TIMEOUT: Duration = Duration::from_secs(10);
-    let content_type = headers.get(header::CONTENT_TYPE);
-    let is_json = content_type.is_some_and(|it| it.to_str().is_ok_and(|it| it.contains("json")));
-    if !is_json
-        || body
-            .size_hint()
-            .upper()
-            .is_none_or(|length| length > MAX_BYTES)
-    {
+    let length = body.size_hint().upper();
+    let is_short = length.is_some_and(|length| length <= MAX_BYTES as u64);
+    if !is_json(headers) || !is_short {
         return (body, Value::Null);
     }
-    let bytes = tokio::time::timeout(TIMEOUT, to_bytes(body, usize::MAX)).await;
-    let bytes: Bytes = bytes.unwrap_or(Ok(Bytes::new())).unwrap_or_default();
+    // The whole answer is in memory already, so reading it neither waits nor fails.
+    let bytes = to_bytes(body, MAX_BYTES).await.unwrap_or_default();
     let value = serde_json::from_slice(&bytes).unwrap_or_default();
     (Body::from(bytes), value)
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE);
+    content_type.is_some_and(|it| it.to_str().is_ok_and(|it| it.contains("json")))
 }
