@@ -28,9 +28,6 @@ use crate::upload::{
     Verification,
 };
 
-/// More keys than this are verified once, without waiting: each attempt asks the store for each key.
-const MAX_KEYS_TO_WAIT_FOR: usize = 10;
-
 /// So many keys of a list count as one request in the rate limit.
 const KEYS_PER_REQUEST: usize = 10;
 
@@ -168,10 +165,6 @@ impl Dto for VerifyDto {
         let keys = match (self.key, self.keys) {
             (Some(key), None) => vec![key],
             (None, Some(keys)) => {
-                if keys.len() > MAX_KEYS_TO_WAIT_FOR && !wait.is_zero() {
-                    let detail = format!("is for at most {MAX_KEYS_TO_WAIT_FOR} keys");
-                    errors.push("/wait".into(), Invalid::new("too-many-keys", detail));
-                }
                 for (pointer, is_there) in [
                     ("/size", self.size.is_some()),
                     ("/checksumSha256", checksum_sha256.is_some()),

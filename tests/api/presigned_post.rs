@@ -302,12 +302,12 @@ async fn a_store_without_forms_gets_none_and_the_client_is_told_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_policy_that_forbids_to_overwrite_gives_no_forms() {
+async fn a_policy_that_forbids_overwriting_gives_no_forms() {
     let app = spawn_app_with_policies("[policies.default]\noverwrite = false").await;
     let body = json!({"filename": "a", "contentType": "a/b"});
     let problem = app.refused(POST, &body).await;
     assert_eq!(problem["code"], "post-not-supported");
-    assert!(problem["detail"].as_str().unwrap().contains("overwrite"));
+    assert!(problem["detail"].as_str().unwrap().contains("overwriting"));
 }
 
 /// Where forms go to, and the scope that they are signed for, on different endpoints.

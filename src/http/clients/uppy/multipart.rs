@@ -252,6 +252,7 @@ async fn list_parts(
         CallerProblems,
         ParameterProblems,
         SessionProblems,
+        PolicyProblems,
         SigningProblems,
     )
 )]
@@ -290,6 +291,7 @@ async fn sign_part(
         CallerProblems,
         ParameterProblems,
         SessionProblems,
+        PolicyProblems,
         SigningProblems,
     )
 )]
