@@ -85,9 +85,9 @@ fn from_client(mut request: Request) -> axum::extract::Request {
     if let Some(id) = id {
         request.extensions_mut().insert(http::RequestId(id));
     }
-    // HTTP requires one; that of the event was removed, as it may be none.
-    const HOST: HeaderValue = HeaderValue::from_static("localhost");
-    request.headers_mut().insert(header::HOST, HOST);
+    // HTTP requires one; that of the event was removed, as it may be invalid.
+    let host = HeaderValue::from_static("localhost");
+    request.headers_mut().insert(header::HOST, host);
     request.map(Body::new)
 }
 

@@ -60,21 +60,21 @@ struct FileDto {
     content_type: Option<String>,
 
     /// The length of the file in bytes. If it is given, the store accepts only this length.
-    #[schema(value_type = u64, required = false, example = 6)]
+    #[schema(value_type = Option<u64>, required = false, example = 6)]
     size: Option<u64>,
 
     /// The SHA-256 of the file, in base64. If it is given, the store accepts no other bytes.
-    #[schema(value_type = Sha256Text, required = false)]
+    #[schema(value_type = Option<Sha256Text>, required = false)]
     checksum_sha256: Option<String>,
 
     /// The name of the policy; `default` if it is not given.
     #[validate(length(max = 255, message = "must not be longer than 255 characters"))]
-    #[schema(value_type = String, required = false, max_length = 255, example = "default")]
+    #[schema(value_type = Option<String>, required = false, max_length = 255, example = "default")]
     policy: Option<String>,
 
     /// Names and values that the store keeps with the object, as far as the policy lets clients set
     /// them. Less than 2 KB in all.
-    #[schema(value_type = BTreeMap<MetadataName, MetadataValue>, required = false, example = json!({"album": "7"}))]
+    #[schema(value_type = Option<BTreeMap<MetadataName, MetadataValue>>, required = false, example = json!({"album": "7"}))]
     metadata: Option<Metadata>,
 }
 

@@ -51,22 +51,22 @@ struct VerifyDto {
 
     /// The policy that granted it; `default` if it is not given.
     #[validate(length(max = 255, message = "must not be longer than 255 characters"))]
-    #[schema(value_type = String, required = false, max_length = 255, example = "default")]
+    #[schema(value_type = Option<String>, required = false, max_length = 255, example = "default")]
     policy: Option<String>,
 
     /// The length in bytes that the file must have. Only with `key`.
-    #[schema(value_type = u64, required = false, example = 6)]
+    #[schema(value_type = Option<u64>, required = false, example = 6)]
     size: Option<u64>,
 
     /// The SHA-256 that the file must have, in base64. Only with `key`. A store keeps one only for
     /// uploads that were granted with a `checksumSha256`, and never for multipart uploads; if it has
     /// none, that is a mismatch as well.
-    #[schema(value_type = Sha256Text, required = false)]
+    #[schema(value_type = Option<Sha256Text>, required = false)]
     checksum_sha256: Option<String>,
 
     /// How many seconds to wait for uploads that have not arrived yet, at most 20. Only with `key`, or
     /// with at most 10 `keys`.
-    #[schema(value_type = u64, required = false, maximum = 20, example = 5)]
+    #[schema(value_type = Option<u64>, required = false, maximum = 20, example = 5)]
     wait: Option<u64>,
 }
 
