@@ -1,5 +1,5 @@
-//! Whatever a file is called and whoever asks: the URL leads to the key that was told, byte for byte, and nobody
-//! on the way to the store sees another.
+//! Whatever a file is called and whoever asks: the URL leads to the key of the grant, byte for byte, and
+//! nothing on the way to the store reads another.
 //!
 //! The first line of the input is the caller, the rest the file's name.
 
@@ -51,7 +51,8 @@ fuzz_target!(|input: &str| {
             match block_on(service.presign_put(&caller, &file, id(), midnight())) {
                 Ok(grant) => check(*place, grant.key.as_str(), &grant.request.url, segments),
                 // Its key would be nothing but spaces.
-                Err(Error::Refused(_)) if policy == "named" && name.trim().is_empty() => {}
+                Err(Error::Refused(_))
+                    if policy == "named" && filename.as_str().trim().is_empty() => {}
                 Err(error) => panic!("{error:?}: {policy}"),
             }
         }
