@@ -59,6 +59,7 @@ texts! {
         r"^(?!\.{1,2}$)[^/\\\u0000-\u001F\u007F-\u009F]+$",
     )
     .min_length(Some(1))
+    .max_length(Some(4096))
     .examples(["example.jpg"]);
 
     MediaTypeText: text("A media type, with or without parameters", MEDIA_TYPE)

@@ -26,14 +26,21 @@ pub struct Filename(String);
 impl Filename {
     /// The longest name, in bytes of UTF-8 after normalisation.
     pub const MAX_BYTES: usize = 255;
+    /// The longest name that is shortened, in bytes: far more than a file system allows. Cleaning looks
+    /// at the characters around each character, so its time grows with the square of the length.
+    pub const MAX_RAW_BYTES: usize = 4096;
     /// The longest extension, in bytes.
     pub const MAX_EXTENSION_BYTES: usize = 16;
 
     /// # Errors
     ///
-    /// If the name has a character that no name may have, or nothing visible.
+    /// If the name has a character that no name may have, nothing visible, or far too many bytes.
     pub fn parse(name: impl Into<String>) -> Result<Self, Invalid> {
         let name = name.into();
+        if name.len() > Self::MAX_RAW_BYTES {
+            let detail = format!("must not be longer than {} bytes", Self::MAX_RAW_BYTES);
+            return Err(Invalid::new("too-long", detail));
+        }
         let name = if name.bytes().all(|byte| is_plain(byte.into())) {
             name
         } else {
@@ -149,6 +156,19 @@ mod tests {
     #[track_caller]
     fn refused(name: &str, code: &str) {
         assert_eq!(Filename::parse(name).unwrap_err().code, code, "{name:?}");
+    }
+
+    #[test]
+    fn no_name_takes_long_to_clean() {
+        let begin = std::time::Instant::now();
+        for unit in ["\u{E0067}", "\u{1F3F4}\u{E0067}", "👩\u{200D}", "\u{1F1E6}"] {
+            let longest = unit.repeat(Filename::MAX_RAW_BYTES / unit.len());
+            Filename::parse(longest).ok(); // Some of them have nothing visible.
+            let invalid = Filename::parse(unit.repeat(500_000)).unwrap_err();
+            assert_eq!(invalid.code, "too-long");
+        }
+        // It takes milliseconds, and took hours without the limit.
+        assert!(begin.elapsed().as_secs() < 10, "{:?}", begin.elapsed());
     }
 
     #[test]
