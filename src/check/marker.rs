@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::problem::Problem;
 use super::removal::{Marker, Token};
 use super::{Check, FORMS_ONLY, Line};
-use crate::upload::{Caller, Grant, Sample, UploadService};
+use crate::upload::{Caller, Grant, MultipartUpload, Sample, UploadService};
 
 /// Why a marker was not stored, or not removed.
 #[derive(Debug)]
@@ -264,15 +264,12 @@ impl Check {
         Some(line.of_policy(&sample.policy))
     }
 
-    /// Creates a multipart upload, sends a part, lists it, and aborts the upload.
-    async fn part(&self, sample: &Sample) -> Result<(), Unable> {
+    /// Creates a multipart upload, and notes it as a marker to remove.
+    pub(super) async fn create_multipart(
+        &self,
+        sample: &Sample,
+    ) -> Result<(MultipartUpload, Marker), Unable> {
         let (now, caller) = (SystemTime::now(), Caller::anonymous());
-        let key = self
-            .uploads
-            .presign_put(&caller, &sample.file, Uuid::new_v4(), now)
-            .await;
-        let key = key.map_err(|error| Problem::of_upload(&error))?.key;
-        self.see_that_parts_can_be_removed(key.as_str()).await?;
         let upload = self
             .uploads
             .create_multipart(&caller, &sample.file, Uuid::new_v4(), now)
@@ -283,6 +280,19 @@ impl Check {
             token: Token(upload.token.clone()),
         };
         self.markers().push(marker.clone());
+        Ok((upload, marker))
+    }
+
+    /// Creates a multipart upload, sends a part, lists it, and aborts the upload.
+    async fn part(&self, sample: &Sample) -> Result<(), Unable> {
+        let (now, caller) = (SystemTime::now(), Caller::anonymous());
+        let key = self
+            .uploads
+            .presign_put(&caller, &sample.file, Uuid::new_v4(), now)
+            .await;
+        let key = key.map_err(|error| Problem::of_upload(&error))?.key;
+        self.see_that_parts_can_be_removed(key.as_str()).await?;
+        let (upload, marker) = self.create_multipart(sample).await?;
         let (key, token) = (&upload.key, &upload.token);
         let requests = self
             .uploads

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::marker::Unable;
 use super::problem::Problem;
-use super::removal::{Marker, Token};
+use super::removal::Marker;
 use super::{Check, FORMS_ONLY, Line};
 use crate::upload::{Caller, Grant, Sample};
 
@@ -172,16 +172,7 @@ impl Check {
 
     async fn copies_parts(&self, sample: &Sample, copy_source: &str) -> Result<bool, Unable> {
         let (now, caller) = (SystemTime::now(), Caller::anonymous());
-        let upload = self
-            .uploads
-            .create_multipart(&caller, &sample.file, Uuid::new_v4(), now)
-            .await;
-        let upload = upload.map_err(|error| Problem::of_upload(&error))?;
-        let marker = Marker::Upload {
-            key: upload.key.clone(),
-            token: Token(upload.token.clone()),
-        };
-        self.markers().push(marker.clone());
+        let (upload, marker) = self.create_multipart(sample).await?;
         let parts = BTreeSet::from([1]);
         let requests = self
             .uploads

@@ -303,8 +303,8 @@ impl<'a, 'e> Fields<'_, 'a, 'e> {
         self.required(name, read)
     }
 
-    /// What `read` makes of each element of a list. Of a list with more than `max` elements, only
-    /// so many are kept that it can be seen to be too long, and none is read.
+    /// What `read` makes of each element of a list. A list with more than `max` elements is kept up
+    /// to one element more, which shows that it is too long, and none of it is read.
     pub(super) fn list<T: Default>(
         &mut self,
         name: &'static str,

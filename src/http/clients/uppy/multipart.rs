@@ -30,7 +30,7 @@ use crate::http::problem::{Failure, Problem};
 use crate::s3::MAX_PARTS;
 use crate::upload::{File, Invalid, UploadService};
 
-/// One request can sign so many parts. Uppy's clients ask for a few at a time.
+/// The most parts that one request can sign. Uppy's clients ask for a few at a time.
 const MAX_BATCH: usize = 200;
 /// So many parts count as one request in the rate limit.
 const PARTS_PER_REQUEST: usize = 20;
