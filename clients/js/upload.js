@@ -1,60 +1,46 @@
-// A client for presignd: asks it for leave, sends the bytes straight to the store, and keeps at it
-// when the connection drops. It knows nothing of any page, so copy this file into your own:
+// A client for presignd: it asks for a presigned URL, sends the bytes straight to the store, and retries
+// when the connection drops. It depends on no page, so you can copy it and requests.js into your project:
 //
 //   const upload = new Upload(file, { onchange: (upload) => show(upload.state, upload.loaded) });
 //   upload.start();
 
+import { Slots, UploadError, ask, send, sleep } from "./requests.js";
+
+export { UploadError };
+
 const MiB = 1024 * 1024;
 
-/** Up to this size a file goes in one request; a larger one in parts, which can be resumed. */
+/** Up to this size one request sends the file. A larger one is sent in parts, which can be resumed. */
 const SINGLE_REQUEST_MAX = 16 * MiB;
-/** S3 takes 10,000 parts of at least 5 MiB. Larger parts mean fewer requests and more to repeat. */
+/** S3 accepts 10,000 parts of at least 5 MiB. Larger parts mean fewer requests, and more to repeat. */
 const PART_MIN = 8 * MiB;
 const PARTS_MAX = 10_000;
-/** Browsers open six connections to a host over HTTP/1.1; more requests would only wait in them. */
+/** Browsers open six connections to a host over HTTP/1.1; more requests would only wait for one. */
 const REQUESTS_AT_ONCE = 4;
-/** How often one request is tried. With the pauses between, that is most of a minute. */
+/** How often one request is tried. With the pauses in between, that takes most of a minute. */
 const ATTEMPTS = 8;
 const LONGEST_PAUSE_MS = 15_000;
-/** A request that has begun and then sends nothing for so long has lost its connection. */
-const STALLED_AFTER_MS = 30_000;
-
-/** What went wrong, in words for people. */
-export class UploadError extends Error {
-  name = "UploadError";
-
-  constructor(message, { status = 0, refused = false, retry = false, retryAfterMs = 0 } = {}) {
-    super(message);
-    /** The HTTP status; 0 if there was no answer. */
-    this.status = status;
-    /** Whether it was the service that said no; asking again will not help. */
-    this.refused = refused;
-    /** Whether the same request may work later. */
-    this.retry = retry;
-    this.retryAfterMs = retryAfterMs;
-  }
-}
 
 /**
- * One file on its way.
+ * The upload of one file.
  *
  * `state` is one of
  * - `waiting`: for other uploads
  * - `uploading`
- * - `reconnecting`: something failed that may work later; it goes on by itself
+ * - `reconnecting`: something failed that may work later; it is retried without a call
  * - `paused`: until `start()`
- * - `finishing`: all bytes are there; the store puts the parts together
- * - `verifying`: the service asks the store whether it has what was granted
- * - `done`: it has; `key` says where
- * - `refused`: the service does not want this file; `message` says why
- * - `failed`: `message` says why, `start()` tries again
+ * - `finishing`: all bytes are sent; the store joins the parts
+ * - `verifying`: the service checks that the store has what was granted
+ * - `done`: the file is in the store, under `key`
+ * - `refused`: the service does not allow this file; `message` says why
+ * - `failed`: `message` says why; `start()` tries again
  * - `cancelling`, then `cancelled`
  */
 export class Upload {
   state = "paused";
-  /** How many bytes have gone out. */
+  /** How many bytes were sent. */
   loaded = 0;
-  /** How many of them the store keeps, whatever happens now. */
+  /** How many of them the store has stored as complete parts. */
   kept = 0;
   key = null;
   message = "";
@@ -63,29 +49,40 @@ export class Upload {
   /** The key under which all bytes were sent. */
   #sent = null;
   #running = Promise.resolve();
-  #partsUnderWay = new Map();
+  #partsInProgress = new Map();
+  /** Whether the policy allows no parts. */
+  #isWhole = false;
+  #checksum;
 
   /**
-   * `session` is what `onsession` was called with, maybe before the page was reloaded: the upload goes on
-   * where that one ended. `onsession(null)` says that there is nothing to go on with any more.
+   * - `service`: the URL of presignd; by default the page's origin.
+   * - `policy`: the name of the policy; by default the service's default one.
+   * - `headers`: a function, which may be asynchronous, that returns headers for each request to the
+   *   service, such as `authorization`.
+   * - `session`: what `onsession` was called with before the page was reloaded. The upload goes on from
+   *   there, at the service and under the policy of then. `onsession(null)` says that there is nothing
+   *   to resume any more.
    */
-  constructor(file, { service = "", policy, session = null, onchange = () => {}, onsession = () => {} } = {}) {
+  constructor(
+    file,
+    { service = "", policy, headers = () => ({}), session = null, onchange = () => {}, onsession = () => {} } = {},
+  ) {
     this.file = file;
-    this.service = service;
-    /** The name of the policy; if there is none, the service's default. */
-    this.policy = policy;
+    this.service = session?.service ?? service;
+    this.policy = session ? session.policy : policy;
+    this.headers = headers;
     this.session = session;
     this.onchange = onchange;
     this.onsession = onsession;
   }
 
-  /** Starts, goes on after a pause, or tries again after a failure. */
+  /** Starts, resumes after a pause, or tries again after a failure. */
   start() {
     if (this.#stop) return;
     const stop = new AbortController();
     this.#stop = stop;
     this.#change("waiting");
-    // What was just paused may still have a request to wind up.
+    // A run that was just paused may still have a request to finish.
     this.#running = this.#running.then(() => this.#run(stop));
   }
 
@@ -95,14 +92,14 @@ export class Upload {
     this.#change("paused");
   }
 
-  /** Gives up, and has the store throw away the parts that it has. */
+  /** Stops for good, and has the store remove the parts that it has. */
   async cancel() {
     this.#halt();
     this.#change("cancelling");
-    // A part that arrives after the store has thrown the others away would stay there.
+    // A part that arrives after the store has removed the others would stay there.
     await this.#running;
     try {
-      if (this.session) await discard(this.session, this.service);
+      if (this.session) await discard(this.session, { headers: this.headers });
       this.#keep(null);
       this.#change("cancelled");
     } catch (error) {
@@ -119,8 +116,7 @@ export class Upload {
     const { signal } = stop;
     try {
       signal.throwIfAborted();
-      const inParts = this.session || this.file.size > SINGLE_REQUEST_MAX;
-      this.#sent ??= inParts ? await this.#sendParts(signal) : await this.#sendWhole(signal);
+      this.#sent ??= await this.#send(signal);
       this.loaded = this.file.size;
       await this.#verify(signal);
       this.key = this.#sent;
@@ -134,15 +130,26 @@ export class Upload {
     }
   }
 
+  async #send(signal) {
+    const isSmall = this.file.size <= SINGLE_REQUEST_MAX;
+    if (!this.session && (isSmall || this.#isWhole)) return this.#sendWhole(signal);
+    try {
+      return await this.#sendParts(signal);
+    } catch (error) {
+      // Some policies allow no parts, because parts have no checksum of the whole file for example.
+      if (!error.codes?.includes("multipart-not-supported")) throw error;
+      this.#isWhole = true;
+      return this.#sendWhole(signal);
+    }
+  }
+
   async #sendWhole(signal) {
     let grant = null;
     return this.#persist(signal, () => slots.use(signal, async () => {
       this.#change("uploading");
-      // A second attempt goes to the same key: the store may have the first one, though we never heard.
-      grant ??= await ask("POST", `${this.service}/upload/presigned-url`, {
-        signal,
-        body: { filename: this.file.name, contentType: typeOf(this.file), size: this.file.size, policy: this.policy },
-      });
+      // A second attempt uses the same key: the store may have received the first one although its
+      // answer was lost.
+      grant ??= await this.#grant(signal);
       const onprogress = (loaded) => this.#progress(loaded);
       try {
         await send(grant, this.file, { signal, onprogress });
@@ -152,6 +159,22 @@ export class Upload {
       }
       return grant.key;
     }));
+  }
+
+  /** Asks for a presigned PUT; with a checksum if the policy requires one. */
+  async #grant(signal) {
+    const { name: filename, size } = this.file;
+    const request = () => {
+      const body = { filename, contentType: typeOf(this.file), size, policy: this.policy, checksumSha256: this.#checksum };
+      return this.#ask("POST", "/upload/presigned-url", { signal, body });
+    };
+    try {
+      return await request();
+    } catch (error) {
+      if (this.#checksum || !error.codes?.includes("checksum-required")) throw error;
+      this.#checksum = await sha256(this.file);
+      return request();
+    }
   }
 
   async #sendParts(signal) {
@@ -165,10 +188,10 @@ export class Upload {
       if (!parts.has(number)) missing.push(number);
     }
     this.kept = [...parts.keys()].reduce((sum, number) => sum + sizeOf(number), 0);
-    this.#partsUnderWay.clear();
+    this.#partsInProgress.clear();
     this.#progress(this.kept);
 
-    // One part that fails for good stops the others.
+    // A part that cannot be sent stops the others.
     const failure = new AbortController();
     const either = AbortSignal.any([signal, failure.signal]);
     const sendMissing = async () => {
@@ -188,33 +211,33 @@ export class Upload {
   }
 
   async #create(signal) {
-    // Not to be aborted: if the store begins an upload and we do not hear its id, nobody can end it.
+    // It cannot be aborted: if the answer with the upload's id is lost, nobody can remove the upload.
     const { key, uploadId } = await this.#persist(signal, () =>
-      ask("POST", `${this.service}/s3/multipart`, {
+      this.#ask("POST", "/s3/multipart", {
         body: { filename: this.file.name, type: typeOf(this.file), size: this.file.size, policy: this.policy },
       }),
     );
     const least = Math.ceil(this.file.size / PARTS_MAX);
     const partSize = Math.max(PART_MIN, Math.ceil(least / MiB) * MiB);
-    this.#keep({ key, uploadId, partSize });
+    this.#keep({ service: this.service, policy: this.policy, key, uploadId, partSize });
     signal.throwIfAborted();
     return new Map();
   }
 
-  /** Asks the store what it has; `null` if it knows of no such upload any more. */
+  /** The parts that the store has; `null` if there is no such upload any more. */
   async #partsThere(signal) {
     if (!this.session) return null;
     const { partSize } = this.session;
     const { size } = this.file;
     try {
-      const list = await this.#persist(signal, () => ask("GET", address(this.session, "", this.service), { signal }));
+      const list = await this.#persist(signal, () => this.#askAbout(this.session, "GET", "", { signal }));
       const whole = list.filter(({ PartNumber: number, Size }) =>
         Size === Math.min(partSize, size - (number - 1) * partSize),
       );
       return new Map(whole.map(({ PartNumber, ETag }) => [PartNumber, ETag]));
     } catch (error) {
       signal.throwIfAborted();
-      // Too old, or ended elsewhere. Then there is nothing to lose by beginning anew.
+      // The upload is too old, or was completed or removed elsewhere. Nothing is lost by starting again.
       if (!error.refused) throw error;
       this.#lose();
       return null;
@@ -224,26 +247,26 @@ export class Upload {
   /** Sends one part; its ETag. */
   async #sendPart(number, size, signal) {
     const start = (number - 1) * this.session.partSize;
-    // Only a reference to the file: the browser reads it while it sends.
+    // This is only a reference to the file, which the browser reads while it sends.
     const blob = this.file.slice(start, start + size);
     const onprogress = (loaded) => {
-      this.#partsUnderWay.set(number, loaded);
+      this.#partsInProgress.set(number, loaded);
       let sum = this.kept;
-      for (const bytes of this.#partsUnderWay.values()) sum += bytes;
+      for (const bytes of this.#partsInProgress.values()) sum += bytes;
       this.#progress(sum);
     };
     try {
       const etag = await this.#persist(signal, () => slots.use(signal, async () => {
-        // Asked for just before it is used, so that it cannot end while it waits for its turn.
-        const { url } = await ask("GET", address(this.session, `/${number}`, this.service), { signal });
+        // It is presigned just before it is used, so that it cannot expire while it waits for its turn.
+        const { url } = await this.#askAbout(this.session, "GET", `/${number}`, { signal });
         const xhr = await send({ method: "PUT", url, headers: {} }, blob, { signal, onprogress });
         return xhr.getResponseHeader("etag");
       }));
-      if (!etag) throw new UploadError("The store does not show its ETag: its CORS rule must expose that header.");
+      if (!etag) throw new UploadError("The store hides the header ETag. Its CORS rule must expose it.");
       this.kept += size;
       return etag;
     } catch (error) {
-      // What the service refuses now, or the store does not know, cannot go on; but it can begin anew.
+      // An upload that the service refuses or the store does not know cannot go on, but a new one can start.
       if (error.refused || error.status === 404) {
         this.#lose();
         throw new UploadError(error.message);
@@ -251,7 +274,7 @@ export class Upload {
       throw error;
     } finally {
       onprogress(0);
-      this.#partsUnderWay.delete(number);
+      this.#partsInProgress.delete(number);
     }
   }
 
@@ -262,7 +285,7 @@ export class Upload {
       await this.#persist(signal, async () => {
         this.#change("finishing");
         try {
-          await ask("POST", address(session, "/complete", this.service), { signal, body: { parts: list } });
+          await this.#askAbout(session, "POST", "/complete", { signal, body: { parts: list } });
         } catch (error) {
           if (error.retry) session.maybeComplete = true;
           throw error;
@@ -271,7 +294,7 @@ export class Upload {
     } catch (error) {
       signal.throwIfAborted();
       if (error.refused) {
-        discard(session, this.service).catch(() => {});
+        discard(session, { headers: this.headers }).catch(() => {}); // best effort
         this.#lose();
       }
       throw error;
@@ -285,33 +308,33 @@ export class Upload {
     try {
       await this.#persist(signal, () => {
         this.#change("verifying");
-        return ask("POST", `${this.service}/upload/verify`, { signal, body });
+        return this.#ask("POST", "/upload/verify", { signal, body });
       });
     } catch (error) {
-      // What is not there, or something else, has to be sent again.
+      // The object is missing or is another one, so the file has to be sent again.
       if (error.refused) this.#sent = null;
       throw error;
     }
   }
 
-  /** Remembers what it takes to go on after a reload. */
+  /** Hands out what is needed to resume after a reload. */
   #keep(session) {
     this.session = session;
     this.onsession(session, this);
   }
 
-  /** Forgets an upload that cannot go on. */
+  /** Forgets an upload that cannot be resumed. */
   #lose() {
     const { session } = this;
     this.#keep(null);
     if (session?.maybeComplete) {
       throw new UploadError(
-        `The connection was lost while the store put the parts together. The file may be there already, as ${session.key}.`,
+        `The connection was lost while the store joined the parts. The file may be in the store already, as ${session.key}.`,
       );
     }
   }
 
-  /** Tries `attempt` again, ever more slowly, as long as there is hope. */
+  /** Retries `attempt` with growing pauses, while its error may go away. */
   async #persist(signal, attempt) {
     for (let failures = 0, pauses = 0; ; pauses += 1) {
       try {
@@ -320,13 +343,13 @@ export class Upload {
         signal.throwIfAborted();
         // A file that was changed or removed looks like a lost connection.
         if (error.status === 0) await assertReadable(this.file);
-        // Being offline says nothing about how long; so it does not count. It is no reason to wait for
-        // `online` alone, either: the service may be on this very machine.
+        // Failures while the browser is offline do not count, as that can take any time. Waiting for
+        // `online` alone would be wrong, too: the service may be on this machine.
         if (navigator.onLine) failures += 1;
         if (!error.retry || failures >= ATTEMPTS) throw error;
         this.#change("reconnecting", error.message);
         const pause = Math.min(500 * 2 ** pauses, LONGEST_PAUSE_MS);
-        // Not all at the same moment.
+        // The pause is partly random, so that clients do not all come back at the same moment.
         await sleep(Math.max(pause * (0.5 + Math.random() / 2), error.retryAfterMs), signal);
       }
     }
@@ -338,6 +361,14 @@ export class Upload {
     this.#change(moves ? "uploading" : this.state, moves ? "" : this.message);
   }
 
+  async #ask(method, path, options) {
+    return ask(method, this.service + path, { ...options, headers: await this.headers() });
+  }
+
+  async #askAbout(session, method, path, options) {
+    return ask(method, address(session, path), { ...options, headers: await this.headers() });
+  }
+
   #change(state, message = "") {
     this.state = state;
     this.message = message;
@@ -345,156 +376,45 @@ export class Upload {
   }
 }
 
-/** Has the store throw away an upload that will not go on. */
-export async function discard(session, service = "") {
+/** Has the store remove the parts of an upload that will not be resumed. */
+export async function discard(session, { headers = () => ({}) } = {}) {
   try {
-    // `keepalive`: also if the page is closed right now.
-    await ask("DELETE", address(session, "", service), { keepalive: true });
+    // `keepalive` lets the request finish even if the page is closed now.
+    await ask("DELETE", address(session), { keepalive: true, headers: await headers() });
   } catch (error) {
-    // What is not there need not be thrown away.
+    // What is not there need not be removed.
     if (!error.refused) throw error;
   }
 }
 
-function address({ uploadId, key }, rest, service) {
-  return `${service}/s3/multipart/${encodeURIComponent(uploadId)}${rest}?${new URLSearchParams({ key })}`;
-}
-
-/** Asks the service. Its errors are problem documents (RFC 9457), whose `detail` is for people. */
-async function ask(method, url, { body, signal, keepalive } = {}) {
-  let response, answer;
-  try {
-    response = await fetch(url, {
-      method,
-      signal,
-      keepalive,
-      headers: body ? { "content-type": "application/json" } : {},
-      body: body && JSON.stringify(body),
-    });
-    answer = await response.text();
-  } catch {
-    signal?.throwIfAborted();
-    throw new UploadError("The service cannot be reached.", { retry: true });
-  }
-  if (response.ok) return JSON.parse(answer);
-  let message = `The service answered ${response.status}.`;
-  try {
-    const { detail, requestId } = JSON.parse(answer);
-    // What is the service's fault is in its log, under this id.
-    if (detail) message = response.status < 500 ? detail : `${detail} (${requestId})`;
-  } catch {
-    // A proxy's page, most likely.
-  }
-  const retry = mayWorkLater(response.status);
-  throw new UploadError(message, {
-    status: response.status,
-    refused: !retry && response.status < 500,
-    retry,
-    retryAfterMs: Number(response.headers.get("retry-after") ?? 0) * 1000 || 0,
-  });
-}
-
-/** Sends bytes to the store. Not with `fetch`, which does not tell how far it is. */
-function send({ method, url, headers }, body, { signal, onprogress }) {
-  return new Promise((resolve, reject) => {
-    signal.throwIfAborted();
-    const xhr = new XMLHttpRequest();
-    const abort = () => xhr.abort();
-    let stalled;
-    xhr.open(method, url);
-    for (const [name, value] of Object.entries(headers)) xhr.setRequestHeader(name, value);
-    xhr.upload.onprogress = ({ loaded }) => {
-      clearTimeout(stalled);
-      stalled = setTimeout(abort, STALLED_AFTER_MS);
-      onprogress(loaded);
-    };
-    xhr.onloadend = () => {
-      clearTimeout(stalled);
-      signal.removeEventListener("abort", abort);
-      if (xhr.status >= 200 && xhr.status < 300) return resolve(xhr);
-      onprogress(0);
-      if (signal.aborted) return reject(signal.reason);
-      if (xhr.status === 0) return reject(new UploadError("The connection to the store was lost.", { retry: true }));
-      const reason = xhr.responseText.match(/<Message>([^<]*)<\/Message>/)?.[1];
-      reject(new UploadError(`The store answered ${xhr.status}${reason ? `: ${reason}` : "."}`, {
-        status: xhr.status,
-        // A new attempt gets a new URL.
-        retry: mayWorkLater(xhr.status) || /expired/i.test(reason),
-      }));
-    };
-    signal.addEventListener("abort", abort);
-    xhr.send(body);
-  });
-}
-
-function mayWorkLater(status) {
-  return [408, 429, 502, 503, 504].includes(status);
+function address({ service, uploadId, key }, path = "") {
+  return `${service}/s3/multipart/${encodeURIComponent(uploadId)}${path}?${new URLSearchParams({ key })}`;
 }
 
 function typeOf(file) {
   return file.type || "application/octet-stream";
 }
 
+/** The SHA-256 of a file in base64. */
+async function sha256(file) {
+  let bytes;
+  try {
+    bytes = await file.arrayBuffer();
+  } catch {
+    await assertReadable(file);
+    throw new UploadError("The policy requires a checksum, and the file is too large for this browser to compute it.");
+  }
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  return btoa(String.fromCharCode(...digest));
+}
+
 async function assertReadable(file) {
   try {
     await file.slice(0, 1).arrayBuffer();
   } catch {
-    throw new UploadError("The file cannot be read any more. Was it changed or moved? Choose it again.");
+    throw new UploadError("The file cannot be read any more. It may have been changed or moved; choose it again.");
   }
 }
 
-/** Ends early when the browser says that it is online again, or when `signal` says that it is over. */
-function sleep(ms, signal) {
-  return new Promise((resolve, reject) => {
-    const end = () => {
-      clearTimeout(timer);
-      removeEventListener("online", end);
-      signal.removeEventListener("abort", end);
-      if (signal.aborted) reject(signal.reason);
-      else resolve();
-    };
-    const timer = setTimeout(end, ms);
-    addEventListener("online", end);
-    signal.addEventListener("abort", end);
-  });
-}
-
-/** Lets a few requests through at a time, in the order in which they came. */
-class Slots {
-  #queue = [];
-
-  constructor(free) {
-    this.free = free;
-  }
-
-  async use(signal, task) {
-    signal.throwIfAborted();
-    if (this.free > 0) this.free -= 1;
-    else await this.#turn(signal);
-    try {
-      return await task();
-    } finally {
-      const next = this.#queue.shift();
-      if (next) next();
-      else this.free += 1;
-    }
-  }
-
-  #turn(signal) {
-    return new Promise((resolve, reject) => {
-      const turn = () => {
-        signal.removeEventListener("abort", leave);
-        resolve();
-      };
-      const leave = () => {
-        this.#queue.splice(this.#queue.indexOf(turn), 1);
-        reject(signal.reason);
-      };
-      signal.addEventListener("abort", leave, { once: true });
-      this.#queue.push(turn);
-    });
-  }
-}
-
-/** Shared by all uploads of the page: the connections are, too. */
+/** All uploads of the page share them, as they share the connections. */
 const slots = new Slots(REQUESTS_AT_ONCE);

@@ -5,6 +5,7 @@ pub mod auth;
 mod body;
 mod client_ip;
 mod clients;
+mod docs;
 mod health;
 mod json;
 mod middleware;
@@ -26,9 +27,7 @@ use axum::http::{HeaderValue, Method, header};
 use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
-use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa_axum::router::OpenApiRouter;
-use utoipa_swagger_ui::SwaggerUi;
 
 use self::auth::{Auth, Gate};
 #[cfg(feature = "lambda")]
@@ -101,12 +100,17 @@ impl AppState {
 
 /// All routes but `/metrics`: what `serve`, `dev` and the tests run.
 pub fn router(uploads: Arc<UploadService>, settings: &Settings) -> Router {
+    let page = settings.page.as_ref().map(|page| {
+        let needs_credential = !matches!(settings.auth, Auth::None);
+        page::router(page, Arc::clone(&uploads), needs_credential)
+    });
     let (api, mut document) = routes()
         .with_state(AppState::new(uploads, settings))
         .split_for_parts();
     openapi::complete(&mut document, Some(&settings.auth));
-    let page = settings.page.as_ref().map(page::router);
-    let router = api.merge(page.unwrap_or_default()).merge(docs(document));
+    let router = api
+        .merge(page.unwrap_or_default())
+        .merge(docs::router(document));
     let cors = cors(&settings.allowed_origins);
     let observer = Observer::new(settings, settings.metrics.clone());
     middleware::add(with_fallbacks(router), cors, observer)
@@ -143,17 +147,6 @@ fn routes() -> OpenApiRouter<AppState> {
         .merge(verify::router())
         .merge(clients::router())
         .merge(health::router())
-}
-
-/// Swagger UI, and what it may do in a browser.
-fn docs<S: Clone + Send + Sync + 'static>(document: utoipa::openapi::OpenApi) -> Router<S> {
-    const POLICY: HeaderValue = HeaderValue::from_static(
-        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
-         connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    );
-    let ui = Router::from(SwaggerUi::new("/docs").url("/openapi.json", document));
-    let policy = SetResponseHeaderLayer::if_not_present(header::CONTENT_SECURITY_POLICY, POLICY);
-    ui.layer(policy)
 }
 
 fn cors(origins: &AllowedOrigins) -> Option<CorsLayer> {

@@ -1,9 +1,14 @@
-//! `/`: a page to drop files on, for `presignd dev`. Its files, which live in
-//! `clients/js`, are part of the binary.
+//! `/`: a page to drop files on, for `presignd dev`. Its files, which live in `clients/js`, are part
+//! of the binary.
 
-use axum::Router;
+use std::sync::Arc;
+
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::json;
+
+use crate::upload::UploadService;
 
 /// Where the page sends files.
 #[derive(Clone, Debug)]
@@ -30,37 +35,75 @@ impl Settings {
     }
 }
 
-pub(super) fn router<S: Clone + Send + Sync + 'static>(settings: &Settings) -> Router<S> {
-    const HTML: &str = "text/html; charset=utf-8";
-    const CSS: &str = "text/css; charset=utf-8";
-    const JS: &str = "text/javascript; charset=utf-8";
-    const SVG: &str = "image/svg+xml";
+const CSS: &str = "text/css; charset=utf-8";
+const JS: &str = "text/javascript; charset=utf-8";
 
+/// Path, content type and text of each file that the page loads.
+const FILES: [(&str, &str, &str); 8] = [
+    (
+        "/page/page.css",
+        CSS,
+        include_str!("../../clients/js/page/page.css"),
+    ),
+    (
+        "/page/page.js",
+        JS,
+        include_str!("../../clients/js/page/page.js"),
+    ),
+    (
+        "/page/row.js",
+        JS,
+        include_str!("../../clients/js/page/row.js"),
+    ),
+    (
+        "/page/saved.js",
+        JS,
+        include_str!("../../clients/js/page/saved.js"),
+    ),
+    (
+        "/page/text.js",
+        JS,
+        include_str!("../../clients/js/page/text.js"),
+    ),
+    (
+        "/page/upload.js",
+        JS,
+        include_str!("../../clients/js/upload.js"),
+    ),
+    (
+        "/page/requests.js",
+        JS,
+        include_str!("../../clients/js/requests.js"),
+    ),
+    (
+        "/page/icon.svg",
+        "image/svg+xml",
+        include_str!("../../clients/js/page/icon.svg"),
+    ),
+];
+
+/// The page, its files, and what it has to know of the service: the policies to choose from, and
+/// whether requests need a credential.
+pub(super) fn router<S: Clone + Send + Sync + 'static>(
+    settings: &Settings,
+    uploads: Arc<UploadService>,
+    needs_credential: bool,
+) -> Router<S> {
+    let html = include_str!("../../clients/js/page/index.html");
     let policy = settings.content_security_policy.clone();
-    let page = || {
-        (
-            [(header::CONTENT_SECURITY_POLICY, policy)],
-            asset(HTML, include_str!("../../clients/js/page/index.html")),
-        )
+    let policy = [(header::CONTENT_SECURITY_POLICY, policy)];
+    let page = (policy, asset("text/html; charset=utf-8", html));
+    let settings = async move || {
+        Json(json!({ "policies": uploads.policies(), "needsCredential": needs_credential }))
     };
-    Router::new()
-        .route("/", get(async move || page()))
-        .route(
-            "/page/upload.css",
-            get(asset(CSS, include_str!("../../clients/js/page/upload.css"))),
-        )
-        .route(
-            "/page/upload.js",
-            get(asset(JS, include_str!("../../clients/js/upload.js"))),
-        )
-        .route(
-            "/page/page.js",
-            get(asset(JS, include_str!("../../clients/js/page/page.js"))),
-        )
-        .route(
-            "/page/icon.svg",
-            get(asset(SVG, include_str!("../../clients/js/page/icon.svg"))),
-        )
+    let router = Router::new()
+        .route("/", get(async || page))
+        .route("/page/settings.json", get(settings));
+    FILES
+        .into_iter()
+        .fold(router, |router, (path, kind, text)| {
+            router.route(path, get(asset(kind, text)))
+        })
 }
 
 type Asset = ([(HeaderName, &'static str); 1], &'static str);

@@ -104,6 +104,10 @@ impl Policies {
         self.0.get_key_value(name).map(|(name, _)| name)
     }
 
+    pub(super) fn names(&self) -> Vec<String> {
+        self.0.keys().map(ToString::to_string).collect()
+    }
+
     pub fn contains(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }

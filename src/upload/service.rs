@@ -107,6 +107,11 @@ impl UploadService {
         self.counted(UploadKind::Post, files, grant)
     }
 
+    /// The names of all policies, in order.
+    pub fn policies(&self) -> Vec<String> {
+        self.settings.policies.names()
+    }
+
     /// Whether the policy of this name lets clients set the metadata of this name.
     pub fn allows_metadata(&self, caller: &Caller, policy: Option<&str>, name: &str) -> bool {
         let policy = self.settings.policies.get(policy, caller);

@@ -1,6 +1,7 @@
 use presignd::http;
 use reqwest::StatusCode;
 use reqwest::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use serde_json::{Value, json};
 
 use crate::helpers::{built_in, client, problem, service, spawn, spawn_app};
 
@@ -60,9 +61,20 @@ async fn everything_that_the_page_names_is_there() {
 }
 
 #[tokio::test]
+async fn the_page_learns_the_policies_and_whether_it_needs_a_credential() {
+    let base = spawn_page("http://127.0.0.1:9000").await;
+    let settings = client().get(format!("{base}/page/settings.json"));
+    let settings: Value = settings.send().await.unwrap().json().await.unwrap();
+    assert_eq!(
+        settings,
+        json!({"policies": ["default"], "needsCredential": false})
+    );
+}
+
+#[tokio::test]
 async fn there_is_no_page_unless_asked_for() {
     let app = spawn_app().await;
-    for path in ["/", "/page/upload.js", "/page/upload.css"] {
+    for path in ["/", "/page/upload.js", "/page/settings.json"] {
         let response = app.client.get(format!("{}{path}", app.base)).send().await;
         let problem = problem(response.unwrap()).await;
         assert_eq!(problem["status"], 404, "{path}");

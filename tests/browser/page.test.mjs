@@ -1,10 +1,13 @@
 // The upload page of `presignd dev`, in Chromium. What arrived is compared byte by byte in the store's folder.
 
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+
+import axe from "axe-core";
 
 import { MiB, digest, eventually, makeFile, screenshot, startBrowser, startServer, temporaryFolder, throttle, watch } from "./helpers.mjs";
 
@@ -23,7 +26,10 @@ before(async () => {
      content_types = ["text/*", "video/*"]
      max_size = "20 MiB"
      [policies.large]
-     key = "large/{uuid}.{ext}"`,
+     key = "large/{uuid}.{ext}"
+     [policies.checked]
+     key = "checked/{uuid}.{ext}"
+     require_checksum = true`,
   );
   [server, strict, browser] = await Promise.all([
     startServer(),
@@ -70,7 +76,7 @@ test("small files are dropped, previewed, uploaded, and their keys copied", { ti
   await page.screenshot({ path: screenshot("page-done.png") });
 
   assert.equal(await page.locator("#summary").innerText(), "3 files · 3 uploaded");
-  await page.getByRole("button", { name: "Clear finished" }).click();
+  await page.getByRole("button", { name: "Hide finished" }).click();
   assert.equal(await page.locator(".row").count(), 0);
 });
 
@@ -92,7 +98,7 @@ test("what is called uploaded is in the store", { timeout: 60_000 }, async () =>
   const headers = { "access-control-allow-origin": "*" };
   await page.route(`${server.store}/**`, (route) => route.fulfill({ status: 200, headers }));
   await drop([{ name: "lost.txt", type: "text/plain", bytes: [1, 2, 3] }]);
-  await row("lost.txt").locator(".status", { hasText: "there is no such upload" }).waitFor();
+  await row("lost.txt").locator(".status", { hasText: "There is no such upload" }).waitFor();
   assert.equal(answers.at(-1)[0], 404);
   assert.equal(await row("lost.txt").locator(".key").isVisible(), false);
 });
@@ -114,12 +120,8 @@ test("a refused file says why", { timeout: 60_000 }, async () => {
   await drop([{ name: "program.exe", type: "application/x-msdownload", bytes: [1, 2, 3] }]);
   const small = row("program.exe");
   await small.locator(".status", { hasText: "Refused" }).waitFor();
-  const response = await fetch(`${strict.service}/upload/presigned-url`, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify({ filename: "program.exe", contentType: "application/x-msdownload", size: 3 }),
-  });
-  assert.equal(await small.locator(".status").innerText(), `Refused: ${(await response.json()).detail}`);
+  const why = "Refused: The content type must be one of text/*, video/*.";
+  assert.equal(await small.locator(".status").innerText(), why);
 
   // A large one is refused before any part of it is sent.
   await choose(await makeFile(join(folder.path, "too large.mp4"), 24 * MiB));
@@ -128,17 +130,24 @@ test("a refused file says why", { timeout: 60_000 }, async () => {
   assert.match(await row("too large.mp4").locator(".status").innerText(), /20971520 bytes/);
   assert.deepEqual([await strict.parts(), await strict.keys()], [[], []]);
 
-  await button("Remove", "program.exe").click();
-  await button("Remove", "too large.mp4").click();
+  await button("Hide", "program.exe").click();
+  await button("Hide", "too large.mp4").click();
   assert.equal(await page.locator(".row").count(), 0);
   assert.equal(await remembered(), 0);
 
-  // The address may name another policy.
-  await page.goto(`${strict.service}/?policy=large`);
+  // The address may name another policy, and so may the chooser.
+  await visit(`${strict.service}/?policy=large`);
+  assert.equal(await page.getByLabel("Policy", { exact: true }).inputValue(), "large");
   await choose(await makeFile(join(folder.path, "large.mp4"), 24 * MiB));
   assert.match(await done("large.mp4"), /^large\/[0-9a-f-]{36}\.mp4$/);
   await drop([{ name: "program.exe", type: "application/x-msdownload", bytes: [1, 2, 3] }]);
   assert.match(await done("program.exe"), /^large\/[0-9a-f-]{36}\.exe$/);
+  await page.getByLabel("Policy", { exact: true }).selectOption("default");
+  assert.equal(page.url(), `${strict.service}/?policy=default`);
+  await drop([{ name: "notes.txt", type: "text/plain", bytes: [1, 2, 3] }]);
+  assert.match(await done("notes.txt"), /^uploads\//);
+  await page.goto(`${strict.service}/?policy=lagre`);
+  await page.getByText("There is no policy lagre.").waitFor();
 });
 
 test("pause and resume, by keyboard", { timeout: 60_000 }, async () => {
@@ -205,7 +214,7 @@ test("reload and resume", { timeout: 60_000 }, async () => {
   // Another file of the same name is another file.
   await drop([{ name: "제주도.mp4", type: "video/mp4", bytes: [1] }]);
   await page.locator('.row[data-state="done"]').waitFor();
-  await page.locator('.row[data-state="done"]').getByRole("button", { name: "Remove" }).click();
+  await page.locator('.row[data-state="done"]').getByRole("button", { name: "Hide" }).click();
 
   await limit.lift();
   const chooser = page.waitForEvent("filechooser");
@@ -265,20 +274,204 @@ test("what fails for a moment is tried again, and what fails for good on request
   await arrived(file, await done("unlucky.mp4", 30_000));
 });
 
-test("it fits on a phone, in the dark, and the policy lets no other script run", { timeout: 30_000 }, async () => {
-  expected = [/^console: .*(Content Security Policy|TrustedScript)/];
-  await open(server, { colorScheme: "dark", viewport: { width: 360, height: 740 } });
-  await drop([{ name: `${"long".repeat(40)}.txt`, type: "text/plain", bytes: [1] }]);
-  await page.locator('.row[data-state="done"]').waitFor();
-  await page.screenshot({ path: screenshot("page-phone-dark.png"), fullPage: true });
-  assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 360);
+test("an upload belongs to one tab, until that is closed", { timeout: 60_000 }, async () => {
+  expected = BROKEN;
+  await open(server);
+  await throttle(page, 10 * MiB);
+  const file = await makeFile(join(folder.path, "shared.mp4"), 60 * MiB);
+  const puts = countPuts();
+  await choose(file);
+  await eventually("a part has arrived", () => puts.finished.length > 0);
 
+  const second = await context.newPage();
+  await visit(server.service, second);
+  await sleep(500);
+  assert.equal(await second.locator(".row").count(), 0, "the second tab shows what the first one uploads");
+
+  // Once the first tab is gone, the second one offers to resume, and so does a third.
+  const third = await context.newPage();
+  await visit(server.service, third);
+  await page.close({ runBeforeUnload: false });
+  await button("Discard", "shared.mp4", second).waitFor();
+  await button("Discard", "shared.mp4", third).waitFor();
+  // What one of them resumes, the other neither shows nor discards.
+  await second.route(`${server.store}/**`, (route) => sleep(500).then(() => route.continue()));
+  await choose(file, second);
+  await row("shared.mp4", third).waitFor({ state: "detached" });
+  await third.reload();
+  await sleep(500);
+  assert.equal(await third.locator(".row").count(), 0, "the third tab shows what the second one uploads");
+  await arrived(file, await done("shared.mp4", 30_000, second));
+});
+
+test("an upload that is resumed keeps its policy", { timeout: 60_000 }, async () => {
+  expected = BROKEN;
+  await open(strict);
+  await visit(`${strict.service}/?policy=large`);
+  const limit = await throttle(page, 20 * MiB);
+  const file = await makeFile(join(folder.path, "policy.mp4"), 40 * MiB);
+  const puts = countPuts();
+  await choose(file);
+  await eventually("a part has arrived", () => puts.finished.length > 0);
+  await visit(strict.service);
+  assert.equal(await page.getByLabel("Policy", { exact: true }).inputValue(), "default");
+  await row("policy.mp4").getByText("Policy: large").waitFor();
+  await limit.lift();
+  await choose(file);
+  const key = await done("policy.mp4", 30_000);
+  assert.match(key, /^large\//);
+  assert.equal(await digest(strict.object(key)), file.digest);
+});
+
+test("a policy that requires a checksum gets one, whatever the size", { timeout: 60_000 }, async () => {
+  // The page learns from the refusal that the policy requires it.
+  expected = [/^422: /, /^console: .* 422 /];
+  await open(strict);
+  await page.getByLabel("Policy", { exact: true }).selectOption("checked");
+  const checksums = [];
+  page.on("request", (request) => {
+    if (request.method() === "PUT") checksums.push(request.headers()["x-amz-checksum-sha256"]);
+  });
+  for (const size of [0, 100_000, 24 * MiB]) {
+    const file = await makeFile(join(folder.path, `checked-${size}.bin`), size);
+    await choose(file);
+    const key = await done(`checked-${size}.bin`);
+    assert.match(key, /^checked\//);
+    assert.equal(await digest(strict.object(key)), file.digest);
+    assert.equal(checksums.pop(), Buffer.from(file.digest, "hex").toString("base64"));
+  }
+});
+
+test("with the keyboard alone, the focus is never lost and all that happens is announced", { timeout: 90_000 }, async () => {
+  expected = [...BROKEN, /^404: .*\/upload\/verify$/, /^console: .* 404 /];
+  await open(server);
+  const { stop, said } = await listen();
+  // From now on Chromium shows no dialog of its own.
+  page.on("filechooser", () => {});
+  await press("Tab", /^API/);
+  await press("Tab", /^Choose files/);
+
+  const limit = await throttle(page, 20 * MiB);
+  const file = await makeFile(join(folder.path, "keys.mp4"), 40 * MiB);
+  const chooser = page.waitForEvent("filechooser");
+  await page.keyboard.press("Enter");
+  await (await chooser).setFiles(file.path);
+  await said("keys.mp4: added.");
+  await press("Tab", /^Pause: keys/);
+  await page.keyboard.press("Space");
+  await said("keys.mp4: paused.");
+  await focused(/^Resume: keys/);
+  await page.keyboard.press("Enter");
+  await said("keys.mp4: resumed.");
+  // The focus stays with the file while its buttons come and go.
+  await limit.lift();
+  await said("keys.mp4: uploaded and verified.");
+  await eventually("focus on the row", () => page.evaluate(() => document.activeElement.closest(".row") !== null));
+  await page.locator(".row").focus();
+  await press("Tab", /^Copy key: keys/);
+  await press("Tab", /^Hide: keys/);
+  await page.keyboard.press("Enter");
+  await focused(/^Choose files/);
+
+  // Cancelling moves the focus to a neighbour.
+  await drop([{ name: "stays.txt", type: "text/plain", bytes: [1] }]);
+  await done("stays.txt");
+  await throttle(page, 2 * MiB);
+  await choose(file);
+  await said("keys.mp4: added.");
+  await button("Cancel", "keys.mp4").focus();
+  await page.keyboard.press("Enter");
+  await said("keys.mp4: cancelled.");
+  await focused(/: stays\.txt/);
+
+  // Several at once are hidden together.
+  await drop([{ name: "more.txt", type: "text/plain", bytes: [1] }, { name: "last.txt", type: "text/plain", bytes: [1] }]);
+  await said("2 files added.");
+  await done("last.txt");
+  await done("more.txt");
+  await page.getByRole("button", { name: "Hide finished" }).focus();
+  await page.keyboard.press("Enter");
+  await focused(/^Choose files/);
+  assert.equal(await page.locator(".row").count(), 0);
+  assert.equal(await stop(), 0, "the focus fell to the body");
+});
+
+test("with AUTH_MODE set, the page has a field for a credential", { timeout: 60_000 }, async () => {
+  expected = [/^401: /, /^console: .* 401 /];
+  const key = "presignd_for-the-test";
+  const keys = join(folder.path, "keys.toml");
+  const hash = createHash("sha256").update(key).digest("hex");
+  await writeFile(keys, `[[keys]]\nname = "tester"\nsha256 = "${hash}"\n`);
+  const guarded = await startServer({ AUTH_MODE: "api-key", API_KEYS_FILE: keys });
+  try {
+    await open(guarded);
+    await drop([{ name: "secret.txt", type: "text/plain", bytes: [1, 2, 3] }]);
+    await row("secret.txt").locator(".status", { hasText: "Failed: The request must carry valid credentials" }).waitFor();
+    await page.getByLabel("API key or token").fill(key);
+    await page.screenshot({ path: screenshot("page-credential.png") });
+    await button("Try again", "secret.txt").click();
+    await done("secret.txt");
+    // It survives a reload, so that uploads can be resumed; but not the tab.
+    await page.reload();
+    assert.equal(await page.getByLabel("API key or token").inputValue(), key);
+    assert.deepEqual(await page.evaluate(() => Object.values(localStorage)), []);
+  } finally {
+    await guarded.stop();
+  }
+});
+
+for (const [name, options] of Object.entries({
+  light: {},
+  dark: { colorScheme: "dark" },
+  phone: { viewport: { width: 320, height: 640 }, hasTouch: true },
+})) {
+  test(`axe finds nothing, and nothing overflows: ${name}`, { timeout: 60_000 }, async () => {
+    expected = [...BROKEN, /^422: /, /^console: .* 422 /, /^403: /, /^console: .* 403 /];
+    await open(strict, { bypassCSP: true, reducedMotion: "reduce", ...options });
+    await page.evaluate(axe.source);
+    await check(`page-${name}-empty.png`);
+    // A row in each state that lasts.
+    await visit(`${strict.service}/?policy=large`);
+    await throttle(page, 2 * MiB);
+    const [paused, sending] = await Promise.all(
+      [`${"paused-".repeat(20)}.mp4`, "sending.mp4"].map((file) => makeFile(join(folder.path, file), 20 * MiB)),
+    );
+    await page.route(/failed/, (route) =>
+      route.fulfill({ status: 403, headers: { "access-control-allow-origin": "*" }, body: "<Error><Message>Access Denied</Message></Error>" }));
+    await page.getByLabel("Policy", { exact: true }).selectOption("default");
+    await drop([
+      { name: "done and kept under a long name.txt", type: "text/plain", bytes: [1] },
+      { name: "refused.exe", type: "application/x-msdownload", bytes: [1] },
+      { name: "failed.txt", type: "text/plain", bytes: [1] },
+    ]);
+    await done("done and kept under a long name.txt");
+    await row("refused.exe").locator(".status", { hasText: "Refused" }).waitFor();
+    await row("failed.txt").locator(".status", { hasText: "Failed: The store answered 403: Access Denied" }).waitFor();
+    await page.getByLabel("Policy", { exact: true }).selectOption("large");
+    await choose(paused);
+    await page.locator('.row[data-state="uploading"]').waitFor();
+    await page.getByRole("button", { name: /^Pause/ }).click();
+    await page.locator('.row[data-state="paused"]').waitFor();
+    await choose(sending);
+    await page.locator('.row[data-state="uploading"]').waitFor();
+    await page.evaluate(axe.source);
+    await check(`page-${name}.png`);
+    await button("Cancel", "sending.mp4").click();
+    await row("sending.mp4").waitFor({ state: "detached" });
+    await page.getByRole("button", { name: /^Cancel: paused/ }).click();
+    await page.locator('.row[data-state="paused"]').waitFor({ state: "detached" });
+  });
+}
+
+test("the policy of the page lets no other script run", { timeout: 30_000 }, async () => {
+  expected = [/^console: .*(Content Security Policy|TrustedScript)/];
+  await open(server);
   const ran = await page.evaluate(() => {
     const script = document.createElement("script");
     try {
       script.textContent = "window.ran = true";
     } catch {
-      // Trusted Types.
+      // Trusted Types refuse it.
     }
     document.head.append(script);
     return Boolean(window.ran);
@@ -286,16 +479,100 @@ test("it fits on a phone, in the dark, and the policy lets no other script run",
   assert.equal(ran, false);
 });
 
+/** Takes a picture, and checks it with axe and for overflow. */
+async function check(picture) {
+  await page.screenshot({ path: screenshot(picture), fullPage: true });
+  const { violations } = await page.evaluate(() => axe.run());
+  const found = violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`);
+  assert.deepEqual(found, []);
+  const [shown, needed] = await page.evaluate(() => [document.documentElement.clientWidth, document.documentElement.scrollWidth]);
+  assert.ok(needed <= shown, `${needed} px do not fit in ${shown}`);
+  // WCAG 2.2, 1.4.11: what shows where a control is has a contrast of 3:1.
+  const contrasts = await page.evaluate(() => {
+    const luminance = (color) => {
+      const [red, green, blue] = color.match(/[\d.]+/g).map((value) => {
+        const part = value / 255;
+        return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+      });
+      return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+    };
+    const contrast = (one, other) => {
+      const [dark, light] = [luminance(one), luminance(other)].sort((a, b) => a - b);
+      return (light + 0.05) / (dark + 0.05);
+    };
+    const back = getComputedStyle(document.body).backgroundColor;
+    const card = getComputedStyle(document.querySelector("#drop")).backgroundColor;
+    return [...document.querySelectorAll("button, select, input, #drop")]
+      .filter((control) => control.checkVisibility())
+      .map((control) => {
+        const { borderTopColor } = getComputedStyle(control);
+        return [control.id || control.textContent, Math.min(contrast(borderTopColor, back), contrast(borderTopColor, card))];
+      });
+  });
+  assert.ok(contrasts.length >= 2);
+  assert.deepEqual(contrasts.filter(([, contrast]) => contrast < 3), []);
+}
+
+/** Presses a key, after which the focus is on a control of this name. */
+async function press(key, name) {
+  await page.keyboard.press(key);
+  await focused(name);
+}
+
+async function focused(name) {
+  const nameOf = () => page.evaluate(() => {
+    const { activeElement: element } = document;
+    return element.getAttribute("aria-label") ?? element.textContent.trim();
+  });
+  await eventually(`the focus is on ${name}`, async () => name.test(await nameOf()), 5_000).catch(async (error) => {
+    throw new Error(`${error.message}; it is on ${await nameOf()}`);
+  });
+}
+
+/** Listens as a screen reader does, and watches the focus: `stop()` is how often it fell to the body. */
+async function listen() {
+  await page.evaluate(() => {
+    window.said = "";
+    window.lost = 0;
+    const announcer = document.getElementById("announcer");
+    new MutationObserver(() => (window.said += ` ${announcer.textContent}`)).observe(announcer, { childList: true, characterData: true, subtree: true });
+    let began = false;
+    const watch = () => {
+      const isLost = document.activeElement === document.body;
+      began ||= !isLost;
+      if (began && isLost) window.lost += 1;
+      requestAnimationFrame(watch);
+    };
+    watch();
+  });
+  return {
+    said: (text) => eventually(`announced: ${text}`, () => page.evaluate((text) => {
+      const at = window.said.indexOf(text);
+      if (at < 0) return false;
+      window.said = window.said.slice(at + text.length);
+      return true;
+    }, text), 20_000).catch(async (error) => {
+      throw new Error(`${error.message}; said: ${await page.evaluate(() => window.said)}`);
+    }),
+    stop: () => page.evaluate(() => window.lost),
+  };
+}
+
 async function open(server, options = {}) {
   context = await browser.newContext({ viewport: { width: 1000, height: 800 }, ...options });
   page = await context.newPage();
   page.setDefaultTimeout(15_000);
   troubles = watch(page, new Set([server.service, server.store]), expected);
-  await page.goto(server.service);
+  await visit(server.service);
 }
 
-function choose(file) {
-  return page.locator("#input").setInputFiles(file.path);
+async function visit(url, tab = page) {
+  await tab.goto(url);
+  await tab.locator("html[data-ready]").waitFor({ state: "attached" });
+}
+
+function choose(file, tab = page) {
+  return tab.locator("#input").setInputFiles(file.path);
 }
 
 async function drop(files) {
@@ -307,17 +584,17 @@ async function drop(files) {
   await page.dispatchEvent("body", "drop", { dataTransfer });
 }
 
-function row(name) {
-  return page.locator(".row", { has: page.getByText(name, { exact: true }) });
+function row(name, tab = page) {
+  return tab.locator(".row", { has: tab.getByText(name, { exact: true }) });
 }
 
-function button(label, name) {
-  return page.getByRole("button", { name: `${label}: ${name}`, exact: true });
+function button(label, name, tab = page) {
+  return tab.getByRole("button", { name: `${label}: ${name}`, exact: true });
 }
 
 /** Waits until a file is uploaded; its key. */
-async function done(name, timeout = 15_000) {
-  const key = row(name).locator(".key code");
+async function done(name, timeout = 15_000, tab = page) {
+  const key = row(name, tab).locator(".key code");
   await key.waitFor({ timeout });
   return key.innerText();
 }

@@ -33,6 +33,7 @@ test("Swagger UI gets a grant, and the page uploads with it", { timeout: 60_000 
   });
   await operation.waitFor();
   await page.screenshot({ path: screenshot("docs.png"), fullPage: true });
+  assert.equal(await page.title(), "API · presignd");
 
   await operation.locator(".opblock-summary-control").click();
   await operation.getByRole("button", { name: "Try it out" }).click();
@@ -68,6 +69,16 @@ test("Swagger UI gets a grant, and the page uploads with it", { timeout: 60_000 
   assert.ok(stored.equals(Buffer.from(bytes)), "the stored bytes are not the ones sent");
 
   assert.deepEqual(troubles, []);
+});
+
+test("Swagger UI fits on a phone", { timeout: 30_000 }, async () => {
+  const page = await browser.newPage({ viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true });
+  await page.goto(`${service}/docs`);
+  await page.locator(".opblock").first().waitFor();
+  await page.screenshot({ path: screenshot("docs-phone.png") });
+  // Without a viewport, phones lay the page out for 980 px.
+  assert.equal(await page.evaluate(() => innerWidth), 360);
+  await page.close();
 });
 
 test("the README's upload() works in a page", { timeout: 30_000 }, async () => {
