@@ -22,7 +22,7 @@ use aws_sdk_s3::config::timeout::TimeoutConfig;
 
 use self::removal::Marker;
 pub use self::report::{Line, Report, Status};
-use crate::config::{Auth, Aws, Config};
+use crate::config::{Aws, Config};
 use crate::telemetry::Metrics;
 use crate::upload::{Sample, UploadService};
 use crate::{s3, serve};
@@ -179,7 +179,7 @@ impl Check {
         }
         let config = &self.config;
         let (mut details, mut fixes) = (Vec::new(), Vec::new());
-        if matches!(config.auth, Auth::None) {
+        if !config.auth.is_required() {
             details.push("whoever reaches the service may upload");
             fixes.push("AUTH_MODE");
         }

@@ -138,7 +138,8 @@ impl Config {
                 "AUTH_MODE is not set, but other machines can reach BIND_ADDR ({addr}); set it to api-key or jwt, or to none if anyone may upload"
             ));
         }
-        if let (Some(Auth::None), Some(policies)) = (&auth, &policies)
+        if let (Some(auth), Some(policies)) = (&auth, &policies)
+            && !auth.is_required()
             && let Some(policy) = policies.with_caller()
         {
             r.fault(format!(

@@ -102,9 +102,11 @@ pub(crate) async fn dev(env: &Env, args: Dev) -> Result<()> {
     let sdk_config = embedded.sdk_config(s3_addr);
     let service = Service::new(&config, &sdk_config, Some(page), stop.clone()).await?;
     let credential = match &service.settings.auth {
-        Auth::None => None,
-        Auth::ApiKeys(_) => Some("x-api-key: YOUR-API-KEY"),
-        Auth::Jwt(_) => Some("authorization: Bearer YOUR-TOKEN"),
+        Auth { jwt: Some(_), .. } => Some("authorization: Bearer YOUR-TOKEN"),
+        Auth {
+            api_keys: Some(_), ..
+        } => Some("x-api-key: YOUR-API-KEY"),
+        _ => None,
     };
     print!("{}", embedded.banner(addr, s3_addr, credential)?);
 
@@ -156,12 +158,12 @@ impl Service {
             rate: config.rate,
             trusted_proxies: config.trusted_proxies.clone(),
             local_hosts_only: config.bind_addr.ip().is_loopback()
-                && matches!(config.auth, config::Auth::None)
+                && !config.auth.is_required()
                 && config.trusted_proxies.is_empty(),
             metrics,
             stop,
         };
-        if let Auth::Jwt(jwt) = &settings.auth {
+        if let Some(jwt) = &settings.auth.jwt {
             jwt.prepare();
         }
         Ok(Self {
@@ -230,21 +232,24 @@ pub(crate) fn upload_settings(config: &Config) -> upload::Settings {
 }
 
 fn auth(auth: &config::Auth) -> Result<Auth> {
-    Ok(match auth {
-        config::Auth::None => Auth::None,
-        config::Auth::ApiKeys(keys) => Auth::ApiKeys(keys.clone()),
-        config::Auth::Jwt(jwt) => Auth::Jwt(Box::new(Jwt {
-            keys: match &jwt.keys {
-                JwtKeys::One(key) => Keys::One(Arc::clone(key)),
-                JwtKeys::Published(url) => {
-                    let jwks = Jwks::new(url.clone());
-                    Keys::Set(jwks.context("JWT_JWKS_URL cannot be used")?)
-                }
-            },
+    let jwt = auth.jwt.as_ref().map(|jwt| {
+        let keys = match &jwt.keys {
+            JwtKeys::One(key) => Keys::One(Arc::clone(key)),
+            JwtKeys::Published(url) => {
+                let jwks = Jwks::new(url.clone());
+                Keys::Set(jwks.context("JWT_JWKS_URL cannot be used")?)
+            }
+        };
+        anyhow::Ok(Jwt {
+            keys,
             issuer: jwt.issuer.clone(),
             audience: jwt.audience.clone(),
             policies_claim: jwt.policies_claim.clone(),
-        })),
+        })
+    });
+    Ok(Auth {
+        api_keys: auth.api_keys.clone(),
+        jwt: jwt.transpose()?,
     })
 }
 
@@ -278,7 +283,7 @@ fn announce(
         );
     }
     let is_exposed = addr.is_none_or(|addr| !addr.ip().is_loopback());
-    if matches!(config.auth, config::Auth::None) && is_exposed {
+    if !config.auth.is_required() && is_exposed {
         let entrance = addr.map_or("the function".to_owned(), |addr| addr.to_string());
         tracing::warn!(
             "AUTH_MODE is none: ANYONE who reaches {entrance} can upload to this bucket"

@@ -13,12 +13,17 @@ use crate::http::Rate;
 use crate::http::auth::{ApiKeys, JwtKey};
 use crate::upload::Policies;
 
-/// How callers say who they are.
-#[derive(Clone, Debug)]
-pub enum Auth {
-    None,
-    ApiKeys(ApiKeys),
-    Jwt(Jwt),
+/// How callers authenticate: in one of these ways. Without any, anyone may call.
+#[derive(Clone, Debug, Default)]
+pub struct Auth {
+    pub api_keys: Option<ApiKeys>,
+    pub jwt: Option<Jwt>,
+}
+
+impl Auth {
+    pub(crate) fn is_required(&self) -> bool {
+        self.api_keys.is_some() || self.jwt.is_some()
+    }
 }
 
 /// Which tokens are accepted.
@@ -48,34 +53,45 @@ impl std::fmt::Debug for JwtKeys {
 
 /// `policies` are those that callers may be limited to, if they are known.
 pub(super) fn auth(reader: &mut Reader<'_>, policies: Option<&Policies>) -> Option<Auth> {
+    const API_KEY: &str = "api-key";
+    const JWT: &str = "jwt";
     let mode = reader.get("AUTH_MODE").unwrap_or("none");
-    if !["none", "api-key", "jwt"].contains(&mode) {
+    let ways: Vec<&str> = match mode {
+        "none" => Vec::new(),
+        _ => mode.split(',').map(str::trim).collect(),
+    };
+    if !ways.iter().all(|way| [API_KEY, JWT].contains(way)) {
         reader.fault(format!(
-            "AUTH_MODE must be none, api-key or jwt; it is `{mode}`"
+            "AUTH_MODE must be none, api-key, jwt, or jwt,api-key; it is `{mode}`"
         ));
         return None;
     }
-    // Whoever sets these believes that nobody is let in without.
-    for (name, of) in [
-        ("API_KEYS_FILE", "api-key"),
-        ("JWT_ISSUER", "jwt"),
-        ("JWT_AUDIENCE", "jwt"),
-        ("JWT_JWKS_URL", "jwt"),
-        ("JWT_PUBLIC_KEY_FILE", "jwt"),
-        ("JWT_SECRET", "jwt"),
-        ("JWT_POLICIES_CLAIM", "jwt"),
+    // Whoever sets these believes that nobody may call without.
+    for (name, way) in [
+        ("API_KEYS_FILE", API_KEY),
+        ("JWT_ISSUER", JWT),
+        ("JWT_AUDIENCE", JWT),
+        ("JWT_JWKS_URL", JWT),
+        ("JWT_PUBLIC_KEY_FILE", JWT),
+        ("JWT_SECRET", JWT),
+        ("JWT_POLICIES_CLAIM", JWT),
     ] {
-        if mode != of && reader.is_set(name) {
+        if !ways.contains(&way) && reader.is_set(name) {
             reader.fault(format!(
-                "{name} is set, but AUTH_MODE is not {of}; set AUTH_MODE={of}, or remove {name}"
+                "{name} is set, but AUTH_MODE is not {way}; set AUTH_MODE={way}, or remove {name}"
             ));
         }
     }
-    match mode {
-        "api-key" => api_keys(reader, policies?).map(Auth::ApiKeys),
-        "jwt" => jwt(reader).map(Auth::Jwt),
-        _ => Some(Auth::None),
+    let mut auth = Auth::default();
+    if ways.contains(&JWT) {
+        auth.jwt = jwt(reader);
     }
+    if ways.contains(&API_KEY) {
+        auth.api_keys = api_keys(reader, policies?);
+    }
+    let is_complete = auth.jwt.is_some() == ways.contains(&JWT)
+        && auth.api_keys.is_some() == ways.contains(&API_KEY);
+    is_complete.then_some(auth)
 }
 
 fn api_keys(reader: &mut Reader<'_>, policies: &Policies) -> Option<ApiKeys> {

@@ -60,7 +60,7 @@ fn defaults_are_those_of_the_example() {
     assert_eq!(config.policies.longest_life().as_secs(), 600);
     assert!(config.supports_post && !config.s3.force_path_style);
     assert_eq!(config.allowed_origins, AllowedOrigins::None);
-    assert!(matches!(config.auth, Auth::None) && config.rate.is_none());
+    assert!(!config.auth.is_required() && config.rate.is_none());
     assert!(config.session_key.is_none() && config.metrics_addr.is_none());
 }
 
@@ -170,7 +170,10 @@ fn an_invalid_value_is_refused_by_name() {
     refused("UPLOAD_SESSION_SECRET", &["x", &"x".repeat(31)]);
     refused("LOG_FORMAT", &["xml"]);
     refused("RUST_LOG", &["presignd=loud", "foo bar", "a=b=c"]);
-    refused("AUTH_MODE", &["basic", "None"]);
+    refused(
+        "AUTH_MODE",
+        &["basic", "None", "none,jwt", "jwt,", "jwt;api-key"],
+    );
     refused("RATE_LIMIT_PER_SECOND", &["0", "-1", "inf", "NaN"]);
     refused("RATE_LIMIT_BURST", &["5"]);
     refused("TRUSTED_PROXIES", &["10.0.0.0/33", "proxy.example.com"]);
@@ -254,6 +257,10 @@ fn half_an_authentication_is_refused() {
                 ("JWT_JWKS_URL", "https://a.example/"),
             ],
             "only one",
+        ),
+        (
+            &[("AUTH_MODE", "jwt, api-key"), issuer, audience, secret],
+            "API_KEYS_FILE is not set",
         ),
         (&[issuer], "JWT_ISSUER is set, but AUTH_MODE is not jwt"),
         (

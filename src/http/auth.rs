@@ -5,7 +5,6 @@ mod api_keys;
 mod jwks;
 mod jwt;
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::ops::Deref;
@@ -17,6 +16,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use ipnet::IpNet;
+use sha2::{Digest, Sha256};
 
 pub use self::api_keys::{ApiKeys, new_api_key};
 pub use self::jwks::Jwks;
@@ -31,6 +31,7 @@ use super::{AppState, Settings};
 use crate::upload::Caller;
 
 pub(super) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+pub(super) const ON_BEHALF_OF: HeaderName = HeaderName::from_static("x-on-behalf-of");
 /// Longer tokens belong to nobody, and are not worth reading.
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
 /// When a client should try again while the issuer's keys are unavailable.
@@ -38,32 +39,52 @@ const ISSUER_RETRY_AFTER: Duration = Duration::from_secs(10);
 /// How many requests of one caller may wait for something at the same time.
 const WAITING_PER_CALLER: usize = 64;
 
-/// How callers authenticate.
+/// How callers authenticate: in one of these ways. Without any, anyone may call.
 #[derive(Clone, Debug, Default)]
-pub enum Auth {
-    /// They do not: anyone may call.
-    #[default]
-    None,
-    /// By one of the keys that the operator gave out.
-    ApiKeys(ApiKeys),
-    /// By a token of an issuer that the operator trusts.
-    Jwt(Box<Jwt>),
+pub struct Auth {
+    /// Keys that the operator has handed out.
+    pub api_keys: Option<ApiKeys>,
+    /// Tokens of an issuer that the operator trusts.
+    pub jwt: Option<Jwt>,
 }
 
-/// The secret that authenticates a caller.
-#[derive(Clone, Copy)]
-struct Token<'a>(&'a str);
-
-impl fmt::Debug for Token<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token")
+impl From<ApiKeys> for Auth {
+    fn from(keys: ApiKeys) -> Self {
+        Self {
+            api_keys: Some(keys),
+            jwt: None,
+        }
     }
+}
+
+impl From<Jwt> for Auth {
+    fn from(jwt: Jwt) -> Self {
+        Self {
+            api_keys: None,
+            jwt: Some(jwt),
+        }
+    }
+}
+
+/// The SHA-256 of an API key or a token.
+type TokenHash = [u8; 32];
+
+fn hash(token: &str) -> TokenHash {
+    Sha256::digest(token).into()
+}
+
+/// Whom the credentials of a request belong to.
+#[derive(Clone, Debug)]
+struct Sender {
+    caller: Caller,
+    /// Whether the sender may name another caller, whom it calls for.
+    may_call_on_behalf: bool,
 }
 
 /// Why a request has no caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Denied {
-    /// The token is missing or invalid. The client does not learn which.
+    /// The credentials are missing or invalid. The client does not learn which.
     Unauthorized,
     /// The issuer's keys are unavailable, so the token cannot be verified.
     IssuerUnavailable,
@@ -161,9 +182,11 @@ impl FromRequestParts<AppState> for Authenticated {
         parts: &mut Parts,
         AppState { gate, .. }: &AppState,
     ) -> Result<Self, Response> {
-        let caller = gate.auth.caller(&parts.headers).await;
-        let key = match &caller {
-            Ok(caller) if !caller.is_anonymous() => Some(CallerKey::Name(caller.segment().into())),
+        let sender = gate.auth.sender(&parts.headers).await;
+        let key = match &sender {
+            Ok(Sender { caller, .. }) if !caller.is_anonymous() => {
+                Some(CallerKey::Name(Arc::clone(caller.shared_segment())))
+            }
             _ => {
                 let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
                 peer.map(|ConnectInfo(peer)| {
@@ -173,15 +196,24 @@ impl FromRequestParts<AppState> for Authenticated {
             }
         };
         gate.count(key.as_ref(), NonZeroU32::MIN)?;
-        let caller = caller.map_err(|denied| match denied {
-            Denied::Unauthorized => unauthorized(),
+        let sender = sender.map_err(|denied| match denied {
+            Denied::Unauthorized => gate.auth.unauthorized(),
             Denied::IssuerUnavailable => {
                 retry_later(&catalogue::ISSUER_UNAVAILABLE, ISSUER_RETRY_AFTER)
             }
         })?;
+        let on_behalf_of = match &parts.headers {
+            headers if gate.auth.is_required() && headers.contains_key(&ON_BEHALF_OF) => Some(
+                sender
+                    .on_behalf_of(headers)
+                    .map_err(Problem::into_response)?,
+            ),
+            _ => None,
+        };
         if let (Some(slot), Some(key)) = (parts.extensions.get::<CallerSlot>(), key.clone()) {
-            slot.fill(key);
+            slot.fill(key, on_behalf_of.as_ref());
         }
+        let caller = on_behalf_of.unwrap_or(sender.caller);
         Ok(Self {
             caller,
             key,
@@ -191,33 +223,82 @@ impl FromRequestParts<AppState> for Authenticated {
 }
 
 impl Auth {
-    async fn caller(&self, headers: &HeaderMap) -> Result<Caller, Denied> {
-        match self {
-            Self::None => Ok(Caller::anonymous()),
-            Self::ApiKeys(keys) => {
-                let token = match headers.contains_key(&API_KEY) {
-                    // Two keys may differ, so neither counts.
-                    true if headers.contains_key(header::AUTHORIZATION) => None,
-                    true => only(headers, &API_KEY).map(Token),
-                    false => bearer(headers),
-                };
-                let token = token.ok_or(Denied::Unauthorized)?;
-                keys.caller(token).ok_or(Denied::Unauthorized)
-            }
-            Self::Jwt(jwt) => {
-                let token = bearer(headers).ok_or(Denied::Unauthorized)?;
-                jwt.caller(token).await
+    pub(super) fn is_required(&self) -> bool {
+        self.api_keys.is_some() || self.jwt.is_some()
+    }
+
+    async fn sender(&self, headers: &HeaderMap) -> Result<Sender, Denied> {
+        if !self.is_required() {
+            return Ok(Sender::from(Caller::anonymous()));
+        }
+        if let Some(keys) = &self.api_keys
+            && headers.contains_key(&API_KEY)
+        {
+            // Two credentials may differ, so neither counts.
+            let is_alone = !headers.contains_key(header::AUTHORIZATION);
+            let key = only(headers, &API_KEY).filter(|_| is_alone);
+            let sender = key.and_then(|key| keys.get(&hash(key)));
+            return sender.ok_or(Denied::Unauthorized);
+        }
+        let token = bearer(headers).ok_or(Denied::Unauthorized)?;
+        let hash = hash(token);
+        let of_key = self.api_keys.as_ref().and_then(|keys| keys.get(&hash));
+        match (of_key, &self.jwt) {
+            (Some(sender), _) => Ok(sender),
+            (None, Some(jwt)) => jwt.caller(token).await.map(Sender::from),
+            (None, None) => Err(Denied::Unauthorized),
+        }
+    }
+
+    /// Names the ways to authenticate, and does not say what was wrong.
+    fn unauthorized(&self) -> Response {
+        let mut response = Problem::new(&catalogue::UNAUTHORIZED).into_response();
+        // An API key is accepted as a bearer token, too, so its own scheme only matters beside tokens.
+        let challenge = match (&self.api_keys, &self.jwt) {
+            (Some(_), Some(_)) => "Bearer realm=\"presignd\", ApiKey realm=\"presignd\"",
+            _ => "Bearer realm=\"presignd\"",
+        };
+        let challenge = HeaderValue::from_static(challenge);
+        response
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, challenge);
+        response
+    }
+}
+
+impl Sender {
+    /// The caller whom the header [`ON_BEHALF_OF`] names.
+    fn on_behalf_of(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
+        if !self.may_call_on_behalf {
+            return Err(Problem::new(&catalogue::ON_BEHALF_NOT_ALLOWED));
+        }
+        let mut values = headers.get_all(&ON_BEHALF_OF).iter();
+        let name = values.next().filter(|_| values.next().is_none());
+        let name = name.and_then(|name| str::from_utf8(name.as_bytes()).ok());
+        match name {
+            Some(name) if !name.is_empty() => Ok(self.caller.renamed(name)),
+            _ => {
+                let detail = "`x-on-behalf-of` must be one name in UTF-8, and not empty";
+                Err(Problem::with_detail(&catalogue::INVALID_REQUEST, detail))
             }
         }
     }
 }
 
+/// Callers for themselves alone.
+impl From<Caller> for Sender {
+    fn from(caller: Caller) -> Self {
+        Self {
+            caller,
+            may_call_on_behalf: false,
+        }
+    }
+}
+
 /// The token after `Bearer`, [whatever its case](https://www.rfc-editor.org/rfc/rfc9110#section-11.1).
-fn bearer(headers: &HeaderMap) -> Option<Token<'_>> {
+fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = only(headers, &header::AUTHORIZATION)?.split_once(' ')?;
-    scheme
-        .eq_ignore_ascii_case("bearer")
-        .then(|| Token(token.trim()))
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 /// The value of a header that must not be repeated.
@@ -228,16 +309,6 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
         .to_str()
         .ok()
         .filter(|value| value.len() <= MAX_TOKEN_BYTES)
-}
-
-fn unauthorized() -> Response {
-    let problem = Problem::new(&catalogue::UNAUTHORIZED);
-    let mut response = problem.into_response();
-    let challenge = HeaderValue::from_static("Bearer realm=\"presignd\"");
-    response
-        .headers_mut()
-        .insert(header::WWW_AUTHENTICATE, challenge);
-    response
 }
 
 pub(super) fn retry_later(kind: &Kind, wait: Duration) -> Response {

@@ -27,6 +27,7 @@ use super::client_ip::is_trusted;
 use super::problem::{Cause, ForUppy, Problem, catalogue};
 use super::shares::{Share, Shares};
 use crate::telemetry::{Metrics, Trace};
+use crate::upload::Caller;
 
 /// Headers of every answer, unless its route sets another value. Only the pages need scripts; no
 /// browser may run, cache or embed anything else, or name it as a referrer.
@@ -219,12 +220,19 @@ impl AsRef<[u8]> for Unread {
 #[derive(Clone, Debug)]
 pub(super) struct CallerSlot {
     key: Arc<OnceLock<CallerKey>>,
+    /// Whom the sender calls for, if that is not itself.
+    on_behalf_of: Arc<OnceLock<Arc<str>>>,
     long_bodies: Shares,
 }
 
 impl CallerSlot {
-    pub(super) fn fill(&self, caller: CallerKey) {
-        self.key.set(caller).ok(); // only the first extractor of a request counts
+    /// `sender` is whose credentials the request has.
+    pub(super) fn fill(&self, sender: CallerKey, on_behalf_of: Option<&Caller>) {
+        self.key.set(sender).ok(); // only the first extractor of a request counts
+        if let Some(caller) = on_behalf_of {
+            let name = Arc::clone(caller.shared_segment());
+            self.on_behalf_of.set(name).ok(); // the same
+        }
     }
 
     /// Room for more bytes of a long body. Dropping it frees the room.
@@ -280,6 +288,7 @@ impl Observation {
             status: None,
             caller: CallerSlot {
                 key: Arc::default(),
+                on_behalf_of: Arc::default(),
                 long_bodies: observer.long_bodies.clone(),
             },
             trace,
@@ -348,6 +357,7 @@ impl Drop for Observation {
             method = self.method,
             route,
             caller = self.caller.name(),
+            on_behalf_of = self.caller.on_behalf_of.get().map(|name| &**name),
             status,
             us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             "request"

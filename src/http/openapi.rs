@@ -178,21 +178,27 @@ fn add_security(document: &mut openapi::OpenApi, auth: Option<&Auth>) {
             vec![SecurityRequirement::default(), bearer, api_key],
             "An API key or a JWT, depending on the service's `AUTH_MODE`",
         ),
-        Some(Auth::None) => return,
-        Some(Auth::ApiKeys(_)) => (vec![bearer, api_key], "An API key"),
-        Some(Auth::Jwt(_)) => (
-            vec![bearer],
-            "A JWT from the issuer that the service trusts",
-        ),
+        Some(auth) => match (&auth.api_keys, &auth.jwt) {
+            (None, None) => return,
+            (Some(_), None) => (vec![bearer, api_key], "An API key"),
+            (None, Some(_)) => (
+                vec![bearer],
+                "A JWT from the issuer that the service trusts",
+            ),
+            (Some(_), Some(_)) => (
+                vec![bearer, api_key],
+                "An API key, or a JWT from the issuer that the service trusts",
+            ),
+        },
     };
     let components = document.components.get_or_insert_default();
-    let is_jwt = matches!(auth, Some(Auth::Jwt(_)));
     let scheme = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
         .description(Some(token));
     components.add_security_scheme(BEARER, SecurityScheme::Http(scheme.build()));
-    if !is_jwt {
-        let header = ApiKeyValue::with_description(API_KEY_HEADER.as_str(), "An API key");
+    if auth.is_none_or(|auth| auth.api_keys.is_some()) {
+        let description = "An API key. One with `on_behalf` may name the user that it calls for in `x-on-behalf-of`";
+        let header = ApiKeyValue::with_description(API_KEY_HEADER.as_str(), description);
         components.add_security_scheme(API_KEY, SecurityScheme::ApiKey(ApiKey::Header(header)));
     }
     for path in document.paths.paths.values_mut() {
@@ -239,7 +245,7 @@ problems! {
     /// For operations that read parameters.
     ParameterProblems: 400;
     /// For operations that authenticate the caller.
-    CallerProblems: 401, 429;
+    CallerProblems: 401, 403, 429;
     /// For operations that check a policy.
     PolicyProblems: 403, 422;
     /// For operations on a multipart upload.

@@ -51,6 +51,17 @@ impl Caller {
         &self.segment
     }
 
+    /// [`segment`](Self::segment), to be kept without a copy.
+    pub fn shared_segment(&self) -> &Arc<str> {
+        &self.segment
+    }
+
+    /// The caller of another name who may use the same policies.
+    #[must_use]
+    pub fn renamed(&self, name: &str) -> Self {
+        Self::named(name, self.policies.clone())
+    }
+
     pub fn is_anonymous(&self) -> bool {
         self.segment == *ANONYMOUS
     }

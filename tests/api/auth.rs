@@ -2,6 +2,7 @@
 
 mod jwks;
 mod jwt;
+mod on_behalf;
 
 use std::collections::BTreeSet;
 
@@ -32,7 +33,7 @@ async fn with_api_keys(entries: &[(&str, &str)]) -> (App, Vec<String>) {
         file.extend([entry.as_str(), more, "\n"]);
         keys.push(key);
     }
-    let auth = Auth::ApiKeys(ApiKeys::parse(&file, &settings.policies).unwrap());
+    let auth = Auth::from(ApiKeys::parse(&file, &settings.policies).unwrap());
     (spawn(settings, auth).await, keys)
 }
 
@@ -274,7 +275,7 @@ async fn a_preflight_needs_no_credentials_and_does_not_let_in_other_origins() {
     let (_, entry) = new_api_key("web").unwrap();
     let http_settings = http::Settings {
         allowed_origins: AllowedOrigins::Exactly(vec!["https://a.example".parse().unwrap()]),
-        auth: Auth::ApiKeys(ApiKeys::parse(&entry, &settings.policies).unwrap()),
+        auth: Auth::from(ApiKeys::parse(&entry, &settings.policies).unwrap()),
         ..http::Settings::default()
     };
     let app = spawn_app_with_both(settings, &http_settings).await;
@@ -363,7 +364,7 @@ async fn what_is_secret_says_nothing_in_debug_output() {
         "{put:?} {post:?} {parts:?} {keys:?} {of_issuer:?} {:?} {:?} {:?}",
         upload::SessionKey::new(secret.as_bytes()),
         app.uploads,
-        Auth::ApiKeys(keys.clone()),
+        Auth::from(keys.clone()),
     );
     let (_, signature) = put.request.url.split_once("X-Amz-Signature=").unwrap();
     let fields: std::collections::BTreeMap<_, _> = post.form.fields.iter().cloned().collect();

@@ -118,7 +118,7 @@ async fn known_callers_count_by_name_and_guessing_counts_by_address() {
     let file = format!("{entry}{other}{third}");
     let keys = ApiKeys::parse(&file, &settings.policies).unwrap();
     let http_settings = http::Settings {
-        auth: Auth::ApiKeys(keys),
+        auth: Auth::from(keys),
         ..twice()
     };
     let app = spawn_app_with_both(settings, &http_settings).await;

@@ -1,26 +1,29 @@
 //! API keys: random texts that the operator gives out, and of which only hashes are kept.
 
-use std::collections::BTreeSet;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 
-use super::Token;
+use super::{Sender, TokenHash};
 use crate::upload::{Caller, Policies};
 
 /// Tells people, and programs that look for secrets in the wrong place, what it is.
 const PREFIX: &str = "presignd_";
 
-/// The callers by the SHA-256 of their keys.
+/// The senders by the SHA-256 of their keys. Clones share one set, which can be replaced.
 ///
-/// Keys are random and long, so that one round of SHA-256 is as hard to go back as many.
+/// - Keys are random and long, so a single round of SHA-256 is as hard to reverse as many.
+/// - A lookup by the hash takes the same time however many keys there are. Its timing is no use to a
+///   client, who can choose a key but not its hash.
 #[derive(Clone)]
-pub struct ApiKeys(Arc<[([u8; 32], Caller)]>);
+pub struct ApiKeys(Arc<ArcSwap<HashMap<TokenHash, Sender>>>);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -35,15 +38,18 @@ struct KeyToml {
     name: String,
     sha256: String,
     policies: Option<BTreeSet<String>>,
+    #[serde(default)]
+    on_behalf: bool,
 }
 
 impl ApiKeys {
-    /// Reads `[[keys]]` tables with `name`, `sha256` and, if not all of `known` may be used, `policies`.
-    /// A name may have several keys, so that one can be replaced without a gap.
+    /// Reads `[[keys]]` tables. Each has a `name`, a `sha256`, `policies` if it may not use all of `known`,
+    /// and `on_behalf = true` if it may call for others. A name may have several keys, so that one can be
+    /// replaced without a gap.
     ///
     /// # Errors
     ///
-    /// Says what is wrong, with the line and the field.
+    /// The line, the field and what is wrong with it.
     pub fn parse(text: &str, known: &Policies) -> Result<Self, String> {
         let line = |at: usize| text[..at.min(text.len())].matches('\n').count() + 1;
         let file: FileToml = toml::from_str(text).map_err(|error| {
@@ -54,31 +60,23 @@ impl ApiKeys {
         if file.keys.is_empty() {
             return Err("has no [[keys]]".into());
         }
-        let mut keys: Vec<([u8; 32], Caller)> = Vec::new();
+        let mut keys = HashMap::with_capacity(file.keys.len());
         for entry in file.keys {
-            let line = line(entry.span().start);
-            let (hash, caller) = read_key(entry.into_inner(), known)
-                .map_err(|why| format!("[[keys]] in line {line}: {why}"))?;
-            if keys.iter().any(|(other, _)| *other == hash) {
-                return Err(format!(
-                    "[[keys]] in line {line}: sha256 is that of another entry"
-                ));
-            }
-            keys.push((hash, caller));
+            let start = entry.span().start;
+            // Lines are only counted for an error: a file may have thousands of keys.
+            let fault = |why: &str| format!("[[keys]] in line {}: {why}", line(start));
+            let (hash, sender) = read_key(entry.into_inner(), known).map_err(|why| fault(&why))?;
+            match keys.entry(hash) {
+                Entry::Vacant(entry) => entry.insert(sender),
+                Entry::Occupied(_) => return Err(fault("sha256 is that of another entry")),
+            };
         }
-        Ok(Self(keys.into()))
+        Ok(Self(Arc::new(ArcSwap::from_pointee(keys))))
     }
 
-    /// Compares with all keys, and in constant time, so that the time of an answer tells nothing.
-    pub(super) fn caller(&self, Token(key): Token<'_>) -> Option<Caller> {
-        let hash: [u8; 32] = Sha256::digest(key).into();
-        let mut found = None;
-        for (known, caller) in self.0.iter() {
-            if bool::from(known.ct_eq(&hash)) {
-                found = Some(caller);
-            }
-        }
-        found.cloned()
+    /// The sender whose key has this hash.
+    pub(super) fn get(&self, hash: &TokenHash) -> Option<Sender> {
+        self.0.load().get(hash).cloned()
     }
 }
 
@@ -88,7 +86,7 @@ impl fmt::Debug for ApiKeys {
     }
 }
 
-fn read_key(entry: toml::Table, known: &Policies) -> Result<([u8; 32], Caller), String> {
+fn read_key(entry: toml::Table, known: &Policies) -> Result<(TokenHash, Sender), String> {
     let key: KeyToml = entry
         .try_into()
         .map_err(|error: toml::de::Error| error.message().replace('\n', "; "))?;
@@ -110,14 +108,18 @@ fn read_key(entry: toml::Table, known: &Policies) -> Result<([u8; 32], Caller), 
             "policies has `{policy}`, and there is no such policy"
         ));
     }
-    Ok((hash, Caller::named(&key.name, key.policies.map(Arc::new))))
+    let sender = Sender {
+        caller: Caller::named(&key.name, key.policies.map(Arc::new)),
+        may_call_on_behalf: key.on_behalf,
+    };
+    Ok((hash, sender))
 }
 
-/// A fresh key for the caller `name`, of 256 random bits, and the entry that lets it in.
+/// A fresh key for the caller `name`, of 256 random bits, and the entry that accepts it.
 ///
 /// # Errors
 ///
-/// When the machine gives no randomness.
+/// The machine has no randomness.
 pub fn new_api_key(name: &str) -> Result<(String, String), getrandom::Error> {
     let mut random = [0; 32];
     getrandom::fill(&mut random)?;
@@ -144,14 +146,19 @@ mod tests {
         ApiKeys::parse(text, &policies())
     }
 
+    fn caller(keys: &ApiKeys, key: &str) -> Option<Caller> {
+        let sender = keys.get(&super::super::hash(key))?;
+        Some(sender.caller)
+    }
+
     #[test]
     fn a_fresh_key_lets_in_its_caller_alone() {
         for name in ["web", "a \"quoted\" \\ name", "이름"] {
             let (key, entry) = new_api_key(name).unwrap();
             let keys = parse(&entry).unwrap();
-            assert_eq!(keys.caller(Token(&key)), Some(Caller::named(name, None)));
-            assert_eq!(keys.caller(Token(&key[1..])), None);
-            assert_eq!(keys.caller(Token("")), None);
+            assert_eq!(caller(&keys, &key), Some(Caller::named(name, None)));
+            assert_eq!(caller(&keys, &key[1..]), None);
+            assert_eq!(caller(&keys, ""), None);
             assert_ne!(key, new_api_key(name).unwrap().0);
             let random = BASE64_URL_SAFE_NO_PAD.decode(key.strip_prefix(PREFIX).unwrap());
             assert_eq!(random.unwrap().len(), 32);
@@ -165,11 +172,8 @@ mod tests {
         let (new, other) = new_api_key("web").unwrap();
         let keys = parse(&format!("{entry}{other}policies = ['default']\n")).unwrap();
         let list = Arc::new(BTreeSet::from(["default".to_owned()]));
-        assert_eq!(keys.caller(Token(&old)), Some(Caller::named("web", None)));
-        assert_eq!(
-            keys.caller(Token(&new)),
-            Some(Caller::named("web", Some(list)))
-        );
+        assert_eq!(caller(&keys, &old), Some(Caller::named("web", None)));
+        assert_eq!(caller(&keys, &new), Some(Caller::named("web", Some(list))));
     }
 
     #[test]

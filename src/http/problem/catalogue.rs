@@ -51,6 +51,9 @@ kinds! {
     POLICY_NOT_ALLOWED: FORBIDDEN "policy-not-allowed",
         "policy is not one that you may upload under",
         "the caller may not use this policy";
+    ON_BEHALF_NOT_ALLOWED: FORBIDDEN "on-behalf-not-allowed",
+        "these credentials may not be used on behalf of others; only an API key with `on_behalf = true` may",
+        "the request has `x-on-behalf-of`, but not an API key with `on_behalf = true`";
     HOST_NOT_ALLOWED: FORBIDDEN "host-not-allowed",
         "without AUTH_MODE, and on a loopback address, the host must be `localhost` or an address; TRUSTED_PROXIES allows others, for a proxy that forwards requests",
         "without `AUTH_MODE` on a loopback address, the host is neither `localhost` nor an address";

@@ -22,7 +22,7 @@ use crate::helpers::{App, Grant, with_policies};
 
 pub(super) const ISSUER: &str = "https://issuer.example/";
 pub(super) const AUDIENCE: &str = "presignd";
-const SECRET: &[u8] = b"a secret of more than 32 bytes, as it has to be";
+pub(super) const SECRET: &[u8] = b"a secret of more than 32 bytes, as it has to be";
 
 /// A key of an issuer: signs tokens, and is public in PEM.
 pub(super) struct IssuerKey {
@@ -96,12 +96,12 @@ pub(super) fn claims(sub: &str) -> Value {
 }
 
 pub(super) fn jwt(keys: Keys, policies_claim: Option<&str>) -> Auth {
-    Auth::Jwt(Box::new(Jwt {
+    Auth::from(Jwt {
         keys,
         issuer: ISSUER.into(),
         audience: AUDIENCE.into(),
         policies_claim: policies_claim.map(str::to_owned),
-    }))
+    })
 }
 
 async fn app(key: JwtKey) -> App {
@@ -112,7 +112,7 @@ async fn with_secret() -> App {
     app(JwtKey::of_secret(SECRET).unwrap()).await
 }
 
-fn signed(claims: &Value) -> String {
+pub(super) fn signed(claims: &Value) -> String {
     let header = Header::new(Algorithm::HS256);
     jsonwebtoken::encode(&header, claims, &EncodingKey::from_secret(SECRET)).unwrap()
 }

@@ -1,0 +1,193 @@
+//! Both ways to authenticate at once, and back ends that call on behalf of their users.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use presignd::http::auth::{ApiKeys, Auth, JwtKey, Keys, new_api_key};
+use reqwest::{RequestBuilder, StatusCode};
+use serde_json::{Value, json};
+
+use super::jwt::{SECRET, claims, jwt, signed};
+use super::{POLICIES, asking, spawn, status, with_api_keys};
+use crate::helpers::{App, Grant, problem, with_policies};
+
+/// An app that accepts tokens and the key of `back-end`, and that key.
+async fn with_both() -> (App, String) {
+    let settings = with_policies(POLICIES);
+    let (key, entry) = new_api_key("back-end").unwrap();
+    let auth = Auth {
+        api_keys: Some(ApiKeys::parse(&entry, &settings.policies).unwrap()),
+        ..jwt(
+            Keys::One(Arc::new(JwtKey::of_secret(SECRET).unwrap())),
+            None,
+        )
+    };
+    (spawn(settings, auth).await, key)
+}
+
+fn asking_for_mine(app: &App) -> RequestBuilder {
+    let url = format!("{}/upload/presigned-url", app.base);
+    let body = json!({"filename": "a.txt", "contentType": "text/plain", "policy": "mine"});
+    app.client.post(url).json(&body)
+}
+
+#[tokio::test]
+async fn with_both_ways_either_works_and_the_refusal_names_both() {
+    let (app, key) = with_both().await;
+    let token = signed(&claims("alice"));
+    for request in [
+        asking(&app).bearer_auth(&token),
+        asking(&app).bearer_auth(&key),
+        asking(&app).header("x-api-key", &key),
+    ] {
+        assert_eq!(status(request).await, StatusCode::CREATED);
+    }
+    for request in [
+        asking(&app),
+        asking(&app).bearer_auth(format!("{token}x")),
+        asking(&app).bearer_auth(format!("{key}x")),
+        // A token is not a key, and two credentials may differ.
+        asking(&app).header("x-api-key", &token),
+        asking(&app).header("x-api-key", &key).bearer_auth(&token),
+    ] {
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(
+            response.headers()["www-authenticate"],
+            "Bearer realm=\"presignd\", ApiKey realm=\"presignd\""
+        );
+    }
+    let url = format!("{}/openapi.json", app.base);
+    let document: Value = app
+        .client
+        .get(url)
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    assert_eq!(
+        document["paths"]["/upload/presigned-url"]["post"]["security"],
+        json!([{"bearer": []}, {"apiKey": []}])
+    );
+}
+
+#[tokio::test]
+async fn a_back_end_with_the_flag_uploads_and_verifies_as_its_user() {
+    let flag = "on_behalf = true\npolicies = ['mine']";
+    let (app, keys) = with_api_keys(&[("web", flag), ("user-17", "")]).await;
+    let request = asking_for_mine(&app).bearer_auth(&keys[0]);
+    let response = request.header("x-on-behalf-of", "user-17").send().await;
+    let grant: Grant = response.unwrap().json().await.unwrap();
+    assert_eq!(grant.key, "files/user-17/a.txt");
+    assert_eq!(app.upload(&grant, "x").await.status(), StatusCode::OK);
+    let verify = |key: &str| {
+        let body = json!({"key": grant.key, "policy": "mine"});
+        let request = app.client.post(format!("{}/upload/verify", app.base));
+        request.json(&body).bearer_auth(key)
+    };
+    let as_user = verify(&keys[0]).header("x-on-behalf-of", "user-17");
+    assert_eq!(status(as_user).await, StatusCode::OK);
+    assert_eq!(status(verify(&keys[1])).await, StatusCode::OK);
+    // For itself it has a place of its own, and it keeps to its own policies.
+    assert_eq!(status(verify(&keys[0])).await, StatusCode::NOT_FOUND);
+    let default = asking(&app).bearer_auth(&keys[0]);
+    let default = default.header("x-on-behalf-of", "user-17");
+    assert_eq!(status(default).await, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn only_a_key_with_the_flag_may_call_on_behalf_of_others() {
+    let (app, key) = with_both().await;
+    for credentials in [&key, &signed(&claims("alice"))] {
+        let request = asking(&app).bearer_auth(credentials);
+        let request = request.header("x-on-behalf-of", "user-17");
+        let problem = problem(request.send().await.unwrap()).await;
+        assert_eq!(problem["status"], 403);
+        assert_eq!(problem["code"], "on-behalf-not-allowed");
+    }
+    // Who is not known learns nothing else.
+    let request = asking(&app).header("x-on-behalf-of", "user-17");
+    assert_eq!(status(request).await, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn no_name_that_a_back_end_gives_leads_outside_of_its_own_place() {
+    let (app, keys) = with_api_keys(&[("web", "on_behalf = true")]).await;
+    let with = |names: &[&[u8]]| {
+        let mut request = asking_for_mine(&app).bearer_auth(&keys[0]);
+        for name in names {
+            request = request.header("x-on-behalf-of", *name);
+        }
+        request
+    };
+    let long = "x".repeat(2000);
+    let longer = "x".repeat(2001);
+    let names = [
+        "web",
+        "Web",
+        "../bob",
+        "..",
+        ".",
+        "/",
+        "//",
+        "a/b",
+        "a\\b",
+        "%2e%2e%2f",
+        "..%2fbob",
+        "\u{202e}gnp.exe",
+        "\u{200b}",
+        "é",
+        "e\u{301}",
+        "=2E",
+        "{uuid}",
+        "${filename}",
+        "?x=1",
+        "#",
+        "=anonymous",
+        "=sha256-",
+        "a,b",
+        "🎉",
+        &long,
+        &longer,
+    ];
+    let mut keys = BTreeSet::new();
+    for name in names {
+        let response = with(&[name.as_bytes()]).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::CREATED, "{name:?}");
+        let grant: Grant = response.json().await.unwrap();
+        let segments: Vec<&str> = grant.key.split('/').collect();
+        let ["files", of_caller, "a.txt"] = segments[..] else {
+            panic!("{name:?} writes to {}", grant.key);
+        };
+        assert!(!matches!(of_caller, "" | "." | ".."), "{name:?}");
+        assert!(of_caller.is_ascii(), "{name:?}");
+        keys.insert(grant.key);
+    }
+    assert_eq!(keys.len(), names.len(), "two names share a place: {keys:?}");
+    for names in [
+        &[b"".as_slice()][..],
+        &[b" "],
+        &[b"a", b"b"],
+        &[b"a", b"a"],
+        &[b"\xff"],
+    ] {
+        let response = with(names).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{names:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_among_ten_thousand_is_found() {
+    let settings = with_policies(POLICIES);
+    let (key, entry) = new_api_key("web").unwrap();
+    let others = (0..10_000).map(|n| format!("[[keys]]\nname = 'k{n}'\nsha256 = '{n:064x}'\n"));
+    let file: String = others.chain([entry]).collect();
+    let keys = ApiKeys::parse(&file, &settings.policies).unwrap();
+    let app = spawn(settings, keys.into()).await;
+    assert_eq!(
+        status(asking(&app).bearer_auth(key)).await,
+        StatusCode::CREATED
+    );
+}
