@@ -101,7 +101,7 @@ impl AppState {
 /// All routes but `/metrics`: what `serve`, `dev` and the tests run.
 pub fn router(uploads: Arc<UploadService>, settings: &Settings) -> Router {
     let page = settings.page.as_ref().map(|page| {
-        let needs_credential = !matches!(settings.auth, Auth::None);
+        let needs_credential = settings.auth.is_required();
         page::router(page, Arc::clone(&uploads), needs_credential)
     });
     let (api, mut document) = routes()
