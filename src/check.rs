@@ -215,7 +215,7 @@ impl Check {
             "from {source}, valid for {}",
             humantime::format_duration(left)
         );
-        let longest = self.config.policies.longest_life();
+        let longest = self.config.policies.longest_lifetime();
         if left < longest {
             let longest = humantime::format_duration(longest);
             let detail = format!(

@@ -215,7 +215,7 @@ pub(crate) fn credentials(config: &Config, sdk_config: &SdkConfig) -> Result<s3:
     let provider = sdk_config
         .credentials_provider()
         .context("the SDK has no provider of credentials")?;
-    let longest = config.policies.longest_life();
+    let longest = config.policies.longest_lifetime();
     Ok(s3::CredentialsCache::new(provider, longest))
 }
 

@@ -57,7 +57,7 @@ fn the_example_lists_each_variable_once_and_no_other() {
 fn defaults_are_those_of_the_example() {
     let config = config(&[]).unwrap();
     assert_eq!(config.bind_addr, "127.0.0.1:3000".parse().unwrap());
-    assert_eq!(config.policies.longest_life().as_secs(), 600);
+    assert_eq!(config.policies.longest_lifetime().as_secs(), 600);
     assert!(config.supports_post && !config.s3.force_path_style);
     assert_eq!(config.allowed_origins, AllowedOrigins::None);
     assert!(!config.auth.is_required() && config.rate.is_none());

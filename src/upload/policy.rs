@@ -1,6 +1,6 @@
 //! Policies: what an operator lets clients upload, checked against a request. Pure.
 //!
-//! A policy is kept by the store, through the signature; so a policy that the store could not keep
+//! The store enforces a policy, through the signature; so a policy that the store could not enforce
 //! is refused when it is read.
 
 mod file;
@@ -22,15 +22,15 @@ use super::metadata::{self, Metadata};
 use super::{Caller, ContentType, Error, Field, File, Filename, Invalid, Refusal, UploadKind};
 use crate::s3;
 
-/// The name of the policy for requests that name none.
+/// The policy of requests that name none.
 pub(super) const DEFAULT_POLICY: &str = "default";
 
 /// Allows all metadata.
 const ANY: &str = "*";
 
-/// What may be uploaded, where to, and with which properties.
+/// What may be uploaded, under which key, and with which properties.
 #[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a line of the file")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a field of the file")]
 pub(super) struct Policy {
     pub(super) key: KeyTemplate,
     content_types: Vec<ContentTypeRange>,
@@ -41,7 +41,7 @@ pub(super) struct Policy {
     /// Whether uploads in parts are allowed.
     multipart: bool,
     active_content: ActiveContent,
-    /// Whether verifying looks into the file.
+    /// Whether verifying reads the first bytes of the file.
     pub(super) sniff: bool,
     pub(super) expires_in: Duration,
     pub(super) cache_control: Option<String>,
@@ -54,11 +54,11 @@ pub(super) struct Policy {
     allowed_metadata: Vec<String>,
 }
 
-/// What to do with types that a browser may run scripts of.
+/// What to do with types that may contain scripts which a browser runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum ActiveContent {
-    /// Have the store serve it as a download.
+    /// The store serves it as a download.
     #[default]
     Attachment,
     Reject,
@@ -70,7 +70,7 @@ enum ActiveContent {
 pub struct Policies(BTreeMap<Arc<str>, Policy>);
 
 impl Policies {
-    /// The one policy of a service that was given none: any type, any size that S3 takes, any
+    /// The policy of a service without a policies file: any type, any size that S3 accepts, any
     /// metadata, and active content as downloads.
     pub fn built_in(expires_in: Duration) -> Self {
         let policy = Policy {
@@ -99,7 +99,7 @@ impl Policies {
         })
     }
 
-    /// The name itself, if there is such a policy.
+    /// The shared copy of `name`, if there is such a policy.
     pub(super) fn name(&self, name: &str) -> Option<&Arc<str>> {
         self.0.get_key_value(name).map(|(name, _)| name)
     }
@@ -112,7 +112,7 @@ impl Policies {
         self.0.contains_key(name)
     }
 
-    /// A policy whose keys tell the caller, if there is one: it needs callers who say who they are.
+    /// A policy whose keys contain the caller, if there is one: it needs callers to authenticate.
     pub fn with_caller(&self) -> Option<&str> {
         let mut policies = self.0.iter();
         let (name, _) = policies.find(|(_, policy)| policy.key.has_caller())?;
@@ -125,15 +125,15 @@ impl Policies {
         Some(name)
     }
 
-    /// The longest life of any grant.
-    pub fn longest_life(&self) -> Duration {
-        let lives = self.0.values().map(|policy| policy.expires_in);
-        lives.max().unwrap_or_default()
+    /// The longest lifetime of any grant.
+    pub fn longest_lifetime(&self) -> Duration {
+        let lifetimes = self.0.values().map(|policy| policy.expires_in);
+        lifetimes.max().unwrap_or_default()
     }
 }
 
 impl Policy {
-    /// All that speaks against uploading `file` in this way.
+    /// All reasons to refuse `file` when it is uploaded in this way.
     pub(super) fn check(&self, file: &File, kind: UploadKind) -> Vec<Refusal> {
         let max_size = match kind {
             UploadKind::Put | UploadKind::Post => self.max_size.min(s3::MAX_PUT_BYTES),
@@ -191,7 +191,7 @@ impl Policy {
     pub(super) fn check_type(&self, content_type: &ContentType) -> Result<(), Invalid> {
         let mut ranges = self.content_types.iter();
         if !ranges.any(|range| range.contains(content_type)) {
-            /// More are only counted: nobody reads them, and answers stay short.
+            /// The others are only counted, which keeps answers short.
             const LISTED: usize = 50;
             let allowed = self.content_types.iter().take(LISTED);
             let allowed: Vec<String> = allowed.map(ToString::to_string).collect();
@@ -209,20 +209,20 @@ impl Policy {
     }
 
     pub(super) fn allows_metadata(&self, name: &str) -> bool {
-        let is_ours = self.metadata.contains_key(name);
-        !is_ours
+        let is_own = self.metadata.contains_key(name);
+        !is_own
             && self
                 .allowed_metadata
                 .iter()
                 .any(|allowed| allowed == name || allowed == ANY)
     }
 
-    pub(super) fn metadata_with(&self, of_client: &Metadata) -> Vec<(String, String)> {
-        if self.metadata.is_empty() && of_client.is_empty() {
+    pub(super) fn metadata_with(&self, from_client: &Metadata) -> Vec<(String, String)> {
+        if self.metadata.is_empty() && from_client.is_empty() {
             return Vec::new();
         }
         let mut all = self.metadata.clone();
-        all.extend(of_client.clone());
+        all.extend(from_client.clone());
         all.into_iter().collect()
     }
 
@@ -242,10 +242,10 @@ pub(super) fn check_size(size: u64, max: u64) -> Result<(), Invalid> {
     Err(Invalid::new("file-too-large", detail))
 }
 
-/// An attachment with its name, as in [RFC 6266](https://www.rfc-editor.org/rfc/rfc6266#section-4.3)
+/// An attachment with its name, by [RFC 6266](https://www.rfc-editor.org/rfc/rfc6266#section-4.3)
 /// and [RFC 8187](https://www.rfc-editor.org/rfc/rfc8187#section-3.2.1).
 fn attachment(filename: &Filename) -> String {
-    /// All but RFC 8187's `attr-char`.
+    /// Everything but RFC 8187's `attr-char`.
     const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
         .remove(b'!')
         .remove(b'#')

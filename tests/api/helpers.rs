@@ -119,7 +119,7 @@ pub(crate) async fn service_counting(
     metrics: &Metrics,
 ) -> Arc<UploadService> {
     let provider = config.credentials_provider().unwrap();
-    let credentials = s3::CredentialsCache::new(provider, settings.policies.longest_life());
+    let credentials = s3::CredentialsCache::new(provider, settings.policies.longest_lifetime());
     let client = s3::client(config, path_style, &credentials);
     let presigner = client.clone();
     let bucket = s3::Bucket::new(client, presigner, bucket.to_owned(), credentials);

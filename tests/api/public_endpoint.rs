@@ -20,7 +20,7 @@ use crate::presigned_post::PostGrant;
 async fn service(config: &SdkConfig, public: &str) -> SocketAddr {
     let settings = built_in();
     let provider = config.credentials_provider().unwrap();
-    let credentials = s3::CredentialsCache::new(provider, settings.policies.longest_life());
+    let credentials = s3::CredentialsCache::new(provider, settings.policies.longest_lifetime());
     let bucket = s3::Settings {
         bucket: BUCKET.to_owned(),
         force_path_style: true,

@@ -1,4 +1,4 @@
-//! Small files that the policies take, to try a store with. Pure.
+//! Small files that the policies accept, for `presignd check` to upload. Pure.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use sha2::{Digest, Sha256};
@@ -6,28 +6,28 @@ use sha2::{Digest, Sha256};
 use super::{ANY, Policies, Policy};
 use crate::upload::{ContentType, File, Filename, Metadata, Sha256Checksum, UploadKind};
 
-/// A small file that a policy takes, as most clients would send it.
+/// A small file that a policy accepts, as most clients would send it.
 #[derive(Clone, Debug)]
 pub struct Sample {
     pub policy: String,
-    /// Says no more than the policy requires, but has all metadata that it allows.
+    /// It has no more than the policy requires, but all metadata that the policy allows.
     pub file: File,
     pub body: &'static [u8],
-    /// Whatever the policy requires.
+    /// Correct even if the policy does not require one.
     pub checksum_sha256: Sha256Checksum,
-    /// Whether no other object can have the key that it gets.
+    /// Whether its key is one that no other object can have.
     pub has_unique_key: bool,
     pub fits_form: bool,
     pub fits_multipart: bool,
 }
 
 impl Sample {
-    /// The name of the metadata that it has where a policy allows all names.
+    /// The name of its metadata where a policy allows all names.
     pub const ANY_METADATA: &str = "presignd-check";
 }
 
 impl Policies {
-    /// One for each policy that takes any file at all.
+    /// One for each policy that accepts any file at all.
     pub fn samples(&self) -> Vec<Sample> {
         self.0
             .iter()
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn each_policy_takes_its_sample() {
+    fn each_policy_accepts_its_sample() {
         let all = samples(include_str!("../../../policies.example.toml"));
         let names: Vec<&str> = all.iter().map(|sample| sample.policy.as_str()).collect();
         assert_eq!(names, ["avatar", "default", "document"]);
