@@ -207,16 +207,21 @@ fn kept_secret(file: &Path) -> io::Result<String> {
     }
 }
 
-/// The settings of the log: for people unless something else is set, who want dev's own lines and
-/// not those of the middleware. As JSON it is the log of `presignd serve`, which names no file.
+/// The settings of the log. Unless something else is set it is for people, who see dev's own lines
+/// instead of those of the middleware and of `s3s`. As JSON it is the log of `presignd serve`, which
+/// names no file.
 pub fn telemetry(mut settings: telemetry::Settings) -> telemetry::Settings {
     let format = settings.format.unwrap_or(LogFormat::Pretty);
-    let (target, level) = match format {
-        LogFormat::Pretty => ("presignd::http::middleware", LevelFilter::WARN),
-        LogFormat::Json => ("presignd::dev::log", LevelFilter::OFF),
-    };
     settings.format = Some(format);
-    settings.filter = settings.filter.with_target(target, level);
+    settings.filter = match format {
+        LogFormat::Pretty => settings.filter.with_targets([
+            ("presignd::http::middleware", LevelFilter::WARN),
+            ("s3s::service", LevelFilter::OFF),
+        ]),
+        LogFormat::Json => settings
+            .filter
+            .with_target("presignd::dev::log", LevelFilter::OFF),
+    };
     settings
 }
 

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use s3s::dto::{
-    AbortMultipartUploadInput, AbortMultipartUploadOutput, Bucket, CompleteMultipartUploadInput,
-    CompleteMultipartUploadOutput, CreateMultipartUploadInput, CreateMultipartUploadOutput,
-    DeleteObjectInput, DeleteObjectOutput, ETag, GetObjectInput, GetObjectOutput, HeadBucketInput,
-    HeadBucketOutput, HeadObjectInput, HeadObjectOutput, ListBucketsInput, ListBucketsOutput,
-    ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, ListPartsInput,
-    ListPartsOutput, PutObjectInput, PutObjectOutput, UploadPartInput, UploadPartOutput,
+    AbortMultipartUploadInput, AbortMultipartUploadOutput, Bucket, ChecksumMode,
+    CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CreateMultipartUploadInput,
+    CreateMultipartUploadOutput, DeleteObjectInput, DeleteObjectOutput, ETag, GetObjectInput,
+    GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput,
+    ListBucketsInput, ListBucketsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input,
+    ListObjectsV2Output, ListPartsInput, ListPartsOutput, PutObjectInput, PutObjectOutput,
+    UploadPartInput, UploadPartOutput,
 };
 use s3s::{S3, S3Error, S3Request, S3Response, S3Result, s3_error};
 use s3s_fs::FileSystem;
@@ -22,6 +23,7 @@ mod files;
 mod multipart;
 
 use self::files::{Conditions, Staged, files_of, remove_if_there, short_key};
+use self::multipart::Completed;
 use super::BUCKET;
 
 /// Objects and parts as files.
@@ -33,6 +35,7 @@ use super::BUCKET;
 ///   file system from some 130 bytes on, where S3 accepts 1,024. Longer keys get a [`short_key`].
 /// - It keeps those files, and the folders of the key, when the object is deleted.
 /// - Its answers to forms lack the headers `ETag` and `Location`. Uppy 5 waits for the first for ever.
+/// - It checks no digests of parts, and replaces a part before it has arrived.
 /// - It lists parts in any order, without entity tags, on one page, and for unknown uploads. Here
 ///   the tags are kept in files beside the parts.
 /// - It calls uploads that are gone forbidden, completes an upload whatever the tags of its parts
@@ -41,9 +44,10 @@ use super::BUCKET;
 pub(super) struct Store {
     root: PathBuf,
     files: FileSystem,
-    /// Held while an object is moved into its place, so that of two uploads with `If-None-Match`
-    /// one is refused.
+    /// Held while an object or a part is moved into its place, so that of two uploads with
+    /// `If-None-Match` one is refused.
     replacing: tokio::sync::Mutex<()>,
+    completed: Completed,
 }
 
 impl Store {
@@ -61,6 +65,7 @@ impl Store {
             root: root.to_owned(),
             files,
             replacing: tokio::sync::Mutex::default(),
+            completed: Completed::default(),
         })
     }
 
@@ -107,7 +112,18 @@ impl Store {
         request: S3Request<HeadObjectInput>,
     ) -> S3Result<S3Response<HeadObjectOutput>> {
         self.check_is_object(&request.input.key)?;
-        self.files.head_object(request).await
+        let mode = request.input.checksum_mode.as_ref();
+        let wants_checksums = mode.is_some_and(|mode| mode.as_str() == ChecksumMode::ENABLED);
+        let mut response = self.files.head_object(request).await?;
+        if !wants_checksums {
+            let head = &mut response.output;
+            head.checksum_crc32 = None;
+            head.checksum_crc32c = None;
+            head.checksum_crc64nvme = None;
+            head.checksum_sha1 = None;
+            head.checksum_sha256 = None;
+        }
+        Ok(response)
     }
 
     fn check_is_object(&self, key: &str) -> S3Result<()> {

@@ -1,6 +1,8 @@
 //! What S3 refuses and `s3s` lets pass, and a reason in every refusal. Stands in front of the store.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use axum::body::{Body, to_bytes};
@@ -9,6 +11,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::{FutureExt, StreamExt, stream};
+use http_body_util::BodyExt;
 use percent_encoding::percent_decode_str;
 
 use super::grants::Grants;
@@ -25,12 +28,19 @@ const MAX_REFUSAL_BYTES: usize = 64 * 1024;
 pub(super) async fn guard(State(grants): State<Grants>, request: Request, next: Next) -> Response {
     let begin = Instant::now();
     let asked = Asked::new(&request);
+    let (request, is_cut_off) = watched(request);
     let answer = match refuse(&request) {
         Some(refusal) => refusal.into_response(),
         None => match AssertUnwindSafe(next.run(in_small_frames(request)))
             .catch_unwind()
             .await
         {
+            Ok(_) if is_cut_off.load(Ordering::Relaxed) => Refusal::new(
+                StatusCode::BAD_REQUEST,
+                "IncompleteBody",
+                "The connection was closed before the whole body had arrived.",
+            )
+            .into_response(),
             Ok(response) => response,
             Err(_panic) => Refusal::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
@@ -190,6 +200,19 @@ fn is_form(headers: &HeaderMap) -> bool {
         .is_some_and(|it| it.eq_ignore_ascii_case(FORM))
 }
 
+/// The request, and whether the client closed the connection before the end of its body.
+fn watched(request: Request) -> (Request, Arc<AtomicBool>) {
+    let is_cut_off = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&is_cut_off);
+    let request = request.map(|body| {
+        Body::new(body.map_err(move |error| {
+            flag.store(true, Ordering::Relaxed);
+            error
+        }))
+    });
+    (request, is_cut_off)
+}
+
 /// Cuts the body of a form, and no other: a body that is cut has no length of its own any more.
 fn in_small_frames(request: Request) -> Request {
     if !is_form(request.headers()) {
@@ -219,6 +242,15 @@ async fn explain(answer: Response, asked: &Asked, grants: &Grants) -> (Response,
     let xml = String::from_utf8_lossy(&body);
     let code = inner(&xml, "Code").unwrap_or_default();
     let given = inner(&xml, "Message").map(unescape);
+    // What S3 calls by another name.
+    let code = match (code, &given) {
+        ("NotSignedUp", _) => "InvalidAccessKeyId",
+        ("InvalidPolicyDocument", Some(why)) if why.starts_with("Policy condition") => {
+            parts.status = StatusCode::FORBIDDEN;
+            "AccessDenied"
+        }
+        _ => code,
+    };
     let message = match (code, given) {
         ("SignatureDoesNotMatch", _) => Some(asked.mismatch(grants)),
         (_, given) => reason(code, given.as_deref(), asked).or(given),
@@ -243,6 +275,7 @@ fn reason(code: &str, given: Option<&str>, asked: &Asked) -> Option<String> {
         ("EntityTooSmall", None) => "Your proposed upload is smaller than the minimum allowed size: all parts but the last must have 5 MiB.".into(),
         ("BadDigest", _) => "The checksum or Content-MD5 you specified did not match what was received.".into(),
         ("InvalidAccessKeyId", _) => "The AWS Access Key Id you provided does not exist in our records; `presignd dev` printed the one of this store.".into(),
+        ("AccessDenied", Some(why)) if why.starts_with("Policy condition") => format!("Invalid according to Policy: {why}"),
         ("AccessDenied", Some("Signature is required")) => "Access Denied: the request is not signed.".into(),
         ("AccessDenied", Some("Request has expired")) if !in_query("X-Amz-Date").is_empty() => format!(
             "Request has expired: the URL was valid for {} seconds from {}.",

@@ -1,6 +1,7 @@
 //! The embedded store of `presignd dev` accepts every file and is as strict as S3.
 
 mod files;
+mod parts;
 mod safe;
 mod strict;
 

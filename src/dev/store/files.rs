@@ -32,6 +32,9 @@ impl Conditions {
                     ETagCondition::ETag(expected) => etag.as_ref() == Some(expected),
                 }
         };
+        if self.if_match.is_some() && !is_there {
+            return Err(s3_error!(NoSuchKey));
+        }
         let etag = etag.await;
         let has_failed = self.if_match.as_ref().is_some_and(|it| !matches(it, &etag))
             || self

@@ -1,23 +1,47 @@
 //! Uploads in parts.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use s3s::crypto::{Checksum, Md5};
 use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput,
     CompleteMultipartUploadOutput, CreateMultipartUploadInput, CreateMultipartUploadOutput, ETag,
-    ListPartsInput, ListPartsOutput, UploadPartInput, UploadPartOutput,
+    ListPartsInput, ListPartsOutput, PutObjectInput, UploadPartInput, UploadPartOutput,
 };
 use s3s::{S3, S3Error, S3Request, S3Response, S3Result, s3_error};
 use tokio::fs;
 use uuid::Uuid;
 
-use super::files::{Conditions, Staged, hex};
+use super::files::{Conditions, Staged, hex, remove_if_there};
 use super::{BUCKET, Store, address};
 
 /// All parts but the last have at least this many bytes.
 const MIN_PART_BYTES: u64 = 5 * 1024 * 1024;
+
+/// The entity tags of the last completed uploads. A client that has lost the answer completes an
+/// upload again, and S3 then repeats the answer.
+#[derive(Default)]
+pub(super) struct Completed(Mutex<VecDeque<(String, String, String)>>);
+
+impl Completed {
+    const MAX: usize = 1000;
+
+    fn remember(&self, upload: &str, key: &str, etag: &str) {
+        let mut completed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        completed.truncate(Self::MAX - 1);
+        completed.push_front((upload.to_owned(), key.to_owned(), etag.to_owned()));
+    }
+
+    fn etag(&self, upload: &str, key: &str) -> Option<String> {
+        let completed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut completed = completed.iter();
+        let (_, _, etag) = completed.find(|(id, of, _)| id == upload && of == key)?;
+        Some(etag.clone())
+    }
+}
 
 impl Store {
     /// The file of an upload in parts that holds what its object will have.
@@ -63,22 +87,56 @@ impl Store {
             part_number,
             ..
         } = &request.input;
-        let upload = self.upload(upload_id, key)?;
-        if !(1..=10_000).contains(part_number) {
+        let (upload_id, key, part_number) = (upload_id.clone(), key.clone(), *part_number);
+        self.upload(&upload_id, &key)?;
+        if !(1..=10_000).contains(&part_number) {
             return Err(s3_error!(
                 InvalidArgument,
                 "Part number must be an integer between 1 and 10000, inclusive"
             ));
         }
-        let file = self.etag_file(upload, *part_number);
-        let response = self.files.upload_part(request).await?;
-        let etag = response.output.e_tag.as_ref().map(ETag::value);
-        if let Err(error) = fs::write(&file, etag.unwrap_or_default()).await {
-            // Half of a tag, or that of the part before, must not pass for this part's.
-            fs::remove_file(file).await.ok(); // best effort
+        // Staged as an object, the part replaces an earlier one only when its digests are checked.
+        let staged = Staged::new(&self.root);
+        let name = staged.name.clone();
+        let put = request.map_input(|part| PutObjectInput {
+            body: part.body,
+            key: name,
+            checksum_algorithm: part.checksum_algorithm,
+            checksum_crc32: part.checksum_crc32,
+            checksum_crc32c: part.checksum_crc32c,
+            checksum_crc64nvme: part.checksum_crc64nvme,
+            checksum_sha1: part.checksum_sha1,
+            checksum_sha256: part.checksum_sha256,
+            content_length: part.content_length,
+            content_md5: part.content_md5,
+            ..PutObjectInput::default()
+        });
+        let part = self.files.put_object(put).await?.output;
+        let etag = part.e_tag.as_ref().map(ETag::value).unwrap_or_default();
+        let [file, ..] = staged.files();
+        // Of two attempts that overlap, the file and the tag are of the same one.
+        let _one_at_a_time = self.replacing.lock().await;
+        let upload = self.upload(&upload_id, &key)?;
+        let tag_file = self.etag_file(upload, part_number);
+        let replace = async {
+            remove_if_there(&tag_file)?;
+            fs::rename(file, self.part_file(upload, part_number)).await?;
+            fs::write(&tag_file, etag).await
+        };
+        if let Err(error) = replace.await {
+            // A tag that was written in part must not pass for the tag of this part.
+            remove_if_there(&tag_file).ok(); // best effort
             return Err(S3Error::internal_error(error));
         }
-        Ok(response)
+        Ok(S3Response::new(UploadPartOutput {
+            e_tag: part.e_tag,
+            checksum_crc32: part.checksum_crc32,
+            checksum_crc32c: part.checksum_crc32c,
+            checksum_crc64nvme: part.checksum_crc64nvme,
+            checksum_sha1: part.checksum_sha1,
+            checksum_sha256: part.checksum_sha256,
+            ..UploadPartOutput::default()
+        }))
     }
 
     pub(super) async fn parts(
@@ -118,10 +176,26 @@ impl Store {
         request: S3Request<CompleteMultipartUploadInput>,
     ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
         let input = request.input.clone();
+        let location = address(&request.headers, &input.key);
+        let answer = |input: CompleteMultipartUploadInput, etag| {
+            Ok(S3Response::new(CompleteMultipartUploadOutput {
+                bucket: Some(input.bucket),
+                key: Some(input.key),
+                e_tag: Some(ETag::Strong(etag)),
+                location: Some(location),
+                ..CompleteMultipartUploadOutput::default()
+            }))
+        };
+        if let Some(etag) = self.completed.etag(&input.upload_id, &input.key) {
+            return answer(input, etag);
+        }
         let upload = self.upload(&input.upload_id, &input.key)?;
         let staged = Staged::new(&self.root);
         let [object, metadata, internal] = staged.files();
-        let etag = self.join_parts(&input, upload, &object).await?;
+        let etag = {
+            let _one_at_a_time = self.replacing.lock().await;
+            self.join_parts(&input, upload, &object).await?
+        };
         fs::copy(self.metadata_of(upload, &input.key), metadata)
             .await
             .map_err(S3Error::internal_error)?;
@@ -130,12 +204,12 @@ impl Store {
             .await
             .map_err(S3Error::internal_error)?;
         let conditions = Conditions {
-            if_match: input.if_match,
-            if_none_match: input.if_none_match,
+            if_match: input.if_match.clone(),
+            if_none_match: input.if_none_match.clone(),
         };
         self.move_into_place(&staged, &input.key, &conditions)
             .await?;
-        let location = address(&request.headers, &input.key);
+        self.completed.remember(&input.upload_id, &input.key, &etag);
         let abort = request.map_input(|input| AbortMultipartUploadInput {
             bucket: input.bucket,
             key: input.key,
@@ -143,13 +217,7 @@ impl Store {
             ..AbortMultipartUploadInput::default()
         });
         self.files.abort_multipart_upload(abort).await?;
-        Ok(S3Response::new(CompleteMultipartUploadOutput {
-            bucket: Some(input.bucket),
-            key: Some(input.key),
-            e_tag: Some(ETag::Strong(etag)),
-            location: Some(location),
-            ..CompleteMultipartUploadOutput::default()
-        }))
+        answer(input, etag)
     }
 
     /// Writes the chosen parts to `object`, one after the other, and returns its entity tag: the MD5

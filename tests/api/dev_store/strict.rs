@@ -1,15 +1,24 @@
 //! What S3 refuses, the store refuses, and says why.
 
-use presignd::dev::{BUCKET, Dev};
+use presignd::dev::{self, BUCKET, Dev};
 use presignd::http;
 use presignd::http::AllowedOrigins;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body as AxumBody, Bytes};
+use axum::extract::Request;
+use futures_util::{StreamExt, stream};
 use reqwest::{Body, Method, StatusCode};
 use serde_json::{Value, json};
-use std::sync::Arc;
 use tempfile::TempDir;
+use tower::Service;
 
 use super::refusal;
 use crate::helpers::{Grant, built_in, client, service, spawn, spawn_app};
+use crate::presigned_post::{PostGrant, send};
 
 #[tokio::test]
 async fn a_url_is_not_combined_with_an_authorization_header() {
@@ -247,4 +256,89 @@ async fn every_refusal_has_a_reason() {
             "{code}: {message}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_form_that_violates_its_policy_is_forbidden() {
+    let app = spawn_app().await;
+    let body = json!({"filename": "a.txt", "contentType": "text/plain"});
+    let grant: PostGrant = app.granted("/upload/presigned-post", &body).await;
+    for (field, value) in [
+        ("content-type", Some("text/html")),
+        ("content-type", None),
+        ("key", Some("uploads/another")),
+        ("success_action_status", Some("200")),
+    ] {
+        let mut fields = grant.fields.clone();
+        let name = fields.keys().find(|name| name.eq_ignore_ascii_case(field));
+        let name = name.unwrap().clone();
+        match value {
+            Some(value) => fields.insert(name, value.to_owned()),
+            None => fields.remove(&name),
+        };
+        let response = send(&app, &grant.url, &fields, "x").await;
+        let (status, code, message) = refusal(response).await;
+        assert_eq!(
+            (status, code.as_str()),
+            (StatusCode::FORBIDDEN, "AccessDenied"),
+            "{field}: {message}"
+        );
+        assert!(
+            message.starts_with("Invalid according to Policy: ") && message.contains(field),
+            "{message}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_access_key_is_called_that() {
+    let app = spawn_app().await;
+    let grant = app.grant("a.txt", "text/plain").await;
+    let url = grant.url.replace("presignd-dev", "presignd-other");
+    let put = app.client.put(url).header("content-type", "text/plain");
+    let (status, code, message) = refusal(put.body("x").send().await.unwrap()).await;
+    assert_eq!(
+        (status, code.as_str()),
+        (StatusCode::FORBIDDEN, "InvalidAccessKeyId")
+    );
+    assert!(message.contains("presignd dev"), "{message}");
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_is_no_fault_of_the_store() {
+    let app = spawn_app().await;
+    let grant = app.grant("a.txt", "text/plain").await;
+    // The client cannot read the answer, so the store is called without a connection.
+    let mut store = dev::store(app.data()).unwrap();
+    let frames = stream::iter([Ok(Bytes::from("ab")), Err(std::io::Error::other("gone"))]);
+    let request = Request::put(&grant.url)
+        .header(
+            "host",
+            app.config.endpoint_url().unwrap().replace("http://", ""),
+        )
+        .header("content-type", "text/plain")
+        .header("content-length", 3)
+        .body(AxumBody::from_stream(frames));
+    let response = store.call(request.unwrap()).await.unwrap();
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+    let body = axum::body::to_bytes(response.into_body(), 1000).await;
+    let body = String::from_utf8(body.unwrap().to_vec()).unwrap();
+    assert!(body.contains("<Code>IncompleteBody</Code>"), "{body}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_log_lets_the_service_wait_for_slow_bodies() {
+    let data = TempDir::new().unwrap();
+    let echo = Router::new().fallback(async |body: Bytes| body);
+    let mut watched = Dev::open(data.path(), None).unwrap().watched(echo);
+    let frames = stream::iter(["[1,", "2]"]).then(async |half| {
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        Ok::<_, Infallible>(half)
+    });
+    let request = Request::post("/upload/presigned-urls")
+        .header("content-type", "application/json")
+        .body(AxumBody::from_stream(frames));
+    let response = watched.call(request.unwrap()).await.unwrap();
+    let body = axum::body::to_bytes(response.into_body(), 1000).await;
+    assert_eq!(body.unwrap(), "[1,2]");
 }

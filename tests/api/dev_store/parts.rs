@@ -1,0 +1,139 @@
+//! Parts are replaced, joined and completed as S3 does it.
+
+use std::time::Duration;
+
+use aws_sdk_s3::error::ProvideErrorMetadata;
+use aws_sdk_s3::presigning::PresigningConfig;
+use aws_sdk_s3::types::{ChecksumMode, CompletedMultipartUpload, CompletedPart};
+use axum::body::Bytes;
+use base64::prelude::{BASE64_STANDARD, Engine};
+use futures_util::{StreamExt, stream};
+use presignd::dev::BUCKET;
+use reqwest::{Body, StatusCode};
+
+use super::refusal;
+use crate::helpers::{App, spawn_app};
+
+const KEY: &str = "a.bin";
+
+/// An upload in parts, straight at the store.
+struct Upload<'a> {
+    app: &'a App,
+    id: String,
+}
+
+impl<'a> Upload<'a> {
+    async fn create(app: &'a App) -> Self {
+        let create = app.store.create_multipart_upload().bucket(BUCKET).key(KEY);
+        let id = create.send().await.unwrap().upload_id.unwrap();
+        Self { app, id }
+    }
+
+    /// A presigned request that sends a part.
+    async fn part(&self, number: i32) -> reqwest::RequestBuilder {
+        let part = self.app.store.upload_part().bucket(BUCKET).key(KEY);
+        let hour = PresigningConfig::expires_in(Duration::from_hours(1)).unwrap();
+        let part = part.upload_id(&self.id).part_number(number).presigned(hour);
+        self.app.client.put(part.await.unwrap().uri())
+    }
+
+    /// Completes it with part 1 alone.
+    async fn complete(&self, etag: &str) -> Result<String, String> {
+        let part = CompletedPart::builder().part_number(1).e_tag(etag).build();
+        let parts = CompletedMultipartUpload::builder().parts(part).build();
+        let complete = self.app.store.complete_multipart_upload();
+        let complete = complete.bucket(BUCKET).key(KEY).upload_id(&self.id);
+        match complete.multipart_upload(parts).send().await {
+            Ok(answer) => Ok(answer.e_tag.unwrap()),
+            Err(error) => Err(error.code().unwrap().to_owned()),
+        }
+    }
+}
+
+async fn etag_of(sent: reqwest::RequestBuilder) -> String {
+    let response = sent.send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    response.headers()["etag"].to_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_part_with_a_wrong_digest_is_refused_and_replaces_nothing() {
+    let app = spawn_app().await;
+    let upload = Upload::create(&app).await;
+    let etag = etag_of(upload.part(1).await.body("right")).await;
+    let md5 = BASE64_STANDARD.encode([0; 16]);
+    let wrong = upload.part(1).await.header("content-md5", md5);
+    let (status, code, _) = refusal(wrong.body("wrong").send().await.unwrap()).await;
+    assert_eq!(
+        (status, code.as_str()),
+        (StatusCode::BAD_REQUEST, "BadDigest")
+    );
+    upload.complete(&etag).await.unwrap();
+    let (stored, _) = app.stored(KEY).await.unwrap();
+    assert_eq!(stored, b"right");
+}
+
+#[tokio::test]
+async fn of_two_attempts_at_a_part_the_one_that_arrives_last_counts() {
+    let app = spawn_app().await;
+    let upload = Upload::create(&app).await;
+    let (finish, finished) = tokio::sync::oneshot::channel::<()>();
+    let begin = stream::iter([Ok::<_, std::io::Error>(Bytes::from("slow "))]);
+    let end = stream::once(async {
+        finished.await.ok();
+        Ok(Bytes::from("part"))
+    });
+    let slow = upload.part(1).await.header("content-length", 9);
+    let slow = slow.body(Body::wrap_stream(begin.chain(end)));
+    let slow = tokio::spawn(etag_of(slow));
+    let fast = etag_of(upload.part(1).await.body("fast part")).await;
+    finish.send(()).unwrap();
+    let slow = slow.await.unwrap();
+    assert_ne!(slow, fast);
+
+    assert_eq!(upload.complete(&fast).await.unwrap_err(), "InvalidPart");
+    upload.complete(&slow).await.unwrap();
+    let (stored, _) = app.stored(KEY).await.unwrap();
+    assert_eq!(stored, b"slow part");
+}
+
+#[tokio::test]
+async fn completing_again_gives_the_same_answer() {
+    let app = spawn_app().await;
+    let upload = Upload::create(&app).await;
+    let etag = etag_of(upload.part(1).await.body("part")).await;
+    let first = upload.complete(&etag).await.unwrap();
+    assert_eq!(upload.complete(&etag).await, Ok(first));
+
+    let late = upload.part(1).await.body("late").send().await.unwrap();
+    let (status, code, _) = refusal(late).await;
+    assert_eq!(
+        (status, code.as_str()),
+        (StatusCode::NOT_FOUND, "NoSuchUpload")
+    );
+    let other = Upload {
+        app: &app,
+        id: "8d3b1f5e-0000-4000-8000-000000000000".into(),
+    };
+    assert_eq!(other.complete(&etag).await.unwrap_err(), "NoSuchUpload");
+}
+
+#[tokio::test]
+async fn if_match_needs_an_object() {
+    let app = spawn_app().await;
+    let put = app.store.put_object().bucket(BUCKET).key(KEY);
+    let error = put.if_match("*").send().await.unwrap_err();
+    assert_eq!(error.code(), Some("NoSuchKey"));
+}
+
+#[tokio::test]
+async fn checksums_are_for_those_who_ask_for_them() {
+    let app = spawn_app().await;
+    let put = app.store.put_object().bucket(BUCKET).key(KEY);
+    put.body(Bytes::from("x").into()).send().await.unwrap();
+    let head = app.store.head_object().bucket(BUCKET).key(KEY);
+    let without = head.clone().send().await.unwrap();
+    let with = head.checksum_mode(ChecksumMode::Enabled).send().await;
+    assert_eq!(without.checksum_crc32(), None);
+    assert!(with.unwrap().checksum_crc32().is_some());
+}
