@@ -19,6 +19,7 @@ use anyhow::{Context, Result};
 use aws_credential_types::Credentials;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
+use humantime::format_duration;
 
 use self::removal::Marker;
 pub use self::report::{Line, Report, Status};
@@ -34,7 +35,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Why a check that sends anything but a form is skipped.
 const FORMS_ONLY: &str = "S3_FORMS_ONLY is true";
 
-/// A configuration that can sign, and what is needed to try it.
+/// A configuration that can sign, and everything that is needed to try it.
 #[derive(Debug)]
 pub struct Check {
     /// What `serve` would run with.
@@ -43,7 +44,7 @@ pub struct Check {
     credentials: s3::CredentialsCache,
     /// For requests that the service never sends.
     client: aws_sdk_s3::Client,
-    /// A client of the service, a browser among them.
+    /// Sends what clients and browsers send.
     http: reqwest::Client,
     /// The service on the endpoint that it calls itself.
     uploads: UploadService,
@@ -54,11 +55,11 @@ pub struct Check {
     address: String,
     public_address: String,
     public_host: s3::Host,
-    /// What is in the bucket and has to be removed.
+    /// What has to be removed from the bucket.
     markers: Mutex<Vec<Marker>>,
-    /// Whether the bucket keeps versions, or kept them once.
+    /// Whether the bucket keeps versions, or has kept them before.
     is_versioned: AtomicBool,
-    /// Whether the answer to an upload lets pages read `ETag`, once there was one.
+    /// Whether the answer to the first upload lets pages read `ETag`.
     exposes_etag: OnceLock<bool>,
 }
 
@@ -74,14 +75,13 @@ impl Check {
             ..s3.clone()
         };
         let bucket = async |settings| {
-            s3::bucket(
+            let bucket = s3::bucket(
                 sdk_config,
                 settings,
                 credentials.clone(),
                 config.supports_post,
-            )
-            .await
-            .context(s3::CANNOT_SIGN)
+            );
+            bucket.await.context(s3::CANNOT_SIGN)
         };
         let (called_bucket, public_bucket) = (bucket(called).await?, bucket(s3.clone()).await?);
         let address = |bucket: &s3::Bucket| bucket.address("").trim_end_matches('/').to_owned();
@@ -90,21 +90,21 @@ impl Check {
         let upload = serve::upload_settings(&config);
         let service = |bucket| UploadService::new(bucket, upload.clone(), Metrics::default());
         let client = s3::client(sdk_config, s3.force_path_style, &credentials);
-        let impatient = TimeoutConfig::builder()
+        let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .operation_timeout(TIMEOUT);
         let client_config = client.config().to_builder();
         let client_config = client_config
             .retry_config(RetryConfig::disabled())
-            .timeout_config(impatient.build());
-        let clients = reqwest::Client::builder()
+            .timeout_config(timeouts.build());
+        let http = reqwest::Client::builder()
             .timeout(TIMEOUT)
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
         Ok(Self {
             client: aws_sdk_s3::Client::from_conf(client_config.build()),
-            http: clients,
+            http,
             uploads: service(called_bucket),
             public_uploads: s3.public_endpoint.is_some().then(|| service(public_bucket)),
             samples: config.policies.samples(),
@@ -162,16 +162,12 @@ impl Check {
             (_, true) => ", forms only",
             _ => "",
         };
-        let detail = format!(
-            "bucket {}, at {}; policies: {}{forms}",
-            s3.bucket,
-            self.address,
-            names.join(", ")
-        );
+        let (bucket, address, names) = (&s3.bucket, &self.address, names.join(", "));
+        let detail = format!("bucket {bucket}, at {address}; policies: {names}{forms}");
         Line::ok("settings", detail)
     }
 
-    /// Who may ask for grants, where other machines can.
+    /// Who may ask for grants; no line if other machines cannot reach the service.
     fn callers(&self) -> Option<Line> {
         const CHECK: &str = "callers";
         if self.config.bind_addr.ip().is_loopback() {
@@ -211,13 +207,10 @@ impl Check {
             return Line::ok(CHECK, format!("from {source}, do not expire"));
         };
         let left = Duration::from_secs(left.unwrap_or_default().as_secs());
-        let detail = format!(
-            "from {source}, valid for {}",
-            humantime::format_duration(left)
-        );
+        let detail = format!("from {source}, valid for {}", format_duration(left));
         let longest = self.config.policies.longest_lifetime();
         if left < longest {
-            let longest = humantime::format_duration(longest);
+            let longest = format_duration(longest);
             let detail = format!(
                 "{detail}, which is less than the {longest} of a grant: such grants expire early"
             );
@@ -234,37 +227,32 @@ impl Check {
         if host.is_internal() && !self.config.bind_addr.ip().is_loopback() {
             let detail =
                 format!("clients are sent to {host}, which looks like a host of this network only");
-            lines.push(
-                Line::warning(CHECK, detail)
-                    .fix("set S3_PUBLIC_ENDPOINT_URL to the store's URL for clients"),
-            );
+            let fix = "set S3_PUBLIC_ENDPOINT_URL to the store's URL for clients";
+            lines.push(Line::warning(CHECK, detail).fix(fix));
         }
         let Some(uploads) = &self.public_uploads else {
             return lines;
         };
         if let Err(problem) = self.ask(&self.public_address).await {
             let detail = format!(
-                "{} cannot be reached from here: {}",
-                self.public_address,
-                problem.says()
+                "{} cannot be reached from here: {problem}",
+                self.public_address
             );
-            lines.push(
-                Line::warning(CHECK, detail)
-                    .fix("set S3_PUBLIC_ENDPOINT_URL to an address that clients can reach"),
-            );
+            let fix = "set S3_PUBLIC_ENDPOINT_URL to an address that clients can reach";
+            lines.push(Line::warning(CHECK, detail).fix(fix));
             return lines;
         }
         let line = match self.samples.iter().find(|sample| sample.has_unique_key) {
             _ if self.config.forms_only => Line::skipped(CHECK, FORMS_ONLY),
             None => Line::skipped(CHECK, "it answers; no policy has unique keys for a marker"),
             Some(sample) => match self.put(uploads, sample).await {
-                Ok(_) => Line::ok(
-                    CHECK,
-                    format!(
-                        "{} accepts a PUT that is signed for it",
-                        self.public_address
-                    ),
-                ),
+                Ok(_) => {
+                    let address = &self.public_address;
+                    Line::ok(
+                        CHECK,
+                        format!("{address} accepts a PUT that is signed for it"),
+                    )
+                }
                 Err(unable) => unable.line(CHECK, sample),
             },
         };
@@ -278,7 +266,7 @@ impl Check {
         let markers = std::mem::take(&mut *self.markers());
         for marker in markers {
             if let Err(problem) = self.remove(&marker).await {
-                left.push(format!("{} ({})", marker.key(), problem.says()));
+                left.push(format!("{} ({problem})", marker.key()));
             }
         }
         if left.is_empty() {

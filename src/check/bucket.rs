@@ -14,11 +14,11 @@ use crate::s3;
 const MAX_SKEW: Duration = Duration::from_mins(15);
 const NOTABLE_SKEW: Duration = Duration::from_secs(30);
 
-/// What the answer to an unsigned request tells.
+/// What the answer to an unsigned request shows.
 #[derive(Debug)]
 pub(super) struct Reached {
     took: Duration,
-    /// Its clock, and ours in the middle of the question.
+    /// The store's clock, and ours in the middle of the call.
     clocks: Option<(SystemTime, SystemTime)>,
     region: Option<String>,
 }
@@ -27,8 +27,7 @@ impl Check {
     /// Sends a HEAD for the bucket without a signature: any answer shows that the store can be reached.
     pub(super) async fn ask(&self, address: &str) -> Result<Reached, Problem> {
         let (begin, now) = (Instant::now(), SystemTime::now());
-        let response = self.http.head(address).send().await;
-        let response = response.map_err(Problem::of_http)?;
+        let response = self.http.head(address).send().await?;
         let took = begin.elapsed();
         let header = |name: &str| response.headers().get(name)?.to_str().ok();
         let date = header(header::DATE.as_str())
@@ -47,7 +46,7 @@ impl Check {
         let reached = match self.ask(&self.address).await {
             Ok(reached) => reached,
             Err(problem) => {
-                let mut line = Line::failed(CHECK, format!("{}: {}", self.address, problem.says()))
+                let mut line = Line::failed(CHECK, format!("{}: {problem}", self.address))
                     .fix("start the store, or set AWS_ENDPOINT_URL_S3 to its address");
                 if let Some(other) = self.other_address().await
                     && self.ask(&other).await.is_ok()
@@ -58,11 +57,8 @@ impl Check {
                 return None;
             }
         };
-        let style = if self.address.ends_with(&format!("/{}", self.bucket())) {
-            "path"
-        } else {
-            "virtual-hosted"
-        };
+        let is_in_path = self.address.ends_with(&format!("/{}", self.bucket()));
+        let style = if is_in_path { "path" } else { "virtual-hosted" };
         let millis = reached.took.as_millis();
         lines.push(Line::ok(
             CHECK,
@@ -73,10 +69,8 @@ impl Check {
     }
 
     fn other_style(&self) -> String {
-        format!(
-            "set S3_FORCE_PATH_STYLE={}",
-            !self.config.s3.force_path_style
-        )
+        let other = !self.config.s3.force_path_style;
+        format!("set S3_FORCE_PATH_STYLE={other}")
     }
 
     /// The bucket's address in the other style, if there is one.
@@ -95,81 +89,65 @@ impl Check {
 
     /// Whether the bucket exists, and where. False if nothing can be tried with it.
     pub(super) async fn region_and_bucket(&self, reached: &Reached, lines: &mut Vec<Line>) -> bool {
-        const BUCKET: &str = "bucket";
+        const CHECK: &str = "bucket";
         let head = self.client.head_bucket().bucket(self.bucket()).send().await;
-        let (mut problem, mut real) = match &head {
-            Ok(output) => (None, output.bucket_region().map(str::to_owned)),
-            Err(error) => {
-                let problem = Problem::of_sdk(error);
+        let (mut problem, mut real) = match head.map_err(Problem::from) {
+            Ok(output) => (None, output.bucket_region),
+            Err(problem) => {
                 let region = problem.region().map(str::to_owned);
                 (Some(problem), region)
             }
         };
         real = real.or_else(|| reached.region.clone());
         let mut denied = None;
-        if problem
-            .as_ref()
-            .is_some_and(|problem| problem.status().is_some())
-        {
+        if problem.as_ref().and_then(Problem::status).is_some() {
             // Answers to HEAD have no body with a reason.
             let location = self.client.get_bucket_location().bucket(self.bucket());
-            if let Err(error) = location.send().await {
-                let told = Problem::of_sdk(&error);
-                real = real.or_else(|| told.region().map(str::to_owned));
-                if told.is_denied() {
-                    denied = Some(told.says());
-                } else if !told.is_not_implemented() {
-                    problem = Some(told);
+            if let Err(reason) = location.send().await.map_err(Problem::from) {
+                real = real.or_else(|| reason.region().map(str::to_owned));
+                if reason.is_denied() {
+                    denied = Some(reason);
+                } else if !reason.is_not_implemented() {
+                    problem = Some(reason);
                 }
             }
         }
-        let ours = self
-            .aws
-            .sdk_config
-            .region()
-            .map(ToString::to_string)
-            .unwrap_or_default();
+        let ours = self.aws.sdk_config.region();
+        let ours = ours.map(ToString::to_string).unwrap_or_default();
         let (line, is_elsewhere) = region(&ours, real.as_deref(), problem.is_none());
         lines.push(line);
-        let Some(problem) = problem else {
-            lines.push(Line::ok(
-                BUCKET,
-                format!(
-                    "{} exists, and the store accepts the credentials",
-                    self.bucket()
-                ),
-            ));
-            return true;
+        let name = self.bucket();
+        let (line, may_go_on) = match problem {
+            None => {
+                let detail = format!("{name} exists, and the store accepts the credentials");
+                (Line::ok(CHECK, detail), true)
+            }
+            Some(_) if is_elsewhere => (Line::skipped(CHECK, "it is in another region"), false),
+            Some(problem) if problem.is_not_implemented() => {
+                let detail = "the store does not say whether it exists; uploads will show";
+                (Line::skipped(CHECK, detail), true)
+            }
+            Some(problem) if problem.is_denied() => {
+                let why = denied.unwrap_or(problem);
+                let detail = format!(
+                    "whether it exists is unknown ({why}): the credentials need s3:ListBucket, which POST /upload/verify needs, too; uploads will show"
+                );
+                (Line::warning(CHECK, detail), true)
+            }
+            Some(problem) => {
+                let mut line = problem.failed(CHECK, "s3:ListBucket");
+                if problem.status() == Some(404) {
+                    line = Line::failed(CHECK, format!("there is no bucket {name}"))
+                        .fix("create it, or set AWS_S3_BUCKET_NAME to one that exists");
+                }
+                if self.is_there_in_other_style().await {
+                    line = line.fix(self.other_style());
+                }
+                (line, false)
+            }
         };
-        if is_elsewhere {
-            lines.push(Line::skipped(BUCKET, "it is in another region"));
-            return false;
-        }
-        if problem.is_not_implemented() {
-            lines.push(Line::skipped(
-                BUCKET,
-                "the store does not say whether it exists; uploads will show",
-            ));
-            return true;
-        }
-        if problem.is_denied() {
-            let why = denied.unwrap_or_else(|| problem.says());
-            let detail = format!(
-                "whether it exists is unknown ({why}): the credentials need s3:ListBucket, which POST /upload/verify needs, too; uploads will show"
-            );
-            lines.push(Line::warning(BUCKET, detail));
-            return true;
-        }
-        let mut line = problem.failed(BUCKET, "s3:ListBucket");
-        if problem.status() == Some(404) {
-            line = Line::failed(BUCKET, format!("there is no bucket {}", self.bucket()))
-                .fix("create it, or set AWS_S3_BUCKET_NAME to one that exists");
-        }
-        if self.is_there_in_other_style().await {
-            line = line.fix(self.other_style());
-        }
         lines.push(line);
-        false
+        may_go_on
     }
 
     async fn is_there_in_other_style(&self) -> bool {
@@ -179,79 +157,78 @@ impl Check {
         let config = self.client.config().to_builder();
         let config = config.force_path_style(!self.config.s3.force_path_style);
         let client = aws_sdk_s3::Client::from_conf(config.build());
-        client
-            .head_bucket()
-            .bucket(self.bucket())
-            .send()
-            .await
-            .is_ok()
+        let head = client.head_bucket().bucket(self.bucket());
+        head.send().await.is_ok()
     }
 
     pub(super) async fn lifecycle(&self) -> Line {
         const CHECK: &str = "lifecycle";
         const MISSING: &str = "no rule removes the parts of uploads that nobody completes; they cost money until they are removed";
         const FIX: &str = "add a lifecycle rule with AbortIncompleteMultipartUpload for the whole bucket, 7 days or more";
-        let asked = self.client.get_bucket_lifecycle_configuration();
-        match asked.bucket(self.bucket()).send().await {
-            Ok(output) => {
-                let rules = output.rules().iter().filter(|rule| is_for_all(rule));
-                let days = |rule: &LifecycleRule| {
-                    rule.abort_incomplete_multipart_upload()?
-                        .days_after_initiation()
-                };
-                match rules.filter_map(days).min() {
-                    // The lifetime of sessions.
-                    Some(days) if days < 7 => Line::warning(
-                        CHECK,
-                        format!("unfinished uploads expire after {days} days"),
-                    )
-                    .fix("set 7 days or more: clients may continue a multipart upload that long"),
-                    Some(days) => Line::ok(
-                        CHECK,
-                        format!("unfinished uploads expire after {days} days"),
-                    ),
-                    None => Line::warning(CHECK, MISSING).fix(FIX),
-                }
+        let call = self.client.get_bucket_lifecycle_configuration();
+        let rules = match call
+            .bucket(self.bucket())
+            .send()
+            .await
+            .map_err(Problem::from)
+        {
+            Ok(output) => output.rules.unwrap_or_default(),
+            Err(problem)
+                if problem.is(&["NoSuchLifecycleConfiguration"])
+                    || problem.status() == Some(404) =>
+            {
+                Vec::new()
             }
-            Err(error) => {
-                let problem = Problem::of_sdk(&error);
-                if problem.is(&["NoSuchLifecycleConfiguration"]) || problem.status() == Some(404) {
-                    return Line::warning(CHECK, MISSING).fix(FIX);
-                }
-                problem.unknown(CHECK, "s3:GetLifecycleConfiguration")
-            }
+            Err(problem) => return problem.unknown(CHECK, "s3:GetLifecycleConfiguration"),
+        };
+        let days = rules
+            .iter()
+            .filter(|rule| is_for_all(rule))
+            .filter_map(|rule| {
+                let abort = rule.abort_incomplete_multipart_upload()?;
+                abort.days_after_initiation()
+            });
+        let Some(days) = days.min() else {
+            return Line::warning(CHECK, MISSING).fix(FIX);
+        };
+        let detail = format!("unfinished uploads expire after {days} days");
+        // The lifetime of sessions.
+        if days < 7 {
+            return Line::warning(CHECK, detail)
+                .fix("set 7 days or more: clients may continue a multipart upload that long");
         }
+        Line::ok(CHECK, detail)
     }
 
     pub(super) async fn public_access(&self) -> Line {
         const CHECK: &str = "public-access";
         const FIX: &str = "turn on Block Public Access, unless the bucket is public on purpose";
-        let asked = self.client.get_public_access_block();
-        match asked.bucket(self.bucket()).send().await {
-            Ok(output) => {
-                let all = output
-                    .public_access_block_configuration()
-                    .is_some_and(|block| {
-                        [
-                            block.block_public_acls(),
-                            block.ignore_public_acls(),
-                            block.block_public_policy(),
-                            block.restrict_public_buckets(),
-                        ] == [Some(true); 4]
-                    });
-                if all {
-                    Line::ok(CHECK, "is blocked")
-                } else {
-                    Line::warning(CHECK, "is blocked only in part").fix(FIX)
-                }
+        let call = self.client.get_public_access_block();
+        let block = match call
+            .bucket(self.bucket())
+            .send()
+            .await
+            .map_err(Problem::from)
+        {
+            Ok(output) => output.public_access_block_configuration,
+            Err(problem) if problem.is(&["NoSuchPublicAccessBlockConfiguration"]) => {
+                return Line::warning(CHECK, "is not blocked").fix(FIX);
             }
-            Err(error) => {
-                let problem = Problem::of_sdk(&error);
-                if problem.is(&["NoSuchPublicAccessBlockConfiguration"]) {
-                    return Line::warning(CHECK, "is not blocked").fix(FIX);
-                }
-                problem.unknown(CHECK, "s3:GetBucketPublicAccessBlock")
-            }
+            Err(problem) => return problem.unknown(CHECK, "s3:GetBucketPublicAccessBlock"),
+        };
+        let is_blocked = block.is_some_and(|block| {
+            let rules = [
+                block.block_public_acls,
+                block.ignore_public_acls,
+                block.block_public_policy,
+                block.restrict_public_buckets,
+            ];
+            rules == [Some(true); 4]
+        });
+        if is_blocked {
+            Line::ok(CHECK, "is blocked")
+        } else {
+            Line::warning(CHECK, "is blocked only in part").fix(FIX)
         }
     }
 }
@@ -282,13 +259,11 @@ fn clock(clocks: Option<(SystemTime, SystemTime)>) -> Line {
     };
     if skew < NOTABLE_SKEW {
         // Dates have a precision of one second.
-        return Line::ok(
-            CHECK,
-            format!("within {} s of the store's", skew.as_secs() + 1),
-        );
+        let detail = format!("within {} s of the store's", skew.as_secs() + 1);
+        return Line::ok(CHECK, detail);
     }
-    let skew_words = humantime::format_duration(Duration::from_secs(skew.as_secs()));
-    let detail = format!("this machine's clock is {skew_words} {which} the store's");
+    let words = humantime::format_duration(Duration::from_secs(skew.as_secs()));
+    let detail = format!("this machine's clock is {words} {which} the store's");
     let line = if skew >= MAX_SKEW {
         Line::failed(
             CHECK,
@@ -303,33 +278,26 @@ fn clock(clocks: Option<(SystemTime, SystemTime)>) -> Line {
     line.fix("set the clock (NTP)")
 }
 
-/// The line for the region that we sign for and the `real` one; and whether requests fail because they
-/// differ.
+/// The line for the region that requests are signed for and the `real` one; and whether requests fail
+/// because they differ.
 fn region(ours: &str, real: Option<&str>, is_accepted: bool) -> (Line, bool) {
     const CHECK: &str = "region";
-    match real {
-        None => {
-            let detail = format!("signing for {ours}; the store does not say where the bucket is");
-            let line = if is_accepted {
-                Line::ok(CHECK, detail)
-            } else {
-                Line::skipped(CHECK, detail)
-            };
-            (line, false)
-        }
-        Some(real) if real == ours => (
+    let Some(real) = real else {
+        let detail = format!("signing for {ours}; the store does not say where the bucket is");
+        let line = if is_accepted { Line::ok } else { Line::skipped };
+        return (line(CHECK, detail), false);
+    };
+    if real == ours {
+        return (
             Line::ok(CHECK, format!("{ours}, where the bucket is")),
             false,
-        ),
-        Some(real) => {
-            let detail = format!("the bucket is in {real}, and requests are signed for {ours}");
-            let fix = format!("set AWS_REGION={real}");
-            if is_accepted {
-                let line = Line::warning(CHECK, format!("{detail}; this store accepts them"));
-                (line.fix(fix), false)
-            } else {
-                (Line::failed(CHECK, detail).fix(fix), true)
-            }
-        }
+        );
     }
+    let detail = format!("the bucket is in {real}, and requests are signed for {ours}");
+    let line = if is_accepted {
+        Line::warning(CHECK, format!("{detail}; this store accepts them"))
+    } else {
+        Line::failed(CHECK, detail)
+    };
+    (line.fix(format!("set AWS_REGION={real}")), !is_accepted)
 }

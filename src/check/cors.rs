@@ -4,18 +4,18 @@
 mod rules;
 
 use std::collections::BTreeSet;
-use std::time::SystemTime;
 
 use aws_sdk_s3::types::{CorsConfiguration, CorsRule};
-use reqwest::{Method, header};
+use reqwest::Method;
+use reqwest::header::{self, HeaderMap, HeaderName};
 use serde_json::Value;
-use uuid::Uuid;
 
 use self::rules::{Needs, configuration};
+use super::marker::grant;
 use super::problem::Problem;
 use super::{Check, Line};
 use crate::http::AllowedOrigins;
-use crate::upload::{Caller, ContentType, File};
+use crate::upload::{ContentType, File};
 
 const CHECK: &str = "cors";
 /// Types that browsers run.
@@ -62,32 +62,27 @@ impl Check {
             Err(problem) => return self.cors_by_preflights(&needs, &problem).await,
         };
         let missing = needs.missing(&rules);
-        if missing.is_empty() {
-            let wanted = Some(configuration(&needs.added_to(&rules)));
-            return self.confirmed(&needs, needs.all_in_order(), wanted).await;
-        }
         let wanted = needs.added_to(&rules);
         let shown = Some(configuration(&wanted));
+        if missing.is_empty() {
+            return self.confirmed(&needs, needs.all_in_order(), shown).await;
+        }
         if fix {
             return match self.set_rules(wanted, &needs).await {
                 Ok(()) => {
-                    let detail = format!("{}: the rule has been added", needs.all_in_order());
                     let kept = match rules.len() {
                         0 => String::new(),
                         kept => format!("; kept of those that were there: {kept}"),
                     };
-                    self.confirmed(&needs, detail + &kept, shown).await
+                    let rights = needs.all_in_order();
+                    let detail = format!("{rights}: the rule has been added{kept}");
+                    self.confirmed(&needs, detail, shown).await
                 }
                 Err(problem) => {
-                    let line = Line::failed(
-                        CHECK,
-                        format!("the rule cannot be added: {}", problem.says()),
-                    );
                     let fix = problem.fix("s3:PutBucketCORS");
-                    (
-                        line.fix(fix.unwrap_or_else(|| "set the rules below".to_owned())),
-                        shown,
-                    )
+                    let fix = fix.unwrap_or_else(|| "set the rules below".to_owned());
+                    let detail = format!("the rule cannot be added: {problem}");
+                    (Line::failed(CHECK, detail).fix(fix), shown)
                 }
             };
         }
@@ -101,8 +96,8 @@ impl Check {
         (line, shown)
     }
 
-    /// The line of rules that should be enough, once the store has answered preflights by them: some
-    /// stores take `x-amz-meta-*` literally.
+    /// The line of rules that should be enough, after the store has answered preflights: some stores
+    /// understand `x-amz-meta-*` literally.
     async fn confirmed(
         &self,
         needs: &Needs,
@@ -110,24 +105,20 @@ impl Check {
         wanted: Option<Value>,
     ) -> (Line, Option<Value>) {
         // Browsers send no preflight for a form.
-        let origins = needs
-            .origins
-            .iter()
-            .filter(|_| needs.methods.contains(&"PUT"));
-        for origin in origins {
+        let sends_preflights = needs.methods.contains(&"PUT");
+        for origin in needs.origins.iter().filter(|_| sends_preflights) {
             match self.preflight(origin, "PUT", &needs.headers).await {
                 Ok(true) => {}
                 Ok(false) => {
-                    let asked: Vec<&str> = needs.headers.iter().map(String::as_str).collect();
+                    let names = joined(&needs.headers, ", ");
                     let detail = format!(
-                        "the rules allow PUT from {origin}, but the store refuses the preflight with {}",
-                        asked.join(", ")
+                        "the rules allow PUT from {origin}, but the store refuses the preflight with {names}"
                     );
                     let fix = "replace x-amz-meta-* in AllowedHeaders with the full names, or all of AllowedHeaders with *";
                     return (Line::failed(CHECK, detail).fix(fix), wanted);
                 }
                 Err(problem) => {
-                    let detail = format!("{detail}, but a preflight failed: {}", problem.says());
+                    let detail = format!("{detail}, but a preflight failed: {problem}");
                     return (Line::warning(CHECK, detail), None);
                 }
             }
@@ -150,11 +141,7 @@ impl Check {
                 ..with_checksum.clone()
             });
             for file in std::iter::once(with_checksum.clone()).chain(active) {
-                let (caller, now) = (Caller::anonymous(), SystemTime::now());
-                let grant = self
-                    .uploads
-                    .presign_put(&caller, &file, Uuid::new_v4(), now)
-                    .await;
+                let grant = grant(&self.uploads, &file).await;
                 // A type that the policy refuses needs nothing.
                 let signed = grant.map(|grant| grant.request.headers).unwrap_or_default();
                 headers.extend(signed.into_iter().map(|(name, _)| name.into_owned()));
@@ -164,27 +151,17 @@ impl Check {
     }
 
     async fn rules(&self) -> Result<Vec<CorsRule>, Problem> {
-        match self
-            .client
-            .get_bucket_cors()
-            .bucket(self.bucket())
-            .send()
-            .await
-        {
+        let cors = self.client.get_bucket_cors().bucket(self.bucket());
+        match cors.send().await {
             Ok(output) => Ok(output.cors_rules.unwrap_or_default()),
             Err(error) => {
-                let problem = Problem::of_sdk(&error);
+                let status = error.raw_response().map(|raw| raw.status().as_u16());
+                let problem = Problem::from(error);
                 // Garage answers 204 where there are none.
-                let has_none = problem.is(&["NoSuchCORSConfiguration"])
-                    || problem.status() == Some(404)
-                    || error
-                        .raw_response()
-                        .is_some_and(|answer| answer.status().as_u16() == 204);
-                if has_none {
-                    Ok(Vec::new())
-                } else {
-                    Err(problem)
+                if matches!(status, Some(204 | 404)) || problem.is(&["NoSuchCORSConfiguration"]) {
+                    return Ok(Vec::new());
                 }
+                Err(problem)
             }
         }
     }
@@ -196,28 +173,26 @@ impl Check {
             .build()
             .map_err(|error| Problem::NotSent(error.to_string()))?;
         let put = self.client.put_bucket_cors().bucket(self.bucket());
-        let put = put.cors_configuration(configuration).send().await;
-        put.map_err(|error| Problem::of_sdk(&error))?;
+        put.cors_configuration(configuration).send().await?;
         let missing = needs.missing(&self.rules().await?);
         if missing.is_empty() {
             return Ok(());
         }
-        let detail = format!(
-            "the store accepted the rules, and still {}",
-            missing.join("; ")
-        );
-        Err(Problem::NotSent(detail))
+        let missing = missing.join("; ");
+        Err(Problem::NotSent(format!(
+            "the store accepted the rules, and still {missing}"
+        )))
     }
 
     /// Where the rules cannot be read, because of `problem`.
     async fn cors_by_preflights(&self, needs: &Needs, problem: &Problem) -> (Line, Option<Value>) {
         let configuration = Some(configuration(&needs.added_to(&[])));
-        let unread = format!("the rules cannot be read ({})", problem.says());
+        let unread = format!("the rules cannot be read ({problem})");
         for origin in &needs.origins {
             for method in &needs.methods {
                 match self.preflight(origin, method, &needs.headers).await {
                     Err(problem) => {
-                        let detail = format!("{unread}, and a preflight got {}", problem.says());
+                        let detail = format!("{unread}, and a preflight got {problem}");
                         return (Line::warning(CHECK, detail), None);
                     }
                     Ok(false) => {
@@ -237,29 +212,28 @@ impl Check {
                 }
             }
         }
-        let line = match self.exposes_etag.get() {
-            Some(true) => Line::ok(
-                CHECK,
-                format!(
+        let answered = format!("{unread}; preflights are answered");
+        match self.exposes_etag.get() {
+            Some(true) => {
+                let detail = format!(
                     "{} ({unread}, preflights are answered)",
                     needs.all_in_order()
-                ),
-            ),
-            Some(false) => {
-                let detail = format!(
-                    "{unread}; preflights are answered, but pages may not read ETag, which uploads in parts need"
                 );
-                let line = Line::failed(CHECK, detail);
-                return (line.fix("have the store expose ETag"), configuration);
+                (Line::ok(CHECK, detail), None)
             }
-            None => Line::warning(
-                CHECK,
-                format!(
-                    "{unread}; preflights are answered; whether pages may read ETag is not known"
-                ),
-            ),
-        };
-        (line, None)
+            Some(false) => {
+                let detail =
+                    format!("{answered}, but pages may not read ETag, which uploads in parts need");
+                (
+                    Line::failed(CHECK, detail).fix("have the store expose ETag"),
+                    configuration,
+                )
+            }
+            None => {
+                let detail = format!("{answered}; whether pages may read ETag is not known");
+                (Line::warning(CHECK, detail), None)
+            }
+        }
     }
 
     /// Whether the store allows this upload in its answer to a browser's preflight.
@@ -270,41 +244,43 @@ impl Check {
         headers: &BTreeSet<String>,
     ) -> Result<bool, Problem> {
         let origin = concrete(origin);
-        let asked: Vec<&str> = headers.iter().map(String::as_str).collect();
-        // A form has no headers that browsers ask for.
-        let asked = if method == "PUT" { asked } else { Vec::new() };
-        let url = match method {
-            "PUT" => format!("{}/presignd-check", self.public_address),
-            _ => format!("{}/", self.public_address),
-        };
-        let mut request = self
-            .http
-            .request(Method::OPTIONS, url)
+        let is_put = method == "PUT";
+        let key = if is_put { "presignd-check" } else { "" };
+        let url = format!("{}/{key}", self.public_address);
+        let mut request = self.http.request(Method::OPTIONS, url);
+        request = request
             .header(header::ORIGIN, origin)
             .header(header::ACCESS_CONTROL_REQUEST_METHOD, method);
-        if !asked.is_empty() {
-            request = request.header(header::ACCESS_CONTROL_REQUEST_HEADERS, asked.join(","));
+        // A form has no headers that browsers ask for.
+        if is_put {
+            let names = joined(headers, ",");
+            request = request.header(header::ACCESS_CONTROL_REQUEST_HEADERS, names);
         }
-        let response = request.send().await.map_err(Problem::of_http)?;
-        let values = |name| {
-            let values = response.headers().get_all(name).iter();
-            let values = values.filter_map(|value| value.to_str().ok());
-            let values = values
-                .flat_map(|value| value.split(','))
-                .map(|value| value.trim().to_owned());
-            values.collect::<Vec<String>>()
+        let response = request.send().await?;
+        let allows = |name, wanted: &str| {
+            let mut allowed = list(response.headers(), name);
+            allowed.any(|value| value == "*" || value.eq_ignore_ascii_case(wanted))
         };
-        let has = |name, wanted: &str| {
-            values(name)
-                .iter()
-                .any(|value| value == "*" || value.eq_ignore_ascii_case(wanted))
-        };
+        let allows_header = |name: &String| allows(&header::ACCESS_CONTROL_ALLOW_HEADERS, name);
         Ok(response.status().is_success()
-            && has(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin)
+            && allows(&header::ACCESS_CONTROL_ALLOW_ORIGIN, origin)
             // Browsers send a form without asking for its method.
-            && (method == "POST" || has(header::ACCESS_CONTROL_ALLOW_METHODS, method))
-            && asked.iter().all(|name| has(header::ACCESS_CONTROL_ALLOW_HEADERS, name)))
+            && (!is_put
+                || allows(&header::ACCESS_CONTROL_ALLOW_METHODS, method)
+                    && headers.iter().all(allows_header)))
     }
+}
+
+fn joined(names: &BTreeSet<String>, separator: &str) -> String {
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    names.join(separator)
+}
+
+/// The members of a header that is a list.
+pub(super) fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let values = headers.get_all(name).into_iter();
+    let values = values.filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim)
 }
 
 /// An origin to ask with: for `*`, any.

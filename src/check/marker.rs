@@ -1,7 +1,6 @@
-//! Uploads of small markers, signed by the service's own code and sent as clients send them. None is sent
-//! before it is certain that it can be removed.
+//! Uploads small markers with requests that the service's own code signs, sent as clients send them. None
+//! is sent before it is certain that it can be removed.
 
-use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use reqwest::header::{self, HeaderMap};
@@ -12,7 +11,7 @@ use uuid::Uuid;
 use super::problem::Problem;
 use super::removal::{Marker, Token};
 use super::{Check, FORMS_ONLY, Line};
-use crate::upload::{Caller, Grant, MultipartUpload, Sample, UploadService};
+use crate::upload::{Caller, File, Grant, Sample, UploadService};
 
 /// Why a marker was not stored, or not removed.
 #[derive(Debug)]
@@ -41,7 +40,7 @@ impl Unable {
                 }
             }
         };
-        line.of_policy(&sample.policy)
+        line.for_policy(&sample.policy)
     }
 }
 
@@ -55,25 +54,20 @@ impl Check {
     /// Uploads under each policy, in each way.
     pub(super) async fn uploads(&self) -> Vec<Line> {
         let mut lines = Vec::new();
-        let mut head = Line::skipped("head", "no object was uploaded");
-        let mut has_stored = false;
+        let mut head = None;
         if self.config.forms_only {
             lines.push(Line::skipped("put", FORMS_ONLY));
         }
-        let samples = self.samples.iter().filter(|_| !self.config.forms_only);
-        for sample in samples {
+        for sample in self.samples.iter().filter(|_| !self.config.forms_only) {
             lines.push(match self.put(&self.uploads, sample).await {
                 Err(unable) => unable.line("put", sample),
                 Ok(stored) => {
-                    if !has_stored {
-                        head = stored;
-                    }
-                    has_stored = true;
-                    Line::ok("put", "accepted, and removed").of_policy(&sample.policy)
+                    head.get_or_insert(stored);
+                    Line::ok("put", "accepted, and removed").for_policy(&sample.policy)
                 }
             });
         }
-        lines.push(head);
+        lines.push(head.unwrap_or_else(|| Line::skipped("head", "no object was uploaded")));
         lines.extend(self.form().await);
         lines.extend(self.multipart().await);
         lines
@@ -85,12 +79,7 @@ impl Check {
         uploads: &UploadService,
         sample: &Sample,
     ) -> Result<Line, Unable> {
-        let now = SystemTime::now();
-        let caller = Caller::anonymous();
-        let grant = uploads
-            .presign_put(&caller, &sample.file, Uuid::new_v4(), now)
-            .await;
-        let grant = grant.map_err(|error| Problem::of_upload(&error))?;
+        let grant = grant(uploads, &sample.file).await?;
         let request = self.put_request(&grant, sample);
         self.store(grant.key.as_str(), sample, request).await
     }
@@ -110,31 +99,26 @@ impl Check {
             return Some(Line::skipped(CHECK, "S3_SUPPORTS_POST_POLICY is false"));
         }
         let sample = self.samples.iter().find(|sample| sample.fits_form)?;
-        let now = SystemTime::now();
-        let grant = self
-            .uploads
-            .presign_post(&Caller::anonymous(), &sample.file, Uuid::new_v4(), now)
-            .await;
-        let stored = match grant {
-            Err(error) => Err(Problem::of_upload(&error).into()),
-            Ok(grant) => {
-                let form = grant
-                    .form
-                    .fields
-                    .into_iter()
-                    .fold(Form::new(), |form, (name, value)| form.text(name, value));
-                let form = form.part("file", Part::bytes(sample.body).file_name("marker"));
-                let request = self.http.post(&grant.form.url).multipart(form);
-                self.store(grant.key.as_str(), sample, request).await
-            }
-        };
-        Some(match stored {
-            Ok(_) => Line::ok(CHECK, "accepted, and removed").of_policy(&sample.policy),
+        Some(match self.post(sample).await {
+            Ok(_) => Line::ok(CHECK, "accepted, and removed").for_policy(&sample.policy),
             Err(Unable::Refused(problem)) if problem.is_not_implemented() => problem
                 .failed(CHECK, "")
                 .fix("the store does not support forms: set S3_SUPPORTS_POST_POLICY=false"),
             Err(unable) => unable.line(CHECK, sample),
         })
+    }
+
+    async fn post(&self, sample: &Sample) -> Result<Line, Unable> {
+        let (caller, now) = (Caller::anonymous(), SystemTime::now());
+        let grant = self
+            .uploads
+            .presign_post(&caller, &sample.file, Uuid::new_v4(), now);
+        let grant = grant.await.map_err(Problem::from)?;
+        let fields = grant.form.fields.into_iter();
+        let form = fields.fold(Form::new(), |form, (name, value)| form.text(name, value));
+        let form = form.part("file", Part::bytes(sample.body).file_name("marker"));
+        let request = self.http.post(&grant.form.url).multipart(form);
+        self.store(grant.key.as_str(), sample, request).await
     }
 
     /// Sends a request that creates an object, sends a HEAD for the object and removes it.
@@ -148,37 +132,38 @@ impl Check {
             let why = "its keys have no {uuid}, so it could replace another object";
             return Err(Unable::WouldStay(why.to_owned()));
         }
-        self.see_that_it_can_be_removed(key)
-            .await
-            .map_err(Unable::WouldStay)?;
-        // Before it is sent: it may be stored even if there is no answer.
+        self.ensure_removable(key).await?;
+        let (marker, _) = self.send_marker(key, request).await?;
+        let head = self.head(key, sample).await;
+        self.discard(&marker).await?;
+        head
+    }
+
+    /// Sends a request that creates an object, and remembers the object until it is removed.
+    pub(super) async fn send_marker(
+        &self,
+        key: &str,
+        request: RequestBuilder,
+    ) -> Result<(Marker, Response), Problem> {
         let object = |version| Marker::Object {
             key: key.to_owned(),
             version,
         };
+        // Before it is sent: it may be stored even if there is no answer.
         self.markers().push(object(None));
         let response = match self.send(request).await {
             Err(problem @ Problem::Refused(_)) => {
                 self.markers().pop();
-                return Err(problem.into());
+                return Err(problem);
             }
             answer => answer?,
         };
         let version = response.headers().get("x-amz-version-id");
         let version = version.and_then(|version| Some(version.to_str().ok()?.to_owned()));
         let marker = object(version);
-        if let Some(pushed) = self.markers().last_mut() {
-            *pushed = marker.clone();
-        }
-        let head = self.head(key, sample).await;
-        self.remove(&marker).await.map_err(|problem| {
-            Unable::Unfaithful(format!(
-                "accepted, but {key} cannot be removed: {}",
-                problem.says()
-            ))
-        })?;
-        self.markers().retain(|kept| *kept != marker);
-        head
+        self.markers().pop();
+        self.markers().push(marker.clone());
+        Ok((marker, response))
     }
 
     pub(super) async fn send(&self, request: RequestBuilder) -> Result<Response, Problem> {
@@ -187,9 +172,9 @@ impl Check {
             Some(origin) => request.header(header::ORIGIN, super::cors::concrete(origin)),
             None => request,
         };
-        let response = request.send().await.map_err(Problem::of_http)?;
+        let response = request.send().await?;
         if !response.status().is_success() {
-            return Err(Problem::of_response(response).await);
+            return Err(Problem::from_response(response).await);
         }
         if origin.is_some() {
             let exposes = exposes_etag(response.headers());
@@ -200,44 +185,28 @@ impl Check {
 
     async fn head(&self, key: &str, sample: &Sample) -> Result<Line, Unable> {
         const CHECK: &str = "head";
-        let asked = self
-            .client
-            .head_object()
-            .bucket(self.bucket())
-            .key(key)
-            .send()
-            .await;
-        let object = match asked {
+        let head = self.client.head_object().bucket(self.bucket()).key(key);
+        let object = match head.send().await.map_err(Problem::from) {
             Ok(object) => object,
-            Err(error) => {
-                let problem = Problem::of_sdk(&error);
-                let line = Line::warning(
-                    CHECK,
-                    format!(
-                        "whether an upload has arrived is unknown: {}",
-                        problem.says()
-                    ),
-                );
-                return Ok(
-                    match problem.fix("s3:GetObject for POST /upload/verify and for nothing else") {
-                        Some(fix) => line.fix(fix),
-                        None => line,
-                    },
-                );
+            Err(problem) => {
+                let detail = format!("whether an upload has arrived is unknown: {problem}");
+                let fix = problem.fix("s3:GetObject for POST /upload/verify and for nothing else");
+                return Ok(Line::warning(CHECK, detail).fix_if(fix));
             }
         };
-        let expected = (sample.file.content_type.as_str(), sample.body.len());
-        let stored = (
-            object.content_type().unwrap_or_default(),
-            object
-                .content_length()
-                .and_then(|n| usize::try_from(n).ok())
-                .unwrap_or_default(),
+        let sent = format!(
+            "{} bytes of {}",
+            sample.body.len(),
+            sample.file.content_type.as_str()
         );
-        if stored != expected {
+        let stored = format!(
+            "{} bytes of {}",
+            object.content_length().unwrap_or_default(),
+            object.content_type().unwrap_or_default()
+        );
+        if stored != sent {
             return Err(Unable::Unfaithful(format!(
-                "{} bytes of {} were stored as {} bytes of {}",
-                expected.1, expected.0, stored.1, stored.0
+                "{sent} were stored as {stored}"
             )));
         }
         Ok(Line::ok(CHECK, "the object is as it was sent"))
@@ -261,73 +230,66 @@ impl Check {
             ),
             Err(Unable::Unfaithful(what)) => Line::failed(CHECK, what),
         };
-        Some(line.of_policy(&sample.policy))
-    }
-
-    /// Creates a multipart upload, and notes it as a marker to remove.
-    pub(super) async fn create_multipart(
-        &self,
-        sample: &Sample,
-    ) -> Result<(MultipartUpload, Marker), Unable> {
-        let (now, caller) = (SystemTime::now(), Caller::anonymous());
-        let upload = self
-            .uploads
-            .create_multipart(&caller, &sample.file, Uuid::new_v4(), now)
-            .await;
-        let upload = upload.map_err(|error| Problem::of_upload(&error))?;
-        let marker = Marker::Upload {
-            key: upload.key.clone(),
-            token: Token(upload.token.clone()),
-        };
-        self.markers().push(marker.clone());
-        Ok((upload, marker))
+        Some(line.for_policy(&sample.policy))
     }
 
     /// Creates a multipart upload, sends a part, lists it, and aborts the upload.
     async fn part(&self, sample: &Sample) -> Result<(), Unable> {
-        let (now, caller) = (SystemTime::now(), Caller::anonymous());
-        let key = self
-            .uploads
-            .presign_put(&caller, &sample.file, Uuid::new_v4(), now)
-            .await;
-        let key = key.map_err(|error| Problem::of_upload(&error))?.key;
-        self.see_that_parts_can_be_removed(key.as_str()).await?;
-        let (upload, marker) = self.create_multipart(sample).await?;
-        let (key, token) = (&upload.key, &upload.token);
-        let requests = self
-            .uploads
-            .presign_parts(&caller, token, key, &BTreeSet::from([1]), now)
-            .await;
-        let requests = requests.map_err(|error| Problem::of_upload(&error))?;
-        for request in requests.values() {
-            let response = self
-                .send(self.http.put(&request.url).body(sample.body))
-                .await?;
-            if !response.headers().contains_key(header::ETAG) {
-                return Err(Unable::Unfaithful(
-                    "the store answers a part without an ETag".to_owned(),
-                ));
+        let grant = grant(&self.uploads, &sample.file).await?;
+        self.ensure_parts_removable(grant.key.as_str()).await?;
+        let (marker, request) = self.create_multipart(sample).await?;
+        let response = self.send(request).await?;
+        if !response.headers().contains_key(header::ETAG) {
+            let what = "the store answers a part without an ETag";
+            return Err(Unable::Unfaithful(what.to_owned()));
+        }
+        if let Marker::Upload { key, token } = &marker {
+            let (caller, now) = (Caller::anonymous(), SystemTime::now());
+            let parts = self.uploads.list_parts(&caller, &token.0, key, now).await;
+            let count = parts.map_err(Problem::from)?.len();
+            if count != 1 {
+                let what = format!("the store lists {count} parts where there is one");
+                return Err(Unable::Unfaithful(what));
             }
         }
-        let parts = self.uploads.list_parts(&caller, token, key, now).await;
-        let parts = parts.map_err(|error| Problem::of_upload(&error))?;
-        if parts.len() != 1 {
-            return Err(Unable::Unfaithful(format!(
-                "the store lists {} parts where there is one",
-                parts.len()
-            )));
-        }
-        self.remove(&marker).await?;
-        self.markers().retain(|kept| *kept != marker);
-        Ok(())
+        self.discard(&marker).await
+    }
+
+    /// Creates a multipart upload, which it remembers until it is aborted; and a request that sends the
+    /// first part.
+    pub(super) async fn create_multipart(
+        &self,
+        sample: &Sample,
+    ) -> Result<(Marker, RequestBuilder), Problem> {
+        let (caller, now) = (Caller::anonymous(), SystemTime::now());
+        let upload = self
+            .uploads
+            .create_multipart(&caller, &sample.file, Uuid::new_v4(), now);
+        let upload = upload.await?;
+        let (key, token) = (upload.key, Token(upload.token));
+        let marker = Marker::Upload {
+            key: key.clone(),
+            token: token.clone(),
+        };
+        self.markers().push(marker.clone());
+        let part = self
+            .uploads
+            .presign_part(&caller, &token.0, &key, (1, None), now);
+        let request = self.http.put(part.await?.url).body(sample.body);
+        Ok((marker, request))
     }
 }
 
+/// A grant to PUT `file`, as the service gives it to a client.
+pub(super) async fn grant(uploads: &UploadService, file: &File) -> Result<Grant, Problem> {
+    let (caller, now) = (Caller::anonymous(), SystemTime::now());
+    let grant = uploads
+        .presign_put(&caller, file, Uuid::new_v4(), now)
+        .await?;
+    Ok(grant)
+}
+
 fn exposes_etag(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(header::ACCESS_CONTROL_EXPOSE_HEADERS);
-    values
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|name| matches!(name.trim().to_ascii_lowercase().as_str(), "etag" | "*"))
+    let mut names = super::cors::list(headers, &header::ACCESS_CONTROL_EXPOSE_HEADERS);
+    names.any(|name| name == "*" || name.eq_ignore_ascii_case("etag"))
 }

@@ -1,5 +1,7 @@
 //! Why a request to the store failed, and how to fix it.
 
+use std::fmt;
+
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
@@ -34,8 +36,14 @@ pub(super) struct Refused {
 }
 
 impl Refused {
-    fn new(status: Option<u16>, code: String, message: String, region: Option<String>) -> Self {
-        // Garage has one code for both, and tells them from missing permissions in words.
+    fn new(
+        status: u16,
+        code: String,
+        message: String,
+        region_header: Option<&str>,
+        body: &str,
+    ) -> Self {
+        // Garage has one code for these and for missing permissions; only its message tells which.
         let code = match code.as_str() {
             "AccessDenied" if message.contains("No such key") => "InvalidAccessKeyId".to_owned(),
             "AccessDenied" if message.contains("Invalid signature") => {
@@ -43,21 +51,22 @@ impl Refused {
             }
             _ => code,
         };
+        let region = region_header.map_or_else(|| element(body, "Region"), str::to_owned);
         Self {
-            status,
+            status: Some(status),
             code,
             message,
-            region,
+            region: Some(region).filter(|region| !region.is_empty()),
         }
     }
 }
 
-impl Problem {
-    pub(super) fn of_sdk<E>(error: &SdkError<E, HttpResponse>) -> Self
-    where
-        E: ProvideErrorMetadata + std::error::Error + 'static,
-    {
-        match error {
+impl<E> From<SdkError<E, HttpResponse>> for Problem
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    fn from(error: SdkError<E, HttpResponse>) -> Self {
+        match &error {
             SdkError::TimeoutError(_) => Self::TimedOut,
             SdkError::DispatchFailure(failure) if failure.is_timeout() => Self::TimedOut,
             SdkError::DispatchFailure(failure) => Self::NoAnswer(
@@ -65,70 +74,48 @@ impl Problem {
                     .as_connector_error()
                     .map_or_else(String::new, |e| causes(e)),
             ),
-            SdkError::ServiceError(context) if context.raw().status().is_success() => {
+            SdkError::ServiceError(_) | SdkError::ResponseError(_)
+                if error
+                    .raw_response()
+                    .is_some_and(|raw| raw.status().is_success()) =>
+            {
                 Self::Unreadable
             }
             SdkError::ServiceError(context) => {
-                let raw = context.raw();
-                let in_body = || {
-                    let body = String::from_utf8_lossy(raw.body().bytes()?);
-                    Some(element(&body, "Region")).filter(|region| !region.is_empty())
-                };
+                let (error, raw) = (context.err(), context.raw());
+                let body = String::from_utf8_lossy(raw.body().bytes().unwrap_or_default());
                 Self::Refused(Refused::new(
-                    Some(raw.status().as_u16()),
-                    context.err().code().unwrap_or_default().to_owned(),
-                    context.err().message().unwrap_or_default().to_owned(),
-                    raw.headers()
-                        .get(BUCKET_REGION)
-                        .map(str::to_owned)
-                        .or_else(in_body),
+                    raw.status().as_u16(),
+                    error.code().unwrap_or_default().to_owned(),
+                    error.message().unwrap_or_default().to_owned(),
+                    raw.headers().get(BUCKET_REGION),
+                    &body,
                 ))
-            }
-            SdkError::ResponseError(context) if context.raw().status().is_success() => {
-                Self::Unreadable
             }
             SdkError::ResponseError(context) => Self::Refused(Refused {
                 status: Some(context.raw().status().as_u16()),
                 message: "the answer is not one of S3".to_owned(),
                 ..Refused::default()
             }),
-            _ => Self::NotSent(causes(error)),
+            _ => Self::NotSent(causes(&error)),
         }
     }
+}
 
-    pub(super) fn of_http(error: reqwest::Error) -> Self {
+impl From<reqwest::Error> for Problem {
+    fn from(error: reqwest::Error) -> Self {
         if error.is_timeout() {
             return Self::TimedOut;
         }
         // The URL may be a presigned one.
         Self::NoAnswer(causes(&error.without_url()))
     }
+}
 
-    /// For an answer that is no success.
-    pub(super) async fn of_response(mut response: reqwest::Response) -> Self {
-        const LONGEST: usize = 64 * 1024;
-        let mut body = Vec::new();
-        while body.len() < LONGEST
-            && let Ok(Some(chunk)) = response.chunk().await
-        {
-            body.extend_from_slice(&chunk);
-        }
-        let body = String::from_utf8_lossy(&body);
-        let region = response.headers().get(BUCKET_REGION);
-        let region = region.and_then(|region| Some(region.to_str().ok()?.to_owned()));
-        let in_body = Some(element(&body, "Region")).filter(|region| !region.is_empty());
-        // No other elements: they may repeat what was signed.
-        Self::Refused(Refused::new(
-            Some(response.status().as_u16()),
-            element(&body, "Code"),
-            element(&body, "Message"),
-            region.or(in_body),
-        ))
-    }
-
-    /// For an error of the service's own code.
-    pub(super) fn of_upload(error: &upload::Error) -> Self {
-        match error {
+/// The service's own code has failed.
+impl From<upload::Error> for Problem {
+    fn from(error: upload::Error) -> Self {
+        match &error {
             upload::Error::Store(s3::StoreError::TimedOut(_)) => Self::TimedOut,
             upload::Error::Store(s3::StoreError::Unavailable(why)) => {
                 Self::NoAnswer(why.to_string())
@@ -146,8 +133,31 @@ impl Problem {
                 code: "NoSuchUpload".to_owned(),
                 ..Refused::default()
             }),
-            error => Self::NotSent(causes(error)),
+            _ => Self::NotSent(causes(&error)),
         }
+    }
+}
+
+impl Problem {
+    /// For an answer that is no success.
+    pub(super) async fn from_response(mut response: reqwest::Response) -> Self {
+        const LONGEST: usize = 64 * 1024;
+        let mut body = Vec::new();
+        while body.len() < LONGEST
+            && let Ok(Some(chunk)) = response.chunk().await
+        {
+            body.extend_from_slice(&chunk);
+        }
+        let body = String::from_utf8_lossy(&body);
+        let region = response.headers().get(BUCKET_REGION);
+        // No other elements: they may repeat what was signed.
+        Self::Refused(Refused::new(
+            response.status().as_u16(),
+            element(&body, "Code"),
+            element(&body, "Message"),
+            region.and_then(|region| region.to_str().ok()),
+            &body,
+        ))
     }
 
     fn refused(&self) -> Option<&Refused> {
@@ -166,8 +176,8 @@ impl Problem {
     }
 
     pub(super) fn is(&self, codes: &[&str]) -> bool {
-        self.refused()
-            .is_some_and(|refused| codes.contains(&refused.code.as_str()))
+        let code = self.refused().map(|refused| refused.code.as_str());
+        code.is_some_and(|code| codes.contains(&code))
     }
 
     pub(super) fn is_not_implemented(&self) -> bool {
@@ -176,36 +186,11 @@ impl Problem {
 
     /// Whether permissions are missing, as far as that is known: answers to HEAD have no code.
     pub(super) fn is_denied(&self) -> bool {
-        let has_no_code = self
-            .refused()
-            .is_some_and(|refused| refused.code.is_empty());
         self.is(&["AccessDenied", "AllAccessDisabled"])
-            || (self.status() == Some(403) && has_no_code)
+            || (self.status() == Some(403) && self.is(&[""]))
     }
 
-    pub(super) fn says(&self) -> String {
-        match self {
-            Self::NoAnswer(why) => format!("no answer: {why}"),
-            Self::TimedOut => "no answer in time".to_owned(),
-            Self::NotSent(why) => why.clone(),
-            Self::Unreadable => "the store's answer cannot be read".to_owned(),
-            Self::Refused(refused) => {
-                let mut words = "the store answered".to_owned();
-                if let Some(status) = refused.status {
-                    words = format!("{words} {status}");
-                }
-                if !refused.code.is_empty() {
-                    words = format!("{words} {}", refused.code);
-                }
-                if !refused.message.is_empty() {
-                    words = format!("{words}: {}", refused.message);
-                }
-                words
-            }
-        }
-    }
-
-    /// What to do; `permission` is what was needed.
+    /// How to fix it. `permission` is what the request needs.
     pub(super) fn fix(&self, permission: &str) -> Option<String> {
         let refused = self.refused()?;
         let fix = match refused.code.as_str() {
@@ -240,14 +225,10 @@ impl Problem {
 
     /// The line of a check that must succeed.
     pub(super) fn failed(&self, check: &'static str, permission: &str) -> Line {
-        let line = Line::failed(check, self.says());
-        match self.fix(permission) {
-            Some(fix) => line.fix(fix),
-            None => line,
-        }
+        Line::failed(check, self.to_string()).fix_if(self.fix(permission))
     }
 
-    /// The line of a check that not all stores answer, and not all credentials may ask for.
+    /// The line of a check that some stores do not support, and some credentials have no permission for.
     pub(super) fn unknown(&self, check: &'static str, permission: &str) -> Line {
         if self.is_not_implemented() {
             return Line::skipped(check, "the store does not support this");
@@ -256,23 +237,42 @@ impl Problem {
             let detail = format!("the credentials may not ask; they need {permission}");
             return Line::skipped(check, detail);
         }
-        if matches!(self, Self::Unreadable) {
-            return Line::skipped(check, self.says());
+        match self {
+            Self::Unreadable => Line::skipped(check, self.to_string()),
+            _ => Line::warning(check, self.to_string()),
         }
-        Line::warning(check, self.says())
     }
 }
 
-/// The text of an XML element.
-fn element(xml: &str, name: &str) -> String {
-    between(xml, &format!("<{name}>"), &format!("</{name}>"))
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoAnswer(why) => write!(f, "no answer: {why}"),
+            Self::TimedOut => f.write_str("no answer in time"),
+            Self::NotSent(why) => f.write_str(why),
+            Self::Unreadable => f.write_str("the store's answer cannot be read"),
+            Self::Refused(refused) => {
+                f.write_str("the store answered")?;
+                if let Some(status) = refused.status {
+                    write!(f, " {status}")?;
+                }
+                if !refused.code.is_empty() {
+                    write!(f, " {}", refused.code)?;
+                }
+                if !refused.message.is_empty() {
+                    write!(f, ": {}", refused.message)?;
+                }
+                Ok(())
+            }
+        }
+    }
 }
 
-fn between(text: &str, before: &str, after: &str) -> String {
-    let found = text
-        .split_once(before)
-        .and_then(|(_, rest)| rest.split_once(after));
-    found.map_or_else(String::new, |(found, _)| found.to_owned())
+/// The text of an XML element; empty if there is no such element.
+fn element(xml: &str, name: &str) -> String {
+    let after = xml.split_once(&format!("<{name}>"));
+    let text = after.and_then(|(_, rest)| rest.split_once(&format!("</{name}>")));
+    text.map_or_else(String::new, |(text, _)| text.to_owned())
 }
 
 #[cfg(test)]
@@ -280,11 +280,11 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_url_that_nobody_answered_is_not_repeated() {
+    async fn the_url_of_a_failed_request_is_not_repeated() {
         let url = "http://127.0.0.1:1/k?X-Amz-Signature=secret";
         let error = reqwest::get(url).await.unwrap_err();
         assert!(error.to_string().contains("secret"));
-        let says = Problem::of_http(error).says();
+        let says = Problem::from(error).to_string();
         assert!(
             !says.contains("secret") && says.contains("refused"),
             "{says}"

@@ -10,7 +10,7 @@ use super::marker::Unable;
 use super::problem::Problem;
 use crate::upload::Caller;
 
-/// The version of objects that were stored while the bucket had no versions, or they were suspended.
+/// The version of objects that were stored while the versioning of the bucket was off or suspended.
 const NULL_VERSION: &str = "null";
 
 /// Something in the bucket that must not stay.
@@ -46,81 +46,57 @@ impl Marker {
 
 impl Check {
     /// Tries to remove an object that does not exist, in the way in which one that exists would be.
-    pub(super) async fn see_that_it_can_be_removed(&self, key: &str) -> Result<(), String> {
-        let versioning = self
-            .client
-            .get_bucket_versioning()
-            .bucket(self.bucket())
-            .send()
-            .await;
-        let is_versioned = versioning.is_ok_and(|output| {
-            matches!(
-                output.status(),
-                Some(BucketVersioningStatus::Enabled | BucketVersioningStatus::Suspended)
-            )
+    pub(super) async fn ensure_removable(&self, key: &str) -> Result<(), Unable> {
+        let would_stay = |why: String| Err(Unable::WouldStay(why));
+        let versioning = self.client.get_bucket_versioning().bucket(self.bucket());
+        let is_versioned = versioning.send().await.is_ok_and(|output| {
+            use BucketVersioningStatus::{Enabled, Suspended};
+            matches!(output.status(), Some(Enabled | Suspended))
         });
         if is_versioned {
-            let lock = self
-                .client
-                .get_object_lock_configuration()
-                .bucket(self.bucket())
-                .send()
-                .await;
-            let retains = lock.is_ok_and(|output| {
-                output
-                    .object_lock_configuration()
-                    .is_some_and(|lock| lock.rule().is_some())
-            });
-            if retains {
-                return Err("the bucket retains objects (Object Lock)".to_owned());
+            let lock = self.client.get_object_lock_configuration();
+            let lock = lock.bucket(self.bucket()).send().await;
+            let lock = lock
+                .ok()
+                .and_then(|output| output.object_lock_configuration);
+            if lock.is_some_and(|lock| lock.rule.is_some()) {
+                return would_stay("the bucket retains objects (Object Lock)".to_owned());
             }
         }
         self.is_versioned.store(is_versioned, Ordering::Relaxed);
         // Without a version, such a bucket would get a delete marker.
         let version = is_versioned.then(|| NULL_VERSION.to_owned());
-        let delete = self
-            .client
-            .delete_object()
-            .bucket(self.bucket())
-            .key(key)
-            .set_version_id(version);
-        match delete.send().await {
-            Err(error) => {
-                let problem = Problem::of_sdk(&error);
-                let needed = if is_versioned {
-                    "s3:DeleteObjectVersion"
-                } else {
-                    "s3:DeleteObject"
-                };
-                // Some stores refuse to delete what does not exist, or a version that does not.
-                if matches!(problem.status(), Some(400 | 404)) && !problem.is(&["NoSuchBucket"]) {
-                    return Ok(());
-                }
-                let why = problem.says();
-                if problem.is_denied() {
-                    return Err(format!(
-                        "{why}; the credentials need {needed}, which the service itself does not need"
-                    ));
-                }
-                Err(why)
+        let delete = self.client.delete_object().bucket(self.bucket()).key(key);
+        let delete = delete.set_version_id(version).send().await;
+        match delete.map_err(Problem::from) {
+            // Some stores refuse to delete what does not exist, or a version that does not.
+            Err(problem)
+                if matches!(problem.status(), Some(400 | 404))
+                    && !problem.is(&["NoSuchBucket"]) =>
+            {
+                Ok(())
             }
+            Err(problem) if problem.is_denied() => {
+                let version = if is_versioned { "Version" } else { "" };
+                would_stay(format!(
+                    "{problem}; the credentials need s3:DeleteObject{version}, which the service itself does not need"
+                ))
+            }
+            Err(problem) => would_stay(problem.to_string()),
             Ok(output) if output.delete_marker() == Some(true) => {
-                let version = output.version_id().map(str::to_owned);
                 let marker = Marker::Object {
                     key: key.to_owned(),
-                    version,
+                    version: output.version_id,
                 };
-                self.remove(&marker).await.map_err(|problem| {
-                    self.markers().push(marker);
-                    problem.says()
-                })
+                self.markers().push(marker.clone());
+                self.discard(&marker).await
             }
             Ok(_) => Ok(()),
         }
     }
 
-    /// The version to delete in a bucket with versions, where the answer to the upload did not say: a form's
-    /// answer and those of buckets whose versioning is suspended do not.
+    /// The version to delete in a bucket with versions, for uploads whose answer did not name it: forms, and
+    /// buckets whose versioning is suspended.
     async fn current_version(&self, key: &str) -> Option<String> {
         if !self.is_versioned.load(Ordering::Relaxed) {
             return None;
@@ -132,13 +108,22 @@ impl Check {
     }
 
     /// Tries to abort a multipart upload that does not exist.
-    pub(super) async fn see_that_parts_can_be_removed(&self, key: &str) -> Result<(), Unable> {
+    pub(super) async fn ensure_parts_removable(&self, key: &str) -> Result<(), Unable> {
         let abort = self.client.abort_multipart_upload().bucket(self.bucket());
         let aborted = abort.key(key).upload_id("presignd-check").send().await;
-        match aborted.map_err(|error| Problem::of_sdk(&error)) {
-            Err(problem) if problem.is_denied() => Err(Unable::WouldStay(problem.says())),
+        match aborted.map_err(Problem::from) {
+            Err(problem) if problem.is_denied() => Err(Unable::WouldStay(problem.to_string())),
             _ => Ok(()),
         }
+    }
+
+    /// Removes a marker, and forgets it.
+    pub(super) async fn discard(&self, marker: &Marker) -> Result<(), Unable> {
+        self.remove(marker).await.map_err(|problem| {
+            Unable::Unfaithful(format!("{} cannot be removed: {problem}", marker.key()))
+        })?;
+        self.markers().retain(|kept| kept != marker);
+        Ok(())
     }
 
     pub(super) async fn remove(&self, marker: &Marker) -> Result<(), Problem> {
@@ -149,22 +134,17 @@ impl Check {
                     None => self.current_version(key).await,
                 };
                 let delete = || self.client.delete_object().bucket(self.bucket()).key(key);
-                let deleted = delete().set_version_id(version.clone()).send().await;
-                let deleted = deleted.map_err(|error| Problem::of_sdk(&error))?;
-                // Whatever was known of versions: a marker that hides the object must not stay either.
+                let deleted = delete().set_version_id(version.clone()).send().await?;
+                // The bucket may keep versions all the same: a delete marker must not stay either.
                 if version.is_none() && deleted.delete_marker() == Some(true) {
-                    let marker = delete().set_version_id(deleted.version_id);
-                    let removed = marker.send().await;
-                    removed.map_err(|error| Problem::of_sdk(&error))?;
+                    delete().set_version_id(deleted.version_id).send().await?;
                 }
             }
             Marker::Upload { key, token } => {
-                let (now, caller) = (SystemTime::now(), Caller::anonymous());
-                let aborted = self
-                    .uploads
+                let (caller, now) = (Caller::anonymous(), SystemTime::now());
+                self.uploads
                     .abort_multipart(&caller, &token.0, key, now)
-                    .await;
-                aborted.map_err(|error| Problem::of_upload(&error))?;
+                    .await?;
             }
         }
         Ok(())

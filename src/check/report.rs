@@ -21,13 +21,13 @@ pub enum Status {
 #[serde(rename_all = "camelCase")]
 pub struct Line {
     pub check: &'static str,
-    /// The policy that it is about.
+    /// The policy that was checked, if the check depends on one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
     pub status: Status,
     /// What was found.
     pub detail: String,
-    /// What to do about it.
+    /// How to fix it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
 }
@@ -64,7 +64,12 @@ impl Line {
         self
     }
 
-    pub(super) fn of_policy(mut self, policy: &str) -> Self {
+    pub(super) fn fix_if(mut self, fix: Option<String>) -> Self {
+        self.fix = fix;
+        self
+    }
+
+    pub(super) fn for_policy(mut self, policy: &str) -> Self {
         self.policy = Some(policy.to_owned());
         self
     }
@@ -82,7 +87,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// For a configuration that nothing can be tried with.
+    /// For a configuration that cannot be used.
     pub fn from_faults(faults: &[String]) -> Self {
         let lines = faults.iter();
         Self {
@@ -98,7 +103,8 @@ impl Report {
     }
 }
 
-/// Text of a store must not control the terminal or fill it: no control characters, and a limit.
+/// Removes control characters and shortens the text: it may come from a store, and must not control the
+/// terminal or fill it.
 fn printable(text: &str) -> String {
     const LONGEST: usize = 400;
     let clean = text.chars().filter(|c| !c.is_control());
@@ -177,7 +183,7 @@ mod tests {
                 Line::ok("clock", "fine"),
                 Line::failed("put", "one two three ".repeat(9).trim_end())
                     .fix("do it")
-                    .of_policy("a"),
+                    .for_policy("a"),
             ],
             cors_configuration: None,
         };

@@ -35,46 +35,33 @@ impl Needs {
         let mut missing = Vec::new();
         for origin in &self.origins {
             for method in &self.methods {
-                let fitting: Vec<&CorsRule> = rules
-                    .iter()
-                    .filter(|rule| {
-                        rule.allowed_methods()
-                            .iter()
-                            .any(|allowed| allowed == method)
-                    })
-                    .filter(|rule| {
-                        rule.allowed_origins()
-                            .iter()
-                            .any(|allowed| matches(allowed, origin))
-                    })
-                    .collect();
-                let Some(first) = fitting.first() else {
+                let applies = |rule: &&CorsRule| {
+                    let mut origins = rule.allowed_origins().iter();
+                    rule.allowed_methods()
+                        .iter()
+                        .any(|allowed| allowed == method)
+                        && origins.any(|allowed| matches(allowed, origin))
+                };
+                let mut applicable = rules.iter().filter(applies).peekable();
+                let Some(&first) = applicable.peek() else {
                     missing.push(format!("{method} from {origin} is not allowed"));
                     continue;
                 };
-                let allows = |rule: &&CorsRule, name: &String| {
+                if *method != "PUT" {
+                    continue;
+                }
+                let allows = |rule: &CorsRule, name: &str| {
                     let mut allowed = rule.allowed_headers().iter();
                     allowed.any(|allowed| matches(&allowed.to_ascii_lowercase(), name))
                 };
-                let is_asked = *method == "PUT";
-                if is_asked
-                    && !fitting
-                        .iter()
-                        .any(|rule| self.headers.iter().all(|name| allows(rule, name)))
-                {
-                    let names = self.headers.iter().filter(|name| !allows(first, name));
-                    let names: Vec<&str> = names.map(String::as_str).collect();
-                    missing.push(format!(
-                        "{method} from {origin} may not have {}",
-                        names.join(", ")
-                    ));
+                if !applicable.any(|rule| self.headers.iter().all(|name| allows(rule, name))) {
+                    let names = self.headers.iter().map(String::as_str);
+                    let names: Vec<&str> = names.filter(|name| !allows(first, name)).collect();
+                    let names = names.join(", ");
+                    missing.push(format!("{method} from {origin} may not have {names}"));
                 }
-                if is_asked
-                    && !first
-                        .expose_headers()
-                        .iter()
-                        .any(|name| name.eq_ignore_ascii_case("etag"))
-                {
+                let mut exposed = first.expose_headers().iter();
+                if !exposed.any(|name| name.eq_ignore_ascii_case("etag")) {
                     missing.push(format!("ETag is not exposed to {origin}"));
                 }
             }
