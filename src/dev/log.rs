@@ -50,7 +50,8 @@ async fn watch(State(grants): State<Grants>, request: Request, next: Next) -> Re
         collect(&answered, "key", &mut keys);
         granted(&names, &keys)
     } else {
-        refused(&answered)
+        // The detail of a problem names all fields that are wrong.
+        answered["detail"].as_str().unwrap_or_default().to_owned()
     };
     line("", &method, &path, parts.status, begin.elapsed(), &what);
     Response::from_parts(parts, body)
@@ -118,18 +119,6 @@ fn granted(names: &[String], keys: &[String]) -> String {
         Some(name) => format!("{name} → {key}{more}"),
         None => format!("{key}{more}"),
     }
-}
-
-/// Why the service refuses: its problem document in a line.
-fn refused(problem: &Value) -> String {
-    let text = |value: &Value| value.as_str().map(str::to_owned);
-    let errors = problem["errors"].as_array().into_iter().flatten();
-    let errors = errors.take(3).filter_map(|error| {
-        let (pointer, detail) = (text(&error["pointer"])?, text(&error["detail"])?);
-        Some(format!("{pointer} {detail}"))
-    });
-    let all: Vec<String> = text(&problem["detail"]).into_iter().chain(errors).collect();
-    all.join("; ")
 }
 
 /// All text under members of this name, in order.

@@ -9,6 +9,7 @@ mod batch;
 mod check;
 mod command;
 mod connections;
+mod content_types;
 mod credentials;
 mod deploy;
 mod dev_store;
