@@ -146,6 +146,14 @@ impl Config {
                 "UPLOAD_POLICIES_FILE: policies.{policy}.key uses {{caller}}, but AUTH_MODE is none, so that nobody is known; set AUTH_MODE to api-key or jwt"
             ));
         }
+        if let (Some(auth), Some(policies)) = (&auth, &policies)
+            && auth.jwt.is_none()
+            && let Some(policy) = policies.with_vars()
+        {
+            r.fault(format!(
+                "UPLOAD_POLICIES_FILE: policies.{policy}.key uses {{vars.…}}, but only JWTs have tickets with variables; set AUTH_MODE to jwt or jwt,api-key"
+            ));
+        }
         let rate = auth::rate(r);
         let trusted_proxies = auth::trusted_proxies(r);
         let allowed_origins = allowed_origins(r);

@@ -141,7 +141,7 @@ impl Check {
                 ..with_checksum.clone()
             });
             for file in std::iter::once(with_checksum.clone()).chain(active) {
-                let grant = grant(&self.uploads, &file).await;
+                let grant = grant(&self.uploads, &sample.caller, &file).await;
                 // A type that the policy refuses needs nothing.
                 let signed = grant.map(|grant| grant.request.headers).unwrap_or_default();
                 headers.extend(signed.into_iter().map(|(name, _)| name.into_owned()));

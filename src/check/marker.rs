@@ -79,7 +79,7 @@ impl Check {
         uploads: &UploadService,
         sample: &Sample,
     ) -> Result<Line, Unable> {
-        let grant = grant(uploads, &sample.file).await?;
+        let grant = grant(uploads, &sample.caller, &sample.file).await?;
         let request = self.put_request(&grant, sample);
         self.store(grant.key.as_str(), sample, request).await
     }
@@ -109,10 +109,10 @@ impl Check {
     }
 
     async fn post(&self, sample: &Sample) -> Result<Line, Unable> {
-        let (caller, now) = (Caller::anonymous(), SystemTime::now());
+        let (caller, now) = (&sample.caller, SystemTime::now());
         let grant = self
             .uploads
-            .presign_post(&caller, &sample.file, Uuid::new_v4(), now);
+            .presign_post(caller, &sample.file, Uuid::new_v4(), now);
         let grant = grant.await.map_err(Problem::from)?;
         let fields = grant.form.fields.into_iter();
         let form = fields.fold(Form::new(), |form, (name, value)| form.text(name, value));
@@ -235,7 +235,7 @@ impl Check {
 
     /// Creates a multipart upload, sends a part, lists it, and aborts the upload.
     async fn part(&self, sample: &Sample) -> Result<(), Unable> {
-        let grant = grant(&self.uploads, &sample.file).await?;
+        let grant = grant(&self.uploads, &sample.caller, &sample.file).await?;
         self.ensure_parts_removable(grant.key.as_str()).await?;
         let (marker, request) = self.create_multipart(sample).await?;
         let response = self.send(request).await?;
@@ -244,8 +244,8 @@ impl Check {
             return Err(Unable::Unfaithful(what.to_owned()));
         }
         if let Marker::Upload { key, token } = &marker {
-            let (caller, now) = (Caller::anonymous(), SystemTime::now());
-            let parts = self.uploads.list_parts(&caller, &token.0, key, now).await;
+            let (caller, now) = (&sample.caller, SystemTime::now());
+            let parts = self.uploads.list_parts(caller, &token.0, key, now).await;
             let count = parts.map_err(Problem::from)?.len();
             if count != 1 {
                 let what = format!("the store lists {count} parts where there is one");
@@ -261,10 +261,10 @@ impl Check {
         &self,
         sample: &Sample,
     ) -> Result<(Marker, RequestBuilder), Problem> {
-        let (caller, now) = (Caller::anonymous(), SystemTime::now());
+        let (caller, now) = (&sample.caller, SystemTime::now());
         let upload = self
             .uploads
-            .create_multipart(&caller, &sample.file, Uuid::new_v4(), now);
+            .create_multipart(caller, &sample.file, Uuid::new_v4(), now);
         let upload = upload.await?;
         let (key, token) = (upload.key, Token(upload.token));
         let marker = Marker::Upload {
@@ -274,17 +274,21 @@ impl Check {
         self.markers().push(marker.clone());
         let part = self
             .uploads
-            .presign_part(&caller, &token.0, &key, (1, None), now);
+            .presign_part(caller, &token.0, &key, (1, None), now);
         let request = self.http.put(part.await?.url).body(sample.body);
         Ok((marker, request))
     }
 }
 
 /// A grant to PUT `file`, as the service gives it to a client.
-pub(super) async fn grant(uploads: &UploadService, file: &File) -> Result<Grant, Problem> {
-    let (caller, now) = (Caller::anonymous(), SystemTime::now());
+pub(super) async fn grant(
+    uploads: &UploadService,
+    caller: &Caller,
+    file: &File,
+) -> Result<Grant, Problem> {
+    let now = SystemTime::now();
     let grant = uploads
-        .presign_put(&caller, file, Uuid::new_v4(), now)
+        .presign_put(caller, file, Uuid::new_v4(), now)
         .await?;
     Ok(grant)
 }

@@ -46,7 +46,7 @@ impl Check {
 
     /// What the holder of a grant can do beyond it.
     async fn accepted(&self, sample: &Sample) -> Result<Vec<String>, Unable> {
-        let source = grant(&self.uploads, &sample.file).await?;
+        let source = grant(&self.uploads, &sample.caller, &sample.file).await?;
         let key = source.key.as_str();
         self.ensure_removable(key).await?;
         let request = self.put_request(&source, sample);
@@ -59,7 +59,7 @@ impl Check {
             (ACL, "public-read"),
             (COPY_SOURCE, copy_source.as_str()),
         ] {
-            let grant = grant(&self.uploads, &sample.file).await?;
+            let grant = grant(&self.uploads, &sample.caller, &sample.file).await?;
             let mut signed = grant.request.headers.iter();
             if signed.any(|(signed, _)| signed.eq_ignore_ascii_case(name)) {
                 continue;

@@ -10,7 +10,7 @@ use reqwest::Url;
 
 use super::env::Reader;
 use crate::http::Rate;
-use crate::http::auth::{ApiKeys, JwtKey};
+use crate::http::auth::{ApiKeys, JwtKey, TICKET_CLAIM};
 use crate::upload::Policies;
 
 /// How callers authenticate: in one of these ways. Without any, anyone may call.
@@ -107,6 +107,11 @@ fn api_keys(reader: &mut Reader<'_>, policies: &Policies) -> Option<ApiKeys> {
 
 fn jwt(reader: &mut Reader<'_>) -> Option<Jwt> {
     let keys = jwt_keys(reader);
+    if reader.get("JWT_POLICIES_CLAIM") == Some(TICKET_CLAIM) {
+        reader.fault(format!(
+            "JWT_POLICIES_CLAIM must not be {TICKET_CLAIM}, the claim of tickets; set it to another claim"
+        ));
+    }
     let why = "AUTH_MODE=jwt needs it";
     let issuer = reader.required("JWT_ISSUER", why);
     let audience = reader.required("JWT_AUDIENCE", why);

@@ -1,3 +1,5 @@
+mod auth;
+
 use std::collections::BTreeSet;
 
 use super::*;
@@ -191,98 +193,6 @@ fn localhost_is_an_address_too() {
     let config = config.unwrap();
     assert_eq!(config.bind_addr, "127.0.0.1:3010".parse().unwrap());
     assert_eq!(config.metrics_addr, Some("[::]:9090".parse().unwrap()));
-}
-
-#[test]
-fn half_an_authentication_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = |name: &str, text: &str| {
-        let path = folder.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
-    };
-    let no_keys = file("empty.toml", "");
-    let not_hashed = file(
-        "plain.toml",
-        "[[keys]]\nname = 'a'\nsha256 = 'my-secret-key'",
-    );
-    let no_pem = file("no.pem", "my-secret-key");
-    let with_caller = file(
-        "policies.toml",
-        "[policies.default]\nkey = '{caller}/{uuid}'",
-    );
-    let keys = ("AUTH_MODE", "api-key");
-    let jwt = ("AUTH_MODE", "jwt");
-    let issuer = ("JWT_ISSUER", "https://issuer.example/");
-    let audience = ("JWT_AUDIENCE", "presignd");
-    let secret = ("JWT_SECRET", "a secret of more than thirty-two bytes");
-    for (variables, says) in [
-        (&[keys][..], "API_KEYS_FILE is not set"),
-        (
-            &[keys, ("API_KEYS_FILE", "/no/such/file")],
-            "API_KEYS_FILE: cannot read",
-        ),
-        (&[keys, ("API_KEYS_FILE", &no_keys)], "API_KEYS_FILE: "),
-        (&[keys, ("API_KEYS_FILE", &not_hashed)], "line 1: sha256"),
-        (&[jwt, issuer, audience], "JWT_JWKS_URL"),
-        (&[jwt, issuer, secret], "JWT_AUDIENCE is not set"),
-        (&[jwt, audience, secret], "JWT_ISSUER is not set"),
-        (
-            &[jwt, issuer, audience, ("JWT_SECRET", "my-secret-key")],
-            "JWT_SECRET: ",
-        ),
-        (
-            &[jwt, issuer, audience, ("JWT_PUBLIC_KEY_FILE", &no_pem)],
-            "JWT_PUBLIC_KEY_FILE: ",
-        ),
-        (
-            &[
-                jwt,
-                issuer,
-                audience,
-                ("JWT_JWKS_URL", "http://issuer.example/"),
-            ],
-            "JWT_JWKS_URL must be an https URL",
-        ),
-        (
-            &[jwt, issuer, audience, ("JWT_JWKS_URL", "issuer.example")],
-            "JWT_JWKS_URL must be an https URL",
-        ),
-        (
-            &[
-                jwt,
-                issuer,
-                audience,
-                secret,
-                ("JWT_JWKS_URL", "https://a.example/"),
-            ],
-            "only one",
-        ),
-        (
-            &[("AUTH_MODE", "jwt, api-key"), issuer, audience, secret],
-            "API_KEYS_FILE is not set",
-        ),
-        (&[issuer], "JWT_ISSUER is set, but AUTH_MODE is not jwt"),
-        (
-            &[("API_KEYS_FILE", "keys.toml")],
-            "API_KEYS_FILE is set, but AUTH_MODE is not api-key",
-        ),
-        (
-            &[("UPLOAD_POLICIES_FILE", &with_caller)],
-            "policies.default.key uses {caller}",
-        ),
-    ] {
-        let faults = faults(variables);
-        assert_eq!(faults.len(), 1, "{faults:?}");
-        assert!(faults[0].contains(says), "{says:?}: {faults:?}");
-        assert!(!faults[0].contains("my-secret-key"), "{faults:?}");
-    }
-    let all = faults(&[jwt]);
-    assert_eq!(
-        all.len(),
-        3,
-        "keys, issuer and audience are missing: {all:?}"
-    );
 }
 
 #[test]

@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 
 pub use self::api_keys::{ApiKeys, new_api_key};
 pub use self::jwks::Jwks;
+pub(crate) use self::jwt::TICKET_CLAIM;
 pub use self::jwt::{Jwt, JwtKey, JwtKeyError, Keys};
 use super::client_ip::{client_ip, network};
 use super::middleware::CallerSlot;
@@ -82,10 +83,12 @@ struct Sender {
 }
 
 /// Why a request has no caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Denied {
     /// The credentials are missing or invalid. The client does not learn which.
     Unauthorized,
+    /// The token is valid, but its ticket is not, for this reason. Who has such a token may learn it.
+    InvalidTicket(String),
     /// The issuer's keys are unavailable, so the token cannot be verified.
     IssuerUnavailable,
 }
@@ -197,7 +200,11 @@ impl FromRequestParts<AppState> for Authenticated {
         };
         gate.count(key.as_ref(), NonZeroU32::MIN)?;
         let sender = sender.map_err(|denied| match denied {
-            Denied::Unauthorized => gate.auth.unauthorized(),
+            Denied::Unauthorized => gate.auth.challenge(Problem::new(&catalogue::UNAUTHORIZED)),
+            Denied::InvalidTicket(why) => {
+                let problem = Problem::with_detail(&catalogue::INVALID_TICKET, &why);
+                gate.auth.challenge(problem)
+            }
             Denied::IssuerUnavailable => {
                 retry_later(&catalogue::ISSUER_UNAVAILABLE, ISSUER_RETRY_AFTER)
             }
@@ -250,9 +257,9 @@ impl Auth {
         }
     }
 
-    /// Names the ways to authenticate, and does not say what was wrong.
-    fn unauthorized(&self) -> Response {
-        let mut response = Problem::new(&catalogue::UNAUTHORIZED).into_response();
+    /// The answer to a request without valid credentials, which names the ways to authenticate.
+    fn challenge(&self, problem: Problem) -> Response {
+        let mut response = problem.into_response();
         // An API key is accepted as a bearer token, too, so its own scheme only matters beside tokens.
         let challenge = match (&self.api_keys, &self.jwt) {
             (Some(_), Some(_)) => "Bearer realm=\"presignd\", ApiKey realm=\"presignd\"",

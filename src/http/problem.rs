@@ -173,6 +173,10 @@ impl Failure {
                 errors.push(pointer(*file, &Field::Policy), invalid);
                 errors.into_problem_of(&catalogue::POLICY_NOT_ALLOWED)
             }
+            Error::MissingVar(name) => {
+                let detail = format!("the policy needs a ticket with the variable `{name}`");
+                Problem::with_detail(&catalogue::VAR_REQUIRED, &detail)
+            }
             Error::PostNotSupported => no_form("this store does not support presigned POST"),
             Error::FormsOnly => Problem::new(&catalogue::FORMS_ONLY),
             Error::PostCannotKeepPolicy => {

@@ -1,5 +1,5 @@
-//! Who asks. Whether they are who they say is found out before; here is what they may do, and
-//! their own place in the bucket. Pure.
+//! Who asks for an upload. Others have authenticated them; this says what they may do, and which part
+//! of the bucket is theirs. Pure.
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Write};
@@ -7,6 +7,9 @@ use std::sync::{Arc, LazyLock};
 
 use base16ct::HexDisplay;
 use sha2::{Digest, Sha256};
+
+use super::policy::DEFAULT_POLICY;
+use super::ticket::Ticket;
 
 /// No name becomes this: `=` is always followed by two hexadecimal digits.
 static ANONYMOUS: LazyLock<Arc<str>> = LazyLock::new(|| "=anonymous".into());
@@ -21,6 +24,7 @@ pub struct Caller {
     segment: Arc<str>,
     /// All, when there is no list.
     policies: Option<Arc<BTreeSet<String>>>,
+    ticket: Option<Arc<Ticket>>,
 }
 
 impl Caller {
@@ -32,6 +36,7 @@ impl Caller {
         Self {
             segment: Arc::clone(&ANONYMOUS),
             policies: None,
+            ticket: None,
         }
     }
 
@@ -41,7 +46,30 @@ impl Caller {
         Self {
             segment: segment(name).into(),
             policies,
+            ticket: None,
         }
+    }
+
+    /// The same caller, whose uploads the ticket narrows.
+    #[must_use]
+    pub fn with_ticket(self, ticket: Ticket) -> Self {
+        let ticket = Some(Arc::new(ticket));
+        Self { ticket, ..self }
+    }
+
+    pub(super) fn ticket(&self) -> Option<&Arc<Ticket>> {
+        self.ticket.as_ref()
+    }
+
+    /// What stands for `{vars.NAME}` in this caller's keys.
+    pub(super) fn var(&self, name: &str) -> Option<&str> {
+        self.ticket()?.var(name)
+    }
+
+    /// The policy of a request that names `asked` or none: the ticket's or the default one then.
+    pub(super) fn policy_name<'a>(&'a self, asked: Option<&'a str>) -> &'a str {
+        let of_ticket = || self.ticket()?.policy.as_deref();
+        asked.or_else(of_ticket).unwrap_or(DEFAULT_POLICY)
     }
 
     /// What stands for the caller in a key: the name, with all but ASCII letters, digits and `-_@.+`
@@ -68,7 +96,8 @@ impl Caller {
 
     pub(super) fn may_use(&self, policy: &str) -> bool {
         let mut lists = self.policies.iter();
-        lists.all(|policies| policies.contains(policy))
+        let mut fixed = self.ticket.iter().filter_map(|it| it.policy.as_deref());
+        lists.all(|policies| policies.contains(policy)) && fixed.all(|fixed| fixed == policy)
     }
 }
 
@@ -79,7 +108,8 @@ impl fmt::Debug for Caller {
     }
 }
 
-fn segment(name: &str) -> String {
+/// A value as a segment of a key: see [`Caller::segment`].
+pub(super) fn segment(name: &str) -> String {
     let mut segment = String::new();
     for (at, byte) in name.bytes().enumerate() {
         if segment.len() > Caller::MAX_SEGMENT_BYTES {

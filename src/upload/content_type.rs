@@ -4,6 +4,8 @@ mod harmless;
 
 use std::fmt;
 
+use serde::Serialize;
+
 use self::harmless::is_harmless;
 use super::Invalid;
 use crate::s3;
@@ -90,7 +92,7 @@ fn check(text: &str) -> Result<(), Invalid> {
 
 /// Some content types: one (`image/png`), those of one kind (`image/*`), or all (`*/*`).
 /// Parameters do not count.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct ContentTypeRange(String);
 
 impl ContentTypeRange {

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::caller::Caller;
 use super::filename::{Filename, check_text};
+use super::ticket::{Ticket, VAR_NAMES, is_var_name};
 
 /// The full name of an object in its bucket.
 ///
@@ -39,6 +40,7 @@ impl ObjectKey {
 /// | `.{ext}` | the name's extension in lower case, after its dot; nothing if it has none |
 /// | `{ext}` | the same, without the dot |
 /// | `{caller}` | who asks: [`Caller::segment`] |
+/// | `{vars.NAME}` | a value of the caller's ticket, escaped like `{caller}` |
 /// | `{yyyy}`, `{mm}`, `{dd}` | the day of the grant in UTC |
 #[derive(Clone, Debug)]
 pub(super) struct KeyTemplate(Vec<Part>);
@@ -51,6 +53,7 @@ enum Part {
     Extension,
     DotExtension,
     Caller,
+    Var(String),
     Year,
     Month,
     Day,
@@ -83,11 +86,15 @@ impl KeyTemplate {
                 "mm" => Part::Month,
                 "dd" => Part::Day,
                 "caller" => Part::Caller,
-                _ => {
-                    return Err(format!(
-                        "has the unknown placeholder {{{name}}}; there are {{uuid}}, {{filename}}, {{ext}}, {{caller}}, {{yyyy}}, {{mm}} and {{dd}}"
-                    ));
-                }
+                _ => match name.strip_prefix("vars.") {
+                    Some(var) if is_var_name(var) => Part::Var(var.to_owned()),
+                    Some(_) => return Err(format!("has {{{name}}}; {VAR_NAMES}")),
+                    None => {
+                        return Err(format!(
+                            "has the unknown placeholder {{{name}}}; there are {{uuid}}, {{filename}}, {{ext}}, {{caller}}, {{vars.NAME}}, {{yyyy}}, {{mm}} and {{dd}}"
+                        ));
+                    }
+                },
             });
             rest = after;
         }
@@ -107,10 +114,43 @@ impl KeyTemplate {
         self.0.contains(&Part::Caller)
     }
 
+    /// The names of the variables that keys have.
+    pub(super) fn vars(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|part| match part {
+            Part::Var(name) => Some(name.as_str()),
+            _ => None,
+        })
+    }
+
+    /// A variable that keys have and the caller has not.
+    pub(super) fn missing_var(&self, caller: &Caller) -> Option<&str> {
+        self.vars().find(|name| caller.var(name).is_none())
+    }
+
+    /// Nobody in particular, with all variables.
+    pub(super) fn sample_caller(&self) -> Caller {
+        match self.vars().next() {
+            None => Caller::anonymous(),
+            Some(_) => self.with_vars(Caller::anonymous(), "presignd-sample"),
+        }
+    }
+
+    fn with_vars(&self, caller: Caller, value: &str) -> Caller {
+        let vars = self.vars().map(|name| (name, value));
+        caller.with_ticket(Ticket::from_vars(vars))
+    }
+
     /// Whether the key of a file of this name could be nothing but spaces, which the SDK takes for none.
     pub(super) fn is_blank(&self, filename: &Filename) -> bool {
         let name = filename.as_str();
-        name.trim().is_empty() && is_blank(&self.fill("c", name, None, Uuid::nil(), Date::MAX))
+        name.trim().is_empty()
+            && is_blank(&self.fill(&self.extreme_caller(1), name, None, Uuid::nil(), Date::MAX))
+    }
+
+    /// A caller whose own segments have this length.
+    fn extreme_caller(&self, length: usize) -> Caller {
+        let value = "c".repeat(length);
+        self.with_vars(Caller::named(&value, None), &value)
     }
 
     pub(super) fn key(
@@ -123,7 +163,7 @@ impl KeyTemplate {
         // Where it has no place it need not be found.
         let extension = self.has_extension().then(|| filename.extension()).flatten();
         let name = filename.as_str();
-        ObjectKey(self.fill(caller.segment(), name, extension.as_deref(), id, day))
+        ObjectKey(self.fill(caller, name, extension.as_deref(), id, day))
     }
 
     fn has_extension(&self) -> bool {
@@ -133,7 +173,7 @@ impl KeyTemplate {
 
     fn fill(
         &self,
-        caller: &str,
+        caller: &Caller,
         filename: &str,
         extension: Option<&str>,
         id: Uuid,
@@ -154,7 +194,8 @@ impl KeyTemplate {
                         key.push_str(extension);
                     }
                 }
-                Part::Caller => key.push_str(caller),
+                Part::Caller => key.push_str(caller.segment()),
+                Part::Var(name) => key.push_str(caller.var(name).unwrap_or_default()),
                 Part::Year => push_number(&mut key, 4, day.year().unsigned_abs()),
                 Part::Month => push_number(&mut key, 2, u8::from(day.month()).into()),
                 Part::Day => push_number(&mut key, 2, day.day().into()),
@@ -163,9 +204,9 @@ impl KeyTemplate {
         key
     }
 
-    /// Whether a caller could make their name look like another's with what stands beside it: the
-    /// file `png` of `bob.` would be the file `.png` of `bob`.
-    fn has_caller_beside_other_text(&self) -> bool {
+    /// The name of a caller, or the variable, that could be made to look like another with the text beside
+    /// it: the file `png` of `bob.` would be the file `.png` of `bob`.
+    fn value_beside_other_text(&self) -> Option<String> {
         let ends = |part: Option<&Part>| match part {
             None => true,
             Some(Part::Text(text)) => text.starts_with('/'),
@@ -176,9 +217,15 @@ impl KeyTemplate {
             Some(Part::Text(text)) => text.ends_with('/'),
             Some(_) => false,
         };
-        self.0.iter().enumerate().any(|(at, part)| {
+        self.0.iter().enumerate().find_map(|(at, part)| {
+            let name = match part {
+                Part::Caller => "caller".to_owned(),
+                Part::Var(name) => format!("vars.{name}"),
+                _ => return None,
+            };
             let before = at.checked_sub(1).and_then(|at| self.0.get(at));
-            *part == Part::Caller && !(begins(before) && ends(self.0.get(at + 1)))
+            let is_alone = begins(before) && ends(self.0.get(at + 1));
+            (!is_alone).then_some(name)
         })
     }
 
@@ -191,13 +238,13 @@ impl KeyTemplate {
                 check_text(segment).map_err(|invalid| invalid.detail.into_owned())?;
             }
         }
-        if self.has_caller_beside_other_text() {
-            return Err(
-                "has {caller} beside something else; only as a segment of its own, as in `avatars/{caller}/avatar.{ext}`, is it one caller's alone".into(),
-            );
+        if let Some(name) = self.value_beside_other_text() {
+            return Err(format!(
+                "has {{{name}}} beside something else; only as a segment of its own, as in `avatars/{{{name}}}/avatar.{{ext}}`, can no other value lead to the same key"
+            ));
         }
         let longest = self.fill(
-            &"c".repeat(Caller::MAX_SEGMENT_BYTES),
+            &self.extreme_caller(Caller::MAX_SEGMENT_BYTES),
             &"n".repeat(Filename::MAX_BYTES),
             Some(&"e".repeat(Filename::MAX_EXTENSION_BYTES)),
             Uuid::nil(),
@@ -210,7 +257,7 @@ impl KeyTemplate {
                 ObjectKey::MAX_BYTES
             ));
         }
-        let shortest = self.fill("c", "n", None, Uuid::nil(), Date::MAX);
+        let shortest = self.fill(&self.extreme_caller(1), "n", None, Uuid::nil(), Date::MAX);
         if shortest
             .split('/')
             .any(|segment| matches!(segment, "" | "." | ".."))
@@ -299,6 +346,16 @@ mod tests {
             ("u/{caller}{filename}", "segment of its own"),
             ("u/{uuid}{caller}/x", "segment of its own"),
             ("u-{caller}/{filename}", "segment of its own"),
+            ("t/{vars.tenant}-{uuid}", "segment of its own"),
+            ("{caller}{vars.tenant}/{uuid}", "segment of its own"),
+            ("{vars.a}{vars.b}/{uuid}", "segment of its own"),
+            ("{vars.}/{uuid}", "1 to 64"),
+            ("{vars.a.b}/{uuid}", "1 to 64"),
+            ("{vars}/{uuid}", "{vars}"),
+            (
+                "{vars.a}/{vars.b}/{vars.c}/{vars.d}/{vars.e}/{vars.f}/{filename}",
+                "1029",
+            ),
             ("a\\b/{uuid}", "must not contain"),
             ("a\n/{uuid}", "U+000A"),
             ("{filename}{filename}{filename}{filename}{filename}", "1275"),

@@ -13,6 +13,7 @@ mod policy;
 mod service;
 mod session;
 mod sniff;
+mod ticket;
 mod verify;
 
 use std::borrow::Cow;
@@ -27,6 +28,7 @@ pub use self::multipart::{CompletedUpload, MultipartUpload};
 pub use self::policy::{Policies, PolicyError, Sample};
 pub use self::service::UploadService;
 pub use self::session::{SealError, SessionKey};
+pub use self::ticket::Ticket;
 pub use self::verify::{Expected, MAX_WAIT, MAX_WAIT_KEYS, Uploaded, Verification};
 use crate::s3;
 
@@ -155,6 +157,9 @@ pub enum Error {
     /// policy exists.
     #[error("the caller may not use the policy")]
     PolicyNotAllowed { file: usize },
+    /// The policy's keys have this variable, and the caller's ticket does not, or there is none.
+    #[error("the caller has no ticket with the variable {0}")]
+    MissingVar(String),
     /// The store accepts no forms.
     #[error("the store accepts no presigned POST")]
     PostNotSupported,
@@ -201,6 +206,7 @@ impl Error {
         match self {
             Self::Refused(_)
             | Self::PolicyNotAllowed { .. }
+            | Self::MissingVar(_)
             | Self::PostNotSupported
             | Self::FormsOnly
             | Self::PostCannotKeepPolicy

@@ -9,7 +9,7 @@ use std::time::{Instant, SystemTime};
 
 use uuid::Uuid;
 
-use super::policy::{Policy, check_size};
+use super::policy::{Terms, check_size};
 use super::service::{ComputedProperties, day};
 use super::session::Session;
 use super::{Caller, Error, Field, File, Invalid, Refusal, UploadKind, UploadService};
@@ -54,6 +54,7 @@ impl UploadService {
     ) -> Result<MultipartUpload, Error> {
         let upload = async {
             let policy = self.checked(caller, file, UploadKind::Multipart)?;
+            let policy = &policy;
             let key = policy.key.key(caller, &file.filename, id, day(now));
             let properties = ComputedProperties::new(policy, file);
             let object = properties.object(policy, file, &key);
@@ -67,20 +68,20 @@ impl UploadService {
             let session = Session::new(
                 upload_id,
                 key.clone(),
-                file.policy.clone(),
+                caller.policy_name(file.policy.as_deref()).to_owned(),
                 file.size,
-                caller.segment().to_owned(),
+                caller,
                 now,
             );
             Ok(MultipartUpload {
                 key,
                 bucket: self.bucket.name().to_owned(),
-                token: self.settings.session_key.seal(&session)?,
+                token: self.session_key.seal(&session)?,
             })
         }
         .await;
         let files = std::slice::from_ref(file);
-        self.counted(UploadKind::Multipart, files, upload)
+        self.counted(caller, UploadKind::Multipart, files, upload)
     }
 
     /// A grant to PUT one part, which has exactly `size` bytes if that is given.
@@ -93,8 +94,8 @@ impl UploadService {
         now: SystemTime,
     ) -> Result<PresignedRequest, Error> {
         let (session, policy) = self.open(caller, token, key, now)?;
-        check_part_numbers(&session, policy, [number])?;
-        let largest = max_size(&session, policy).min(s3::MAX_PUT_BYTES);
+        check_part_numbers(&session, &policy, [number])?;
+        let largest = max_size(&session, &policy).min(s3::MAX_PUT_BYTES);
         if let Some(Err(invalid)) = size.map(|size| check_size(size, largest)) {
             return Err(Error::Refused(vec![Refusal::new(Field::Size, invalid)]));
         }
@@ -118,7 +119,7 @@ impl UploadService {
     ) -> Result<BTreeMap<u16, PresignedRequest>, Error> {
         self.refuse_if_forms_only()?;
         let (session, policy) = self.open(caller, token, key, now)?;
-        check_part_numbers(&session, policy, numbers.iter().copied())?;
+        check_part_numbers(&session, &policy, numbers.iter().copied())?;
         let mut requests = BTreeMap::new();
         for &number in numbers {
             let part = (number, None);
@@ -160,13 +161,16 @@ impl UploadService {
         let (session, policy) = self.open(caller, token, key, now)?;
         let begin = Instant::now();
         let made = match self.stored_parts(key, &session, now).await {
-            Ok(stored) => self.make_object(&session, policy, stored, parts, now).await,
+            Ok(stored) => {
+                self.make_object(&session, &policy, stored, parts, now)
+                    .await
+            }
             Err(Error::NoSuchUpload) => Err(Error::NoSuchUpload),
             Err(error) => return Err(error),
         };
         if let Err(error) = made {
             let now = now + begin.elapsed();
-            self.check_made(&session, policy, error, now).await?;
+            self.check_made(&session, &policy, error, now).await?;
         }
         Ok(CompletedUpload {
             // Not the store's own answer: the store may not know the address that clients use.
@@ -179,7 +183,7 @@ impl UploadService {
     async fn make_object(
         &self,
         session: &Session,
-        policy: &Policy,
+        policy: &Terms,
         stored: Vec<StoredPart>,
         parts: &BTreeMap<u16, String>,
         now: SystemTime,
@@ -189,7 +193,7 @@ impl UploadService {
         // one in between: the store compares them.
         let chosen = choose(stored, parts)?;
         let size: u64 = chosen.iter().map(|part| part.size).sum();
-        if let Err(invalid) = check_size(size, policy.max_size) {
+        if let Err(invalid) = check_size(size, policy.max_size()) {
             self.end_multipart(key, session, now).await?;
             return Err(Error::Refused(vec![Refusal::new(Field::Size, invalid)]));
         }
@@ -205,7 +209,7 @@ impl UploadService {
     async fn check_made(
         &self,
         session: &Session,
-        policy: &Policy,
+        policy: &Terms,
         error: Error,
         now: SystemTime,
     ) -> Result<(), Error> {
@@ -285,34 +289,33 @@ impl UploadService {
         token: &str,
         key: &str,
         now: SystemTime,
-    ) -> Result<(Session, &Policy), Error> {
+    ) -> Result<(Session, Terms), Error> {
         let session = self
-            .settings
             .session_key
             .open(token, now)
-            .filter(|session| session.key == key && session.caller == caller.segment())
+            .filter(|session| session.key == key && session.belongs_to(caller))
             .ok_or(Error::NoSuchUpload)?;
-        let policy = self
-            .settings
-            .policies
-            .get(session.policy.as_deref(), caller)
-            .map_err(|_| Error::NoSuchUpload)?;
-        Ok((session, policy))
+        let policies = self.policies.load();
+        let terms = policies
+            .terms_for_known_key(session.policy.as_deref(), caller)
+            .map_err(|_| Error::NoSuchUpload)?
+            .limited_to(session.max_size);
+        Ok((session, terms))
     }
 }
 
 /// The largest size that the upload may have: the policy's, or what the client announced.
-fn max_size(session: &Session, policy: &Policy) -> u64 {
+fn max_size(session: &Session, policy: &Terms) -> u64 {
     session
         .size
-        .map_or(policy.max_size, |size| size.min(policy.max_size))
+        .map_or(policy.max_size(), |size| size.min(policy.max_size()))
 }
 
 /// Refuses part numbers beyond those that the upload can need: all parts but the last one have at least
 /// [5 MiB](https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html).
 fn check_part_numbers(
     session: &Session,
-    policy: &Policy,
+    policy: &Terms,
     numbers: impl IntoIterator<Item = u16>,
 ) -> Result<(), Error> {
     const MIN_PART_BYTES: u64 = 5 * 1024 * 1024;

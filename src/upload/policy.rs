@@ -6,6 +6,7 @@
 mod file;
 mod overlap;
 mod sample;
+mod terms;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,10 +17,11 @@ use serde::Deserialize;
 
 pub use self::file::PolicyError;
 pub use self::sample::Sample;
+pub(super) use self::terms::Terms;
 use super::content_type::ContentTypeRange;
 use super::key::KeyTemplate;
 use super::metadata::{self, Metadata};
-use super::{Caller, ContentType, Error, Field, File, Filename, Invalid, Refusal, UploadKind};
+use super::{ContentType, Field, File, Filename, Invalid, Refusal, UploadKind};
 use crate::s3;
 
 /// The policy of requests that name none.
@@ -34,7 +36,7 @@ const ANY: &str = "*";
 pub(super) struct Policy {
     pub(super) key: KeyTemplate,
     content_types: Vec<ContentTypeRange>,
-    pub(super) max_size: u64,
+    max_size: u64,
     require_size: bool,
     require_checksum: bool,
     pub(super) overwrite: bool,
@@ -67,7 +69,7 @@ enum ActiveContent {
 
 /// All policies, by name.
 #[derive(Clone, Debug)]
-pub struct Policies(BTreeMap<Arc<str>, Policy>);
+pub struct Policies(BTreeMap<Arc<str>, Arc<Policy>>);
 
 impl Policies {
     /// The policy of a service without a policies file: any type, any size that S3 accepts, any
@@ -77,26 +79,7 @@ impl Policies {
             allowed_metadata: vec![ANY.to_owned()],
             ..Policy::unbounded(expires_in)
         };
-        Self(BTreeMap::from([(DEFAULT_POLICY.into(), policy)]))
-    }
-
-    /// The policy that `caller` asks for.
-    pub(super) fn get(&self, name: Option<&str>, caller: &Caller) -> Result<&Policy, Error> {
-        let policy = name.unwrap_or(DEFAULT_POLICY);
-        if !caller.may_use(policy) {
-            return Err(Error::PolicyNotAllowed { file: 0 });
-        }
-        self.0.get(policy).ok_or_else(|| {
-            let (code, detail) = match name {
-                None => (
-                    "policy-required",
-                    "must name a policy: there is no default one",
-                ),
-                Some(_) => ("unknown-policy", "is not the name of a policy"),
-            };
-            let refusal = Refusal::new(Field::Policy, Invalid::new(code, detail));
-            Error::Refused(vec![refusal])
-        })
+        Self(BTreeMap::from([(DEFAULT_POLICY.into(), policy.into())]))
     }
 
     /// The shared copy of `name`, if there is such a policy.
@@ -119,6 +102,13 @@ impl Policies {
         Some(name)
     }
 
+    /// A policy whose keys have a variable, if there is one: it needs callers with tickets.
+    pub fn with_vars(&self) -> Option<&str> {
+        let mut policies = self.0.iter();
+        let (name, _) = policies.find(|(_, policy)| policy.key.vars().next().is_some())?;
+        Some(name)
+    }
+
     /// The first policy that forbids overwriting, which a form cannot enforce.
     pub fn write_once(&self) -> Option<&str> {
         let (name, _) = self.0.iter().find(|(_, policy)| !policy.overwrite)?;
@@ -132,12 +122,12 @@ impl Policies {
     }
 }
 
-impl Policy {
+impl Terms {
     /// All reasons to refuse `file` when it is uploaded in this way.
     pub(super) fn check(&self, file: &File, kind: UploadKind) -> Vec<Refusal> {
         let max_size = match kind {
-            UploadKind::Put | UploadKind::Post => self.max_size.min(s3::MAX_PUT_BYTES),
-            UploadKind::Multipart => self.max_size,
+            UploadKind::Put | UploadKind::Post => self.max_size().min(s3::MAX_PUT_BYTES),
+            UploadKind::Multipart => self.max_size(),
         };
         let mut refusals = Vec::new();
         if let Err(invalid) = self.check_type(&file.content_type) {
@@ -153,7 +143,7 @@ impl Policy {
             let detail = "must not be nothing but spaces: its key would be, too".into();
             refuse(Field::Filename, "blank", detail);
         }
-        if file.size.is_none() && self.require_size && kind == UploadKind::Put {
+        if file.size.is_none() && self.requires_size() && kind == UploadKind::Put {
             let detail = "is required by the policy".into();
             refuse(Field::Size, "size-required", detail);
         }
@@ -182,48 +172,32 @@ impl Policy {
                 );
             }
         }
-        if let Err(invalid) = metadata::check_size(self.metadata.iter().chain(&file.metadata)) {
+        for (name, _) in self.of_ticket() {
+            if !self.policy_allows_metadata(name) {
+                let detail = "is metadata of the ticket that the policy does not allow".into();
+                refuse(
+                    Field::MetadataOf(name.clone()),
+                    "metadata-not-allowed",
+                    detail,
+                );
+            }
+        }
+        let all = self.metadata.iter().chain(self.of_ticket());
+        if let Err(invalid) = metadata::check_size(all.chain(&file.metadata)) {
             refusals.push(Refusal::new(Field::Metadata, invalid));
         }
         refusals
     }
+}
 
-    pub(super) fn check_type(&self, content_type: &ContentType) -> Result<(), Invalid> {
-        let mut ranges = self.content_types.iter();
-        if !ranges.any(|range| range.contains(content_type)) {
-            /// The others are only counted, which keeps answers short.
-            const LISTED: usize = 50;
-            let allowed = self.content_types.iter().take(LISTED);
-            let allowed: Vec<String> = allowed.map(ToString::to_string).collect();
-            let mut detail = format!("must be one of {}", allowed.join(", "));
-            if let Some(others @ 1..) = self.content_types.len().checked_sub(LISTED) {
-                detail = format!("{detail}, or of {others} others");
-            }
-            return Err(Invalid::new("type-not-allowed", detail));
-        }
+impl Policy {
+    fn check_type(&self, content_type: &ContentType) -> Result<(), Invalid> {
+        check_ranges(&self.content_types, content_type)?;
         if self.active_content == ActiveContent::Reject && content_type.is_active() {
             let detail = "must be a type that is known to run no scripts";
             return Err(Invalid::new("active-content", detail));
         }
         Ok(())
-    }
-
-    pub(super) fn allows_metadata(&self, name: &str) -> bool {
-        let is_own = self.metadata.contains_key(name);
-        !is_own
-            && self
-                .allowed_metadata
-                .iter()
-                .any(|allowed| allowed == name || allowed == ANY)
-    }
-
-    pub(super) fn metadata_with(&self, from_client: &Metadata) -> Vec<(String, String)> {
-        if self.metadata.is_empty() && from_client.is_empty() {
-            return Vec::new();
-        }
-        let mut all = self.metadata.clone();
-        all.extend(from_client.clone());
-        all.into_iter().collect()
     }
 
     /// The value of `Content-Disposition` that `file` is stored with.
@@ -232,6 +206,21 @@ impl Policy {
             self.active_content == ActiveContent::Attachment && file.content_type.is_active();
         is_attachment.then(|| attachment(&file.filename))
     }
+}
+
+fn check_ranges(ranges: &[ContentTypeRange], content_type: &ContentType) -> Result<(), Invalid> {
+    /// The others are only counted, which keeps answers short.
+    const LISTED: usize = 50;
+    if ranges.iter().any(|range| range.contains(content_type)) {
+        return Ok(());
+    }
+    let listed = ranges.iter().take(LISTED);
+    let listed: Vec<String> = listed.map(ToString::to_string).collect();
+    let mut detail = format!("must be one of {}", listed.join(", "));
+    if let Some(others @ 1..) = ranges.len().checked_sub(LISTED) {
+        detail = format!("{detail}, or of {others} others");
+    }
+    Err(Invalid::new("type-not-allowed", detail))
 }
 
 pub(super) fn check_size(size: u64, max: u64) -> Result<(), Invalid> {
@@ -266,13 +255,14 @@ fn attachment(filename: &Filename) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upload::{Caller, Error};
 
     const TEN_MINUTES: Duration = Duration::from_mins(10);
 
-    fn policy(fields: &str) -> Result<Policy, String> {
+    fn policy(fields: &str) -> Result<Terms, String> {
         let text = format!("[policies.default]\n{fields}");
         let policies = Policies::parse(&text, TEN_MINUTES).map_err(|error| error.to_string())?;
-        Ok(policies.get(None, &Caller::anonymous()).unwrap().clone())
+        Ok(policies.terms(None, &Caller::anonymous()).unwrap())
     }
 
     fn file(filename: &str, content_type: &str) -> File {
@@ -286,7 +276,7 @@ mod tests {
         }
     }
 
-    fn codes(policy: &Policy, file: &File) -> Vec<&'static str> {
+    fn codes(policy: &Terms, file: &File) -> Vec<&'static str> {
         let refusals = policy.check(file, UploadKind::Put);
         refusals.into_iter().map(|r| r.invalid.code).collect()
     }
@@ -295,21 +285,21 @@ mod tests {
     fn requests_that_name_no_policy_get_the_default_one() {
         let policies = Policies::parse("[policies.a]\nmax_size = '1 MiB'", TEN_MINUTES).unwrap();
         let caller = Caller::anonymous();
-        let code = |name| match policies.get(name, &caller).unwrap_err() {
+        let code = |name| match policies.terms(name, &caller).unwrap_err() {
             Error::Refused(refusals) => refusals[0].invalid.code,
             error => panic!("{error}"),
         };
         assert_eq!(code(None), "policy-required");
         assert_eq!(code(Some("default")), "unknown-policy");
-        assert!(policies.get(Some("a"), &caller).is_ok());
+        assert!(policies.terms(Some("a"), &caller).is_ok());
     }
 
     #[test]
     fn without_a_file_everything_is_allowed_and_active_content_is_a_download() {
         let policies = Policies::built_in(TEN_MINUTES);
-        let policy = policies.get(None, &Caller::anonymous()).unwrap();
+        let policy = policies.terms(None, &Caller::anonymous()).unwrap();
         let html = file("a.html", "text/html");
-        assert_eq!(codes(policy, &html), [""; 0]);
+        assert_eq!(codes(&policy, &html), [""; 0]);
         let disposition = policy.content_disposition(&html);
         assert_eq!(
             disposition.as_deref(),

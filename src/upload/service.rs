@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use arc_swap::ArcSwap;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::policy::{DEFAULT_POLICY, Policy};
+use super::policy::{DEFAULT_POLICY, Policies, Policy, Terms};
 use super::verify::HeadLimit;
 use super::{
-    Caller, Error, Field, File, Grant, Invalid, ObjectKey, PostGrant, Refusal, Settings,
-    Sha256Checksum, UploadKind,
+    Caller, Error, Field, File, Grant, Invalid, ObjectKey, PostGrant, Refusal, SessionKey,
+    Settings, Sha256Checksum, UploadKind,
 };
 use crate::s3;
 use crate::telemetry::Metrics;
@@ -19,7 +20,10 @@ use crate::telemetry::Metrics;
 #[derive(Debug)]
 pub struct UploadService {
     pub(super) bucket: s3::Bucket,
-    pub(super) settings: Settings,
+    pub(super) policies: ArcSwap<Policies>,
+    supports_post: bool,
+    forms_only: bool,
+    pub(super) session_key: SessionKey,
     metrics: Metrics,
     pub(super) heads: HeadLimit,
 }
@@ -29,10 +33,18 @@ impl UploadService {
     pub fn new(bucket: s3::Bucket, settings: Settings, metrics: Metrics) -> Self {
         Self {
             bucket,
-            settings,
+            policies: ArcSwap::from_pointee(settings.policies),
+            supports_post: settings.supports_post,
+            forms_only: settings.forms_only,
+            session_key: settings.session_key,
             metrics,
             heads: HeadLimit::default(),
         }
+    }
+
+    /// Replaces the policies for all requests from now on.
+    pub fn replace_policies(&self, policies: Policies) {
+        self.policies.store(Arc::new(policies));
     }
 
     /// Checks that uploads can be granted: there are credentials, and the store answers.
@@ -55,11 +67,11 @@ impl UploadService {
     ) -> Result<Grant, Error> {
         let grant = async {
             let policy = self.checked(caller, file, UploadKind::Put)?;
-            self.sign_put(caller, policy, file, id, now).await
+            self.sign_put(caller, &policy, file, id, now).await
         }
         .await;
         let files = std::slice::from_ref(file);
-        self.counted(UploadKind::Put, files, grant)
+        self.counted(caller, UploadKind::Put, files, grant)
     }
 
     /// A grant for each of `files`, in their order, or for none of them.
@@ -74,14 +86,14 @@ impl UploadService {
             let policies = self.all_checked(caller, files)?;
             let mut grants = Vec::with_capacity(files.len());
             for (file, policy) in files.iter().zip(policies) {
-                grants.push(self.sign_put(caller, policy, file, new_id(), now).await?);
+                grants.push(self.sign_put(caller, &policy, file, new_id(), now).await?);
                 // Signing never waits, so a long list would keep this thread from other requests.
                 tokio::task::consume_budget().await;
             }
             Ok(grants)
         }
         .await;
-        self.counted(UploadKind::Put, files, grants)
+        self.counted(caller, UploadKind::Put, files, grants)
     }
 
     /// A grant to upload `file` with a form.
@@ -93,28 +105,28 @@ impl UploadService {
         now: SystemTime,
     ) -> Result<PostGrant, Error> {
         let grant = async {
-            if !self.settings.supports_post {
+            if !self.supports_post {
                 return Err(Error::PostNotSupported);
             }
             let policy = self.checked(caller, file, UploadKind::Post)?;
             if !policy.overwrite {
                 return Err(Error::PostCannotKeepPolicy);
             }
-            self.sign_post(caller, policy, file, id, now).await
+            self.sign_post(caller, &policy, file, id, now).await
         }
         .await;
         let files = std::slice::from_ref(file);
-        self.counted(UploadKind::Post, files, grant)
+        self.counted(caller, UploadKind::Post, files, grant)
     }
 
     /// The names of all policies, in order.
     pub fn policies(&self) -> Vec<String> {
-        self.settings.policies.names()
+        self.policies.load().names()
     }
 
     /// Whether the policy of this name lets clients set the metadata of this name.
     pub fn allows_metadata(&self, caller: &Caller, policy: Option<&str>, name: &str) -> bool {
-        let policy = self.settings.policies.get(policy, caller);
+        let policy = self.policies.load().terms(policy, caller);
         policy.is_ok_and(|policy| policy.allows_metadata(name))
     }
 
@@ -124,12 +136,11 @@ impl UploadService {
         caller: &Caller,
         file: &File,
         kind: UploadKind,
-    ) -> Result<&Policy, Error> {
+    ) -> Result<Terms, Error> {
         if kind != UploadKind::Post {
             self.refuse_if_forms_only()?;
         }
-        let policies = &self.settings.policies;
-        let policy = policies.get(file.policy.as_deref(), caller)?;
+        let policy = self.policies.load().terms(file.policy.as_deref(), caller)?;
         let refusals = policy.check(file, kind);
         if refusals.is_empty() {
             Ok(policy)
@@ -140,14 +151,14 @@ impl UploadService {
 
     /// For what is no form.
     pub(super) fn refuse_if_forms_only(&self) -> Result<(), Error> {
-        if self.settings.forms_only {
+        if self.forms_only {
             return Err(Error::FormsOnly);
         }
         Ok(())
     }
 
     /// The policy of each file, or all reasons why any of them is refused.
-    fn all_checked(&self, caller: &Caller, files: &[File]) -> Result<Vec<&Policy>, Error> {
+    fn all_checked(&self, caller: &Caller, files: &[File]) -> Result<Vec<Terms>, Error> {
         let mut policies = Vec::with_capacity(files.len());
         let mut refused = Vec::new();
         for (index, file) in files.iter().enumerate() {
@@ -175,7 +186,7 @@ impl UploadService {
     async fn sign_put(
         &self,
         caller: &Caller,
-        policy: &Policy,
+        policy: &Terms,
         file: &File,
         id: Uuid,
         now: SystemTime,
@@ -197,7 +208,7 @@ impl UploadService {
     async fn sign_post(
         &self,
         caller: &Caller,
-        policy: &Policy,
+        policy: &Terms,
         file: &File,
         id: Uuid,
         now: SystemTime,
@@ -212,7 +223,7 @@ impl UploadService {
             object: properties.object(policy, file, &key),
             size: match file.size {
                 Some(size) => size..=size,
-                None => 0..=policy.max_size.min(s3::MAX_PUT_BYTES),
+                None => 0..=policy.max_size().min(s3::MAX_PUT_BYTES),
             },
         };
         let form = self
@@ -230,6 +241,7 @@ impl UploadService {
     /// Counts what came of a request for grants for `files`.
     pub(super) fn counted<T>(
         &self,
+        caller: &Caller,
         kind: UploadKind,
         files: &[File],
         result: Result<T, Error>,
@@ -240,8 +252,8 @@ impl UploadService {
             Err(_) => "failed",
         };
         for same_policy in files.chunk_by(|a, b| a.policy == b.policy) {
-            let policy = same_policy[0].policy.as_deref();
-            self.count(policy, kind.name(), outcome, same_policy.len());
+            let policy = caller.policy_name(same_policy[0].policy.as_deref());
+            self.count(Some(policy), kind.name(), outcome, same_policy.len());
         }
         result
     }
@@ -256,7 +268,7 @@ impl UploadService {
         files: usize,
     ) {
         let name = policy.unwrap_or(DEFAULT_POLICY);
-        let known = self.settings.policies.name(name).map(Arc::clone);
+        let known = self.policies.load().name(name).map(Arc::clone);
         let policy = known.unwrap_or_else(|| "<unknown>".into());
         let files = u64::try_from(files).unwrap_or(u64::MAX);
         self.metrics.grants(policy, kind, outcome, files);
@@ -291,7 +303,7 @@ pub(super) struct ComputedProperties {
 }
 
 impl ComputedProperties {
-    pub(super) fn new(policy: &Policy, file: &File) -> Self {
+    pub(super) fn new(policy: &Terms, file: &File) -> Self {
         Self {
             content_disposition: policy.content_disposition(file),
             metadata: policy.metadata_with(&file.metadata),

@@ -8,7 +8,9 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// How long a session lives: long enough for a large file on a slow line, and for a pause over a
+use super::Caller;
+
+/// The lifetime of a session: long enough for a large file on a slow line, and for a pause over a
 /// weekend.
 const LIFE: Duration = Duration::from_hours(7 * 24);
 
@@ -24,6 +26,12 @@ pub(super) struct Session {
     pub(super) size: Option<u64>,
     /// The segment of the caller who began the upload.
     pub(super) caller: String,
+    /// The digest of the ticket that the upload was begun with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ticket: Option<String>,
+    /// The limit of that ticket, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) max_size: Option<u64>,
     /// Seconds since 1970.
     exp: u64,
     /// Sets these tokens apart from others that might be signed with the same secret.
@@ -40,20 +48,32 @@ impl Session {
     pub(super) fn new(
         upload_id: String,
         key: String,
-        policy: Option<String>,
+        policy: String,
         size: Option<u64>,
-        caller: String,
+        caller: &Caller,
         now: SystemTime,
     ) -> Self {
+        let ticket = caller.ticket();
         Self {
             upload_id,
             key,
-            policy,
+            policy: Some(policy),
             size,
-            caller,
+            caller: caller.segment().to_owned(),
+            ticket: ticket.map(|ticket| ticket.digest()),
+            max_size: ticket.and_then(|ticket| ticket.max_size),
             exp: seconds(now + LIFE),
             kind: Kind::Multipart,
         }
+    }
+
+    /// Whether the caller may continue the upload. One with a ticket needs the same that it began with.
+    pub(super) fn belongs_to(&self, caller: &Caller) -> bool {
+        let has_same_ticket = match caller.ticket() {
+            Some(ticket) => self.ticket == Some(ticket.digest()),
+            None => true,
+        };
+        self.caller == caller.segment() && has_same_ticket
     }
 }
 
@@ -89,10 +109,10 @@ impl SessionKey {
             .map_err(SealError)
     }
 
-    /// The session of a token that we made and that has not ended; otherwise nothing.
+    /// The session of a token that we sealed and that has not expired.
     pub(super) fn open(&self, token: &str, now: SystemTime) -> Option<Session> {
         let mut validation = Validation::new(Algorithm::HS256);
-        // The end is compared with our own `now`, below.
+        // The expiry is compared with our own `now`, below.
         validation.validate_exp = false;
         validation.required_spec_claims.clear();
         let session: Session = jsonwebtoken::decode(token, &self.decoding, &validation)
@@ -138,15 +158,15 @@ mod tests {
         Session::new(
             "id".into(),
             "uploads/한.txt".into(),
+            "default".into(),
             None,
-            None,
-            "alice".into(),
+            &Caller::named("alice", None),
             now(),
         )
     }
 
     #[test]
-    fn a_session_is_what_was_sealed_until_it_ends() {
+    fn a_session_is_what_was_sealed_until_it_expires() {
         let key = SessionKey::new(&[7; 32]);
         let token = key.seal(&session()).unwrap();
         assert_eq!(key.open(&token, now()), Some(session()));
@@ -157,16 +177,16 @@ mod tests {
     }
 
     #[test]
-    fn a_bent_token_opens_nothing() {
+    fn a_tampered_token_opens_nothing() {
         let key = SessionKey::new(&[7; 32]);
         let token = key.seal(&session()).unwrap();
         for at in 0..token.len() {
-            let mut bent = token.clone().into_bytes();
-            bent[at] = if bent[at] == b'A' { b'B' } else { b'A' };
-            let bent = String::from_utf8(bent).unwrap();
+            let mut tampered = token.clone().into_bytes();
+            tampered[at] = if tampered[at] == b'A' { b'B' } else { b'A' };
+            let tampered = String::from_utf8(tampered).unwrap();
             // The last character of base64 has bits that do not count.
             if at + 1 < token.len() {
-                assert_eq!(key.open(&bent, now()), None, "{at}");
+                assert_eq!(key.open(&tampered, now()), None, "{at}");
             }
         }
         assert_eq!(key.open(&token[..token.len() - 2], now()), None);

@@ -11,7 +11,7 @@ use futures_util::future::try_join_all;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-use super::policy::{DEFAULT_POLICY, Policy, check_size};
+use super::policy::{Terms, check_size};
 use super::sniff::HEAD_BYTES;
 use super::{
     Caller, ContentType, Error, Field, Invalid, Metadata, Refusal, Sha256Checksum, UploadService,
@@ -115,8 +115,8 @@ impl UploadService {
         wait: Duration,
         now: SystemTime,
     ) -> Result<Vec<Verification>, Error> {
-        let name = policy.unwrap_or(DEFAULT_POLICY);
-        let policy = self.settings.policies.get(policy, caller)?;
+        let name = caller.policy_name(policy);
+        let policy = &self.policies.load().terms(policy, caller)?;
         let share = self.heads.share(caller);
         let begin = Instant::now();
         let verified = async {
@@ -152,7 +152,7 @@ impl UploadService {
     async fn verify_one(
         &self,
         policy_name: &str,
-        policy: &Policy,
+        policy: &Terms,
         expected: &Expected,
         share: Option<&Semaphore>,
         now: SystemTime,
@@ -206,7 +206,7 @@ impl UploadService {
 
 /// Everything in which an object differs from what it should be.
 fn differences(
-    policy: &Policy,
+    policy: &Terms,
     expected: &Expected,
     object: &StoredObject,
     content_type: &Result<ContentType, Invalid>,
@@ -215,7 +215,7 @@ fn differences(
         Ok(content_type) => policy.check_type(content_type),
         Err(invalid) => Err(invalid.clone()),
     };
-    let size = check_size(object.size, policy.max_size).and_then(|()| match expected.size {
+    let size = check_size(object.size, policy.max_size()).and_then(|()| match expected.size {
         Some(size) if size != object.size => {
             let detail = format!("must be {size} bytes; it is {}", object.size);
             Err(Invalid::new("size-differs", detail))
@@ -233,12 +233,23 @@ fn differences(
         )),
         _ => Ok(()),
     };
+    let fixed = policy.of_ticket().map(|(name, value)| {
+        let result = match object.metadata.get(name) {
+            Some(stored) if stored == value => Ok(()),
+            _ => Err(Invalid::new(
+                "metadata-differs",
+                "is not that of the ticket",
+            )),
+        };
+        (Field::MetadataOf(name.clone()), result)
+    });
     [
         (Field::ContentType, content_type),
         (Field::Size, size),
         (Field::ChecksumSha256, checksum),
     ]
     .into_iter()
+    .chain(fixed)
     .filter_map(|(field, result)| Some(Refusal::new(field, result.err()?)))
     .collect()
 }

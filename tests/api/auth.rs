@@ -3,6 +3,7 @@
 mod jwks;
 mod jwt;
 mod on_behalf;
+mod tickets;
 
 use std::collections::BTreeSet;
 

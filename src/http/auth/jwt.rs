@@ -14,8 +14,10 @@ use serde_json::{Map, Value};
 
 use super::Denied;
 use super::jwks::{Jwks, NoKeys};
-use crate::upload::Caller;
+use crate::upload::{Caller, Ticket};
 
+/// The claim that narrows what the caller may upload.
+pub(crate) const TICKET_CLAIM: &str = "upload";
 /// How far the issuer's clock may be from ours, in seconds.
 const LEEWAY: u64 = 30;
 /// The shortest shared secret, in bytes: as long as what HMAC-SHA-256 makes of it.
@@ -37,10 +39,11 @@ const RSA: &[Algorithm] = &[
 ];
 const ED: &[Algorithm] = &[Algorithm::EdDSA];
 
-/// Which tokens let in whom.
+/// Which tokens are accepted, and whom they stand for.
 ///
 /// A token must be signed with one of the keys, by an algorithm of that key's kind whatever the token
-/// says, and have `iss`, `aud`, `sub` and `exp`; `nbf` counts if it is there. `sub` is the caller.
+/// says, and have `iss`, `aud`, `sub` and `exp`; `nbf` counts if it is there. `sub` is the caller. The claim
+/// [`TICKET_CLAIM`] is a [`Ticket`].
 #[derive(Clone)]
 pub struct Jwt {
     pub keys: Keys,
@@ -196,7 +199,14 @@ impl Jwt {
             .policies_claim
             .as_ref()
             .map(|claim| Arc::new(names(claims.others.get(claim))));
-        Ok(Caller::named(&claims.sub, policies))
+        let caller = Caller::named(&claims.sub, policies);
+        match claims.others.get(TICKET_CLAIM).map(Ticket::parse) {
+            None => Ok(caller),
+            Some(Ok(ticket)) => Ok(caller.with_ticket(ticket)),
+            Some(Err(why)) => Err(Denied::InvalidTicket(format!(
+                "the token's claim `{TICKET_CLAIM}` {why}"
+            ))),
+        }
     }
 
     fn verified(&self, token: &str, key: &JwtKey) -> Option<Claims> {

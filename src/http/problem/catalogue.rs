@@ -48,9 +48,15 @@ kinds! {
     UNAUTHORIZED: UNAUTHORIZED "unauthorized",
         "the request must carry valid credentials; /docs says which",
         "there is no valid API key or token. The answer is the same for every reason";
+    INVALID_TICKET: UNAUTHORIZED "invalid-ticket",
+        "the token's claim `upload` has `max_sise`, which no ticket has, or not with such a value",
+        "the token is valid, but its ticket is not; `detail` says why";
     POLICY_NOT_ALLOWED: FORBIDDEN "policy-not-allowed",
         "policy is not one that you may upload under",
         "the caller may not use this policy";
+    VAR_REQUIRED: FORBIDDEN "var-required",
+        "the policy needs a ticket with the variable `tenant`",
+        "the policy's keys have a variable, and the caller's ticket does not have it";
     ON_BEHALF_NOT_ALLOWED: FORBIDDEN "on-behalf-not-allowed",
         "these credentials may not be used on behalf of others; only an API key with `on_behalf = true` may",
         "the request has `x-on-behalf-of`, but not an API key with `on_behalf = true`";

@@ -13,6 +13,7 @@ impl KeyTemplate {
     /// have there is one length of the name, and with it one place for each part.
     pub(in crate::upload) fn could_have_made(&self, caller: &Caller, key: &str) -> bool {
         !is_blank(key)
+            && self.missing_var(caller).is_none()
             && (0..=Filename::MAX_EXTENSION_BYTES).any(|extension| {
                 self.remake(caller, key, extension)
                     .is_some_and(|it| it == key)
@@ -20,9 +21,8 @@ impl KeyTemplate {
     }
 
     /// What the template makes of the values that it finds in `key`, if they are values at all and
-    /// there is an extension of so many bytes.
+    /// there is an extension of this length.
     fn remake(&self, caller: &Caller, key: &str, extension: usize) -> Option<String> {
-        let caller = caller.segment();
         let lengths = || self.0.iter().map(|part| part.len(caller, extension));
         let names = lengths().filter(Option::is_none).count();
         let name = key.len().checked_sub(lengths().flatten().sum())?;
@@ -36,7 +36,7 @@ impl KeyTemplate {
             let (text, after) = rest.split_at_checked(length.unwrap_or(name))?;
             rest = after;
             match part {
-                Part::Text(_) | Part::Caller => {}
+                Part::Text(_) | Part::Caller | Part::Var(_) => {}
                 Part::Uuid => id = Uuid::try_parse(text).ok().filter(is_random)?,
                 Part::Filename => filename = Some(text),
                 Part::Extension => ext = text,
@@ -60,15 +60,17 @@ impl KeyTemplate {
 }
 
 impl Part {
-    /// In bytes, in the keys of `caller` and with an extension of so many; of a name nobody knows.
-    fn len(&self, caller: &str, extension: usize) -> Option<usize> {
+    /// The length in the keys of `caller`, in bytes, with an extension of this length; that of a file's name is
+    /// unknown.
+    fn len(&self, caller: &Caller, extension: usize) -> Option<usize> {
         match self {
             Self::Text(text) => Some(text.len()),
             Self::Uuid => Some(uuid::fmt::Hyphenated::LENGTH),
             Self::Filename => None,
             Self::Extension => Some(extension),
             Self::DotExtension => Some(extension + usize::from(extension > 0)),
-            Self::Caller => Some(caller.len()),
+            Self::Caller => Some(caller.segment().len()),
+            Self::Var(name) => Some(caller.var(name)?.len()),
             Self::Year => Some(4),
             Self::Month | Self::Day => Some(2),
         }
@@ -86,6 +88,7 @@ mod tests {
     use time::macros::date;
 
     use super::*;
+    use crate::upload::Ticket;
 
     const ID: &str = "5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e";
 
@@ -94,7 +97,8 @@ mod tests {
     fn could(template: &str, key: &str) -> bool {
         let template = KeyTemplate::parse(template).unwrap();
         let key = key.replace("ID", ID);
-        template.could_have_made(&Caller::named("alice/7", None), &key)
+        let ticket = Ticket::from_vars([("tenant", "acme/eu")].into_iter());
+        template.could_have_made(&Caller::named("alice/7", None).with_ticket(ticket), &key)
     }
 
     #[test]
@@ -181,6 +185,12 @@ mod tests {
             ("{caller}/{uuid}", "=anonymous/ID", false),
             ("{filename}/{caller}", "a/alice=2F7", true),
             ("{filename}/{caller}", "a/alice=2F77", false),
+            ("{vars.tenant}/{uuid}", "acme=2Feu/ID", true),
+            ("{vars.tenant}/{uuid}", "acme/eu/ID", false),
+            ("{vars.tenant}/{uuid}", "acme/ID", false),
+            ("{vars.tenant}/{uuid}", "/ID", false),
+            ("{vars.team}/{uuid}", "/ID", false),
+            ("{filename}/{vars.tenant}", "a/acme=2Feu", true),
         ] {
             assert_eq!(could(template, key), expected, "{template}: {key}");
         }

@@ -93,7 +93,7 @@ impl Policies {
                     reason: one_line(&reason),
                 }
             })?;
-            policies.insert(name.into(), policy);
+            policies.insert(name.into(), policy.into());
         }
         Ok(Self(policies))
     }

@@ -4,7 +4,7 @@ use time::macros::date;
 use uuid::Uuid;
 
 use super::Policies;
-use crate::upload::{Caller, Filename};
+use crate::upload::Filename;
 
 impl Policies {
     /// Pairs of policies that can make the same key. What was uploaded under one of them can be verified
@@ -17,7 +17,7 @@ impl Policies {
                 let can_make = |a: &super::Policy, b: &super::Policy| {
                     sample_keys(a)
                         .iter()
-                        .any(|key| b.key.could_have_made(&Caller::anonymous(), key))
+                        .any(|key| b.key.could_have_made(&b.key.sample_caller(), key))
                 };
                 if can_make(policy, other) || can_make(other, policy) {
                     pairs.push((&***name, &***other_name));
@@ -35,9 +35,12 @@ fn sample_keys(policy: &super::Policy) -> Vec<String> {
     let names = ["a.txt".to_owned(), "a".to_owned(), Uuid::max().to_string()];
     let names = names.iter().filter_map(|name| Filename::parse(name).ok());
     let key = |name| {
-        policy
-            .key
-            .key(&Caller::anonymous(), &name, id, date!(2026 - 01 - 02))
+        policy.key.key(
+            &policy.key.sample_caller(),
+            &name,
+            id,
+            date!(2026 - 01 - 02),
+        )
     };
     names.map(|name| key(name).as_str().to_owned()).collect()
 }
@@ -61,8 +64,17 @@ mod tests {
             [policies.e]
             key = 'd/{filename}'
             overwrite = true
+            [policies.f]
+            key = 'f/{vars.tenant}/{uuid}'
+            [policies.g]
+            key = 'f/{vars.team}/{uuid}'
+            [policies.h]
+            key = 'h/{vars.tenant}/{uuid}'
         ";
         let policies = Policies::parse(toml, Duration::from_mins(10)).unwrap();
-        assert_eq!(policies.with_same_keys(), [("a", "b"), ("d", "e")]);
+        assert_eq!(
+            policies.with_same_keys(),
+            [("a", "b"), ("d", "e"), ("f", "g")]
+        );
     }
 }

@@ -1,15 +1,19 @@
 //! Small files that the policies accept, for `presignd check` to upload. Pure.
 
+use std::sync::Arc;
+
 use base64::prelude::{BASE64_STANDARD, Engine};
 use sha2::{Digest, Sha256};
 
-use super::{ANY, Policies, Policy};
-use crate::upload::{ContentType, File, Filename, Metadata, Sha256Checksum, UploadKind};
+use super::{ANY, Policies, Policy, Terms};
+use crate::upload::{Caller, ContentType, File, Filename, Metadata, Sha256Checksum, UploadKind};
 
 /// A small file that a policy accepts, as most clients would send it.
 #[derive(Clone, Debug)]
 pub struct Sample {
     pub policy: String,
+    /// Nobody in particular, with a ticket if the policy needs one.
+    pub caller: Caller,
     /// It has no more than the policy requires, but all metadata that the policy allows.
     pub file: File,
     pub body: &'static [u8],
@@ -36,9 +40,10 @@ impl Policies {
     }
 }
 
-fn sample(name: &str, policy: &Policy) -> Option<Sample> {
+fn sample(name: &str, policy: &Arc<Policy>) -> Option<Sample> {
     const BODY: &[u8] = b"A marker of `presignd check`. It may be removed.\n";
-    let length = usize::try_from(policy.max_size).map_or(BODY.len(), |max| max.min(BODY.len()));
+    let policy = Terms::new(policy, None);
+    let length = usize::try_from(policy.max_size()).map_or(BODY.len(), |max| max.min(BODY.len()));
     let body = &BODY[..length];
     let checksum = Sha256Checksum::parse(&BASE64_STANDARD.encode(Sha256::digest(body))).ok()?;
     let types = policy.content_types.iter().map(ToString::to_string);
@@ -75,6 +80,7 @@ fn sample(name: &str, policy: &Policy) -> Option<Sample> {
         .find(|file| policy.check(file, UploadKind::Put).is_empty())?;
     Some(Sample {
         policy: name.to_owned(),
+        caller: policy.key.sample_caller(),
         body,
         checksum_sha256: checksum,
         has_unique_key: policy.key.is_unique(),

@@ -120,9 +120,9 @@ fn a_policy_can_allow_what_s3_takes_in_parts() {
     let largest = "max_size = '53687091200000 B'";
     let policies = policy(largest).unwrap();
     let default = policies
-        .get(None, &crate::upload::Caller::anonymous())
+        .terms(None, &crate::upload::Caller::anonymous())
         .unwrap();
-    assert_eq!(default.max_size, 53_687_091_200_000);
+    assert_eq!(default.max_size(), 53_687_091_200_000);
     policy("max_size = '53687091200001 B'").unwrap_err();
 }
 

@@ -1,0 +1,142 @@
+//! The terms of one caller: a policy, and the ticket that narrows it. Pure.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use super::{ANY, DEFAULT_POLICY, Policies, Policy};
+use crate::s3;
+use crate::upload::metadata::Metadata;
+use crate::upload::ticket::Ticket;
+use crate::upload::{Caller, ContentType, Error, Field, Invalid, Refusal};
+
+/// What one caller may upload, and how: what a policy allows and the caller's ticket does too.
+#[derive(Clone, Debug)]
+pub(in crate::upload) struct Terms {
+    policy: Arc<Policy>,
+    ticket: Option<Arc<Ticket>>,
+    max_size: u64,
+}
+
+/// The parts of a policy that no ticket narrows.
+impl Deref for Terms {
+    type Target = Policy;
+
+    fn deref(&self) -> &Policy {
+        &self.policy
+    }
+}
+
+impl Policies {
+    /// The terms of `caller` under the policy that it asks for.
+    ///
+    /// # Errors
+    ///
+    /// There is no such policy, the caller or its ticket may not use it, or the ticket lacks a variable
+    /// of its keys.
+    pub(in crate::upload) fn terms(
+        &self,
+        asked: Option<&str>,
+        caller: &Caller,
+    ) -> Result<Terms, Error> {
+        let terms = self.terms_for_known_key(asked, caller)?;
+        match terms.key.missing_var(caller) {
+            Some(name) => Err(Error::MissingVar(name.to_owned())),
+            None => Ok(terms),
+        }
+    }
+
+    /// The same, for an upload whose key is known: it needs no variables.
+    pub(in crate::upload) fn terms_for_known_key(
+        &self,
+        asked: Option<&str>,
+        caller: &Caller,
+    ) -> Result<Terms, Error> {
+        let name = caller.policy_name(asked);
+        if !caller.may_use(name) {
+            return Err(Error::PolicyNotAllowed { file: 0 });
+        }
+        let Some(policy) = self.0.get(name) else {
+            let invalid = if asked.is_none() && name == DEFAULT_POLICY {
+                Invalid::new(
+                    "policy-required",
+                    "must name a policy: there is no default one",
+                )
+            } else {
+                Invalid::new("unknown-policy", "is not the name of a policy")
+            };
+            return Err(Error::Refused(vec![Refusal::new(Field::Policy, invalid)]));
+        };
+        Ok(Terms::new(policy, caller.ticket()))
+    }
+}
+
+impl Terms {
+    pub(super) fn new(policy: &Arc<Policy>, ticket: Option<&Arc<Ticket>>) -> Self {
+        let terms = Self {
+            policy: Arc::clone(policy),
+            ticket: ticket.cloned(),
+            max_size: policy.max_size,
+        };
+        terms.limited_to(ticket.and_then(|ticket| ticket.max_size))
+    }
+
+    /// With files of at most this size, if they could be larger.
+    pub(in crate::upload) fn limited_to(self, max_size: Option<u64>) -> Self {
+        let max_size = max_size.map_or(self.max_size, |max| max.min(self.max_size));
+        Self { max_size, ..self }
+    }
+
+    /// In bytes.
+    pub(in crate::upload) fn max_size(&self) -> u64 {
+        self.max_size
+    }
+
+    /// A PUT can only be bound to one size, so a ticket with a limit makes the size required.
+    pub(super) fn requires_size(&self) -> bool {
+        let is_limited = self.max_size < self.policy.max_size;
+        self.policy.require_size || (is_limited && self.max_size < s3::MAX_PUT_BYTES)
+    }
+
+    pub(in crate::upload) fn check_type(&self, content_type: &ContentType) -> Result<(), Invalid> {
+        self.policy.check_type(content_type)?;
+        match self
+            .ticket
+            .as_ref()
+            .and_then(|it| it.content_types.as_ref())
+        {
+            Some(ranges) => super::check_ranges(ranges, content_type),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the client may set metadata of this name.
+    pub(in crate::upload) fn allows_metadata(&self, name: &str) -> bool {
+        self.policy_allows_metadata(name) && !self.of_ticket().any(|(fixed, _)| fixed == name)
+    }
+
+    pub(super) fn policy_allows_metadata(&self, name: &str) -> bool {
+        let mut allowed = self.allowed_metadata.iter();
+        !self.metadata.contains_key(name)
+            && allowed.any(|allowed| allowed == name || allowed == ANY)
+    }
+
+    /// The metadata that the ticket fixes.
+    pub(in crate::upload) fn of_ticket(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.ticket.iter().flat_map(|ticket| &ticket.metadata)
+    }
+
+    /// All metadata of an object: the policy's, the ticket's and the client's.
+    pub(in crate::upload) fn metadata_with(&self, of_client: &Metadata) -> Vec<(String, String)> {
+        let all = self
+            .metadata
+            .iter()
+            .chain(self.of_ticket())
+            .chain(of_client);
+        let mut all: Vec<_> = all
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        // Their names differ: no policy or ticket allows others to set its own.
+        all.sort_unstable();
+        all
+    }
+}

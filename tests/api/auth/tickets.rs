@@ -1,0 +1,525 @@
+//! Tickets: what the claim `upload` of a token narrows, and every way to widen it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use presignd::http::auth::{JwtKey, Keys};
+use reqwest::{RequestBuilder, Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::jwt::{SECRET, claims, jwt, signed};
+use super::{asking, spawn, status};
+use crate::helpers::{App, Grant, fields, problem, with_policies};
+
+const POLICIES: &str = r#"
+[policies.default]
+max_size = "10 MiB"
+require_size = true
+allowed_metadata = ["order", "album"]
+[policies.avatar]
+key = "avatars/{caller}/{uuid}"
+content_types = ["image/*"]
+max_size = "1 MiB"
+metadata = { source = "web" }
+[policies.tenant]
+key = "tenants/{vars.tenant}/{caller}/{filename}"
+overwrite = true
+[policies.open]
+key = "open/{uuid}"
+"#;
+
+pub(super) async fn app() -> App {
+    let key = JwtKey::of_secret(SECRET).unwrap();
+    spawn(with_policies(POLICIES), jwt(Keys::One(Arc::new(key)), None)).await
+}
+
+/// A token of Alice with this ticket.
+pub(super) fn ticket(upload: Value) -> String {
+    ticket_of("alice", upload)
+}
+
+fn ticket_of(sub: &str, upload: Value) -> String {
+    let mut claims = claims(sub);
+    claims["upload"] = upload;
+    signed(&claims)
+}
+
+async fn post(app: &App, token: &str, path: &str, body: Value) -> Response {
+    let request = app.client.post(format!("{}{path}", app.base));
+    request.bearer_auth(token).json(&body).send().await.unwrap()
+}
+
+async fn put(app: &App, token: &str, body: Value) -> Response {
+    post(app, token, "/upload/presigned-url", body).await
+}
+
+/// The code of a refusal, or "granted".
+async fn outcome(response: Response) -> String {
+    if response.status().is_success() {
+        return "granted".into();
+    }
+    problem(response).await["code"].as_str().unwrap().to_owned()
+}
+
+fn file(more: &Value) -> Value {
+    let mut file = json!({"filename": "a.png", "contentType": "image/png", "size": 100});
+    file.as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
+    file
+}
+
+#[tokio::test]
+async fn each_member_narrows_and_none_widens() {
+    let app = app().await;
+    for (upload, more, expected) in [
+        // Without members the policies hold as they are.
+        (json!({}), json!({}), "granted"),
+        (json!({}), json!({"policy": "avatar"}), "granted"),
+        // The policy is fixed, also for requests that name none.
+        (
+            json!({"policy": "avatar"}),
+            json!({"policy": "avatar"}),
+            "granted",
+        ),
+        (json!({"policy": "avatar"}), json!({}), "granted"),
+        (
+            json!({"policy": "avatar"}),
+            json!({"size": 2_000_000}),
+            "file-too-large",
+        ),
+        (
+            json!({"policy": "avatar"}),
+            json!({"policy": "default"}),
+            "policy-not-allowed",
+        ),
+        (json!({"policy": "nope"}), json!({}), "unknown-policy"),
+        (
+            json!({"policy": "nope"}),
+            json!({"policy": "avatar"}),
+            "policy-not-allowed",
+        ),
+        // The stricter limit counts.
+        (json!({"max_size": 100}), json!({}), "granted"),
+        (json!({"max_size": 99}), json!({}), "file-too-large"),
+        (
+            json!({"max_size": 100}),
+            json!({"size": null}),
+            "size-required",
+        ),
+        (
+            json!({"max_size": 99}),
+            json!({"policy": "open"}),
+            "file-too-large",
+        ),
+        (
+            json!({"max_size": 99}),
+            json!({"policy": "open", "size": null}),
+            "size-required",
+        ),
+        (
+            json!({"max_size": u64::MAX}),
+            json!({"size": 10_485_761}),
+            "file-too-large",
+        ),
+        (
+            json!({"max_size": u64::MAX}),
+            json!({"policy": "open", "size": null}),
+            "granted",
+        ),
+        // The type has to be allowed by both.
+        (json!({"content_types": ["image/*"]}), json!({}), "granted"),
+        (
+            json!({"content_types": ["IMAGE/PNG"]}),
+            json!({}),
+            "granted",
+        ),
+        (
+            json!({"content_types": ["image/jpeg"]}),
+            json!({}),
+            "type-not-allowed",
+        ),
+        (
+            json!({"policy": "avatar", "content_types": ["*/*"]}),
+            json!({"contentType": "text/html"}),
+            "type-not-allowed",
+        ),
+        // What a policy does not let clients set, a ticket does not set either.
+        (json!({"metadata": {"order": "42"}}), json!({}), "granted"),
+        (
+            json!({"metadata": {"order": "42"}}),
+            json!({"metadata": {"album": "7"}}),
+            "granted",
+        ),
+        (
+            json!({"metadata": {"order": "42"}}),
+            json!({"metadata": {"order": "43"}}),
+            "metadata-not-allowed",
+        ),
+        (
+            json!({"metadata": {"other": "42"}}),
+            json!({}),
+            "metadata-not-allowed",
+        ),
+        (
+            json!({"policy": "avatar", "metadata": {"source": "ticket"}}),
+            json!({}),
+            "metadata-not-allowed",
+        ),
+        // Variables of no template change nothing.
+        (json!({"vars": {"tenant": "acme"}}), json!({}), "granted"),
+    ] {
+        let response = put(&app, &ticket(upload.clone()), file(&more)).await;
+        assert_eq!(outcome(response).await, expected, "{upload} {more}");
+    }
+}
+
+#[tokio::test]
+async fn an_invalid_ticket_is_refused_with_its_own_code() {
+    let app = app().await;
+    for upload in [
+        json!(null),
+        json!("avatar"),
+        json!([]),
+        json!({"max_sise": 5}),
+        json!({"max_size": "5 MiB"}),
+        json!({"max_size": 0}),
+        json!({"max_size": null}),
+        json!({"content_types": []}),
+        json!({"vars": {"tenant": ""}}),
+        json!({"vars": {"tenant/x": "a"}}),
+        json!({"metadata": {"x": "a\nb"}}),
+    ] {
+        let response = put(&app, &ticket(upload.clone()), file(&json!({}))).await;
+        assert!(
+            response.headers().contains_key("www-authenticate"),
+            "{upload} {}",
+            response.status()
+        );
+        let problem = problem(response).await;
+        assert_eq!(problem["status"], 401, "{upload}");
+        assert_eq!(problem["code"], "invalid-ticket", "{upload}");
+    }
+    // Whoever cannot sign learns nothing of it.
+    let forged = ticket(json!({"max_sise": 5}));
+    let response = put(&app, &format!("{forged}x"), file(&json!({}))).await;
+    assert_eq!(problem(response).await["code"], "unauthorized");
+}
+
+#[tokio::test]
+async fn the_store_enforces_what_a_ticket_says() {
+    let app = app().await;
+    let token = ticket(json!({"max_size": 3, "metadata": {"order": "42"}}));
+    let response = put(&app, &token, file(&json!({"size": 3}))).await;
+    let grant: Grant = response.json().await.unwrap();
+    assert_eq!(
+        app.upload(&grant, "four").await.status(),
+        StatusCode::FORBIDDEN
+    );
+    let mut other = grant.clone();
+    other.headers.insert("x-amz-meta-order".into(), "43".into());
+    assert_eq!(
+        app.upload(&other, "abc").await.status(),
+        StatusCode::FORBIDDEN
+    );
+    assert_eq!(app.upload(&grant, "abc").await.status(), StatusCode::OK);
+
+    let body = json!({"filename": "a.txt", "contentType": "text/plain"});
+    let form = post(&app, &token, "/upload/presigned-post", body).await;
+    let form: Value = form.json().await.unwrap();
+    assert_eq!(form["maxSize"], 3);
+    assert_eq!(form["fields"]["x-amz-meta-order"], "42");
+    let url = format!("{}/s3/params?filename=a.txt&metadata[order]=43", app.base);
+    let params = app
+        .client
+        .get(url)
+        .bearer_auth(&token)
+        .send()
+        .await
+        .unwrap();
+    let params: Value = params.json().await.unwrap();
+    assert_eq!(
+        params["fields"]["x-amz-meta-order"], "42",
+        "Uppy sends metadata unasked"
+    );
+
+    let list = json!({"files": [file(&json!({"size": 3})), file(&json!({"size": 4}))]});
+    let list = problem(post(&app, &token, "/upload/presigned-urls", list).await).await;
+    assert_eq!(fields(&list), [("/files/1/size", "file-too-large")]);
+}
+
+#[tokio::test]
+async fn verifying_keeps_to_the_ticket() {
+    let app = app().await;
+    let own = ticket(json!({"max_size": 100, "metadata": {"order": "42"}}));
+    let grant = put(&app, &own, file(&json!({"size": 3}))).await;
+    let grant: Grant = grant.json().await.unwrap();
+    assert_eq!(app.upload(&grant, "abc").await.status(), StatusCode::OK);
+    for (upload, expected) in [
+        (
+            json!({"max_size": 100, "metadata": {"order": "42"}}),
+            "granted",
+        ),
+        (json!({}), "granted"),
+        (json!({"max_size": 2}), "mismatch"),
+        (json!({"content_types": ["text/*"]}), "mismatch"),
+        (json!({"metadata": {"order": "43"}}), "mismatch"),
+        (json!({"metadata": {"album": "7"}}), "mismatch"),
+        (json!({"policy": "avatar"}), "not-uploaded"),
+    ] {
+        let body = json!({"key": grant.key});
+        let response = post(&app, &ticket(upload.clone()), "/upload/verify", body).await;
+        assert_eq!(outcome(response).await, expected, "{upload}");
+    }
+}
+
+fn for_tenant() -> Value {
+    json!({"filename": "a.txt", "contentType": "text/plain", "policy": "tenant"})
+}
+
+#[tokio::test]
+async fn no_variable_leaves_its_place_or_meets_another() {
+    let app = app().await;
+    let long = "x".repeat(2000);
+    let longer = "x".repeat(2001);
+    let values = [
+        "acme",
+        "Acme",
+        "../acme",
+        "..",
+        ".",
+        "/",
+        "//",
+        "a/b",
+        "acme/",
+        "a\\b",
+        "%2e%2e%2f",
+        "..%2facme",
+        "a\0b",
+        "\0",
+        "a\nb",
+        "\u{202e}emca",
+        "\u{2066}x\u{2069}",
+        "\u{200b}",
+        "é",
+        "e\u{301}",
+        "аcme",  // with a Cyrillic а
+        "ａcme", // with a full-width a
+        "ﬁ",
+        "fi",
+        " ",
+        "acme ",
+        "=2E",
+        "{uuid}",
+        "{vars.tenant}",
+        "${filename}",
+        "?x=1",
+        "#",
+        "=anonymous",
+        "=sha256-",
+        "🎉",
+        &long,
+        &longer,
+    ];
+    let mut keys = BTreeSet::new();
+    for value in values {
+        let token = ticket(json!({"vars": {"tenant": value}}));
+        let response = put(&app, &token, for_tenant()).await;
+        assert_eq!(response.status(), StatusCode::CREATED, "{value:?}");
+        let grant: Grant = response.json().await.unwrap();
+        assert_eq!(
+            app.upload(&grant, value.to_owned()).await.status(),
+            StatusCode::OK
+        );
+        let (bytes, _) = app.stored(&grant.key).await.expect(value);
+        assert_eq!(bytes, value.as_bytes());
+        let segments: Vec<&str> = grant.key.split('/').collect();
+        let ["tenants", tenant, "alice", "a.txt"] = segments[..] else {
+            panic!("{value:?} writes to {}", grant.key);
+        };
+        assert!(!matches!(tenant, "" | "." | ".."), "{value:?}");
+        assert!(tenant.is_ascii() && tenant.len() <= 128, "{value:?}");
+        let verify = json!({"key": grant.key, "policy": "tenant"});
+        let response = post(&app, &token, "/upload/verify", verify).await;
+        assert_eq!(response.status(), StatusCode::OK, "{value:?}");
+        keys.insert(grant.key);
+    }
+    assert_eq!(
+        keys.len(),
+        values.len(),
+        "two values share a place: {keys:?}"
+    );
+    // Nobody sees what is another tenant's.
+    let token = ticket(json!({"vars": {"tenant": "other"}}));
+    for key in keys {
+        let response = post(
+            &app,
+            &token,
+            "/upload/verify",
+            json!({"key": key, "policy": "tenant"}),
+        );
+        assert_eq!(outcome(response.await).await, "not-uploaded", "{key}");
+    }
+}
+
+#[tokio::test]
+async fn a_policy_with_a_variable_needs_a_ticket_that_has_it() {
+    let app = app().await;
+    let without = [
+        signed(&claims("alice")),
+        ticket(json!({})),
+        ticket(json!({"vars": {"team": "acme"}})),
+    ];
+    for token in &without {
+        let form = for_tenant();
+        let parts = json!({"filename": "a", "type": "a/b", "metadata": {}, "policy": "tenant"});
+        let verify = json!({"key": "tenants/acme/alice/a.txt", "policy": "tenant"});
+        for (path, body) in [
+            ("/upload/presigned-url", form.clone()),
+            ("/upload/presigned-urls", json!({"files": [form.clone()]})),
+            ("/upload/presigned-post", form),
+            ("/s3/multipart", parts),
+            ("/upload/verify", verify),
+        ] {
+            let problem = problem(post(&app, token, path, body).await).await;
+            assert_eq!(problem["status"], 403, "{path}");
+            assert_eq!(problem["code"], "var-required", "{path}");
+            assert!(problem["detail"].as_str().unwrap().contains("`tenant`"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_session_belongs_to_the_ticket_that_it_was_opened_under() {
+    const PART: u64 = 5 * 1024 * 1024;
+    let app = app().await;
+    let create = async |token: &str, policy: &str| {
+        let body = json!({"filename": "a.bin", "type": "a/b", "metadata": {}, "policy": policy});
+        let created: Value = post(&app, token, "/s3/multipart", body)
+            .await
+            .json()
+            .await
+            .unwrap();
+        let id = created["uploadId"]
+            .as_str()
+            .expect("an upload id")
+            .to_owned();
+        (
+            format!("{}/s3/multipart/{id}", app.base),
+            created["key"].as_str().unwrap().to_owned(),
+        )
+    };
+    let with = |request: RequestBuilder, token: &str, key: &str| {
+        request.query(&[("key", key)]).bearer_auth(token)
+    };
+    let own = json!({"max_size": PART + 1, "vars": {"tenant": "acme"}});
+    let token = ticket(own.clone());
+    let (session, key) = create(&token, "tenant").await;
+    let sign =
+        |token: &str, number: u32| with(app.client.get(format!("{session}/{number}")), token, &key);
+    assert_eq!(status(sign(&token, 1)).await, StatusCode::OK);
+    // A fresh token with the same ticket continues; after the old one has expired it has to.
+    let mut fresh = claims("alice");
+    fresh["upload"] = own.clone();
+    fresh["exp"] = json!(super::jwt::now() + 1000);
+    assert_eq!(status(sign(&signed(&fresh), 2)).await, StatusCode::OK);
+    fresh["exp"] = json!(super::jwt::now() - 60);
+    assert_eq!(
+        status(sign(&signed(&fresh), 2)).await,
+        StatusCode::UNAUTHORIZED
+    );
+    // Its limit holds: the third part would be beyond it.
+    assert_eq!(
+        status(sign(&token, 3)).await,
+        StatusCode::UNPROCESSABLE_ENTITY
+    );
+    // The user's own session may continue, within the same limit.
+    let plain = signed(&claims("alice"));
+    assert_eq!(status(sign(&plain, 2)).await, StatusCode::OK);
+    assert_eq!(
+        status(sign(&plain, 3)).await,
+        StatusCode::UNPROCESSABLE_ENTITY
+    );
+    // No other ticket may, nor the same one of another user.
+    for other in [
+        ticket(json!({})),
+        ticket(json!({"vars": {"tenant": "acme"}})),
+        ticket(json!({"max_size": PART * 100, "vars": {"tenant": "acme"}})),
+        ticket(json!({"max_size": PART + 1, "vars": {"tenant": "other"}})),
+        ticket_of("bob", own),
+    ] {
+        for request in [
+            with(app.client.get(&session), &other, &key),
+            sign(&other, 1),
+            with(
+                app.client.get(format!("{session}/batch?partNumbers=1")),
+                &other,
+                &key,
+            ),
+            with(app.client.delete(&session), &other, &key),
+            with(app.client.post(format!("{session}/complete")), &other, &key)
+                .json(&json!({"parts": [{"PartNumber": 1, "ETag": "x"}]})),
+        ] {
+            assert_eq!(status(request).await, StatusCode::NOT_FOUND);
+        }
+    }
+    // What was begun without a ticket is not continued under one.
+    let (session, key) = create(&plain, "default").await;
+    let part = |token: &str| with(app.client.get(format!("{session}/1")), token, &key);
+    assert_eq!(status(part(&plain)).await, StatusCode::OK);
+    assert_eq!(
+        status(part(&ticket(json!({})))).await,
+        StatusCode::NOT_FOUND
+    );
+}
+
+#[tokio::test]
+async fn completing_keeps_to_the_limit_of_the_ticket() {
+    let app = app().await;
+    let token = ticket(json!({"max_size": 3}));
+    for (body, expected) in [
+        ("abc", StatusCode::OK),
+        ("four", StatusCode::UNPROCESSABLE_ENTITY),
+    ] {
+        let create = json!({"filename": "a.bin", "type": "a/b", "metadata": {}});
+        let created = post(&app, &token, "/s3/multipart", create).await;
+        let created: Value = created.json().await.unwrap();
+        let (id, key) = (
+            created["uploadId"].as_str().unwrap(),
+            created["key"].as_str().unwrap(),
+        );
+        let session = format!("{}/s3/multipart/{id}", app.base);
+        let sign = app
+            .client
+            .get(format!("{session}/1"))
+            .query(&[("key", key)]);
+        let part = sign.bearer_auth(&token).send().await.unwrap();
+        let part: Value = part.json().await.unwrap();
+        let sent = app.client.put(part["url"].as_str().unwrap()).body(body);
+        let sent = sent.send().await.unwrap();
+        let etag = sent.headers()["etag"].to_str().unwrap().to_owned();
+        let complete = app
+            .client
+            .post(format!("{session}/complete"))
+            .query(&[("key", key)]);
+        let parts = json!({"parts": [{"PartNumber": 1, "ETag": etag}]});
+        // Also with the user's own token, which has no limit.
+        let complete = complete.bearer_auth(signed(&claims("alice"))).json(&parts);
+        assert_eq!(status(complete).await, expected, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_caller_of_listed_policies_cannot_use_another_one_by_a_ticket() {
+    let key = JwtKey::of_secret(SECRET).unwrap();
+    let auth = jwt(Keys::One(Arc::new(key)), Some("policies"));
+    let app = spawn(with_policies(POLICIES), auth).await;
+    let mut claims = claims("alice");
+    claims["policies"] = json!(["avatar"]);
+    claims["upload"] = json!({"policy": "default"});
+    let token = signed(&claims);
+    assert_eq!(
+        status(asking(&app).bearer_auth(token)).await,
+        StatusCode::FORBIDDEN
+    );
+}
