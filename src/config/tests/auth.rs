@@ -1,6 +1,6 @@
 //! Who may call.
 
-use super::faults;
+use super::{config, faults};
 
 #[test]
 fn half_an_authentication_is_refused() {
