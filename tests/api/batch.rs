@@ -128,23 +128,17 @@ async fn a_list_that_is_all_wrong_is_answered_soon() {
     let app = spawn_app().await;
     let wrong = json!({"filename": 1, "contentType": 2, "size": "3", "x": [], "y": {}});
     let begin = std::time::Instant::now();
-    let problem = app
-        .refused(URLS, &json!({"files": vec![wrong; 1000]}))
-        .await;
+    let wrong = json!({"files": vec![wrong; 1000]});
+    let problem = app.refused(URLS, &wrong).await;
     assert_eq!(problem["errors"].as_array().unwrap().len(), 50);
     assert!(begin.elapsed().as_secs() < 30, "{:?}", begin.elapsed());
     // Of faults of meaning, as many are listed as a bounded answer holds, and all are counted.
     let wrong = json!({"filename": "/", "contentType": "x"});
-    let problem = app
-        .refused(URLS, &json!({"files": vec![wrong; 1000]}))
-        .await;
+    let wrong = json!({"files": vec![wrong; 1000]});
+    let problem = app.refused(URLS, &wrong).await;
     assert!(problem["errors"].as_array().unwrap().len() > 300);
-    assert!(
-        problem["detail"]
-            .as_str()
-            .unwrap()
-            .ends_with("and 1995 more")
-    );
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.ends_with("and 1995 more"), "{detail}");
 }
 
 #[tokio::test]
@@ -160,11 +154,9 @@ async fn a_long_name_costs_its_length_and_not_that_for_each_value_below_it() {
     let app = spawn_app().await;
     let time = async |name: String, values: usize| {
         let zeros = vec!["0"; values].join(",");
-        let request = app.client.post(format!("{}{URLS}", app.base));
-        let request = request.header("content-type", "application/json");
-        let request = request.body(format!(r#"{{"{name}":[{zeros}]}}"#));
+        let body = format!(r#"{{"{name}":[{zeros}]}}"#);
         let begin = std::time::Instant::now();
-        let problem = crate::helpers::problem(request.send().await.unwrap()).await;
+        let problem = crate::helpers::problem(app.post_text(URLS, body).await).await;
         assert_eq!(problem["status"], 400);
         begin.elapsed()
     };

@@ -5,21 +5,12 @@ mod enforcement;
 mod markers;
 mod stores;
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
-use std::path::Path;
-
-use axum::Router;
-use axum::extract::Request;
-use axum::http::{Method, StatusCode};
-use axum::middleware::{Next, from_fn};
-use axum::response::{IntoResponse, Response};
 use presignd::dev;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::helpers::spawn;
 use crate::process::presignd;
+use crate::stand_in::StandIn;
 
 /// What a run of `presignd check --json` came to.
 struct Run {
@@ -92,85 +83,9 @@ fn with<'a>(endpoint: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a
     variables(endpoint).iter().chain(more).copied().collect()
 }
 
-/// A store that is an embedded one but for the requests that `answer` answers, by their method, path and
-/// query.
-struct Stand {
-    data: TempDir,
-    addr: SocketAddr,
-}
-
-impl Stand {
-    async fn new() -> Self {
-        Self::but(|_, _| None).await
-    }
-
-    async fn but(
-        answer: impl Fn(&Method, &str) -> Option<Response> + Clone + Send + Sync + 'static,
-    ) -> Self {
-        Self::layered(|store| {
-            store.layer(from_fn(move |request: Request, next: Next| {
-                let answer = answer(request.method(), &request.uri().to_string());
-                async {
-                    match answer {
-                        Some(answer) => {
-                            // One that comes before the end of the request may not be read.
-                            let body = request.into_body();
-                            let _all = axum::body::to_bytes(body, usize::MAX).await;
-                            answer
-                        }
-                        None => next.run(request).await,
-                    }
-                }
-            }))
-        })
-        .await
-    }
-
-    async fn layered(layer: impl FnOnce(Router) -> Router) -> Self {
-        let data = TempDir::new().unwrap();
-        let addr = spawn(layer(dev::store(data.path()).unwrap())).await;
-        Self { data, addr }
-    }
-
-    fn url(&self) -> String {
-        format!("http://{}", self.addr)
-    }
-
-    #[track_caller]
-    fn is_as_it_was(&self) {
-        let files = files(self.data.path());
-        assert_eq!(files, BTreeSet::from([dev::BUCKET.to_owned()]));
-    }
-}
-
-/// The names of all files and folders below a folder.
-fn files(folder: &Path) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let entry = entry.unwrap();
-        let name = entry.file_name().into_string().unwrap();
-        if entry.path().is_dir() {
-            let below = files(&entry.path()).into_iter();
-            names.extend(below.map(|below| format!("{name}/{below}")));
-        }
-        names.insert(name);
-    }
-    names
-}
-
-/// An error as S3 words it.
-fn error(status: u16, code: &str) -> Response {
-    let xml = format!("<Error><Code>{code}</Code><Message>as asked for</Message></Error>");
-    (StatusCode::from_u16(status).unwrap(), xml).into_response()
-}
-
-fn xml(text: &str) -> Response {
-    text.to_owned().into_response()
-}
-
 #[tokio::test]
 async fn nothing_is_wrong_with_the_embedded_store_and_nothing_stays_there() {
-    let stand = Stand::new().await;
+    let stand = StandIn::embedded().await;
     let url = stand.url();
     let policies = format!("{}/policies.example.toml", env!("CARGO_MANIFEST_DIR"));
     let variables = with(&url, &[("UPLOAD_POLICIES_FILE", &policies)]);
@@ -207,7 +122,7 @@ async fn nothing_is_wrong_with_the_embedded_store_and_nothing_stays_there() {
 
 #[tokio::test]
 async fn people_get_a_table_with_what_to_do() {
-    let stand = Stand::new().await;
+    let stand = StandIn::embedded().await;
     let url = stand.url();
     let (code, out, err) = run(&with(&url, &[]), &[]).await;
     assert_eq!((code, err.as_str()), (Some(0), ""));
@@ -243,7 +158,7 @@ async fn settings_that_serve_would_refuse_are_named() {
 
 #[tokio::test]
 async fn a_service_that_strangers_reach_should_know_its_callers() {
-    let stand = Stand::new().await;
+    let stand = StandIn::embedded().await;
     let url = stand.url();
     let open = check(
         &with(

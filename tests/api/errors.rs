@@ -4,15 +4,12 @@ use reqwest::header::{ALLOW, CONTENT_TYPE};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::helpers::{App, fields, problem, spawn_app, spawn_app_with_policies};
+use crate::helpers::{App, fields, is, problem, spawn_app, spawn_app_with_policies};
+
+const URL: &str = "/upload/presigned-url";
 
 async fn post(app: &App, body: impl Into<reqwest::Body>) -> Value {
-    let url = format!("{}/upload/presigned-url", app.base);
-    let request = app
-        .client
-        .post(url)
-        .header(CONTENT_TYPE, "application/json");
-    problem(request.body(body).send().await.unwrap()).await
+    problem(app.post_text(URL, body).await).await
 }
 
 #[tokio::test]
@@ -60,8 +57,7 @@ async fn all_wrong_fields_are_named_at_once() {
         ("null", vec![("", "wrong-type")]),
     ] {
         let problem = post(&app, body).await;
-        assert_eq!(problem["status"], 400, "{body}");
-        assert_eq!(problem["code"], "invalid-request", "{body}");
+        is(&problem, 400, "invalid-request");
         assert_eq!(fields(&problem), expected, "{body}");
     }
 }
@@ -109,25 +105,17 @@ async fn a_content_type_is_a_media_type_and_smuggles_no_header() {
 #[tokio::test]
 async fn a_whole_number_is_one_however_it_is_written() {
     let app = spawn_app().await;
-    let send = async |path: &str, body: &str| {
-        let request = app.client.post(format!("{}{path}", app.base));
-        let request = request.header(CONTENT_TYPE, "application/json");
-        request.body(body.to_owned()).send().await.unwrap()
-    };
     for (number, size) in [("6", 6), ("6.0", 6), ("0.6e1", 6), ("-0.0", 0)] {
         let file = format!(r#"{{"filename":"a","contentType":"text/plain","size":{number}}}"#);
-        let grant: Value = send("/upload/presigned-post", &file)
-            .await
-            .json()
-            .await
-            .unwrap();
+        let grant = app.post_text("/upload/presigned-post", file).await;
+        let grant: Value = grant.json().await.unwrap();
         assert_eq!(grant["maxSize"], size, "{number}");
         let file = format!(r#"{{"filename":"a","size":{number}}}"#);
-        let response = send("/s3/multipart", &file).await;
+        let response = app.post_text("/s3/multipart", file).await;
         assert_eq!(response.status(), StatusCode::OK, "{number}");
     }
     let verify = r#"{"key":"a","size":6.0,"wait":1.0}"#;
-    let problem = problem(send("/upload/verify", verify).await).await;
+    let problem = problem(app.post_text("/upload/verify", verify).await).await;
     assert_eq!(problem["code"], "not-uploaded");
     for number in [
         "6.5",
@@ -144,7 +132,7 @@ async fn a_whole_number_is_one_however_it_is_written() {
 }
 
 #[tokio::test]
-async fn what_is_not_json_is_told_from_what_is_wrong_json() {
+async fn text_that_is_not_json_has_a_code_of_its_own() {
     let app = spawn_app().await;
     let deep = "[".repeat(10_000);
     let deep_field = format!(r#"{{"filename":{}1{}}}"#, "[".repeat(200), "]".repeat(200));
@@ -163,8 +151,7 @@ async fn what_is_not_json_is_told_from_what_is_wrong_json() {
     ] {
         let problem = post(&app, body.to_vec()).await;
         let body = String::from_utf8_lossy(body);
-        assert_eq!(problem["status"], 400, "{body}");
-        assert_eq!(problem["code"], code, "{body}");
+        is(&problem, 400, code);
         assert_eq!(fields(&problem), [], "{body}");
     }
 }
@@ -179,9 +166,7 @@ async fn a_body_over_64_kib_is_refused_and_one_below_is_read() {
     let problem = post(&app, body(64 * 1024)).await;
     assert_eq!(fields(&problem), [("/x", "unknown-field")]);
     for length in [64 * 1024 + 1, 10_000_000] {
-        let problem = post(&app, body(length)).await;
-        assert_eq!(problem["status"], 413);
-        assert_eq!(problem["code"], "body-too-large");
+        is(&post(&app, body(length)).await, 413, "body-too-large");
     }
 }
 
@@ -210,10 +195,7 @@ async fn a_value_that_json_allows_and_no_text_has_is_an_error_at_its_field() {
         assert_eq!(fields(&problem), [("/filename", code)], "{filename}");
     }
     let body = r#"{"filename":"\ud83d\ude00.png","contentType":"image/png"}"#;
-    let url = format!("{}/upload/presigned-url", app.base);
-    let request = app.client.post(url).body(body);
-    let request = request.header(CONTENT_TYPE, "application/json");
-    let grant: Value = request.send().await.unwrap().json().await.unwrap();
+    let grant: Value = app.post_text(URL, body).await.json().await.unwrap();
     assert!(grant["key"].as_str().unwrap().ends_with("/😀.png"));
 }
 
@@ -221,10 +203,7 @@ async fn a_value_that_json_allows_and_no_text_has_is_an_error_at_its_field() {
 async fn a_byte_order_mark_is_skipped_and_another_encoding_is_named() {
     let app = spawn_app().await;
     let text = r#"{"filename":"a","contentType":"a/b"}"#;
-    let url = format!("{}/upload/presigned-url", app.base);
-    let request = app.client.post(url).body(format!("\u{feff}{text}"));
-    let request = request.header(CONTENT_TYPE, "application/json");
-    let response = request.send().await.unwrap();
+    let response = app.post_text(URL, format!("\u{feff}{text}")).await;
     assert_eq!(response.status(), StatusCode::CREATED);
     let units = || text.encode_utf16();
     let little: Vec<u8> = units().flat_map(u16::to_le_bytes).collect();
@@ -269,9 +248,7 @@ const LONGEST: usize = 64 * 1024;
 
 /// Sends a body that has to be refused, and gives the length of the answer.
 async fn length_of_answer(app: &App, path: &str, body: String) -> usize {
-    let request = app.client.post(format!("{}{path}", app.base));
-    let request = request.header(CONTENT_TYPE, "application/json");
-    let response = request.body(body).send().await.unwrap();
+    let response = app.post_text(path, body).await;
     assert!(response.status().is_client_error(), "{path}");
     response.bytes().await.unwrap().len()
 }
@@ -307,9 +284,7 @@ async fn no_body_makes_a_problem_of_more_than_64_kib() {
                 format!(r#"{{"key":"{name}","keys":["{short}"]}}"#),
             ] {
                 assert!(body.len() <= longest, "{path} {unit}: {}", body.len());
-                let request = app.client.post(format!("{}{path}", app.base));
-                let request = request.header(CONTENT_TYPE, "application/json");
-                let response = request.body(body.clone()).send().await.unwrap();
+                let response = app.post_text(path, body).await;
                 let status = response.status();
                 let length = response.bytes().await.unwrap().len();
                 assert!(length <= LONGEST, "{path} {unit} {status}: {length}");
@@ -369,8 +344,7 @@ async fn a_request_that_is_not_json_by_its_content_type_is_refused() {
             request = request.header(CONTENT_TYPE, content_type);
         }
         let problem = problem(request.send().await.unwrap()).await;
-        assert_eq!(problem["status"], 415, "{content_type:?}");
-        assert_eq!(problem["code"], "unsupported-media-type");
+        is(&problem, 415, "unsupported-media-type");
     }
     for content_type in ["application/json; charset=utf-8", "Application/JSON"] {
         let request = app
@@ -392,31 +366,17 @@ async fn an_unknown_route_is_404_and_a_wrong_method_405_with_allow() {
         "/upload/presigned-url/",
         "/docs/nope",
     ] {
-        let response = app.client.get(format!("{}{path}", app.base)).send().await;
-        let problem = problem(response.unwrap()).await;
-        assert_eq!(
-            (&problem["status"], &problem["code"]),
-            (&json!(404), &json!("no-such-route")),
-            "{path}"
-        );
+        is(&problem(app.get(path).await).await, 404, "no-such-route");
     }
     for method in [Method::GET, Method::PUT, Method::DELETE, Method::PATCH] {
-        let url = format!("{}/upload/presigned-url", app.base);
-        let response = app
+        let request = app
             .client
-            .request(method.clone(), url)
-            .send()
-            .await
-            .unwrap();
+            .request(method.clone(), format!("{}{URL}", app.base));
+        let response = request.send().await.unwrap();
         assert_eq!(response.headers()[ALLOW], "POST");
         let problem = problem(response).await;
-        assert_eq!(problem["status"], 405);
-        assert_eq!(problem["code"], "method-not-allowed");
-        assert!(
-            problem["detail"]
-                .as_str()
-                .unwrap()
-                .contains(method.as_str())
-        );
+        is(&problem, 405, "method-not-allowed");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains(method.as_str()), "{detail}");
     }
 }

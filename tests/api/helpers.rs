@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use aws_sdk_s3::operation::get_object::GetObjectError;
 use presignd::telemetry::Metrics;
 use presignd::upload::{Caller, File, Policies, SessionKey, UploadService};
@@ -127,6 +129,25 @@ pub(crate) async fn service_counting(
     Arc::new(UploadService::new(bucket, settings, metrics.clone()))
 }
 
+/// What leads to a store whose credentials cannot be had.
+pub(crate) fn without_credentials() -> SdkConfig {
+    #[derive(Debug)]
+    struct Nothing;
+
+    impl ProvideCredentials for Nothing {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            future::ProvideCredentials::ready(Err(CredentialsError::not_loaded("secret cause")))
+        }
+    }
+
+    let config = dev::sdk_config("127.0.0.1:1".parse().unwrap()).into_builder();
+    let provider = SharedCredentialsProvider::new(Nothing);
+    config.credentials_provider(provider).build()
+}
+
 pub(crate) async fn spawn<S>(service: S) -> SocketAddr
 where
     S: Service<
@@ -153,6 +174,11 @@ impl App {
         self.data.path()
     }
 
+    pub(crate) async fn get(&self, path: &str) -> Response {
+        let request = self.client.get(format!("{}{path}", self.base));
+        request.send().await.unwrap()
+    }
+
     pub(crate) async fn ask(&self, body: &Value) -> Response {
         self.post("/upload/presigned-url", body).await
     }
@@ -160,6 +186,13 @@ impl App {
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Response {
         let url = format!("{}{path}", self.base);
         self.client.post(url).json(body).send().await.unwrap()
+    }
+
+    /// Posts a text as it is, under the content type of JSON.
+    pub(crate) async fn post_text(&self, path: &str, text: impl Into<reqwest::Body>) -> Response {
+        let request = self.client.post(format!("{}{path}", self.base)).body(text);
+        let request = request.header("content-type", "application/json");
+        request.send().await.unwrap()
     }
 
     /// The answer to a request that has to be granted.
@@ -184,10 +217,7 @@ impl App {
     /// A grant as if it had been asked for at `now`.
     pub(crate) async fn grant_at(&self, now: SystemTime) -> upload::Grant {
         let file = file("a.txt", "text/plain");
-        self.uploads
-            .presign_put(&Caller::anonymous(), &file, Uuid::new_v4(), now)
-            .await
-            .unwrap()
+        presign_put(&self.uploads, &file, now).await
     }
 
     /// Sends `body` exactly as `grant` says.
@@ -220,6 +250,28 @@ impl App {
     }
 }
 
+/// A grant for a file of an anonymous caller.
+pub(crate) async fn presign_put(
+    uploads: &UploadService,
+    file: &File,
+    now: SystemTime,
+) -> upload::Grant {
+    let caller = Caller::anonymous();
+    let grant = uploads.presign_put(&caller, file, Uuid::new_v4(), now);
+    grant.await.unwrap()
+}
+
+/// The same for a form.
+pub(crate) async fn presign_post(
+    uploads: &UploadService,
+    file: &File,
+    now: SystemTime,
+) -> upload::PostGrant {
+    let caller = Caller::anonymous();
+    let grant = uploads.presign_post(&caller, file, Uuid::new_v4(), now);
+    grant.await.unwrap()
+}
+
 /// A file of which only this is known.
 pub(crate) fn file(filename: &str, content_type: &str) -> File {
     File {
@@ -247,6 +299,12 @@ pub(crate) async fn problem(response: Response) -> Value {
     );
     assert!(!problem["detail"].as_str().unwrap().is_empty());
     problem
+}
+
+#[track_caller]
+pub(crate) fn is(problem: &Value, status: u16, code: &str) {
+    let found = (&problem["status"], &problem["code"]);
+    assert_eq!(found, (&json!(status), &json!(code)), "{problem}");
 }
 
 /// The fields that a problem names, each with its code.

@@ -1,13 +1,14 @@
 //! What every response has, whatever the route.
 
-use aws_credential_types::provider::{
-    ProvideCredentials, SharedCredentialsProvider, error::CredentialsError, future,
-};
 use presignd::http::{self, AllowedOrigins};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::json;
 
-use crate::helpers::{built_in, client, problem, service, spawn, spawn_app, spawn_app_with_both};
+use crate::helpers::{
+    built_in, client, is, problem, service, spawn, spawn_app, spawn_app_with_both,
+    without_credentials,
+};
+use crate::stand_in::service_on;
 
 #[tokio::test]
 async fn every_response_is_not_stored_and_carries_a_request_id() {
@@ -16,21 +17,9 @@ async fn every_response_is_not_stored_and_carries_a_request_id() {
     let responses = [
         app.ask(&ok).await,
         app.ask(&json!({})).await,
-        app.client
-            .get(format!("{}/nope", app.base))
-            .send()
-            .await
-            .unwrap(),
-        app.client
-            .get(format!("{}/healthz", app.base))
-            .send()
-            .await
-            .unwrap(),
-        app.client
-            .get(format!("{}/docs/", app.base))
-            .send()
-            .await
-            .unwrap(),
+        app.get("/nope").await,
+        app.get("/healthz").await,
+        app.get("/docs/").await,
     ];
     let mut ids = std::collections::BTreeSet::new();
     for response in responses {
@@ -131,12 +120,7 @@ async fn all_names_below_a_domain_can_be_allowed() {
 #[tokio::test]
 async fn healthz_answers() {
     let app = spawn_app().await;
-    let response = app
-        .client
-        .get(format!("{}/healthz", app.base))
-        .send()
-        .await
-        .unwrap();
+    let response = app.get("/healthz").await;
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(response.text().await.unwrap(), r#"{"status":"ok"}"#);
 }
@@ -205,41 +189,15 @@ async fn only_pages_of_allowed_origins_may_call() {
     assert_eq!(response.headers()["access-control-allow-origin"], "*");
 }
 
-/// A provider that has none to give.
-pub(crate) fn no_credentials() -> SharedCredentialsProvider {
-    #[derive(Debug)]
-    struct Nothing;
-
-    impl ProvideCredentials for Nothing {
-        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
-        where
-            Self: 'a,
-        {
-            future::ProvideCredentials::ready(Err(CredentialsError::not_loaded("secret cause")))
-        }
-    }
-
-    SharedCredentialsProvider::new(Nothing)
-}
-
 #[tokio::test]
 async fn without_credentials_a_grant_is_503_and_can_be_tried_again() {
-    let config = presignd::dev::sdk_config("127.0.0.1:1".parse().unwrap())
-        .into_builder()
-        .credentials_provider(no_credentials())
-        .build();
-    let uploads = service(&config, "bucket", true, built_in()).await;
-    let addr = spawn(http::router(uploads, &http::Settings::default())).await;
-    let response = client()
-        .post(format!("http://{addr}/upload/presigned-url"))
-        .json(&json!({"filename": "a", "contentType": "a/b"}))
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let base = service_on(&without_credentials(), "[policies.default]").await;
+    let file = json!({"filename": "a", "contentType": "a/b"});
+    let request = client().post(format!("{base}/upload/presigned-url"));
+    let response = request.json(&file).send().await.unwrap();
     assert!(response.headers().contains_key("retry-after"));
     let problem = problem(response).await;
-    assert_eq!(problem["code"], "credentials-unavailable");
+    is(&problem, 503, "credentials-unavailable");
     assert!(!problem.to_string().contains("secret cause"));
 }
 

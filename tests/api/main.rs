@@ -31,6 +31,7 @@ mod properties;
 mod public_endpoint;
 mod rate_limit;
 mod replicas;
+mod stand_in;
 #[cfg(feature = "otlp")]
 mod traces;
 mod uppy;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aws_config::SdkConfig;
-use axum::http::StatusCode as Status;
+use futures_util::future::join_all;
 use presignd::http::{self, Limits, Server};
 use presignd::telemetry::Metrics;
 use presignd::{dev, upload};
@@ -17,8 +17,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::helpers::{
     built_in, client, problem, service, service_counting, spawn, spawn_app, spawn_app_with_both,
-    with_policies,
+    with_policies, without_credentials,
 };
+use crate::stand_in::{StandIn, empty};
 
 /// `/readyz` of a service on the bucket that `config` leads to.
 async fn readyz_of(config: &SdkConfig, bucket: &str) -> String {
@@ -31,28 +32,24 @@ async fn get(url: &str) -> Response {
     client().get(url).send().await.unwrap()
 }
 
-/// A store that answers everything with this status, after a while; and how often it was asked.
-async fn store_answering(status: Status, after: Duration) -> (SdkConfig, Arc<AtomicUsize>) {
-    let asked = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&asked);
-    let answer = async move || {
-        counter.fetch_add(1, Ordering::SeqCst);
+/// A store that answers everything after a while.
+async fn slow(after: Duration) -> StandIn {
+    StandIn::answering(move |_| async move {
         tokio::time::sleep(after).await;
-        status
-    };
-    let addr = spawn(axum::Router::new().fallback(answer)).await;
-    (dev::sdk_config(addr), asked)
+        empty(200)
+    })
+    .await
 }
 
 #[tokio::test]
 async fn a_service_is_ready_when_the_store_answers_for_the_bucket() {
     let app = spawn_app().await;
-    let response = get(&format!("{}/readyz", app.base)).await;
+    let response = app.get("/readyz").await;
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(response.text().await.unwrap(), r#"{"status":"ok"}"#);
     // Credentials that may only write are refused the question, by a store that is well.
-    let (config, _) = store_answering(Status::FORBIDDEN, Duration::ZERO).await;
-    let url = readyz_of(&config, "bucket").await;
+    let store = StandIn::with_status(403).await;
+    let url = readyz_of(&store.config(), "bucket").await;
     assert_eq!(get(&url).await.status(), StatusCode::OK);
 }
 
@@ -60,8 +57,8 @@ async fn a_service_is_ready_when_the_store_answers_for_the_bucket() {
 async fn a_service_is_not_ready_when_a_part_fails_and_names_it() {
     let app = spawn_app().await;
     let closed = dev::sdk_config("127.0.0.1:1".parse().unwrap());
-    let (hanging, _) = store_answering(Status::OK, Duration::from_mins(10)).await;
-    let (broken, _) = store_answering(Status::INTERNAL_SERVER_ERROR, Duration::ZERO).await;
+    let hanging = slow(Duration::from_mins(10)).await.config();
+    let broken = StandIn::with_status(500).await.config();
     for (config, bucket) in [
         (&app.config, "no-such-bucket"),
         (&closed, "bucket"),
@@ -79,85 +76,62 @@ async fn a_service_is_not_ready_when_a_part_fails_and_names_it() {
         assert_eq!(problem["code"], "storage-unavailable");
         assert!(!problem.to_string().contains("127.0.0.1"), "{problem}");
     }
-    let nobody = app.config.clone().into_builder();
-    let nobody = nobody
-        .credentials_provider(crate::http::no_credentials())
-        .build();
-    let problem = problem(get(&readyz_of(&nobody, "uploads").await).await).await;
+    let url = readyz_of(&without_credentials(), "uploads").await;
+    let problem = problem(get(&url).await).await;
     assert_eq!(problem["code"], "credentials-unavailable");
     assert!(!problem.to_string().contains("secret cause"), "{problem}");
 }
 
 #[tokio::test]
 async fn probes_cost_the_store_one_question_in_a_while() {
-    let (config, asked) = store_answering(Status::OK, Duration::from_millis(50)).await;
-    let url = readyz_of(&config, "bucket").await;
-    let at_once: Vec<_> = (0..20)
-        .map(|_| {
-            let url = url.clone();
-            tokio::spawn(async move { get(&url).await.status() })
-        })
-        .collect();
-    for answer in at_once {
-        assert_eq!(answer.await.unwrap(), StatusCode::OK);
+    let store = slow(Duration::from_millis(50)).await;
+    let url = readyz_of(&store.config(), "bucket").await;
+    for answer in join_all((0..20).map(|_| get(&url))).await {
+        assert_eq!(answer.status(), StatusCode::OK);
     }
-    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    assert_eq!(store.asked(), 1);
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(6)).await;
     tokio::time::resume();
     assert_eq!(get(&url).await.status(), StatusCode::OK);
-    assert_eq!(asked.load(Ordering::SeqCst), 2);
+    assert_eq!(store.asked(), 1);
 }
 
 #[tokio::test]
 async fn those_who_do_not_wait_for_readiness_cost_the_store_nothing_more() {
-    let (config, asked) = store_answering(Status::OK, Duration::from_millis(300)).await;
-    let url = readyz_of(&config, "bucket").await;
+    let store = slow(Duration::from_millis(300)).await;
+    let url = readyz_of(&store.config(), "bucket").await;
     for _ in 0..20 {
         let asking = tokio::time::timeout(Duration::from_millis(10), get(&url));
         assert!(asking.await.is_err(), "it answered before the store did");
     }
     assert_eq!(get(&url).await.status(), StatusCode::OK);
-    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    assert_eq!(store.asked(), 1);
 }
 
 #[tokio::test]
 async fn a_request_whose_client_hangs_up_is_counted_too() {
-    let settings = http::Settings::default();
-    let (config, asked) = store_answering(Status::OK, Duration::from_mins(1)).await;
-    let uploads = service_counting(&config, "bucket", true, built_in(), &settings.metrics).await;
-    let addr = spawn(http::router(Arc::clone(&uploads), &settings)).await;
-    let own = spawn(http::metrics_router(uploads, &settings)).await;
-    let url = format!("http://{addr}/readyz");
-    let client = tokio::spawn(async move { get(&url).await });
-    while asked.load(Ordering::SeqCst) == 0 {
+    let store = slow(Duration::from_mins(1)).await;
+    let (base, own) = with_metrics(&store.config()).await;
+    let client = tokio::spawn(async move { get(&format!("{base}/readyz")).await });
+    while store.asked() == 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     client.abort();
     let counted = r#"presignd_http_request_duration_seconds_count{method="GET",route="/readyz",status="499"} 1"#;
-    while !metrics(&format!("http://{own}/metrics"))
-        .await
-        .contains(counted)
-    {
+    while !metrics(&own).await.contains(counted) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
 #[tokio::test]
 async fn a_grant_that_fails_is_not_counted_as_refused() {
-    let config = dev::sdk_config("127.0.0.1:1".parse().unwrap()).into_builder();
-    let config = config
-        .credentials_provider(crate::http::no_credentials())
-        .build();
-    let settings = http::Settings::default();
-    let uploads = service_counting(&config, "bucket", true, built_in(), &settings.metrics).await;
-    let base = spawn(http::router(Arc::clone(&uploads), &settings)).await;
-    let own = spawn(http::metrics_router(uploads, &settings)).await;
+    let (base, own) = with_metrics(&without_credentials()).await;
     let file = json!({"filename": "a.txt", "contentType": "text/plain"});
-    let request = client().post(format!("http://{base}/upload/presigned-url"));
+    let request = client().post(format!("{base}/upload/presigned-url"));
     let response = request.json(&file).send().await.unwrap();
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
-    let text = metrics(&format!("http://{own}/metrics")).await;
+    let text = metrics(&own).await;
     let counted = r#"presignd_grants_total{policy="default",kind="put",outcome="failed"} 1"#;
     has(&text, counted);
 }
@@ -171,11 +145,7 @@ async fn every_route_is_counted_under_its_pattern() {
     let app = spawn_app_with_both(built_in(), &settings).await;
     let own = http::metrics_router(Arc::clone(&app.uploads), &settings);
     let url = format!("http://{}/metrics", spawn(own).await);
-    let document: Value = get(&format!("{}/openapi.json", app.base))
-        .await
-        .json()
-        .await
-        .unwrap();
+    let document: Value = app.get("/openapi.json").await.json().await.unwrap();
     let of_api = document["paths"].as_object().unwrap().keys();
     let others = [
         "/",
@@ -193,7 +163,7 @@ async fn every_route_is_counted_under_its_pattern() {
             path = path.replace(&parameter, "1");
         }
         assert!(!path.contains('{'), "{path}");
-        get(&format!("{}{path}", app.base)).await;
+        app.get(&path).await;
     }
     let text = metrics(&url).await;
     for pattern in patterns {
@@ -210,6 +180,15 @@ pub(crate) async fn app_with_metrics(settings: upload::Settings) -> (crate::help
     let uploads = Arc::clone(&app.uploads);
     let addr = spawn(http::metrics_router(uploads, &http_settings)).await;
     (app, format!("http://{addr}/metrics"))
+}
+
+/// The address of a service on the store that `config` leads to, and where its metrics are.
+async fn with_metrics(config: &SdkConfig) -> (String, String) {
+    let settings = http::Settings::default();
+    let uploads = service_counting(config, "bucket", true, built_in(), &settings.metrics).await;
+    let base = spawn(http::router(Arc::clone(&uploads), &settings)).await;
+    let own = spawn(http::metrics_router(uploads, &settings)).await;
+    (format!("http://{base}"), format!("http://{own}/metrics"))
 }
 
 pub(crate) async fn metrics(url: &str) -> String {
@@ -242,11 +221,8 @@ async fn what_the_service_does_is_counted() {
         .post("/s3/multipart", &json!({"filename": "a", "type": "a/b"}))
         .await;
     let created: Value = created.json().await.unwrap();
-    let session = format!(
-        "{}/s3/multipart/{}",
-        app.base,
-        created["uploadId"].as_str().unwrap()
-    );
+    let id = created["uploadId"].as_str().unwrap();
+    let session = format!("{}/s3/multipart/{id}", app.base);
     let key = created["key"].as_str().unwrap();
     let of_key = [("key", key)];
     let numbers = [("key", key), ("partNumbers", "1,2,3")];
@@ -279,26 +255,20 @@ async fn what_the_service_does_is_counted() {
         ("HeadObject", "ok"),
     ] {
         let labels = format!(r#"operation="{operation}",result="{result}""#);
-        has(
-            &text,
-            &format!("presignd_storage_call_duration_seconds_count{{{labels}}} 1"),
-        );
+        let name = "presignd_storage_call_duration_seconds_count";
+        has(&text, &format!("{name}{{{labels}}} 1"));
     }
     for (route, status) in [
         ("/upload/presigned-url", 201),
         ("/upload/presigned-url", 422),
     ] {
         let labels = format!(r#"method="POST",route="{route}",status="{status}""#);
-        has(
-            &text,
-            &format!("presignd_http_request_duration_seconds_count{{{labels}}} 1"),
-        );
+        let name = "presignd_http_request_duration_seconds_count";
+        has(&text, &format!("{name}{{{labels}}} 1"));
     }
     let version = env!("CARGO_PKG_VERSION");
-    has(
-        &text,
-        &format!(r#"presignd_build_info{{version="{version}"}} 1"#),
-    );
+    let build = format!(r#"presignd_build_info{{version="{version}"}} 1"#);
+    has(&text, &build);
     has(&text, "presignd_credentials_life_seconds inf");
     assert!(!text.contains(key), "{text}");
 }
@@ -313,32 +283,30 @@ async fn probes_are_answered_beside_the_metrics_too() {
 }
 
 #[tokio::test]
-async fn what_clients_make_up_makes_no_metric() {
+async fn names_that_clients_choose_make_no_series() {
     let (app, url) = app_with_metrics(built_in()).await;
     let series = async || metrics(&url).await.lines().count();
-    let make_up = async |n: u32| {
+    let send = async |n: u32| {
         let file = json!({"filename": "a", "contentType": "a/b", "policy": format!("policy-{n}")});
         app.refused("/upload/presigned-url", &file).await;
-        get(&format!("{}/made-up-{n}", app.base)).await;
+        app.get(&format!("/unknown-{n}")).await;
         let method = Method::from_bytes(format!("METHOD{n}").as_bytes()).unwrap();
         let request = app.client.request(method, format!("{}/healthz", app.base));
         assert_eq!(
             request.send().await.unwrap().status(),
             StatusCode::METHOD_NOT_ALLOWED
         );
-        get(&format!("{}/s3/multipart/token-{n}?key=key-{n}", app.base)).await;
+        app.get(&format!("/s3/multipart/token-{n}?key=key-{n}"))
+            .await;
     };
-    make_up(0).await;
+    send(0).await;
     let before = series().await;
     for n in 1..20 {
-        make_up(n).await;
+        send(n).await;
     }
     assert_eq!(series().await, before);
-    // Nobody finds them where uploads are asked for.
-    assert_eq!(
-        get(&format!("{}/metrics", app.base)).await.status(),
-        StatusCode::NOT_FOUND
-    );
+    // The service itself does not serve them.
+    assert_eq!(app.get("/metrics").await.status(), StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
@@ -357,7 +325,7 @@ async fn open_connections_are_counted() {
     }
     let text = metrics(&url).await;
     has(&text, "presignd_open_connections 3");
-    // Nobody was signed for yet, so that there are no credentials at hand.
+    // Nothing was signed yet, so there are no cached credentials.
     has(&text, "presignd_credentials_life_seconds 0.0");
     drop(streams);
     while !metrics(&url).await.contains("presignd_open_connections 0") {

@@ -1,4 +1,4 @@
-//! What a policy says is kept by the store.
+//! The store enforces what a policy says.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use presignd::dev::BUCKET;
@@ -6,7 +6,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::helpers::{App, Grant, fields, spawn_app, spawn_app_with_policies};
+use crate::helpers::{App, Grant, fields, is, spawn_app, spawn_app_with_policies};
 
 const URL: &str = "/upload/presigned-url";
 
@@ -37,7 +37,7 @@ async fn an_empty_file_can_be_bound_too() {
     let body = json!({"filename": "a", "contentType": "a/b", "size": 0});
     let mut grant: Grant = app.granted(URL, &body).await;
     assert_eq!(put(&app, &grant, "1").await, StatusCode::FORBIDDEN);
-    // Browsers and curl say that they send nothing; this client has to be told.
+    // Browsers and curl announce an empty body; this client needs the header.
     grant.headers.insert("content-length".into(), "0".into());
     assert_eq!(put(&app, &grant, "").await, StatusCode::OK);
 }
@@ -47,10 +47,7 @@ async fn a_file_over_the_limit_is_refused_before_it_is_signed() {
     let app = spawn_app_with_policies("[policies.default]\nmax_size = '5 B'").await;
     let ask = |size: Value| json!({"filename": "a", "contentType": "a/b", "size": size});
     let problem = app.refused(URL, &ask(json!(6))).await;
-    assert_eq!(
-        (&problem["status"], &problem["code"]),
-        (&json!(422), &json!("file-too-large"))
-    );
+    is(&problem, 422, "file-too-large");
     assert_eq!(fields(&problem), [("/size", "file-too-large")]);
     assert_eq!(problem["detail"], "size must be at most 5 bytes; it is 6");
     let problem = app
@@ -314,9 +311,7 @@ async fn clients_set_the_metadata_that_the_policy_allows_and_no_other() {
 async fn metadata_that_is_given_twice_is_refused() {
     let app = spawn_app_with_policies("[policies.default]\nallowed_metadata = ['a']").await;
     let body = r#"{"filename":"a","contentType":"a/b","metadata":{"a":"1","a":"2"}}"#;
-    let request = app.client.post(format!("{}{URL}", app.base)).body(body);
-    let request = request.header("content-type", "application/json");
-    let problem = crate::helpers::problem(request.send().await.unwrap()).await;
+    let problem = crate::helpers::problem(app.post_text(URL, body).await).await;
     assert_eq!(fields(&problem), [("/metadata/a", "duplicate-field")]);
 }
 

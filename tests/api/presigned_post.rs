@@ -1,4 +1,4 @@
-//! A presigned form does one thing, and the store sees to it.
+//! A presigned form does one thing, and the store enforces that.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -10,10 +10,10 @@ use reqwest::multipart::{Form, Part};
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 use crate::helpers::{
-    App, Grant, built_in, fields, file, service, spawn_app, spawn_app_with, spawn_app_with_policies,
+    App, Grant, built_in, fields, file, is, presign_post, presign_put, service, spawn_app,
+    spawn_app_with, spawn_app_with_policies,
 };
 use crate::policies::sha256;
 
@@ -59,7 +59,7 @@ async fn granted(app: &App) -> PostGrant {
 }
 
 #[tokio::test]
-async fn the_store_takes_what_was_granted() {
+async fn the_store_accepts_what_was_granted() {
     let app = spawn_app().await;
     let grant = granted(&app).await;
     assert_eq!(grant.method, "POST");
@@ -153,44 +153,43 @@ async fn the_store_refuses_a_form_with_a_field_more() {
 }
 
 #[tokio::test]
-async fn the_store_refuses_a_byte_over_the_limit() {
-    let app = spawn_app_with_policies("[policies.default]\nmax_size = '5 B'").await;
-    // A form binds a range, so the size need not be known.
-    let grant = granted(&app).await;
-    assert_eq!(grant.max_size, 5);
-    assert_eq!(grant.send(&app, "123456").await, StatusCode::BAD_REQUEST);
-    assert_eq!(app.stored(&grant.key).await, None);
-    assert_eq!(grant.send(&app, "12345").await, StatusCode::CREATED);
-    assert_eq!(
-        granted(&app).await.send(&app, "").await,
-        StatusCode::CREATED
-    );
-}
-
-#[tokio::test]
-async fn a_size_that_is_given_is_the_only_one() {
-    let app = spawn_app().await;
-    let body = json!({"filename": "a", "contentType": "a/b", "size": 3});
-    let grant: PostGrant = app.granted(POST, &body).await;
-    assert_eq!(grant.max_size, 3);
-    for body in ["12", "1234"] {
-        assert_eq!(
-            grant.send(&app, body).await,
-            StatusCode::BAD_REQUEST,
-            "{body}"
-        );
+async fn the_store_refuses_another_size_and_other_bytes_than_the_form_is_bound_to() {
+    let app =
+        spawn_app_with_policies("[policies.default]\n[policies.five]\nmax_size = '5 B'").await;
+    let file = |more: Value| {
+        let mut file = json!({"filename": "a", "contentType": "a/b"});
+        file.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        file
+    };
+    for (more, max_size, refused, accepted) in [
+        // A form binds a range, so the size need not be known.
+        (
+            json!({"policy": "five"}),
+            5,
+            &["123456"][..],
+            &["12345", ""][..],
+        ),
+        (json!({"size": 3}), 3, &["12", "1234"], &["123"]),
+        (
+            json!({"checksumSha256": sha256("right")}),
+            5 << 30,
+            &["wrong"],
+            &["right"],
+        ),
+    ] {
+        let grant: PostGrant = app.granted(POST, &file(more)).await;
+        assert_eq!(grant.max_size, max_size);
+        for body in refused {
+            let status = grant.send(&app, body).await;
+            assert_eq!(status, StatusCode::BAD_REQUEST, "{body}");
+        }
+        assert_eq!(app.stored(&grant.key).await, None);
+        for body in accepted {
+            assert_eq!(grant.send(&app, body).await, StatusCode::CREATED, "{body}");
+        }
     }
-    assert_eq!(grant.send(&app, "123").await, StatusCode::CREATED);
-}
-
-#[tokio::test]
-async fn the_store_refuses_other_bytes_than_those_of_the_checksum() {
-    let app = spawn_app().await;
-    let body = json!({"filename": "a", "contentType": "a/b", "checksumSha256": sha256("right")});
-    let grant: PostGrant = app.granted(POST, &body).await;
-    assert_eq!(grant.send(&app, "wrong").await, StatusCode::BAD_REQUEST);
-    assert_eq!(app.stored(&grant.key).await, None);
-    assert_eq!(grant.send(&app, "right").await, StatusCode::CREATED);
 }
 
 #[tokio::test]
@@ -198,17 +197,7 @@ async fn the_store_refuses_a_form_that_has_expired() {
     let app = spawn_app().await;
     let send_after = async |age: u64| {
         let now = SystemTime::now() - Duration::from_secs(age);
-        let file = file("a", "a/b");
-        let grant = app
-            .uploads
-            .presign_post(
-                &presignd::upload::Caller::anonymous(),
-                &file,
-                Uuid::new_v4(),
-                now,
-            )
-            .await
-            .unwrap();
+        let grant = presign_post(&app.uploads, &file("a", "a/b"), now).await;
         let fields = grant.form.fields.into_iter().collect();
         send(&app, &grant.form.url, &fields, "x").await.status()
     };
@@ -217,7 +206,7 @@ async fn the_store_refuses_a_form_that_has_expired() {
 }
 
 #[tokio::test]
-async fn awkward_names_make_the_trip_and_bend_nothing() {
+async fn awkward_names_arrive_unchanged_and_widen_nothing() {
     let app = spawn_app().await;
     for name in [
         "보고서 최종.pdf",
@@ -281,7 +270,7 @@ async fn a_key_that_s3_would_replace_is_refused() {
 }
 
 #[tokio::test]
-async fn a_store_without_forms_gets_none_and_the_client_is_told_what_to_do() {
+async fn a_store_without_forms_gets_none_and_the_client_learns_what_to_do() {
     let settings = Settings {
         supports_post: false,
         ..built_in()
@@ -289,16 +278,9 @@ async fn a_store_without_forms_gets_none_and_the_client_is_told_what_to_do() {
     let app = spawn_app_with(settings).await;
     let body = json!({"filename": "a", "contentType": "a/b"});
     let problem = app.refused(POST, &body).await;
-    assert_eq!(
-        (&problem["status"], &problem["code"]),
-        (&json!(422), &json!("post-not-supported"))
-    );
-    assert!(
-        problem["detail"]
-            .as_str()
-            .unwrap()
-            .contains("/upload/presigned-url")
-    );
+    is(&problem, 422, "post-not-supported");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("/upload/presigned-url"), "{detail}");
 }
 
 #[tokio::test]
@@ -357,15 +339,7 @@ async fn forms_go_to_the_bucket_whatever_the_endpoint() {
         config.set_region(Some(aws_config::Region::new(region)));
         let uploads = service(&config.build(), "my-bucket", path_style, built_in()).await;
         let now = SystemTime::UNIX_EPOCH + Duration::from_hours(24 * 365);
-        let grant = uploads
-            .presign_post(
-                &presignd::upload::Caller::anonymous(),
-                &file("a", "a/b"),
-                Uuid::nil(),
-                now,
-            )
-            .await
-            .unwrap();
+        let grant = presign_post(&uploads, &file("a", "a/b"), now).await;
         assert_eq!(grant.form.url, url);
         let fields: BTreeMap<String, String> = grant.form.fields.into_iter().collect();
         let credential = format!("presignd-dev/19710101/{region}/s3/aws4_request");
@@ -399,15 +373,7 @@ async fn a_session_token_is_a_field_and_ends_the_form_with_the_credentials() {
         .build();
     let uploads = service(&config, "b", true, built_in()).await;
     let file = file("a", "a/b");
-    let grant = uploads
-        .presign_post(
-            &presignd::upload::Caller::anonymous(),
-            &file,
-            Uuid::nil(),
-            now,
-        )
-        .await
-        .unwrap();
+    let grant = presign_post(&uploads, &file, now).await;
     let fields: BTreeMap<String, String> = grant.form.fields.into_iter().collect();
     assert_eq!(fields["x-amz-security-token"], "the/token=");
     assert!(grant.form.expires_at <= end);
@@ -416,15 +382,7 @@ async fn a_session_token_is_a_field_and_ends_the_form_with_the_credentials() {
         document.contains(r#"{"x-amz-security-token":"the/token="}"#),
         "{document}"
     );
-    let grant = uploads
-        .presign_put(
-            &presignd::upload::Caller::anonymous(),
-            &file,
-            Uuid::nil(),
-            now,
-        )
-        .await
-        .unwrap();
+    let grant = presign_put(&uploads, &file, now).await;
     assert!(grant.request.expires_at <= end);
     assert!(
         grant
@@ -451,8 +409,6 @@ async fn with_forms_only_a_form_is_granted_and_nothing_else() {
         ("/upload/presigned-urls", &files),
         ("/s3/multipart", &of_uppy),
     ] {
-        let problem = app.refused(path, body).await;
-        assert_eq!(problem["status"], 422, "{path}");
-        assert_eq!(problem["code"], "forms-only", "{path}");
+        is(&app.refused(path, body).await, 422, "forms-only");
     }
 }

@@ -1,4 +1,4 @@
-//! A presigned PUT does one thing, and the store sees to it.
+//! A presigned PUT does one thing, and the store enforces that.
 
 use std::time::{Duration, SystemTime};
 
@@ -19,7 +19,7 @@ fn query(url: &str) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn the_store_takes_what_was_granted() {
+async fn the_store_accepts_what_was_granted() {
     let (app, grant) = granted().await;
     let response = app.upload(&grant, "the bytes").await;
     assert_eq!(response.status(), StatusCode::OK);
@@ -136,7 +136,7 @@ async fn the_store_refuses_a_url_that_has_expired() {
 }
 
 #[tokio::test]
-async fn a_grant_lives_600_seconds_and_says_so() {
+async fn a_grant_is_valid_for_600_seconds_and_says_so() {
     let app = spawn_app().await;
     // 2023-11-14T22:13:20.9Z
     let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_900);

@@ -7,6 +7,13 @@ use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
+/// What `serve` needs at least.
+pub(crate) const BUCKET: [(&str, &str); 3] = [
+    ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
+    ("AWS_SECRET_ACCESS_KEY", "secret"),
+    ("AWS_S3_BUCKET_NAME", "my-bucket"),
+];
+
 /// The command, in a folder of its own and with nothing of this environment but what it needs.
 pub(crate) fn presignd(args: &[&str], folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_presignd"));
@@ -89,12 +96,25 @@ impl Running {
         }
     }
 
-    /// Sends a signal and waits: the exit code, and what came to stdout and stderr.
-    pub(crate) fn stop(mut self, signal: &str) -> (Option<i32>, String, String) {
+    /// What it logs up to and with the line that has `last` in it.
+    pub(crate) fn logged_until(&mut self, last: &str) -> String {
+        let mut log = String::new();
+        while !log.contains(last) {
+            assert_ne!(self.stderr.read_line(&mut log).unwrap(), 0, "{log}");
+        }
+        log
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
         // The shell's own `kill`: a program of that name is not on every machine.
         let kill = format!("kill -s {signal} {}", self.child.id());
         let kill = Command::new("sh").args(["-c", &kill]).status();
         assert!(kill.unwrap().success());
+    }
+
+    /// Sends a signal and waits: the exit code, and what came to stdout and stderr.
+    pub(crate) fn stop(mut self, signal: &str) -> (Option<i32>, String, String) {
+        self.signal(signal);
         let (mut out, mut err) = (String::new(), String::new());
         self.stdout.read_to_string(&mut out).unwrap();
         self.stderr.read_to_string(&mut err).unwrap();

@@ -7,20 +7,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use axum::Router;
+use axum::extract::Request;
 use axum::http::HeaderName;
 use presignd::dev::BUCKET;
-use presignd::http;
-use presignd::upload::{Policies, SessionKey, Settings};
+use presignd::upload::{Caller, SessionKey, Settings};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::helpers::{
-    App, built_in, client, fields, file, problem, service, spawn, spawn_app, spawn_app_with,
+    App, built_in, client, fields, file, problem, spawn_app, spawn_app_with,
     spawn_app_with_policies,
 };
 use crate::presigned_post;
+use crate::stand_in::{StandIn, error, service_on, xml};
 
 pub(crate) const FIVE_MIB: usize = 5 * 1024 * 1024;
 
@@ -116,6 +116,13 @@ impl Upload {
         response.headers()["etag"].to_str().unwrap().to_owned()
     }
 
+    /// Sends all of the file as one part and completes the upload.
+    async fn send(&self, body: Vec<u8>) -> Response {
+        let etag = self.put(1, body).await;
+        self.complete(json!([{"PartNumber": 1, "ETag": etag}]))
+            .await
+    }
+
     pub(crate) async fn complete(&self, parts: Value) -> Response {
         let body = json!({ "parts": parts });
         self.call(Method::POST, "complete", &[], Some(body)).await
@@ -126,12 +133,7 @@ impl Upload {
 async fn params_give_a_form_that_the_store_takes() {
     let app = spawn_app().await;
     let query = "filename=%ED%95%9C%20a.jpg&type=image%2Fjpeg&metadata%5Bname%5D=%ED%95%9C&metadata%5Brelative Path%5D=null&x=y";
-    let response = app
-        .client
-        .get(format!("{}/s3/params?{query}", app.base))
-        .send()
-        .await
-        .unwrap();
+    let response = app.get(&format!("/s3/params?{query}")).await;
     assert_eq!(response.status(), StatusCode::OK);
     let answer: Value = response.json().await.unwrap();
     let names: Vec<&String> = answer.as_object().unwrap().keys().collect();
@@ -162,13 +164,7 @@ async fn params_give_a_form_that_the_store_takes() {
 #[tokio::test]
 async fn params_without_a_type_are_for_bytes_and_without_a_name_refused() {
     let app = spawn_app().await;
-    let get = async |query: &str| {
-        app.client
-            .get(format!("{}/s3/params?{query}", app.base))
-            .send()
-            .await
-            .unwrap()
-    };
+    let get = async |query: &str| app.get(&format!("/s3/params?{query}")).await;
     for query in ["filename=a", "filename=a&type="] {
         let answer: Value = get(query).await.json().await.unwrap();
         assert_eq!(answer["fields"]["content-type"], "application/octet-stream");
@@ -350,13 +346,9 @@ async fn a_file_over_the_limit_is_aborted_before_it_is_an_object() {
     let body = json!({"filename": "a", "type": "a/b", "size": 1001});
     let early = problem(app.post("/s3/multipart", &body).await).await;
     assert_eq!(fields(&early), [("/size", "file-too-large")]);
-    // One byte less is taken.
-    let upload = video(&app).await;
-    let etag = upload.put(1, vec![1; 1000]).await;
-    let answer = upload
-        .complete(json!([{"PartNumber": 1, "ETag": etag}]))
-        .await;
-    assert_eq!(answer.status(), StatusCode::OK);
+    // One byte less is accepted.
+    let accepted = video(&app).await.send(vec![1; 1000]).await;
+    assert_eq!(accepted.status(), StatusCode::OK);
 }
 
 #[tokio::test]
@@ -378,8 +370,8 @@ async fn the_rest_of_the_policy_holds_for_parts_too() {
     let refused = problem(ask(json!({"filename": "a", "type": "image/png"})).await).await;
     assert_eq!(fields(&refused), [("/type", "type-not-allowed")]);
     assert_eq!(refused["detail"], "type must be one of text/*");
-    let form = format!("{}/s3/params?filename=a&type=image/png", app.base);
-    let refused = problem(app.client.get(form).send().await.unwrap()).await;
+    let form = app.get("/s3/params?filename=a&type=image/png").await;
+    let refused = problem(form).await;
     assert_eq!(fields(&refused), [("/type", "type-not-allowed")]);
     let refused =
         problem(ask(json!({"filename": "a", "type": "text/plain", "policy": "sum"})).await).await;
@@ -394,11 +386,7 @@ async fn the_rest_of_the_policy_holds_for_parts_too() {
         json!({"filename": "a.html", "type": "text/html", "metadata": metadata}),
     )
     .await;
-    let etag = upload.put(1, b"<p>".to_vec()).await;
-    let answer = upload
-        .complete(json!([{"PartNumber": 1, "ETag": etag}]))
-        .await;
-    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(upload.send(b"<p>".to_vec()).await.status(), StatusCode::OK);
     let head = app.store.head_object().bucket(BUCKET).key(&upload.key);
     let head = head.send().await.unwrap();
     assert_eq!(head.cache_control.unwrap(), "no-cache");
@@ -415,11 +403,7 @@ async fn the_rest_of_the_policy_holds_for_parts_too() {
     let body = json!({"filename": "a.txt", "type": "text/plain", "policy": "once"});
     for status in [StatusCode::OK, StatusCode::CONFLICT] {
         let upload = create(&app, body.clone()).await;
-        let etag = upload.put(1, b"x".to_vec()).await;
-        let answer = upload
-            .complete(json!([{"PartNumber": 1, "ETag": etag}]))
-            .await;
-        assert_eq!(answer.status(), status);
+        assert_eq!(upload.send(b"x".to_vec()).await.status(), status);
     }
 }
 
@@ -429,11 +413,7 @@ async fn names_are_kept_as_companion_keeps_them() {
     let name = "가".repeat(200) + ".mp4";
     let upload = create(&app, json!({"filename": name, "type": ""})).await;
     assert!(upload.key.ends_with("가.mp4"), "{}", upload.key);
-    let etag = upload.put(1, b"x".to_vec()).await;
-    let answer = upload
-        .complete(json!([{"PartNumber": 1, "ETag": etag}]))
-        .await;
-    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(upload.send(b"x".to_vec()).await.status(), StatusCode::OK);
     let (_, content_type) = app.stored(&upload.key).await.unwrap();
     assert_eq!(content_type, "application/octet-stream");
 }
@@ -441,13 +421,7 @@ async fn names_are_kept_as_companion_keeps_them() {
 #[tokio::test]
 async fn bucket_wide_credentials_are_not_handed_out() {
     let app = spawn_app().await;
-    let response = app
-        .client
-        .get(format!("{}/s3/sts", app.base))
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(response.status(), StatusCode::NOT_FOUND);
+    assert_eq!(app.get("/s3/sts").await.status(), StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
@@ -455,9 +429,7 @@ async fn any_replica_with_the_secret_goes_on_with_an_upload() {
     let app = spawn_app().await;
     let mut upload = video(&app).await;
     let first = upload.put(1, vec![1; FIVE_MIB]).await;
-    let replica = service(&app.config, BUCKET, true, built_in()).await;
-    let addr = spawn(http::router(replica, &http::Settings::default())).await;
-    upload.base = format!("http://{addr}");
+    upload.base = service_on(&app.config, ANYTHING).await;
     let second = upload.put(2, vec![2; 10]).await;
     let parts = json!([{"PartNumber": 1, "ETag": first}, {"PartNumber": 2, "ETag": second}]);
     assert_eq!(upload.complete(parts).await.status(), StatusCode::OK);
@@ -467,44 +439,20 @@ async fn any_replica_with_the_secret_goes_on_with_an_upload() {
     );
 }
 
-/// A stand-in for a store, which answers in its way and counts how often it is asked.
-async fn stand_in(
-    answer: impl Fn() -> (axum::http::StatusCode, String) + Clone + Send + Sync + 'static,
-) -> (String, Arc<AtomicU32>) {
-    let asked = Arc::new(AtomicU32::new(0));
-    let counter = Arc::clone(&asked);
-    let router = Router::new().fallback(move || {
-        counter.fetch_add(1, Ordering::SeqCst);
-        let answer = answer();
-        async move { answer }
-    });
-    (format!("http://{}", spawn(router).await), asked)
-}
-
-/// A service on that store.
-pub(crate) async fn app_on(endpoint: &str) -> String {
-    let config = presignd::dev::sdk_config("127.0.0.1:1".parse().unwrap())
-        .into_builder()
-        .endpoint_url(endpoint)
-        .build();
-    let uploads = service(&config, BUCKET, true, built_in()).await;
-    format!(
-        "http://{}",
-        spawn(http::router(uploads, &http::Settings::default())).await
-    )
-}
-
-/// A token of an upload that the stand-ins are asked about.
-async fn token() -> Upload {
+/// An upload whose token any service with the same secret accepts, at a service on `store`.
+async fn upload_on(store: &StandIn) -> Upload {
     let app = spawn_app().await;
-    video(&app).await
+    video(&app).await.at(&store.service(ANYTHING).await)
 }
+
+const ANYTHING: &str = "[policies.default]";
+const CREATED: &str =
+    "<InitiateMultipartUploadResult><UploadId>x</UploadId></InitiateMultipartUploadResult>";
 
 #[tokio::test]
-async fn a_bent_expired_or_foreign_token_is_refused_without_asking_the_store() {
-    let (endpoint, asked) = stand_in(|| (axum::http::StatusCode::OK, String::new())).await;
-    let base = app_on(&endpoint).await;
-    let good = token().await;
+async fn an_invalid_expired_or_foreign_token_is_refused_without_asking_the_store() {
+    let store = StandIn::with_status(200).await;
+    let good = upload_on(&store).await;
     let foreign = {
         let settings = Settings {
             session_key: SessionKey::new(&[8; 32]),
@@ -516,24 +464,18 @@ async fn a_bent_expired_or_foreign_token_is_refused_without_asking_the_store() {
     let expired = {
         let app = spawn_app().await;
         let long_ago = SystemTime::now() - Duration::from_hours(8 * 24);
-        let file = file("a.mp4", "video/mp4");
+        let (caller, file) = (Caller::anonymous(), file("a.mp4", "video/mp4"));
         let upload = app
             .uploads
-            .create_multipart(
-                &presignd::upload::Caller::anonymous(),
-                &file,
-                Uuid::new_v4(),
-                long_ago,
-            )
-            .await
-            .unwrap();
+            .create_multipart(&caller, &file, Uuid::new_v4(), long_ago);
+        let upload = upload.await.unwrap();
         (upload.key, upload.token)
     };
     let other_key = good.key.replace("a b.mp4", "c.mp4");
-    let bent = format!("{}A{}", &good.id[..40], &good.id[41..]);
+    let invalid = format!("{}A{}", &good.id[..40], &good.id[41..]);
     for (id, key) in [
         (&good.id, &other_key),
-        (&bent, &good.key),
+        (&invalid, &good.key),
         (&good.id[..good.id.len() - 3].to_owned(), &good.key),
         (&foreign.id, &foreign.key),
         (&expired.1, &expired.0),
@@ -541,9 +483,9 @@ async fn a_bent_expired_or_foreign_token_is_refused_without_asking_the_store() {
         (&"../../etc".to_owned(), &good.key),
     ] {
         let upload = Upload {
-            base: base.clone(),
             key: key.clone(),
             id: id.clone(),
+            ..good.clone()
         };
         let parts = json!({"parts": [{"PartNumber": 1, "ETag": "x"}]});
         for (method, path, query, body) in [
@@ -559,67 +501,50 @@ async fn a_bent_expired_or_foreign_token_is_refused_without_asking_the_store() {
             assert_eq!(problem["code"], "no-such-upload");
         }
     }
-    assert_eq!(asked.load(Ordering::SeqCst), 0);
-    let without_key = client()
-        .get(format!("{base}/s3/multipart/{}", good.id))
-        .send()
-        .await
-        .unwrap();
-    let problem = problem(without_key).await;
+    assert_eq!(store.asked(), 0);
+    let without_key = client().get(format!("{}/s3/multipart/{}", good.base, good.id));
+    let problem = problem(without_key.send().await.unwrap()).await;
     assert_eq!(fields(&problem), [("/key", "required")]);
 }
 
 #[tokio::test]
-async fn trouble_of_the_store_is_told_in_bounded_time_and_without_its_cause() {
-    use axum::http::StatusCode as Status;
-    let xml =
-        |code: &str| format!("<Error><Code>{code}</Code><Message>secret cause</Message></Error>");
-    let good = token().await;
+async fn an_error_of_the_store_is_reported_in_bounded_time_and_without_its_cause() {
     for (status, code, expected, ours) in [
-        (Status::NOT_FOUND, "NoSuchUpload", 404, "no-such-upload"),
-        (Status::FORBIDDEN, "AccessDenied", 502, "storage-error"),
-        (
-            Status::INTERNAL_SERVER_ERROR,
-            "InternalError",
-            502,
-            "storage-error",
-        ),
-        (
-            Status::SERVICE_UNAVAILABLE,
-            "SlowDown",
-            503,
-            "storage-unavailable",
-        ),
-        (Status::NOT_FOUND, "NoSuchBucket", 502, "storage-error"),
+        (404, "NoSuchUpload", 404, "no-such-upload"),
+        // Ceph's answer about an upload that was completed or aborted.
+        (404, "NoSuchKey", 404, "no-such-upload"),
+        (403, "AccessDenied", 502, "storage-error"),
+        (500, "InternalError", 502, "storage-error"),
+        (503, "SlowDown", 503, "storage-unavailable"),
+        (404, "NoSuchBucket", 502, "storage-error"),
     ] {
-        let body = xml(code);
-        let (endpoint, asked) = stand_in(move || (status, body.clone())).await;
-        let upload = Upload {
-            base: app_on(&endpoint).await,
-            key: good.key.clone(),
-            id: good.id.clone(),
-        };
+        let store = StandIn::answering(move |_| async move { error(status, code) }).await;
+        let upload = upload_on(&store).await;
         let begin = Instant::now();
-        let list = problem(upload.call(Method::GET, "", &[], None).await).await;
+        let parts = json!([{"PartNumber": 1, "ETag": "\"a\""}]);
+        let list = upload.call(Method::GET, "", &[], None).await;
+        for answer in [list, upload.complete(parts).await] {
+            let problem = problem(answer).await;
+            let found = (&problem["status"], &problem["code"]);
+            assert_eq!(found, (&json!(expected), &json!(ours)), "{code}");
+            assert!(problem["message"].is_string());
+            assert!(!problem.to_string().contains("secret cause"));
+        }
+        let abort = upload.call(Method::DELETE, "", &[], None).await;
+        // An upload that is gone needs no abort.
         assert_eq!(
-            (&list["status"], &list["code"]),
-            (&json!(expected), &json!(ours)),
-            "{code}"
+            abort.status().as_u16(),
+            if expected == 404 { 200 } else { expected }
         );
-        assert!(list["message"].is_string());
-        assert!(!list.to_string().contains("secret cause"));
-        // Reading may be tried again; beginning an upload only if the store has done nothing.
-        let tries = asked.swap(0, Ordering::SeqCst);
-        assert_eq!(tries > 1, status.is_server_error(), "{code}: {tries}");
-        let is_busy = code == "SlowDown";
-        let url = format!("{}/s3/multipart", upload.base);
+        // Creating is repeated only if the store says that it did nothing: it might exist twice.
+        store.asked();
         let body = json!({"filename": "a", "type": "a/b"});
-        let response = client().post(url).json(&body).send().await.unwrap();
-        assert!(response.status().as_u16() == expected);
-        let tries = asked.load(Ordering::SeqCst);
-        assert_eq!(tries, if is_busy { 3 } else { 1 }, "{code}");
+        let create = client().post(format!("{}/s3/multipart", upload.base));
+        let create = create.json(&body).send().await.unwrap();
+        assert_eq!(create.status().as_u16(), expected, "{code}");
+        assert_eq!(store.asked() > 1, code == "SlowDown", "{code}");
         assert!(
-            begin.elapsed() < Duration::from_secs(20),
+            begin.elapsed() < Duration::from_secs(30),
             "{:?}",
             begin.elapsed()
         );
@@ -629,27 +554,16 @@ async fn trouble_of_the_store_is_told_in_bounded_time_and_without_its_cause() {
 #[tokio::test]
 async fn no_checksum_is_asked_of_parts_that_browsers_do_not_send() {
     // S3 refuses to complete an upload that was begun with one.
-    let router = Router::new().fallback(|request: axum::extract::Request| async move {
-        let names: Vec<&str> = request.headers().keys().map(HeaderName::as_str).collect();
-        let asks = names.iter().any(|name| name.contains("checksum"));
+    let store = StandIn::answering(async |request: Request| {
+        let mut names = request.headers().keys().map(HeaderName::as_str);
+        let asks = names.any(|name| name.contains("checksum"));
         if asks || request.uri().to_string().contains("checksum") {
-            return (axum::http::StatusCode::BAD_REQUEST, format!("{names:?}"));
+            return error(400, "InvalidRequest");
         }
-        let xml =
-            "<InitiateMultipartUploadResult><UploadId>x</UploadId></InitiateMultipartUploadResult>";
-        (axum::http::StatusCode::OK, xml.to_owned())
+        xml(CREATED)
     });
-    let base = app_on(&format!("http://{}", spawn(router).await)).await;
-    let body = json!({"filename": "a", "type": "a/b"});
-    let url = format!("{base}/s3/multipart");
-    let response = client().post(url).json(&body).send().await.unwrap();
-    assert_eq!(response.status(), StatusCode::OK);
-    let answer: BTreeMap<String, String> = response.json().await.unwrap();
-    let upload = Upload {
-        base,
-        key: answer["key"].clone(),
-        id: answer["uploadId"].clone(),
-    };
+    let base = store.await.service(ANYTHING).await;
+    let upload = create_at(&base, json!({"filename": "a", "type": "a/b"})).await;
     let answer = upload.json(Method::GET, "1", &[], None).await;
     let url = answer["url"].as_str().unwrap();
     assert!(!url.to_lowercase().contains("checksum"), "{url}");
@@ -658,58 +572,49 @@ async fn no_checksum_is_asked_of_parts_that_browsers_do_not_send() {
 
 #[tokio::test]
 async fn a_store_that_is_busy_for_a_moment_costs_no_upload() {
-    use axum::http::StatusCode as Status;
     let calls = Arc::new(AtomicU32::new(0));
     let counter = Arc::clone(&calls);
-    let (endpoint, _) = stand_in(move || {
-        if counter.fetch_add(1, Ordering::SeqCst) == 0 {
-            let busy = "<Error><Code>SlowDown</Code></Error>".to_owned();
-            return (Status::SERVICE_UNAVAILABLE, busy);
-        }
-        let xml =
-            "<InitiateMultipartUploadResult><UploadId>x</UploadId></InitiateMultipartUploadResult>";
-        (Status::OK, xml.to_owned())
-    })
-    .await;
-    let url = format!("{}/s3/multipart", app_on(&endpoint).await);
-    let body = json!({"filename": "a", "type": "a/b"});
-    let response = client().post(url).json(&body).send().await.unwrap();
-    assert_eq!(response.status(), StatusCode::OK);
+    let store = StandIn::answering(move |_| {
+        let is_first = counter.fetch_add(1, Ordering::SeqCst) == 0;
+        std::future::ready(if is_first {
+            error(503, "SlowDown")
+        } else {
+            xml(CREATED)
+        })
+    });
+    let base = store.await.service(ANYTHING).await;
+    create_at(&base, json!({"filename": "a", "type": "a/b"})).await;
     assert_eq!(calls.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]
 async fn ten_thousand_parts_are_completed_in_one_call() {
     // The stand-in lists its parts in pages of a thousand, as S3 does.
-    let router = Router::new().fallback(|request: axum::extract::Request| async move {
+    let store = StandIn::answering(async |request: Request| {
         let query = request.uri().query().unwrap_or_default().to_owned();
         if request.method() == Method::POST {
             let body = axum::body::to_bytes(request.into_body(), usize::MAX).await.unwrap();
             let body = String::from_utf8(body.to_vec()).unwrap();
             assert_eq!(body.matches("<PartNumber>").count(), 10_000);
             let done = "<CompleteMultipartUploadResult><Location>http://there</Location></CompleteMultipartUploadResult>";
-            return done.to_owned();
+            return xml(done);
         }
         let after: u32 = query
             .split('&')
             .find_map(|pair| pair.strip_prefix("part-number-marker="))
             .map_or(0, |n| n.parse().unwrap());
-        let mut xml = format!(
+        let mut list = format!(
             "<ListPartsResult><IsTruncated>{}</IsTruncated><NextPartNumberMarker>{}</NextPartNumberMarker>",
             after < 9000,
             after + 1000
         );
         for n in after + 1..=after + 1000 {
-            write!(xml, "<Part><PartNumber>{n}</PartNumber><ETag>\"{n}\"</ETag><Size>5</Size></Part>").unwrap();
+            write!(list, "<Part><PartNumber>{n}</PartNumber><ETag>\"{n}\"</ETag><Size>5</Size></Part>").unwrap();
         }
-        xml + "</ListPartsResult>"
-    });
-    let good = token().await;
-    let endpoint = format!("http://{}", spawn(router).await);
-    let upload = Upload {
-        base: app_on(&endpoint).await,
-        ..good
-    };
+        xml(&(list + "</ListPartsResult>"))
+    })
+    .await;
+    let upload = upload_on(&store).await;
     assert_eq!(upload.list().await.as_array().unwrap().len(), 10_000);
     let parts: Vec<Value> = (1..=10_000)
         .map(|n| json!({"PartNumber": n, "ETag": format!("\"{n}\"")}))
@@ -718,7 +623,7 @@ async fn ten_thousand_parts_are_completed_in_one_call() {
     assert_eq!(response.status(), StatusCode::OK);
     let answer: Value = response.json().await.unwrap();
     // Its address for clients, whatever the store calls it.
-    let address = format!("{endpoint}/{BUCKET}/{}", upload.key);
+    let address = format!("{}/{BUCKET}/{}", store.url(), upload.key);
     assert_eq!(answer["location"], address.replace(' ', "%20"));
     let over: Vec<Value> = (1..=10_001)
         .map(|n| json!({"PartNumber": n, "ETag": "x"}))
@@ -728,37 +633,11 @@ async fn ten_thousand_parts_are_completed_in_one_call() {
 }
 
 #[tokio::test]
-async fn a_session_ends_with_its_policy() {
-    let with = |name: &str| Settings {
-        policies: Policies::parse(&format!("[policies.{name}]"), Duration::from_mins(10)).unwrap(),
-        ..built_in()
-    };
-    let app = spawn_app_with(with("old")).await;
+async fn a_session_is_valid_for_as_long_as_its_policy_exists() {
+    let app = spawn_app_with_policies("[policies.old]").await;
     let body = json!({"filename": "a", "type": "a/b", "policy": "old"});
     let mut upload = create(&app, body).await;
-    let replica = service(&app.config, BUCKET, true, with("new")).await;
-    let addr = spawn(http::router(replica, &http::Settings::default())).await;
-    upload.base = format!("http://{addr}");
+    upload.base = service_on(&app.config, "[policies.new]").await;
     let problem = problem(upload.call(Method::GET, "1", &[], None).await).await;
     assert_eq!(problem["code"], "no-such-upload");
-}
-
-/// Ceph's answer to calls of an upload that was completed or aborted.
-#[tokio::test]
-async fn a_store_that_says_no_such_key_of_an_upload_means_no_such_upload() {
-    let (endpoint, _) = stand_in(|| {
-        let body = "<Error><Code>NoSuchKey</Code></Error>".to_owned();
-        (axum::http::StatusCode::NOT_FOUND, body)
-    })
-    .await;
-    let mut upload = token().await;
-    upload.base = app_on(&endpoint).await;
-    let parts = json!([{"PartNumber": 1, "ETag": "\"a\""}]);
-    let list = upload.call(Method::GET, "", &[], None).await;
-    for answer in [list, upload.complete(parts).await] {
-        assert_eq!(answer.status(), StatusCode::NOT_FOUND);
-        assert_eq!(problem(answer).await["code"], "no-such-upload");
-    }
-    let abort = upload.call(Method::DELETE, "", &[], None).await;
-    assert_eq!(abort.status(), StatusCode::OK);
 }

@@ -8,9 +8,8 @@ use aws_sigv4::sign::v4::{calculate_signature, generate_signing_key};
 use reqwest::Url;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use uuid::Uuid;
 
-use crate::helpers::{built_in, file, service};
+use crate::helpers::{built_in, file, presign_put, service};
 
 const SECRET: &str = "presignd-dev-secret";
 
@@ -90,15 +89,7 @@ async fn grants_are_signed_as_the_second_implementation_signs() {
     for name in ["a.txt", "a b+c%d&e=f~g'(h)*!.txt", "한글 🎉.txt"] {
         let file = file(name, "text/plain");
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_369_353_601);
-        let grant = uploads
-            .presign_put(
-                &presignd::upload::Caller::anonymous(),
-                &file,
-                Uuid::nil(),
-                now,
-            )
-            .await
-            .unwrap();
+        let grant = presign_put(&uploads, &file, now).await;
         let url = Url::parse(&grant.request.url).unwrap();
         assert_eq!(url.as_str(), grant.request.url, "the URL is already normal");
         let headers = [("host", "127.0.0.1:9000"), ("content-type", "text/plain")];

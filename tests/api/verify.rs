@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::helpers::{App, Grant, fields, file, spawn_app, spawn_app_with_policies};
+use crate::helpers::{App, Grant, fields, file, is, spawn_app, spawn_app_with_policies};
 use crate::policies::sha256;
 use crate::presigned_post::{self, PostGrant};
 
@@ -45,15 +45,6 @@ async fn verified(app: &App, body: Value) -> Verified {
 
 async fn refused(app: &App, body: Value) -> Value {
     app.refused(VERIFY, &body).await
-}
-
-#[track_caller]
-fn is(problem: &Value, status: u16, code: &str) {
-    assert_eq!(
-        (&problem["status"], &problem["code"]),
-        (&json!(status), &json!(code)),
-        "{problem}"
-    );
 }
 
 /// Uploads a file as granted; its key.

@@ -7,24 +7,25 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 
-use super::{Stand, check, error, with};
+use super::{check, with};
+use crate::stand_in::{StandIn, error};
 
 /// Rules of a bucket, as the store keeps them.
 type Rules = Arc<Mutex<Option<String>>>;
 
 /// A store that keeps rules, and begins with these. Without rules it answers as S3 does.
-async fn keeping(rules: Option<&str>) -> (Stand, Rules) {
+async fn keeping(rules: Option<&str>) -> (StandIn, Rules) {
     keeping_with(rules, || error(404, "NoSuchCORSConfiguration")).await
 }
 
 /// The same with another answer where there are no rules.
-async fn keeping_with(rules: Option<&str>, none: fn() -> Response) -> (Stand, Rules) {
+async fn keeping_with(rules: Option<&str>, none: fn() -> Response) -> (StandIn, Rules) {
     let kept: Rules =
         Arc::new(Mutex::new(rules.map(|rules| {
             format!("<CORSConfiguration>{rules}</CORSConfiguration>")
         })));
     let rules = Arc::clone(&kept);
-    let stand = Stand::layered(|store| {
+    let stand = StandIn::layered(|store| {
         store.layer(from_fn(move |request: Request, next: Next| {
             let rules = Arc::clone(&rules);
             async move {
@@ -133,7 +134,7 @@ async fn fix_cors_adds_what_is_missing_and_keeps_the_rest() {
 
 #[tokio::test]
 async fn a_store_that_refuses_the_rules_is_quoted() {
-    let stand = Stand::but(|method, uri| {
+    let stand = StandIn::but(|method, uri| {
         if !uri.contains("?cors") {
             None
         } else if method == Method::PUT {
@@ -151,13 +152,13 @@ async fn a_store_that_refuses_the_rules_is_quoted() {
 
 #[tokio::test]
 async fn a_store_that_keeps_no_rules_is_asked_as_browsers_ask() {
-    let stand = Stand::new().await;
+    let stand = StandIn::embedded().await;
     let run = check(&with(&stand.url(), &[]), &[]).await;
     run.says("cors", "ok", &["NotImplemented", "preflights are answered"]);
     let run = check(&with(&stand.url(), &[("CORS_ALLOWED_ORIGINS", "*")]), &[]).await;
     run.says("cors", "ok", &[]);
 
-    let refusing = Stand::but(|method, _| {
+    let refusing = StandIn::but(|method, _| {
         let is_preflight = method == Method::OPTIONS;
         is_preflight.then(|| error(403, "AccessForbidden"))
     })
@@ -171,7 +172,7 @@ async fn a_store_that_keeps_no_rules_is_asked_as_browsers_ask() {
     );
     assert!(run.report["corsConfiguration"].is_object());
 
-    let hiding = Stand::layered(|store| {
+    let hiding = StandIn::layered(|store| {
         store.layer(axum::middleware::map_response(
             |mut response: Response| async {
                 let headers: &mut HeaderMap = response.headers_mut();
@@ -225,7 +226,7 @@ async fn a_store_that_takes_a_pattern_literally_is_found_by_a_preflight() {
         );
         let is_literal = allowed != "*";
         let rules = format!("<CORSConfiguration>{rule}</CORSConfiguration>");
-        let stand = Stand::layered(move |store| {
+        let stand = StandIn::layered(move |store| {
             store.layer(from_fn(move |request: Request, next: Next| {
                 let rules = rules.clone();
                 async move {

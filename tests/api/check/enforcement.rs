@@ -8,7 +8,8 @@ use axum::http::{HeaderValue, Method};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 
-use super::{Stand, check, with, xml};
+use super::{check, with};
+use crate::stand_in::{StandIn, xml};
 
 const METADATA: &str = "x-amz-meta-presignd-unsigned";
 const ACL: &str = "x-amz-acl";
@@ -23,9 +24,9 @@ fn is_signed(query: &str, name: &str) -> bool {
 }
 
 /// A store that accepts these headers though they were not signed, and acts on them if `honours`.
-async fn accepting(names: &'static [&'static str], honours: bool) -> Stand {
+async fn accepting(names: &'static [&'static str], honours: bool) -> StandIn {
     let honoured: Arc<Mutex<BTreeSet<(String, &str)>>> = Arc::default();
-    Stand::layered(|store| {
+    StandIn::layered(|store| {
         store.layer(from_fn(move |mut request: Request, next: Next| {
             let honoured = Arc::clone(&honoured);
             async move {

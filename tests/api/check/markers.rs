@@ -11,8 +11,9 @@ use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use tempfile::TempDir;
 
-use super::{Stand, check, error, files, with, xml};
+use super::{check, with};
 use crate::process::presignd;
+use crate::stand_in::{StandIn, error, files, xml};
 
 fn is_object(uri: &str) -> bool {
     uri.starts_with("/uploads/uploads/")
@@ -20,7 +21,7 @@ fn is_object(uri: &str) -> bool {
 
 #[tokio::test]
 async fn what_the_credentials_may_not_do_is_named() {
-    let stand = Stand::but(|method, uri| {
+    let stand = StandIn::but(|method, uri| {
         let is_put = method == Method::PUT && is_object(uri);
         is_put.then(|| error(403, "AccessDenied"))
     })
@@ -36,7 +37,7 @@ async fn what_the_credentials_may_not_do_is_named() {
 
 #[tokio::test]
 async fn nothing_is_uploaded_that_could_not_be_removed() {
-    let stand = Stand::but(|method, uri| {
+    let stand = StandIn::but(|method, uri| {
         let is_delete = method == Method::DELETE && is_object(uri) && !uri.contains("uploadId");
         is_delete.then(|| error(403, "AccessDenied"))
     })
@@ -48,7 +49,7 @@ async fn nothing_is_uploaded_that_could_not_be_removed() {
     run.says("multipart", "ok", &[]);
     stand.is_as_it_was();
 
-    let stand = Stand::but(|method, uri| {
+    let stand = StandIn::but(|method, uri| {
         let is_abort = method == Method::DELETE && uri.contains("uploadId");
         is_abort.then(|| error(403, "AccessDenied"))
     })
@@ -68,7 +69,7 @@ async fn an_object_of_someone_else_is_never_replaced() {
         "[policies.logo]\nkey = 'logo.png'\noverwrite = true\n",
     )
     .unwrap();
-    let stand = Stand::new().await;
+    let stand = StandIn::embedded().await;
     let logo = stand.data.path().join("uploads/logo.png");
     std::fs::write(&logo, "theirs").unwrap();
     let variables = [("UPLOAD_POLICIES_FILE", policies.to_str().unwrap())];
@@ -81,7 +82,7 @@ async fn an_object_of_someone_else_is_never_replaced() {
 #[tokio::test]
 async fn what_fails_in_between_leaves_nothing() {
     for fails in ["HEAD", "parts"] {
-        let stand = Stand::but(move |method, uri| {
+        let stand = StandIn::but(move |method, uri| {
             let is_it = match fails {
                 "HEAD" => method == Method::HEAD && is_object(uri),
                 _ => method == Method::GET && uri.contains("uploadId"),
@@ -103,7 +104,7 @@ async fn what_fails_in_between_leaves_nothing() {
 async fn what_stays_is_named() {
     // The first removal is the trial.
     let trials = Arc::new(Mutex::new(0));
-    let stand = Stand::but(move |method, uri| {
+    let stand = StandIn::but(move |method, uri| {
         let is_delete = method == Method::DELETE && is_object(uri) && !uri.contains("uploadId");
         let mut trials = trials.lock().unwrap();
         *trials += usize::from(is_delete);
@@ -126,7 +127,7 @@ async fn ctrl_c_leaves_nothing() {
     // The store has the object, and does not answer when asked for it.
     let is_asked = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&is_asked);
-    let stand = Stand::layered(|store| {
+    let stand = StandIn::layered(|store| {
         store.layer(from_fn(move |request: Request, next: Next| {
             let asked = Arc::clone(&asked);
             async move {
@@ -176,10 +177,10 @@ async fn ctrl_c_leaves_nothing() {
 }
 
 /// A bucket with versions. `says` tells which answers name the version of an object.
-async fn versioned(status: &'static str, says: &'static [Method]) -> (Stand, Versions) {
+async fn versioned(status: &'static str, says: &'static [Method]) -> (StandIn, Versions) {
     let versions = Versions::default();
     let kept = Arc::clone(&versions);
-    let stand = Stand::layered(|store| {
+    let stand = StandIn::layered(|store| {
         store.layer(from_fn(move |request: Request, next: Next| {
             let kept = Arc::clone(&kept);
             async move {
@@ -251,7 +252,7 @@ async fn versions_and_delete_markers_are_removed_too() {
 
 #[tokio::test]
 async fn a_bucket_that_keeps_objects_for_a_time_gets_none() {
-    let stand = Stand::but(|_, uri| {
+    let stand = StandIn::but(|_, uri| {
         if uri.contains("?versioning") {
             Some(xml("<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"))
         } else if uri.contains("?object-lock") {
@@ -268,7 +269,7 @@ async fn a_bucket_that_keeps_objects_for_a_time_gets_none() {
 
 #[tokio::test]
 async fn a_store_without_forms_is_told_to_say_so() {
-    let stand = Stand::but(|method, uri| {
+    let stand = StandIn::but(|method, uri| {
         let is_form = method == Method::POST && !uri.contains("uploads?");
         (is_form && !uri.contains('?')).then(|| error(501, "NotImplemented"))
     })
@@ -285,7 +286,7 @@ async fn a_store_without_forms_is_told_to_say_so() {
 
 #[tokio::test]
 async fn a_store_that_changes_what_it_keeps_is_found_out() {
-    let stand = Stand::layered(|store| {
+    let stand = StandIn::layered(|store| {
         store.layer(from_fn(|request: Request, next: Next| async move {
             if request.method() == Method::HEAD && is_object(&request.uri().to_string()) {
                 let mut response = next.run(request).await;

@@ -1,13 +1,13 @@
 //! Stores that cannot be used, or not as configured.
 
-use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 
-use super::{Stand, check, error, with, xml};
+use super::{check, with};
 use crate::helpers::spawn;
+use crate::stand_in::{StandIn, error, xml};
 
 #[tokio::test]
 async fn a_closed_port_is_named_and_ends_the_search() {
@@ -29,20 +29,19 @@ async fn a_closed_port_is_named_and_ends_the_search() {
 
 #[tokio::test]
 async fn a_store_that_never_answers_is_not_waited_for() {
-    let hangs = Router::new().fallback(|| async { std::future::pending::<Response>().await });
-    let url = format!("http://{}", spawn(hangs).await);
-    let run = check(&with(&url, &[]), &[]).await;
+    let store = StandIn::answering(async |_| std::future::pending().await).await;
+    let run = check(&with(&store.url(), &[]), &[]).await;
     assert_eq!(run.code, Some(1));
     run.says("endpoint", "failed", &["no answer in time"]);
     run.says("rest", "skipped", &[]);
 }
 
 #[tokio::test]
-async fn wrong_credentials_are_told_from_missing_ones() {
-    let stand = Stand::new().await;
+async fn wrong_credentials_are_not_missing_ones() {
+    let stand = StandIn::embedded().await;
     let url = stand.url();
     for (name, value, says) in [
-        ("AWS_ACCESS_KEY_ID", "AKIAUNKNOWN", "NotSignedUp"),
+        ("AWS_ACCESS_KEY_ID", "AKIAUNKNOWN", "InvalidAccessKeyId"),
         (
             "AWS_SECRET_ACCESS_KEY",
             "wrong-secret",
@@ -64,7 +63,7 @@ async fn wrong_credentials_are_told_from_missing_ones() {
 #[tokio::test]
 async fn the_region_of_a_bucket_elsewhere_is_named() {
     // As S3 answers: https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadBucket.html
-    let elsewhere = Router::new().fallback(|request: Request| async move {
+    let store = StandIn::answering(async |request: Request| {
         let region = [("x-amz-bucket-region", "eu-west-1")];
         if request.method() == Method::HEAD {
             return (StatusCode::MOVED_PERMANENTLY, region).into_response();
@@ -72,9 +71,9 @@ async fn the_region_of_a_bucket_elsewhere_is_named() {
         let xml =
             "<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-west-1</Region></Error>";
         (StatusCode::BAD_REQUEST, region, xml).into_response()
-    });
-    let url = format!("http://{}", spawn(elsewhere).await);
-    let run = check(&with(&url, &[]), &[]).await;
+    })
+    .await;
+    let run = check(&with(&store.url(), &[]), &[]).await;
     assert_eq!(run.code, Some(1));
     run.says(
         "region",
@@ -86,7 +85,7 @@ async fn the_region_of_a_bucket_elsewhere_is_named() {
 
 #[tokio::test]
 async fn a_region_that_the_store_does_not_mind_is_a_warning() {
-    let stand = Stand::layered(|store| {
+    let stand = StandIn::layered(|store| {
         store.layer(map_response(|mut response: Response| async {
             let region = HeaderValue::from_static("auto");
             response.headers_mut().insert("x-amz-bucket-region", region);
@@ -101,7 +100,7 @@ async fn a_region_that_the_store_does_not_mind_is_a_warning() {
 
 #[tokio::test]
 async fn a_bucket_that_is_not_there_is_named() {
-    let stand = Stand::new().await;
+    let stand = StandIn::embedded().await;
     let run = check(&with(&stand.url(), &[("AWS_S3_BUCKET_NAME", "nope")]), &[]).await;
     assert_eq!(run.code, Some(1));
     run.says(
@@ -114,7 +113,7 @@ async fn a_bucket_that_is_not_there_is_named() {
 
 #[tokio::test]
 async fn a_bucket_that_may_not_be_listed_is_tried_all_the_same() {
-    let stand = Stand::but(|method, uri| {
+    let stand = StandIn::but(|method, uri| {
         let of_bucket = uri == "/uploads" || uri == "/uploads/" || uri.contains("location");
         let is_asked = of_bucket && (method == Method::HEAD || method == Method::GET);
         is_asked.then(|| error(403, "AccessDenied"))
@@ -129,7 +128,7 @@ async fn a_bucket_that_may_not_be_listed_is_tried_all_the_same() {
 
 #[tokio::test]
 async fn the_style_that_the_store_understands_is_named() {
-    let stand = Stand::new().await;
+    let stand = StandIn::embedded().await;
     // The name `uploads.localhost` is unknown, or leads to a store that does not look at it.
     let url = format!("http://localhost:{}", stand.addr.port());
     let run = check(&with(&url, &[("S3_FORCE_PATH_STYLE", "false")]), &[]).await;
@@ -141,7 +140,7 @@ async fn the_style_that_the_store_understands_is_named() {
 #[tokio::test]
 async fn a_clock_that_is_wrong_is_told_by_how_much() {
     for (hour, which) in [(1, "behind"), (-1, "ahead of")] {
-        let stand = Stand::layered(|store| {
+        let stand = StandIn::layered(|store| {
             store.layer(map_response(move |mut response: Response| async move {
                 let date = time::OffsetDateTime::now_utc() + time::Duration::hours(hour);
                 let date = date
@@ -164,7 +163,7 @@ async fn a_clock_that_is_wrong_is_told_by_how_much() {
 
 #[tokio::test]
 async fn an_endpoint_that_only_clients_reach_is_a_warning() {
-    let stand = Stand::new().await;
+    let stand = StandIn::embedded().await;
     let url = stand.url();
     let closed = [
         ("S3_PUBLIC_ENDPOINT_URL", "http://127.0.0.1:1"),
@@ -195,7 +194,7 @@ async fn an_endpoint_that_only_clients_reach_is_a_warning() {
 
 #[tokio::test]
 async fn a_public_endpoint_that_changes_the_host_is_found_out() {
-    let stand = Stand::new().await;
+    let stand = StandIn::embedded().await;
     // A proxy that tells the store another host than that which clients sign for.
     let to = stand.addr.to_string();
     let proxy = axum::middleware::map_request(move |mut request: Request| {
@@ -250,7 +249,7 @@ async fn the_bucket_should_clean_up_after_clients_and_be_private() {
         ),
         (None, None, "warning"),
     ] {
-        let stand = Stand::but(move |_, uri| {
+        let stand = StandIn::but(move |_, uri| {
             let (found, code) = if uri.contains("?lifecycle") {
                 (&rules, "NoSuchLifecycleConfiguration")
             } else if uri.contains("?publicAccessBlock") {
@@ -275,7 +274,7 @@ async fn wrong_credentials_are_named_where_the_store_calls_them_denied() {
         ("Forbidden: No such key: X", "AWS_ACCESS_KEY_ID"),
         ("Forbidden: Invalid signature", "AWS_SECRET_ACCESS_KEY"),
     ] {
-        let stand = Stand::but(move |method, _| {
+        let stand = StandIn::but(move |method, _| {
             if method == Method::HEAD {
                 return Some(StatusCode::FORBIDDEN.into_response());
             }
@@ -293,7 +292,7 @@ async fn wrong_credentials_are_named_where_the_store_calls_them_denied() {
 
 #[tokio::test]
 async fn the_region_is_read_from_the_error_too() {
-    let stand = Stand::but(|method, _| {
+    let stand = StandIn::but(|method, _| {
         if method == Method::HEAD {
             return Some(StatusCode::BAD_REQUEST.into_response());
         }
@@ -308,7 +307,7 @@ async fn the_region_is_read_from_the_error_too() {
 
 #[tokio::test]
 async fn an_answer_that_cannot_be_read_is_skipped() {
-    let stand = Stand::but(|_, uri| {
+    let stand = StandIn::but(|_, uri| {
         let text = "<BlockPublicAccessBlockConfiguration></BlockPublicAccessBlockConfiguration>";
         uri.contains("?publicAccessBlock").then(|| xml(text))
     })

@@ -1,6 +1,5 @@
 //! The environment and `.env`, as `serve` and `dev` read them.
 
-use std::io::BufRead;
 use std::net::TcpListener;
 use std::path::Path;
 
@@ -8,7 +7,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::helpers::{Grant, client};
-use crate::process::{Running, base, one_line_and_exit_1, presignd, run};
+use crate::process::{BUCKET, Running, base, one_line_and_exit_1, presignd, run};
 
 #[test]
 fn serve_reports_all_faults_of_the_environment_at_once() {
@@ -42,32 +41,17 @@ fn serve_reports_all_faults_of_the_environment_at_once() {
 
 #[test]
 fn a_service_that_is_open_to_all_says_so() {
-    let folder = TempDir::new().unwrap();
-    let says = |addr: &str, more: &[(&str, &str)]| {
-        let mut variables = vec![
-            ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
-            ("AWS_SECRET_ACCESS_KEY", "secret"),
-            ("AWS_S3_BUCKET_NAME", "my-bucket"),
-            ("BIND_ADDR", addr),
-        ];
-        variables.extend(more);
-        let mut serve = Running::start(&["serve"], folder.path(), &variables);
-        let mut log = String::new();
-        // The last of the lines at the start.
-        while !log.contains("UPLOAD_SESSION_SECRET") {
-            assert_ne!(serve.stderr.read_line(&mut log).unwrap(), 0, "{log}");
-        }
-        log.contains("AUTH_MODE is none")
-    };
-    assert!(says("0.0.0.0:0", &[("AUTH_MODE", "none")]));
-    assert!(!says("127.0.0.1:0", &[]));
+    let says =
+        |variables: &[(&str, &str)]| first_lines_of_serve(variables).contains("AUTH_MODE is none");
+    assert!(says(&[]));
+    assert!(!says(&[("BIND_ADDR", "127.0.0.1:0")]));
     let jwt = [
         ("AUTH_MODE", "jwt"),
         ("JWT_ISSUER", "x"),
         ("JWT_AUDIENCE", "y"),
         ("JWT_SECRET", "a secret of more than thirty-two bytes"),
     ];
-    assert!(!says("0.0.0.0:0", &jwt));
+    assert!(!says(&jwt));
 }
 
 #[test]
@@ -117,12 +101,18 @@ fn dotenv_cannot_make_the_sdk_run_a_command() {
     );
     std::fs::write(path(".env"), dotenv).unwrap();
     let mut serve = Running::start(&["serve"], folder.path(), &[]);
-    let mut log = String::new();
-    while !log.contains("there are no credentials") {
-        assert_ne!(serve.stderr.read_line(&mut log).unwrap(), 0, "{log}");
-    }
+    let log = serve.logged_until("there are no credentials");
     assert!(log.contains("AWS_CONFIG_FILE"), "it is named: {log}");
     assert!(!path("ran").exists(), "the command ran");
+}
+
+async fn is_granted_for_aws(addr: &str) {
+    let url = format!("http://{addr}/upload/presigned-url");
+    let file = json!({"filename": "a.txt", "contentType": "text/plain"});
+    let response = client().post(url).json(&file).send().await.unwrap();
+    let grant: Grant = response.json().await.unwrap();
+    let host = "https://my-bucket.s3.ap-northeast-2.amazonaws.com/uploads/";
+    assert!(grant.url.starts_with(host), "{}", grant.url);
 }
 
 /// Compose writes variables like these when the host has none of the name.
@@ -140,12 +130,7 @@ async fn variables_of_the_sdk_that_are_empty_count_as_unset() {
         ("AWS_PROFILE", ""),
     ];
     let (serve, addr) = Running::serve(folder.path(), &variables);
-    let url = format!("http://{addr}/upload/presigned-url");
-    let file = json!({"filename": "a.txt", "contentType": "text/plain"});
-    let response = client().post(url).json(&file).send().await.unwrap();
-    let grant: Grant = response.json().await.unwrap();
-    let host = "https://my-bucket.s3.ap-northeast-2.amazonaws.com/uploads/";
-    assert!(grant.url.starts_with(host), "{}", grant.url);
+    is_granted_for_aws(&addr).await;
     let (_, _, log) = serve.stop("TERM");
     assert!(
         log.contains("no region was found") && log.contains("AWS_REGION"),
@@ -187,12 +172,7 @@ fn dev_listens_where_the_flag_or_else_the_variable_says() {
 #[tokio::test]
 async fn serve_signs_for_aws_with_the_usual_variables() {
     let folder = TempDir::new().unwrap();
-    let variables = [
-        ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
-        ("AWS_SECRET_ACCESS_KEY", "secret"),
-        ("AWS_S3_BUCKET_NAME", "my-bucket"),
-    ];
-    let (serve, addr) = Running::serve(folder.path(), &variables);
+    let (serve, addr) = Running::serve(folder.path(), &BUCKET);
 
     let healthy = tokio::task::spawn_blocking({
         let addr = addr.clone();
@@ -200,15 +180,7 @@ async fn serve_signs_for_aws_with_the_usual_variables() {
     });
     assert!(healthy.await.unwrap().success());
 
-    let response = client()
-        .post(format!("http://{addr}/upload/presigned-url"))
-        .json(&json!({"filename": "a.txt", "contentType": "text/plain"}))
-        .send()
-        .await
-        .unwrap();
-    let grant: Grant = response.json().await.unwrap();
-    let host = "https://my-bucket.s3.ap-northeast-2.amazonaws.com/uploads/";
-    assert!(grant.url.starts_with(host), "{}", grant.url);
+    is_granted_for_aws(&addr).await;
     let (code, ..) = serve.stop("TERM");
     assert_eq!(code, Some(0));
 }
@@ -216,20 +188,15 @@ async fn serve_signs_for_aws_with_the_usual_variables() {
 /// What `serve` logs up to its warning of a missing session secret, which is the last.
 fn first_lines_of_serve(variables: &[(&str, &str)]) -> String {
     let folder = TempDir::new().unwrap();
-    let all = [
-        ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
-        ("AWS_SECRET_ACCESS_KEY", "secret"),
-        ("AWS_S3_BUCKET_NAME", "my-bucket"),
-        ("BIND_ADDR", "0.0.0.0:0"),
-        ("AUTH_MODE", "none"),
-    ];
-    let all: Vec<_> = all.iter().chain(variables).copied().collect();
+    let open = [("BIND_ADDR", "0.0.0.0:0"), ("AUTH_MODE", "none")];
+    let all: Vec<_> = BUCKET
+        .iter()
+        .chain(&open)
+        .chain(variables)
+        .copied()
+        .collect();
     let mut serve = Running::start(&["serve"], folder.path(), &all);
-    let mut log = String::new();
-    while !log.contains("UPLOAD_SESSION_SECRET") {
-        assert_ne!(serve.stderr.read_line(&mut log).unwrap(), 0, "{log}");
-    }
-    log
+    serve.logged_until("UPLOAD_SESSION_SECRET")
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::fmt::Write;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use super::{URL, VERIFY, Verified, is, refused, replace, upload};
-use crate::helpers::{Grant, fields, spawn_app, spawn_app_with_policies};
+use super::{URL, VERIFY, Verified, refused, replace, upload};
+use crate::helpers::{Grant, fields, is, spawn_app, spawn_app_with_policies};
 use crate::policies::sha256;
 
 #[tokio::test]
@@ -75,19 +75,13 @@ async fn several_uploads_are_verified_at_once_each_with_its_own_result() {
     let answer: Value = response.json().await.unwrap();
     assert_eq!(answer.as_object().unwrap().len(), 1);
     let results = answer["results"].as_array().unwrap();
-    let told: Vec<_> = results
+    let found: Vec<_> = results
         .iter()
-        .map(|r| (&r["key"], r["status"].as_u64().unwrap()))
+        .map(|result| (&result["key"], &result["status"]))
         .collect();
-    let expected = [409, 200, 404, 404, 200];
-    assert_eq!(
-        told,
-        keys.as_array()
-            .unwrap()
-            .iter()
-            .zip(expected)
-            .collect::<Vec<_>>()
-    );
+    let statuses = [409, 200, 404, 404, 200].map(Value::from);
+    let expected: Vec<_> = keys.as_array().unwrap().iter().zip(&statuses).collect();
+    assert_eq!(found, expected);
     let expected = json!({
         "code": "mismatch",
         "detail": "size must be at most 5 bytes; it is 6",
@@ -115,11 +109,7 @@ async fn a_hundred_of_the_longest_keys_fit_into_a_request() {
         write!(body, "{comma}\"{}\"", "\\u0061".repeat(1024)).unwrap();
     }
     body.push_str("]}");
-    let request = app.client.post(format!("{}{VERIFY}", app.base));
-    let request = request
-        .header("content-type", "application/json")
-        .body(body);
-    let response = request.send().await.unwrap();
+    let response = app.post_text(VERIFY, body).await;
     assert_eq!(response.status(), StatusCode::OK);
     let answer: Value = response.json().await.unwrap();
     assert_eq!(answer["results"].as_array().unwrap().len(), 100);
