@@ -11,6 +11,8 @@ use axum::extract::{FromRequestParts, Path, Query, RawPathParams, State};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use utoipa::IntoParams;
+use utoipa::openapi::link::Link;
+use utoipa::openapi::{OpenApi, RefOr};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -32,16 +34,43 @@ use crate::upload::{File, Invalid, UploadService};
 
 /// The most parts that one request can sign. Uppy's clients ask for a few at a time.
 const MAX_BATCH: usize = 200;
-/// So many parts count as one request in the rate limit.
+/// This many parts count as one request in the rate limit.
 const PARTS_PER_REQUEST: usize = 20;
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
+    let mut router = OpenApiRouter::new()
         .routes(routes!(create))
         .routes(routes!(list_parts, abort))
         .routes(routes!(sign_parts))
         .routes(routes!(complete))
-        .routes(routes!(sign_part))
+        .routes(routes!(sign_part));
+    link_operations(router.get_openapi_mut());
+    router
+}
+
+/// Links the answer that creates an upload with the operations that continue it.
+fn link_operations(document: &mut OpenApi) {
+    let path = document.paths.paths.get_mut("/s3/multipart");
+    let create = path.and_then(|path| path.post.as_mut());
+    let created = create.and_then(|create| create.responses.responses.get_mut("200"));
+    let Some(RefOr::T(created)) = created else {
+        return;
+    };
+    for (name, operation_id) in [
+        ("signPart", "signPart"),
+        ("signParts", "signParts"),
+        ("listParts", "listParts"),
+        ("complete", "completeMultipartUpload"),
+        ("abort", "abortMultipartUpload"),
+    ] {
+        let link = Link::builder()
+            .operation_id(operation_id)
+            .parameter("uploadId", "$response.body#/uploadId")
+            .parameter("key", "$response.body#/key");
+        created
+            .links
+            .insert(name.to_owned(), RefOr::T(link.build()));
+    }
 }
 
 #[derive(IntoParams)]
@@ -61,7 +90,7 @@ struct KeyParam {
     key: String,
 }
 
-/// A multipart upload that the caller may go on with. Its id and key are checked before any body is
+/// A multipart upload that the caller may continue. Its id and key are checked before any body is
 /// read.
 struct OpenUpload {
     caller: Authenticated,
@@ -118,48 +147,7 @@ fn out_of_range() -> Invalid {
     operation_id = "createMultipartUpload",
     request_body = CreateDto,
     responses(
-        (
-            status = 200,
-            description = "The upload was created",
-            body = CreatedDto,
-            links(
-                ("signPart" = (
-                    operation_id = "signPart",
-                    parameters(
-                        ("uploadId" = "$response.body#/uploadId"),
-                        ("key" = "$response.body#/key")
-                    )
-                )),
-                ("signParts" = (
-                    operation_id = "signParts",
-                    parameters(
-                        ("uploadId" = "$response.body#/uploadId"),
-                        ("key" = "$response.body#/key")
-                    )
-                )),
-                ("listParts" = (
-                    operation_id = "listParts",
-                    parameters(
-                        ("uploadId" = "$response.body#/uploadId"),
-                        ("key" = "$response.body#/key")
-                    )
-                )),
-                ("complete" = (
-                    operation_id = "completeMultipartUpload",
-                    parameters(
-                        ("uploadId" = "$response.body#/uploadId"),
-                        ("key" = "$response.body#/key")
-                    )
-                )),
-                ("abort" = (
-                    operation_id = "abortMultipartUpload",
-                    parameters(
-                        ("uploadId" = "$response.body#/uploadId"),
-                        ("key" = "$response.body#/key")
-                    )
-                ))
-            )
-        ),
+        (status = 200, description = "The upload was created", body = CreatedDto),
         CallerProblems,
         BodyProblems,
         PolicyProblems,
