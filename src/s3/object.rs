@@ -6,15 +6,15 @@ pub use aws_sdk_s3::types::{ObjectCannedAcl, ServerSideEncryption, StorageClass}
 use base64::prelude::{BASE64_STANDARD, Engine};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-/// The most bytes that S3 takes in [one PUT](https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html).
+/// The most bytes that S3 accepts in [one PUT](https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html).
 pub const MAX_PUT_BYTES: u64 = 5 * 1024 * 1024 * 1024;
 
 /// The most bytes of an object: [10,000 parts](https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html)
-/// of as many bytes as one PUT takes.
+/// as large as one PUT.
 pub const MAX_OBJECT_BYTES: u64 = super::MAX_PARTS as u64 * MAX_PUT_BYTES;
 
-/// An object to be uploaded. Everything in it is part of the signature: the store takes the object
-/// with just these properties.
+/// An object to be uploaded. Everything in it is part of the signature: the store accepts the object
+/// with exactly these properties.
 #[derive(Clone, Debug, Default)]
 pub struct Object<'a> {
     pub key: &'a str,
@@ -32,6 +32,43 @@ pub struct Object<'a> {
     /// SHA-256 of the bytes, in base64.
     pub checksum_sha256: Option<&'a str>,
 }
+
+impl<'a> Object<'a> {
+    /// The properties that have one value each and are sent as text, by the names of their headers in
+    /// order.
+    pub(super) fn properties(&'a self) -> impl Iterator<Item = (&'static str, &'a str)> {
+        let Self {
+            key: _,
+            content_type,
+            content_disposition,
+            cache_control,
+            storage_class,
+            server_side_encryption,
+            kms_key_id,
+            acl,
+            tagging: _,
+            metadata: _,
+            checksum_sha256,
+        } = self;
+        let encryption = server_side_encryption.as_ref();
+        let storage_class = storage_class.as_ref().map(StorageClass::as_str);
+        let properties = [
+            ("cache-control", *cache_control),
+            ("content-disposition", *content_disposition),
+            ("content-type", Some(*content_type)),
+            (ACL, acl.as_ref().map(ObjectCannedAcl::as_str)),
+            ("x-amz-checksum-sha256", *checksum_sha256),
+            (ENCRYPTION, encryption.map(ServerSideEncryption::as_str)),
+            ("x-amz-server-side-encryption-aws-kms-key-id", *kms_key_id),
+            ("x-amz-storage-class", storage_class),
+        ];
+        let properties = properties.into_iter();
+        properties.filter_map(|(name, value)| Some((name, value?)))
+    }
+}
+
+pub(super) const ACL: &str = "x-amz-acl";
+const ENCRYPTION: &str = "x-amz-server-side-encryption";
 
 /// Sets the properties of an [`Object`] on one of the SDK's requests, whose types have nothing in common.
 macro_rules! with_properties {
@@ -57,14 +94,14 @@ macro_rules! with_properties {
 }
 pub(super) use with_properties;
 
-/// Whether there are several spaces in a row, which signing would make one of.
+/// Whether there are several spaces in a row, which signing would replace by one.
 pub(crate) fn has_two_spaces(text: &str) -> bool {
-    // A search for a string sets out in a way that is not worth it for two bytes.
+    // Searching for a string has a setup that does not pay off for two bytes.
     text.as_bytes().windows(2).any(|pair| pair == b"  ")
 }
 
-/// A value of metadata as a header carries it: itself if it is ASCII that HTTP leaves alone,
-/// otherwise encoded words as in [RFC 2047](https://www.rfc-editor.org/rfc/rfc2047#section-2), which
+/// A value of metadata as a header carries it: unchanged if it is ASCII that HTTP does not change,
+/// otherwise as encoded words as in [RFC 2047](https://www.rfc-editor.org/rfc/rfc2047#section-2), which
 /// [S3 decodes](https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html).
 pub fn header_value(value: &str) -> Cow<'_, str> {
     /// An encoded word is 75 characters at most; 12 of them are not the text.
@@ -103,7 +140,7 @@ fn decode_words(value: &str) -> Option<String> {
         }
         match encoding {
             "B" | "b" => bytes.extend(BASE64_STANDARD.decode(text).ok()?),
-            // Percent-encoding by another sign.
+            // Like percent-encoding, with another sign.
             "Q" | "q" if !text.contains('%') => {
                 let text = text.replace('_', " ").replace('=', "%");
                 bytes.extend(percent_decode_str(&text));

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::object::{Object, ObjectCannedAcl, ServerSideEncryption, StorageClass, tagging_xml};
+use super::object::{ACL, Object, tagging_xml};
 use super::presign::{PresignError, Signing, whole_seconds};
 use super::sign::{ALGORITHM, Timestamp};
 use super::target::Scope;
@@ -109,33 +109,11 @@ impl Bucket {
 }
 
 fn object_fields(object: &Object<'_>) -> Vec<(String, String)> {
-    let fields = [
-        ("key", Some(object.key)),
-        ("content-type", Some(object.content_type)),
-        ("content-disposition", object.content_disposition),
-        ("cache-control", object.cache_control),
-        ("acl", object.acl.as_ref().map(ObjectCannedAcl::as_str)),
-        (
-            "x-amz-storage-class",
-            object.storage_class.as_ref().map(StorageClass::as_str),
-        ),
-        (
-            "x-amz-server-side-encryption",
-            object
-                .server_side_encryption
-                .as_ref()
-                .map(ServerSideEncryption::as_str),
-        ),
-        (
-            "x-amz-server-side-encryption-aws-kms-key-id",
-            object.kms_key_id,
-        ),
-        ("x-amz-checksum-sha256", object.checksum_sha256),
-    ];
-    let mut fields: Vec<(String, String)> = fields
-        .into_iter()
-        .filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())))
-        .collect();
+    let mut fields = vec![("key".to_owned(), object.key.to_owned())];
+    fields.extend(object.properties().map(|(name, value)| {
+        let name = if name == ACL { "acl" } else { name };
+        (name.to_owned(), value.to_owned())
+    }));
     if !object.tagging.is_empty() {
         fields.push(("tagging".into(), tagging_xml(object.tagging)));
     }

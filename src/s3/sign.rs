@@ -14,10 +14,8 @@ use percent_encoding::utf8_percent_encode;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
-use super::object::{
-    Object, ObjectCannedAcl, ServerSideEncryption, StorageClass, header_value, tagging_header,
-};
-use super::presign::{IN_PATH, IN_QUERY, MAX_EXPIRES_IN, PresignedRequest, Put, Request, Signing};
+use super::object::{header_value, tagging_header};
+use super::presign::{IN_PATH, IN_QUERY, MAX_EXPIRES_IN, PresignedRequest, Request, Signing};
 use super::target::{Scope, Target};
 
 pub(super) const ALGORITHM: &str = "AWS4-HMAC-SHA256";
@@ -54,7 +52,7 @@ impl Timestamp {
     }
 }
 
-/// What signs for one set of credentials on one day (UTC).
+/// The key for one set of credentials on one day (UTC).
 #[derive(Clone)]
 pub(super) struct SigningKey(Hmac<Sha256>);
 
@@ -75,7 +73,7 @@ impl SigningKey {
     }
 }
 
-/// The key that was derived last: four HMACs are a part of each grant that can be saved.
+/// The key that was derived last: a grant then needs one HMAC instead of five.
 #[derive(Clone, Default)]
 pub(super) struct SigningKeyCache(Arc<RwLock<Option<CachedKey>>>);
 
@@ -232,7 +230,7 @@ pub(super) fn presign(
     })
 }
 
-/// Where in `text` the text is that `append` adds.
+/// The range of the text that `append` adds.
 fn appended(text: &mut String, append: impl FnOnce(&mut String)) -> std::ops::Range<usize> {
     let begin = text.len();
     append(text);
@@ -259,70 +257,32 @@ fn push_names(text: &mut String, headers: &Headers<'_>, separator: &str) {
 /// All signed headers in the order of their names; `None` if signing could change or refuse one.
 fn headers<'a>(request: Request<'a>, host: &'a str) -> Option<Headers<'a>> {
     let size = request.content_length().map(|length| length.to_string());
-    let Request::Put(put) = request else {
-        let size = size.map(|size| ("content-length".into(), size.into()));
-        let host = ("host".into(), host.into());
-        return Some(size.into_iter().chain([host]).collect());
-    };
-    let Put {
-        object,
-        size: _,
-        if_none_match,
-    } = put;
-    let Object {
-        key: _,
-        content_type,
-        content_disposition,
-        cache_control,
-        storage_class,
-        server_side_encryption,
-        kms_key_id,
-        acl,
-        tagging,
-        metadata,
-        checksum_sha256,
-    } = object;
-
-    let text = |value: Option<&'a str>| value.map(Cow::Borrowed);
-    let tagging = (!tagging.is_empty()).then(|| tagging_header(tagging).into());
-    let encryption = server_side_encryption.as_ref();
-    let class = storage_class.as_ref();
-    let before_metadata = [
-        ("cache-control", text(*cache_control)),
-        ("content-disposition", text(*content_disposition)),
-        ("content-length", size.map(Cow::Owned)),
-        ("content-type", text(Some(content_type))),
-        ("host", text(Some(host))),
-        ("if-none-match", text(if_none_match.then_some("*"))),
-        ("x-amz-acl", text(acl.as_ref().map(ObjectCannedAcl::as_str))),
-        ("x-amz-checksum-sha256", text(*checksum_sha256)),
-    ];
-    let after_metadata = [
-        (
-            "x-amz-server-side-encryption",
-            text(encryption.map(ServerSideEncryption::as_str)),
-        ),
-        (
-            "x-amz-server-side-encryption-aws-kms-key-id",
-            text(*kms_key_id),
-        ),
-        ("x-amz-storage-class", text(class.map(StorageClass::as_str))),
-        ("x-amz-tagging", tagging),
-    ];
-    let mut headers = Headers::with_capacity(8 + metadata.len());
-    let given = |(name, value): (&'static str, Option<_>)| value.map(|value| (name.into(), value));
-    headers.extend(before_metadata.into_iter().filter_map(given));
-    headers.extend(metadata.iter().map(|(name, value)| {
-        let name = format!("x-amz-meta-{name}");
-        (name.into(), header_value(value))
-    }));
-    headers.extend(after_metadata.into_iter().filter_map(given));
-
-    let is_sorted = headers.is_sorted_by(|(a, _), (b, _)| a < b);
-    // All other names are constants above.
-    let are_plain = metadata.iter().all(|(name, _)| is_plain_name(name))
-        && headers.iter().all(|(_, value)| is_plain_value(value));
-    (is_sorted && are_plain).then_some(headers)
+    let mut headers = Headers::with_capacity(8);
+    headers.push(("host".into(), host.into()));
+    headers.extend(size.map(|size| ("content-length".into(), size.into())));
+    if let Request::Put(put) = request {
+        let properties = put.object.properties();
+        headers.extend(properties.map(|(name, value)| (name.into(), value.into())));
+        if put.if_none_match {
+            headers.push(("if-none-match".into(), "*".into()));
+        }
+        if !put.object.tagging.is_empty() {
+            headers.push((
+                "x-amz-tagging".into(),
+                tagging_header(put.object.tagging).into(),
+            ));
+        }
+        for (name, value) in put.object.metadata {
+            if !is_plain_name(name) {
+                return None;
+            }
+            headers.push((format!("x-amz-meta-{name}").into(), header_value(value)));
+        }
+    }
+    headers.sort_unstable();
+    let are_unique = headers.is_sorted_by(|(a, _), (b, _)| a < b);
+    let are_plain = headers.iter().all(|(_, value)| is_plain_value(value));
+    (are_unique && are_plain).then_some(headers)
 }
 
 fn is_plain_name(name: &str) -> bool {
@@ -330,8 +290,8 @@ fn is_plain_name(name: &str) -> bool {
         .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b))
 }
 
-/// Whether a value is signed as it is. Signing folds spaces at the ends and several in a row, and may
-/// leave out an empty value.
+/// Whether a value is signed as it is. Signing removes spaces at the ends, replaces several in a row by
+/// one, and may leave out an empty value.
 fn is_plain_value(value: &str) -> bool {
     let mut before = b' ';
     value.bytes().all(|b| {
