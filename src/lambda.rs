@@ -21,7 +21,7 @@ pub(crate) fn is_here() -> bool {
     std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some()
 }
 
-/// Answers events, one after the other, for as long as the process lives.
+/// Answers events, one after the other, until the process exits.
 pub(crate) async fn run(router: Router) -> Result<()> {
     let requests = Adapter::from(router.map_request(from_client));
     lambda_runtime::run(requests.map_request(readable))
@@ -29,7 +29,7 @@ pub(crate) async fn run(router: Router) -> Result<()> {
         .map_err(|error| anyhow!(error))
 }
 
-/// What `lambda_http` would make something else of, or panic at, it gets in a form that it takes as it is.
+/// Rewrites the parts of an event that `lambda_http` would change, or panic at.
 ///
 /// - Its URLs must parse, and clients write them. So the host stays out of them, which no route asks
 ///   for, and a query has no character that a URL must not have.

@@ -1,4 +1,4 @@
-//! The log: where it goes, how it looks, and what never gets into it. The [metrics](Metrics), and the
+//! The log: its destination, its format, and what is kept out of it. Also the [metrics](Metrics) and the
 //! traces.
 
 mod metrics;
@@ -28,7 +28,7 @@ pub enum LogFormat {
 
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Pretty on a terminal, otherwise JSON, when unset.
+    /// By default pretty on a terminal, and JSON elsewhere.
     pub format: Option<LogFormat>,
     pub filter: Targets,
     /// The collector that traces are sent to, if any.
@@ -43,10 +43,10 @@ pub fn default_filter() -> Targets {
         .with_target("s3s", LevelFilter::OFF)
 }
 
-/// Sends the log of this process to standard error, until what it gives is dropped, and its traces to
-/// where they are wanted.
+/// Sends the log of this process to standard error until the returned guard is dropped, and its traces to
+/// the collector, if there is one.
 ///
-/// A thread of its own writes the log: if nobody reads, lines are lost, and no request waits.
+/// A thread of its own writes the log, so no request waits for it. If nobody reads, lines are lost.
 pub fn init(settings: Settings) -> anyhow::Result<WorkerGuard> {
     #[cfg(feature = "otlp")]
     if let Some(collector) = &settings.traces {
@@ -76,13 +76,13 @@ pub fn init(settings: Settings) -> anyhow::Result<WorkerGuard> {
     Ok(guard)
 }
 
-/// What of `wanted` may be in the log.
+/// The part of `wanted` that the log may contain.
 ///
-/// Our dependencies tell more than a log should hold: the SDK writes requests and signatures at TRACE, the embedded
-/// store puts whole requests into spans. No filter that an operator sets lets those through.
+/// Dependencies log more than a log should contain: the SDK writes requests and signatures at TRACE, and
+/// the embedded store puts whole requests into spans. No filter that an operator sets lets those through.
 ///
-/// It is one filter that knows its most talkative level: of two, one around the other, each would have to be asked
-/// for every line that nobody wants.
+/// It is one filter with one most verbose level: two nested filters would both be evaluated for every
+/// line that is not logged.
 fn discreet<S>(wanted: Targets) -> impl Filter<S> {
     let discreet = filter_fn(|metadata| {
         metadata.target().starts_with("presignd")
@@ -91,7 +91,7 @@ fn discreet<S>(wanted: Targets) -> impl Filter<S> {
     wanted.and(discreet.with_max_level_hint(Level::TRACE))
 }
 
-/// Before the process ends: what waits to be sent somewhere is sent, in bounded time.
+/// Sends what is still queued, in bounded time. Called before the process exits.
 pub fn flush() {
     #[cfg(feature = "otlp")]
     traces::flush();

@@ -1,4 +1,4 @@
-//! Who may call and how often: the part of the environment that keeps strangers out.
+//! Who may call, and how often: the variables of authentication and of the rate limit.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -66,7 +66,7 @@ pub(super) fn auth(reader: &mut Reader<'_>, policies: Option<&Policies>) -> Opti
         ));
         return None;
     }
-    // Whoever sets these believes that nobody may call without.
+    // An operator who sets these expects that nobody can call without them.
     for (name, way) in [
         ("API_KEYS_FILE", API_KEY),
         ("JWT_ISSUER", JWT),
@@ -166,7 +166,7 @@ fn jwt_keys(reader: &mut Reader<'_>) -> Option<JwtKeys> {
 
 /// How often each caller may call; a limit only if one is set.
 pub(super) fn rate(reader: &mut Reader<'_>) -> Option<Rate> {
-    /// Up to here the limiter's nanoseconds can count the time until a burst is refilled.
+    /// The longest time until a burst is refilled that the limiter can count in nanoseconds.
     const MAX_REFILL_SECONDS: f64 = 1e9;
     let (name, burst_name) = ("RATE_LIMIT_PER_SECOND", "RATE_LIMIT_BURST");
     let must_be = "a number above 0 and up to 1000000, such as 10 or 0.5";

@@ -7,7 +7,7 @@ use super::env::Reader;
 use super::{Env, endpoint};
 use crate::s3::DEFAULT_REGION;
 
-/// What the environment, the profile and the machine say of AWS.
+/// The AWS settings of the environment, the profile and the machine.
 #[derive(Debug)]
 pub struct Aws {
     pub sdk_config: SdkConfig,
@@ -17,8 +17,8 @@ pub struct Aws {
 
 /// Region, endpoint and credentials as the SDK's default chain finds them.
 pub async fn load(env: &Env) -> Aws {
-    // The SDK's own look at the environment would show it values that are empty or not trimmed, and
-    // nothing of `.env`. In this edition of Rust only unsafe code could change the environment itself.
+    // If the SDK read the environment itself, it would get empty and untrimmed values, and nothing of
+    // `.env`. Changing the environment of the process needs unsafe code.
     let loader = || aws_config::defaults(BehaviorVersion::latest()).env(env.values().into());
     let sdk_config = loader().load().await;
     if sdk_config.region().is_some() {
@@ -27,7 +27,7 @@ pub async fn load(env: &Env) -> Aws {
             region_is_assumed: false,
         };
     }
-    // Again from the start: some sources of credentials need a region, too.
+    // Loaded again, because some sources of credentials need a region, too.
     let region = Region::new(DEFAULT_REGION);
     Aws {
         sdk_config: loader().region(region).load().await,
@@ -35,7 +35,7 @@ pub async fn load(env: &Env) -> Aws {
     }
 }
 
-/// Reports what can never work.
+/// Reports values that can never work.
 pub(super) fn check(reader: &mut Reader<'_>) {
     for name in ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"] {
         endpoint(reader, name, super::S3_ENDPOINT);

@@ -1,7 +1,7 @@
 //! `.env` of the working directory: its syntax, and who may have written it. Knows no variable's
 //! meaning.
 //!
-//! Values are literal: nothing is expanded, so that a `$` in a secret stays one.
+//! Values are literal: nothing is expanded, so a secret may contain a `$`.
 
 use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read};
@@ -10,7 +10,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// A longer file is not a list of variables.
+/// The longest file that is read, in bytes.
 const MAX_BYTES: u64 = 1024 * 1024;
 
 /// The variables of the file at `path`; none if there is no such file.

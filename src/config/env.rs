@@ -19,13 +19,13 @@ use super::{VARIABLES, dotenv};
 #[derive(Clone, Default)]
 pub struct Env {
     values: HashMap<String, String>,
-    /// What no value of the variable may be, by its name.
+    /// Faults of values that could not be read at all, by the name of the variable.
     faults: BTreeMap<String, String>,
     /// Names in `.env` that do not count.
     pub(crate) ignored: Vec<String>,
 }
 
-/// The process's other variables are none of the log's business.
+/// Without the values: the log must not contain the process's variables.
 impl fmt::Debug for Env {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Env")
@@ -63,7 +63,7 @@ impl Env {
         env
     }
 
-    /// A later value replaces an earlier one. So a variable that is set to nothing unsets one of `.env`.
+    /// A later value replaces an earlier one, so an empty variable of the process unsets one of `.env`.
     fn insert(&mut self, name: String, value: String) {
         if !is_checked(&name) {
             self.values.insert(name, value);
@@ -135,7 +135,7 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Variables for which `reads` is false are of no interest, and neither are their faults.
+    /// Ignores variables for which `reads` is false, and their faults.
     pub(super) fn new(env: &'a Env, reads: impl Fn(&str) -> bool) -> Self {
         let faults = env.faults.iter().filter(|(name, _)| reads(name));
         Self {
@@ -153,13 +153,13 @@ impl<'a> Reader<'a> {
 
     pub(super) fn get(&self, name: &str) -> Option<&'a str> {
         debug_assert!(is_checked(name), "{name} is not listed");
-        // One with a fault was reported once.
+        // A value with a fault has been reported already.
         self.env
             .get(name)
             .filter(|_| !self.env.faults.contains_key(name))
     }
 
-    /// Whether there is a value, be it valid or not.
+    /// Whether there is a value, valid or not.
     pub(super) fn is_set(&self, name: &str) -> bool {
         self.env.values.contains_key(name) || self.env.faults.contains_key(name)
     }

@@ -1,4 +1,4 @@
-//! The endpoint of a store, as an operator writes it.
+//! The endpoint of a store, from the form in which an operator writes it.
 
 use aws_config::SdkConfig;
 use aws_types::service_config::ServiceConfigKey;

@@ -1,4 +1,4 @@
-//! Why the store did not do what it was asked for.
+//! Errors of calls to the store.
 
 use std::fmt;
 
@@ -7,10 +7,10 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
 use crate::error_chain::causes;
 
-/// Why the store did not do what it was asked for.
+/// Why a call to the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// There is no such upload, or not any more.
+    /// There is no such upload, or there is none any more.
     #[error("no such upload: {0}")]
     NoSuchUpload(StoreCause),
     /// The parts do not make an object.
@@ -19,7 +19,7 @@ pub enum StoreError {
     /// An object of this key exists, and it must not be overwritten.
     #[error("the object exists: {0}")]
     ObjectExists(StoreCause),
-    /// The store has no capacity, and has done nothing.
+    /// The store had no capacity, and did nothing.
     #[error("the store is busy: {0}")]
     Busy(StoreCause),
     /// The store could not be reached, or the connection broke.

@@ -279,7 +279,7 @@ impl Bucket {
                 return Ok(presigned);
             }
         }
-        // The presigner's future takes many kilobytes, which every caller's future would reserve.
+        // The presigner's future has many kilobytes, which every caller's future would reserve.
         Ok(Box::pin(self.presigner.presign(request, &signing)).await?)
     }
 }

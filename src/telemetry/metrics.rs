@@ -2,7 +2,7 @@
 //! `docs/operations.md` explains each metric.
 //!
 //! Labels take a bounded number of values: names of routes, policies and operations, never anything that
-//! a client made up.
+//! a client chooses.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-/// From what signing takes to what completing a large upload may take.
+/// From the time of one signature to the longest time of completing a large upload.
 const BUCKETS: [f64; 16] = [
     0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
     20.0, 120.0,
@@ -76,24 +76,24 @@ impl Default for Metrics {
         registry.register("build", "The build that runs", Info::new(version));
         registry.register_with_unit(
             "http_request_duration",
-            "Requests, and the time until their answer",
+            "Requests, by the time until their answer",
             Unit::Seconds,
             inner.requests.clone(),
         );
         registry.register(
             "grants",
-            "Files for which a grant was asked, by what came of it",
+            "Files for which a grant was requested, by the outcome",
             inner.grants.clone(),
         );
         registry.register_with_unit(
             "storage_call_duration",
-            "Calls to the store, and the time until their end",
+            "Calls to the store, by their duration",
             Unit::Seconds,
             inner.storage_calls.clone(),
         );
         registry.register_with_unit(
             "credentials_life",
-            "How long the credentials at hand live on: +Inf without an end, 0 when there are none",
+            "Remaining lifetime of the cached credentials: +Inf if they do not expire, 0 if there are none",
             Unit::Seconds,
             inner.credentials_life.clone(),
         );
@@ -107,7 +107,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Counts a request. `method` and `route` must be names of ours, so that labels stay bounded.
+    /// Counts a request. `method` and `route` must not be what a client sent, so that labels stay bounded.
     pub(crate) fn request(&self, method: &'static str, route: &str, status: u16, took: Duration) {
         let labels = RequestLabels {
             method,
@@ -150,7 +150,8 @@ impl Metrics {
         &self.0.open_connections
     }
 
-    /// All of them as text. `credentials_life` is that of the credentials at hand, in seconds.
+    /// All metrics as text. `credentials_life` is the remaining lifetime of the cached credentials, in
+    /// seconds.
     pub(crate) fn encode(&self, credentials_life: f64) -> Result<String, fmt::Error> {
         self.0.credentials_life.set(credentials_life);
         let mut text = String::new();

@@ -140,7 +140,7 @@ impl KeyTemplate {
         caller.with_ticket(Ticket::from_vars(vars))
     }
 
-    /// Whether the key of a file of this name could be nothing but spaces, which the SDK takes for none.
+    /// Whether the key of a file of this name could be nothing but spaces, which the SDK treats as missing.
     pub(super) fn is_blank(&self, filename: &Filename) -> bool {
         let name = filename.as_str();
         name.trim().is_empty()
@@ -252,7 +252,7 @@ impl KeyTemplate {
         );
         if longest.len() > ObjectKey::MAX_BYTES {
             return Err(format!(
-                "makes keys of up to {} bytes; S3 takes {}",
+                "makes keys of up to {} bytes; S3 accepts {}",
                 longest.len(),
                 ObjectKey::MAX_BYTES
             ));

@@ -149,7 +149,7 @@ impl UploadService {
 
     /// Makes the object of the parts with these numbers and entity tags.
     ///
-    /// An upload that turns out too large is aborted.
+    /// An upload that is too large is aborted.
     pub async fn complete_multipart(
         &self,
         caller: &Caller,

@@ -1,5 +1,5 @@
-//! Sessions of multipart uploads: a token that the client keeps instead of us, so that any replica
-//! can serve any call.
+//! Sessions of multipart uploads: a token that the client keeps, so that any replica can serve any
+//! call.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,7 +14,7 @@ use super::Caller;
 /// weekend.
 const LIFE: Duration = Duration::from_hours(7 * 24);
 
-/// What belongs together in one upload. The client sees it, but cannot change it.
+/// The properties of one upload that must not change. The client can read them, but cannot change them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Session {
     /// The store's id of the upload.
@@ -97,7 +97,7 @@ impl SessionKey {
         }
     }
 
-    /// A secret of this process alone: its sessions end with it.
+    /// A random key: its sessions are valid until this process exits.
     pub fn random() -> Self {
         // Three times 122 bits from a generator for cryptography.
         let ids = [(); 3].map(|()| Uuid::new_v4().into_bytes());

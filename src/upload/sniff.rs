@@ -9,7 +9,7 @@ use infer::MatcherType;
 
 use super::{ContentType, Invalid};
 
-/// How many bytes it takes.
+/// The number of bytes that are compared.
 pub(super) const HEAD_BYTES: usize = 2048;
 
 /// Pictures whose every file begins with the signature that `infer` looks for.
@@ -22,7 +22,7 @@ const SIGNED: [&str; 5] = [
 ];
 
 impl ContentType {
-    /// What speaks against it in the first bytes of a file.
+    /// Why the first bytes of a file contradict it.
     pub(super) fn check(&self, head: &[u8]) -> Result<(), Invalid> {
         let essence = self.essence().to_ascii_lowercase();
         let essence = match essence.as_str() {
@@ -50,17 +50,17 @@ impl ContentType {
         Err(Invalid::new("content-mismatch", detail))
     }
 
-    /// Whether no file of this type can begin like one of the type that was found.
+    /// Whether no file of this type can begin like one of the detected type.
     fn rules_out(&self, essence: &str, found: &infer::Type, head: &[u8]) -> bool {
         use MatcherType::{App, Audio, Font, Image, Text, Video};
         // Anything is bytes.
         let is_known = essence != "application/octet-stream" && infer::is_mime_supported(essence);
         let (kind, _) = essence.split_once('/').unwrap_or_default();
         match (kind, found.matcher_type()) {
-            // Source code and the like may hold or begin with anything that is text; plain text, which
-            // some browsers and mail programs show as what it looks like, may not.
+            // Source code and the like may begin with any text. Plain text may not, because some browsers
+            // and mail programs render what it looks like.
             ("text", Text) => essence == "text/plain",
-            // Some signatures are two letters, with which a text may begin, too.
+            // Some signatures are two letters, and a text may begin with them, too.
             ("text", _) => head.contains(&0),
             ("image" | "audio" | "video" | "font", Text) => !self.is_active(),
             ("image", other) => other != Image,
@@ -75,8 +75,8 @@ impl ContentType {
 /// HTML, XML, SVG or a script, however it is written at its beginning.
 fn markup(head: &[u8]) -> Option<infer::Type> {
     const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
-    /// What `infer` does not know, and what it comes to: SVG without an XML declaration, comments, and
-    /// declarations of all kinds.
+    /// Beginnings that `infer` does not know: SVG without an XML declaration, comments, and declarations of
+    /// all kinds.
     const OTHERS: [(&[u8], &[u8]); 4] = [
         (b"<svg", b"<?xml"),
         (b"<?", b"<?xml"),
@@ -85,7 +85,7 @@ fn markup(head: &[u8]) -> Option<infer::Type> {
     ];
 
     let head = head.strip_prefix(BYTE_ORDER_MARK).unwrap_or(head);
-    // `infer` takes for a tag only what ends with a space or with `>`.
+    // `infer` recognises a tag only before a space or `>`.
     let space = |byte: u8| {
         if byte.is_ascii_whitespace() {
             b' '

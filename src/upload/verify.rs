@@ -84,7 +84,7 @@ impl HeadLimit {
     /// What one caller may use of the limit, in all of its requests.
     const SHARE: usize = 16;
 
-    /// The share of `caller`. Callers without a name cannot be told apart, and have no share.
+    /// The share of `caller`. Anonymous callers cannot be distinguished, and have no share.
     fn share(&self, caller: &Caller) -> Option<Arc<Semaphore>> {
         if *caller == Caller::anonymous() {
             return None;

@@ -223,8 +223,8 @@ mod tests {
             }
             if template.is_unique() {
                 let digit = key.find(&id.to_string()).unwrap();
-                let bent = format!("{}g{}", &key[..digit], &key[digit + 1..]);
-                prop_assert!(!template.could_have_made(&caller, &bent), "{bent}");
+                let changed = format!("{}g{}", &key[..digit], &key[digit + 1..]);
+                prop_assert!(!template.could_have_made(&caller, &changed), "{changed}");
             }
         }
 

@@ -1,4 +1,4 @@
-//! Policies whose keys cannot be told apart. Pure.
+//! Finds policies that can make the same keys. Pure.
 
 use time::macros::date;
 use uuid::Uuid;
