@@ -133,7 +133,11 @@ impl Terms {
         if let Err(invalid) = self.check_type(&file.content_type) {
             refusals.push(Refusal::new(Field::ContentType, invalid));
         }
-        if let Some(Err(invalid)) = file.size.map(|size| check_size(size, max_size)) {
+        if let Some(Err(mut invalid)) = file.size.map(|size| check_size(size, max_size)) {
+            let fits_in_parts = self.multipart && file.size <= Some(self.max_size);
+            if fits_in_parts && !self.require_checksum {
+                invalid.detail += "; a larger file is sent in parts, with `POST /s3/multipart`";
+            }
             refusals.push(Refusal::new(Field::Size, invalid));
         }
         let mut refuse = |field, code, detail: String| {

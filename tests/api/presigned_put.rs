@@ -3,8 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use reqwest::{Method, StatusCode, Url};
+use serde_json::json;
 
-use crate::helpers::{App, Grant, spawn_app};
+use crate::helpers::{App, Grant, spawn_app, spawn_app_with_policies};
 
 async fn granted() -> (App, Grant) {
     let app = spawn_app().await;
@@ -215,4 +216,37 @@ async fn uploads_are_still_there_when_the_store_is_started_again() {
         }
     }
     assert_eq!(kept.unwrap(), b"kept");
+}
+
+#[tokio::test]
+async fn a_file_over_5_gib_goes_in_parts_and_the_refusal_says_so() {
+    const GIB: u64 = 1 << 30;
+    let app = spawn_app_with_policies(
+        "[policies.default]
+         [policies.whole]
+         multipart = false
+         [policies.checked]
+         require_checksum = true
+         [policies.small]
+         max_size = '1 GiB'",
+    )
+    .await;
+    let hint = "is sent in parts, with `POST /s3/multipart`";
+    for (path, policy, size, hints) in [
+        ("/upload/presigned-url", "default", 5 * GIB + 1, true),
+        ("/upload/presigned-post", "default", 5 * GIB + 1, true),
+        ("/upload/presigned-url", "default", 1 << 50, false),
+        ("/upload/presigned-url", "whole", 6 * GIB, false),
+        ("/upload/presigned-url", "checked", 6 * GIB, false),
+        ("/upload/presigned-url", "small", 2 * GIB, false),
+    ] {
+        let body = json!({"filename": "a", "contentType": "a/b", "size": size, "policy": policy});
+        let problem = app.refused(path, &body).await;
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("size must be at most"), "{detail}");
+        assert_eq!(detail.contains(hint), hints, "{policy}: {detail}");
+    }
+    let body = json!({"filename": "a", "type": "a/b", "size": 5 * GIB + 1});
+    let created = app.post("/s3/multipart", &body).await;
+    assert_eq!(created.status(), StatusCode::OK);
 }
