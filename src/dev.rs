@@ -10,7 +10,7 @@ use std::convert::Infallible;
 use std::fmt::{self, Write};
 use std::fs;
 use std::io::{self, Write as _};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf, absolute};
 use std::time::Duration;
@@ -22,7 +22,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use axum::Router;
 use axum::error_handling::HandleError;
 use axum::extract::Request;
-use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{Method, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use s3s::auth::SimpleAuth;
@@ -30,7 +30,7 @@ use s3s::service::S3ServiceBuilder;
 use s3s_fs::FileSystem;
 use sha2::{Digest, Sha256};
 use tower::Service;
-use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+use tower_http::cors::{AllowHeaders, CorsLayer};
 use tracing_subscriber::filter::LevelFilter;
 use uuid::Uuid;
 
@@ -85,7 +85,7 @@ impl Dev {
         })
     }
 
-    /// The store, for pages of these origins; of this machine if there are none.
+    /// The store, for pages of these origins.
     pub fn store(&self, origins: &AllowedOrigins) -> Result<Router> {
         let cannot_use = || format!("cannot keep uploads in {}", self.data_dir.display());
         let probe = self.data_dir.join(".writable");
@@ -227,40 +227,10 @@ pub fn telemetry(mut settings: telemetry::Settings) -> telemetry::Settings {
 
 /// What browsers need to upload.
 fn cors(origins: &AllowedOrigins) -> CorsLayer {
-    let origins = match origins {
-        AllowedOrigins::None => AllowOrigin::predicate(|origin, _| is_of_this_machine(origin)),
-        AllowedOrigins::Any => AllowOrigin::any(),
-        AllowedOrigins::Exactly(origins) => AllowOrigin::list(origins.iter().cloned()),
-    };
     CorsLayer::new()
-        .allow_origin(origins)
+        .allow_origin(origins.allow_origin())
         .allow_methods([Method::PUT, Method::POST])
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers([header::ETAG, header::LOCATION])
         .max_age(Duration::from_hours(1))
-}
-
-fn is_of_this_machine(origin: &HeaderValue) -> bool {
-    let origin = origin
-        .to_str()
-        .ok()
-        .and_then(|origin| origin.parse::<Uri>().ok());
-    origin.is_some_and(|origin| {
-        origin
-            .authority()
-            .is_some_and(|it| is_loopback(it.as_str()))
-    })
-}
-
-/// Whether a `Host`, with or without a port, is a loopback address or a name that browsers never
-/// look up.
-fn is_loopback(host: &str) -> bool {
-    let Ok(authority) = host.parse::<axum::http::uri::Authority>() else {
-        return false;
-    };
-    let name = authority.host().to_ascii_lowercase();
-    match name.trim_matches(['[', ']']).parse::<IpAddr>() {
-        Ok(address) => address.is_loopback(),
-        Err(_) => name == "localhost" || name.ends_with(".localhost"),
-    }
 }

@@ -89,10 +89,12 @@ pub(crate) async fn dev(env: &Env, args: Dev) -> Result<()> {
     config
         .session_key
         .get_or_insert_with(|| embedded.session_key());
-    let store = embedded.store(&config.allowed_origins)?;
     if config.allowed_origins == http::AllowedOrigins::None {
-        config.allowed_origins = http::AllowedOrigins::Any;
+        // A front end under development is a page of this machine. Pages of the internet would fill
+        // the disk: a form needs no preflight.
+        config.allowed_origins = http::AllowedOrigins::Loopback;
     }
+    let store = embedded.store(&config.allowed_origins)?;
     let _log = telemetry::init(dev::telemetry(config.telemetry.clone()))?;
     let stop = cancelled_by_signals()?;
     let listeners = Listeners::open(addr, "--addr", &config)?;

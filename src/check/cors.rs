@@ -29,7 +29,7 @@ const ACTIVE_TYPES: [&str; 4] = [
 impl Check {
     pub(super) fn origins(&self) -> Vec<String> {
         match &self.config.allowed_origins {
-            AllowedOrigins::None => Vec::new(),
+            AllowedOrigins::None | AllowedOrigins::Loopback => Vec::new(),
             AllowedOrigins::Any => vec!["*".to_owned()],
             AllowedOrigins::Exactly(origins) => {
                 let origins = origins.iter().filter_map(|origin| origin.to_str().ok());

@@ -16,6 +16,7 @@ use percent_encoding::percent_decode_str;
 
 use super::grants::Grants;
 use super::{BUCKET, log};
+use crate::http;
 
 /// The largest piece of a form that is handed to `s3s`. Its parser refuses what it has kept of one
 /// piece and the next if both together exceed 64 KiB.
@@ -142,7 +143,7 @@ fn refuse(request: &Request) -> Option<Refusal> {
     let host = headers
         .get(header::HOST)
         .and_then(|host| host.to_str().ok());
-    if !host.is_some_and(super::is_loopback) {
+    if !host.is_some_and(http::is_loopback) {
         // A page whose own name leads here, by DNS rebinding, would be of the same origin.
         let message = "The Host header names another host; this store answers for loopback addresses and localhost.";
         return Some(Refusal::new(StatusCode::FORBIDDEN, "AccessDenied", message));

@@ -5,6 +5,7 @@ pub mod auth;
 mod body;
 mod client_ip;
 mod clients;
+mod cors;
 mod docs;
 mod health;
 mod json;
@@ -19,19 +20,19 @@ mod uploads;
 mod verify;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{FromRef, Request};
-use axum::http::{HeaderValue, Method, header};
 use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
-use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use utoipa_axum::router::OpenApiRouter;
 
 use self::auth::{Auth, Gate};
 #[cfg(feature = "lambda")]
 pub(crate) use self::client_ip::parse_address;
+pub use self::cors::AllowedOrigins;
+#[cfg(feature = "dev")]
+pub(crate) use self::cors::is_loopback;
 pub(crate) use self::health::HEALTHZ;
 use self::health::Readiness;
 use self::middleware::Observer;
@@ -42,20 +43,6 @@ pub use self::rate_limit::Rate;
 pub use self::server::{Limits, Server, serve};
 use crate::telemetry::Metrics;
 use crate::upload::UploadService;
-
-/// How long a browser may cache the answer to a preflight: Chromium's maximum.
-const PREFLIGHT_MAX_AGE: Duration = Duration::from_hours(2);
-
-/// Which origins' pages may call the service from a browser.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum AllowedOrigins {
-    /// Only pages that the service itself serves.
-    #[default]
-    None,
-    Any,
-    /// Each may have `*.` before its domain, for all names below it.
-    Exactly(Vec<HeaderValue>),
-}
 
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
@@ -111,7 +98,7 @@ pub fn router(uploads: Arc<UploadService>, settings: &Settings) -> Router {
     let router = api
         .merge(page.unwrap_or_default())
         .merge(docs::router(document));
-    let cors = cors(&settings.allowed_origins);
+    let cors = settings.allowed_origins.layer();
     let observer = Observer::new(settings, settings.metrics.clone());
     middleware::add(with_fallbacks(router), cors, observer)
 }
@@ -147,49 +134,6 @@ fn routes() -> OpenApiRouter<AppState> {
         .merge(verify::router())
         .merge(clients::router())
         .merge(health::router())
-}
-
-fn cors(origins: &AllowedOrigins) -> Option<CorsLayer> {
-    let origins = match origins {
-        AllowedOrigins::None => return None,
-        AllowedOrigins::Any => AllowOrigin::any(),
-        AllowedOrigins::Exactly(allowed) => {
-            let allowed = allowed.clone();
-            AllowOrigin::predicate(move |origin, _| {
-                allowed.iter().any(|allowed| is_allowed(origin, allowed))
-            })
-        }
-    };
-    Some(
-        CorsLayer::new()
-            .allow_origin(origins)
-            .allow_methods([Method::GET, Method::POST, Method::DELETE])
-            // Libraries add headers of their own, to trace requests for example. Those that are
-            // unknown change nothing here.
-            .allow_headers(AllowHeaders::mirror_request())
-            .expose_headers([
-                middleware::REQUEST_ID,
-                header::RETRY_AFTER,
-                header::WWW_AUTHENTICATE,
-            ])
-            .max_age(PREFLIGHT_MAX_AGE),
-    )
-}
-
-/// Whether an allowed origin, which may be `https://*.example.com`, is the one of a page.
-fn is_allowed(origin: &HeaderValue, allowed: &HeaderValue) -> bool {
-    let (Ok(origin), Ok(allowed)) = (origin.to_str(), allowed.to_str()) else {
-        return false;
-    };
-    let Some((scheme, domain)) = allowed.split_once('*') else {
-        return origin == allowed;
-    };
-    let name = origin.strip_prefix(scheme);
-    name.and_then(|rest| rest.strip_suffix(domain))
-        .is_some_and(|name| {
-            let is_of_names = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
-            !name.is_empty() && name.bytes().all(is_of_names)
-        })
 }
 
 async fn not_found() -> Problem {

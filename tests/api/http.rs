@@ -187,6 +187,16 @@ async fn only_pages_of_allowed_origins_may_call() {
     );
     let response = preflight(AllowedOrigins::Any, "https://b.example").await;
     assert_eq!(response.headers()["access-control-allow-origin"], "*");
+    for (origin, is_allowed) in [
+        ("http://localhost:5173", true),
+        ("http://[::1]:8080", true),
+        ("https://localhost.b.example", false),
+        ("null", false),
+    ] {
+        let response = preflight(AllowedOrigins::Loopback, origin).await;
+        let allowed = response.headers().get("access-control-allow-origin");
+        assert_eq!(allowed.is_some(), is_allowed, "{origin}");
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::path::Path;
 
+use reqwest::Method;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -167,6 +168,30 @@ fn dev_listens_where_the_flag_or_else_the_variable_says() {
     let (output, errors) = run(&["dev", "--addr", "nowhere"], &[]);
     assert_eq!(output.status.code(), Some(2));
     assert!(errors.contains("127.0.0.1:3010"), "{errors}");
+}
+
+#[tokio::test]
+async fn dev_lets_pages_of_this_machine_call_unless_others_are_named() {
+    let (here, app) = ("http://localhost:5173", "https://a.app.example");
+    for (variable, allowed, refused) in [("", here, app), ("https://*.app.example", app, here)] {
+        let folder = TempDir::new().unwrap();
+        let mut dev = Running::dev(folder.path(), &[("CORS_ALLOWED_ORIGINS", variable)]);
+        let banner = dev.printed_until("-T hello.txt");
+        let store = banner.split_once("S3 store  ").unwrap().1;
+        let store = store.split_once(',').unwrap().0;
+        for url in [base(&banner), format!("{store}/uploads/a")] {
+            for (origin, is_allowed) in [(allowed, true), (refused, false)] {
+                let preflight = client()
+                    .request(Method::OPTIONS, &url)
+                    .header("origin", origin)
+                    .header("access-control-request-method", "PUT");
+                let response = preflight.send().await.unwrap();
+                let header = response.headers().get("access-control-allow-origin");
+                assert_eq!(header.is_some(), is_allowed, "{variable} {url} {origin}");
+            }
+        }
+        dev.stop("TERM");
+    }
 }
 
 #[tokio::test]

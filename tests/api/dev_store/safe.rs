@@ -173,7 +173,7 @@ async fn pages_of_this_machine_alone_may_send_to_the_store_unless_others_are_nam
     let data = TempDir::new().unwrap();
     let dev = Dev::open(data.path(), None).unwrap();
     let named = AllowedOrigins::Exactly(vec!["https://app.example".parse().unwrap()]);
-    let by_default = spawn(dev.store(&AllowedOrigins::None).unwrap()).await;
+    let by_default = spawn(dev.store(&AllowedOrigins::Loopback).unwrap()).await;
     let by_name = spawn(dev.store(&named).unwrap()).await;
     let allowed = async |addr, origin: &str| {
         let preflight = client()

@@ -131,7 +131,7 @@ async fn buckets_and_objects_are_listed() {
 /// A service whose grants are known to the store, as `presignd dev` runs it.
 async fn spawn_dev(data: &TempDir) -> String {
     let dev = Dev::open(data.path(), None).unwrap();
-    let store = spawn(dev.store(&AllowedOrigins::None).unwrap()).await;
+    let store = spawn(dev.store(&AllowedOrigins::Loopback).unwrap()).await;
     let uploads = service(&dev.sdk_config(store), BUCKET, true, built_in()).await;
     let router = http::router(Arc::clone(&uploads), &http::Settings::default());
     format!("http://{}", spawn(dev.watched(router)).await)
