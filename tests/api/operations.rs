@@ -1,19 +1,15 @@
 //! What those who run the service see of it: readiness, metrics, and an end without loss.
 
+mod connections;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aws_config::SdkConfig;
 use futures_util::future::join_all;
-use presignd::http::{self, Limits, Server};
-use presignd::telemetry::Metrics;
-use presignd::{dev, upload};
+use presignd::{dev, http, upload};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::helpers::{
     built_in, client, problem, service, service_counting, spawn, spawn_app, spawn_app_with_both,
@@ -307,128 +303,4 @@ async fn names_that_clients_choose_make_no_series() {
     assert_eq!(series().await, before);
     // The service itself does not serve them.
     assert_eq!(app.get("/metrics").await.status(), StatusCode::NOT_FOUND);
-}
-
-#[tokio::test]
-async fn open_connections_are_counted() {
-    let settings = http::Settings::default();
-    let config = dev::sdk_config("127.0.0.1:1".parse().unwrap());
-    let uploads = service_counting(&config, "bucket", true, built_in(), &settings.metrics).await;
-    let (addr, _stop, _server) = serve(Arc::clone(&uploads), settings.metrics.clone()).await;
-    let own = spawn(http::metrics_router(uploads, &settings)).await;
-    let url = format!("http://{own}/metrics");
-    let mut streams = Vec::new();
-    for _ in 0..3 {
-        let mut stream = TcpStream::connect(addr).await.unwrap();
-        ask(&mut stream, "/healthz").await.unwrap();
-        streams.push(stream);
-    }
-    let text = metrics(&url).await;
-    has(&text, "presignd_open_connections 3");
-    // Nothing was signed yet, so there are no cached credentials.
-    has(&text, "presignd_credentials_life_seconds 0.0");
-    drop(streams);
-    while !metrics(&url).await.contains("presignd_open_connections 0") {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-/// The service on a port, and what stops it.
-async fn serve(
-    uploads: Arc<upload::UploadService>,
-    metrics: Metrics,
-) -> (std::net::SocketAddr, DropGuard, tokio::task::JoinHandle<()>) {
-    let stop = CancellationToken::new();
-    let settings = http::Settings {
-        stop: stop.clone(),
-        ..http::Settings::default()
-    };
-    let server = Server {
-        limits: Limits::default(),
-        stop: stop.clone(),
-        metrics,
-    };
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = listener.local_addr().unwrap();
-    let router = http::router(uploads, &settings);
-    let server = tokio::spawn(http::serve(listener, router, server));
-    (addr, stop.drop_guard(), server)
-}
-
-/// Sends one request on an open connection: its status, and whether the connection will be closed.
-/// `None` if it was closed without an answer.
-async fn ask(stream: &mut TcpStream, path: &str) -> Option<(u16, bool)> {
-    let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.ok()?;
-    let mut answer = Vec::new();
-    let mut buffer = [0; 4096];
-    loop {
-        let text = String::from_utf8_lossy(&answer).into_owned();
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let head = head.to_ascii_lowercase();
-            let (_, length) = head.split_once("content-length: ")?;
-            let length: usize = length.lines().next()?.parse().ok()?;
-            if body.len() >= length {
-                let status = head.split(' ').nth(1)?.parse().ok()?;
-                return Some((status, head.contains("connection: close")));
-            }
-        }
-        match stream.read(&mut buffer).await {
-            Ok(0) | Err(_) => return None,
-            Ok(n) => answer.extend_from_slice(&buffer[..n]),
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn no_request_under_load_goes_unanswered_when_the_service_stops() {
-    let app = spawn_app().await;
-    let (addr, stop, server) = serve(Arc::clone(&app.uploads), Metrics::default()).await;
-    let answered = Arc::new(AtomicUsize::new(0));
-    let lost = Arc::new(AtomicUsize::new(0));
-    let clients: Vec<_> = (0..64)
-        .map(|_| {
-            let (answered, lost) = (Arc::clone(&answered), Arc::clone(&lost));
-            tokio::spawn(async move {
-                // As clients do: the connection is used until the service says that it will close it.
-                while let Ok(mut stream) = TcpStream::connect(addr).await {
-                    loop {
-                        let answer = ask(&mut stream, "/s3/params?filename=a&type=a/b").await;
-                        let Some((200, is_last)) = answer else {
-                            lost.fetch_add(1, Ordering::SeqCst);
-                            break;
-                        };
-                        answered.fetch_add(1, Ordering::SeqCst);
-                        if is_last {
-                            break;
-                        }
-                    }
-                }
-            })
-        })
-        .collect();
-    while answered.load(Ordering::SeqCst) < 500 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    drop(stop);
-    server.await.unwrap();
-    for client in clients {
-        client.await.unwrap();
-    }
-    assert_eq!(lost.load(Ordering::SeqCst), 0);
-    assert!(answered.load(Ordering::SeqCst) >= 500);
-}
-
-#[tokio::test]
-async fn a_service_that_stops_is_not_ready() {
-    let app = spawn_app().await;
-    let (addr, stop, server) = serve(Arc::clone(&app.uploads), Metrics::default()).await;
-    let mut stream = TcpStream::connect(addr).await.unwrap();
-    assert_eq!(ask(&mut stream, "/readyz").await, Some((200, false)));
-    drop(stop);
-    while TcpStream::connect(addr).await.is_ok() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    assert_eq!(ask(&mut stream, "/readyz").await, Some((503, true)));
-    server.await.unwrap();
 }

@@ -1,0 +1,211 @@
+//! Uploads in parts at stores that fail, or that answer as S3 does to very large uploads; and tokens that no
+//! store is asked about.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use axum::extract::Request;
+use axum::http::HeaderName;
+use presignd::dev::BUCKET;
+use presignd::upload::{Caller, SessionKey, Settings};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{ANYTHING, Upload, create_at, video};
+use crate::helpers::{built_in, client, fields, file, problem, spawn_app, spawn_app_with};
+use crate::stand_in::{StandIn, error, xml};
+
+/// An upload whose token any service with the same secret accepts, at a service on `store`.
+async fn upload_on(store: &StandIn) -> Upload {
+    let app = spawn_app().await;
+    video(&app).await.at(&store.service(ANYTHING).await)
+}
+
+const CREATED: &str =
+    "<InitiateMultipartUploadResult><UploadId>x</UploadId></InitiateMultipartUploadResult>";
+
+#[tokio::test]
+async fn an_invalid_expired_or_foreign_token_is_refused_without_asking_the_store() {
+    let store = StandIn::with_status(200).await;
+    let good = upload_on(&store).await;
+    let foreign = {
+        let settings = Settings {
+            session_key: SessionKey::new(&[8; 32]),
+            ..built_in()
+        };
+        let app = spawn_app_with(settings).await;
+        video(&app).await
+    };
+    let expired = {
+        let app = spawn_app().await;
+        let long_ago = SystemTime::now() - Duration::from_hours(8 * 24);
+        let (caller, file) = (Caller::anonymous(), file("a.mp4", "video/mp4"));
+        let upload = app
+            .uploads
+            .create_multipart(&caller, &file, Uuid::new_v4(), long_ago);
+        let upload = upload.await.unwrap();
+        (upload.key, upload.token)
+    };
+    let other_key = good.key.replace("a b.mp4", "c.mp4");
+    let invalid = format!("{}A{}", &good.id[..40], &good.id[41..]);
+    for (id, key) in [
+        (&good.id, &other_key),
+        (&invalid, &good.key),
+        (&good.id[..good.id.len() - 3].to_owned(), &good.key),
+        (&foreign.id, &foreign.key),
+        (&expired.1, &expired.0),
+        (&"x".to_owned(), &good.key),
+        (&"../../etc".to_owned(), &good.key),
+    ] {
+        let upload = Upload {
+            key: key.clone(),
+            id: id.clone(),
+            ..good.clone()
+        };
+        let parts = json!({"parts": [{"PartNumber": 1, "ETag": "x"}]});
+        for (method, path, query, body) in [
+            (Method::GET, "", vec![], None),
+            (Method::GET, "1", vec![], None),
+            (Method::GET, "batch", vec![("partNumbers", "1")], None),
+            (Method::POST, "complete", vec![], Some(parts.clone())),
+            (Method::DELETE, "", vec![], None),
+        ] {
+            let response = upload.call(method.clone(), path, &query, body).await;
+            let problem = problem(response).await;
+            assert_eq!(problem["status"], 404, "{method} {path} {id}");
+            assert_eq!(problem["code"], "no-such-upload");
+        }
+    }
+    assert_eq!(store.asked(), 0);
+    let without_key = client().get(format!("{}/s3/multipart/{}", good.base, good.id));
+    let problem = problem(without_key.send().await.unwrap()).await;
+    assert_eq!(fields(&problem), [("/key", "required")]);
+}
+
+#[tokio::test]
+async fn an_error_of_the_store_is_reported_in_bounded_time_and_without_its_cause() {
+    for (status, code, expected, ours) in [
+        (404, "NoSuchUpload", 404, "no-such-upload"),
+        // Ceph's answer about an upload that was completed or aborted.
+        (404, "NoSuchKey", 404, "no-such-upload"),
+        (403, "AccessDenied", 502, "storage-error"),
+        (500, "InternalError", 502, "storage-error"),
+        (503, "SlowDown", 503, "storage-unavailable"),
+        (404, "NoSuchBucket", 502, "storage-error"),
+    ] {
+        let store = StandIn::answering(move |_| async move { error(status, code) }).await;
+        let upload = upload_on(&store).await;
+        let begin = Instant::now();
+        let parts = json!([{"PartNumber": 1, "ETag": "\"a\""}]);
+        let list = upload.call(Method::GET, "", &[], None).await;
+        for answer in [list, upload.complete(parts).await] {
+            let problem = problem(answer).await;
+            let found = (&problem["status"], &problem["code"]);
+            assert_eq!(found, (&json!(expected), &json!(ours)), "{code}");
+            assert!(problem["message"].is_string());
+            assert!(!problem.to_string().contains("secret cause"));
+        }
+        let abort = upload.call(Method::DELETE, "", &[], None).await;
+        // An upload that is gone needs no abort.
+        assert_eq!(
+            abort.status().as_u16(),
+            if expected == 404 { 200 } else { expected }
+        );
+        // Creating is repeated only if the store says that it did nothing: it might exist twice.
+        store.asked();
+        let body = json!({"filename": "a", "type": "a/b"});
+        let create = client().post(format!("{}/s3/multipart", upload.base));
+        let create = create.json(&body).send().await.unwrap();
+        assert_eq!(create.status().as_u16(), expected, "{code}");
+        assert_eq!(store.asked() > 1, code == "SlowDown", "{code}");
+        assert!(
+            begin.elapsed() < Duration::from_secs(30),
+            "{:?}",
+            begin.elapsed()
+        );
+    }
+}
+
+#[tokio::test]
+async fn no_checksum_is_asked_of_parts_that_browsers_do_not_send() {
+    // S3 refuses to complete an upload that was begun with one.
+    let store = StandIn::answering(async |request: Request| {
+        let mut names = request.headers().keys().map(HeaderName::as_str);
+        let asks = names.any(|name| name.contains("checksum"));
+        if asks || request.uri().to_string().contains("checksum") {
+            return error(400, "InvalidRequest");
+        }
+        xml(CREATED)
+    });
+    let base = store.await.service(ANYTHING).await;
+    let upload = create_at(&base, json!({"filename": "a", "type": "a/b"})).await;
+    let answer = upload.json(Method::GET, "1", &[], None).await;
+    let url = answer["url"].as_str().unwrap();
+    assert!(!url.to_lowercase().contains("checksum"), "{url}");
+    assert!(url.contains("X-Amz-SignedHeaders=host&"), "{url}");
+}
+
+#[tokio::test]
+async fn a_store_that_is_busy_for_a_moment_costs_no_upload() {
+    let calls = Arc::new(AtomicU32::new(0));
+    let counter = Arc::clone(&calls);
+    let store = StandIn::answering(move |_| {
+        let is_first = counter.fetch_add(1, Ordering::SeqCst) == 0;
+        std::future::ready(if is_first {
+            error(503, "SlowDown")
+        } else {
+            xml(CREATED)
+        })
+    });
+    let base = store.await.service(ANYTHING).await;
+    create_at(&base, json!({"filename": "a", "type": "a/b"})).await;
+    assert_eq!(calls.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn ten_thousand_parts_are_completed_in_one_call() {
+    // The stand-in lists its parts in pages of a thousand, as S3 does.
+    let store = StandIn::answering(async |request: Request| {
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        if request.method() == Method::POST {
+            let body = axum::body::to_bytes(request.into_body(), usize::MAX).await.unwrap();
+            let body = String::from_utf8(body.to_vec()).unwrap();
+            assert_eq!(body.matches("<PartNumber>").count(), 10_000);
+            let done = "<CompleteMultipartUploadResult><Location>http://there</Location></CompleteMultipartUploadResult>";
+            return xml(done);
+        }
+        let after: u32 = query
+            .split('&')
+            .find_map(|pair| pair.strip_prefix("part-number-marker="))
+            .map_or(0, |n| n.parse().unwrap());
+        let mut list = format!(
+            "<ListPartsResult><IsTruncated>{}</IsTruncated><NextPartNumberMarker>{}</NextPartNumberMarker>",
+            after < 9000,
+            after + 1000
+        );
+        for n in after + 1..=after + 1000 {
+            write!(list, "<Part><PartNumber>{n}</PartNumber><ETag>\"{n}\"</ETag><Size>5</Size></Part>").unwrap();
+        }
+        xml(&(list + "</ListPartsResult>"))
+    })
+    .await;
+    let upload = upload_on(&store).await;
+    assert_eq!(upload.list().await.as_array().unwrap().len(), 10_000);
+    let parts: Vec<Value> = (1..=10_000)
+        .map(|n| json!({"PartNumber": n, "ETag": format!("\"{n}\"")}))
+        .collect();
+    let response = upload.complete(json!(parts)).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let answer: Value = response.json().await.unwrap();
+    // Its address for clients, whatever the store calls it.
+    let address = format!("{}/{BUCKET}/{}", store.url(), upload.key);
+    assert_eq!(answer["location"], address.replace(' ', "%20"));
+    let over: Vec<Value> = (1..=10_001)
+        .map(|n| json!({"PartNumber": n, "ETag": "x"}))
+        .collect();
+    let problem = problem(upload.complete(json!(over)).await).await;
+    assert_eq!(fields(&problem), [("/parts", "length")]);
+}

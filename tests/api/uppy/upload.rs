@@ -1,0 +1,114 @@
+//! A client of the routes for uploads in parts.
+
+use std::collections::BTreeMap;
+
+use presignd::dev::BUCKET;
+use reqwest::{Method, Response, StatusCode};
+use serde_json::{Value, json};
+
+use crate::helpers::{App, client};
+
+/// An upload in parts, as a client of `base` sees it.
+#[derive(Clone)]
+pub(crate) struct Upload {
+    pub(super) base: String,
+    pub(crate) key: String,
+    pub(crate) id: String,
+}
+
+pub(super) async fn create(app: &App, body: Value) -> Upload {
+    create_at(&app.base, body).await
+}
+
+pub(crate) async fn create_at(base: &str, body: Value) -> Upload {
+    let request = client().post(format!("{base}/s3/multipart")).json(&body);
+    let response = request.send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let mut answer: BTreeMap<String, String> = response.json().await.unwrap();
+    assert_eq!(answer.remove("bucket").unwrap(), BUCKET);
+    let key = answer.remove("key").unwrap();
+    let id = answer.remove("uploadId").unwrap();
+    assert!(answer.is_empty());
+    Upload {
+        base: base.to_owned(),
+        key,
+        id,
+    }
+}
+
+pub(crate) async fn video(app: &App) -> Upload {
+    create(app, json!({"filename": "a b.mp4", "type": "video/mp4"})).await
+}
+
+impl Upload {
+    /// The same upload, at another service.
+    pub(crate) fn at(&self, base: &str) -> Self {
+        Self {
+            base: base.to_owned(),
+            ..self.clone()
+        }
+    }
+
+    pub(crate) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<Value>,
+    ) -> Response {
+        let mut url = reqwest::Url::parse(&self.base).unwrap();
+        url.path_segments_mut()
+            .unwrap()
+            .extend(["s3", "multipart", &self.id])
+            .extend(path.split('/').filter(|segment| !segment.is_empty()));
+        url.query_pairs_mut()
+            .append_pair("key", &self.key)
+            .extend_pairs(query);
+        let mut request = client().request(method, url);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        request.send().await.unwrap()
+    }
+
+    pub(super) async fn json(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<Value>,
+    ) -> Value {
+        let response = self.call(method, path, query, body).await;
+        let status = response.status();
+        let text = response.text().await.unwrap();
+        assert_eq!(status, StatusCode::OK, "{text}");
+        serde_json::from_str(&text).unwrap()
+    }
+
+    pub(crate) async fn list(&self) -> Value {
+        self.json(Method::GET, "", &[], None).await
+    }
+
+    /// Sends a part and gives the entity tag.
+    pub(crate) async fn put(&self, number: u16, body: Vec<u8>) -> String {
+        let answer = self.json(Method::GET, &number.to_string(), &[], None).await;
+        assert_eq!(answer["expires"], 600);
+        assert_eq!(answer.as_object().unwrap().len(), 2);
+        let url = answer["url"].as_str().unwrap();
+        let response = client().put(url).body(body).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        response.headers()["etag"].to_str().unwrap().to_owned()
+    }
+
+    /// Sends all of the file as one part and completes the upload.
+    pub(super) async fn send(&self, body: Vec<u8>) -> Response {
+        let etag = self.put(1, body).await;
+        self.complete(json!([{"PartNumber": 1, "ETag": etag}]))
+            .await
+    }
+
+    pub(crate) async fn complete(&self, parts: Value) -> Response {
+        let body = json!({ "parts": parts });
+        self.call(Method::POST, "complete", &[], Some(body)).await
+    }
+}
