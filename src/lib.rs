@@ -12,8 +12,9 @@
 //!
 //! Around them: [`cli`] has one function for each command, [`config`] reads the environment into one
 //! value, `serve` builds the service from it, [`check`] tries a configuration against its store,
-//! [`telemetry`] writes the log, `refreshed` is a cached value that is fetched again in time, `lambda` is
-//! the service as a function of AWS Lambda, and [`dev`] is the embedded store of `presignd dev`.
+//! [`telemetry`] writes the log, `refreshed` is a cached value that is fetched again in time, `turns`
+//! shares out what is scarce, `lambda` is the service as a function of AWS Lambda, and [`dev`] is the
+//! embedded store of `presignd dev`.
 
 pub mod check;
 pub mod cli;
@@ -28,4 +29,5 @@ mod refreshed;
 pub mod s3;
 mod serve;
 pub mod telemetry;
+mod turns;
 pub mod upload;

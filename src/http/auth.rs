@@ -23,7 +23,7 @@ pub use self::jwks::Jwks;
 pub(crate) use self::jwt::TICKET_CLAIM;
 pub use self::jwt::{Jwt, JwtKey, JwtKeyError, Keys};
 use super::client_ip::{client_ip, network};
-use super::middleware::CallerSlot;
+use super::middleware::{CallerSlot, Turn};
 use super::problem::Problem;
 use super::problem::catalogue::{self, Kind};
 use super::rate_limit::RateLimit;
@@ -137,6 +137,7 @@ pub(super) struct Authenticated {
     /// `None` if neither a name nor an address is known.
     key: Option<CallerKey>,
     gate: Arc<Gate>,
+    slot: Option<CallerSlot>,
 }
 
 impl Authenticated {
@@ -150,6 +151,18 @@ impl Authenticated {
         match NonZeroU32::new(requests) {
             Some(requests) => self.gate.count(self.key.as_ref(), requests),
             None => Ok(()),
+        }
+    }
+
+    /// Waits for memory to work with, as [`CallerSlot::turn`] says.
+    ///
+    /// # Errors
+    ///
+    /// The answer when earlier requests of this caller take too long.
+    pub(super) async fn turn(&self, units: u32) -> Result<Turn, Response> {
+        match &self.slot {
+            Some(slot) => slot.turn(units).await,
+            None => Ok(None),
         }
     }
 
@@ -217,7 +230,8 @@ impl FromRequestParts<AppState> for Authenticated {
             ),
             _ => None,
         };
-        if let (Some(slot), Some(key)) = (parts.extensions.get::<CallerSlot>(), key.clone()) {
+        let slot = parts.extensions.get::<CallerSlot>().cloned();
+        if let (Some(slot), Some(key)) = (&slot, key.clone()) {
             slot.fill(key, on_behalf_of.as_ref());
         }
         let caller = on_behalf_of.unwrap_or(sender.caller);
@@ -225,6 +239,7 @@ impl FromRequestParts<AppState> for Authenticated {
             caller,
             key,
             gate: Arc::clone(gate),
+            slot,
         })
     }
 }

@@ -5,13 +5,14 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use mediatype::MediaType;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use validator::{Validate, ValidationErrors, ValidationErrorsKind};
 
 use super::json::{Fields, Json, MAX_SHAPE_ERRORS, Reader};
-use super::middleware::CallerSlot;
+use super::middleware::{CallerSlot, Turn};
 use super::problem::{FieldErrors, Problem, catalogue, push_segment};
 use crate::upload::Invalid;
 
@@ -23,7 +24,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 const LONG_BODIES_BYTES: usize = 64 * 1024 * 1024;
 static LONG_BODIES: Semaphore = Semaphore::const_new(LONG_BODIES_BYTES);
 /// So much of each body needs no room: the number of connections bounds it.
-const SHORT_BODY_BYTES: usize = 64 * 1024;
+pub(super) const SHORT_BODY_BYTES: usize = 64 * 1024;
 
 /// The body of a request before its meaning is checked.
 ///
@@ -36,77 +37,111 @@ pub(crate) trait Dto: Default + Validate {
     /// The longest body, in bytes.
     const MAX_BYTES: usize = 64 * 1024;
 
+    /// How many units of memory, of 2 MiB each, a request with a body of this length needs at most while
+    /// it is worked on. Requests that need little have no need to wait for others.
+    fn work(_body_bytes: usize) -> u32 {
+        0
+    }
+
     fn read(fields: &mut Fields<'_, '_, '_>) -> Self;
 
     /// The valid value; otherwise `None`, and the reasons are in `errors`.
     fn into_value(self, errors: &mut FieldErrors) -> Option<Self::Value>;
 }
 
-/// Extracts a valid value from a JSON body.
+/// Extracts a valid value from a JSON body, and the memory that is reserved for the request. It has to
+/// be held until there is an answer.
 #[derive(Debug)]
-pub(crate) struct Valid<T: Dto>(pub(crate) T::Value);
+pub(crate) struct Valid<T: Dto>(pub(crate) T::Value, pub(crate) Reserved);
+
+/// Memory for a body, and for the work on it.
+#[derive(Debug, Default)]
+pub(crate) struct Reserved {
+    in_all: Option<SemaphorePermit<'static>>,
+    of_caller: Turn,
+    turn: Turn,
+}
 
 impl<S: Send + Sync, T: Dto> FromRequest<S> for Valid<T> {
-    type Rejection = Problem;
+    type Rejection = Response;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        check_head(request.headers(), T::MAX_BYTES)?;
+    async fn from_request(request: Request, _: &S) -> Result<Self, Response> {
         let caller = request.extensions().get::<CallerSlot>().cloned();
-        let body = read_body(request.into_body(), T::MAX_BYTES, caller);
-        let body = tokio::time::timeout(BODY_TIMEOUT, body)
+        let (body, mut reserved) = Self::body(request, caller.as_ref()).await?;
+        if let Some(caller) = caller {
+            reserved.turn = caller.turn(T::work(body.len())).await?;
+        }
+        let value = valid::<T>(&body).map_err(Problem::into_response)?;
+        Ok(Self(value, reserved))
+    }
+}
+
+impl<T: Dto> Valid<T> {
+    async fn body(
+        request: Request,
+        caller: Option<&CallerSlot>,
+    ) -> Result<(Vec<u8>, Reserved), Response> {
+        let length = check_head(request.headers(), T::MAX_BYTES).map_err(Problem::into_response)?;
+        let body = read_body(request.into_body(), T::MAX_BYTES, length, caller);
+        tokio::time::timeout(BODY_TIMEOUT, body)
             .await
-            .map_err(|_| Problem::new(&catalogue::BODY_TIMEOUT))??;
-        valid::<T>(&body).map(Self)
+            .map_err(|_| Problem::new(&catalogue::BODY_TIMEOUT).into_response())?
     }
 }
 
 /// The whole body. Memory for a long one is reserved while its bytes arrive, so that a client that
 /// only announces one takes nothing from others.
-async fn read_body(body: Body, max: usize, caller: Option<CallerSlot>) -> Result<Vec<u8>, Problem> {
+async fn read_body(
+    body: Body,
+    max: usize,
+    length: Option<usize>,
+    caller: Option<&CallerSlot>,
+) -> Result<(Vec<u8>, Reserved), Response> {
     let mut body = Limited::new(body, max);
     let mut bytes = Vec::new();
-    let mut room: Option<SemaphorePermit<'static>> = None;
-    let mut shares = Vec::new();
+    let mut reserved = Reserved::default();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
-            if error.is::<LengthLimitError>() {
+            let problem = if error.is::<LengthLimitError>() {
                 payload_too_large(max)
             } else {
                 Problem::new(&catalogue::INCOMPLETE_BODY)
-            }
+            };
+            problem.into_response()
         })?;
         let Ok(data) = frame.into_data() else {
             continue;
         };
-        let length = bytes.len() + data.len();
-        if length > SHORT_BODY_BYTES {
-            let more = length - bytes.len().max(SHORT_BODY_BYTES);
-            if let Some(caller) = &caller {
-                shares.push(caller.room_for_body(more)?);
+        let so_far = bytes.len() + data.len();
+        if so_far > SHORT_BODY_BYTES {
+            let more = so_far - bytes.len().max(SHORT_BODY_BYTES);
+            if let (Some(caller), None) = (caller, &reserved.of_caller) {
+                // For all of it at once: bodies that wait for each other would never arrive.
+                reserved.of_caller = caller.room_for_body(length.unwrap_or(max)).await?;
             }
             let more = u32::try_from(more).unwrap_or(u32::MAX);
             let more = LONG_BODIES.acquire_many(more).await;
             // It fails only once the semaphore is closed, which nobody does.
-            match (&mut room, more) {
+            match (&mut reserved.in_all, more) {
                 (Some(room), Ok(more)) => room.merge(more),
                 (room, more) => *room = more.ok(),
             }
         }
         bytes.extend_from_slice(&data);
     }
-    Ok(bytes)
+    Ok((bytes, reserved))
 }
 
-/// Refuses a body that cannot be read by its head alone, before a client that waits for
-/// `100 Continue` sends it.
-fn check_head(headers: &HeaderMap, max: usize) -> Result<(), Problem> {
+/// The length of the body, if it is known. Refuses a body that cannot be read by its head alone,
+/// before a client that waits for `100 Continue` sends it.
+fn check_head(headers: &HeaderMap, max: usize) -> Result<Option<usize>, Problem> {
     require_json(headers)?;
     let length = headers.get(header::CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if length.is_some_and(|length| length > max) {
         return Err(payload_too_large(max));
     }
-    Ok(())
+    Ok(length)
 }
 
 fn require_json(headers: &HeaderMap) -> Result<(), Problem> {

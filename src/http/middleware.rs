@@ -17,6 +17,7 @@ use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use ipnet::IpNet;
+use tokio::sync::OwnedSemaphorePermit;
 use tower::ServiceBuilder;
 use tower_http::cors::CorsLayer;
 use uuid::Uuid;
@@ -24,9 +25,11 @@ use uuid::Uuid;
 use super::Settings;
 use super::auth::{CallerKey, retry_later};
 use super::client_ip::is_trusted;
-use super::problem::{Cause, ForUppy, Problem, catalogue};
+use super::problem::catalogue::{self, Kind};
+use super::problem::{Cause, ForUppy, Problem};
 use super::shares::{Share, Shares};
 use crate::telemetry::{Metrics, Trace};
+use crate::turns::Turns;
 use crate::upload::Caller;
 
 /// Headers of every answer, unless its route sets another value. Only the pages need scripts; no
@@ -61,8 +64,13 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(150);
 const SHORT_ANSWER_BYTES: usize = 64 * 1024;
 const UNREAD_PER_CALLER: usize = 8 * 1024 * 1024;
 const UNREAD_IN_ALL: usize = 64 * 1024 * 1024;
-/// How many bytes the long bodies of one caller may have while they arrive.
+/// How many bytes the long bodies of one caller may have, from their arrival to the answer.
 const LONG_BODIES_PER_CALLER: usize = 8 * 1024 * 1024;
+/// How many units of memory, of 2 MiB each, the requests of one caller may use while they are worked
+/// on.
+const WORK_UNITS_PER_CALLER: usize = 16;
+/// How long a request waits for earlier ones of the same caller.
+const TURN_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Adds the middleware to all routes and fallbacks that `router` has so far.
 ///
@@ -83,8 +91,8 @@ pub(super) struct Observer {
     local_hosts_only: bool,
     /// Bytes of long answers that are being sent.
     unread: Shares,
-    /// Bytes of long bodies that have arrived so far.
-    long_bodies: Shares,
+    long_bodies: Arc<Turns<CallerKey>>,
+    work: Arc<Turns<CallerKey>>,
 }
 
 impl Observer {
@@ -94,7 +102,8 @@ impl Observer {
             trusted_proxies: settings.trusted_proxies.clone(),
             local_hosts_only: settings.local_hosts_only,
             unread: Shares::new(UNREAD_PER_CALLER, UNREAD_IN_ALL),
-            long_bodies: Shares::new(LONG_BODIES_PER_CALLER, usize::MAX),
+            long_bodies: Arc::new(Turns::new(LONG_BODIES_PER_CALLER)),
+            work: Arc::new(Turns::new(WORK_UNITS_PER_CALLER)),
         }
     }
 }
@@ -222,8 +231,12 @@ pub(super) struct CallerSlot {
     key: Arc<OnceLock<CallerKey>>,
     /// Whom the sender calls for, if that is not itself.
     on_behalf_of: Arc<OnceLock<Arc<str>>>,
-    long_bodies: Shares,
+    long_bodies: Arc<Turns<CallerKey>>,
+    work: Arc<Turns<CallerKey>>,
 }
+
+/// What a request has waited for. Others can have it when this is dropped.
+pub(super) type Turn = Option<OwnedSemaphorePermit>;
 
 impl CallerSlot {
     /// `sender` is whose credentials the request has.
@@ -235,19 +248,42 @@ impl CallerSlot {
         }
     }
 
-    /// Room for more bytes of a long body. Dropping it frees the room.
+    /// Waits until there is room for a long body of the caller, from its arrival to the answer.
     ///
     /// # Errors
     ///
-    /// The problem when long bodies of this caller have too many bytes already.
-    pub(super) fn room_for_body(&self, bytes: usize) -> Result<Option<Share>, Problem> {
-        let Some(key) = self.key.get() else {
+    /// The answer when earlier bodies keep the room for too long.
+    pub(super) async fn room_for_body(&self, bytes: usize) -> Result<Turn, Response> {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let kind = &catalogue::TOO_MANY_LONG_BODIES;
+        self.wait(&self.long_bodies, bytes, kind).await
+    }
+
+    /// Waits until earlier requests of the caller leave `units` of memory, of 2 MiB each, for the work on
+    /// this one. So one caller makes the service use little memory, however many requests it sends.
+    ///
+    /// # Errors
+    ///
+    /// The answer when the earlier requests take too long.
+    pub(super) async fn turn(&self, units: u32) -> Result<Turn, Response> {
+        self.wait(&self.work, units, &catalogue::TOO_MUCH_AT_ONCE)
+            .await
+    }
+
+    async fn wait(
+        &self,
+        turns: &Turns<CallerKey>,
+        permits: u32,
+        kind: &Kind,
+    ) -> Result<Turn, Response> {
+        let Some(key) = self.key.get().filter(|_| permits > 0) else {
             return Ok(None);
         };
-        let share = self.long_bodies.try_take(key, bytes);
-        share
-            .map(Some)
-            .ok_or_else(|| Problem::new(&catalogue::TOO_MANY_LONG_BODIES))
+        let turn = turns.of(key).acquire_many_owned(permits);
+        match tokio::time::timeout(TURN_TIMEOUT, turn).await {
+            Ok(turn) => Ok(turn.ok()), // it fails only once the semaphore is closed, which nobody does
+            Err(_elapsed) => Err(retry_later(kind, Duration::from_secs(1))),
+        }
     }
 
     fn name(&self) -> Option<&str> {
@@ -289,7 +325,8 @@ impl Observation {
             caller: CallerSlot {
                 key: Arc::default(),
                 on_behalf_of: Arc::default(),
-                long_bodies: observer.long_bodies.clone(),
+                long_bodies: Arc::clone(&observer.long_bodies),
+                work: Arc::clone(&observer.work),
             },
             trace,
             route,

@@ -361,7 +361,7 @@ impl ResultDto {
 async fn verify(
     State(uploads): State<Arc<UploadService>>,
     caller: Authenticated,
-    Valid(request): Valid<VerifyDto>,
+    Valid(request, _reserved): Valid<VerifyDto>,
 ) -> axum::response::Result<Json<AnswerDto>> {
     let Request {
         expected,
@@ -374,6 +374,10 @@ async fn verify(
     let _waiting = match wait {
         Duration::ZERO => None,
         _ => caller.wait()?,
+    };
+    let _turn = match expected.len() {
+        ..=MAX_WAIT_KEYS => None,
+        _ => caller.turn(1).await?,
     };
     let now = SystemTime::now();
     let found = uploads

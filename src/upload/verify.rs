@@ -3,8 +3,7 @@
 //! The store is not asked about a key that the policy cannot have granted to the caller, and the answer
 //! is that of a missing object. So nobody learns which objects others have.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::try_join_all;
@@ -17,6 +16,7 @@ use super::{
     Caller, ContentType, Error, Field, Invalid, Metadata, Refusal, Sha256Checksum, UploadService,
 };
 use crate::s3::{self, StoreError, StoredObject};
+use crate::turns::Turns;
 
 /// The longest time to wait for uploads that are not there yet.
 pub const MAX_WAIT: Duration = Duration::from_secs(20);
@@ -68,35 +68,25 @@ pub enum Verification {
 pub(super) struct HeadLimit {
     all: Semaphore,
     /// The shares of the callers who are verifying, so that none of them can use up the limit.
-    shares: Mutex<BTreeMap<String, Weak<Semaphore>>>,
+    shares: Turns<String>,
 }
 
 impl Default for HeadLimit {
     fn default() -> Self {
+        /// What one caller may use of the limit, in all of its requests.
+        const SHARE: usize = 16;
         Self {
             all: Semaphore::new(64),
-            shares: Mutex::default(),
+            shares: Turns::new(SHARE),
         }
     }
 }
 
 impl HeadLimit {
-    /// What one caller may use of the limit, in all of its requests.
-    const SHARE: usize = 16;
-
     /// The share of `caller`. Anonymous callers cannot be distinguished, and have no share.
     fn share(&self, caller: &Caller) -> Option<Arc<Semaphore>> {
-        if *caller == Caller::anonymous() {
-            return None;
-        }
-        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(share) = shares.get(caller.segment()).and_then(Weak::upgrade) {
-            return Some(share);
-        }
-        shares.retain(|_, share| share.strong_count() > 0);
-        let share = Arc::new(Semaphore::new(Self::SHARE));
-        shares.insert(caller.segment().to_owned(), Arc::downgrade(&share));
-        Some(share)
+        let is_named = *caller != Caller::anonymous();
+        is_named.then(|| self.shares.of(&caller.segment().to_owned()))
     }
 }
 
@@ -164,7 +154,8 @@ impl UploadService {
         };
         let _of_all = self.heads.all.acquire().await.ok();
         let key = &expected.key;
-        let head = self.bucket.head(key, now);
+        // Boxed, so that the hundreds of keys that wait for a permit take little memory.
+        let head = Box::pin(self.bucket.head(key, now));
         let Some(object) = self.measured("HeadObject", head).await? else {
             return Ok(Verification::NotUploaded);
         };
@@ -180,7 +171,7 @@ impl UploadService {
                 Some(Vec::new())
             } else {
                 let etag = &object.etag;
-                let head = self.bucket.first_bytes(key, etag, HEAD_BYTES, now);
+                let head = Box::pin(self.bucket.first_bytes(key, etag, HEAD_BYTES, now));
                 self.measured("GetObject", head).await?
             };
             let Some(head) = head else {
@@ -263,20 +254,6 @@ fn pause(round: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn each_named_caller_has_one_share_of_the_limit() {
-        let limit = HeadLimit::default();
-        let [alice, bob] = ["alice", "bob"].map(|name| Caller::named(name, None));
-        let share = limit.share(&alice).unwrap();
-        assert_eq!(share.available_permits(), HeadLimit::SHARE);
-        assert!(Arc::ptr_eq(&share, &limit.share(&alice).unwrap()));
-        assert!(!Arc::ptr_eq(&share, &limit.share(&bob).unwrap()));
-        // Bob is gone, and so is the memory for him.
-        limit.share(&Caller::named("carol", None));
-        assert_eq!(limit.shares.lock().unwrap().len(), 2);
-        assert!(limit.share(&Caller::anonymous()).is_none());
-    }
 
     #[test]
     fn pauses_grow_up_to_four_seconds() {

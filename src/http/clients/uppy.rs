@@ -156,6 +156,7 @@ async fn params(
         metadata,
         parameter(&pairs, "policy"),
     )?;
+    drop(pairs);
     let now = SystemTime::now();
     let grant = uploads
         .presign_post(&caller, &file, Uuid::new_v4(), now)

@@ -142,8 +142,11 @@ kinds! {
         "too many requests of this caller wait for uploads; ask again without `wait`",
         "too many requests of this caller wait for uploads";
     TOO_MANY_LONG_BODIES: TOO_MANY_REQUESTS "too-many-long-bodies",
-        "long bodies of this caller are still arriving; send fewer at the same time",
-        "too many long bodies of this caller are still arriving";
+        "earlier long bodies of this caller are still arriving; send fewer at the same time",
+        "earlier long bodies of the caller are still arriving";
+    TOO_MUCH_AT_ONCE: TOO_MANY_REQUESTS "too-much-at-once",
+        "earlier requests of this caller are still being worked on; send fewer at the same time",
+        "earlier long requests of the caller are still being worked on";
     ANSWERS_UNREAD: TOO_MANY_REQUESTS "answers-unread",
         "earlier answers have not been read yet; read them, or close their connections",
         "the caller has not read earlier answers";

@@ -157,7 +157,7 @@ fn out_of_range() -> Invalid {
 async fn create(
     State(uploads): State<Arc<UploadService>>,
     caller: Authenticated,
-    Valid(dto): Valid<CreateDto>,
+    Valid(dto, _reserved): Valid<CreateDto>,
 ) -> Result<Json<CreatedDto>, Failure> {
     let metadata = dto.metadata.unwrap_or_default();
     let metadata = metadata
@@ -209,11 +209,14 @@ async fn create(
 async fn list_parts(
     State(uploads): State<Arc<UploadService>>,
     upload: OpenUpload,
-) -> Result<Json<Vec<PartDto>>, Failure> {
+) -> axum::response::Result<Json<Vec<PartDto>>> {
     let OpenUpload { caller, token, key } = upload;
+    // There may be 10,000 parts.
+    let _turn = caller.turn(2).await?;
     let parts = uploads
         .list_parts(&caller, &token, &key, SystemTime::now())
-        .await?;
+        .await
+        .map_err(Failure::from)?;
     let parts = parts.into_iter().map(|part| PartDto {
         part_number: part.number,
         e_tag: part.etag,
@@ -299,7 +302,9 @@ async fn sign_parts(
         .split(',')
         .map(part_number)
         .collect::<Result<_, _>>()?;
+    drop(pairs);
     caller.count_more((numbers.len() - 1) / PARTS_PER_REQUEST)?;
+    let _turn = caller.turn(1).await?;
     let requests = uploads
         .presign_parts(&caller, &token, &key, &numbers, SystemTime::now())
         .await
@@ -338,7 +343,7 @@ async fn sign_parts(
 async fn complete(
     State(uploads): State<Arc<UploadService>>,
     upload: OpenUpload,
-    Valid(parts): Valid<CompleteDto>,
+    Valid(parts, _reserved): Valid<CompleteDto>,
 ) -> Result<Json<CompletedDto>, Failure> {
     let OpenUpload { caller, token, key } = upload;
     let upload = uploads

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use validator::Validate;
 
 use super::out_of_range;
-use crate::http::body::Dto;
+use crate::http::body::{Dto, SHORT_BODY_BYTES};
 use crate::http::json::{Fields, Json as JsonText};
 use crate::http::openapi::{FilenameText, MediaTypeOrNothing};
 use crate::http::problem::FieldErrors;
@@ -172,6 +172,12 @@ impl Dto for CompleteDto {
 
     /// Enough for 10,000 parts.
     const MAX_BYTES: usize = 2 * 1024 * 1024;
+
+    /// Room for the parts that the store lists, up to 10,000, and for those that the body names, as they
+    /// are read and as they are sent to the store.
+    fn work(body_bytes: usize) -> u32 {
+        if body_bytes > SHORT_BODY_BYTES { 4 } else { 2 }
+    }
 
     fn read(fields: &mut Fields<'_, '_, '_>) -> Self {
         let parts = fields.list("parts", usize::from(MAX_PARTS), |reader, json| {
