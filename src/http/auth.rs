@@ -4,14 +4,15 @@
 mod api_keys;
 mod jwks;
 mod jwt;
+mod verified;
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath, RawPathParams};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
@@ -22,6 +23,7 @@ pub use self::api_keys::{ApiKeys, new_api_key};
 pub use self::jwks::Jwks;
 pub(crate) use self::jwt::TICKET_CLAIM;
 pub use self::jwt::{Jwt, JwtKey, JwtKeyError, Keys};
+use self::verified::{Verified, VerifiedTokens};
 use super::client_ip::{client_ip, network};
 use super::middleware::{CallerSlot, Turn};
 use super::problem::Problem;
@@ -33,6 +35,8 @@ use crate::upload::Caller;
 
 pub(super) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 pub(super) const ON_BEHALF_OF: HeaderName = HeaderName::from_static("x-on-behalf-of");
+/// What stands before the path of any route when a ticket authenticates the request.
+pub(super) const TICKET_PATH: &str = "/t/{ticket}";
 /// Longer tokens belong to nobody, and are not worth reading.
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
 /// When a client should try again while the issuer's keys are unavailable.
@@ -89,6 +93,8 @@ enum Denied {
     Unauthorized,
     /// The token is valid, but its ticket is not, for this reason. Who has such a token may learn it.
     InvalidTicket(String),
+    /// Too many invalid tokens came from the same address; a new token is not even verified for this long.
+    TooManyFailures(Duration),
     /// The issuer's keys are unavailable, so the token cannot be verified.
     IssuerUnavailable,
 }
@@ -103,6 +109,7 @@ pub(super) enum CallerKey {
 /// Authenticates callers and holds them to their limits.
 pub(super) struct Gate {
     auth: Auth,
+    verified: VerifiedTokens,
     rate_limit: Option<RateLimit>,
     trusted_proxies: Vec<IpNet>,
     waiting: Shares,
@@ -112,6 +119,7 @@ impl Gate {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
             auth: settings.auth.clone(),
+            verified: VerifiedTokens::new(),
             rate_limit: settings.rate.map(RateLimit::new),
             trusted_proxies: settings.trusted_proxies.clone(),
             waiting: Shares::new(WAITING_PER_CALLER, usize::MAX),
@@ -125,6 +133,70 @@ impl Gate {
         limit
             .count(key, requests)
             .map_err(|wait| retry_later(&catalogue::RATE_LIMITED, wait))
+    }
+}
+
+/// What a request authenticates with.
+#[derive(Clone, Copy)]
+enum Credential<'a> {
+    /// Nothing, where nothing is needed.
+    None,
+    ApiKey(&'a str),
+    /// An API key or a token.
+    Bearer(&'a str),
+    /// A token in the path.
+    Ticket(&'a str),
+}
+
+impl Gate {
+    /// `network` is where the request comes from.
+    async fn sender(
+        &self,
+        credential: Credential<'_>,
+        network: impl Fn() -> Option<CallerKey>,
+    ) -> Result<Sender, Denied> {
+        let api_key = |hash: &TokenHash| self.auth.api_keys.as_ref()?.get(hash);
+        let (token, is_in_path) = match credential {
+            Credential::None => return Ok(Sender::from(Caller::anonymous())),
+            Credential::ApiKey(key) => return api_key(&hash(key)).ok_or(Denied::Unauthorized),
+            Credential::Bearer(token) => (token, false),
+            Credential::Ticket(token) => (token, true),
+        };
+        let hash = hash(token);
+        if !is_in_path && let Some(sender) = api_key(&hash) {
+            return Ok(sender);
+        }
+        let jwt = self.auth.jwt.as_ref().ok_or(Denied::Unauthorized)?;
+        let verified = self.verified(jwt, token, &hash, network).await?;
+        if is_in_path && !verified.fits_path {
+            return Err(Denied::InvalidTicket(format!(
+                "a token in the path must have the claim `{TICKET_CLAIM}`, and live at most 24 hours from its `iat`"
+            )));
+        }
+        Ok(Sender::from(verified.caller.clone()))
+    }
+
+    async fn verified(
+        &self,
+        jwt: &Jwt,
+        token: &str,
+        hash: &TokenHash,
+        network: impl Fn() -> Option<CallerKey>,
+    ) -> Result<Arc<Verified>, Denied> {
+        let now = SystemTime::now();
+        if let Some(verified) = self.verified.get(hash, now) {
+            if jwt.accepts(&verified.key).await? {
+                return Ok(verified);
+            }
+            self.verified.remove(hash);
+        }
+        // Verifying costs more than refusing, so whoever has sent too many invalid tokens has to wait first.
+        if let (Some(limit), Some(network)) = (&self.rate_limit, network()) {
+            limit.ask(&network).map_err(Denied::TooManyFailures)?;
+        }
+        let verified = Arc::new(jwt.verify(token, now).await?);
+        self.verified.insert(hash, &verified);
+        Ok(verified)
     }
 }
 
@@ -194,22 +266,25 @@ impl Deref for Authenticated {
 impl FromRequestParts<AppState> for Authenticated {
     type Rejection = Response;
 
-    async fn from_request_parts(
-        parts: &mut Parts,
-        AppState { gate, .. }: &AppState,
-    ) -> Result<Self, Response> {
-        let sender = gate.auth.sender(&parts.headers).await;
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Response> {
+        let gate = &state.gate;
+        let ticket = ticket_in_path(parts, state).await;
+        let network = || {
+            let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+            peer.map(|ConnectInfo(peer)| {
+                let client = client_ip(peer.ip(), &parts.headers, &gate.trusted_proxies);
+                CallerKey::Network(network(client))
+            })
+        };
+        let sender = match credential(&parts.headers, ticket.as_deref(), &gate.auth) {
+            Ok(credential) => gate.sender(credential, network).await,
+            Err(denied) => Err(denied),
+        };
         let key = match &sender {
             Ok(Sender { caller, .. }) if !caller.is_anonymous() => {
                 Some(CallerKey::Name(Arc::clone(caller.shared_segment())))
             }
-            _ => {
-                let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-                peer.map(|ConnectInfo(peer)| {
-                    let client = client_ip(peer.ip(), &parts.headers, &gate.trusted_proxies);
-                    CallerKey::Network(network(client))
-                })
-            }
+            _ => network(),
         };
         gate.count(key.as_ref(), NonZeroU32::MIN)?;
         let sender = sender.map_err(|denied| match denied {
@@ -218,6 +293,7 @@ impl FromRequestParts<AppState> for Authenticated {
                 let problem = Problem::with_detail(&catalogue::INVALID_TICKET, &why);
                 gate.auth.challenge(problem)
             }
+            Denied::TooManyFailures(wait) => retry_later(&catalogue::RATE_LIMITED, wait),
             Denied::IssuerUnavailable => {
                 retry_later(&catalogue::ISSUER_UNAVAILABLE, ISSUER_RETRY_AFTER)
             }
@@ -247,29 +323,6 @@ impl FromRequestParts<AppState> for Authenticated {
 impl Auth {
     pub(super) fn is_required(&self) -> bool {
         self.api_keys.is_some() || self.jwt.is_some()
-    }
-
-    async fn sender(&self, headers: &HeaderMap) -> Result<Sender, Denied> {
-        if !self.is_required() {
-            return Ok(Sender::from(Caller::anonymous()));
-        }
-        if let Some(keys) = &self.api_keys
-            && headers.contains_key(&API_KEY)
-        {
-            // Two credentials may differ, so neither counts.
-            let is_alone = !headers.contains_key(header::AUTHORIZATION);
-            let key = only(headers, &API_KEY).filter(|_| is_alone);
-            let sender = key.and_then(|key| keys.get(&hash(key)));
-            return sender.ok_or(Denied::Unauthorized);
-        }
-        let token = bearer(headers).ok_or(Denied::Unauthorized)?;
-        let hash = hash(token);
-        let of_key = self.api_keys.as_ref().and_then(|keys| keys.get(&hash));
-        match (of_key, &self.jwt) {
-            (Some(sender), _) => Ok(sender),
-            (None, Some(jwt)) => jwt.caller(token).await.map(Sender::from),
-            (None, None) => Err(Denied::Unauthorized),
-        }
     }
 
     /// The answer to a request without valid credentials, which names the ways to authenticate.
@@ -315,6 +368,40 @@ impl From<Caller> for Sender {
             may_call_on_behalf: false,
         }
     }
+}
+
+/// The token of a request to a route below [`TICKET_PATH`].
+async fn ticket_in_path(parts: &mut Parts, state: &AppState) -> Option<String> {
+    let route = parts.extensions.get::<MatchedPath>()?;
+    if !route.as_str().starts_with(TICKET_PATH) {
+        return None;
+    }
+    let params = RawPathParams::from_request_parts(parts, state).await;
+    // A path that is not UTF-8 has no valid token.
+    let params = params.ok()?;
+    let (_, ticket) = params.iter().find(|(name, _)| *name == "ticket")?;
+    Some(ticket.chars().take(MAX_TOKEN_BYTES).collect())
+}
+
+/// The one credential of a request.
+fn credential<'a>(
+    headers: &'a HeaderMap,
+    ticket: Option<&'a str>,
+    auth: &Auth,
+) -> Result<Credential<'a>, Denied> {
+    if !auth.is_required() {
+        return Ok(Credential::None);
+    }
+    let has_key = auth.api_keys.is_some() && headers.contains_key(&API_KEY);
+    let has_header = headers.contains_key(header::AUTHORIZATION);
+    let credential = match (ticket, has_key, has_header) {
+        (Some(ticket), false, false) => Some(Credential::Ticket(ticket)),
+        (None, true, false) => only(headers, &API_KEY).map(Credential::ApiKey),
+        (None, false, true) => bearer(headers).map(Credential::Bearer),
+        // Two credentials may differ, so neither counts.
+        _ => None,
+    };
+    credential.ok_or(Denied::Unauthorized)
 }
 
 /// The token after `Bearer`, [whatever its case](https://www.rfc-editor.org/rfc/rfc9110#section-11.1).

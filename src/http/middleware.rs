@@ -23,7 +23,7 @@ use tower_http::cors::CorsLayer;
 use uuid::Uuid;
 
 use super::Settings;
-use super::auth::{CallerKey, retry_later};
+use super::auth::{CallerKey, TICKET_PATH, retry_later};
 use super::client_ip::is_trusted;
 use super::problem::catalogue::{self, Kind};
 use super::problem::{Cause, ForUppy, Problem};
@@ -314,7 +314,7 @@ impl Observation {
     fn begin(observer: &Observer, request: &Request) -> Self {
         let route = request.extensions().get::<MatchedPath>().cloned();
         let method = own_name(request.method());
-        let pattern = route.as_ref().map(MatchedPath::as_str);
+        let pattern = route.as_ref().map(pattern);
         let trace = Trace::begin(method.unwrap_or("_OTHER"), pattern, request.headers());
         Self {
             begin: Instant::now(),
@@ -387,7 +387,7 @@ impl Drop for Observation {
         const CLIENT_CLOSED: u16 = 499;
         let status = self.status.map_or(CLIENT_CLOSED, |status| status.as_u16());
         let took = self.begin.elapsed();
-        let route = self.route.as_ref().map_or(UNKNOWN, MatchedPath::as_str);
+        let route = self.route.as_ref().map_or(UNKNOWN, pattern);
         tracing::info!(
             request_id = self.id,
             trace_id = self.trace.id(),
@@ -402,6 +402,12 @@ impl Drop for Observation {
         self.metrics.request(self.method, route, status, took);
         self.trace.end(status);
     }
+}
+
+/// The pattern of a route, which is the same with a ticket in the path.
+fn pattern(route: &MatchedPath) -> &str {
+    let pattern = route.as_str();
+    pattern.strip_prefix(TICKET_PATH).unwrap_or(pattern)
 }
 
 /// The name of a standard method. Clients can send any other word.

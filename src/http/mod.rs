@@ -91,11 +91,18 @@ pub fn router(uploads: Arc<UploadService>, settings: &Settings) -> Router {
         let needs_credential = settings.auth.is_required();
         page::router(page, Arc::clone(&uploads), needs_credential)
     });
-    let (api, mut document) = routes()
-        .with_state(AppState::new(uploads, settings))
-        .split_for_parts();
+    let state = AppState::new(uploads, settings);
+    let (api, mut document) = routes().with_state(state.clone()).split_for_parts();
     openapi::complete(&mut document, Some(&settings.auth));
+    let below_ticket = match settings.auth.jwt {
+        Some(_) => {
+            let (routes, _) = routes_of_callers().with_state(state).split_for_parts();
+            Router::new().nest(auth::TICKET_PATH, routes)
+        }
+        None => Router::new(),
+    };
     let router = api
+        .merge(below_ticket)
         .merge(page.unwrap_or_default())
         .merge(docs::router(document));
     let cors = settings.allowed_origins.layer();
@@ -130,10 +137,16 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 
 fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(openapi::base())
+        .merge(routes_of_callers())
+        .merge(health::router())
+}
+
+/// The routes that authenticate their callers.
+fn routes_of_callers() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
         .merge(uploads::router())
         .merge(verify::router())
         .merge(clients::router())
-        .merge(health::router())
 }
 
 async fn not_found() -> Problem {

@@ -29,7 +29,7 @@ pub struct Rate {
 ///   of addresses costs a caller with a name anything.
 /// - Callers in the same slot share its rate; nobody can choose a slot.
 pub(super) struct RateLimit {
-    limiter: RateLimiter<usize, Slots, MonotonicClock, NoOpMiddleware<Instant>>,
+    limiter: RateLimiter<Slot, Slots, MonotonicClock, NoOpMiddleware<Instant>>,
     hasher: RandomState,
     burst: NonZeroU32,
 }
@@ -37,14 +37,32 @@ pub(super) struct RateLimit {
 /// The first half is for networks, the second for names.
 struct Slots(Box<[InMemoryState]>);
 
-impl StateStore for Slots {
-    type Key = usize;
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Slot {
+    index: usize,
+    /// Whether to decide without counting.
+    is_question: bool,
+}
 
-    fn measure_and_replace<T, F, E>(&self, &slot: &usize, decide: F) -> Result<T, E>
+impl StateStore for Slots {
+    type Key = Slot;
+
+    fn measure_and_replace<T, F, E>(&self, slot: &Slot, decide: F) -> Result<T, E>
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        self.0[slot].measure_and_replace(&NotKeyed::NonKey, decide)
+        let state = &self.0[slot.index];
+        if !slot.is_question {
+            return state.measure_and_replace(&NotKeyed::NonKey, decide);
+        }
+        // An error keeps the state as it is.
+        let decided = state.measure_and_replace(&NotKeyed::NonKey, |count| {
+            Err::<((), Nanos), _>(decide(count).map(|(value, _)| value))
+        });
+        match decided {
+            Err(decision) => decision,
+            Ok(()) => unreachable!("the closure only has errors"),
+        }
     }
 }
 
@@ -72,9 +90,30 @@ impl RateLimit {
     ///
     /// How long the caller has to wait, if there were too many.
     pub(super) fn count(&self, caller: &CallerKey, requests: NonZeroU32) -> Result<(), Duration> {
-        let slot = self.slot(caller);
         let most = NonZeroU32::new(self.burst.get() - 1).unwrap_or(NonZeroU32::MIN);
-        match self.limiter.check_key_n(&slot, requests.min(most)) {
+        self.check(caller, requests.min(most), false)
+    }
+
+    /// Whether a request would be counted, without counting it.
+    ///
+    /// # Errors
+    ///
+    /// The same as those of [`count`](Self::count).
+    pub(super) fn ask(&self, caller: &CallerKey) -> Result<(), Duration> {
+        self.check(caller, NonZeroU32::MIN, true)
+    }
+
+    fn check(
+        &self,
+        caller: &CallerKey,
+        requests: NonZeroU32,
+        is_question: bool,
+    ) -> Result<(), Duration> {
+        let slot = Slot {
+            index: self.slot(caller),
+            is_question,
+        };
+        match self.limiter.check_key_n(&slot, requests) {
             Ok(Ok(())) | Err(_) => Ok(()),
             Ok(Err(refused)) => Err(refused.wait_time_from(self.limiter.clock().now())),
         }
@@ -118,6 +157,18 @@ mod tests {
             "{wait:?}"
         );
         assert_eq!(limit.count(&named("bob"), ONE), Ok(()));
+    }
+
+    #[test]
+    fn a_question_is_not_counted() {
+        let limit = limit(0.1, 2);
+        for _ in 0..5 {
+            assert_eq!(limit.ask(&named("alice")), Ok(()));
+        }
+        assert_eq!(limit.count(&named("alice"), ONE), Ok(()));
+        assert_eq!(limit.count(&named("alice"), ONE), Ok(()));
+        assert!(limit.ask(&named("alice")).is_err());
+        assert!(limit.count(&named("alice"), ONE).is_err());
     }
 
     #[test]

@@ -90,6 +90,14 @@ impl Caller {
         Self::named(name, self.policies.clone())
     }
 
+    /// Roughly what its names and its ticket take in memory, in bytes.
+    pub fn weight(&self) -> usize {
+        let policies = self.policies.iter().flat_map(|policies| policies.iter());
+        let policies: usize = policies.map(|name| 48 + name.len()).sum();
+        let ticket = self.ticket.as_ref().map_or(0, |ticket| ticket.weight());
+        self.segment.len() + policies + ticket
+    }
+
     pub fn is_anonymous(&self) -> bool {
         self.segment == *ANONYMOUS
     }

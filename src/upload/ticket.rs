@@ -136,7 +136,7 @@ impl Ticket {
     }
 
     /// Roughly what it takes in memory, in bytes.
-    pub fn weight(&self) -> usize {
+    pub(super) fn weight(&self) -> usize {
         let of_map = |map: &BTreeMap<String, String>| -> usize {
             map.iter()
                 .map(|(name, value)| 64 + name.len() + value.len())

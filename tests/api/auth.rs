@@ -1,5 +1,7 @@
 //! Who is let in, and how far.
 
+mod cached;
+mod in_path;
 mod jwks;
 mod jwt;
 mod on_behalf;

@@ -108,6 +108,16 @@ impl Jwks {
         keys.map(|keys| keys.get(id)).map_err(|_| NoKeys)
     }
 
+    /// Whether the issuer still has this key, unchanged.
+    ///
+    /// # Errors
+    ///
+    /// The same as those of [`key`](Self::key).
+    pub(super) async fn has(&self, key: &JwtKey) -> Result<bool, NoKeys> {
+        let current = self.key(key.id.as_deref()).await?;
+        Ok(current.is_some_and(|current| current.fingerprint == key.fingerprint))
+    }
+
     async fn fetch_or_log(self) -> Result<Arc<KeySet>, FetchError> {
         self.fetch().await.map(Arc::new).map_err(|error| {
             tracing::warn!(error, "the keys of JWT_JWKS_URL could not be fetched");
@@ -136,7 +146,8 @@ impl Jwks {
             .keys
             .into_iter()
             .filter_map(|jwk| serde_json::from_value::<Jwk>(jwk).ok())
-            .filter_map(|jwk| Some((jwk.common.key_id.clone(), Arc::new(JwtKey::of_jwk(&jwk)?))))
+            .filter_map(|jwk| JwtKey::of_jwk(&jwk))
+            .map(|key| (key.id.clone(), Arc::new(key)))
             .collect();
         if usable.is_empty() {
             return Err("none of the keys verifies tokens".into());

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
@@ -11,13 +12,17 @@ use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, 
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
-use super::Denied;
 use super::jwks::{Jwks, NoKeys};
+use super::verified::Verified;
+use super::{Denied, TokenHash};
 use crate::upload::{Caller, Ticket};
 
 /// The claim that narrows what the caller may upload.
 pub(crate) const TICKET_CLAIM: &str = "upload";
+/// The longest lifetime of a token that stands in a path, where others may come to see it.
+pub(super) const MAX_LIFE_IN_PATH: Duration = Duration::from_hours(24);
 /// How far the issuer's clock may be from ours, in seconds.
 const LEEWAY: u64 = 30;
 /// The shortest shared secret, in bytes: as long as what HMAC-SHA-256 makes of it.
@@ -64,6 +69,10 @@ pub enum Keys {
 pub struct JwtKey {
     key: DecodingKey,
     algorithms: Vec<Algorithm>,
+    /// Its name among an issuer's published keys.
+    pub(super) id: Option<String>,
+    /// Tells a published key from all others.
+    pub(super) fingerprint: TokenHash,
 }
 
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -83,6 +92,24 @@ struct Claims {
     sub: String,
     #[serde(flatten)]
     others: Map<String, Value>,
+}
+
+impl Claims {
+    /// A time in whole seconds since 1970.
+    fn time(&self, name: &str) -> Option<Duration> {
+        let time = self.others.get(name)?.as_f64()?;
+        Duration::try_from_secs_f64(time.floor()).ok()
+    }
+
+    /// Whether the token was issued before `now`, and lives for a day at most.
+    fn is_short_lived(&self, now: SystemTime) -> bool {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (Some(issued_at), Some(expires_at)) = (self.time("iat"), self.time("exp")) else {
+            return false;
+        };
+        issued_at <= now + Duration::from_secs(LEEWAY)
+            && expires_at.saturating_sub(issued_at) <= MAX_LIFE_IN_PATH
+    }
 }
 
 impl JwtKey {
@@ -161,13 +188,19 @@ impl JwtKey {
                 vec![*family.iter().find(|algorithm| **algorithm == named)?]
             }
         };
-        Some(Self { key, algorithms })
+        Some(Self {
+            id: jwk.common.key_id.clone(),
+            fingerprint: Sha256::digest(serde_json::to_vec(jwk).ok()?).into(),
+            ..Self::new(key, &algorithms)
+        })
     }
 
     fn new(key: DecodingKey, algorithms: &[Algorithm]) -> Self {
         Self {
             key,
             algorithms: algorithms.to_vec(),
+            id: None,
+            fingerprint: TokenHash::default(),
         }
     }
 }
@@ -181,7 +214,18 @@ impl Jwt {
         }
     }
 
-    pub(super) async fn caller(&self, token: &str) -> Result<Caller, Denied> {
+    /// Whether tokens that the key has signed are still accepted.
+    pub(super) async fn accepts(&self, key: &JwtKey) -> Result<bool, Denied> {
+        match &self.keys {
+            Keys::One(_) => Ok(true),
+            Keys::Set(keys) => keys
+                .has(key)
+                .await
+                .map_err(|NoKeys| Denied::IssuerUnavailable),
+        }
+    }
+
+    pub(super) async fn verify(&self, token: &str, now: SystemTime) -> Result<Verified, Denied> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| Denied::Unauthorized)?;
         if has_critical_extensions(token) {
             return Err(Denied::Unauthorized);
@@ -200,13 +244,19 @@ impl Jwt {
             .as_ref()
             .map(|claim| Arc::new(names(claims.others.get(claim))));
         let caller = Caller::named(&claims.sub, policies);
-        match claims.others.get(TICKET_CLAIM).map(Ticket::parse) {
-            None => Ok(caller),
-            Some(Ok(ticket)) => Ok(caller.with_ticket(ticket)),
-            Some(Err(why)) => Err(Denied::InvalidTicket(format!(
-                "the token's claim `{TICKET_CLAIM}` {why}"
-            ))),
-        }
+        let ticket = claims.others.get(TICKET_CLAIM).map(Ticket::parse);
+        let ticket = ticket.transpose().map_err(|why| {
+            Denied::InvalidTicket(format!("the token's claim `{TICKET_CLAIM}` {why}"))
+        })?;
+        Ok(Verified {
+            fits_path: ticket.is_some() && claims.is_short_lived(now),
+            caller: match ticket {
+                Some(ticket) => caller.with_ticket(ticket),
+                None => caller,
+            },
+            expires_at: claims.time("exp"),
+            key,
+        })
     }
 
     fn verified(&self, token: &str, key: &JwtKey) -> Option<Claims> {

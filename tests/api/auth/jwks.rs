@@ -295,6 +295,23 @@ async fn a_withdrawn_key_lets_nobody_in_after_an_idle_hour() {
     );
 }
 
+/// A token that was verified by the key before must not outlive it.
+#[tokio::test]
+async fn a_key_that_is_replaced_under_its_id_lets_in_nobody_any_more() {
+    let issuer = Issuer::default();
+    let [old, new] = [IssuerKey::ed(), IssuerKey::ed()];
+    issuer.publish(&[published("d", &old)]);
+    let app = issuer.app().await;
+    let token = old.sign(Some("d"), &claims("alice"));
+    let by = |token: &str| status(asking(&app).bearer_auth(token));
+    assert_eq!(by(&token).await, StatusCode::CREATED);
+    issuer.publish(&[published("d", &new)]);
+    later(Duration::from_hours(1)).await;
+    assert_eq!(by(&token).await, StatusCode::UNAUTHORIZED);
+    let token = new.sign(Some("d"), &claims("alice"));
+    assert_eq!(by(&token).await, StatusCode::CREATED);
+}
+
 #[tokio::test]
 async fn cached_keys_are_used_for_a_day_while_the_issuer_is_down_and_no_longer() {
     let issuer = Issuer::default();

@@ -11,7 +11,7 @@ use super::jwt::{SECRET, claims, jwt, signed};
 use super::{asking, spawn, status};
 use crate::helpers::{App, Grant, fields, problem, with_policies};
 
-const POLICIES: &str = r#"
+pub(super) const POLICIES: &str = r#"
 [policies.default]
 max_size = "10 MiB"
 require_size = true

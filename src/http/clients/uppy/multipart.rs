@@ -10,6 +10,7 @@ use axum::Json;
 use axum::extract::{FromRequestParts, Path, Query, RawPathParams, State};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa::openapi::link::Link;
 use utoipa::openapi::{OpenApi, RefOr};
@@ -124,6 +125,12 @@ impl FromRequestParts<AppState> for OpenUpload {
             key: key.to_owned(),
         })
     }
+}
+
+#[derive(Deserialize)]
+struct PartPath {
+    #[serde(rename = "partNumber")]
+    part_number: String,
 }
 
 fn part_number(text: &str) -> Result<u16, Problem> {
@@ -250,10 +257,10 @@ async fn list_parts(
 async fn sign_part(
     State(uploads): State<Arc<UploadService>>,
     upload: OpenUpload,
-    Path(path): Path<(String, String)>,
+    Path(path): Path<PartPath>,
 ) -> Result<Json<PartUrlDto>, Failure> {
     let OpenUpload { caller, token, key } = upload;
-    let number = part_number(&path.1)?;
+    let number = part_number(&path.part_number)?;
     let now = SystemTime::now();
     let request = uploads
         .presign_part(&caller, &token, &key, (number, None), now)

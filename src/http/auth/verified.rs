@@ -1,0 +1,122 @@
+//! Tokens that have been verified, so that a caller who comes again costs a hash and a lookup.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+
+use super::TokenHash;
+use super::jwt::JwtKey;
+use crate::upload::Caller;
+
+/// What all cached tokens may take, in bytes.
+const MAX_BYTES: u64 = 15 * 1024 * 1024;
+/// What a token takes apart from its caller's names and ticket: its place in the cache and allocations.
+const BYTES_OF_TOKEN: usize = 176;
+/// With this estimate the cache remembers few tokens that it has dropped, which would take memory too.
+const ESTIMATED_TOKENS: usize = 4096;
+
+/// What a valid token says.
+#[derive(Debug)]
+pub(super) struct Verified {
+    pub(super) caller: Caller,
+    /// The key that has signed it.
+    pub(super) key: Arc<JwtKey>,
+    /// Since 1970. There is none if the token cannot be cached.
+    pub(super) expires_at: Option<Duration>,
+    /// Whether it may stand in a path.
+    pub(super) fits_path: bool,
+}
+
+/// A bounded cache. Only tokens that were verified come in, so nobody else can fill it.
+pub(super) struct VerifiedTokens(Cache<Key, Arc<Verified>, ByMemory>);
+
+/// Half of a token's SHA-256 tells it from all others.
+type Key = [u8; 16];
+
+#[derive(Clone)]
+struct ByMemory;
+
+impl Weighter<Key, Arc<Verified>> for ByMemory {
+    fn weight(&self, _: &Key, token: &Arc<Verified>) -> u64 {
+        let bytes = BYTES_OF_TOKEN + token.caller.weight();
+        u64::try_from(bytes).unwrap_or(u64::MAX)
+    }
+}
+
+impl VerifiedTokens {
+    pub(super) fn new() -> Self {
+        Self(Cache::with_weighter(ESTIMATED_TOKENS, MAX_BYTES, ByMemory))
+    }
+
+    /// The token of this hash, unless it has expired at `now`.
+    pub(super) fn get(&self, hash: &TokenHash, now: SystemTime) -> Option<Arc<Verified>> {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let verified = self.0.get(&key(hash))?;
+        verified
+            .expires_at
+            .is_some_and(|expiry| now < expiry)
+            .then_some(verified)
+    }
+
+    pub(super) fn insert(&self, hash: &TokenHash, verified: &Arc<Verified>) {
+        if verified.expires_at.is_some() {
+            self.0.insert(key(hash), Arc::clone(verified));
+        }
+    }
+
+    pub(super) fn remove(&self, hash: &TokenHash) {
+        self.0.remove(&key(hash));
+    }
+}
+
+fn key(hash: &TokenHash) -> Key {
+    let mut key = Key::default();
+    key.copy_from_slice(&hash[..size_of::<Key>()]);
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::auth::hash;
+
+    fn verified(name: &str, expires_at: u64) -> Arc<Verified> {
+        let secret = [7; 32];
+        Arc::new(Verified {
+            caller: Caller::named(name, None),
+            key: Arc::new(JwtKey::of_secret(&secret).unwrap()),
+            expires_at: Some(Duration::from_secs(expires_at)),
+            fits_path: false,
+        })
+    }
+
+    #[test]
+    fn a_token_is_cached_until_it_expires() {
+        let tokens = VerifiedTokens::new();
+        let (alice, bob) = (hash("a"), hash("b"));
+        tokens.insert(&alice, &verified("alice", 100));
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let name = |hash, at| {
+            let token = tokens.get(hash, at)?;
+            Some(token.caller.segment().to_owned())
+        };
+        assert_eq!(name(&alice, at(99)).as_deref(), Some("alice"));
+        assert_eq!(name(&alice, at(100)), None);
+        assert_eq!(name(&bob, at(0)), None);
+        tokens.remove(&alice);
+        assert_eq!(name(&alice, at(0)), None);
+    }
+
+    #[test]
+    fn a_flood_of_tokens_does_not_grow_the_cache_beyond_its_limit() {
+        let tokens = VerifiedTokens::new();
+        let token = verified("a caller of a usual length", 100);
+        for n in 0..300_000 {
+            tokens.insert(&hash(&n.to_string()), &token);
+        }
+        assert!(tokens.0.weight() <= MAX_BYTES);
+        assert!(tokens.0.len() > 50_000, "{}", tokens.0.len());
+    }
+}

@@ -1,0 +1,87 @@
+//! Tokens that come again, and floods of tokens that do not.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use presignd::http::auth::{JwtKey, Keys};
+use presignd::http::{self, Rate};
+use reqwest::StatusCode;
+use serde_json::json;
+
+use super::jwt::{SECRET, claims, jwt, signed};
+use super::{POLICIES, asking, status};
+use crate::helpers::{App, spawn_app_with_both, with_policies};
+
+/// An app that accepts two requests at once, and one more in a long while.
+async fn app() -> App {
+    let key = JwtKey::of_secret(SECRET).unwrap();
+    let http_settings = http::Settings {
+        auth: jwt(Keys::One(Arc::new(key)), None),
+        rate: Some(Rate {
+            per_second: 0.001,
+            burst: NonZeroU32::new(2).unwrap(),
+        }),
+        ..http::Settings::default()
+    };
+    spawn_app_with_both(with_policies(POLICIES), &http_settings).await
+}
+
+#[tokio::test]
+async fn a_flood_of_invalid_tokens_is_refused_before_it_is_verified_and_known_callers_are_not() {
+    let app = app().await;
+    let known = signed(&claims("alice"));
+    let by = |token: &str| status(asking(&app).bearer_auth(token));
+    assert_eq!(by(&known).await, StatusCode::CREATED);
+    let mut statuses = Vec::new();
+    for n in 0..5 {
+        let mut claims = claims("mallory");
+        claims["exp"] = json!(n);
+        statuses.push(by(&signed(&claims)).await.as_u16());
+    }
+    assert_eq!(statuses, [401, 401, 429, 429, 429]);
+    // A valid one that was never seen waits as well, for nobody can tell it from the flood.
+    assert_eq!(
+        by(&signed(&claims("bob"))).await,
+        StatusCode::TOO_MANY_REQUESTS
+    );
+    assert_eq!(by(&known).await, StatusCode::CREATED);
+    assert_eq!(
+        by(&known).await,
+        StatusCode::TOO_MANY_REQUESTS,
+        "her own rate"
+    );
+}
+
+#[tokio::test]
+async fn a_flood_of_valid_tokens_counts_for_its_caller() {
+    let app = app().await;
+    let mut statuses = Vec::new();
+    for n in 0..4 {
+        let mut claims = claims("alice");
+        claims["jti"] = json!(n);
+        statuses.push(
+            status(asking(&app).bearer_auth(signed(&claims)))
+                .await
+                .as_u16(),
+        );
+    }
+    assert_eq!(statuses, [201, 201, 429, 429]);
+    assert_eq!(
+        status(asking(&app).bearer_auth(signed(&claims("bob")))).await,
+        201
+    );
+}
+
+#[tokio::test]
+async fn a_cached_token_lets_in_its_own_caller_alone() {
+    let key = JwtKey::of_secret(SECRET).unwrap();
+    let app = super::spawn(with_policies(POLICIES), jwt(Keys::One(Arc::new(key)), None)).await;
+    let token = signed(&claims("alice"));
+    for _ in 0..2 {
+        assert_eq!(status(asking(&app).bearer_auth(&token)).await, 201);
+        let (body, _) = token.rsplit_once('.').unwrap();
+        for tampered in [&token[..token.len() - 1], &format!("{token}A"), body] {
+            assert_eq!(status(asking(&app).bearer_auth(tampered)).await, 401);
+        }
+    }
+}

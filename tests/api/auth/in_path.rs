@@ -1,0 +1,252 @@
+//! Tickets in the path, for clients that send no headers.
+
+use std::sync::Arc;
+
+use presignd::http;
+use presignd::http::auth::{ApiKeys, Auth, JwtKey, Keys, new_api_key};
+use reqwest::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::jwt::{SECRET, claims, jwt, now, signed};
+use super::tickets::{POLICIES, app, ticket};
+use crate::helpers::{
+    App, Grant, client, problem, spawn, spawn_app_with_both, spawn_app_with_policies, with_policies,
+};
+use crate::process::{Running, base};
+
+async fn ask(app: &App, ticket: &str) -> Response {
+    let url = format!("{}/t/{ticket}/upload/presigned-url", app.base);
+    let body = json!({"filename": "a.txt", "contentType": "text/plain", "size": 3});
+    app.client.post(url).json(&body).send().await.unwrap()
+}
+
+#[tokio::test]
+async fn every_route_that_authenticates_accepts_a_ticket_in_its_path() {
+    let app = app().await;
+    let token = ticket(json!({"max_size": 100, "metadata": {"order": "42"}}));
+    let response = ask(&app, &token).await;
+    assert_eq!(response.headers()["referrer-policy"], "no-referrer");
+    let grant: Grant = response.json().await.unwrap();
+    assert_eq!(grant.headers["x-amz-meta-order"], "42");
+    assert_eq!(app.upload(&grant, "abc").await.status(), StatusCode::OK);
+
+    let base = format!("{}/t/{token}", app.base);
+    let post = |path: &str, body: Value| app.client.post(format!("{base}{path}")).json(&body);
+    let get = |path: &str| app.client.get(format!("{base}{path}"));
+    let verified = post("/upload/verify", json!({"key": grant.key}));
+    assert_eq!(verified.send().await.unwrap().status(), StatusCode::OK);
+    let params = get("/s3/params?filename=a.txt&type=text/plain");
+    assert_eq!(params.send().await.unwrap().status(), StatusCode::OK);
+    let create = json!({"filename": "a.bin", "type": "a/b", "metadata": {}});
+    let created = post("/s3/multipart", create).send().await.unwrap();
+    let created: Value = created.json().await.unwrap();
+    let (id, key) = (&created["uploadId"], &created["key"]);
+    let session = format!("/s3/multipart/{}", id.as_str().unwrap());
+    let key = [("key", key.as_str().unwrap())];
+    for path in [&format!("{session}/1"), &session] {
+        let request = get(path).query(&key);
+        assert_eq!(
+            request.send().await.unwrap().status(),
+            StatusCode::OK,
+            "{path}"
+        );
+    }
+    let document = app.client.get(format!("{}/openapi.json", app.base));
+    let document: Value = document.send().await.unwrap().json().await.unwrap();
+    let about = document["info"]["description"].as_str().unwrap();
+    assert_eq!(about.matches("/t/{ticket}").count(), 1);
+    let paths = document["paths"].as_object().unwrap();
+    assert!(!paths.keys().any(|path| path.starts_with("/t/")));
+}
+
+#[tokio::test]
+async fn only_a_short_lived_token_with_a_ticket_may_stand_in_a_path() {
+    let app = app().await;
+    let with = |changes: Value| {
+        let mut claims = claims("alice");
+        claims["upload"] = json!({});
+        for (name, value) in changes.as_object().unwrap() {
+            claims[name] = value.clone();
+        }
+        claims
+    };
+    const DAY: u64 = 24 * 3600;
+    for claims in [
+        with(json!({})),
+        with(json!({"iat": now(), "exp": now() + DAY})),
+    ] {
+        assert_eq!(
+            ask(&app, &signed(&claims)).await.status(),
+            StatusCode::CREATED
+        );
+    }
+    let mut without_iat = with(json!({}));
+    without_iat.as_object_mut().unwrap().remove("iat");
+    for claims in [
+        claims("alice"),
+        without_iat,
+        with(json!({"exp": now() + DAY + 60})),
+        with(json!({"iat": now() - DAY, "exp": now() + 60})),
+        with(json!({"iat": now() + DAY, "exp": now() + 2 * DAY})),
+        with(json!({"iat": "now"})),
+    ] {
+        let token = signed(&claims);
+        // In a header it is as good as ever, also after it was refused here.
+        for _ in 0..2 {
+            let problem = problem(ask(&app, &token).await).await;
+            assert_eq!(
+                (&problem["status"], &problem["code"]),
+                (&json!(401), &json!("invalid-ticket"))
+            );
+            assert!(!problem.to_string().contains(&token));
+            let in_header = super::asking(&app).bearer_auth(&token);
+            let body = json!({"filename": "a", "contentType": "a/b", "size": 1});
+            let status = super::status(in_header.json(&body)).await;
+            assert!(
+                status == StatusCode::CREATED || claims["iat"] == "now",
+                "{claims}"
+            );
+        }
+    }
+    let expired = signed(&with(json!({"exp": now() - 60})));
+    for token in [
+        expired.as_str(),
+        "x",
+        "a.b.c",
+        "..",
+        "%00",
+        "%ff",
+        &"x".repeat(20_000),
+    ] {
+        let response = ask(&app, token).await;
+        let status = response.status().as_u16();
+        assert!([400, 401, 404].contains(&status), "{status}");
+        assert!(!problem(response).await.to_string().contains(&expired));
+    }
+}
+
+#[tokio::test]
+async fn a_ticket_in_the_path_beside_any_other_credential_is_refused() {
+    let settings = with_policies(POLICIES);
+    let (key, entry) = new_api_key("alice").unwrap();
+    let auth = Auth {
+        api_keys: Some(ApiKeys::parse(&entry, &settings.policies).unwrap()),
+        ..jwt(
+            Keys::One(Arc::new(JwtKey::of_secret(SECRET).unwrap())),
+            None,
+        )
+    };
+    let app = super::spawn(settings, auth).await;
+    let token = ticket(json!({}));
+    assert_eq!(ask(&app, &token).await.status(), StatusCode::CREATED);
+    let url = format!("{}/t/{token}/upload/presigned-url", app.base);
+    let body = json!({"filename": "a.txt", "contentType": "text/plain", "size": 3});
+    let asking = || app.client.post(&url).json(&body);
+    for request in [
+        asking().bearer_auth(signed(&claims("bob"))),
+        asking().bearer_auth(&token),
+        asking().bearer_auth(&key),
+        asking().header("x-api-key", &key),
+        asking().header("authorization", "x"),
+    ] {
+        assert_eq!(super::status(request).await, StatusCode::UNAUTHORIZED);
+    }
+    let for_bob = asking().header("x-on-behalf-of", "bob");
+    assert_eq!(super::status(for_bob).await, StatusCode::FORBIDDEN);
+    // A key has no place in a path.
+    assert_eq!(ask(&app, &key).await.status(), StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn there_are_no_such_paths_without_tokens_or_for_public_routes() {
+    let token = ticket(json!({}));
+    let open = spawn_app_with_policies(POLICIES).await;
+    assert_eq!(ask(&open, &token).await.status(), StatusCode::NOT_FOUND);
+    let app = app().await;
+    for path in [
+        "",
+        "/",
+        "/healthz",
+        "/readyz",
+        "/docs",
+        "/openapi.json",
+        "/t/x/s3/params",
+    ] {
+        let url = format!("{}/t/{token}{path}", app.base);
+        let response = app.client.get(url).send().await.unwrap();
+        let problem = problem(response).await;
+        assert_eq!(problem["status"], 404, "{path}");
+        assert!(!problem.to_string().contains(&token), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn metrics_show_the_route_without_the_ticket() {
+    let http_settings = http::Settings {
+        auth: jwt(
+            Keys::One(Arc::new(JwtKey::of_secret(SECRET).unwrap())),
+            None,
+        ),
+        ..http::Settings::default()
+    };
+    let app = spawn_app_with_both(with_policies(POLICIES), &http_settings).await;
+    let token = ticket(json!({}));
+    assert_eq!(ask(&app, &token).await.status(), StatusCode::CREATED);
+    let metrics = http::metrics_router(Arc::clone(&app.uploads), &http_settings);
+    let addr = spawn(metrics).await;
+    let metrics = app.client.get(format!("http://{addr}/metrics"));
+    let metrics = metrics.send().await.unwrap().text().await.unwrap();
+    assert!(
+        metrics.contains("route=\"/upload/presigned-url\""),
+        "{metrics}"
+    );
+    assert!(!metrics.contains("/t/") && !metrics.contains(&token));
+}
+
+#[tokio::test]
+async fn no_log_shows_a_ticket_of_a_path_and_names_who_calls_for_whom() {
+    let folder = tempfile::tempdir().unwrap();
+    let (key, entry) = new_api_key("back-end").unwrap();
+    let keys = folder.path().join("keys.toml");
+    std::fs::write(&keys, format!("{entry}on_behalf = true\n")).unwrap();
+    let variables = [
+        ("AUTH_MODE", "jwt,api-key"),
+        ("JWT_ISSUER", super::jwt::ISSUER),
+        ("JWT_AUDIENCE", super::jwt::AUDIENCE),
+        ("JWT_SECRET", str::from_utf8(SECRET).unwrap()),
+        ("API_KEYS_FILE", keys.to_str().unwrap()),
+        ("LOG_FORMAT", "json"),
+        ("RUST_LOG", "debug"),
+    ];
+    let mut dev = Running::dev(folder.path(), &variables);
+    let base = base(&dev.printed_until("-T hello.txt"));
+    let token = ticket(json!({}));
+    let bad = ticket(json!({"nope": 1}));
+    for path in [
+        format!("/t/{token}/s3/params?filename=a.txt"),
+        format!("/t/{token}/s3/params"),
+        format!("/t/{token}/nope"),
+        format!("/t/{bad}/s3/params?filename=a.txt"),
+    ] {
+        client().get(format!("{base}{path}")).send().await.unwrap();
+    }
+    let body = json!({"filename": "a.txt", "contentType": "text/plain"});
+    let request = client()
+        .post(format!("{base}/upload/presigned-url"))
+        .json(&body);
+    let request = request
+        .header("x-api-key", key)
+        .header("x-on-behalf-of", "user-17");
+    assert_eq!(super::status(request).await, StatusCode::CREATED);
+    let (_, printed, log) = dev.stop("INT");
+    assert!(
+        log.contains(r#""caller":"back-end","on_behalf_of":"user-17""#),
+        "{log}"
+    );
+    assert!(log.contains(r#""route":"/s3/params""#), "{log}");
+    let claims = token.split('.').nth(1).unwrap();
+    let bad = bad.split('.').nth(1).unwrap();
+    for secret in [claims, bad] {
+        assert!(!log.contains(secret) && !printed.contains(secret));
+    }
+}
