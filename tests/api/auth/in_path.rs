@@ -14,6 +14,8 @@ use crate::helpers::{
 };
 use crate::process::{Running, base};
 
+const DAY: u64 = 24 * 3600;
+
 async fn ask(app: &App, ticket: &str) -> Response {
     let url = format!("{}/t/{ticket}/upload/presigned-url", app.base);
     let body = json!({"filename": "a.txt", "contentType": "text/plain", "size": 3});
@@ -70,7 +72,6 @@ async fn only_a_short_lived_token_with_a_ticket_may_stand_in_a_path() {
         }
         claims
     };
-    const DAY: u64 = 24 * 3600;
     for claims in [
         with(json!({})),
         with(json!({"iat": now(), "exp": now() + DAY})),
