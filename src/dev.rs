@@ -1,5 +1,5 @@
 //! `presignd dev`: an S3 store on a folder of this machine, which checks signatures and is as strict
-//! as S3, and a log that says what happens. Knows nothing of policies.
+//! as S3, and a log that says what happens. It knows no policies.
 
 mod grants;
 mod log;
@@ -65,7 +65,8 @@ impl fmt::Debug for Dev {
 
 impl Dev {
     /// The store on the folder `data_dir`, which is created if it does not exist. Without
-    /// `secret_key`, a random one is made and kept in the folder: web pages know any fixed one.
+    /// `secret_key`, a random one is generated and kept in the folder, as any web page would know a
+    /// fixed one.
     pub fn open(data_dir: &Path, secret_key: Option<String>) -> Result<Self> {
         let cannot_use = || format!("cannot keep uploads in {}", data_dir.display());
         fs::create_dir_all(data_dir.join(BUCKET)).with_context(cannot_use)?;
@@ -110,7 +111,7 @@ impl Dev {
             .layer(cors(origins)))
     }
 
-    /// The service with a log for people, and with its grants known to the store.
+    /// The service with a log for people. The store knows its grants from then on.
     pub fn watched<S>(&self, service: S) -> Router
     where
         S: Service<Request, Response = Response, Error = Infallible, Future: Send>,
@@ -119,19 +120,20 @@ impl Dev {
         log::watched(service, self.grants.clone())
     }
 
-    /// Leads the SDK to the store, which listens on `addr`.
+    /// The SDK's configuration for the store, which listens on `addr`.
     pub fn sdk_config(&self, addr: SocketAddr) -> SdkConfig {
         sdk_config_with(addr, &self.secret_key)
     }
 
-    /// Uploads in parts go on after a restart, as the secret key stays the same.
+    /// The key that seals multipart sessions. It stays the same as long as the secret key, so that
+    /// uploads can go on after a restart.
     pub fn session_key(&self) -> SessionKey {
         let digest = Sha256::digest(format!("sessions of presignd dev: {}", self.secret_key));
         SessionKey::new(&digest)
     }
 
-    /// What `presignd dev` prints when it is up: where things are, and an upload to try. `header` is
-    /// what requests need to be authenticated, if anything.
+    /// What `presignd dev` prints when it is up: addresses, keys and an upload to try. `header`
+    /// authenticates requests, if they need a credential.
     pub fn banner(
         &self,
         addr: SocketAddr,
@@ -171,12 +173,12 @@ Try it in another terminal: ask for a URL, then send a file to it.
     }
 }
 
-/// A store with a secret key that is known to all, for pages of all origins: for tests.
+/// A store for tests, with a fixed secret key and for pages of all origins.
 pub fn store(data_dir: &Path) -> Result<Router> {
     Dev::open(data_dir, Some(FIXED_SECRET_KEY.into()))?.store(&AllowedOrigins::Any)
 }
 
-/// Leads the SDK to a [`store`] that listens on `addr`.
+/// The SDK's configuration for a [`store`] that listens on `addr`.
 pub fn sdk_config(addr: SocketAddr) -> SdkConfig {
     sdk_config_with(addr, FIXED_SECRET_KEY)
 }
@@ -191,7 +193,7 @@ fn sdk_config_with(addr: SocketAddr, secret_key: &str) -> SdkConfig {
         .build()
 }
 
-/// The secret key in this file, which is made with a random one if it does not exist.
+/// The secret key in this file. A missing file is created with a random key.
 fn kept_secret(file: &Path) -> io::Result<String> {
     let mut new = fs::OpenOptions::new();
     match new.write(true).create_new(true).mode(0o600).open(file) {
@@ -225,7 +227,7 @@ pub fn telemetry(mut settings: telemetry::Settings) -> telemetry::Settings {
     settings
 }
 
-/// What browsers need to upload.
+/// The CORS headers that browsers need to upload to the store.
 fn cors(origins: &AllowedOrigins) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(origins.allow_origin())

@@ -1,5 +1,4 @@
-//! What the service granted lately, so that the store can say what differs when a signature does not
-//! match, and the log which file a key is for.
+//! The last grants of the service, with which the store explains a signature that does not match.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,11 +8,11 @@ use serde_json::Value;
 
 use super::strict::parameter;
 
-/// The last grants, of which all clones know.
+/// The last grants, shared by all clones.
 #[derive(Clone, Default)]
 pub(super) struct Grants(Arc<Mutex<VecDeque<Grant>>>);
 
-/// A presigned URL, and what has to be sent with it.
+/// A presigned request.
 #[derive(Clone)]
 pub(super) struct Grant {
     signature: String,
@@ -37,8 +36,8 @@ impl Grants {
             .cloned()
     }
 
-    /// Remembers all presigned URLs in an answer of the service, whichever route it is of: a member
-    /// `url` or a value of `presignedUrls`, with the `method` and `headers` beside it.
+    /// Remembers all presigned URLs in an answer of any route: members whose value is such a URL,
+    /// with the `method` and the `headers` beside them.
     pub(super) fn remember(&self, answer: &Value) {
         match answer {
             Value::Object(members) => {

@@ -20,7 +20,7 @@ use super::strict::parameter;
 /// The longest body that is copied for the log; longer ones are logged without names.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
-/// The service, whose requests are logged and whose grants are remembered.
+/// The service with a log of its requests. Its grants are remembered.
 pub(super) fn watched<S>(service: S, grants: Grants) -> Router
 where
     S: Service<Request, Response = Response, Error = std::convert::Infallible, Future: Send>,
@@ -95,7 +95,7 @@ fn line(
     tracing::info!("{to}{method} {route} {status} {ms} ms  {what}");
 }
 
-/// The path, without ids and tokens: they are long, and some let their holder in.
+/// The path without ids and tokens, which are long, and some of which are credentials.
 fn short_path(path: &str) -> String {
     let short = |segment| {
         if str::len(segment) > 30 {
@@ -121,7 +121,7 @@ fn granted(names: &[String], keys: &[String]) -> String {
     }
 }
 
-/// All text under members of this name, in order.
+/// Collects the text of all members of this name, in order.
 fn collect(value: &Value, name: &str, found: &mut Vec<String>) {
     match value {
         Value::Object(members) => {

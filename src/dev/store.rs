@@ -1,5 +1,5 @@
-//! The S3 operations that an upload needs, on a folder: [`FileSystem`], with what it lacks to be a
-//! truthful stand-in for S3. Signatures and HTTP are checked before a request arrives here.
+//! The S3 operations that an upload needs, on a folder: [`FileSystem`] and what it lacks to behave
+//! as S3 does. Signatures and HTTP are checked before a request arrives here.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -34,12 +34,12 @@ use super::BUCKET;
 /// - Its files beside an object are named after the whole key, in base64, which is too long for a
 ///   file system from some 130 bytes on, where S3 accepts 1,024. Longer keys get a [`short_key`].
 /// - It keeps those files, and the folders of the key, when the object is deleted.
-/// - Its answers to forms lack the headers `ETag` and `Location`. Uppy 5 waits for the first for ever.
+/// - Its answers to forms lack the headers `ETag` and `Location`. Uppy 5 waits for the first.
 /// - It checks no digests of parts, and replaces a part before it has arrived.
 /// - It lists parts in any order, without entity tags, on one page, and for unknown uploads. Here
 ///   the tags are kept in files beside the parts.
-/// - It calls uploads that are gone forbidden, completes an upload whatever the tags of its parts
-///   are, only if its parts have the numbers 1 to n, and loses it when that fails.
+/// - It answers 403 for uploads that do not exist, ignores the tags of parts when it completes an
+///   upload, insists on the part numbers 1 to n, and loses an upload that it cannot complete.
 /// - It follows keys and symbolic links out of the bucket.
 pub(super) struct Store {
     root: PathBuf,
@@ -52,7 +52,7 @@ pub(super) struct Store {
 
 impl Store {
     pub(super) fn new(root: &Path, files: FileSystem) -> io::Result<Self> {
-        // What a crash left behind.
+        // A crash leaves staged files behind.
         for entry in std::fs::read_dir(root)? {
             let entry = entry?;
             let name = entry.file_name();
@@ -177,7 +177,7 @@ impl Store {
         Ok(S3Response::new(DeleteObjectOutput::default()))
     }
 
-    /// Moves what was staged to where the object of this key is, if the conditions hold.
+    /// Moves a staged object to the place of its key, if the conditions hold.
     async fn move_into_place(
         &self,
         staged: &Staged,

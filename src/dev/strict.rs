@@ -1,4 +1,5 @@
-//! What S3 refuses and `s3s` lets pass, and a reason in every refusal. Stands in front of the store.
+//! A middleware in front of the store. It refuses what S3 refuses and `s3s` accepts, and gives every
+//! refusal a reason.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -18,11 +19,11 @@ use super::grants::Grants;
 use super::{BUCKET, log};
 use crate::http;
 
-/// The largest piece of a form that is handed to `s3s`. Its parser refuses what it has kept of one
+/// The largest piece of a form that is passed to `s3s`. Its parser refuses what it has kept of one
 /// piece and the next if both together exceed 64 KiB.
 const MAX_FRAME_BYTES: usize = 16 * 1024;
 
-/// The longest refusal that is read to complete it.
+/// The longest refusal to which a reason is added.
 const MAX_REFUSAL_BYTES: usize = 64 * 1024;
 
 /// Passes a request on to the store unless S3 would refuse it, and logs it.
@@ -104,7 +105,7 @@ impl Asked {
     }
 }
 
-/// Why the store refuses, as S3 puts it.
+/// A refusal in S3's form.
 struct Refusal {
     status: StatusCode,
     code: &'static str,
@@ -133,7 +134,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// What S3 refuses, from the head of a request alone.
+/// The refusal of a request whose head S3 does not accept.
 fn refuse(request: &Request) -> Option<Refusal> {
     let headers = request.headers();
     let query = request.uri().query().unwrap_or_default();
@@ -144,7 +145,7 @@ fn refuse(request: &Request) -> Option<Refusal> {
         .get(header::HOST)
         .and_then(|host| host.to_str().ok());
     if !host.is_some_and(http::is_loopback) {
-        // A page whose own name leads here, by DNS rebinding, would be of the same origin.
+        // By DNS rebinding, a page's own host name could lead here: it would be of the same origin.
         let message = "The Host header names another host; this store answers for loopback addresses and localhost.";
         return Some(Refusal::new(StatusCode::FORBIDDEN, "AccessDenied", message));
     }
@@ -214,7 +215,7 @@ fn watched(request: Request) -> (Request, Arc<AtomicBool>) {
     (request, is_cut_off)
 }
 
-/// Cuts the body of a form, and no other: a body that is cut has no length of its own any more.
+/// Cuts the body of a form. Other bodies keep their length, which a body loses when it is cut.
 fn in_small_frames(request: Request) -> Request {
     if !is_form(request.headers()) {
         return request;
@@ -232,7 +233,7 @@ fn in_small_frames(request: Request) -> Request {
     })
 }
 
-/// The answer, with a reason in it if it is a refusal; and that reason, for the log.
+/// The answer, with a reason if it is a refusal, and that reason for the log.
 async fn explain(answer: Response, asked: &Asked, grants: &Grants) -> (Response, Option<String>) {
     let is_refusal = answer.status().is_client_error() || answer.status().is_server_error();
     if !is_refusal || asked.method == Method::HEAD {
@@ -243,7 +244,7 @@ async fn explain(answer: Response, asked: &Asked, grants: &Grants) -> (Response,
     let xml = String::from_utf8_lossy(&body);
     let code = inner(&xml, "Code").unwrap_or_default();
     let given = inner(&xml, "Message").map(unescape);
-    // What S3 calls by another name.
+    // S3 has other codes for these.
     let code = match (code, &given) {
         ("NotSignedUp", _) => "InvalidAccessKeyId",
         ("InvalidPolicyDocument", Some(why)) if why.starts_with("Policy condition") => {

@@ -1,4 +1,4 @@
-//! Filenames: which ones make the trip to S3 and back, and look like what they are. Pure.
+//! Filenames: which ones survive the trip to S3 and back, and look like what they are.
 
 mod characters;
 
@@ -10,15 +10,15 @@ pub(super) use self::characters::check_text;
 use self::characters::{continues, is_plain, is_visible};
 use super::Invalid;
 
-/// A filename that makes the trip to S3 and back byte for byte, and looks like what it is.
+/// A filename that survives the trip to S3 and back byte for byte, and looks like what it is.
 ///
 /// - Normalised to NFC, 1 to 255 bytes of UTF-8 (the limit of common file systems). Longer names
 ///   lose the middle of their stem.
 /// - One path segment: no `/`, no `\`, not `.` or `..`.
 /// - No control characters, no noncharacters (XML cannot carry them, and S3 lists keys in XML), and
 ///   nothing that reorders the characters around it.
-/// - No invisible characters, save those that a script or an emoji needs to look right. Operating
-///   systems and chat programs put others into names, where their owner cannot see them: they are
+/// - No invisible characters but those that a script or an emoji needs to look right. Others, which
+///   operating systems and chat programs put into names and which their owner cannot see, are
 ///   removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filename(String);
@@ -47,7 +47,7 @@ impl Filename {
             clean(name)?
         };
         let name = if name.len() > Self::MAX_BYTES {
-            // What was cut out may have held what a joiner beside it joined.
+            // A joiner may have lost what it joined.
             clean(shorten(&name))?
         } else {
             name
@@ -86,7 +86,7 @@ fn stem(name: &str) -> &str {
     if is_extension { stem } else { name }
 }
 
-/// The name in NFC, without what nobody sees.
+/// The name in NFC, without invisible characters.
 fn clean(mut name: String) -> Result<String, Invalid> {
     let nfc = ComposingNormalizerBorrowed::new_nfc();
     loop {
@@ -95,7 +95,7 @@ fn clean(mut name: String) -> Result<String, Invalid> {
         }
         let mut clean = String::with_capacity(name.len());
         for (at, c) in name.char_indices() {
-            // What precedes is already clean: a joiner must not count on what is removed.
+            // The text before the character is clean already: no joiner depends on what is removed.
             if is_visible(c, &clean, &name[at + c.len_utf8()..])? {
                 clean.push(c);
             }
@@ -103,12 +103,12 @@ fn clean(mut name: String) -> Result<String, Invalid> {
         if clean == name {
             return Ok(name);
         }
-        // Characters that have become neighbours may compose, or need a joiner no longer.
+        // New neighbours may compose, or no longer need the joiner between them.
         name = clean;
     }
 }
 
-/// The name with so much cut out of the middle of its stem that it is not too long, between two
+/// The name, shortened in the middle of its stem to the longest length. It is cut between two
 /// characters as readers see them.
 fn shorten(name: &str) -> String {
     const GAP: &str = "...";

@@ -21,7 +21,7 @@ export function screenshot(name) {
   return join(target, "screenshots", name);
 }
 
-/** A folder that goes away with `remove()`. */
+/** A folder that `remove()` removes. */
 export async function temporaryFolder() {
   const path = await mkdtemp(join(tmpdir(), "presignd-browser-"));
   return { path, remove: () => rm(path, { recursive: true, force: true }) };
@@ -65,7 +65,7 @@ export async function startServer(variables = {}) {
       return join(data.path, "uploads", key);
     },
 
-    /** What the store keeps of multipart uploads that have not ended. */
+    /** What the store keeps of multipart uploads in progress. */
     async parts() {
       return (await readdir(data.path)).filter((name) => name.includes(".upload")).sort();
     },
@@ -104,8 +104,8 @@ export function startBrowser() {
 }
 
 /**
- * Everything the page should not do: log errors, fail requests, ask another host than `allowed` ones.
- * `expected` are those that the test itself brings about.
+ * Everything that the page should not do: log errors, fail requests, call hosts that are not `allowed`.
+ * `expected` are those that the test itself causes.
  */
 export function watch(page, allowed, expected = []) {
   const troubles = [];
@@ -122,7 +122,7 @@ export function watch(page, allowed, expected = []) {
   });
   const answered = new Set();
   page.on("requestfailed", (request) => {
-    // An answer whose body the page leaves unread counts as failed, too.
+    // A request whose answer the page does not read counts as failed, too.
     if (!answered.has(request)) add(`failed: ${request.method()} ${request.url()} ${request.failure()?.errorText}`);
   });
   page.on("response", (response) => {
@@ -163,7 +163,7 @@ export async function digest(path) {
   return hash.digest("hex");
 }
 
-/** Waits for what comes about without telling. */
+/** Waits for a condition that no event announces. */
 export async function eventually(what, condition, milliseconds = 10_000) {
   for (const deadline = Date.now() + milliseconds; ; await sleep(50)) {
     const value = await condition();

@@ -11,7 +11,7 @@ import axe from "axe-core";
 
 import { MiB, digest, eventually, makeFile, screenshot, startBrowser, startServer, temporaryFolder, throttle, watch } from "./helpers.mjs";
 
-/** What a test brings about when it breaks a connection or a request on its way. */
+/** What a test causes when it breaks a connection or a request. */
 const BROKEN = [/^failed: (PUT|GET) .*[?&](partNumber|key)=.* net::ERR_ABORTED$/];
 const OFFLINE = [/net::ERR_INTERNET_DISCONNECTED/, /net::ERR_NETWORK_CHANGED/];
 
@@ -94,7 +94,7 @@ test("what is called uploaded is in the store", { timeout: 60_000 }, async () =>
   assert.match(mark, /✓/);
   assert.deepEqual(answers.map(([status, { key, size }]) => [status, key, size]), [[200, key, 3]]);
 
-  // A store that says yes and keeps nothing.
+  // This store accepts everything and keeps nothing.
   const headers = { "access-control-allow-origin": "*" };
   await page.route(`${server.store}/**`, (route) => route.fulfill({ status: 200, headers }));
   await drop([{ name: "lost.txt", type: "text/plain", bytes: [1, 2, 3] }]);
@@ -609,7 +609,7 @@ function remembered() {
   return page.evaluate(() => localStorage.length);
 }
 
-/** The parts that the store has taken, and how many were on their way at once at most. */
+/** The parts that the store has accepted, and the largest number of requests at once. */
 function countPuts() {
   const puts = { finished: [], most: 0 };
   const underWay = new Set();

@@ -12,7 +12,7 @@ import { build } from "esbuild";
 
 import { MiB, digest, eventually, makeFile, screenshot, startBrowser, startServer, temporaryFolder, throttle, watch } from "./helpers.mjs";
 
-/** Requests that are under way when an upload is paused or cancelled. */
+/** Requests in progress when an upload is paused or cancelled. */
 const BROKEN = [/^failed: .* net::ERR_ABORTED$/];
 
 let server, strict, browser, folder, pages, context, page, troubles;

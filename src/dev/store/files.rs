@@ -51,8 +51,7 @@ impl Conditions {
     }
 }
 
-/// An object that is being written: outside of all buckets, until it is moved. What is left of it
-/// is removed on drop.
+/// An object that is being written, outside of all buckets. What was not moved is removed on drop.
 pub(super) struct Staged {
     root: PathBuf,
     pub(super) name: String,

@@ -60,7 +60,7 @@ impl Store {
         self.root.join(format!(".upload_id-{upload}.etag-{part}"))
     }
 
-    /// The upload of this id and key, if it is under way.
+    /// The upload of this id and key, if it is in progress.
     fn upload(&self, id: &str, key: &str) -> S3Result<Uuid> {
         Uuid::parse_str(id)
             .ok()
@@ -221,7 +221,7 @@ impl Store {
     }
 
     /// Writes the chosen parts to `object`, one after the other, and returns its entity tag: the MD5
-    /// of the MD5s of its parts, and how many they are.
+    /// of the MD5s of its parts, and their number.
     async fn join_parts(
         &self,
         input: &CompleteMultipartUploadInput,

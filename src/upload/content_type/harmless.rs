@@ -1,7 +1,7 @@
-//! The types of which no browser runs scripts.
+//! The types whose files run no scripts in a browser.
 
-/// Whether this is the essence of raster images, sound, films, fonts, 3D models, plain text, or of
-/// documents and archives that browsers show without scripts or save.
+/// Whether this is the essence of raster images, audio, video, fonts, 3D models, plain text, or of
+/// documents and archives that browsers show without scripts, or save.
 pub(super) fn is_harmless(essence: &str) -> bool {
     const TEXT: [&str; 8] = [
         "plain",

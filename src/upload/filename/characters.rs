@@ -14,13 +14,12 @@ const ZERO_WIDTH_JOINER: char = '\u{200D}';
 const BLACK_FLAG: char = '\u{1F3F4}';
 const CANCEL_TAG: char = '\u{E007F}';
 
-/// Whether a character may be in a name whatever stands beside it, without a look into Unicode's
-/// tables.
+/// Whether a character may be in a name whatever its neighbours are. This needs no Unicode tables.
 pub(super) fn is_plain(c: char) -> bool {
     matches!(c, ' '..='~') && c != '/' && c != '\\'
 }
 
-/// Refuses a text that is not, as it is, a part of a name.
+/// Refuses a text that a name could not contain unchanged.
 pub(in crate::upload) fn check_text(text: &str) -> Result<(), Invalid> {
     for (at, c) in text.char_indices() {
         if !is_visible(c, &text[..at], &text[at + c.len_utf8()..])? {
@@ -91,8 +90,8 @@ pub(super) fn continues(before: &str, next: char) -> bool {
         || (is_flag(next) && flags % 2 == 1)
 }
 
-/// Whether a variation selector stands after a character that it can vary: no space, no mark and no
-/// other invisible one.
+/// Whether a variation selector stands after a character that it can vary: not after a space, a mark
+/// or an invisible character.
 fn varies(c: char, previous: Option<char>) -> bool {
     CodePointSetData::new::<VariationSelector>().contains(c)
         && previous.is_some_and(|previous| {
