@@ -25,6 +25,23 @@ async fn check(variables: &[(&str, &str)], args: &[&str]) -> Run {
     Run { code, report }
 }
 
+/// Runs it on the store at `endpoint`, with `more` variables than are needed.
+async fn check_at(endpoint: &str, more: &[(&str, &str)]) -> Run {
+    check(&with(endpoint, more), &[]).await
+}
+
+async fn check_passes(endpoint: &str, more: &[(&str, &str)]) -> Run {
+    let run = check_at(endpoint, more).await;
+    assert_eq!(run.code, Some(0), "{:#}", run.report);
+    run
+}
+
+async fn check_fails(endpoint: &str, more: &[(&str, &str)]) -> Run {
+    let run = check_at(endpoint, more).await;
+    assert_eq!(run.code, Some(1), "{:#}", run.report);
+    run
+}
+
 async fn run(variables: &[(&str, &str)], args: &[&str]) -> (Option<i32>, String, String) {
     let folder = TempDir::new().unwrap();
     let mut command = presignd(&[&["check"], args].concat(), folder.path());
@@ -149,8 +166,7 @@ async fn settings_that_serve_would_refuse_are_named() {
         ("S3_PUBLIC_ENDPOINT_URL", "s3.example.com"),
         ("AUTH_MODE", "maybe"),
     ] {
-        let run = check(&with("http://127.0.0.1:1", &[(name, value)]), &[]).await;
-        assert_eq!(run.code, Some(1));
+        let run = check_fails("http://127.0.0.1:1", &[(name, value)]).await;
         assert_eq!(run.statuses(), [("settings", "failed")]);
         run.says("settings", "failed", &[name]);
     }
@@ -183,9 +199,9 @@ async fn a_service_that_strangers_reach_should_know_its_callers() {
         ("JWT_SECRET", &secret),
         ("RATE_LIMIT_PER_SECOND", "10"),
     ];
-    let guarded = check(&with(&url, &guarded), &[]).await;
+    let guarded = check_at(&url, &guarded).await;
     guarded.says("callers", "ok", &[]);
-    let closed = check(&with(&url, &[]), &[]).await;
+    let closed = check_at(&url, &[]).await;
     assert!(
         closed
             .statuses()

@@ -50,21 +50,29 @@ impl StandIn {
     pub(crate) async fn but(
         answer: impl Fn(&Method, &str) -> Option<Response> + Clone + Send + Sync + 'static,
     ) -> Self {
-        Self::layered(|store| {
-            store.layer(from_fn(move |request: Request, next: Next| {
-                let answer = answer(request.method(), &request.uri().to_string());
-                async {
-                    let Some(answer) = answer else {
-                        return next.run(request).await;
-                    };
-                    // One that comes before the end of the request may not be read.
-                    let body = axum::body::to_bytes(request.into_body(), usize::MAX);
-                    body.await.ok(); // best effort
-                    answer
-                }
-            }))
+        Self::between(move |request, next| {
+            let answer = answer(request.method(), &request.uri().to_string());
+            async {
+                let Some(answer) = answer else {
+                    return next.run(request).await;
+                };
+                // One that comes before the end of the request may not be read.
+                let body = axum::body::to_bytes(request.into_body(), usize::MAX);
+                body.await.ok(); // best effort
+                answer
+            }
         })
         .await
+    }
+
+    /// An embedded store behind `handle`, which can change requests and answers.
+    pub(crate) async fn between<F>(
+        handle: impl Fn(Request, Next) -> F + Clone + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Response> + Send + 'static,
+    {
+        Self::layered(|store| store.layer(from_fn(handle))).await
     }
 
     /// An embedded store whose requests and answers pass through `layer`.

@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex};
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, Method, StatusCode, header};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::{check, with};
+use super::{check, check_at, check_fails, with};
 use crate::stand_in::{StandIn, error};
 
 /// Rules of a bucket, as the store keeps them.
@@ -25,24 +25,22 @@ async fn keeping_with(rules: Option<&str>, none: fn() -> Response) -> (StandIn, 
             format!("<CORSConfiguration>{rules}</CORSConfiguration>")
         })));
     let rules = Arc::clone(&kept);
-    let stand = StandIn::layered(|store| {
-        store.layer(from_fn(move |request: Request, next: Next| {
-            let rules = Arc::clone(&rules);
-            async move {
-                if !request.uri().to_string().contains("?cors") {
-                    return next.run(request).await;
-                }
-                if request.method() == Method::PUT {
-                    let body = axum::body::to_bytes(request.into_body(), 100_000)
-                        .await
-                        .unwrap();
-                    *rules.lock().unwrap() = Some(String::from_utf8(body.to_vec()).unwrap());
-                    return StatusCode::OK.into_response();
-                }
-                let rules = rules.lock().unwrap().clone();
-                rules.map_or_else(none, IntoResponse::into_response)
+    let stand = StandIn::between(move |request: Request, next: Next| {
+        let rules = Arc::clone(&rules);
+        async move {
+            if !request.uri().to_string().contains("?cors") {
+                return next.run(request).await;
             }
-        }))
+            if request.method() == Method::PUT {
+                let body = axum::body::to_bytes(request.into_body(), 100_000)
+                    .await
+                    .unwrap();
+                *rules.lock().unwrap() = Some(String::from_utf8(body.to_vec()).unwrap());
+                return StatusCode::OK.into_response();
+            }
+            let rules = rules.lock().unwrap().clone();
+            rules.map_or_else(none, IntoResponse::into_response)
+        }
     })
     .await;
     (stand, kept)
@@ -60,8 +58,7 @@ async fn a_bucket_without_rules_is_told_the_exact_ones() {
         ("UPLOAD_POLICIES_FILE", policies.as_str()),
         ("CORS_ALLOWED_ORIGINS", origins),
     ];
-    let run = check(&with(&stand.url(), &more), &[]).await;
-    assert_eq!(run.code, Some(1));
+    let run = check_fails(&stand.url(), &more).await;
     run.says("cors", "failed", &["no rules", "--fix-cors"]);
     let rules = &run.report["corsConfiguration"];
     let expected = serde_json::json!({"CORSRules": [{
@@ -92,7 +89,7 @@ async fn rules_that_are_enough_are_found_to_be() {
 async fn rules_are_never_changed_unasked() {
     let (stand, rules) = keeping(Some(OTHER)).await;
     let before = rules.lock().unwrap().clone();
-    let run = check(&with(&stand.url(), &[]), &[]).await;
+    let run = check_at(&stand.url(), &[]).await;
     run.says(
         "cors",
         "failed",
@@ -128,7 +125,7 @@ async fn fix_cors_adds_what_is_missing_and_keeps_the_rest() {
     assert_eq!(rules.lock().unwrap().clone().unwrap(), set);
     // Pages of another origin still may not.
     let other = [("CORS_ALLOWED_ORIGINS", "https://other.example")];
-    let run = check(&with(&stand.url(), &other), &[]).await;
+    let run = check_at(&stand.url(), &other).await;
     run.says("cors", "failed", &["https://other.example"]);
 }
 
@@ -153,9 +150,9 @@ async fn a_store_that_refuses_the_rules_is_quoted() {
 #[tokio::test]
 async fn a_store_that_keeps_no_rules_is_asked_as_browsers_ask() {
     let stand = StandIn::embedded().await;
-    let run = check(&with(&stand.url(), &[]), &[]).await;
+    let run = check_at(&stand.url(), &[]).await;
     run.says("cors", "ok", &["NotImplemented", "preflights are answered"]);
-    let run = check(&with(&stand.url(), &[("CORS_ALLOWED_ORIGINS", "*")]), &[]).await;
+    let run = check_at(&stand.url(), &[("CORS_ALLOWED_ORIGINS", "*")]).await;
     run.says("cors", "ok", &[]);
 
     let refusing = StandIn::but(|method, _| {
@@ -163,8 +160,7 @@ async fn a_store_that_keeps_no_rules_is_asked_as_browsers_ask() {
         is_preflight.then(|| error(403, "AccessForbidden"))
     })
     .await;
-    let run = check(&with(&refusing.url(), &[]), &[]).await;
-    assert_eq!(run.code, Some(1));
+    let run = check_fails(&refusing.url(), &[]).await;
     run.says(
         "cors",
         "failed",
@@ -182,8 +178,7 @@ async fn a_store_that_keeps_no_rules_is_asked_as_browsers_ask() {
         ))
     })
     .await;
-    let run = check(&with(&hiding.url(), &[]), &[]).await;
-    assert_eq!(run.code, Some(1));
+    let run = check_fails(&hiding.url(), &[]).await;
     run.says("cors", "failed", &["ETag"]);
 }
 
@@ -204,7 +199,7 @@ async fn where_no_page_may_call_no_rules_are_asked_for() {
 #[tokio::test]
 async fn a_bucket_without_rules_may_answer_204() {
     let (stand, rules) = keeping_with(None, || StatusCode::NO_CONTENT.into_response()).await;
-    let run = check(&with(&stand.url(), &[]), &[]).await;
+    let run = check_at(&stand.url(), &[]).await;
     run.says("cors", "failed", &["no rules", "--fix-cors"]);
     let run = check(&with(&stand.url(), &[]), &["--fix-cors"]).await;
     assert_eq!(run.code, Some(0), "{:#}", run.report);
@@ -226,27 +221,25 @@ async fn a_store_that_takes_a_pattern_literally_is_found_by_a_preflight() {
         );
         let is_literal = allowed != "*";
         let rules = format!("<CORSConfiguration>{rule}</CORSConfiguration>");
-        let stand = StandIn::layered(move |store| {
-            store.layer(from_fn(move |request: Request, next: Next| {
-                let rules = rules.clone();
-                async move {
-                    if request.uri().to_string().contains("?cors") {
-                        return rules.into_response();
-                    }
-                    let asked = request
-                        .headers()
-                        .get(header::ACCESS_CONTROL_REQUEST_HEADERS);
-                    let has_metadata =
-                        asked.is_some_and(|asked| asked.to_str().unwrap().contains("x-amz-meta-"));
-                    if request.method() == Method::OPTIONS && has_metadata && is_literal {
-                        return error(403, "AccessForbidden");
-                    }
-                    next.run(request).await
+        let stand = StandIn::between(move |request: Request, next: Next| {
+            let rules = rules.clone();
+            async move {
+                if request.uri().to_string().contains("?cors") {
+                    return rules.into_response();
                 }
-            }))
+                let asked = request
+                    .headers()
+                    .get(header::ACCESS_CONTROL_REQUEST_HEADERS);
+                let has_metadata =
+                    asked.is_some_and(|asked| asked.to_str().unwrap().contains("x-amz-meta-"));
+                if request.method() == Method::OPTIONS && has_metadata && is_literal {
+                    return error(403, "AccessForbidden");
+                }
+                next.run(request).await
+            }
         })
         .await;
-        let run = check(&with(&stand.url(), &[]), &[]).await;
+        let run = check_at(&stand.url(), &[]).await;
         run.says("cors", expected, &[]);
         if expected == "failed" {
             run.says(
@@ -271,7 +264,7 @@ async fn the_rule_allows_the_disposition_of_active_content() {
     .unwrap();
     let (stand, _) = keeping(None).await;
     let policies = [("UPLOAD_POLICIES_FILE", path.to_str().unwrap())];
-    let run = check(&with(&stand.url(), &policies), &[]).await;
+    let run = check_at(&stand.url(), &policies).await;
     let headers = &run.report["corsConfiguration"]["CORSRules"][0]["AllowedHeaders"];
     let headers = headers.as_array().unwrap();
     assert!(

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex};
 
 use axum::extract::Request;
 use axum::http::Method;
-use axum::middleware::{Next, from_fn};
+use axum::middleware::Next;
 use axum::response::Response;
 use tempfile::TempDir;
 
-use super::{check, with};
+use super::{check_at, check_fails, check_passes, with};
 use crate::process::presignd;
 use crate::stand_in::{StandIn, error, files, xml};
 
@@ -26,8 +26,7 @@ async fn what_the_credentials_may_not_do_is_named() {
         is_put.then(|| error(403, "AccessDenied"))
     })
     .await;
-    let run = check(&with(&stand.url(), &[]), &[]).await;
-    assert_eq!(run.code, Some(1));
+    let run = check_fails(&stand.url(), &[]).await;
     run.says("put", "failed", &["403 AccessDenied", "s3:PutObject"]);
     run.says("head", "skipped", &[]);
     run.says("post", "ok", &[]);
@@ -42,8 +41,7 @@ async fn nothing_is_uploaded_that_could_not_be_removed() {
         is_delete.then(|| error(403, "AccessDenied"))
     })
     .await;
-    let run = check(&with(&stand.url(), &[]), &[]).await;
-    assert_eq!(run.code, Some(0));
+    let run = check_passes(&stand.url(), &[]).await;
     run.says("put", "skipped", &["s3:DeleteObject"]);
     run.says("post", "skipped", &["s3:DeleteObject"]);
     run.says("multipart", "ok", &[]);
@@ -54,8 +52,7 @@ async fn nothing_is_uploaded_that_could_not_be_removed() {
         is_abort.then(|| error(403, "AccessDenied"))
     })
     .await;
-    let run = check(&with(&stand.url(), &[]), &[]).await;
-    assert_eq!(run.code, Some(1));
+    let run = check_fails(&stand.url(), &[]).await;
     run.says("multipart", "failed", &["s3:AbortMultipartUpload"]);
     stand.is_as_it_was();
 }
@@ -73,7 +70,7 @@ async fn an_object_of_someone_else_is_never_replaced() {
     let logo = stand.data.path().join("uploads/logo.png");
     std::fs::write(&logo, "theirs").unwrap();
     let variables = [("UPLOAD_POLICIES_FILE", policies.to_str().unwrap())];
-    let run = check(&with(&stand.url(), &variables), &[]).await;
+    let run = check_at(&stand.url(), &variables).await;
     run.says("put", "skipped", &["{uuid}"]);
     run.says("post", "skipped", &["{uuid}"]);
     assert_eq!(std::fs::read(&logo).unwrap(), b"theirs");
@@ -90,7 +87,7 @@ async fn what_fails_in_between_leaves_nothing() {
             is_it.then(|| error(403, "AccessDenied"))
         })
         .await;
-        let run = check(&with(&stand.url(), &[]), &[]).await;
+        let run = check_at(&stand.url(), &[]).await;
         if fails == "HEAD" {
             run.says("head", "warning", &["s3:GetObject"]);
         } else {
@@ -111,8 +108,7 @@ async fn what_stays_is_named() {
         (is_delete && *trials > 1).then(|| error(403, "AccessDenied"))
     })
     .await;
-    let run = check(&with(&stand.url(), &[]), &[]).await;
-    assert_eq!(run.code, Some(1));
+    let run = check_fails(&stand.url(), &[]).await;
     run.says("put", "failed", &["cannot be removed"]);
     let key = files(&stand.data.path().join("uploads"));
     let key = key
@@ -127,18 +123,16 @@ async fn ctrl_c_leaves_nothing() {
     // The store has the object, and does not answer when asked for it.
     let is_asked = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&is_asked);
-    let stand = StandIn::layered(|store| {
-        store.layer(from_fn(move |request: Request, next: Next| {
-            let asked = Arc::clone(&asked);
-            async move {
-                let uri = request.uri().to_string();
-                if request.method() == Method::HEAD && is_object(&uri) {
-                    asked.store(true, Ordering::SeqCst);
-                    std::future::pending::<()>().await;
-                }
-                next.run(request).await
+    let stand = StandIn::between(move |request: Request, next: Next| {
+        let asked = Arc::clone(&asked);
+        async move {
+            let uri = request.uri().to_string();
+            if request.method() == Method::HEAD && is_object(&uri) {
+                asked.store(true, Ordering::SeqCst);
+                std::future::pending::<()>().await;
             }
-        }))
+            next.run(request).await
+        }
     })
     .await;
     let folder = TempDir::new().unwrap();
@@ -180,50 +174,55 @@ async fn ctrl_c_leaves_nothing() {
 async fn versioned(status: &'static str, says: &'static [Method]) -> (StandIn, Versions) {
     let versions = Versions::default();
     let kept = Arc::clone(&versions);
-    let stand = StandIn::layered(|store| {
-        store.layer(from_fn(move |request: Request, next: Next| {
-            let kept = Arc::clone(&kept);
-            async move {
-                let (method, uri) = (request.method().clone(), request.uri().clone());
-                let (key, query) = (uri.path().to_owned(), uri.query().unwrap_or_default());
-                if query.starts_with("versioning") {
-                    return xml(&format!(
-                        "<VersioningConfiguration><Status>{status}</Status></VersioningConfiguration>"
-                    ));
-                }
-                let (version, marker) = match status {
-                    "Enabled" => ("the-version", "the-marker"),
-                    _ => ("null", "null"),
-                };
-                let is_of_parts = query.contains("uploadId") || query.contains("uploads");
-                let mut response: Response = next.run(request).await;
-                if is_of_parts || !response.status().is_success() || !is_object(&key) && method != Method::POST {
-                    return response;
-                }
-                let mut kept = kept.lock().unwrap();
-                let headers = response.headers_mut();
-                if method == Method::DELETE {
-                    let named = query.split('&').find_map(|part| part.strip_prefix("versionId="));
-                    if let Some(named) = named {
-                        kept.retain(|kept| *kept != (key.clone(), named.to_owned()));
-                    } else {
-                        kept.retain(|kept| status == "Enabled" || *kept != (key.clone(), version.to_owned()));
-                        kept.insert((key, marker.to_owned()));
-                        headers.insert("x-amz-delete-marker", "true".parse().unwrap());
-                        headers.insert("x-amz-version-id", marker.parse().unwrap());
-                    }
-                } else {
-                    // A form's key is in its body: its HEAD tells.
-                    if method != Method::POST {
-                        kept.insert((key, version.to_owned()));
-                    }
-                    if says.contains(&method) {
-                        headers.insert("x-amz-version-id", version.parse().unwrap());
-                    }
-                }
-                response
+    let stand = StandIn::between(move |request: Request, next: Next| {
+        let kept = Arc::clone(&kept);
+        async move {
+            let (method, uri) = (request.method().clone(), request.uri().clone());
+            let (key, query) = (uri.path().to_owned(), uri.query().unwrap_or_default());
+            if query.starts_with("versioning") {
+                return xml(&format!(
+                    "<VersioningConfiguration><Status>{status}</Status></VersioningConfiguration>"
+                ));
             }
-        }))
+            let (version, marker) = match status {
+                "Enabled" => ("the-version", "the-marker"),
+                _ => ("null", "null"),
+            };
+            let is_of_parts = query.contains("uploadId") || query.contains("uploads");
+            let mut response: Response = next.run(request).await;
+            if is_of_parts
+                || !response.status().is_success()
+                || !is_object(&key) && method != Method::POST
+            {
+                return response;
+            }
+            let mut kept = kept.lock().unwrap();
+            let headers = response.headers_mut();
+            if method == Method::DELETE {
+                let named = query
+                    .split('&')
+                    .find_map(|part| part.strip_prefix("versionId="));
+                if let Some(named) = named {
+                    kept.retain(|kept| *kept != (key.clone(), named.to_owned()));
+                } else {
+                    kept.retain(|kept| {
+                        status == "Enabled" || *kept != (key.clone(), version.to_owned())
+                    });
+                    kept.insert((key, marker.to_owned()));
+                    headers.insert("x-amz-delete-marker", "true".parse().unwrap());
+                    headers.insert("x-amz-version-id", marker.parse().unwrap());
+                }
+            } else {
+                // A form's key is in its body: its HEAD tells.
+                if method != Method::POST {
+                    kept.insert((key, version.to_owned()));
+                }
+                if says.contains(&method) {
+                    headers.insert("x-amz-version-id", version.parse().unwrap());
+                }
+            }
+            response
+        }
     })
     .await;
     (stand, versions)
@@ -242,8 +241,7 @@ async fn versions_and_delete_markers_are_removed_too() {
         ("Suspended", &[]),
     ] {
         let (stand, versions) = versioned(status, says).await;
-        let run = check(&with(&stand.url(), &[]), &[]).await;
-        assert_eq!(run.code, Some(0), "{:#}", run.report);
+        let run = check_passes(&stand.url(), &[]).await;
         run.says("post", "ok", &["removed"]);
         let left = versions.lock().unwrap().clone();
         assert!(left.is_empty(), "{status} {says:?}: {left:?}");
@@ -262,7 +260,7 @@ async fn a_bucket_that_keeps_objects_for_a_time_gets_none() {
         }
     })
     .await;
-    let run = check(&with(&stand.url(), &[]), &[]).await;
+    let run = check_at(&stand.url(), &[]).await;
     run.says("put", "skipped", &["Object Lock"]);
     stand.is_as_it_was();
 }
@@ -275,31 +273,26 @@ async fn a_store_without_forms_is_told_to_say_so() {
     })
     .await;
     let url = stand.url();
-    let run = check(&with(&url, &[]), &[]).await;
-    assert_eq!(run.code, Some(1));
+    let run = check_fails(&url, &[]).await;
     run.says("post", "failed", &["S3_SUPPORTS_POST_POLICY=false"]);
-    let run = check(&with(&url, &[("S3_SUPPORTS_POST_POLICY", "false")]), &[]).await;
-    assert_eq!(run.code, Some(0));
+    let run = check_passes(&url, &[("S3_SUPPORTS_POST_POLICY", "false")]).await;
     run.says("post", "skipped", &[]);
     stand.is_as_it_was();
 }
 
 #[tokio::test]
 async fn a_store_that_changes_what_it_keeps_is_found_out() {
-    let stand = StandIn::layered(|store| {
-        store.layer(from_fn(|request: Request, next: Next| async move {
-            if request.method() == Method::HEAD && is_object(&request.uri().to_string()) {
-                let mut response = next.run(request).await;
-                let html = "text/html".parse().unwrap();
-                response.headers_mut().insert("content-type", html);
-                return response;
-            }
-            next.run(request).await
-        }))
+    let stand = StandIn::between(|request: Request, next: Next| async move {
+        if request.method() == Method::HEAD && is_object(&request.uri().to_string()) {
+            let mut response = next.run(request).await;
+            let html = "text/html".parse().unwrap();
+            response.headers_mut().insert("content-type", html);
+            return response;
+        }
+        next.run(request).await
     })
     .await;
-    let run = check(&with(&stand.url(), &[]), &[]).await;
-    assert_eq!(run.code, Some(1));
+    let run = check_fails(&stand.url(), &[]).await;
     run.says("put", "failed", &["text/plain", "text/html"]);
     stand.is_as_it_was();
 }

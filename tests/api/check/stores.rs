@@ -5,14 +5,13 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 
-use super::{check, with};
+use super::{check_at, check_fails, check_passes};
 use crate::helpers::spawn;
 use crate::stand_in::{StandIn, error, xml};
 
 #[tokio::test]
 async fn a_closed_port_is_named_and_ends_the_search() {
-    let run = check(&with("http://127.0.0.1:1", &[]), &[]).await;
-    assert_eq!(run.code, Some(1));
+    let run = check_fails("http://127.0.0.1:1", &[]).await;
     let expected = [
         ("settings", "ok"),
         ("credentials", "ok"),
@@ -30,8 +29,7 @@ async fn a_closed_port_is_named_and_ends_the_search() {
 #[tokio::test]
 async fn a_store_that_never_answers_is_not_waited_for() {
     let store = StandIn::answering(async |_| std::future::pending().await).await;
-    let run = check(&with(&store.url(), &[]), &[]).await;
-    assert_eq!(run.code, Some(1));
+    let run = check_fails(&store.url(), &[]).await;
     run.says("endpoint", "failed", &["no answer in time"]);
     run.says("rest", "skipped", &[]);
 }
@@ -48,14 +46,12 @@ async fn wrong_credentials_are_not_missing_ones() {
             "SignatureDoesNotMatch",
         ),
     ] {
-        let run = check(&with(&url, &[(name, value)]), &[]).await;
-        assert_eq!(run.code, Some(1));
+        let run = check_fails(&url, &[(name, value)]).await;
         run.says("bucket", "failed", &[says, name]);
         run.says("rest", "skipped", &[]);
     }
     let none = [("AWS_ACCESS_KEY_ID", ""), ("AWS_SECRET_ACCESS_KEY", "")];
-    let run = check(&with(&url, &none), &[]).await;
-    assert_eq!(run.code, Some(1));
+    let run = check_fails(&url, &none).await;
     run.says("credentials", "failed", &["AWS_PROFILE"]);
     run.says("endpoint", "ok", &[]);
 }
@@ -73,8 +69,7 @@ async fn the_region_of_a_bucket_elsewhere_is_named() {
         (StatusCode::BAD_REQUEST, region, xml).into_response()
     })
     .await;
-    let run = check(&with(&store.url(), &[]), &[]).await;
-    assert_eq!(run.code, Some(1));
+    let run = check_fails(&store.url(), &[]).await;
     run.says(
         "region",
         "failed",
@@ -93,16 +88,14 @@ async fn a_region_that_the_store_does_not_mind_is_a_warning() {
         }))
     })
     .await;
-    let run = check(&with(&stand.url(), &[]), &[]).await;
-    assert_eq!(run.code, Some(0));
+    let run = check_passes(&stand.url(), &[]).await;
     run.says("region", "warning", &["AWS_REGION=auto"]);
 }
 
 #[tokio::test]
 async fn a_bucket_that_is_not_there_is_named() {
     let stand = StandIn::embedded().await;
-    let run = check(&with(&stand.url(), &[("AWS_S3_BUCKET_NAME", "nope")]), &[]).await;
-    assert_eq!(run.code, Some(1));
+    let run = check_fails(&stand.url(), &[("AWS_S3_BUCKET_NAME", "nope")]).await;
     run.says(
         "bucket",
         "failed",
@@ -119,8 +112,7 @@ async fn a_bucket_that_may_not_be_listed_is_tried_all_the_same() {
         is_asked.then(|| error(403, "AccessDenied"))
     })
     .await;
-    let run = check(&with(&stand.url(), &[]), &[]).await;
-    assert_eq!(run.code, Some(0));
+    let run = check_passes(&stand.url(), &[]).await;
     run.says("bucket", "warning", &["s3:ListBucket"]);
     run.says("put", "ok", &[]);
     stand.is_as_it_was();
@@ -131,8 +123,7 @@ async fn the_style_that_the_store_understands_is_named() {
     let stand = StandIn::embedded().await;
     // The name `uploads.localhost` is unknown, or leads to a store that does not look at it.
     let url = format!("http://localhost:{}", stand.addr.port());
-    let run = check(&with(&url, &[("S3_FORCE_PATH_STYLE", "false")]), &[]).await;
-    assert_eq!(run.code, Some(1));
+    let run = check_fails(&url, &[("S3_FORCE_PATH_STYLE", "false")]).await;
     let fix = run.report.to_string();
     assert!(fix.contains("set S3_FORCE_PATH_STYLE=true"), "{fix}");
 }
@@ -152,8 +143,7 @@ async fn a_clock_that_is_wrong_is_told_by_how_much() {
             }))
         })
         .await;
-        let run = check(&with(&stand.url(), &[]), &[]).await;
-        assert_eq!(run.code, Some(1));
+        let run = check_fails(&stand.url(), &[]).await;
         run.says("clock", "failed", &[which, "NTP"]);
         run.says("rest", "skipped", &[]);
         let detail = run.line("clock")["detail"].as_str().unwrap();
@@ -170,8 +160,7 @@ async fn an_endpoint_that_only_clients_reach_is_a_warning() {
         ("BIND_ADDR", "0.0.0.0:3000"),
         ("AUTH_MODE", "none"),
     ];
-    let run = check(&with(&url, &closed), &[]).await;
-    assert_eq!(run.code, Some(0));
+    let run = check_passes(&url, &closed).await;
     let lines = run.statuses();
     let lines: Vec<_> = lines
         .into_iter()
@@ -186,8 +175,7 @@ async fn an_endpoint_that_only_clients_reach_is_a_warning() {
 
     // The same store by another name.
     let public = format!("http://localhost:{}", stand.addr.port());
-    let run = check(&with(&url, &[("S3_PUBLIC_ENDPOINT_URL", &public)]), &[]).await;
-    assert_eq!(run.code, Some(0));
+    let run = check_passes(&url, &[("S3_PUBLIC_ENDPOINT_URL", &public)]).await;
     run.says("public-endpoint", "ok", &["localhost"]);
     stand.is_as_it_was();
 }
@@ -206,12 +194,7 @@ async fn a_public_endpoint_that_changes_the_host_is_found_out() {
         .unwrap()
         .layer(proxy);
     let public = format!("http://{}", spawn(store).await);
-    let run = check(
-        &with(&stand.url(), &[("S3_PUBLIC_ENDPOINT_URL", &public)]),
-        &[],
-    )
-    .await;
-    assert_eq!(run.code, Some(1));
+    let run = check_fails(&stand.url(), &[("S3_PUBLIC_ENDPOINT_URL", &public)]).await;
     run.says(
         "public-endpoint",
         "failed",
@@ -260,8 +243,7 @@ async fn the_bucket_should_clean_up_after_clients_and_be_private() {
             Some(found.as_deref().map_or_else(|| error(404, code), xml))
         })
         .await;
-        let run = check(&with(&stand.url(), &[]), &[]).await;
-        assert_eq!(run.code, Some(0));
+        let run = check_passes(&stand.url(), &[]).await;
         run.says("lifecycle", expected, &[]);
         run.says("public-access", expected, &[]);
     }
@@ -283,8 +265,7 @@ async fn wrong_credentials_are_named_where_the_store_calls_them_denied() {
             Some((StatusCode::FORBIDDEN, text).into_response())
         })
         .await;
-        let run = check(&with(&stand.url(), &[]), &[]).await;
-        assert_eq!(run.code, Some(1));
+        let run = check_fails(&stand.url(), &[]).await;
         run.says("bucket", "failed", &[words, name]);
         run.says("rest", "skipped", &["until the failures above are fixed"]);
     }
@@ -300,8 +281,7 @@ async fn the_region_is_read_from_the_error_too() {
         Some((StatusCode::BAD_REQUEST, text).into_response())
     })
     .await;
-    let run = check(&with(&stand.url(), &[]), &[]).await;
-    assert_eq!(run.code, Some(1));
+    let run = check_fails(&stand.url(), &[]).await;
     run.says("region", "failed", &["AWS_REGION=garage"]);
 }
 
@@ -312,6 +292,6 @@ async fn an_answer_that_cannot_be_read_is_skipped() {
         uri.contains("?publicAccessBlock").then(|| xml(text))
     })
     .await;
-    let run = check(&with(&stand.url(), &[]), &[]).await;
+    let run = check_at(&stand.url(), &[]).await;
     run.says("public-access", "skipped", &["cannot be read"]);
 }
