@@ -1,4 +1,4 @@
-//! Whatever comes as the body of a completion: the answer is one that is documented, and points at what was sent.
+//! Whatever the body of a completion is: the answer is a documented one, and its pointers lead into the body.
 //!
 //! The first line of the input says how the store answers, the rest is the body.
 
@@ -12,7 +12,7 @@ use libfuzzer_sys::fuzz_target;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use presignd::http;
 use presignd::upload::{Caller, ContentType, Filename};
-use presignd_fuzz::{Mood, Place, block_on, bucket, file, id, problem, service, set_mood};
+use presignd_fuzz::{Behavior, Place, block_on, bucket, file, id, problem, service, set_behavior};
 
 const ROUTE: &str = "/s3/multipart/{uploadId}/complete";
 
@@ -41,29 +41,29 @@ static SERVICE: LazyLock<(axum::Router, String)> = LazyLock::new(|| {
 
 fuzz_target!(|input: &[u8]| {
     let end = input.iter().position(|b| *b == b'\n').unwrap_or(0);
-    let (mood, body) = input.split_at(end);
+    let (behavior, body) = input.split_at(end);
     let body = body.strip_prefix(b"\n").unwrap_or(body);
-    let mood = match mood {
-        b"empty" => Mood::Empty,
-        b"strict" => Mood::Strict,
-        b"taken" => Mood::Taken,
-        b"closed" => Mood::Closed,
-        _ => Mood::Well,
+    let behavior = match behavior {
+        b"empty" => Behavior::Empty,
+        b"strict" => Behavior::Strict,
+        b"taken" => Behavior::Taken,
+        b"closed" => Behavior::Closed,
+        _ => Behavior::Normal,
     };
     let (router, uri) = &*SERVICE;
-    set_mood(mood);
+    set_behavior(behavior);
     let status = problem::post(router, ROUTE, uri, body);
-    set_mood(Mood::Well);
+    set_behavior(Behavior::Normal);
     assert!(
-        !status.is_server_error() || mood == Mood::Closed,
+        !status.is_server_error() || behavior == Behavior::Closed,
         "{status}"
     );
     assert!(
-        status != StatusCode::NOT_FOUND || mood == Mood::Empty,
+        status != StatusCode::NOT_FOUND || behavior == Behavior::Empty,
         "{status}"
     );
     assert!(
-        status != StatusCode::CONFLICT || mood == Mood::Taken,
+        status != StatusCode::CONFLICT || behavior == Behavior::Taken,
         "{status}"
     );
 });

@@ -1,5 +1,5 @@
-//! Whatever a file is called that could run scripts: its header is one line of ASCII, a download, and gives the
-//! name back.
+//! Whatever the name of a file with active content is: its header is one line of ASCII, makes a download, and
+//! contains the name.
 //!
 //! The input is the name.
 
@@ -42,7 +42,7 @@ fn check(filename: Filename) {
     );
 }
 
-/// The name in a header that makes an attachment, as RFC 6266 §4.1 and RFC 8187 §3.2.1 have it.
+/// The name in a header that makes an attachment, by RFC 6266 §4.1 and RFC 8187 §3.2.1.
 fn attachment(header: &str) -> Option<String> {
     let (kind, parameter) = header.split_once(';')?;
     let (name, value) = parameter.trim_start_matches(' ').split_once('=')?;

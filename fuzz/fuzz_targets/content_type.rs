@@ -1,5 +1,5 @@
-//! Whatever a client calls its file's type: what is taken is a header, means to a browser what it means to the
-//! policies, and is nothing that runs where that is not allowed.
+//! Whatever type a client sends: an accepted type is a valid header, browsers and policies read it as the same
+//! type, and no browser runs it where that is not allowed.
 //!
 //! The input is the type.
 
@@ -67,8 +67,8 @@ fuzz_target!(|text: &str| {
     assert_eq!(value("content-disposition").is_some(), is_active, "{text}");
 });
 
-/// What a browser takes the header for, by <https://fetch.spec.whatwg.org/#concept-header-extract-mime-type>:
-/// the last of the types that it can read.
+/// The type that a browser reads from the header, by <https://fetch.spec.whatwg.org/#concept-header-extract-mime-type>:
+/// the last of the types that are valid.
 fn essence(header: &str) -> Option<String> {
     let types = split(header)
         .into_iter()
@@ -76,7 +76,7 @@ fn essence(header: &str) -> Option<String> {
     types.filter(|essence| essence != "*/*").last()
 }
 
-/// At commas that are not in quotes: <https://fetch.spec.whatwg.org/#header-value-get-decode-and-split>.
+/// Splits at commas that are not in quotes: <https://fetch.spec.whatwg.org/#header-value-get-decode-and-split>.
 fn split(header: &str) -> Vec<String> {
     let mut values = vec![String::new()];
     let (mut is_quoted, mut is_escaped) = (false, false);
@@ -107,7 +107,7 @@ fn one_essence(text: &str) -> Option<String> {
     (is_token(kind) && is_token(subtype)).then(|| format!("{kind}/{subtype}").to_ascii_lowercase())
 }
 
-/// Whether a browser runs scripts of a document of this type, or takes it for a script:
+/// Whether a browser runs scripts of a document of this type, or runs it as a script:
 /// <https://html.spec.whatwg.org/#navigate-html>, <https://mimesniff.spec.whatwg.org/#javascript-mime-type>.
 fn runs(essence: &str) -> bool {
     let (kind, subtype) = essence.split_once('/').expect("a type");

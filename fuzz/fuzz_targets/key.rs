@@ -1,5 +1,5 @@
-//! Whatever a file is called and whoever asks: the URL leads to the key of the grant, byte for byte, and
-//! nothing on the way to the store reads another.
+//! Whatever the name of the file and the caller are: the URL leads to the key of the grant, byte for byte, and
+//! nothing on the way to the store reads another key.
 //!
 //! The first line of the input is the caller, the rest the file's name.
 
@@ -50,7 +50,7 @@ fuzz_target!(|input: &str| {
             let file = file(filename.clone(), content_type, policy);
             match block_on(service.presign_put(&caller, &file, id(), midnight())) {
                 Ok(grant) => check(*place, grant.key.as_str(), &grant.request.url, segments),
-                // Its key would be nothing but spaces.
+                // Its key would consist of spaces only.
                 Err(Error::Refused(_))
                     if policy == "named" && filename.as_str().trim().is_empty() => {}
                 Err(error) => panic!("{error:?}: {policy}"),

@@ -1,5 +1,5 @@
-//! Whatever an operator writes into the policies' file: either a line that says what is wrong and where, or
-//! policies that can be kept.
+//! Whatever an operator writes into the policies file: either one line that says what is wrong and where, or
+//! policies that can be enforced.
 //!
 //! The input is the file.
 
@@ -13,12 +13,12 @@ use presignd::s3::Bucket;
 use presignd::upload::{
     Caller, ContentType, Error, File, Filename, Policies, Sample, UploadService,
 };
-use presignd_fuzz::{LIFE, Place, block_on, bucket, file, id, midnight, service_of};
+use presignd_fuzz::{LIFETIME, Place, block_on, bucket, file, id, midnight, service_of};
 
 static BUCKET: LazyLock<Bucket> = LazyLock::new(|| bucket(Place::Local, None));
 
 fuzz_target!(|text: &str| {
-    let policies = match Policies::parse(text, LIFE) {
+    let policies = match Policies::parse(text, LIFETIME) {
         Ok(policies) => policies,
         Err(error) => {
             let error = error.to_string();
@@ -57,7 +57,7 @@ fn takes_its_sample(service: &UploadService, sample: &Sample) {
     }
 }
 
-/// Whether the file is granted. If not, it has to be the policy's will.
+/// Whether the file is granted. If not, the policy must have refused it.
 fn put(service: &UploadService, file: &File) -> bool {
     match block_on(service.presign_put(&Caller::anonymous(), file, id(), midnight())) {
         Ok(grant) => {
@@ -69,7 +69,7 @@ fn put(service: &UploadService, file: &File) -> bool {
             for (name, value) in &grant.request.headers {
                 HeaderName::from_bytes(name.as_bytes()).expect(name);
                 let header = HeaderValue::from_str(value).expect(value);
-                // HTTP would drop it.
+                // HTTP would remove it.
                 assert_eq!(header.to_str().expect(value).trim(), value);
             }
             true

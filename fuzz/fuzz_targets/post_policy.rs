@@ -1,4 +1,4 @@
-//! Whatever form is asked for: its policy document binds each field to its value, and there is no other field.
+//! Whatever form is requested: its policy document binds each field to its value, and allows no other field.
 //!
 //! Each line of the input sets something: `policy`, `caller`, `type`, `size`, `sum`, `meta NAME VALUE`, `name`.
 
@@ -16,10 +16,10 @@ use presignd::upload::{
 use presignd_fuzz::{BUCKET, Place, block_on, bucket, file, id, lines, midnight, service};
 use serde_json::{Value, json};
 
-/// What S3 takes of a form, without its file.
+/// S3's limit on a form without its file.
 const MAX_FORM_BYTES: usize = 20_000;
 
-/// With credentials that have no token, a usual one, and one that leaves hardly any room.
+/// With credentials that have no token, a usual token, and one that leaves little room for other fields.
 static SERVICES: LazyLock<Vec<UploadService>> = LazyLock::new(|| {
     let policies = "
         [policies.default]
@@ -128,13 +128,13 @@ fn check(file: &File, grant: &PostGrant) {
     }
     assert_eq!(conditions, expected);
 
-    let life = grant
+    let lifetime = grant
         .form
         .expires_at
         .duration_since(midnight())
-        .expect("a life");
-    assert!(matches!(life.as_secs(), 600 | 604_800));
-    let day = if life.as_secs() == 600 {
+        .expect("a lifetime");
+    assert!(matches!(lifetime.as_secs(), 600 | 604_800));
+    let day = if lifetime.as_secs() == 600 {
         "2024-03-01T00:10:00Z"
     } else {
         "2024-03-08T00:00:00Z"

@@ -1,5 +1,5 @@
-//! Whatever comes as the body of a request: the answer is one that is documented, is nobody's fault but the
-//! client's, and points at what was sent.
+//! Whatever the body of a request is: the answer is a documented one and no 5xx, and its pointers lead into the
+//! body.
 //!
 //! The first line of the input says which route, the rest is the body.
 
@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock};
 
 use libfuzzer_sys::fuzz_target;
 use presignd::http;
-use presignd_fuzz::{Mood, Place, bucket, problem, service, set_mood};
+use presignd_fuzz::{Behavior, Place, bucket, problem, service, set_behavior};
 use serde_json::Value;
 
 const ROUTES: [&str; 5] = [
@@ -45,11 +45,15 @@ fuzz_target!(|input: &[u8]| {
     let body = body.strip_prefix(b"\n").unwrap_or(body);
     let route = ROUTES.into_iter().find(|it| it.as_bytes() == route);
     let route = route.unwrap_or(ROUTES[0]);
-    // Whoever waits for what never comes waits in earnest.
+    // A request with `wait` would really wait for an upload that never arrives.
     let json = serde_json::from_slice::<Value>(body).unwrap_or_default();
     let waits = json["wait"].as_u64().is_some_and(|seconds| seconds > 0);
     let is_empty = json["size"].as_u64().is_some_and(|size| size % 2 == 1) && !waits;
-    set_mood(if is_empty { Mood::Empty } else { Mood::Well });
+    set_behavior(if is_empty {
+        Behavior::Empty
+    } else {
+        Behavior::Normal
+    });
     let status = problem::post(&ROUTER, route, route, body);
     assert!(!status.is_server_error(), "{status}");
 });

@@ -1,9 +1,9 @@
-//! Whatever a client brings along: only the token of an upload opens it, only with its key, only for who began
-//! it, and only for 7 days.
+//! Whatever a client sends: only its token opens a multipart upload, only with its key, only for the caller who
+//! created it, and only for 7 days.
 //!
 //! Each line of the input sets something: `caller`, `other` (a caller), `name`, `key`, `token`, `after` (seconds);
-//! or bends the good token: `cut AT`, `put AT BYTE`, `end TEXT`, `mix N`, which takes the N-th of its three parts from
-//! the token of another upload.
+//! or tampers with the valid token: `cut AT`, `put AT BYTE`, `end TEXT`, `mix N`, which replaces the N-th of its
+//! three parts by that of another upload's token.
 
 #![no_main]
 
@@ -20,18 +20,18 @@ use presignd::upload::{
     UploadService,
 };
 use presignd_fuzz::{
-    LIFE, Place, UPLOAD_ID, block_on, bucket, file, id, lines, midnight, service_of,
+    LIFETIME, Place, UPLOAD_ID, block_on, bucket, file, id, lines, midnight, service_of,
 };
 
 const SEVEN_DAYS: u64 = 7 * 24 * 60 * 60;
 
 static BUCKET: LazyLock<Bucket> = LazyLock::new(|| bucket(Place::Local, None));
 static SERVICE: LazyLock<UploadService> =
-    LazyLock::new(|| service_of(BUCKET.clone(), Policies::built_in(LIFE)));
-/// Another, with another secret.
+    LazyLock::new(|| service_of(BUCKET.clone(), Policies::built_in(LIFETIME)));
+/// A service with another secret.
 static STRANGER: LazyLock<UploadService> = LazyLock::new(|| {
     let settings = Settings {
-        policies: Policies::built_in(LIFE),
+        policies: Policies::built_in(LIFETIME),
         supports_post: true,
         forms_only: false,
         session_key: SessionKey::new(&[8; 32]),
@@ -76,7 +76,7 @@ fuzz_target!(|input: &str| {
 
     let other_name = Filename::parse("another").expect("a name");
     let second = begin(&SERVICE, &foreign, other_name);
-    let mut bent = upload.token.clone().into_bytes();
+    let mut tampered = upload.token.clone().into_bytes();
     for (word, value) in lines(input) {
         let number = |text: &str| text.parse::<usize>().ok();
         match word {
@@ -97,41 +97,42 @@ fuzz_target!(|input: &str| {
                 );
             }
             "cut" => {
-                if let Some(at) = number(value).filter(|at| *at < bent.len()) {
-                    bent.remove(at);
+                if let Some(at) = number(value).filter(|at| *at < tampered.len()) {
+                    tampered.remove(at);
                 }
             }
             "put" => {
                 let (at, byte) = value.split_once(' ').unwrap_or_default();
-                if let (Some(at), [byte]) =
-                    (number(at).filter(|at| *at < bent.len()), byte.as_bytes())
-                {
-                    bent[at] = *byte;
+                if let (Some(at), [byte]) = (
+                    number(at).filter(|at| *at < tampered.len()),
+                    byte.as_bytes(),
+                ) {
+                    tampered[at] = *byte;
                 }
             }
-            "end" => bent.extend_from_slice(value.as_bytes()),
+            "end" => tampered.extend_from_slice(value.as_bytes()),
             "mix" => {
-                let token = String::from_utf8_lossy(&bent).into_owned();
+                let token = String::from_utf8_lossy(&tampered).into_owned();
                 let mut parts: Vec<&str> = token.split('.').collect();
                 let theirs: Vec<&str> = second.token.split('.').collect();
                 if let Some(n) = number(value).filter(|n| *n < parts.len().min(theirs.len())) {
                     parts[n] = theirs[n];
-                    bent = parts.join(".").into_bytes();
+                    tampered = parts.join(".").into_bytes();
                 }
             }
             _ => {}
         }
     }
-    let bent = String::from_utf8_lossy(&bent);
+    let tampered = String::from_utf8_lossy(&tampered);
     assert_eq!(
-        opens(&begun_by, &bent, &upload.key, 0),
-        bent == upload.token,
-        "{bent}"
+        opens(&begun_by, &tampered, &upload.key, 0),
+        tampered == upload.token,
+        "{tampered}"
     );
     assert_eq!(
-        opens(&foreign, &bent, &second.key, 0),
-        bent == second.token,
-        "{bent}"
+        opens(&foreign, &tampered, &second.key, 0),
+        tampered == second.token,
+        "{tampered}"
     );
 });
 
@@ -155,7 +156,7 @@ fn opens(caller: &Caller, token: &str, key: &str, seconds: u64) -> bool {
     }
 }
 
-/// The parts of an upload are those of its key and of the store's own id.
+/// URLs of parts have the key of the upload, and the store's own id of it.
 fn check_parts(caller: &Caller, upload: &MultipartUpload) {
     let numbers = BTreeSet::from([1, 10_000]);
     let parts = SERVICE.presign_parts(caller, &upload.token, &upload.key, &numbers, midnight());

@@ -1,5 +1,5 @@
-//! What the targets share: how an input is read, and services whose store is made up. Knows no promise:
-//! those are the targets'.
+//! What the targets share: how an input is read, and services with a simulated store. The promises are in the
+//! targets.
 
 pub mod problem;
 mod store;
@@ -18,10 +18,10 @@ use presignd::upload::{
 use tokio::runtime::{Builder, Runtime};
 use uuid::Uuid;
 
-pub use self::store::{Mood, UPLOAD_ID, set_mood};
+pub use self::store::{Behavior, UPLOAD_ID, set_behavior};
 
-/// Of a policy that does not say otherwise.
-pub const LIFE: Duration = Duration::from_secs(600);
+/// The lifetime of grants of a policy without its own.
+pub const LIFETIME: Duration = Duration::from_secs(600);
 pub const BUCKET: &str = "bucket";
 
 /// 1 March 2024, 00:00: the day before is that of a leap year.
@@ -29,7 +29,7 @@ pub fn midnight() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_709_251_200)
 }
 
-/// A random id, always the same.
+/// An id in the form of a random one, always the same.
 pub fn id() -> Uuid {
     Uuid::from_u128(0x5d3c_8f60_9d0e_4b1f_8e51_3c2f_5c0a_8f3e)
 }
@@ -42,7 +42,7 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     RUNTIME.block_on(future)
 }
 
-/// The lines of an input, each as a word and what follows it.
+/// The lines of an input, each split after its first word.
 pub fn lines(input: &str) -> impl Iterator<Item = (&str, &str)> {
     input
         .split('\n')
@@ -61,7 +61,7 @@ pub enum Place {
 impl Place {
     pub const ALL: [Self; 2] = [Self::Aws, Self::Local];
 
-    /// What stands before the key in a URL.
+    /// The part of a URL before the key.
     pub fn base(self) -> &'static str {
         match self {
             Self::Aws => "https://bucket.s3.us-west-2.amazonaws.com/",
@@ -70,7 +70,7 @@ impl Place {
     }
 }
 
-/// The bucket of a made-up store; `token` is that of the credentials' session.
+/// The bucket of a simulated store; `token` is the session token of the credentials.
 pub fn bucket(place: Place, token: Option<String>) -> Bucket {
     let credentials = Credentials::new("AKIDEXAMPLE", "secret", token, None, "fuzz");
     let provider = SharedCredentialsProvider::new(credentials);
@@ -82,15 +82,15 @@ pub fn bucket(place: Place, token: Option<String>) -> Bucket {
     if let Place::Local = place {
         config.set_endpoint_url(Some("http://127.0.0.1:9000".to_owned()));
     }
-    let credentials = CredentialsCache::new(provider, LIFE);
+    let credentials = CredentialsCache::new(provider, LIFETIME);
     let client = s3::client(&config.build(), matches!(place, Place::Local), &credentials);
     let bucket = Bucket::new(client.clone(), client, BUCKET.to_owned(), credentials);
     block_on(bucket).expect("a bucket that can be signed for")
 }
 
-/// A service under the policies of a file.
+/// A service with the policies of a file.
 pub fn service(bucket: Bucket, policies: &str) -> UploadService {
-    let policies = Policies::parse(policies, LIFE).expect("policies");
+    let policies = Policies::parse(policies, LIFETIME).expect("policies");
     service_of(bucket, policies)
 }
 
@@ -104,7 +104,7 @@ pub fn service_of(bucket: Bucket, policies: Policies) -> UploadService {
     UploadService::new(bucket, settings, Metrics::default())
 }
 
-/// A file of which only this is known.
+/// A file with nothing but what is required.
 pub fn file(filename: Filename, content_type: ContentType, policy: &str) -> File {
     File {
         filename,

@@ -1,5 +1,5 @@
-//! What every answer of the service holds to, whatever it was asked: the statuses that its OpenAPI document
-//! names, and problems that point at what was sent.
+//! What holds for every answer, whatever the request: its status is one of the OpenAPI document, and the pointers of
+//! a problem lead into the body.
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -17,8 +17,8 @@ static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
     serde_json::to_value(document).expect("a document")
 });
 
-/// Posts `body` as JSON and holds the answer to what it promises. `route` is the path as the OpenAPI
-/// document names it, `uri` as it is asked for. Gives the status.
+/// Posts `body` as JSON, checks the answer, and returns its status. `route` is the path in the OpenAPI
+/// document, `uri` the requested one.
 pub fn post(router: &axum::Router, route: &str, uri: &str, body: &[u8]) -> StatusCode {
     let request = Request::post(uri)
         .header(header::HOST, "localhost")
@@ -54,14 +54,14 @@ pub fn post(router: &axum::Router, route: &str, uri: &str, body: &[u8]) -> Statu
         "{answer}"
     );
     assert_eq!(text("requestId"), parts.headers["x-request-id"]);
-    // A conflict is with what the store has.
+    // The errors of a conflict are about the stored object.
     if status != StatusCode::CONFLICT {
         check_pointers(&answer, body);
     }
     status
 }
 
-/// Every pointer leads to something in the body, or to what it lacks.
+/// Every pointer leads to something in the body, or to a field that is missing there.
 fn check_pointers(problem: &Value, body: &[u8]) {
     let Some(errors) = problem.get("errors") else {
         return;
@@ -70,29 +70,29 @@ fn check_pointers(problem: &Value, body: &[u8]) {
     assert!(!errors.is_empty(), "{problem}");
     let body = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body);
     let mut deserializer = serde_json::Deserializer::from_slice(body);
-    // It cannot read half of a surrogate pair or a number like 1e999, which the service can.
+    // Unlike the service, it cannot read half of a surrogate pair or a number like 1e999.
     let Ok(tree) = Tree::deserialize(&mut deserializer) else {
         return;
     };
     for error in errors {
         let pointer = error["pointer"].as_str().expect("a pointer");
-        let is_of_absence = error["code"].as_str().is_some_and(is_of_absence);
+        let allows_absence = error["code"].as_str().is_some_and(allows_absence);
         let (parent, name) = pointer.rsplit_once('/').unwrap_or_default();
-        let is_missing = is_of_absence && tree.has(parent) && !name.is_empty();
+        let is_missing = allows_absence && tree.has(parent) && !name.is_empty();
         assert!(tree.has(pointer) || is_missing, "{error}");
     }
 }
 
-/// Whether a code may be of a field that is not there: one that is missing, the size of all parts, or a type that
-/// nobody said.
-fn is_of_absence(code: &str) -> bool {
+/// Whether a code may belong to a field that is missing: a required one, the size of all parts, or a type that has
+/// a default.
+fn allows_absence(code: &str) -> bool {
     matches!(
         code,
         "required" | "multipart-not-supported" | "file-too-large" | "type-not-allowed"
     ) || code.ends_with("-required")
 }
 
-/// JSON in which members of the same name are all kept.
+/// JSON that keeps all members of the same name.
 enum Tree {
     Object(Vec<(String, Tree)>),
     Array(Vec<Tree>),
@@ -104,7 +104,7 @@ impl Tree {
         Node.deserialize(deserializer)
     }
 
-    /// Whether a pointer as in RFC 6901 leads to anything.
+    /// Whether a pointer (RFC 6901) leads to anything.
     fn has(&self, pointer: &str) -> bool {
         let Some(rest) = pointer.strip_prefix('/') else {
             return pointer.is_empty();

@@ -1,4 +1,4 @@
-//! A store without a network: it answers at once, as it is told to.
+//! A store without a network: it answers immediately, with the selected behavior.
 
 use std::sync::Mutex;
 
@@ -9,29 +9,29 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_types::body::SdkBody;
 
-/// The store's id of every upload in parts.
+/// The store's id of every multipart upload.
 pub const UPLOAD_ID: &str = "an/upload+id=";
 
-/// What the store makes of what it is asked.
+/// How the store answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mood {
-    /// Every object is there, and three parts of 5 MiB of every upload.
+pub enum Behavior {
+    /// Every object exists, and every upload has three parts of 5 MiB.
     #[default]
-    Well,
-    /// There is nothing of what is asked for.
+    Normal,
+    /// Nothing exists.
     Empty,
-    /// It takes no completion of an upload.
+    /// It refuses to complete uploads.
     Strict,
-    /// There is an object already wherever one is to be made.
+    /// Every key is taken when an upload is completed.
     Taken,
     /// It refuses everything.
     Closed,
 }
 
-static MOOD: Mutex<Mood> = Mutex::new(Mood::Well);
+static BEHAVIOR: Mutex<Behavior> = Mutex::new(Behavior::Normal);
 
-pub fn set_mood(mood: Mood) {
-    *MOOD.lock().expect("a mood") = mood;
+pub fn set_behavior(behavior: Behavior) {
+    *BEHAVIOR.lock().expect("a behavior") = behavior;
 }
 
 pub(crate) fn client() -> SharedHttpClient {
@@ -43,21 +43,21 @@ struct Store;
 
 impl HttpConnector for Store {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let mood = *MOOD.lock().expect("a mood");
-        HttpConnectorFuture::ready(Ok(answer(mood, &request)))
+        let behavior = *BEHAVIOR.lock().expect("a behavior");
+        HttpConnectorFuture::ready(Ok(answer(behavior, &request)))
     }
 }
 
-fn answer(mood: Mood, request: &HttpRequest) -> HttpResponse {
+fn answer(behavior: Behavior, request: &HttpRequest) -> HttpResponse {
     let (path, query) = request.uri().split_once('?').unwrap_or_default();
     let is_upload = query.contains("uploadId=");
-    let (status, body) = match (mood, request.method()) {
-        (Mood::Closed, _) => (403, error("AccessDenied")),
-        (Mood::Empty, "HEAD") => (404, String::new()),
-        (Mood::Empty, "GET" | "DELETE") if is_upload => (404, error("NoSuchUpload")),
-        (Mood::Empty, "GET") => (404, error("NoSuchKey")),
-        (Mood::Strict, "POST") if is_upload => (400, error("InvalidPart")),
-        (Mood::Taken, "POST") if is_upload => (412, error("PreconditionFailed")),
+    let (status, body) = match (behavior, request.method()) {
+        (Behavior::Closed, _) => (403, error("AccessDenied")),
+        (Behavior::Empty, "HEAD") => (404, String::new()),
+        (Behavior::Empty, "GET" | "DELETE") if is_upload => (404, error("NoSuchUpload")),
+        (Behavior::Empty, "GET") => (404, error("NoSuchKey")),
+        (Behavior::Strict, "POST") if is_upload => (400, error("InvalidPart")),
+        (Behavior::Taken, "POST") if is_upload => (412, error("PreconditionFailed")),
         (_, "POST") if is_upload => (200, completed()),
         (_, "POST") => (200, begun()),
         (_, "GET") if is_upload => (200, parts()),
@@ -73,7 +73,7 @@ fn response(status: u16, body: String) -> HttpResponse {
     HttpResponse::new(status, SdkBody::from(body))
 }
 
-/// An object that is what its name ends with.
+/// An object whose content is of the type that its name ends with.
 fn object(with_body: bool, path: &str) -> HttpResponse {
     let (content_type, body) = match path.rsplit('.').next() {
         Some("png") => ("image/png", "\u{89}PNG"),
@@ -102,7 +102,7 @@ fn object(with_body: bool, path: &str) -> HttpResponse {
 }
 
 fn error(code: &str) -> String {
-    format!("<Error><Code>{code}</Code><Message>so it is</Message></Error>")
+    format!("<Error><Code>{code}</Code><Message>simulated</Message></Error>")
 }
 
 fn begun() -> String {

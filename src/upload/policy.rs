@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_speaks_against_a_file_is_said_at_once() {
+    fn all_reasons_against_a_file_are_given_at_once() {
         let policy = policy(
             "content_types = ['image/*']\nmax_size = '1 KiB'\nrequire_checksum = true\nallowed_metadata = ['album']",
         );

@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_what_they_say_are_taken() {
+    fn files_that_are_what_they_say_are_accepted() {
         for (content_type, head) in [
             ("image/png", PNG),
             ("IMAGE/PNG; x=y", PNG),
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_not_taken_for_what_it_begins_like_by_chance() {
+    fn text_may_begin_like_another_format_by_chance() {
         let texts: [&[u8]; 14] = [
             b"",
             b"hello",
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn of_types_that_nobody_knows_nothing_is_said() {
+    fn unknown_types_are_accepted() {
         for content_type in [
             "application/octet-stream",
             "application/json",

@@ -289,7 +289,7 @@ fn the_readme_shows_what_dev_prints() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn a_second_signal_stops_it_immediately() {
     use std::io::Write;
     let folder = TempDir::new().unwrap();
     let mut dev = Running::dev(folder.path(), &[]);

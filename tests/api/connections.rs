@@ -77,7 +77,7 @@ fn short() -> Limits {
 }
 
 #[tokio::test]
-async fn a_thousand_half_open_connections_are_cut_off_and_cost_nobody_anything() {
+async fn a_thousand_half_open_connections_are_cut_off_and_disturb_no_one() {
     let (addr, _stop, _server) = spawn(short()).await;
     let mut half_open = Vec::new();
     for _ in 0..1000 {
@@ -303,7 +303,7 @@ async fn only_http_1_is_spoken() {
 }
 
 #[tokio::test]
-async fn a_stop_closes_what_is_idle_or_half_sent_and_answers_what_is_under_way() {
+async fn a_stop_closes_what_is_idle_or_half_sent_and_answers_requests_in_progress() {
     let limits = Limits {
         drain_timeout: Duration::from_mins(1),
         ..short()
@@ -354,7 +354,7 @@ async fn a_client_that_does_not_read_its_answers_is_cut_off() {
 }
 
 #[tokio::test]
-async fn who_is_connected_when_the_service_stops_is_answered_however_many_there_are() {
+async fn all_who_are_connected_when_the_service_stops_are_answered() {
     let config = dev::sdk_config("127.0.0.1:1".parse().unwrap());
     let uploads = service(&config, "bucket", true, built_in()).await;
     let router = http::router(uploads, &http::Settings::default());

@@ -1,4 +1,4 @@
-//! Credentials that end, fail, hang or change, as a `credential_process` gives them to the binary.
+//! Credentials that expire, fail, hang or change, as a `credential_process` gives them to the binary.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -100,7 +100,7 @@ fn gives(id: &str, end: SystemTime) -> String {
     format!("echo '{credentials}'")
 }
 
-/// So many seconds from now, without fractions.
+/// This many seconds from now, without fractions.
 fn in_seconds(seconds: u64) -> SystemTime {
     let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
     SystemTime::UNIX_EPOCH + Duration::from_secs(now + seconds)
@@ -113,7 +113,7 @@ fn end_of(grant: &Grant) -> SystemTime {
 }
 
 #[tokio::test]
-async fn a_grant_ends_with_its_credentials_and_the_process_is_not_asked_each_time() {
+async fn a_grant_expires_with_its_credentials_and_the_process_does_not_run_each_time() {
     let end = in_seconds(60);
     let service = Service::start(&gives("AKIASHORT", end));
     for _ in 0..20 {
@@ -176,7 +176,7 @@ async fn new_credentials_are_used_when_there_are_any_and_ended_ones_never() {
     let grant = service.grant().await;
     assert!(grant.url.contains("AKIAFIRST"), "{}", grant.url);
     service.now_does(&gives("AKIASECOND", in_seconds(3600)));
-    // Those at hand are used to their end, and not a moment longer.
+    // The cached ones are used until they expire, and not a moment longer.
     loop {
         let grant = service.grant().await;
         let asked_at = SystemTime::now();

@@ -79,7 +79,7 @@ async fn a_service_is_not_ready_when_a_part_fails_and_names_it() {
 }
 
 #[tokio::test]
-async fn probes_cost_the_store_one_question_in_a_while() {
+async fn many_probes_cost_the_store_one_call_in_a_while() {
     let store = slow(Duration::from_millis(50)).await;
     let url = readyz_of(&store.config(), "bucket").await;
     for answer in join_all((0..20).map(|_| get(&url))).await {
@@ -94,7 +94,7 @@ async fn probes_cost_the_store_one_question_in_a_while() {
 }
 
 #[tokio::test]
-async fn those_who_do_not_wait_for_readiness_cost_the_store_nothing_more() {
+async fn probes_that_hang_up_cost_the_store_nothing_more() {
     let store = slow(Duration::from_millis(300)).await;
     let url = readyz_of(&store.config(), "bucket").await;
     for _ in 0..20 {

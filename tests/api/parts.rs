@@ -86,7 +86,7 @@ async fn a_policy_can_forbid_uploads_in_parts() {
 }
 
 #[tokio::test]
-async fn nobody_waits_for_many_keys_at_once() {
+async fn no_request_waits_for_many_keys_at_once() {
     let app = spawn_app_with_policies(SMALL).await;
     let key = |_| format!("uploads/{}/a", Uuid::new_v4());
     let keys: Vec<String> = (0..11).map(key).collect();

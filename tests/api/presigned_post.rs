@@ -354,7 +354,7 @@ async fn forms_go_to_the_bucket_whatever_the_endpoint() {
 }
 
 #[tokio::test]
-async fn a_session_token_is_a_field_and_ends_the_form_with_the_credentials() {
+async fn a_session_token_is_a_field_and_the_form_expires_with_the_credentials() {
     use aws_credential_types::Credentials;
     use aws_credential_types::provider::SharedCredentialsProvider;
 

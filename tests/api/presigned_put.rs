@@ -135,7 +135,7 @@ async fn a_grant_is_valid_for_600_seconds_and_says_so() {
 }
 
 #[tokio::test]
-async fn nothing_is_signed_that_nobody_asked_for() {
+async fn nothing_is_signed_that_was_not_requested() {
     let (_app, grant) = granted().await;
     let query: BTreeMap<_, _> = query(&grant.url).into_iter().collect();
     let names: Vec<&str> = query.keys().map(String::as_str).collect();

@@ -26,7 +26,7 @@ fn asking(app: &App) -> RequestBuilder {
     app.client.post(url).json(&body)
 }
 
-/// The statuses of so many of these requests.
+/// The statuses of this many of these requests.
 async fn statuses(count: usize, request: impl Fn() -> RequestBuilder) -> Vec<u16> {
     let mut statuses = Vec::new();
     for _ in 0..count {
@@ -36,7 +36,7 @@ async fn statuses(count: usize, request: impl Fn() -> RequestBuilder) -> Vec<u16
 }
 
 #[tokio::test]
-async fn too_many_requests_are_told_when_to_come_back() {
+async fn too_many_requests_get_429_and_the_time_to_wait() {
     let app = spawn_app_with_both(built_in(), &twice()).await;
     assert_eq!(statuses(2, || asking(&app)).await, [201, 201]);
     let response = asking(&app).send().await.unwrap();
@@ -99,7 +99,7 @@ async fn a_forwarded_address_counts_only_from_a_trusted_proxy() {
     };
     assert_eq!(statuses(3, from("198.51.100.1")).await, [201, 201, 429]);
     assert_eq!(statuses(1, from("198.51.100.2")).await, [201]);
-    // What the client made up is to the left of what the proxy saw.
+    // What the client invented is to the left of what the proxy saw.
     assert_eq!(statuses(1, from("203.0.113.9, 198.51.100.1")).await, [429]);
     assert_eq!(statuses(3, from("2001:db8::1")).await, [201, 201, 429]);
     assert_eq!(
@@ -127,7 +127,7 @@ async fn known_callers_count_by_name_and_guessing_counts_by_address() {
         move || asking(app).bearer_auth(key)
     };
     assert_eq!(statuses(4, by("guess")).await, [401, 401, 429, 429]);
-    // From the same address, and still let in.
+    // From the same address, and still accepted.
     let by = |key: String| {
         let app = &app;
         move || asking(app).bearer_auth(&key)

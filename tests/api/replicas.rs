@@ -46,7 +46,7 @@ fn video() -> Value {
 }
 
 #[tokio::test]
-async fn an_upload_in_parts_goes_on_at_any_replica_and_outlives_the_one_that_began_it() {
+async fn an_upload_in_parts_continues_at_any_replica_even_if_the_first_one_is_gone() {
     let app = spawn_app().await;
     let [mut first, second, third] = [(); 3].map(|()| Replica::start(&app, SECRET));
     let upload = create_at(&first.base, video()).await;

@@ -1,5 +1,4 @@
-//! Uppy's protocol: the answers that its plugin expects, and uploads that belong to those who began
-//! them.
+//! Uppy's protocol: the answers that its plugin expects, and uploads that only their creators continue.
 
 mod stand_ins;
 mod upload;
@@ -74,7 +73,7 @@ async fn params_without_a_type_are_for_bytes_and_without_a_name_refused() {
 }
 
 #[tokio::test]
-async fn a_file_goes_up_in_parts_and_is_whole() {
+async fn a_file_that_is_sent_in_parts_arrives_whole() {
     let app = spawn_app().await;
     let upload = video(&app).await;
     assert!(upload.key.ends_with("/a b.mp4"));
@@ -232,7 +231,7 @@ async fn a_file_over_the_limit_is_aborted_before_it_is_an_object() {
     assert_eq!(app.stored(&upload.key).await, None);
     let gone = problem(upload.complete(parts).await).await;
     assert_eq!(gone["code"], "no-such-upload");
-    // Who says it beforehand is told at once.
+    // A client that announces the size is refused immediately.
     let body = json!({"filename": "a", "type": "a/b", "size": 1001});
     let early = problem(app.post("/s3/multipart", &body).await).await;
     assert_eq!(fields(&early), [("/size", "file-too-large")]);
@@ -315,7 +314,7 @@ async fn bucket_wide_credentials_are_not_handed_out() {
 }
 
 #[tokio::test]
-async fn any_replica_with_the_secret_goes_on_with_an_upload() {
+async fn any_replica_with_the_secret_continues_an_upload() {
     let app = spawn_app().await;
     let mut upload = video(&app).await;
     let first = upload.put(1, vec![1; FIVE_MIB]).await;

@@ -149,7 +149,7 @@ impl Front {
             Self::Alb | Self::AlbMultiValue => {
                 event["path"] = sent.path.into();
                 event["httpMethod"] = sent.method.into();
-                // It adds the address to what the client made up.
+                // It adds the address to what the client invented.
                 let forwarded = format!("203.0.113.99, {}", sent.from);
                 let query = sent.query.iter();
                 let query = query.map(|(name, value)| (encoded(name), encoded(value)));

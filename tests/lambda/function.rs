@@ -136,12 +136,12 @@ impl Function {
     }
 
     async fn outcome_of(&self, id: &str, event: Value) -> Outcome {
-        let (outcome, told) = oneshot::channel();
+        let (outcome, received) = oneshot::channel();
         let id = id.to_owned();
         let invocation = Invocation { id, event, outcome };
         self.events.send(invocation).ok().unwrap();
         // Only so that a function that died fails its test.
-        tokio::time::timeout(Duration::from_mins(1), told)
+        tokio::time::timeout(Duration::from_mins(1), received)
             .await
             .expect("an outcome")
             .unwrap()

@@ -58,7 +58,7 @@ fn start() -> SystemTime {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_provider_is_asked_once_while_its_credentials_live_long_enough() {
+async fn a_provider_is_asked_once_while_its_credentials_are_valid_long_enough() {
     let provider = Provider {
         life: Some(HOUR),
         ..Provider::default()
@@ -145,7 +145,7 @@ async fn the_lifetime_of_cached_credentials_is_known_without_asking() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn callers_who_hang_up_do_not_take_the_answer_from_others() {
+async fn callers_who_hang_up_do_not_deprive_others_of_the_answer() {
     let provider = Provider {
         answer_after: Duration::from_secs(3),
         ..Provider::default()

@@ -50,7 +50,7 @@ const GOOD: &str = "<CORSRule><AllowedOrigin>https://*.example.com</AllowedOrigi
 const OTHER: &str = "<CORSRule><ID>theirs</ID><AllowedOrigin>*</AllowedOrigin><AllowedMethod>GET</AllowedMethod><MaxAgeSeconds>5</MaxAgeSeconds></CORSRule>";
 
 #[tokio::test]
-async fn a_bucket_without_rules_is_told_the_exact_ones() {
+async fn for_a_bucket_without_rules_the_exact_ones_are_shown() {
     let (stand, _) = keeping(None).await;
     let policies = format!("{}/policies.example.toml", env!("CARGO_MANIFEST_DIR"));
     let origins = "https://app.example.com,http://localhost:5173";
@@ -209,7 +209,7 @@ async fn a_bucket_without_rules_may_answer_204() {
 
 /// Some stores know `*` alone as a pattern of headers, and answer preflights accordingly.
 #[tokio::test]
-async fn a_store_that_takes_a_pattern_literally_is_found_by_a_preflight() {
+async fn a_store_that_understands_a_pattern_literally_is_found_by_a_preflight() {
     for (allowed, expected) in [("x-amz-meta-*", "failed"), ("*", "ok")] {
         let rule = GOOD.replace(
             "<AllowedHeader>*</AllowedHeader>",

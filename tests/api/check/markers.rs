@@ -20,7 +20,7 @@ fn is_object(uri: &str) -> bool {
 }
 
 #[tokio::test]
-async fn what_the_credentials_may_not_do_is_named() {
+async fn missing_permissions_are_named() {
     let stand = StandIn::but(|method, uri| {
         let is_put = method == Method::PUT && is_object(uri);
         is_put.then(|| error(403, "AccessDenied"))
@@ -266,7 +266,7 @@ async fn a_bucket_that_keeps_objects_for_a_time_gets_none() {
 }
 
 #[tokio::test]
-async fn a_store_without_forms_is_told_to_say_so() {
+async fn for_a_store_without_forms_the_variable_is_named() {
     let stand = StandIn::but(|method, uri| {
         let is_form = method == Method::POST && !uri.contains("uploads?");
         (is_form && !uri.contains('?')).then(|| error(501, "NotImplemented"))

@@ -10,7 +10,7 @@ use crate::helpers::spawn;
 use crate::stand_in::{StandIn, error, xml};
 
 #[tokio::test]
-async fn a_closed_port_is_named_and_ends_the_search() {
+async fn a_closed_port_is_named_and_nothing_else_is_checked() {
     let run = check_fails("http://127.0.0.1:1", &[]).await;
     let expected = [
         ("settings", "ok"),
@@ -129,7 +129,7 @@ async fn the_style_that_the_store_understands_is_named() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_wrong_is_told_by_how_much() {
+async fn a_wrong_clock_is_reported_with_the_difference() {
     for (hour, which) in [(1, "behind"), (-1, "ahead of")] {
         let stand = StandIn::layered(|store| {
             store.layer(map_response(move |mut response: Response| async move {

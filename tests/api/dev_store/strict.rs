@@ -60,7 +60,7 @@ async fn a_body_needs_a_length() {
 }
 
 #[tokio::test]
-async fn a_url_lives_for_seven_days_at_most() {
+async fn a_url_is_valid_for_seven_days_at_most() {
     let app = spawn_app().await;
     let grant = app.grant("a.txt", "text/plain").await;
     let url = grant

@@ -57,7 +57,7 @@ async fn one_head_with_checksums_answers_it() {
 }
 
 #[tokio::test]
-async fn waiting_asks_again_and_ends() {
+async fn waiting_repeats_the_question_and_ends_in_time() {
     let store = StandIn::with_status(404).await;
     let base = store.service(ANYTHING).await;
     is(&problem_of(&base).await, 404, "not-uploaded");
@@ -69,7 +69,7 @@ async fn waiting_asks_again_and_ends() {
 }
 
 #[tokio::test]
-async fn a_checksum_of_parts_is_not_taken_for_that_of_the_file() {
+async fn a_checksum_of_parts_does_not_count_as_that_of_the_file() {
     const SUM: &str = "x-amz-checksum-sha256";
     const TYPE: &str = "x-amz-checksum-type";
     let sum = sha256("hello");
@@ -104,7 +104,7 @@ async fn a_checksum_of_parts_is_not_taken_for_that_of_the_file() {
 }
 
 #[tokio::test]
-async fn an_error_of_the_store_is_not_taken_for_an_absent_upload() {
+async fn an_error_of_the_store_does_not_count_as_a_missing_upload() {
     for (store, status_, code) in [
         // S3 answers so when there is nothing and the credentials may not list the bucket.
         (403, 502, "storage-error"),
@@ -180,7 +180,7 @@ async fn many_keys_are_verified_at_once_but_not_all_of_them() {
 }
 
 #[tokio::test]
-async fn a_long_queue_before_a_slow_store_ends_in_time() {
+async fn a_long_queue_before_a_slow_store_is_answered_in_time() {
     let store = StandIn::answering(async |_| {
         tokio::time::sleep(Duration::from_secs(8)).await;
         object(&[])
@@ -240,7 +240,7 @@ async fn a_file_that_is_replaced_or_removed_while_it_is_read_is_not_called_good(
 }
 
 #[tokio::test]
-async fn bytes_of_something_else_are_not_taken_for_those_of_the_file() {
+async fn bytes_of_something_else_do_not_count_as_those_of_the_file() {
     // As what stands before a store answers: a proxy, or the page of a network that wants a login.
     for body in ["<!doctype html>", "text", ""] {
         let base = sniffing(move || Response::new(Body::from(body))).await;

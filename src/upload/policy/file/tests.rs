@@ -116,7 +116,7 @@ fn what_cannot_be_kept_is_refused_with_policy_field_and_reason() {
 }
 
 #[test]
-fn a_policy_can_allow_what_s3_takes_in_parts() {
+fn a_policy_can_allow_what_s3_accepts_in_parts() {
     let largest = "max_size = '53687091200000 B'";
     let policies = policy(largest).unwrap();
     let default = policies
