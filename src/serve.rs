@@ -1,5 +1,7 @@
 //! Builds what runs from the configuration: the service, its listeners, and the token that stops it.
 
+mod reload;
+
 use std::convert::Infallible;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -17,7 +19,7 @@ use crate::config::{self, Aws, Config, Env, JwtKeys};
 use crate::error_chain::causes;
 use crate::http::auth::{Auth, Jwks, Jwt, Keys};
 use crate::telemetry::Metrics;
-use crate::upload::{self, SessionKey, UploadService};
+use crate::upload::{self, Policies, SessionKey, UploadService};
 use crate::{http, s3, telemetry};
 
 /// `presignd serve`: until a signal.
@@ -43,6 +45,8 @@ pub(crate) async fn serve(env: &Env) -> Result<()> {
     let aws = config::load_aws(env).await;
     let service = Service::new(&config, &aws.sdk_config, None, stop).await?;
     let addr = listeners.addr()?;
+    let reloaded_env = env.clone();
+    service.reload_on_hangup(move || Config::from_env(&reloaded_env))?;
     announce(env, &config, &aws, &service.public_host, Some(addr));
     service.warn_without_credentials();
     let router = http::router(Arc::clone(&service.uploads), &service.settings);
@@ -75,7 +79,7 @@ pub(crate) async fn dev(env: &Env, args: Dev) -> Result<()> {
         force_path_style: true,
         public_endpoint: None,
     };
-    let mut config = Config::with_store(env, s3_settings)?;
+    let mut config = Config::with_store(env, s3_settings.clone())?;
     let addr = args.addr.unwrap_or(config.bind_addr);
     for (addr, setting) in [(addr, "--addr"), (args.s3_addr, "--s3-addr")] {
         ensure!(
@@ -103,6 +107,8 @@ pub(crate) async fn dev(env: &Env, args: Dev) -> Result<()> {
     let page = http::page::Settings::new(&format!("http://{s3_addr}"))?;
     let sdk_config = embedded.sdk_config(s3_addr);
     let service = Service::new(&config, &sdk_config, Some(page), stop.clone()).await?;
+    let env = env.clone();
+    service.reload_on_hangup(move || Config::with_store(&env, s3_settings.clone()))?;
     let credential = match &service.settings.auth {
         Auth { jwt: Some(_), .. } => Some("authorization: Bearer YOUR-TOKEN"),
         Auth {
@@ -296,14 +302,18 @@ fn announce(
             "clients are sent to the store at {public_host}, which they may not reach: S3_PUBLIC_ENDPOINT_URL sets another endpoint for them"
         );
     }
-    for (name, other) in config.policies.with_same_keys() {
-        tracing::warn!(
-            "the policies {name} and {other} can make the same keys, so an upload under one of them can be verified under the other; give each its own prefix in `key`"
-        );
-    }
+    warn_of_same_keys(&config.policies);
     if config.session_key.is_none() {
         tracing::warn!(
             "UPLOAD_SESSION_SECRET is not set: multipart uploads cannot go on after a restart or at other replicas"
+        );
+    }
+}
+
+fn warn_of_same_keys(policies: &Policies) {
+    for (name, other) in policies.with_same_keys() {
+        tracing::warn!(
+            "the policies {name} and {other} can make the same keys, so an upload under one of them can be verified under the other; give each its own prefix in `key`"
         );
     }
 }

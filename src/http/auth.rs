@@ -2,6 +2,7 @@
 //! nothing can be granted without a caller.
 
 mod api_keys;
+mod credential;
 mod jwks;
 mod jwt;
 mod verified;
@@ -12,7 +13,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath, RawPathParams};
+use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
@@ -20,6 +21,7 @@ use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
 pub use self::api_keys::{ApiKeys, new_api_key};
+use self::credential::{Credential, ticket_in_path};
 pub use self::jwks::Jwks;
 pub(crate) use self::jwt::TICKET_CLAIM;
 pub use self::jwt::{Jwt, JwtKey, JwtKeyError, Keys};
@@ -37,8 +39,6 @@ pub(super) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 pub(super) const ON_BEHALF_OF: HeaderName = HeaderName::from_static("x-on-behalf-of");
 /// What stands before the path of any route when a ticket authenticates the request.
 pub(super) const TICKET_PATH: &str = "/t/{ticket}";
-/// Longer tokens belong to nobody, and are not worth reading.
-const MAX_TOKEN_BYTES: usize = 16 * 1024;
 /// When a client should try again while the issuer's keys are unavailable.
 const ISSUER_RETRY_AFTER: Duration = Duration::from_secs(10);
 /// How many requests of one caller may wait for something at the same time.
@@ -134,18 +134,6 @@ impl Gate {
             .count(key, requests)
             .map_err(|wait| retry_later(&catalogue::RATE_LIMITED, wait))
     }
-}
-
-/// What a request authenticates with.
-#[derive(Clone, Copy)]
-enum Credential<'a> {
-    /// Nothing, where nothing is needed.
-    None,
-    ApiKey(&'a str),
-    /// An API key or a token.
-    Bearer(&'a str),
-    /// A token in the path.
-    Ticket(&'a str),
 }
 
 impl Gate {
@@ -276,7 +264,7 @@ impl FromRequestParts<AppState> for Authenticated {
                 CallerKey::Network(network(client))
             })
         };
-        let sender = match credential(&parts.headers, ticket.as_deref(), &gate.auth) {
+        let sender = match Credential::from_request(&parts.headers, ticket.as_deref(), &gate.auth) {
             Ok(credential) => gate.sender(credential, network).await,
             Err(denied) => Err(denied),
         };
@@ -368,56 +356,6 @@ impl From<Caller> for Sender {
             may_call_on_behalf: false,
         }
     }
-}
-
-/// The token of a request to a route below [`TICKET_PATH`].
-async fn ticket_in_path(parts: &mut Parts, state: &AppState) -> Option<String> {
-    let route = parts.extensions.get::<MatchedPath>()?;
-    if !route.as_str().starts_with(TICKET_PATH) {
-        return None;
-    }
-    let params = RawPathParams::from_request_parts(parts, state).await;
-    // A path that is not UTF-8 has no valid token.
-    let params = params.ok()?;
-    let (_, ticket) = params.iter().find(|(name, _)| *name == "ticket")?;
-    Some(ticket.chars().take(MAX_TOKEN_BYTES).collect())
-}
-
-/// The one credential of a request.
-fn credential<'a>(
-    headers: &'a HeaderMap,
-    ticket: Option<&'a str>,
-    auth: &Auth,
-) -> Result<Credential<'a>, Denied> {
-    if !auth.is_required() {
-        return Ok(Credential::None);
-    }
-    let has_key = auth.api_keys.is_some() && headers.contains_key(&API_KEY);
-    let has_header = headers.contains_key(header::AUTHORIZATION);
-    let credential = match (ticket, has_key, has_header) {
-        (Some(ticket), false, false) => Some(Credential::Ticket(ticket)),
-        (None, true, false) => only(headers, &API_KEY).map(Credential::ApiKey),
-        (None, false, true) => bearer(headers).map(Credential::Bearer),
-        // Two credentials may differ, so neither counts.
-        _ => None,
-    };
-    credential.ok_or(Denied::Unauthorized)
-}
-
-/// The token after `Bearer`, [whatever its case](https://www.rfc-editor.org/rfc/rfc9110#section-11.1).
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = only(headers, &header::AUTHORIZATION)?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-/// The value of a header that must not be repeated.
-fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    let mut values = headers.get_all(name).iter();
-    let value = values.next().filter(|_| values.next().is_none())?;
-    value
-        .to_str()
-        .ok()
-        .filter(|value| value.len() <= MAX_TOKEN_BYTES)
 }
 
 pub(super) fn retry_later(kind: &Kind, wait: Duration) -> Response {

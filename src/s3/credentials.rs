@@ -5,6 +5,7 @@ mod tests;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
@@ -33,7 +34,8 @@ const LIMITS: Limits = Limits {
 #[derive(Clone)]
 pub struct CredentialsCache {
     provider: SharedCredentialsProvider,
-    longest_grant: Duration,
+    /// In seconds.
+    longest_grant: Arc<AtomicU64>,
     cache: Refreshed<Arc<Credentials>, CredentialsError>,
 }
 
@@ -54,16 +56,23 @@ impl CredentialsCache {
     pub fn new(provider: SharedCredentialsProvider, longest_grant: Duration) -> Self {
         Self {
             provider,
-            longest_grant,
+            longest_grant: Arc::new(longest_grant.as_secs().into()),
             cache: Refreshed::new(LIMITS),
         }
     }
 
+    /// From now on, credentials are to be valid for at least this time.
+    pub fn set_longest_grant(&self, longest_grant: Duration) {
+        let seconds = longest_grant.as_secs();
+        self.longest_grant.store(seconds, Ordering::Relaxed);
+    }
+
     /// Credentials that are valid at `now`.
     pub async fn get(&self, now: SystemTime) -> Result<Arc<Credentials>, CredentialsError> {
+        let longest_grant = Duration::from_secs(self.longest_grant.load(Ordering::Relaxed));
         let judge = |credentials: &Arc<Credentials>, age| match credentials.expiry() {
             Some(end) if end <= now => Age::Expired,
-            Some(end) if end < now + self.longest_grant => Age::Old,
+            Some(end) if end < now + longest_grant => Age::Old,
             None if age >= MAX_AGE => Age::Stale,
             _ => Age::Fresh,
         };

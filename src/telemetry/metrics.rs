@@ -7,7 +7,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -36,6 +36,13 @@ struct Inner {
     storage_calls: Histograms<CallLabels>,
     credentials_life: Gauge<f64, AtomicU64>,
     open_connections: Gauge,
+    reloads: Family<ReloadLabels, Counter>,
+    loaded_at: Gauge<f64, AtomicU64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadLabels {
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -70,6 +77,8 @@ impl Default for Metrics {
             storage_calls: Family::new_with_constructor(histogram),
             credentials_life: Gauge::default(),
             open_connections: Gauge::default(),
+            reloads: Family::default(),
+            loaded_at: Gauge::default(),
         };
         let registry = &mut inner.registry;
         let version = vec![("version", env!("CARGO_PKG_VERSION"))];
@@ -102,6 +111,18 @@ impl Default for Metrics {
             "Connections that are open",
             inner.open_connections.clone(),
         );
+        registry.register(
+            "reloads",
+            "Attempts to read API keys and policies again, by what came of them",
+            inner.reloads.clone(),
+        );
+        registry.register_with_unit(
+            "configuration_loaded_timestamp",
+            "When the API keys and policies in force were read, since 1970",
+            Unit::Seconds,
+            inner.loaded_at.clone(),
+        );
+        inner.loaded_at.set(now());
         Self(Arc::new(inner))
     }
 }
@@ -146,6 +167,18 @@ impl Metrics {
         histogram.observe(took.as_secs_f64());
     }
 
+    /// Counts an attempt to read API keys and policies again.
+    pub(crate) fn reload(&self, is_ok: bool) {
+        let outcome = if is_ok { "ok" } else { "failed" };
+        self.0
+            .reloads
+            .get_or_create(&ReloadLabels { outcome })
+            .inc();
+        if is_ok {
+            self.0.loaded_at.set(now());
+        }
+    }
+
     pub(crate) fn open_connections(&self) -> &Gauge {
         &self.0.open_connections
     }
@@ -158,6 +191,11 @@ impl Metrics {
         text::encode(&mut text, &self.0.registry)?;
         Ok(text)
     }
+}
+
+fn now() -> f64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap_or_default().as_secs_f64()
 }
 
 impl fmt::Debug for Metrics {

@@ -1,5 +1,6 @@
 //! The binary, as a user runs it.
 
+mod reload;
 mod variables;
 
 use std::net::TcpListener;

@@ -74,6 +74,11 @@ impl ApiKeys {
         Ok(Self(Arc::new(ArcSwap::from_pointee(keys))))
     }
 
+    /// Replaces the keys for all requests from now on.
+    pub fn replace(&self, other: &Self) {
+        self.0.store(other.0.load_full());
+    }
+
     /// The sender whose key has this hash.
     pub(super) fn get(&self, hash: &TokenHash) -> Option<Sender> {
         self.0.load().get(hash).cloned()

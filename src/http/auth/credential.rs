@@ -1,0 +1,77 @@
+//! Where a request has its one credential.
+
+use axum::extract::{FromRequestParts, MatchedPath, RawPathParams};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, header};
+
+use super::{API_KEY, Auth, Denied, TICKET_PATH};
+use crate::http::AppState;
+
+/// Longer tokens belong to nobody, and are not worth reading.
+const MAX_TOKEN_BYTES: usize = 16 * 1024;
+
+/// What a request authenticates with.
+#[derive(Clone, Copy)]
+pub(super) enum Credential<'a> {
+    /// Nothing, where nothing is needed.
+    None,
+    ApiKey(&'a str),
+    /// An API key or a token.
+    Bearer(&'a str),
+    /// A token in the path.
+    Ticket(&'a str),
+}
+
+impl<'a> Credential<'a> {
+    /// The one credential of a request.
+    pub(super) fn from_request(
+        headers: &'a HeaderMap,
+        ticket: Option<&'a str>,
+        auth: &Auth,
+    ) -> Result<Self, Denied> {
+        if !auth.is_required() {
+            return Ok(Self::None);
+        }
+        let has_key = auth.api_keys.is_some() && headers.contains_key(&API_KEY);
+        let has_header = headers.contains_key(header::AUTHORIZATION);
+        let credential = match (ticket, has_key, has_header) {
+            (Some(ticket), false, false) => Some(Self::Ticket(ticket)),
+            (None, true, false) => only(headers, &API_KEY).map(Self::ApiKey),
+            (None, false, true) => bearer(headers).map(Self::Bearer),
+            // Two credentials may differ, so neither counts.
+            _ => None,
+        };
+        credential.ok_or(Denied::Unauthorized)
+    }
+}
+
+/// The token of a request to a route below [`TICKET_PATH`].
+pub(super) async fn ticket_in_path(parts: &mut Parts, state: &AppState) -> Option<String> {
+    let route = parts.extensions.get::<MatchedPath>()?;
+    if !route.as_str().starts_with(TICKET_PATH) {
+        return None;
+    }
+    let params = RawPathParams::from_request_parts(parts, state).await;
+    let ticket = params.as_ref().ok().and_then(|params| {
+        let (_, ticket) = params.into_iter().find(|(name, _)| *name == "ticket")?;
+        (ticket.len() <= MAX_TOKEN_BYTES).then(|| ticket.to_owned())
+    });
+    // What cannot be read is an invalid ticket, and not the absence of one.
+    Some(ticket.unwrap_or_default())
+}
+
+/// The token after `Bearer`, [whatever its case](https://www.rfc-editor.org/rfc/rfc9110#section-11.1).
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = only(headers, &header::AUTHORIZATION)?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// The value of a header that must not be repeated.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next().filter(|_| values.next().is_none())?;
+    value
+        .to_str()
+        .ok()
+        .filter(|value| value.len() <= MAX_TOKEN_BYTES)
+}

@@ -1,0 +1,46 @@
+//! Reads the API keys and the policies again when SIGHUP arrives. All else needs a restart.
+
+use anyhow::Result;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Service, warn_of_same_keys};
+use crate::config::{Config, Faults};
+
+impl Service {
+    /// `read` reads the whole configuration, so that a reload is held to what a start is held to. If it has
+    /// a fault, keys and policies stay as they are.
+    pub(super) fn reload_on_hangup(
+        &self,
+        read: impl Fn() -> Result<Config, Faults> + Send + 'static,
+    ) -> Result<()> {
+        let mut hangup = signal(SignalKind::hangup())?;
+        let (uploads, credentials) = (self.uploads.clone(), self.credentials.clone());
+        let (auth, metrics) = (self.settings.auth.clone(), self.settings.metrics.clone());
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                let config = tokio::task::block_in_place(&read);
+                metrics.reload(config.is_ok());
+                match config {
+                    Ok(config) => {
+                        warn_of_same_keys(&config.policies);
+                        credentials.set_longest_grant(config.policies.longest_lifetime());
+                        uploads.replace_policies(config.policies);
+                        if let (Some(current), Some(new)) = (&auth.api_keys, &config.auth.api_keys)
+                        {
+                            current.replace(new);
+                        }
+                        tracing::info!("API keys and policies were read again");
+                    }
+                    Err(faults) => {
+                        for fault in faults.0 {
+                            tracing::error!(
+                                "API keys and policies stay as they were, because of a fault: {fault}"
+                            );
+                        }
+                    }
+                }
+            }
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,105 @@
+//! API keys and policies that are read again while the service runs.
+
+use std::path::Path;
+use std::time::Duration;
+
+use presignd::http::auth::new_api_key;
+use reqwest::StatusCode;
+use serde_json::json;
+
+use crate::helpers::client;
+use crate::process::{Running, base};
+
+/// Reads the files again, and waits until the service has counted it.
+async fn reload(dev: &Running, metrics: &str, expected: &str) -> String {
+    dev.signal("HUP");
+    let counted = async {
+        loop {
+            let text = client().get(metrics).send().await.unwrap();
+            let text = text.text().await.unwrap();
+            if text.contains(expected) {
+                return text;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let counted = tokio::time::timeout(Duration::from_secs(20), counted);
+    counted.await.expect("the reload is not counted")
+}
+
+fn write(folder: &Path, name: &str, text: &str) {
+    std::fs::write(folder.join(name), text).unwrap();
+}
+
+#[tokio::test]
+async fn a_reload_changes_keys_and_policies_and_a_fault_leaves_both_as_they_were() {
+    const OLD: &str = "[policies.default]\nkey = 'old/{uuid}'\n";
+    const NEW: &str = "[policies.default]\nkey = 'new/{uuid}'\n[policies.more]\n";
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let [(old, old_entry), (new, new_entry)] = ["a", "b"].map(|name| new_api_key(name).unwrap());
+    write(folder, "keys.toml", &old_entry);
+    write(folder, "policies.toml", OLD);
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let metrics_addr = port.local_addr().unwrap().to_string();
+    drop(port);
+    let variables = [
+        ("AUTH_MODE", "api-key"),
+        ("API_KEYS_FILE", "keys.toml"),
+        ("UPLOAD_POLICIES_FILE", "policies.toml"),
+        ("METRICS_ADDR", &metrics_addr),
+        ("LOG_FORMAT", "json"),
+    ];
+    let mut dev = Running::dev(folder, &variables);
+    let base = base(&dev.printed_until("-T hello.txt"));
+    let metrics = format!("http://{metrics_addr}/metrics");
+    let ask = async |key: &str, policy: &str| {
+        let body = json!({"filename": "a", "contentType": "a/b", "policy": policy});
+        let request = client().post(format!("{base}/upload/presigned-url"));
+        let response = request.bearer_auth(key).json(&body).send().await.unwrap();
+        let status = response.status();
+        let answer: serde_json::Value = response.json().await.unwrap();
+        let key = answer["key"].as_str().unwrap_or_default();
+        (status, key.split('/').next().unwrap_or_default().to_owned())
+    };
+    let granted = |folder: &str| (StatusCode::CREATED, folder.to_owned());
+    assert_eq!(ask(&old, "default").await, granted("old"));
+
+    // Each of these is a fault for a start, so it is one for a reload.
+    let faults = [
+        ("[[keys]]\nname = 'x'\n", NEW),
+        (new_entry.as_str(), "[policies.default]\nkey = '{'\n"),
+        (&format!("{new_entry}policies = ['nope']\n"), NEW),
+        (
+            &new_entry,
+            "[policies.default]\nkey = '{vars.tenant}/{uuid}'\n",
+        ),
+    ];
+    for (index, (keys, policies)) in faults.into_iter().enumerate() {
+        write(folder, "keys.toml", keys);
+        write(folder, "policies.toml", policies);
+        let counted = format!("presignd_reloads_total{{outcome=\"failed\"}} {}", index + 1);
+        reload(&dev, &metrics, &counted).await;
+        assert_eq!(ask(&old, "default").await, granted("old"));
+        assert_eq!(ask(&new, "default").await.0, StatusCode::UNAUTHORIZED);
+    }
+
+    write(folder, "keys.toml", &new_entry);
+    write(folder, "policies.toml", NEW);
+    let text = reload(&dev, &metrics, "presignd_reloads_total{outcome=\"ok\"} 1").await;
+    assert!(
+        text.contains("presignd_configuration_loaded_timestamp_seconds "),
+        "{text}"
+    );
+    assert_eq!(ask(&new, "default").await, granted("new"));
+    assert_eq!(ask(&new, "more").await.0, StatusCode::CREATED);
+    assert_eq!(ask(&old, "default").await.0, StatusCode::UNAUTHORIZED);
+
+    let (code, _, log) = dev.stop("TERM");
+    assert_eq!(code, Some(0));
+    assert!(log.contains("policies.default.key"), "{log}");
+    assert!(log.contains("policies has `nope`"), "{log}");
+    for secret in [&old, &new] {
+        assert!(!log.contains(secret.as_str()), "{log}");
+    }
+}
