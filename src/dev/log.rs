@@ -84,15 +84,9 @@ fn line(
     what: &str,
 ) {
     let (status, ms) = (status.as_u16(), duration.as_millis());
-    let what: String = what
-        .chars()
-        .map(|c| if c.is_control() { '\u{FFFD}' } else { c })
-        .collect();
-    let route: String = route
-        .chars()
-        .map(|c| if c.is_control() { '\u{FFFD}' } else { c })
-        .collect();
-    tracing::info!("{to}{method} {route} {status} {ms} ms  {what}");
+    let line = format!("{to}{method} {route} {status} {ms} ms  {what}");
+    // Names and keys could move a terminal's cursor.
+    tracing::info!("{}", line.replace(char::is_control, "\u{FFFD}"));
 }
 
 /// The path without ids and tokens, which are long, and some of which are credentials.

@@ -32,24 +32,22 @@ pub(super) async fn guard(State(grants): State<Grants>, request: Request, next: 
     let asked = Asked::new(&request);
     let (request, is_cut_off) = watched(request);
     let answer = match refuse(&request) {
-        Some(refusal) => refusal.into_response(),
+        Some(refusal) => refusal,
         None => match AssertUnwindSafe(next.run(in_small_frames(request)))
             .catch_unwind()
             .await
         {
-            Ok(_) if is_cut_off.load(Ordering::Relaxed) => Refusal::new(
+            Ok(_) if is_cut_off.load(Ordering::Relaxed) => refusal(
                 StatusCode::BAD_REQUEST,
                 "IncompleteBody",
                 "The connection was closed before the whole body had arrived.",
-            )
-            .into_response(),
+            ),
             Ok(response) => response,
-            Err(_panic) => Refusal::new(
+            Err(_panic) => refusal(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "InternalError",
                 "The store has a defect: it panicked.",
-            )
-            .into_response(),
+            ),
         },
     };
     let (answer, reason) = explain(answer, &asked, &grants).await;
@@ -106,36 +104,13 @@ impl Asked {
 }
 
 /// A refusal in S3's form.
-struct Refusal {
-    status: StatusCode,
-    code: &'static str,
-    message: String,
-}
-
-impl Refusal {
-    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            code,
-            message: message.into(),
-        }
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let xml = error_xml(self.code, &self.message);
-        (
-            self.status,
-            [(header::CONTENT_TYPE, "application/xml")],
-            xml,
-        )
-            .into_response()
-    }
+fn refusal(status: StatusCode, code: &str, message: &str) -> Response {
+    let content_type = [(header::CONTENT_TYPE, "application/xml")];
+    (status, content_type, error_xml(code, message)).into_response()
 }
 
 /// The refusal of a request whose head S3 does not accept.
-fn refuse(request: &Request) -> Option<Refusal> {
+fn refuse(request: &Request) -> Option<Response> {
     let headers = request.headers();
     let query = request.uri().query().unwrap_or_default();
     let has = |name: HeaderName| headers.contains_key(name);
@@ -147,30 +122,26 @@ fn refuse(request: &Request) -> Option<Refusal> {
     if !host.is_some_and(http::is_loopback) {
         // By DNS rebinding, a page's own host name could lead here: it would be of the same origin.
         let message = "The Host header names another host; this store answers for loopback addresses and localhost.";
-        return Some(Refusal::new(StatusCode::FORBIDDEN, "AccessDenied", message));
+        return Some(refusal(StatusCode::FORBIDDEN, "AccessDenied", message));
     }
     if is_presigned && has(header::AUTHORIZATION) {
         let message = "Only one auth mechanism allowed; the request has both the query parameter X-Amz-Signature and an Authorization header.";
-        return Some(Refusal::new(
-            StatusCode::BAD_REQUEST,
-            "InvalidArgument",
-            message,
-        ));
+        return Some(refusal(StatusCode::BAD_REQUEST, "InvalidArgument", message));
     }
     let expires = parameter(query, "X-Amz-Expires");
     if expires.is_some_and(|seconds| seconds.parse().is_ok_and(|it: u64| it > 604_800)) {
         let message = "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than 604800 seconds";
         let code = "AuthorizationQueryParametersError";
-        return Some(Refusal::new(StatusCode::BAD_REQUEST, code, message));
+        return Some(refusal(StatusCode::BAD_REQUEST, code, message));
     }
     let has_file = *request.method() == Method::PUT || is_form(headers);
     if has_file && !has(header::CONTENT_LENGTH) {
         return Some(if has(header::TRANSFER_ENCODING) {
             let message = "A header you provided implies functionality that is not implemented: Transfer-Encoding. Send the body with a Content-Length.";
-            Refusal::new(StatusCode::NOT_IMPLEMENTED, "NotImplemented", message)
+            refusal(StatusCode::NOT_IMPLEMENTED, "NotImplemented", message)
         } else {
             let message = "You must provide the Content-Length HTTP header.";
-            Refusal::new(StatusCode::LENGTH_REQUIRED, "MissingContentLength", message)
+            refusal(StatusCode::LENGTH_REQUIRED, "MissingContentLength", message)
         });
     }
     let signed = parameter(query, "X-Amz-SignedHeaders")?;
@@ -191,7 +162,7 @@ fn refuse(request: &Request) -> Option<Refusal> {
         "There were headers present in the request which were not signed: {}",
         unsigned.join(", ")
     );
-    Some(Refusal::new(StatusCode::FORBIDDEN, "AccessDenied", message))
+    Some(refusal(StatusCode::FORBIDDEN, "AccessDenied", &message))
 }
 
 fn is_form(headers: &HeaderMap) -> bool {

@@ -130,11 +130,6 @@ impl Store {
         }
         Ok(S3Response::new(UploadPartOutput {
             e_tag: part.e_tag,
-            checksum_crc32: part.checksum_crc32,
-            checksum_crc32c: part.checksum_crc32c,
-            checksum_crc64nvme: part.checksum_crc64nvme,
-            checksum_sha1: part.checksum_sha1,
-            checksum_sha256: part.checksum_sha256,
             ..UploadPartOutput::default()
         }))
     }
