@@ -67,6 +67,10 @@ async fn healthy(addr: SocketAddr) {
 }
 
 const HALF_A_HEAD: &str = "POST /upload/presigned-url HTTP/1.1\r\nhost: a\r\ncontent-";
+/// A request whose body has yet to come.
+const HEAD: &str = "POST /upload/presigned-url HTTP/1.1\r\nhost: a\r\n\
+    content-type: application/json\r\ncontent-length: 36\r\n\r\n";
+const BODY: &str = r#"{"filename":"a","contentType":"a/b"}"#;
 const REQUEST: &str = "GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n";
 
 fn short() -> Limits {
@@ -196,17 +200,12 @@ async fn a_connection_with_a_request_in_progress_makes_no_room_before_its_answer
         ..Limits::default()
     };
     let (addr, _stop, _server) = spawn(limits).await;
-    let body = r#"{"filename":"a","contentType":"a/b"}"#;
-    let length = body.len();
-    let head = format!(
-        "POST /upload/presigned-url HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
-    );
-    let mut busy = connect(addr, &head).await;
+    let mut busy = connect(addr, HEAD).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     let waiting = tokio::spawn(rest(connect(addr, LAST_REQUEST).await));
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(!waiting.is_finished());
-    busy.write_all(body.as_bytes()).await.unwrap();
+    busy.write_all(BODY.as_bytes()).await.unwrap();
     assert!(rest(busy).await.starts_with("HTTP/1.1 201"));
     assert!(waiting.await.unwrap().starts_with("HTTP/1.1 200"));
 }
@@ -311,12 +310,7 @@ async fn a_stop_closes_what_is_idle_or_half_sent_and_answers_requests_in_progres
     let (addr, stop, server) = spawn(limits).await;
     let silent = connect(addr, "").await;
     let half = connect(addr, HALF_A_HEAD).await;
-    let body = r#"{"filename":"a","contentType":"a/b"}"#;
-    let length = body.len();
-    let head = format!(
-        "POST /upload/presigned-url HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
-    );
-    let mut under_way = connect(addr, &head).await;
+    let mut under_way = connect(addr, HEAD).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     drop(stop);
     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -325,7 +319,7 @@ async fn a_stop_closes_what_is_idle_or_half_sent_and_answers_requests_in_progres
         TcpStream::connect(addr).await.is_err(),
         "new connections are taken"
     );
-    under_way.write_all(body.as_bytes()).await.unwrap();
+    under_way.write_all(BODY.as_bytes()).await.unwrap();
     let answer = rest(under_way).await;
     assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
     assert!(answer.contains("connection: close"), "{answer}");

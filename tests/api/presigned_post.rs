@@ -292,67 +292,6 @@ async fn a_policy_that_forbids_overwriting_gives_no_forms() {
     assert!(problem["detail"].as_str().unwrap().contains("overwriting"));
 }
 
-/// Where forms go to, and the scope that they are signed for, on different endpoints.
-#[tokio::test]
-async fn forms_go_to_the_bucket_whatever_the_endpoint() {
-    let aws = dev::sdk_config("127.0.0.1:9000".parse().unwrap());
-    for (endpoint, region, path_style, url) in [
-        (
-            None,
-            "ap-northeast-2",
-            false,
-            "https://my-bucket.s3.ap-northeast-2.amazonaws.com/",
-        ),
-        (
-            None,
-            "ap-northeast-2",
-            true,
-            "https://s3.ap-northeast-2.amazonaws.com/my-bucket",
-        ),
-        (
-            None,
-            "cn-north-1",
-            false,
-            "https://my-bucket.s3.cn-north-1.amazonaws.com.cn/",
-        ),
-        (
-            Some("http://127.0.0.1:9000"),
-            "us-east-1",
-            true,
-            "http://127.0.0.1:9000/my-bucket",
-        ),
-        (
-            Some("https://s3.example.com"),
-            "eu-west-1",
-            false,
-            "https://my-bucket.s3.example.com/",
-        ),
-        (
-            Some("https://example.com/s3/"),
-            "eu-west-1",
-            true,
-            "https://example.com/s3/my-bucket",
-        ),
-    ] {
-        let mut config = aws.clone().into_builder();
-        config.set_endpoint_url(endpoint.map(str::to_owned));
-        config.set_region(Some(aws_config::Region::new(region)));
-        let uploads = service(&config.build(), "my-bucket", path_style, built_in()).await;
-        let now = SystemTime::UNIX_EPOCH + Duration::from_hours(24 * 365);
-        let grant = presign_post(&uploads, &file("a", "a/b"), now).await;
-        assert_eq!(grant.form.url, url);
-        let fields: BTreeMap<String, String> = grant.form.fields.into_iter().collect();
-        let credential = format!("presignd-dev/19710101/{region}/s3/aws4_request");
-        assert_eq!(fields["x-amz-credential"], credential);
-        assert_eq!(fields["x-amz-date"], "19710101T000000Z");
-        let document = BASE64_STANDARD.decode(&fields["policy"]).unwrap();
-        let document: Value = serde_json::from_slice(&document).unwrap();
-        assert_eq!(document["expiration"], "1971-01-01T00:10:00Z");
-        let conditions = document["conditions"].as_array().unwrap();
-        assert!(conditions.contains(&json!({"bucket": "my-bucket"})));
-    }
-}
-
 #[tokio::test]
 async fn a_session_token_is_a_field_and_the_form_expires_with_the_credentials() {
     use aws_credential_types::Credentials;

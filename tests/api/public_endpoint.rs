@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
+use base64::prelude::{BASE64_STANDARD, Engine};
 use presignd::dev::{self, BUCKET};
 use presignd::telemetry::Metrics;
 use presignd::upload::UploadService;
@@ -13,7 +15,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::helpers::{Grant, built_in, client, spawn};
+use crate::helpers::{self, Grant, built_in, client, file, presign_post, spawn};
 use crate::presigned_post::PostGrant;
 
 /// A service that sends its clients to `public`.
@@ -111,4 +113,66 @@ async fn the_service_itself_never_calls_the_public_endpoint() {
     assert_eq!(listed.status(), StatusCode::OK);
     let aborted = client().delete(&path).send().await.unwrap();
     assert_eq!(aborted.status(), StatusCode::OK);
+}
+
+/// Where forms go to, and the scope that they are signed for, on different endpoints.
+#[tokio::test]
+async fn forms_go_to_the_bucket_whatever_the_endpoint() {
+    let aws = dev::sdk_config("127.0.0.1:9000".parse().unwrap());
+    for (endpoint, region, path_style, url) in [
+        (
+            None,
+            "ap-northeast-2",
+            false,
+            "https://my-bucket.s3.ap-northeast-2.amazonaws.com/",
+        ),
+        (
+            None,
+            "ap-northeast-2",
+            true,
+            "https://s3.ap-northeast-2.amazonaws.com/my-bucket",
+        ),
+        (
+            None,
+            "cn-north-1",
+            false,
+            "https://my-bucket.s3.cn-north-1.amazonaws.com.cn/",
+        ),
+        (
+            Some("http://127.0.0.1:9000"),
+            "us-east-1",
+            true,
+            "http://127.0.0.1:9000/my-bucket",
+        ),
+        (
+            Some("https://s3.example.com"),
+            "eu-west-1",
+            false,
+            "https://my-bucket.s3.example.com/",
+        ),
+        (
+            Some("https://example.com/s3/"),
+            "eu-west-1",
+            true,
+            "https://example.com/s3/my-bucket",
+        ),
+    ] {
+        let mut config = aws.clone().into_builder();
+        config.set_endpoint_url(endpoint.map(str::to_owned));
+        config.set_region(Some(aws_config::Region::new(region)));
+        let config = config.build();
+        let uploads = helpers::service(&config, "my-bucket", path_style, built_in()).await;
+        let now = SystemTime::UNIX_EPOCH + Duration::from_hours(24 * 365);
+        let grant = presign_post(&uploads, &file("a", "a/b"), now).await;
+        assert_eq!(grant.form.url, url);
+        let fields: BTreeMap<String, String> = grant.form.fields.into_iter().collect();
+        let credential = format!("presignd-dev/19710101/{region}/s3/aws4_request");
+        assert_eq!(fields["x-amz-credential"], credential);
+        assert_eq!(fields["x-amz-date"], "19710101T000000Z");
+        let document = BASE64_STANDARD.decode(&fields["policy"]).unwrap();
+        let document: Value = serde_json::from_slice(&document).unwrap();
+        assert_eq!(document["expiration"], "1971-01-01T00:10:00Z");
+        let conditions = document["conditions"].as_array().unwrap();
+        assert!(conditions.contains(&json!({"bucket": "my-bucket"})));
+    }
 }
