@@ -264,6 +264,7 @@ fn member(field: &Field) -> String {
         Field::Policy => "/policy",
         Field::PartNumber => "/partNumber",
         Field::Metadata | Field::MetadataOf(_) => "/metadata",
+        Field::Stored(name) => return format!("/{name}"),
     };
     let mut pointer = name.to_owned();
     if let Field::MetadataOf(name) = field {

@@ -8,7 +8,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::types::{ChecksumMode, ChecksumType};
 
-use super::object::header_text;
+use super::object::{ServerSideEncryption, StorageClass, header_text};
 use super::{Bucket, Error, StoreCause, StoreError};
 
 /// An object that the store has.
@@ -25,6 +25,12 @@ pub struct StoredObject {
     pub checksum_sha256: Option<String>,
     /// Names, without `x-amz-meta-`, and values.
     pub metadata: BTreeMap<String, String>,
+    pub content_disposition: Option<String>,
+    pub content_encoding: Option<String>,
+    pub cache_control: Option<String>,
+    pub server_side_encryption: Option<ServerSideEncryption>,
+    /// Stores may report none for the usual one.
+    pub storage_class: Option<StorageClass>,
 }
 
 impl Bucket {
@@ -112,6 +118,11 @@ fn stored(answer: HeadObjectOutput) -> Result<StoredObject, StoreError> {
             .into_iter()
             .map(|(name, value)| (name, header_text(&value)))
             .collect(),
+        content_disposition: answer.content_disposition,
+        content_encoding: answer.content_encoding,
+        cache_control: answer.cache_control,
+        server_side_encryption: answer.server_side_encryption,
+        storage_class: answer.storage_class,
     })
 }
 

@@ -111,6 +111,8 @@ pub enum Field {
     PartNumber,
     /// The metadata of this name.
     MetadataOf(String),
+    /// A property of a stored object, by its name in JSON.
+    Stored(&'static str),
 }
 
 /// A reason why a policy refuses a file.

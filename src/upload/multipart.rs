@@ -325,7 +325,10 @@ fn check_part_numbers(
         return Ok(());
     }
     let detail = format!("must be at most {last}: the upload has at most {max_size} bytes");
-    let refusal = Refusal::new(Field::PartNumber, Invalid::new("file-too-large", detail));
+    let refusal = Refusal::new(
+        Field::PartNumber,
+        Invalid::new("part-number-too-high", detail),
+    );
     Err(Error::Refused(vec![refusal]))
 }
 

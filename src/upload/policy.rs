@@ -153,7 +153,7 @@ impl Terms {
         }
         if !self.multipart && kind == UploadKind::Multipart {
             let detail = "does not allow uploads in parts".into();
-            refuse(Field::Policy, "multipart-not-supported", detail);
+            refuse(Field::Policy, "multipart-not-allowed", detail);
         }
         if self.require_checksum && kind == UploadKind::Multipart {
             let detail = "is required by the policy, and no upload in parts can be bound to one";
@@ -206,9 +206,13 @@ impl Policy {
 
     /// The value of `Content-Disposition` that `file` is stored with.
     pub(super) fn content_disposition(&self, file: &File) -> Option<String> {
-        let is_attachment =
-            self.active_content == ActiveContent::Attachment && file.content_type.is_active();
-        is_attachment.then(|| attachment(&file.filename))
+        self.is_attachment(&file.content_type)
+            .then(|| attachment(&file.filename))
+    }
+
+    /// Whether files of this type are stored as downloads.
+    pub(super) fn is_attachment(&self, content_type: &ContentType) -> bool {
+        self.active_content == ActiveContent::Attachment && content_type.is_active()
     }
 }
 

@@ -224,25 +224,90 @@ fn differences(
         )),
         _ => Ok(()),
     };
-    let fixed = policy.of_ticket().map(|(name, value)| {
-        let result = match object.metadata.get(name) {
-            Some(stored) if stored == value => Ok(()),
-            _ => Err(Invalid::new(
-                "metadata-differs",
-                "is not that of the ticket",
-            )),
-        };
-        (Field::MetadataOf(name.clone()), result)
-    });
     [
         (Field::ContentType, content_type),
         (Field::Size, size),
         (Field::ChecksumSha256, checksum),
     ]
     .into_iter()
-    .chain(fixed)
     .filter_map(|(field, result)| Some(Refusal::new(field, result.err()?)))
+    .chain(metadata_differences(policy, &object.metadata))
+    .chain(property_differences(policy, object))
     .collect()
+}
+
+/// Metadata that the policy or the ticket fixes and the object lacks, and metadata that nobody may set.
+fn metadata_differences(policy: &Terms, stored: &Metadata) -> Vec<Refusal> {
+    let refusal = |name: &String, code, detail: &'static str| {
+        Refusal::new(Field::MetadataOf(name.clone()), Invalid::new(code, detail))
+    };
+    let fixed: Metadata = policy.metadata_with(&Metadata::new()).into_iter().collect();
+    let missing = fixed
+        .iter()
+        .filter(|(name, value)| stored.get(*name) != Some(value))
+        .map(|(name, _)| refusal(name, "metadata-differs", "is not what was granted"));
+    let foreign = stored
+        .keys()
+        .filter(|name| !fixed.contains_key(*name) && !policy.allows_metadata(name))
+        .map(|name| {
+            let detail = "is not metadata that the policy lets clients set";
+            refusal(name, "metadata-not-allowed", detail)
+        });
+    missing.chain(foreign).collect()
+}
+
+/// The other properties that the store reports and the policy did not grant. Signatures bind them, but
+/// not every store checks all of a signature, and anyone may send headers that are not signed.
+fn property_differences(policy: &Terms, object: &StoredObject) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    let mut refuse = |name, code, detail: String| {
+        refusals.push(Refusal::new(
+            Field::Stored(name),
+            Invalid::new(code, detail),
+        ));
+    };
+    let content_type = object.content_type.as_deref().unwrap_or(UNTYPED);
+    let must_be_attachment =
+        ContentType::parse(content_type).is_ok_and(|it| policy.is_attachment(&it));
+    let disposition = object.content_disposition.as_deref().unwrap_or_default();
+    if must_be_attachment && !is_attachment(disposition) {
+        let detail = "must be `attachment` for this content type".to_owned();
+        refuse("contentDisposition", "disposition-differs", detail);
+    }
+    let encoding = object.content_encoding.as_deref().unwrap_or_default();
+    // Some stores keep the coding that the SDKs send a body in.
+    if !matches!(encoding, "" | "identity" | "aws-chunked") {
+        let detail =
+            "must not be set: what is served would not be the bytes that were sent".to_owned();
+        refuse("contentEncoding", "encoding-not-allowed", detail);
+    }
+    if let Some(granted) = &policy.cache_control
+        && object.cache_control.as_ref() != Some(granted)
+    {
+        let detail = format!("must be `{granted}`");
+        refuse("cacheControl", "cache-control-differs", detail);
+    }
+    if let (Some(granted), Some(stored)) = (
+        &policy.server_side_encryption,
+        &object.server_side_encryption,
+    ) && granted != stored
+    {
+        let detail = format!("must be `{granted}`");
+        refuse("serverSideEncryption", "encryption-differs", detail);
+    }
+    if let (Some(granted), Some(stored)) = (&policy.storage_class, &object.storage_class)
+        && granted != stored
+    {
+        let detail = format!("must be `{granted}`");
+        refuse("storageClass", "storage-class-differs", detail);
+    }
+    refusals
+}
+
+/// Whether the value of a `Content-Disposition` makes a download of every file.
+fn is_attachment(disposition: &str) -> bool {
+    let kind = disposition.split(';').next().unwrap_or_default();
+    kind.trim().eq_ignore_ascii_case("attachment")
 }
 
 /// The pause after the first HEAD request, the second, and so on: 250 ms, then twice as long each time,

@@ -1,13 +1,10 @@
 //! Uploads in parts cannot store more than their policy needs.
 
-use std::time::SystemTime;
-
-use presignd::upload::Caller;
 use reqwest::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::helpers::{client, file, problem, spawn_app_with_policies};
+use crate::helpers::{client, fields, is, problem, spawn_app_with_policies};
 use crate::uppy::create_at;
 
 const SMALL: &str = "[policies.default]\nmax_size = '6 MiB'\n[policies.large]";
@@ -38,8 +35,8 @@ async fn no_part_is_signed_that_the_largest_file_cannot_need() {
         for answer in [part(last + 1).await.unwrap(), batch.await.unwrap()] {
             assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
             let problem = problem(answer).await;
-            assert_eq!(problem["errors"][0]["code"], "file-too-large", "{problem}");
-            assert_eq!(problem["errors"][0]["pointer"], "/partNumber");
+            is(&problem, 422, "part-number-too-high");
+            assert_eq!(fields(&problem), [("/partNumber", "part-number-too-high")]);
         }
     }
 }
@@ -47,28 +44,29 @@ async fn no_part_is_signed_that_the_largest_file_cannot_need() {
 #[tokio::test]
 async fn a_part_whose_size_is_known_is_bound_to_it() {
     let app = spawn_app_with_policies(SMALL).await;
-    let (caller, now) = (Caller::anonymous(), SystemTime::now());
-    let upload = app
-        .uploads
-        .create_multipart(&caller, &file("a", "a/b"), Uuid::new_v4(), now)
-        .await
-        .unwrap();
-    let (token, key) = (&upload.token, &upload.key);
-    let part = (1, Some(5));
-    let request = app.uploads.presign_part(&caller, token, key, part, now);
-    let request = request.await.unwrap();
-    assert!(request.headers.is_empty(), "{:?}", request.headers);
+    let upload = create_at(&app.base, json!({"filename": "a", "type": "a/b"})).await;
+    let part = |size: &str| {
+        let url = format!("{}/s3/multipart/{}/1", app.base, upload.id);
+        let query = [("key", upload.key.as_str()), ("size", size)];
+        client().get(url).query(&query).send()
+    };
+    let granted: Value = part("5").await.unwrap().json().await.unwrap();
     for (body, status) in [
         ("longer", StatusCode::FORBIDDEN),
         ("less", StatusCode::FORBIDDEN),
         ("exact", StatusCode::OK),
     ] {
-        let answer = client().put(&request.url).body(body).send().await.unwrap();
+        let url = granted["url"].as_str().unwrap();
+        let answer = client().put(url).body(body).send().await.unwrap();
         assert_eq!(answer.status(), status, "{body}");
     }
-    let part = (1, Some(7 * 1024 * 1024));
-    let too_large = app.uploads.presign_part(&caller, token, key, part, now);
-    too_large.await.unwrap_err();
+    let too_large = problem(part("7340032").await.unwrap()).await;
+    is(&too_large, 422, "file-too-large");
+    assert_eq!(fields(&too_large), [("/size", "file-too-large")]);
+    for wrong in ["-1", "1.5", "", "a"] {
+        let wrong = problem(part(wrong).await.unwrap()).await;
+        assert_eq!(fields(&wrong), [("/size", "out-of-range")]);
+    }
 }
 
 #[tokio::test]
@@ -78,10 +76,8 @@ async fn a_policy_can_forbid_uploads_in_parts() {
     let answer = app.post("/s3/multipart", &body).await;
     assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
     let problem = problem(answer).await;
-    assert_eq!(
-        problem["errors"][0]["code"], "multipart-not-supported",
-        "{problem}"
-    );
+    is(&problem, 422, "multipart-not-allowed");
+    assert_eq!(fields(&problem), [("/policy", "multipart-not-allowed")]);
     app.grant("a", "a/b").await;
 }
 

@@ -1,5 +1,6 @@
 //! Did it arrive? The answer is what the store has, and reveals nothing about the uploads of others.
 
+mod properties;
 mod requests;
 mod stand_ins;
 

@@ -126,6 +126,12 @@ kinds! {
     MULTIPART_NOT_SUPPORTED: UNPROCESSABLE_ENTITY "multipart-not-supported",
         "checksumSha256 is required by the policy, and no upload in parts can be bound to one",
         "the policy cannot be enforced for a multipart upload; ask for a PUT";
+    MULTIPART_NOT_ALLOWED: UNPROCESSABLE_ENTITY "multipart-not-allowed",
+        "policy does not allow uploads in parts",
+        "the policy does not allow multipart uploads";
+    PART_NUMBER_TOO_HIGH: UNPROCESSABLE_ENTITY "part-number-too-high",
+        "partNumber must be at most 2: the upload has at most 6291456 bytes",
+        "a file of the largest size that is allowed, or of the size that was announced, cannot have this part";
     POST_NOT_SUPPORTED: UNPROCESSABLE_ENTITY "post-not-supported",
         "this store does not support presigned POST; ask for a presigned PUT at /upload/presigned-url",
         "the store does not support forms, or a form cannot enforce the policy; ask for a PUT";

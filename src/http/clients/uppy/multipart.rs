@@ -140,6 +140,13 @@ fn part_number(text: &str) -> Result<u16, Problem> {
         .ok_or_else(|| Problem::for_field("/partNumber", out_of_range()))
 }
 
+fn part_size(text: &str) -> Result<u64, Problem> {
+    text.parse().map_err(|_| {
+        let invalid = Invalid::new("out-of-range", "must be a whole number of bytes");
+        Problem::for_field("/size", invalid)
+    })
+}
+
 fn out_of_range() -> Invalid {
     Invalid::new("out-of-range", "must be a whole number from 1 to 10,000")
 }
@@ -244,6 +251,7 @@ async fn list_parts(
         UploadIdParam,
         ("partNumber" = u16, Path, description = "1 to 10,000", minimum = 1, maximum = 10_000, example = 1),
         KeyParam,
+        ("size" = Option<u64>, Query, description = "The length of the part in bytes. If it is given, the store accepts only this length", example = 5_242_880),
     ),
     responses(
         (status = 200, description = "A presigned PUT", body = PartUrlDto),
@@ -258,12 +266,15 @@ async fn sign_part(
     State(uploads): State<Arc<UploadService>>,
     upload: OpenUpload,
     Path(path): Path<PartPath>,
+    Query(pairs): Pairs,
 ) -> Result<Json<PartUrlDto>, Failure> {
     let OpenUpload { caller, token, key } = upload;
     let number = part_number(&path.part_number)?;
+    let size = parameter(&pairs, "size").map(part_size).transpose()?;
+    drop(pairs);
     let now = SystemTime::now();
     let request = uploads
-        .presign_part(&caller, &token, &key, (number, None), now)
+        .presign_part(&caller, &token, &key, (number, size), now)
         .await?;
     Ok(Json(PartUrlDto {
         expires: seconds_until(request.expires_at, now),

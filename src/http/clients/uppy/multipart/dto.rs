@@ -176,7 +176,7 @@ impl Dto for CompleteDto {
     /// Room for the parts that the store lists, up to 10,000, and for those that the body names, as they
     /// are read and as they are sent to the store.
     fn work(body_bytes: usize) -> u32 {
-        if body_bytes > SHORT_BODY_BYTES { 4 } else { 2 }
+        if body_bytes > SHORT_BODY_BYTES { 8 } else { 2 }
     }
 
     fn read(fields: &mut Fields<'_, '_, '_>) -> Self {
