@@ -23,7 +23,7 @@ use axum::Router;
 use axum::error_handling::HandleError;
 use axum::extract::Request;
 use axum::http::{Method, StatusCode, header};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::Response;
 use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
@@ -108,7 +108,8 @@ impl Dev {
         Ok(Router::new()
             .fallback_service(service)
             .layer(from_fn_with_state(self.grants.clone(), strict::guard))
-            .layer(cors(origins)))
+            .layer(cors(origins))
+            .layer(from_fn(strict::log_refused_preflight)))
     }
 
     /// The service with a log for people. The store knows its grants from then on.

@@ -61,6 +61,22 @@ pub(super) async fn guard(State(grants): State<Grants>, request: Request, next: 
     answer
 }
 
+/// Logs a preflight of a page that may not call. The layer for CORS answers it before [`guard`].
+pub(super) async fn log_refused_preflight(request: Request, next: Next) -> Response {
+    let origin = http::preflight_origin(&request);
+    let response = next.run(request).await;
+    let is_allowed = response
+        .headers()
+        .contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN);
+    if let Some(origin) = origin.filter(|_| !is_allowed) {
+        tracing::warn!(
+            origin = origin.to_str().unwrap_or_default(),
+            "a page of this origin may not send to the store; CORS_ALLOWED_ORIGINS allows it"
+        );
+    }
+    response
+}
+
 /// What is kept of a request to explain its refusal.
 struct Asked {
     method: Method,

@@ -145,7 +145,7 @@ async fn observe(
 }
 
 /// The origin of a page whose browser asks whether it may call.
-fn preflight_origin(request: &Request) -> Option<HeaderValue> {
+pub(crate) fn preflight_origin(request: &Request) -> Option<HeaderValue> {
     let headers = request.headers();
     let is_preflight = request.method() == Method::OPTIONS
         && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);

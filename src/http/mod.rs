@@ -38,6 +38,8 @@ use self::health::Readiness;
 use self::middleware::Observer;
 #[cfg(feature = "lambda")]
 pub(crate) use self::middleware::RequestId;
+#[cfg(feature = "dev")]
+pub(crate) use self::middleware::preflight_origin;
 use self::problem::{Problem, catalogue};
 pub use self::rate_limit::Rate;
 pub use self::server::{Limits, Server, serve};

@@ -190,7 +190,12 @@ async fn dev_lets_pages_of_this_machine_call_unless_others_are_named() {
                 assert_eq!(header.is_some(), is_allowed, "{variable} {url} {origin}");
             }
         }
-        dev.stop("TERM");
+        let (_, _, log) = dev.stop("TERM");
+        for refusal in ["may not call", "may not send to the store"] {
+            let says = |line: &str| line.contains(refusal) && line.contains(refused);
+            assert_eq!(log.lines().filter(|line| says(line)).count(), 1, "{log}");
+        }
+        assert!(log.contains("CORS_ALLOWED_ORIGINS"), "{log}");
     }
 }
 
