@@ -1,5 +1,7 @@
 //! The commands: clap, and one short function for each.
 
+mod ticket;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -29,6 +31,8 @@ enum Command {
         /// Whom the key is for, as logs and `{caller}` in keys name them
         name: String,
     },
+    /// Mint a ticket to try things out with: a token that narrows what its bearer may upload
+    Ticket(ticket::TicketArgs),
     /// Try the configuration and the store, and say what is wrong and how to fix it; exit code 1 if a check failed
     Check(CheckArgs),
     /// Print the OpenAPI document
@@ -92,6 +96,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Dev(args) => block_on(dev(&Env::load()?, args)),
         Command::Serve => block_on(serve(&Env::load()?)),
         Command::ApiKey { name } => api_key(&name),
+        Command::Ticket(args) => ticket::ticket(&Env::load()?, args),
         Command::Check(args) => block_on(check(&Env::load()?, args)),
         Command::Openapi => openapi(),
         Command::Healthcheck => block_on(healthcheck(&Env::load()?)),

@@ -95,7 +95,7 @@ impl Env {
         self.faults.insert(name.to_owned(), format!("{name} {why}"));
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.values.get(name).map(String::as_str)
     }
 

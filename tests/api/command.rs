@@ -1,6 +1,7 @@
 //! The binary, as a user runs it.
 
 mod reload;
+mod ticket;
 mod variables;
 
 use std::net::TcpListener;

@@ -1,0 +1,146 @@
+//! `presignd ticket`: a ticket to try things out with, and how an application mints its own.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use bytesize::ByteSize;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::{Map, Value, json};
+
+use crate::config::Env;
+use crate::http::auth::TICKET_CLAIM;
+use crate::upload::Ticket;
+
+/// Programs that mint a ticket with nothing but what their language brings. The three lines after this
+/// comment sign it.
+const SIGN: &str = " Sign:";
+const PROGRAMS: [(&str, &str); 6] = [
+    ("Node", include_str!("ticket/ticket.mjs")),
+    ("Python", include_str!("ticket/ticket.py")),
+    ("Ruby", include_str!("ticket/ticket.rb")),
+    ("PHP", include_str!("ticket/ticket.php")),
+    ("Go", include_str!("ticket/ticket.go")),
+    ("C#", include_str!("ticket/ticket.cs")),
+];
+
+#[derive(Debug, clap::Args)]
+pub(super) struct TicketArgs {
+    /// The caller, as logs and `{caller}` in keys name them
+    #[arg(long, value_name = "NAME", default_value = "alice")]
+    sub: String,
+    /// The only policy that the ticket allows
+    #[arg(long, value_name = "NAME")]
+    policy: Option<String>,
+    /// The largest size of a file, such as "5 MiB"
+    #[arg(long, value_name = "SIZE")]
+    max_size: Option<ByteSize>,
+    /// A content type that the ticket allows, such as `image/*`; all if there is none
+    #[arg(long = "content-type", value_name = "TYPE")]
+    content_types: Vec<String>,
+    /// A value for `{vars.NAME}` in keys
+    #[arg(long = "var", value_name = "NAME=VALUE", value_parser = pair)]
+    vars: Vec<(String, String)>,
+    /// Metadata of each object
+    #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
+    metadata: Vec<(String, String)>,
+    /// The lifetime; in a path at most 24 hours
+    #[arg(long = "for", value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
+    lifetime: Duration,
+    /// A file with the issuer's private key in PEM: RSA, EC (P-256) or Ed25519 [default: `JWT_SECRET`]
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// The id of that key among the issuer's published keys
+    #[arg(long, value_name = "ID")]
+    kid: Option<String>,
+}
+
+fn pair(text: &str) -> Result<(String, String), &'static str> {
+    let (name, value) = text.split_once('=').ok_or("it must be NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+pub(super) fn ticket(env: &Env, args: TicketArgs) -> Result<()> {
+    let variable = |name| {
+        let value = env.get(name).filter(|value| !value.is_empty());
+        value.with_context(|| {
+            format!("{name} is not set; a ticket needs the value that the service has")
+        })
+    };
+    ensure!(!args.sub.is_empty(), "--sub must not be empty");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    let upload = upload(&args);
+    Ticket::parse(&upload).map_err(|why| anyhow!("the ticket {why}"))?;
+    let (algorithm, key) = if let Some(path) = &args.key {
+        let place = path.display();
+        let pem = std::fs::read(path).with_context(|| format!("cannot read {place}"))?;
+        private_key(&pem).with_context(|| place.to_string())?
+    } else {
+        let secret = variable("JWT_SECRET");
+        let secret = secret.context("there is no key to sign with: name one with --key")?;
+        let key = EncodingKey::from_secret(secret.as_bytes());
+        (Algorithm::HS256, key)
+    };
+    let claims = json!({
+        "iss": variable("JWT_ISSUER")?,
+        "aud": variable("JWT_AUDIENCE")?,
+        "sub": args.sub,
+        "iat": now.as_secs(),
+        "exp": (now + args.lifetime).as_secs(),
+        TICKET_CLAIM: upload,
+    });
+    let mut header = Header::new(algorithm);
+    header.kid = args.kid;
+    let token = jsonwebtoken::encode(&header, &claims, &key).context("the key cannot sign")?;
+    eprintln!("A ticket with these claims:\n{claims:#}\n");
+    println!("{token}");
+    eprintln!(
+        "\nIn an application, three lines sign such `claims` with the `secret` of JWT_SECRET."
+    );
+    for (language, program) in PROGRAMS {
+        eprintln!("\n{language}:");
+        let lines = program.lines().skip_while(|line| !line.ends_with(SIGN));
+        for line in lines.skip(1).take(3) {
+            eprintln!("  {}", line.trim_start());
+        }
+    }
+    Ok(())
+}
+
+/// The claim, with the members that were given.
+fn upload(args: &TicketArgs) -> Value {
+    let mut claim = Map::new();
+    let mut set = |name: &str, value: Value| claim.insert(name.to_owned(), value);
+    let of_pairs =
+        |pairs: &[(String, String)]| json!(pairs.iter().cloned().collect::<BTreeMap<_, _>>());
+    if let Some(policy) = &args.policy {
+        set("policy", json!(policy));
+    }
+    if let Some(size) = args.max_size {
+        set("max_size", json!(size.as_u64()));
+    }
+    if !args.content_types.is_empty() {
+        set("content_types", json!(args.content_types));
+    }
+    if !args.vars.is_empty() {
+        set("vars", of_pairs(&args.vars));
+    }
+    if !args.metadata.is_empty() {
+        set("metadata", of_pairs(&args.metadata));
+    }
+    claim.into()
+}
+
+fn private_key(pem: &[u8]) -> Result<(Algorithm, EncodingKey)> {
+    if let Ok(key) = EncodingKey::from_rsa_pem(pem) {
+        return Ok((Algorithm::RS256, key));
+    }
+    if let Ok(key) = EncodingKey::from_ec_pem(pem) {
+        return Ok((Algorithm::ES256, key));
+    }
+    if let Ok(key) = EncodingKey::from_ed_pem(pem) {
+        return Ok((Algorithm::EdDSA, key));
+    }
+    bail!("it must be a private key in PEM (PKCS#8): RSA, EC (P-256) or Ed25519")
+}

@@ -1,0 +1,11 @@
+<?php // Mints a ticket: php ticket.php. The secret and the names are those of presignd's variables.
+
+[$secret, $now] = [getenv('JWT_SECRET'), time()];
+$claims = ['iss' => getenv('JWT_ISSUER'), 'aud' => getenv('JWT_AUDIENCE'), 'sub' => 'user-17', 'iat' => $now, 'exp' => $now + 3600];
+$claims['upload'] = ['max_size' => 5242880, 'content_types' => ['image/*']];
+// Sign:
+$part = fn ($value) => rtrim(strtr(base64_encode($value), '+/', '-_'), '=');
+$text = $part('{"alg":"HS256","typ":"JWT"}') . '.' . $part(json_encode($claims));
+$ticket = $text . '.' . $part(hash_hmac('sha256', $text, $secret, true));
+
+echo $ticket, "\n";

@@ -1,0 +1,13 @@
+# Mints a ticket: ruby ticket.rb. The secret and the names are those of presignd's variables.
+require "json"
+require "openssl"
+
+secret, now = ENV.fetch("JWT_SECRET"), Time.now.to_i
+claims = { iss: ENV.fetch("JWT_ISSUER"), aud: ENV.fetch("JWT_AUDIENCE"), sub: "user-17", iat: now, exp: now + 3600 }
+claims[:upload] = { max_size: 5_242_880, content_types: ["image/*"] }
+# Sign:
+part = ->(value) { [value].pack("m0").tr("+/", "-_").delete("=") }
+text = [part.('{"alg":"HS256","typ":"JWT"}'), part.(JSON.generate(claims))].join(".")
+ticket = [text, part.(OpenSSL::HMAC.digest("SHA256", secret, text))].join(".")
+
+puts ticket

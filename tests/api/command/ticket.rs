@@ -1,0 +1,124 @@
+//! `presignd ticket`, and the programs in other languages that do the same.
+
+use std::process::{Command, Stdio};
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::helpers::{Grant, client};
+use crate::process::{Running, base, one_line_and_exit_1, run};
+
+const POLICIES: &str =
+    "[policies.avatar]\nkey = '{vars.tenant}/{caller}/{uuid}'\n[policies.default]\n";
+const JWT: [(&str, &str); 4] = [
+    ("AUTH_MODE", "jwt"),
+    ("JWT_ISSUER", "https://app.example/"),
+    ("JWT_AUDIENCE", "presignd"),
+    ("JWT_SECRET", "a secret of more than thirty-two bytes"),
+];
+
+fn dev(folder: &TempDir) -> (Running, String) {
+    std::fs::write(folder.path().join("policies.toml"), POLICIES).unwrap();
+    let policies = [("UPLOAD_POLICIES_FILE", "policies.toml")];
+    let mut dev = Running::dev(folder.path(), &[&JWT[..], &policies].concat());
+    let base = base(&dev.printed_until("-T hello.txt"));
+    (dev, base)
+}
+
+async fn ask(base: &str, ticket: &str, file: &Value) -> reqwest::Response {
+    let url = format!("{base}/t/{ticket}/upload/presigned-url");
+    client().post(url).json(file).send().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_minted_ticket_narrows_what_may_be_uploaded() {
+    let folder = TempDir::new().unwrap();
+    let (_dev, base) = dev(&folder);
+    let args = "ticket --sub user-17 --policy avatar --var tenant=acme --max-size 5KiB --content-type image/*";
+    let args: Vec<&str> = args.split(' ').collect();
+    let (output, explained) = run(&args, &JWT);
+    assert!(output.status.success(), "{explained}");
+    let ticket = String::from_utf8(output.stdout).unwrap();
+    let png = json!({"filename": "a.png", "contentType": "image/png", "size": 5120});
+    let response = ask(&base, ticket.trim(), &png).await;
+    assert_eq!(response.status(), StatusCode::CREATED);
+    let grant: Grant = response.json().await.unwrap();
+    assert!(grant.key.starts_with("acme/user-17/"), "{}", grant.key);
+    let large = json!({"filename": "a.png", "contentType": "image/png", "size": 5121});
+    let response = ask(&base, ticket.trim(), &large).await;
+    assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY);
+
+    for language in ["Node", "Python", "Ruby", "PHP", "Go", "C#"] {
+        let (_, lines) = explained
+            .split_once(&format!("\n{language}:\n"))
+            .expect(language);
+        let lines: Vec<&str> = lines.lines().take(3).collect();
+        let [first, .., last] = lines[..] else {
+            panic!("{language}: {lines:?}")
+        };
+        assert!(
+            !first.contains("Sign") && last.to_lowercase().contains("ticket"),
+            "{lines:?}"
+        );
+    }
+    assert!(!explained.contains(JWT[3].1) && !explained.contains(ticket.trim()));
+
+    one_line_and_exit_1(&run(&["ticket"], &JWT[..3]).0, &["--key"]);
+    one_line_and_exit_1(&run(&["ticket", "--var", "a="], &JWT).0, &["vars.a"]);
+    let (output, _) = run(&["ticket", "--key", "/no/such/file"], &JWT);
+    one_line_and_exit_1(&output, &["/no/such/file"]);
+}
+
+/// Those whose language is on this machine; the others cannot be run here.
+#[tokio::test]
+async fn the_programs_in_other_languages_mint_tickets_too() {
+    let folder = TempDir::new().unwrap();
+    let (_dev, base) = dev(&folder);
+    let mut tried = Vec::new();
+    for (command, file) in [
+        ("node", "ticket.mjs"),
+        ("python3", "ticket.py"),
+        ("ruby", "ticket.rb"),
+        ("php", "ticket.php"),
+        ("go run", "ticket.go"),
+        ("dotnet run", "ticket.cs"),
+    ] {
+        let mut words = command.split(' ');
+        let name = words.next().unwrap();
+        let mut version = Command::new(name);
+        version
+            .arg("--version")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let is_here = version.status().is_ok();
+        if !is_here {
+            continue;
+        }
+        let path = format!("{}/src/cli/ticket/{file}", env!("CARGO_MANIFEST_DIR"));
+        let output = Command::new(name)
+            .args(words)
+            .arg(path)
+            .envs(JWT)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{file}: {output:?}");
+        let ticket = String::from_utf8(output.stdout).unwrap();
+        let png = json!({"filename": "a.png", "contentType": "image/png", "size": 7});
+        let response = ask(&base, ticket.trim(), &png).await;
+        assert_eq!(response.status(), StatusCode::CREATED, "{file}");
+        let text = json!({"filename": "a.txt", "contentType": "text/plain", "size": 7});
+        let response = ask(&base, ticket.trim(), &text).await;
+        assert_eq!(
+            response.status(),
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "{file}"
+        );
+        tried.push(file);
+    }
+    // CI has these.
+    assert!(
+        tried.contains(&"ticket.mjs") && tried.contains(&"ticket.py"),
+        "{tried:?}"
+    );
+}
