@@ -11,6 +11,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use base64::prelude::{BASE64_STANDARD, Engine};
 use futures_util::{FutureExt, StreamExt, stream};
 use http_body_util::BodyExt;
 use percent_encoding::percent_decode_str;
@@ -159,6 +160,15 @@ fn refuse(request: &Request) -> Option<Response> {
             let message = "You must provide the Content-Length HTTP header.";
             refusal(StatusCode::LENGTH_REQUIRED, "MissingContentLength", message)
         });
+    }
+    let is_md5 = |it: &HeaderValue| {
+        BASE64_STANDARD
+            .decode(it)
+            .is_ok_and(|digest| digest.len() == 16)
+    };
+    if headers.get("content-md5").is_some_and(|it| !is_md5(it)) {
+        let message = "The Content-MD5 you specified is not valid: it must be 16 bytes in base64.";
+        return Some(refusal(StatusCode::BAD_REQUEST, "InvalidDigest", message));
     }
     let signed = parameter(query, "X-Amz-SignedHeaders")?;
     let is_unsigned = |name: &&HeaderName| {

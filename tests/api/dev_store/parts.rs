@@ -68,6 +68,15 @@ async fn a_part_with_a_wrong_digest_is_refused_and_replaces_nothing() {
         (status, code.as_str()),
         (StatusCode::BAD_REQUEST, "BadDigest")
     );
+    for invalid in ["", "AAAA", "no base64 at all"] {
+        let part = upload.part(1).await.header("content-md5", invalid);
+        let (status, code, _) = refusal(part.body("wrong").send().await.unwrap()).await;
+        assert_eq!(
+            (status, code.as_str()),
+            (StatusCode::BAD_REQUEST, "InvalidDigest"),
+            "{invalid}"
+        );
+    }
     upload.complete(&etag).await.unwrap();
     let (stored, _) = app.stored(KEY).await.unwrap();
     assert_eq!(stored, b"right");
