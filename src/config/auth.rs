@@ -133,7 +133,7 @@ fn jwt_keys(reader: &mut Reader<'_>) -> Option<JwtKeys> {
         [name] if name == url => reader
             .read(name, "an https URL", |text| {
                 Url::parse(text).ok().filter(|url| {
-                    // Whoever can change the answer can let in anyone.
+                    // Over http, an attacker could replace the keys.
                     let is_local =
                         matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
                     url.scheme() == "https" || (url.scheme() == "http" && is_local)

@@ -424,7 +424,7 @@ fn own_name(method: &Method) -> Option<&'static str> {
     }
 }
 
-/// An id that whoever made the request from something else, such as an event, has chosen for it.
+/// The id of a request that was made from something else, such as an event.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestId(pub(crate) String);
 

@@ -1,4 +1,4 @@
-//! Who is let in, and how far.
+//! Who may call, and what each caller may do.
 
 mod cached;
 mod in_path;
@@ -58,7 +58,7 @@ async fn status(request: RequestBuilder) -> StatusCode {
     request.send().await.unwrap().status()
 }
 
-/// What somebody gets who is not let in: the same for all, so that nobody learns from it.
+/// The answer to a caller who is refused: the same for every reason, so that nobody learns from it.
 async fn unauthorized(response: Response) -> Value {
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     let challenge = &response.headers()["www-authenticate"];
@@ -69,7 +69,7 @@ async fn unauthorized(response: Response) -> Value {
 }
 
 #[tokio::test]
-async fn an_api_key_is_taken_in_either_header() {
+async fn an_api_key_is_accepted_in_either_header() {
     let (app, keys) = with_api_keys(&[("web", "")]).await;
     let key = &keys[0];
     assert_eq!(
@@ -88,7 +88,7 @@ async fn an_api_key_is_taken_in_either_header() {
 }
 
 #[tokio::test]
-async fn whoever_has_no_valid_key_gets_one_and_the_same_answer() {
+async fn without_a_valid_key_every_caller_gets_the_same_answer() {
     let (app, keys) = with_api_keys(&[("web", "")]).await;
     let key = &keys[0];
     let (foreign, _) = new_api_key("web").unwrap();
@@ -321,7 +321,7 @@ async fn a_preflight_needs_no_credentials_and_does_not_let_in_other_origins() {
             "{origin}"
         );
     }
-    // A page learns that it is not let in, and may read why.
+    // A page may read that it is refused, and why.
     let response = asking(&app)
         .header("origin", "https://a.example")
         .send()
@@ -386,7 +386,7 @@ async fn what_is_secret_says_nothing_in_debug_output() {
 }
 
 #[tokio::test]
-async fn only_who_uploaded_it_is_told_that_it_arrived() {
+async fn only_its_uploader_learns_that_a_file_has_arrived() {
     let list = r#"policies = ["default"]"#;
     let entries = [("alice", ""), ("bob", ""), ("web", list)];
     let (app, keys) = with_api_keys(&entries).await;

@@ -215,7 +215,7 @@ async fn an_issuer_that_never_answered_is_no_fault_of_the_caller() {
         assert!(response.headers().contains_key("retry-after"));
         assert_eq!(problem(response).await["code"], "issuer-unavailable");
     }
-    // Who has no token at all needs no issuer to be told so.
+    // A request without a token is refused without asking the issuer.
     unauthorized(asking(&app).send().await.unwrap()).await;
 }
 
@@ -251,7 +251,7 @@ async fn a_new_key_is_fetched_when_a_token_needs_it_and_an_old_one_stops_working
     assert_eq!(issuer.asked(), 2);
     issuer.publish(&[published("new", &new)]);
     later(Duration::from_mins(11)).await;
-    // This one is let in once more, and has the keys fetched behind the scenes.
+    // This one is accepted once more, and has the keys fetched in the background.
     assert_eq!(
         status(asking(&app).bearer_auth(&of_old)).await,
         StatusCode::CREATED
@@ -275,9 +275,9 @@ async fn a_new_key_is_fetched_when_a_token_needs_it_and_an_old_one_stops_working
     );
 }
 
-/// After a quiet night, the cached keys are no reason to let in a token whose key was withdrawn.
+/// After a long time without requests, the cached keys do not make a token valid whose key was withdrawn.
 #[tokio::test]
-async fn a_withdrawn_key_lets_nobody_in_after_an_idle_hour() {
+async fn a_withdrawn_key_is_refused_after_an_idle_hour() {
     let issuer = Issuer::default();
     let [old, new] = [IssuerKey::ed(), IssuerKey::ed()];
     issuer.publish(&[published("old", &old)]);

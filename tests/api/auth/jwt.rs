@@ -179,7 +179,7 @@ fn wrong() -> Vec<(String, String)> {
 }
 
 /// A good token after somebody else had it in hand.
-fn bent(good: &str) -> Vec<(String, String)> {
+fn tampered(good: &str) -> Vec<(String, String)> {
     let [header, payload, signature] = good.split('.').collect::<Vec<_>>()[..] else {
         panic!("{good}");
     };
@@ -214,8 +214,11 @@ fn bent(good: &str) -> Vec<(String, String)> {
         ("no signature", format!("{header}.{payload}.")),
         ("two parts", format!("{header}.{payload}")),
         ("four parts", format!("{good}.x")),
-        ("bent payload", format!("{header}.{of_bob}.{signature}")),
-        ("bent signature", format!("{header}.{payload}.{backwards}")),
+        ("tampered payload", format!("{header}.{of_bob}.{signature}")),
+        (
+            "tampered signature",
+            format!("{header}.{payload}.{backwards}"),
+        ),
         ("foreign signature", with_key(&plain, foreign)),
         ("an extension that counts", with_key(&critical, SECRET)),
         ("no token", "x".into()),
@@ -226,11 +229,11 @@ fn bent(good: &str) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn wrong_and_bent_tokens_are_refused_and_nobody_learns_why() {
+async fn wrong_and_tampered_tokens_are_refused_and_nobody_learns_why() {
     let app = with_secret().await;
     let good = signed(&claims("alice"));
     let mut answers = BTreeSet::new();
-    for (case, token) in wrong().into_iter().chain(bent(&good)) {
+    for (case, token) in wrong().into_iter().chain(tampered(&good)) {
         let response = asking(&app).bearer_auth(token).send().await.unwrap();
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{case}");
         answers.insert(unauthorized(response).await.to_string());

@@ -200,7 +200,7 @@ async fn an_invalid_ticket_is_refused_with_its_own_code() {
         assert_eq!(problem["status"], 401, "{upload}");
         assert_eq!(problem["code"], "invalid-ticket", "{upload}");
     }
-    // Whoever cannot sign learns nothing of it.
+    // A caller who cannot sign learns nothing about it.
     let forged = ticket(json!({"max_sise": 5}));
     let response = put(&app, &format!("{forged}x"), file(&json!({}))).await;
     assert_eq!(problem(response).await["code"], "unauthorized");
