@@ -302,6 +302,13 @@ fn announce(
             "clients are sent to the store at {public_host}, which they may not reach: S3_PUBLIC_ENDPOINT_URL sets another endpoint for them"
         );
     }
+    for name in ["API_KEYS_FILE", "UPLOAD_POLICIES_FILE"] {
+        if env.names_file_of_everyone(name) {
+            tracing::warn!(
+                "any user of this machine can write the file of {name}; remove that permission: chmod o-w"
+            );
+        }
+    }
     warn_of_same_keys(&config.policies);
     if config.session_key.is_none() {
         tracing::warn!(

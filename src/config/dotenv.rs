@@ -35,7 +35,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<(String, String)>> {
 /// Whoever can write the file decides where uploads go, and with which credentials.
 fn refuse_if_others_can_write(metadata: &Metadata) -> Result<()> {
     ensure!(
-        metadata.mode() & 0o002 == 0,
+        !everyone_can_write(metadata),
         "any user of this machine can write it; remove that permission: chmod o-w .env"
     );
     // The owner of a process is the owner of its entry there; other systems have no such entry.
@@ -46,6 +46,10 @@ fn refuse_if_others_can_write(metadata: &Metadata) -> Result<()> {
         );
     }
     Ok(())
+}
+
+pub(super) fn everyone_can_write(file: &Metadata) -> bool {
+    file.mode() & 0o002 != 0
 }
 
 fn parse(text: &str) -> Result<Vec<(String, String)>> {

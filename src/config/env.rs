@@ -33,6 +33,13 @@ impl fmt::Debug for Env {
 }
 
 impl Env {
+    /// Whether any user of this machine can write the file that the variable `name` names.
+    pub(crate) fn names_file_of_everyone(&self, name: &str) -> bool {
+        let file = self.values.get(name).map(std::fs::metadata);
+        file.and_then(Result::ok)
+            .is_some_and(|file| dotenv::everyone_can_write(&file))
+    }
+
     /// # Errors
     ///
     /// `.env` cannot be read, or has a line that is no variable.

@@ -117,7 +117,9 @@ async fn read_body(
             let more = so_far - bytes.len().max(SHORT_BODY_BYTES);
             if let (Some(caller), None) = (caller, &reserved.of_caller) {
                 // For all of it at once: bodies that wait for each other would never arrive.
-                reserved.of_caller = caller.room_for_body(length.unwrap_or(max)).await?;
+                let length = length.unwrap_or(max);
+                reserved.of_caller = caller.room_for_body(length).await?;
+                bytes.reserve_exact(length.saturating_sub(bytes.len()));
             }
             let more = u32::try_from(more).unwrap_or(u32::MAX);
             let more = LONG_BODIES.acquire_many(more).await;

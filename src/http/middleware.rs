@@ -65,12 +65,12 @@ const SHORT_ANSWER_BYTES: usize = 64 * 1024;
 const UNREAD_PER_CALLER: usize = 8 * 1024 * 1024;
 const UNREAD_IN_ALL: usize = 64 * 1024 * 1024;
 /// How many bytes the long bodies of one caller may have, from their arrival to the answer.
-const LONG_BODIES_PER_CALLER: usize = 8 * 1024 * 1024;
+const LONG_BODIES_PER_CALLER: usize = 4 * 1024 * 1024;
 /// How many units of memory, of 2 MiB each, the requests of one caller may use while they are worked
 /// on.
 const WORK_UNITS_PER_CALLER: usize = 16;
 /// How long a request waits for earlier ones of the same caller.
-const TURN_TIMEOUT: Duration = Duration::from_secs(15);
+const TURN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Adds the middleware to all routes and fallbacks that `router` has so far.
 ///

@@ -19,6 +19,7 @@ mod faults;
 mod filenames;
 mod helpers;
 mod http;
+mod memory;
 mod openapi;
 mod operations;
 mod page;

@@ -15,9 +15,9 @@ use crate::error_chain::causes;
 use crate::refreshed::{Age, Limits, Refreshed};
 
 /// Keys of this age are fetched again in the background, so that a withdrawn key stops working.
-const MAX_AGE: Duration = Duration::from_mins(10);
+const MAX_AGE: Duration = Duration::from_mins(5);
 /// Nobody uses keys of this age before others have been fetched, unless the issuer does not answer.
-const MAX_AGE_UNCHECKED: Duration = Duration::from_mins(20);
+const MAX_AGE_UNCHECKED: Duration = Duration::from_mins(10);
 /// Keys of this age are not used even while the issuer does not answer.
 const LAST_AGE: Duration = Duration::from_hours(24);
 const TIMEOUT: Duration = Duration::from_secs(5);

@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::path::Path;
 
+use presignd::http::auth::new_api_key;
 use reqwest::Method;
 use serde_json::json;
 use tempfile::TempDir;
@@ -253,5 +254,32 @@ fn serve_warns_of_a_store_that_clients_may_not_reach() {
     ] {
         let log = first_lines_of_serve(variables);
         assert!(!log.contains("S3_PUBLIC_ENDPOINT_URL"), "{log}");
+    }
+}
+
+#[test]
+fn serve_warns_of_a_file_of_policies_or_keys_that_everyone_can_write() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let folder = TempDir::new().unwrap();
+    let file = |name: &str, text: &str, mode| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (_, entry) = new_api_key("alice").unwrap();
+    for (mode, warns) in [(0o666, true), (0o644, false)] {
+        let keys = file("keys.toml", &entry, mode);
+        let policies = file("policies.toml", "[policies.default]", mode);
+        let log = first_lines_of_serve(&[
+            ("AUTH_MODE", "api-key"),
+            ("API_KEYS_FILE", &keys),
+            ("UPLOAD_POLICIES_FILE", &policies),
+        ]);
+        for name in ["API_KEYS_FILE", "UPLOAD_POLICIES_FILE"] {
+            let warning = format!("can write the file of {name}");
+            assert_eq!(log.contains(&warning), warns, "{log}");
+        }
     }
 }

@@ -1,0 +1,231 @@
+//! How much memory one caller can make the service use.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{Read, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::to_bytes;
+use axum::extract::Request;
+use presignd::dev::BUCKET;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
+use tempfile::TempDir;
+
+use crate::helpers::spawn;
+use crate::process::Running;
+use crate::uppy::create_at;
+
+/// What 100 requests of one caller may add, in KiB.
+const MOST: u64 = 64 * 1024;
+
+/// Answers that are not read stay longer than those that are. A few kinds are tried both ways.
+const READ_TOO: [&str; 1] = ["lists of files"];
+
+/// The most memory that the process has used so far, in KiB.
+fn peak(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kibibytes = line.unwrap().trim().trim_end_matches(" kB");
+    kibibytes.parse().unwrap()
+}
+
+/// A store that has no objects, and an upload of 10,000 parts.
+async fn store(request: Request) -> (StatusCode, String) {
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    let body = match *request.method() {
+        Method::HEAD => {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            return (StatusCode::NOT_FOUND, String::new());
+        }
+        Method::POST if query.contains("uploads") => {
+            "<InitiateMultipartUploadResult><UploadId>id</UploadId></InitiateMultipartUploadResult>"
+                .to_owned()
+        }
+        Method::POST => {
+            to_bytes(request.into_body(), usize::MAX).await.unwrap();
+            "<CompleteMultipartUploadResult/>".to_owned()
+        }
+        _ => {
+            let marker = query
+                .split('&')
+                .find_map(|p| p.strip_prefix("part-number-marker="));
+            let after: u32 = marker.map_or(0, |n| n.parse().unwrap());
+            let (is_more, next) = (after < 9000, after + 1000);
+            let mut xml = format!(
+                "<ListPartsResult><IsTruncated>{is_more}</IsTruncated><NextPartNumberMarker>{next}</NextPartNumberMarker>"
+            );
+            for n in after + 1..=next {
+                let etag = format!("&quot;{n:032}&quot;");
+                write!(xml, "<Part><PartNumber>{n}</PartNumber><ETag>{etag}</ETag><Size>5242880</Size></Part>").unwrap();
+            }
+            xml + "</ListPartsResult>"
+        }
+    };
+    (StatusCode::OK, body)
+}
+
+fn get(path: &str) -> Vec<u8> {
+    format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").into_bytes()
+}
+
+fn post(path: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+/// A request of each kind that makes the service work or answer much.
+fn requests(upload_id: &str, key: &str) -> Vec<(&'static str, Vec<u8>)> {
+    let upload = format!("/s3/multipart/{upload_id}");
+    let granted = |n| {
+        format!(
+            "uploads/5d3c8f60-9d0e-4b1f-8e51-{n:012}/{}",
+            "n".repeat(200)
+        )
+    };
+    let name = "n".repeat(200);
+    let files: Vec<Value> = (0..1000)
+        .map(|n| json!({"filename": format!("{n}-{name}.txt"), "contentType": "text/plain"}))
+        .collect();
+    let keys = |wait: u32, count: usize| {
+        let keys: Vec<String> = (0..count).map(granted).collect();
+        post(
+            "/upload/verify",
+            &json!({"keys": keys, "wait": wait}).to_string(),
+        )
+    };
+    let twice: Vec<String> = (0..50).map(|n| format!("\"{n}\":1,\"{n}\":1")).collect();
+    let hostile = format!("{{\"{}\":{{{}}}}}", "/".repeat(2_000_000), twice.join(","));
+    let numbers: Vec<String> = (1..=200).map(|n| n.to_string()).collect();
+    let parts: Vec<Value> = (1..=10_000)
+        .map(|n| json!({"PartNumber": n, "ETag": format!("\"{n:032}\"")}))
+        .collect();
+    vec![
+        (
+            "lists of files",
+            post(
+                "/upload/presigned-urls",
+                &json!({"files": files}).to_string(),
+            ),
+        ),
+        ("hostile bodies", post("/upload/presigned-urls", &hostile)),
+        (
+            "forms",
+            post(
+                "/upload/presigned-post",
+                &json!({"filename": name, "contentType": "a/b"}).to_string(),
+            ),
+        ),
+        (
+            "parameters",
+            get(&format!("/s3/params?filename=a&{}", "a&".repeat(30_000))),
+        ),
+        (
+            "batches of parts",
+            get(&format!(
+                "{upload}/batch?key={key}&partNumbers={}",
+                numbers.join(",")
+            )),
+        ),
+        ("lists of parts", get(&format!("{upload}?key={key}"))),
+        (
+            "completions",
+            post(
+                &format!("{upload}/complete?key={key}"),
+                &json!({"parts": parts}).to_string(),
+            ),
+        ),
+        ("verifications", keys(0, 100)),
+        ("verifications that wait", keys(2, 10)),
+        ("the document", get("/openapi.json")),
+        ("static files", get("/docs/swagger-ui-bundle.js")),
+    ]
+}
+
+/// Sends a request and reads the answer, or only its first line: the connection, and the status if there
+/// is one.
+fn send(addr: SocketAddr, request: &[u8], read_all: bool) -> (TcpStream, Option<u16>) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    if !read_all {
+        // Otherwise the kernel holds much of what nobody reads.
+        socket.set_recv_buffer_size(8192).unwrap();
+    }
+    socket.connect(&addr.into()).unwrap();
+    let mut stream = TcpStream::from(socket);
+    stream
+        .set_read_timeout(Some(Duration::from_mins(1)))
+        .unwrap();
+    stream.write_all(request).ok(); // an answer may come before the end of the body
+    let mut begin = [0; 12];
+    let has_answer = stream.read_exact(&mut begin).is_ok();
+    if read_all {
+        std::io::copy(&mut stream, &mut std::io::sink()).ok(); // the same
+    }
+    let status = str::from_utf8(&begin[9..])
+        .ok()
+        .and_then(|status| status.parse().ok());
+    (stream, status.filter(|_| has_answer))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_hundred_requests_of_a_caller_take_more_than_64_mib() {
+    let store = spawn(Router::new().fallback(store)).await;
+    let endpoint = format!("http://{store}");
+    let token = "t".repeat(1000);
+    let folder = TempDir::new().unwrap();
+    let variables = [
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ("AWS_SESSION_TOKEN", &token),
+        ("AWS_S3_BUCKET_NAME", BUCKET),
+        ("AWS_ENDPOINT_URL_S3", &endpoint),
+        ("S3_FORCE_PATH_STYLE", "true"),
+    ];
+    let (serve, addr) = Running::serve(folder.path(), &variables);
+    let pid = serve.child.id();
+    let file = json!({"filename": "a", "type": "a/b"});
+    let upload = create_at(&format!("http://{addr}"), file).await;
+    let before = peak(pid);
+    let addr: SocketAddr = addr.parse().unwrap();
+    for (what, request) in requests(&upload.id, &upload.key) {
+        for read_all in [true, false] {
+            if read_all && !READ_TOO.contains(&what) {
+                continue;
+            }
+            // The peak is counted from here on.
+            std::fs::write(format!("/proc/{pid}/clear_refs"), "5").unwrap();
+            let answers: Vec<_> = std::thread::scope(|scope| {
+                let all: Vec<_> = (0..100)
+                    .map(|_| scope.spawn(|| send(addr, &request, read_all)))
+                    .collect();
+                all.into_iter().map(|one| one.join().unwrap()).collect()
+            });
+            let grown = peak(pid).saturating_sub(before);
+            let mut statuses = BTreeMap::<_, u32>::new();
+            for (_, status) in &answers {
+                *statuses.entry(*status).or_default() += 1;
+            }
+            println!(
+                "{what}, read: {read_all}: {} MiB, {statuses:?}",
+                grown >> 10
+            );
+            assert!(
+                grown <= MOST,
+                "{what}, read: {read_all}: {} MiB",
+                grown >> 10
+            );
+            // On a busy machine, 64 HEAD requests at the same time may be too few for all.
+            let is_fault =
+                |status: &Option<u16>| status.is_none_or(|status| status >= 500 && status != 504);
+            assert!(!statuses.keys().any(is_fault), "{what}: {statuses:?}");
+        }
+    }
+}
