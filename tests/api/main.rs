@@ -32,6 +32,7 @@ mod properties;
 mod public_endpoint;
 mod rate_limit;
 mod replicas;
+mod shares;
 mod stand_in;
 #[cfg(feature = "otlp")]
 mod traces;
