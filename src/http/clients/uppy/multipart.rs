@@ -52,8 +52,7 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
 /// Links the answer that creates an upload with the operations that continue it.
 fn link_operations(document: &mut OpenApi) {
     let path = document.paths.paths.get_mut("/s3/multipart");
-    let create = path.and_then(|path| path.post.as_mut());
-    let created = create.and_then(|create| create.responses.responses.get_mut("200"));
+    let created = path.and_then(|path| path.post.as_mut()?.responses.responses.get_mut("200"));
     let Some(RefOr::T(created)) = created else {
         return;
     };
@@ -208,10 +207,7 @@ async fn create(
     path = "/s3/multipart/{uploadId}",
     tag = "uppy",
     operation_id = "listParts",
-    params(
-        UploadIdParam,
-        KeyParam,
-    ),
+    params(UploadIdParam, KeyParam),
     responses(
         (status = 200, description = "All parts that have arrived, in their order", body = Vec<PartDto>),
         CallerProblems,
@@ -343,10 +339,7 @@ async fn sign_parts(
     path = "/s3/multipart/{uploadId}/complete",
     tag = "uppy",
     operation_id = "completeMultipartUpload",
-    params(
-        UploadIdParam,
-        KeyParam,
-    ),
+    params(UploadIdParam, KeyParam),
     request_body = CompleteDto,
     responses(
         (status = 200, description = "The object exists", body = CompletedDto),
@@ -382,10 +375,7 @@ async fn complete(
     path = "/s3/multipart/{uploadId}",
     tag = "uppy",
     operation_id = "abortMultipartUpload",
-    params(
-        UploadIdParam,
-        KeyParam,
-    ),
+    params(UploadIdParam, KeyParam),
     responses(
         (status = 200, description = "The upload and its parts are gone, or were already", body = AbortedDto),
         CallerProblems,
