@@ -27,7 +27,7 @@ pub(crate) use self::jwt::TICKET_CLAIM;
 pub use self::jwt::{Jwt, JwtKey, JwtKeyError, Keys};
 use self::verified::{Verified, VerifiedTokens};
 use super::client_ip::{client_ip, network};
-use super::middleware::{CallerSlot, Turn};
+use super::context::{RequestContext, Turn};
 use super::problem::Problem;
 use super::problem::catalogue::{self, Kind};
 use super::rate_limit::RateLimit;
@@ -197,7 +197,7 @@ pub(super) struct Authenticated {
     /// `None` if neither a name nor an address is known.
     key: Option<CallerKey>,
     gate: Arc<Gate>,
-    slot: Option<CallerSlot>,
+    context: Option<RequestContext>,
 }
 
 impl Authenticated {
@@ -214,14 +214,14 @@ impl Authenticated {
         }
     }
 
-    /// Waits for memory to work with, as [`CallerSlot::turn`] says.
+    /// Waits for memory to work with, as [`RequestContext::turn`] says.
     ///
     /// # Errors
     ///
     /// The answer when earlier requests of this caller take too long.
     pub(super) async fn turn(&self, units: u32) -> Result<Turn, Response> {
-        match &self.slot {
-            Some(slot) => slot.turn(units).await,
+        match &self.context {
+            Some(context) => context.turn(units).await,
             None => Ok(None),
         }
     }
@@ -294,16 +294,16 @@ impl FromRequestParts<AppState> for Authenticated {
             ),
             _ => None,
         };
-        let slot = parts.extensions.get::<CallerSlot>().cloned();
-        if let (Some(slot), Some(key)) = (&slot, key.clone()) {
-            slot.fill(key, on_behalf_of.as_ref());
+        let context = parts.extensions.get::<RequestContext>().cloned();
+        if let (Some(context), Some(key)) = (&context, key.clone()) {
+            context.set_caller(key, on_behalf_of.as_ref());
         }
         let caller = on_behalf_of.unwrap_or(sender.caller);
         Ok(Self {
             caller,
             key,
             gate: Arc::clone(gate),
-            slot,
+            context,
         })
     }
 }

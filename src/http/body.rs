@@ -7,12 +7,11 @@ use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use mediatype::MediaType;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use validator::{Validate, ValidationErrors, ValidationErrorsKind};
 
+use super::context::{RequestContext, Turn};
 use super::json::{Fields, Json, MAX_SHAPE_ERRORS, Reader};
-use super::middleware::{CallerSlot, Turn};
 use super::problem::{FieldErrors, Problem, catalogue, push_segment};
 use crate::upload::Invalid;
 
@@ -66,7 +65,7 @@ impl<S: Send + Sync, T: Dto> FromRequest<S> for Valid<T> {
     type Rejection = Response;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Response> {
-        let caller = request.extensions().get::<CallerSlot>().cloned();
+        let caller = request.extensions().get::<RequestContext>().cloned();
         let (body, mut reserved) = Self::body(request, caller.as_ref()).await?;
         if let Some(caller) = caller {
             reserved.turn = caller.turn(T::work(body.len())).await?;
@@ -79,7 +78,7 @@ impl<S: Send + Sync, T: Dto> FromRequest<S> for Valid<T> {
 impl<T: Dto> Valid<T> {
     async fn body(
         request: Request,
-        caller: Option<&CallerSlot>,
+        caller: Option<&RequestContext>,
     ) -> Result<(Vec<u8>, Reserved), Response> {
         let length = check_head(request.headers(), T::MAX_BYTES).map_err(Problem::into_response)?;
         let body = read_body(request.into_body(), T::MAX_BYTES, length, caller);
@@ -95,7 +94,7 @@ async fn read_body(
     body: Body,
     max: usize,
     length: Option<usize>,
-    caller: Option<&CallerSlot>,
+    caller: Option<&RequestContext>,
 ) -> Result<(Vec<u8>, Reserved), Response> {
     let mut body = Limited::new(body, max);
     let mut bytes = Vec::new();
@@ -161,10 +160,8 @@ fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 fn is_json_type(value: &HeaderValue) -> bool {
-    let json = mediatype::media_type!(APPLICATION / JSON);
-    value
-        .to_str()
-        .is_ok_and(|text| MediaType::parse(text).is_ok_and(|it| it.essence() == json))
+    let essence = value.to_str().ok().and_then(|text| text.split(';').next());
+    essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
 }
 
 fn payload_too_large(limit: usize) -> Problem {

@@ -7,7 +7,7 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderValue, Method, header};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
-use super::middleware;
+use super::head::REQUEST_ID;
 
 /// How long a browser may cache the answer to a preflight: Chromium's maximum.
 const PREFLIGHT_MAX_AGE: Duration = Duration::from_hours(2);
@@ -52,11 +52,7 @@ impl AllowedOrigins {
                 // Libraries add headers of their own, to trace requests for example. Those that are
                 // unknown change nothing here.
                 .allow_headers(AllowHeaders::mirror_request())
-                .expose_headers([
-                    middleware::REQUEST_ID,
-                    header::RETRY_AFTER,
-                    header::WWW_AUTHENTICATE,
-                ])
+                .expose_headers([REQUEST_ID, header::RETRY_AFTER, header::WWW_AUTHENTICATE])
                 .max_age(PREFLIGHT_MAX_AGE),
         )
     }

@@ -15,9 +15,9 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::AppState;
 use super::openapi::ReadinessProblems;
 use super::problem::{Failure, Problem, catalogue};
+use super::{AppState, Settings};
 use crate::error_chain::causes;
 use crate::refreshed::{Age, Limits, Refreshed};
 use crate::telemetry::Metrics;
@@ -53,9 +53,25 @@ async fn healthz() -> Json<Health> {
     Json(Health { status: "ok" })
 }
 
+/// What the routes for operators answer from.
+pub(super) struct Operations {
+    readiness: Readiness,
+    metrics: Metrics,
+    stop: CancellationToken,
+}
+
+impl Operations {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            readiness: Readiness::default(),
+            metrics: settings.metrics.clone(),
+            stop: settings.stop.clone(),
+        }
+    }
+}
+
 /// What the last probe found out; `None` means that the service is ready.
-#[derive(Clone)]
-pub(super) struct Readiness(Refreshed<Option<Problem>, Infallible>);
+struct Readiness(Refreshed<Option<Problem>, Infallible>);
 
 impl Default for Readiness {
     fn default() -> Self {
@@ -85,17 +101,17 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
 )]
 async fn readyz(
     State(uploads): State<Arc<UploadService>>,
-    State(stop): State<CancellationToken>,
-    State(readiness): State<Readiness>,
+    State(operations): State<Arc<Operations>>,
 ) -> Result<Json<Health>, Failure> {
-    if stop.is_cancelled() {
+    if operations.stop.is_cancelled() {
         return Err(Problem::new(&catalogue::STOPPING).into());
     }
     let judge = |_: &_, age| match age {
         age if age < READINESS_AGE => Age::Fresh,
         _ => Age::Expired,
     };
-    let probe = readiness.0.get(judge, || probe(uploads)).await;
+    let readiness = &operations.readiness.0;
+    let probe = readiness.get(judge, || probe(uploads)).await;
     match probe {
         Ok(None) => Ok(Json(Health { status: "ok" })),
         Ok(Some(problem)) => Err(problem.into()),
@@ -125,7 +141,7 @@ pub(super) fn metrics_router() -> Router<AppState> {
 
 async fn metrics(
     State(uploads): State<Arc<UploadService>>,
-    State(metrics): State<Metrics>,
+    State(operations): State<Arc<Operations>>,
 ) -> Result<impl IntoResponse, Problem> {
     const OPEN_METRICS: HeaderValue =
         HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
@@ -134,6 +150,9 @@ async fn metrics(
         Some(Duration::MAX) => f64::INFINITY,
         Some(life) => life.as_secs_f64(),
     };
-    let text = metrics.encode(life).map_err(|_| Problem::internal())?;
+    let text = operations
+        .metrics
+        .encode(life)
+        .map_err(|_| Problem::internal())?;
     Ok(([(header::CONTENT_TYPE, OPEN_METRICS)], text))
 }

@@ -1,57 +1,51 @@
 //! What every request gets, whichever route it takes: an id, a log line, a metric, a trace, the body
 //! of a problem, and the headers that all answers have. Knows no route.
 
-use std::net::{IpAddr, SocketAddr};
+use std::convert::Infallible;
+use std::mem;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{ConnectInfo, MatchedPath, Request, State};
-use axum::http::uri::Authority;
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, Version, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::extract::{MatchedPath, Request};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use ipnet::IpNet;
-use tokio::sync::OwnedSemaphorePermit;
-use tower::ServiceBuilder;
+use tower::util::MapRequestLayer;
+use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_http::cors::CorsLayer;
-use uuid::Uuid;
 
 use super::Settings;
-use super::auth::{CallerKey, TICKET_PATH, retry_later};
-use super::client_ip::is_trusted;
-use super::problem::catalogue::{self, Kind};
-use super::problem::{Cause, ForUppy, Problem};
+use super::auth::{CallerKey, retry_later};
+use super::context::RequestContext;
+use super::head::{self, REQUEST_ID};
+use super::problem::{Cause, ForUppy, Problem, catalogue};
 use super::shares::{Share, Shares};
 use crate::telemetry::{Metrics, Trace};
 use crate::turns::Turns;
-use crate::upload::Caller;
 
 /// Headers of every answer, unless its route sets another value. Only the pages need scripts; no
 /// browser may run, cache or embed anything else, or name it as a referrer.
-pub(super) static ON_ALL: [(HeaderName, HeaderValue); 5] = [
-    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-    (
-        header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
-    ),
-    (
-        header::REFERRER_POLICY,
-        HeaderValue::from_static("no-referrer"),
-    ),
-    (
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    ),
-    (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
-];
-
-pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) static ON_ALL: LazyLock<HeaderMap> = LazyLock::new(|| {
+    let policy = "default-src 'none'; frame-ancestors 'none'";
+    let mut headers = HeaderMap::with_capacity(12); // with room for those of a route
+    headers.extend(
+        [
+            (header::CACHE_CONTROL, "no-store"),
+            (header::CONTENT_SECURITY_POLICY, policy),
+            (header::REFERRER_POLICY, "no-referrer"),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (header::X_FRAME_OPTIONS, "DENY"),
+        ]
+        .map(|(name, value)| (name, HeaderValue::from_static(value))),
+    );
+    headers
+});
 
 /// Label for unknown routes and methods.
 const UNKNOWN: &str = "<unknown>";
@@ -69,18 +63,37 @@ const LONG_BODIES_PER_CALLER: usize = 4 * 1024 * 1024;
 /// How many units of memory, of 2 MiB each, the requests of one caller may use while they are worked
 /// on.
 const WORK_UNITS_PER_CALLER: usize = 16;
-/// How long a request waits for earlier ones of the same caller.
-const TURN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Adds the middleware to all routes and fallbacks that `router` has so far.
 ///
-/// It is one layer: axum boxes every layer of every route, and clones the boxes for each request.
-pub(super) fn add(router: Router, cors: Option<CorsLayer>, observer: Observer) -> Router {
-    router.layer(
-        ServiceBuilder::new()
-            .layer(from_fn_with_state(Arc::new(observer), observe))
-            .option_layer(cors),
-    )
+/// Most of it is around the router and not a layer in it: axum boxes the layers of a route several
+/// times for each request.
+pub(super) fn add(
+    router: Router,
+    cors: Option<CorsLayer>,
+    observer: Observer,
+) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send>
++ Clone
++ Send
++ Sync
++ 'static {
+    let note_route = MapRequestLayer::new(note_route);
+    let router = match cors {
+        Some(cors) => router.layer(ServiceBuilder::new().layer(note_route).layer(cors)),
+        None => router.layer(note_route),
+    };
+    let observer = Arc::new(observer);
+    service_fn(move |request| observe(Arc::clone(&observer), router.clone(), request))
+}
+
+/// The router alone knows which of its routes a request matches.
+fn note_route(request: Request) -> Request {
+    let extensions = request.extensions();
+    let (context, route) = (extensions.get::<RequestContext>(), extensions.get());
+    if let (Some(context), Some(route)) = (context, route) {
+        context.set_route(MatchedPath::clone(route));
+    }
+    request
 }
 
 /// The middleware's part of the configuration, and its state.
@@ -91,8 +104,8 @@ pub(super) struct Observer {
     local_hosts_only: bool,
     /// Bytes of long answers that are being sent.
     unread: Shares,
-    long_bodies: Arc<Turns<CallerKey>>,
-    work: Arc<Turns<CallerKey>>,
+    pub(super) long_bodies: Turns<CallerKey>,
+    pub(super) work: Turns<CallerKey>,
 }
 
 impl Observer {
@@ -102,27 +115,28 @@ impl Observer {
             trusted_proxies: settings.trusted_proxies.clone(),
             local_hosts_only: settings.local_hosts_only,
             unread: Shares::new(UNREAD_PER_CALLER, UNREAD_IN_ALL),
-            long_bodies: Arc::new(Turns::new(LONG_BODIES_PER_CALLER)),
-            work: Arc::new(Turns::new(WORK_UNITS_PER_CALLER)),
+            long_bodies: Turns::new(LONG_BODIES_PER_CALLER),
+            work: Turns::new(WORK_UNITS_PER_CALLER),
         }
     }
 }
 
 async fn observe(
-    State(observer): State<Arc<Observer>>,
+    observer: Arc<Observer>,
+    router: Router,
     mut request: Request,
-    next: Next,
-) -> Response {
-    let observation = Observation::begin(&observer, &request);
-    if let Err(problem) = check_head(&request, observer.local_hosts_only) {
-        return observation.finish(problem.into_response());
+) -> Result<Response, Infallible> {
+    let observation = Observation::begin(observer, &request);
+    let context = observation.context.clone();
+    let observer = context.observer();
+    if let Err(problem) = head::check(&request, observer.local_hosts_only) {
+        return Ok(observation.finish(problem.into_response()));
     }
-    let refused_origin = preflight_origin(&request);
-    let caller = observation.caller.clone();
-    request.extensions_mut().insert(caller.clone());
-    let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
+    let refused_origin = head::preflight_origin(&request);
+    request.extensions_mut().insert(context.clone());
+    let answer = AssertUnwindSafe(router.oneshot(request)).catch_unwind();
     let response = match tokio::time::timeout(REQUEST_TIMEOUT, answer).await {
-        Ok(Ok(response)) => response,
+        Ok(Ok(Ok(response))) => response,
         Ok(Err(_panic)) => panicked(),
         Err(_elapsed) => request_timed_out().into_response(),
     };
@@ -137,58 +151,11 @@ async fn observe(
             "a page of this origin may not call; CORS_ALLOWED_ORIGINS allows it"
         );
     }
-    let response = match caller.key.get() {
+    let response = match context.sender() {
         Some(key) => within_budget(response, key, &observer.unread).await,
         None => response,
     };
-    observation.finish(response)
-}
-
-/// The origin of a page whose browser asks whether it may call.
-pub(crate) fn preflight_origin(request: &Request) -> Option<HeaderValue> {
-    let headers = request.headers();
-    let is_preflight = request.method() == Method::OPTIONS
-        && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
-    let origin = headers.get(header::ORIGIN).filter(|_| is_preflight)?;
-    (origin.len() <= 255).then(|| origin.clone())
-}
-
-/// Refuses a head that HTTP or [`Settings::local_hosts_only`] forbids.
-fn check_head(request: &Request, local_hosts_only: bool) -> Result<(), Problem> {
-    let headers = request.headers();
-    let mut hosts = headers.get_all(header::HOST).iter();
-    // RFC 9112, 3.2. HTTP/1.0 has no such rule.
-    let is_well_formed = match (hosts.next(), hosts.next()) {
-        (None, _) => request.version() < Version::HTTP_11,
-        (Some(_), None) => true,
-        (Some(_), Some(_)) => false,
-    };
-    if !is_well_formed {
-        let detail = "the request must have exactly one `host` header";
-        return Err(Problem::with_detail(&catalogue::INVALID_REQUEST, detail));
-    }
-    // RFC 9112, 6.1.
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
-        return Err(Problem::new(&catalogue::UNSUPPORTED_TRANSFER_CODING));
-    }
-    if local_hosts_only && !headers.get(header::HOST).is_none_or(is_local) {
-        return Err(Problem::new(&catalogue::HOST_NOT_ALLOWED));
-    }
-    Ok(())
-}
-
-/// Whether a host cannot be a name that somebody else controls.
-fn is_local(host: &HeaderValue) -> bool {
-    let authority = host
-        .to_str()
-        .ok()
-        .and_then(|host| host.parse::<Authority>().ok());
-    authority.is_some_and(|authority| {
-        let host = authority.host().trim_end_matches('.').to_ascii_lowercase();
-        let address = host.trim_start_matches('[').trim_end_matches(']');
-        host == "localhost" || host.ends_with(".localhost") || address.parse::<IpAddr>().is_ok()
-    })
+    Ok(observation.finish(response))
 }
 
 /// A long answer stays in memory until the client has read it, so each caller, and all of them
@@ -224,76 +191,6 @@ impl AsRef<[u8]> for Unread {
     }
 }
 
-/// Holds the caller of a request as soon as it is known. The authentication of a route fills it, so
-/// that what happens outside of all routes can name the caller: the log line, and limits on answers.
-#[derive(Clone, Debug)]
-pub(super) struct CallerSlot {
-    key: Arc<OnceLock<CallerKey>>,
-    /// Whom the sender calls for, if that is not itself.
-    on_behalf_of: Arc<OnceLock<Arc<str>>>,
-    long_bodies: Arc<Turns<CallerKey>>,
-    work: Arc<Turns<CallerKey>>,
-}
-
-/// What a request has waited for. Others can have it when this is dropped.
-pub(super) type Turn = Option<OwnedSemaphorePermit>;
-
-impl CallerSlot {
-    /// `sender` is whose credentials the request has.
-    pub(super) fn fill(&self, sender: CallerKey, on_behalf_of: Option<&Caller>) {
-        self.key.set(sender).ok(); // only the first extractor of a request counts
-        if let Some(caller) = on_behalf_of {
-            let name = Arc::clone(caller.shared_segment());
-            self.on_behalf_of.set(name).ok(); // the same
-        }
-    }
-
-    /// Waits until there is room for a long body of the caller, from its arrival to the answer.
-    ///
-    /// # Errors
-    ///
-    /// The answer when earlier bodies keep the room for too long.
-    pub(super) async fn room_for_body(&self, bytes: usize) -> Result<Turn, Response> {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let kind = &catalogue::TOO_MANY_LONG_BODIES;
-        self.wait(&self.long_bodies, bytes, kind).await
-    }
-
-    /// Waits until earlier requests of the caller leave `units` of memory, of 2 MiB each, for the work on
-    /// this one. So one caller makes the service use little memory, however many requests it sends.
-    ///
-    /// # Errors
-    ///
-    /// The answer when the earlier requests take too long.
-    pub(super) async fn turn(&self, units: u32) -> Result<Turn, Response> {
-        self.wait(&self.work, units, &catalogue::TOO_MUCH_AT_ONCE)
-            .await
-    }
-
-    async fn wait(
-        &self,
-        turns: &Turns<CallerKey>,
-        permits: u32,
-        kind: &Kind,
-    ) -> Result<Turn, Response> {
-        let Some(key) = self.key.get().filter(|_| permits > 0) else {
-            return Ok(None);
-        };
-        let turn = turns.of(key).acquire_many_owned(permits);
-        match tokio::time::timeout(TURN_TIMEOUT, turn).await {
-            Ok(turn) => Ok(turn.ok()), // it fails only once the semaphore is closed, which nobody does
-            Err(_elapsed) => Err(retry_later(kind, Duration::from_secs(1))),
-        }
-    }
-
-    fn name(&self) -> Option<&str> {
-        match self.key.get()? {
-            CallerKey::Name(name) => Some(name),
-            CallerKey::Network(_) => None,
-        }
-    }
-}
-
 /// A request in progress. It is logged, counted and traced when it is dropped: after the answer, or
 /// when the client has closed the connection before it.
 ///
@@ -301,35 +198,23 @@ impl CallerSlot {
 /// and names of files.
 struct Observation {
     begin: Instant,
-    metrics: Metrics,
     method: &'static str,
-    route: Option<MatchedPath>,
     id: String,
     status: Option<StatusCode>,
-    caller: CallerSlot,
+    context: RequestContext,
     trace: Trace,
 }
 
 impl Observation {
-    fn begin(observer: &Observer, request: &Request) -> Self {
-        let route = request.extensions().get::<MatchedPath>().cloned();
+    fn begin(observer: Arc<Observer>, request: &Request) -> Self {
         let method = own_name(request.method());
-        let pattern = route.as_ref().map(pattern);
-        let trace = Trace::begin(method.unwrap_or("_OTHER"), pattern, request.headers());
         Self {
             begin: Instant::now(),
-            metrics: observer.metrics.clone(),
             method: method.unwrap_or(UNKNOWN),
-            id: request_id(request, &observer.trusted_proxies),
+            id: head::request_id(request, &observer.trusted_proxies),
             status: None,
-            caller: CallerSlot {
-                key: Arc::default(),
-                on_behalf_of: Arc::default(),
-                long_bodies: Arc::clone(&observer.long_bodies),
-                work: Arc::clone(&observer.work),
-            },
-            trace,
-            route,
+            context: RequestContext::new(observer),
+            trace: Trace::begin(method.unwrap_or("_OTHER"), request.headers()),
         }
     }
 
@@ -338,15 +223,12 @@ impl Observation {
         if !response.status().is_success() {
             self.explain(&mut response);
         }
-        let headers = response.headers_mut();
-        // One allocation: a map that grows step by step is rehashed at each step.
-        headers.reserve(1 + ON_ALL.len());
+        let mut headers = ON_ALL.clone();
+        headers.extend(mem::take(response.headers_mut())); // what the route set replaces the others
         if let Ok(id) = HeaderValue::from_str(&self.id) {
             headers.insert(REQUEST_ID, id);
         }
-        for (name, value) in &ON_ALL {
-            headers.entry(name).or_insert_with(|| value.clone());
-        }
+        *response.headers_mut() = headers;
         self.status = Some(response.status());
         response
     }
@@ -387,27 +269,22 @@ impl Drop for Observation {
         const CLIENT_CLOSED: u16 = 499;
         let status = self.status.map_or(CLIENT_CLOSED, |status| status.as_u16());
         let took = self.begin.elapsed();
-        let route = self.route.as_ref().map_or(UNKNOWN, pattern);
+        let route = self.context.route();
         tracing::info!(
             request_id = self.id,
             trace_id = self.trace.id(),
             method = self.method,
-            route,
-            caller = self.caller.name(),
-            on_behalf_of = self.caller.on_behalf_of.get().map(|name| &**name),
+            route = route.unwrap_or(UNKNOWN),
+            caller = self.context.sender_name(),
+            on_behalf_of = self.context.on_behalf_of(),
             status,
             us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             "request"
         );
-        self.metrics.request(self.method, route, status, took);
-        self.trace.end(status);
+        let metrics = &self.context.observer().metrics;
+        metrics.request(self.method, route.unwrap_or(UNKNOWN), status, took);
+        self.trace.end(route, status);
     }
-}
-
-/// The pattern of a route, which is the same with a ticket in the path.
-fn pattern(route: &MatchedPath) -> &str {
-    let pattern = route.as_str();
-    pattern.strip_prefix(TICKET_PATH).unwrap_or(pattern)
 }
 
 /// The name of a standard method. Clients can send any other word.
@@ -422,33 +299,6 @@ fn own_name(method: &Method) -> Option<&'static str> {
         Method::PATCH => Some("PATCH"),
         _ => None,
     }
-}
-
-/// The id of a request that was made from something else, such as an event.
-#[derive(Clone, Debug)]
-pub(crate) struct RequestId(pub(crate) String);
-
-/// The id that a trusted proxy set, if it is safe to log; otherwise a new one.
-fn request_id(request: &Request, trusted: &[IpNet]) -> String {
-    if let Some(RequestId(id)) = request.extensions().get() {
-        return id.clone();
-    }
-    let is_safe = |id: &&str| {
-        (1..=128).contains(&id.len())
-            && id
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))
-    };
-    let is_from_proxy = !trusted.is_empty()
-        && request
-            .extensions()
-            .get()
-            .is_some_and(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| {
-                is_trusted(peer.ip().to_canonical(), trusted)
-            });
-    let id = request.headers().get(REQUEST_ID).filter(|_| is_from_proxy);
-    let id = id.and_then(|id| id.to_str().ok()).filter(is_safe);
-    id.map_or_else(|| Uuid::new_v4().to_string(), str::to_owned)
 }
 
 fn unreadable() -> Problem {

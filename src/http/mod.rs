@@ -5,8 +5,10 @@ pub mod auth;
 mod body;
 mod client_ip;
 mod clients;
+mod context;
 mod cors;
 mod docs;
+mod head;
 mod health;
 mod json;
 mod middleware;
@@ -19,12 +21,15 @@ mod shares;
 mod uploads;
 mod verify;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{FromRef, Request};
+use axum::response::Response;
 use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
+use tower::Service;
 use utoipa_axum::router::OpenApiRouter;
 
 use self::auth::{Auth, Gate};
@@ -33,13 +38,13 @@ pub(crate) use self::client_ip::parse_address;
 pub use self::cors::AllowedOrigins;
 #[cfg(feature = "dev")]
 pub(crate) use self::cors::is_loopback;
-pub(crate) use self::health::HEALTHZ;
-use self::health::Readiness;
-use self::middleware::Observer;
 #[cfg(feature = "lambda")]
-pub(crate) use self::middleware::RequestId;
+pub(crate) use self::head::RequestId;
 #[cfg(feature = "dev")]
-pub(crate) use self::middleware::preflight_origin;
+pub(crate) use self::head::preflight_origin;
+pub(crate) use self::health::HEALTHZ;
+use self::health::Operations;
+use self::middleware::Observer;
 use self::problem::{Problem, catalogue};
 pub use self::rate_limit::Rate;
 pub use self::server::{Limits, Server, serve};
@@ -70,9 +75,7 @@ pub struct Settings {
 struct AppState {
     uploads: Arc<UploadService>,
     gate: Arc<Gate>,
-    readiness: Readiness,
-    metrics: Metrics,
-    stop: CancellationToken,
+    operations: Arc<Operations>,
 }
 
 impl AppState {
@@ -80,15 +83,20 @@ impl AppState {
         Self {
             uploads,
             gate: Arc::new(Gate::new(settings)),
-            readiness: Readiness::default(),
-            metrics: settings.metrics.clone(),
-            stop: settings.stop.clone(),
+            operations: Arc::new(Operations::new(settings)),
         }
     }
 }
 
 /// All routes but `/metrics`: what `serve`, `dev` and the tests run.
-pub fn router(uploads: Arc<UploadService>, settings: &Settings) -> Router {
+pub fn router(
+    uploads: Arc<UploadService>,
+    settings: &Settings,
+) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send>
++ Clone
++ Send
++ Sync
++ use<> {
     let page = settings.page.as_ref().map(|page| {
         let needs_credential = settings.auth.is_required();
         page::router(page, Arc::clone(&uploads), needs_credential)
@@ -114,7 +122,14 @@ pub fn router(uploads: Arc<UploadService>, settings: &Settings) -> Router {
 
 /// The metrics, for a listener of their own, and the probes: there they get an answer even when
 /// clients use all connections of the service.
-pub fn metrics_router(uploads: Arc<UploadService>, settings: &Settings) -> Router {
+pub fn metrics_router(
+    uploads: Arc<UploadService>,
+    settings: &Settings,
+) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send>
++ Clone
++ Send
++ Sync
++ use<> {
     let (probes, _) = health::router().split_for_parts();
     let router = health::metrics_router().merge(probes);
     let router = router.with_state(AppState::new(uploads, settings));

@@ -15,7 +15,8 @@ use utoipa::openapi::{
 use utoipa::{IntoResponses, OpenApi, PartialSchema, ToSchema};
 
 use super::auth::{API_KEY as API_KEY_HEADER, Auth};
-use super::middleware::{ON_ALL, REQUEST_ID};
+use super::head::REQUEST_ID;
+use super::middleware::ON_ALL;
 use super::problem::Problem;
 use super::problem::catalogue::{self, Kind};
 

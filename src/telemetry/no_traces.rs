@@ -7,7 +7,7 @@ pub(crate) struct Trace;
 
 #[expect(clippy::unused_self, reason = "a span of the other build is used")]
 impl Trace {
-    pub(crate) fn begin(_: &'static str, _: Option<&str>, _: &HeaderMap) -> Self {
+    pub(crate) fn begin(_: &'static str, _: &HeaderMap) -> Self {
         Self
     }
 
@@ -15,5 +15,5 @@ impl Trace {
         None
     }
 
-    pub(crate) fn end(&mut self, _: u16) {}
+    pub(crate) fn end(&mut self, _: Option<&str>, _: u16) {}
 }

@@ -54,40 +54,41 @@ pub(super) fn flush() {
 
 /// The span of a request; none unless traces are sent.
 #[derive(Debug)]
-pub(crate) struct Trace(Option<Span>);
+pub(crate) struct Trace(Option<(Span, &'static str)>);
 
 impl Trace {
-    /// Continues the trace that the client names in its headers. `route` is the pattern of a route,
-    /// `method` a standard one.
-    pub(crate) fn begin(method: &'static str, route: Option<&str>, headers: &HeaderMap) -> Self {
+    /// Continues the trace that the client names in its headers. `method` is a standard one.
+    pub(crate) fn begin(method: &'static str, headers: &HeaderMap) -> Self {
         let Some((_, tracer)) = TRACES.get() else {
             return Self(None);
         };
         // A fresh context: nothing that is attached to the thread.
         let parent = TraceContextPropagator::new()
             .extract_with_context(&Context::new(), &HeaderExtractor(headers));
-        let name = route.map_or_else(|| method.to_owned(), |route| format!("{method} {route}"));
-        let route = route.map(|route| KeyValue::new("http.route", route.to_owned()));
-        let attributes = [KeyValue::new("http.request.method", method)];
         let span = tracer
-            .span_builder(name)
+            .span_builder(method)
             .with_kind(SpanKind::Server)
-            .with_attributes(attributes.into_iter().chain(route));
-        Self(Some(span.start_with_context(tracer, &parent)))
+            .with_attributes([KeyValue::new("http.request.method", method)]);
+        Self(Some((span.start_with_context(tracer, &parent), method)))
     }
 
     /// The id that leads from a log line to the trace.
     pub(crate) fn id(&self) -> Option<String> {
-        let span = self.0.as_ref()?;
+        let (span, _) = self.0.as_ref()?;
         Some(span.span_context().trace_id().to_string())
     }
 
     /// Ends the span as [OpenTelemetry's
-    /// conventions](https://opentelemetry.io/docs/specs/semconv/http/http-spans/) require.
-    pub(crate) fn end(&mut self, status: u16) {
-        let Some(mut span) = self.0.take() else {
+    /// conventions](https://opentelemetry.io/docs/specs/semconv/http/http-spans/) require. `route` is
+    /// the pattern of the route that the request matched.
+    pub(crate) fn end(&mut self, route: Option<&str>, status: u16) {
+        let Some((mut span, method)) = self.0.take() else {
             return;
         };
+        if let Some(route) = route {
+            span.update_name(format!("{method} {route}"));
+            span.set_attribute(KeyValue::new("http.route", route.to_owned()));
+        }
         let code = i64::from(status);
         span.set_attribute(KeyValue::new("http.response.status_code", code));
         if status >= 500 {

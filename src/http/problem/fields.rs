@@ -135,7 +135,13 @@ impl FieldErrors {
 pub(crate) fn push_segment(pointer: &mut String, name: &str) {
     let name = cut(name, MAX_NAME_BYTES);
     pointer.push('/');
-    pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
+    for char in name.chars() {
+        match char {
+            '~' => pointer.push_str("~0"),
+            '/' => pointer.push_str("~1"),
+            _ => pointer.push(char),
+        }
+    }
 }
 
 /// The text, or its beginning and an ellipsis.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -24,6 +24,11 @@ use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use super::Limits;
+
+/// With this many connections, an answer waits until the other requests that have arrived are answered,
+/// too. Answers in a row wake the clients' processors once and not each time, which is worth half of
+/// the time of a grant when clients and service share a machine. With fewer, waiting costs more.
+const MANY_CONNECTIONS: usize = 16;
 
 /// Answers the requests of a client until it closes the connection, is too slow, or has to make room
 /// for another.
@@ -67,6 +72,9 @@ pub(super) async fn run<S>(
                 response.headers_mut().insert(header::CONNECTION, close);
             }
             state.end_request();
+            if connection.all.count.load(Ordering::Relaxed) >= MANY_CONNECTIONS {
+                tokio::task::yield_now().await;
+            }
             Ok::<_, Infallible>(response)
         }
     });
@@ -87,6 +95,7 @@ pub(super) async fn run<S>(
 pub(super) struct Connections {
     open: Mutex<HashMap<u64, (Arc<State>, CancellationToken)>>,
     next: AtomicU64,
+    count: AtomicUsize,
     gauge: Gauge,
     begin: Instant,
 }
@@ -96,6 +105,7 @@ impl Connections {
         Self {
             open: Mutex::default(),
             next: AtomicU64::new(0),
+            count: AtomicUsize::new(0),
             gauge,
             begin: Instant::now(),
         }
@@ -107,6 +117,7 @@ impl Connections {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.insert(id, (Arc::clone(&state), close.clone()));
+        self.count.fetch_add(1, Ordering::Relaxed);
         self.gauge.inc();
         Connection {
             id,
@@ -145,6 +156,7 @@ impl Drop for Connection {
         let open = &self.all.open;
         let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
         open.remove(&self.id);
+        self.all.count.fetch_sub(1, Ordering::Relaxed);
         self.all.gauge.dec();
     }
 }

@@ -1,0 +1,89 @@
+//! The head of a request, before any route sees it: what HTTP forbids, its id, and whether a browser
+//! asks for a page.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::extract::{ConnectInfo, Request};
+use axum::http::uri::Authority;
+use axum::http::{HeaderName, HeaderValue, Method, Version, header};
+use ipnet::IpNet;
+use uuid::Uuid;
+
+use super::client_ip::is_trusted;
+use super::problem::{Problem, catalogue};
+
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Refuses a head that HTTP or [`local_hosts_only`](super::Settings::local_hosts_only) forbids.
+pub(super) fn check(request: &Request, local_hosts_only: bool) -> Result<(), Problem> {
+    let headers = request.headers();
+    let mut hosts = headers.get_all(header::HOST).iter();
+    // RFC 9112, 3.2. HTTP/1.0 has no such rule.
+    let is_well_formed = match (hosts.next(), hosts.next()) {
+        (None, _) => request.version() < Version::HTTP_11,
+        (Some(_), None) => true,
+        (Some(_), Some(_)) => false,
+    };
+    if !is_well_formed {
+        let detail = "the request must have exactly one `host` header";
+        return Err(Problem::with_detail(&catalogue::INVALID_REQUEST, detail));
+    }
+    // RFC 9112, 6.1.
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+        return Err(Problem::new(&catalogue::UNSUPPORTED_TRANSFER_CODING));
+    }
+    if local_hosts_only && !headers.get(header::HOST).is_none_or(is_local) {
+        return Err(Problem::new(&catalogue::HOST_NOT_ALLOWED));
+    }
+    Ok(())
+}
+
+/// Whether a host cannot be a name that somebody else controls.
+fn is_local(host: &HeaderValue) -> bool {
+    let authority = host
+        .to_str()
+        .ok()
+        .and_then(|host| host.parse::<Authority>().ok());
+    authority.is_some_and(|authority| {
+        let host = authority.host().trim_end_matches('.').to_ascii_lowercase();
+        let address = host.trim_start_matches('[').trim_end_matches(']');
+        host == "localhost" || host.ends_with(".localhost") || address.parse::<IpAddr>().is_ok()
+    })
+}
+
+/// The origin of a page whose browser asks whether it may call.
+pub(crate) fn preflight_origin(request: &Request) -> Option<HeaderValue> {
+    let headers = request.headers();
+    let is_preflight = request.method() == Method::OPTIONS
+        && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    let origin = headers.get(header::ORIGIN).filter(|_| is_preflight)?;
+    (origin.len() <= 255).then(|| origin.clone())
+}
+
+/// The id of a request that was made from something else, such as an event.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestId(pub(crate) String);
+
+/// The id that a trusted proxy set, if it is safe to log; otherwise a new one.
+pub(super) fn request_id(request: &Request, trusted: &[IpNet]) -> String {
+    if let Some(RequestId(id)) = request.extensions().get() {
+        return id.clone();
+    }
+    let is_safe = |id: &&str| {
+        (1..=128).contains(&id.len())
+            && id
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))
+    };
+    let is_from_proxy = !trusted.is_empty()
+        && request
+            .extensions()
+            .get()
+            .is_some_and(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| {
+                is_trusted(peer.ip().to_canonical(), trusted)
+            });
+    let id = request.headers().get(REQUEST_ID).filter(|_| is_from_proxy);
+    let id = id.and_then(|id| id.to_str().ok()).filter(is_safe);
+    id.map_or_else(|| Uuid::new_v4().to_string(), str::to_owned)
+}
