@@ -2,10 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use presignd::dev;
 use presignd::http::{self, Limits, Server};
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -395,4 +397,46 @@ async fn a_long_body_is_not_read_for_an_upload_that_is_not_there() {
         .unwrap()
         .unwrap();
     assert_eq!(&answer, b"HTTP/1.1 404");
+}
+
+/// How many of `clients` have an answer at the moment when the last request is being answered.
+async fn answered_before_the_last(clients: usize) -> usize {
+    let (addr, listener) = listen();
+    let served = Arc::new(AtomicUsize::new(0));
+    let (last, mut is_last) = tokio::sync::mpsc::unbounded_channel();
+    let count = Arc::clone(&served);
+    let route = axum::routing::get(move || {
+        let (count, last) = (Arc::clone(&count), last.clone());
+        async move {
+            if count.fetch_add(1, Ordering::SeqCst) + 1 == clients {
+                last.send(()).unwrap();
+                // What was sent before this has arrived now.
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        }
+    });
+    let router = axum::Router::new().route("/healthz", route);
+    let mut streams = Vec::new();
+    for _ in 0..clients {
+        streams.push(connect(addr, REQUEST).await);
+    }
+    let server = tokio::spawn(http::serve(listener, router, Server::default()));
+    is_last.recv().await.unwrap();
+    let answered = streams.iter().filter(|stream| {
+        let mut byte = [std::mem::MaybeUninit::uninit()];
+        matches!(SockRef::from(stream).peek(&mut byte), Ok(1))
+    });
+    let answered = answered.count();
+    server.abort();
+    answered
+}
+
+#[tokio::test]
+async fn many_clients_get_their_answers_in_a_row() {
+    assert_eq!(answered_before_the_last(20).await, 0);
+}
+
+#[tokio::test]
+async fn of_a_few_clients_none_waits_for_the_others() {
+    assert!(answered_before_the_last(10).await > 0);
 }

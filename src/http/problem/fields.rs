@@ -135,12 +135,10 @@ impl FieldErrors {
 pub(crate) fn push_segment(pointer: &mut String, name: &str) {
     let name = cut(name, MAX_NAME_BYTES);
     pointer.push('/');
-    for char in name.chars() {
-        match char {
-            '~' => pointer.push_str("~0"),
-            '/' => pointer.push_str("~1"),
-            _ => pointer.push(char),
-        }
+    if name.contains(['~', '/']) {
+        pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
+    } else {
+        pointer.push_str(&name);
     }
 }
 

@@ -67,12 +67,13 @@ pub(super) async fn run<S>(
         async move {
             let mut response = answer.await?;
             // hyper closes a connection on which the rest of a body may still come.
-            if stop.is_cancelled() || state.has_unread_body() {
+            let stops = stop.is_cancelled();
+            if stops || state.has_unread_body() {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
             }
             state.end_request();
-            if connection.all.count.load(Ordering::Relaxed) >= MANY_CONNECTIONS {
+            if !stops && connection.all.count.load(Ordering::Relaxed) >= MANY_CONNECTIONS {
                 tokio::task::yield_now().await;
             }
             Ok::<_, Infallible>(response)
