@@ -402,9 +402,8 @@ async fn a_long_body_is_not_read_for_an_upload_that_is_not_there() {
 /// How many of `clients` have an answer at the moment when the last request is being answered.
 async fn answered_before_the_last(clients: usize) -> usize {
     let (addr, listener) = listen();
-    let served = Arc::new(AtomicUsize::new(0));
+    let count = Arc::new(AtomicUsize::new(0));
     let (last, mut is_last) = tokio::sync::mpsc::unbounded_channel();
-    let count = Arc::clone(&served);
     let route = axum::routing::get(move || {
         let (count, last) = (Arc::clone(&count), last.clone());
         async move {
