@@ -161,7 +161,7 @@ impl Gate {
                 "a token in the path must have the claim `{TICKET_CLAIM}`, and live at most 24 hours from its `iat`"
             )));
         }
-        Ok(Sender::from(verified.caller.clone()))
+        Ok(Sender::from(verified.caller))
     }
 
     async fn verified(
@@ -170,7 +170,7 @@ impl Gate {
         token: &str,
         hash: &TokenHash,
         network: impl Fn() -> Option<CallerKey>,
-    ) -> Result<Arc<Verified>, Denied> {
+    ) -> Result<Verified, Denied> {
         let now = SystemTime::now();
         if let Some(verified) = self.verified.get(hash, now) {
             if jwt.accepts(&verified.key).await? {
@@ -182,8 +182,8 @@ impl Gate {
         if let (Some(limit), Some(network)) = (&self.rate_limit, network()) {
             limit.ask(&network).map_err(Denied::TooManyFailures)?;
         }
-        let verified = Arc::new(jwt.verify(token, now).await?);
-        self.verified.insert(hash, &verified);
+        let verified = jwt.verify(token, now).await?;
+        self.verified.insert(hash, verified.clone());
         Ok(verified)
     }
 }

@@ -254,7 +254,9 @@ impl Jwt {
                 Some(ticket) => caller.with_ticket(ticket),
                 None => caller,
             },
-            expires_at: claims.time("exp"),
+            expires_at: claims.time("exp").map_or(0, |expiry| {
+                u32::try_from(expiry.as_secs()).unwrap_or(u32::MAX)
+            }),
             key,
         })
     }

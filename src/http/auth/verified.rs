@@ -1,7 +1,7 @@
 //! Tokens that have been verified, so that a caller who comes again costs a hash and a lookup.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
@@ -11,26 +11,26 @@ use super::jwt::JwtKey;
 use crate::upload::Caller;
 
 /// What all cached tokens may take, in bytes.
-const MAX_BYTES: u64 = 15 * 1024 * 1024;
+const MAX_BYTES: u64 = 16 * 1024 * 1024;
 /// What a token takes apart from its caller's names and ticket: its place in the cache and allocations.
-const BYTES_OF_TOKEN: usize = 176;
+const BYTES_OF_TOKEN: usize = 172;
 /// With this estimate the cache remembers few tokens that it has dropped, which would take memory too.
 const ESTIMATED_TOKENS: usize = 4096;
 
 /// What a valid token says.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Verified {
     pub(super) caller: Caller,
     /// The key that has signed it.
     pub(super) key: Arc<JwtKey>,
-    /// Since 1970. There is none if the token cannot be cached.
-    pub(super) expires_at: Option<Duration>,
+    /// In seconds since 1970.
+    pub(super) expires_at: u32,
     /// Whether it may stand in a path.
     pub(super) fits_path: bool,
 }
 
 /// A bounded cache. Only tokens that were verified come in, so nobody else can fill it.
-pub(super) struct VerifiedTokens(Cache<Key, Arc<Verified>, ByMemory>);
+pub(super) struct VerifiedTokens(Cache<Key, Verified, ByMemory>);
 
 /// Half of a token's SHA-256 tells it from all others.
 type Key = [u8; 16];
@@ -38,8 +38,8 @@ type Key = [u8; 16];
 #[derive(Clone)]
 struct ByMemory;
 
-impl Weighter<Key, Arc<Verified>> for ByMemory {
-    fn weight(&self, _: &Key, token: &Arc<Verified>) -> u64 {
+impl Weighter<Key, Verified> for ByMemory {
+    fn weight(&self, _: &Key, token: &Verified) -> u64 {
         let bytes = BYTES_OF_TOKEN + token.caller.weight();
         u64::try_from(bytes).unwrap_or(u64::MAX)
     }
@@ -51,19 +51,14 @@ impl VerifiedTokens {
     }
 
     /// The token of this hash, unless it has expired at `now`.
-    pub(super) fn get(&self, hash: &TokenHash, now: SystemTime) -> Option<Arc<Verified>> {
+    pub(super) fn get(&self, hash: &TokenHash, now: SystemTime) -> Option<Verified> {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let verified = self.0.get(&key(hash))?;
-        verified
-            .expires_at
-            .is_some_and(|expiry| now < expiry)
-            .then_some(verified)
+        (now.as_secs() < verified.expires_at.into()).then_some(verified)
     }
 
-    pub(super) fn insert(&self, hash: &TokenHash, verified: &Arc<Verified>) {
-        if verified.expires_at.is_some() {
-            self.0.insert(key(hash), Arc::clone(verified));
-        }
+    pub(super) fn insert(&self, hash: &TokenHash, verified: Verified) {
+        self.0.insert(key(hash), verified);
     }
 
     pub(super) fn remove(&self, hash: &TokenHash) {
@@ -79,24 +74,26 @@ fn key(hash: &TokenHash) -> Key {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::http::auth::hash;
 
-    fn verified(name: &str, expires_at: u64) -> Arc<Verified> {
+    fn verified(name: &str, expires_at: u32) -> Verified {
         let secret = [7; 32];
-        Arc::new(Verified {
+        Verified {
             caller: Caller::named(name, None),
             key: Arc::new(JwtKey::of_secret(&secret).unwrap()),
-            expires_at: Some(Duration::from_secs(expires_at)),
+            expires_at,
             fits_path: false,
-        })
+        }
     }
 
     #[test]
     fn a_token_is_cached_until_it_expires() {
         let tokens = VerifiedTokens::new();
         let (alice, bob) = (hash("a"), hash("b"));
-        tokens.insert(&alice, &verified("alice", 100));
+        tokens.insert(&alice, verified("alice", 100));
         let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
         let name = |hash, at| {
             let token = tokens.get(hash, at)?;
@@ -114,7 +111,7 @@ mod tests {
         let tokens = VerifiedTokens::new();
         let token = verified("a caller of a usual length", 100);
         for n in 0..300_000 {
-            tokens.insert(&hash(&n.to_string()), &token);
+            tokens.insert(&hash(&n.to_string()), token.clone());
         }
         assert!(tokens.0.weight() <= MAX_BYTES);
         assert!(tokens.0.len() > 50_000, "{}", tokens.0.len());
