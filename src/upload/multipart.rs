@@ -93,6 +93,7 @@ impl UploadService {
         (number, size): (u16, Option<u64>),
         now: SystemTime,
     ) -> Result<PresignedRequest, Error> {
+        self.refuse_if_forms_only()?;
         let (session, policy) = self.open(caller, token, key, now)?;
         check_part_numbers(&session, &policy, [number])?;
         let largest = max_size(&session, &policy).min(s3::MAX_PUT_BYTES);

@@ -7,15 +7,17 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use presignd::dev;
 use presignd::upload::Settings;
 use reqwest::multipart::{Form, Part};
-use reqwest::{Response, StatusCode};
+use reqwest::{Method, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    App, Grant, built_in, fields, file, is, presign_post, presign_put, service, spawn_app,
+    App, Grant, built_in, fields, file, is, presign_post, presign_put, problem, service, spawn_app,
     spawn_app_with, spawn_app_with_policies,
 };
 use crate::policies::sha256;
+use crate::stand_in::service_on;
+use crate::uppy::create_at;
 
 const POST: &str = "/upload/presigned-post";
 
@@ -349,5 +351,12 @@ async fn with_forms_only_a_form_is_granted_and_nothing_else() {
         ("/s3/multipart", &of_uppy),
     ] {
         is(&app.refused(path, body).await, 422, "forms-only");
+    }
+    // Nor the parts of an upload that was created before.
+    let before = service_on(&app.config, "[policies.default]").await;
+    let upload = create_at(&before, of_uppy).await.at(&app.base);
+    for (path, query) in [("1", &[][..]), ("batch", &[("partNumbers", "1")])] {
+        let answer = upload.call(Method::GET, path, query, None).await;
+        is(&problem(answer).await, 422, "forms-only");
     }
 }
