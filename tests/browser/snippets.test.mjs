@@ -13,7 +13,7 @@ test("the snippets of docs/uppy.md compile", { timeout: 120_000 }, async () => {
   const page = await readFile(here("../../docs/uppy.md"), "utf8");
   // ```ts is for the latest version, ```ts uppy-5 for an older one.
   const snippets = [...page.matchAll(/^```ts *(\S*)\n(.*?)^```$/gms)];
-  assert.equal(snippets.length, 3);
+  assert.equal(snippets.length, 4);
   const files = [];
   try {
     for (const [index, [, version, code]] of snippets.entries()) {

@@ -1,6 +1,7 @@
 // Uppy's own Dashboard, as an application would have it: on a page of another origin, its S3 plugin pointed at presignd.
 
 import assert from "node:assert/strict";
+import { createHmac } from "node:crypto";
 import { readFile, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { join } from "node:path";
@@ -15,15 +16,24 @@ import { MiB, digest, eventually, makeFile, screenshot, startBrowser, startServe
 /** Requests in progress when an upload is paused or cancelled. */
 const BROKEN = [/^failed: .* net::ERR_ABORTED$/];
 
-let server, strict, browser, folder, pages, context, page, troubles;
+/** What a server needs to accept tickets that [`ticket`] mints. */
+const TICKETS = {
+  AUTH_MODE: "jwt",
+  JWT_SECRET: "0123456789abcdef0123456789abcdef",
+  JWT_ISSUER: "https://issuer.example",
+  JWT_AUDIENCE: "presignd",
+};
+
+let server, strict, ticketed, browser, folder, pages, context, page, troubles;
 
 before(async () => {
   folder = await temporaryFolder();
   const policies = join(folder.path, "policies.toml");
   await writeFile(policies, '[policies.default]\ncontent_types = ["image/*"]\n');
-  [server, strict, browser, pages] = await Promise.all([
+  [server, strict, ticketed, browser, pages] = await Promise.all([
     startServer(),
     startServer({ UPLOAD_POLICIES_FILE: policies }),
+    startServer(TICKETS),
     startBrowser(),
     servePages(["uppy-5", "uppy-6"]),
   ]);
@@ -31,7 +41,7 @@ before(async () => {
 
 after(async () => {
   await browser?.close();
-  await Promise.all([server?.stop(), strict?.stop(), pages?.stop(), folder?.remove()]);
+  await Promise.all([server?.stop(), strict?.stop(), ticketed?.stop(), pages?.stop(), folder?.remove()]);
 });
 
 afterEach(async () => {
@@ -117,13 +127,49 @@ for (const [version, folderName] of [["5.1", "uppy-5"], ["6.3", "uppy-6"]]) {
     assert.match(error, version === "5.1" ? /must be one of image\/\*/ : /Unprocessable Entity/);
     assert.deepEqual(await strict.keys(), []);
   });
+
+  for (const [way, options, size] of [["by a form", {}, MiB], ["in parts", { shouldUseMultipart: true }, 12 * MiB]]) {
+    test(`Uppy ${version} uploads ${way} with a ticket in the path`, { timeout: 60_000 }, async () => {
+      const name = `${way} with a ticket ${version}.mp4`;
+      const file = await makeFile(join(folder.path, name), size);
+      await open(folderName, below(ticket({ max_size: size })), options);
+      await add(file);
+      await upload();
+      await complete();
+      await arrived(file, name, ticketed);
+    });
+  }
+
+  test(`Uppy ${version} uploads nothing that the ticket does not allow`, { timeout: 60_000 }, async () => {
+    const file = await makeFile(join(folder.path, `unwanted ${version}.mp4`), 1000);
+    const expected = [/^422: /, /^console: .* 422 /, /^console: .*\[Uppy\]/];
+    await open(folderName, below(ticket({ content_types: ["image/*"] })), {}, expected);
+    await add(file);
+    await upload();
+    await page.getByText("Upload failed").waitFor();
+    assert.ok((await ticketed.keys()).every((key) => !key.endsWith(`unwanted ${version}.mp4`)));
+  });
+}
+
+/** A token that narrows what may be uploaded, as an application mints it. */
+function ticket(claim) {
+  const base64 = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
+  const now = Math.floor(Date.now() / 1000);
+  const claims = { iss: TICKETS.JWT_ISSUER, aud: TICKETS.JWT_AUDIENCE, sub: "user-17", iat: now, exp: now + 600, upload: claim };
+  const signed = `${base64({ alg: "HS256", typ: "JWT" })}.${base64(claims)}`;
+  return `${signed}.${createHmac("sha256", TICKETS.JWT_SECRET).update(signed).digest("base64url")}`;
+}
+
+/** The server that accepts tickets, with one in the path of its routes. */
+function below(ticket) {
+  return { ...ticketed, service: `${ticketed.service}/t/${ticket}` };
 }
 
 async function open(folderName, server, options = {}, expected = []) {
   context = await browser.newContext({ viewport: { width: 900, height: 700 } });
   page = await context.newPage();
   page.setDefaultTimeout(20_000);
-  troubles = watch(page, new Set([pages.origin, server.service, server.store]), expected);
+  troubles = watch(page, new Set([pages.origin, new URL(server.service).origin, server.store]), expected);
   await page.goto(`${pages.origin}/${folderName}/`);
   await page.evaluate(([service, options]) => window.start(service, options), [server.service, options]);
 }
@@ -144,10 +190,10 @@ async function partsArrived() {
   return (await server.parts()).some((name) => name.includes(".part-"));
 }
 
-async function arrived(file, name) {
-  const keys = (await server.keys()).filter((key) => key.endsWith(`/${name}`));
+async function arrived(file, name, at = server) {
+  const keys = (await at.keys()).filter((key) => key.endsWith(`/${name}`));
   assert.equal(keys.length, 1, keys.join());
-  assert.equal(await digest(server.object(keys[0])), file.digest, "the stored bytes are not the ones sent");
+  assert.equal(await digest(at.object(keys[0])), file.digest, "the stored bytes are not the ones sent");
 }
 
 /** Serves a page for each folder, with its `page.js` and all that this imports in one script. */
