@@ -1,18 +1,19 @@
 //! The service as a function of AWS Lambda, behind a function URL, an API Gateway or an ALB: makes each
 //! event a request to the router, and its response the event's answer. Knows no route.
 
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Result, anyhow};
-use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::Response;
 use lambda_http::lambda_runtime::{self, LambdaEvent};
 use lambda_http::request::{LambdaRequest, RequestContext};
 use lambda_http::{Adapter, Request, RequestExt};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
-use tower::ServiceExt;
+use tower::{Service, ServiceExt};
 
 use crate::http;
 
@@ -22,7 +23,11 @@ pub(crate) fn is_here() -> bool {
 }
 
 /// Answers events, one after the other, until the process exits.
-pub(crate) async fn run(router: Router) -> Result<()> {
+pub(crate) async fn run<S>(router: S) -> Result<()>
+where
+    S: Service<axum::extract::Request, Response = Response, Error = Infallible, Future: Send>,
+    S: Send + 'static,
+{
     let requests = Adapter::from(router.map_request(from_client));
     lambda_runtime::run(requests.map_request(readable))
         .await
