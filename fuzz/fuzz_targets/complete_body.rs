@@ -4,13 +4,13 @@
 
 #![no_main]
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 use std::time::SystemTime;
 
 use axum::http::StatusCode;
 use libfuzzer_sys::fuzz_target;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use presignd::http;
+
 use presignd::upload::{Caller, ContentType, Filename};
 use presignd_fuzz::{Behavior, Place, block_on, bucket, file, id, problem, service, set_behavior};
 
@@ -33,10 +33,7 @@ static SERVICE: LazyLock<(axum::Router, String)> = LazyLock::new(|| {
     let upload = upload.expect("an upload");
     let key = utf8_percent_encode(&upload.key, NON_ALPHANUMERIC);
     let uri = format!("/s3/multipart/{}/complete?key={key}", upload.token);
-    (
-        http::router(Arc::new(service), &http::Settings::default()),
-        uri,
-    )
+    (problem::router(service), uri)
 });
 
 fuzz_target!(|input: &[u8]| {

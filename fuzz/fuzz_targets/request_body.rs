@@ -5,10 +5,9 @@
 
 #![no_main]
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use presignd::http;
 use presignd_fuzz::{Behavior, Place, bucket, problem, service, set_behavior};
 use serde_json::Value;
 
@@ -36,7 +35,7 @@ static ROUTER: LazyLock<axum::Router> = LazyLock::new(|| {
         allowed_metadata = ['album']
     ";
     let service = service(bucket(Place::Local, None), policies);
-    http::router(Arc::new(service), &http::Settings::default())
+    problem::router(service)
 });
 
 fuzz_target!(|input: &[u8]| {

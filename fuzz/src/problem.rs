@@ -2,10 +2,12 @@
 //! a problem lead into the body.
 
 use std::fmt;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode, header};
+use presignd::http;
+use presignd::upload::UploadService;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use tower::ServiceExt;
@@ -13,9 +15,15 @@ use tower::ServiceExt;
 use crate::block_on;
 
 static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
-    let document = presignd::http::openapi();
+    let document = http::openapi();
     serde_json::to_value(document).expect("a document")
 });
+
+/// The service with its usual settings.
+pub fn router(service: UploadService) -> axum::Router {
+    let service = http::router(Arc::new(service), &http::Settings::default());
+    axum::Router::new().fallback_service(service)
+}
 
 /// Posts `body` as JSON, checks the answer, and returns its status. `route` is the path in the OpenAPI
 /// document, `uri` the requested one.
