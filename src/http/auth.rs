@@ -1,4 +1,4 @@
-//! Who calls, and how often. [`Authenticated`] is the only way for a handler to a [`Caller`], and
+//! Who calls, and how often. Handlers get their [`Caller`] from [`Authenticated`], and
 //! nothing can be granted without a caller.
 
 mod api_keys;

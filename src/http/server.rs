@@ -1,5 +1,5 @@
-//! The server: an accept loop with a limit on connections, and an orderly stop. What is requested and
-//! answered is the router's matter.
+//! The server: an accept loop with a limit on connections, and a graceful shutdown. The router handles
+//! the requests.
 
 mod connection;
 

@@ -160,7 +160,7 @@ impl KeyTemplate {
         id: Uuid,
         day: Date,
     ) -> ObjectKey {
-        // Where it has no place it need not be found.
+        // It is computed only if the template uses it.
         let extension = self.has_extension().then(|| filename.extension()).flatten();
         let name = filename.as_str();
         ObjectKey(self.fill(caller, name, extension.as_deref(), id, day))

@@ -149,7 +149,7 @@ impl UploadService {
         }
     }
 
-    /// For what is no form.
+    /// Refuses whatever is no form where only forms are granted.
     pub(super) fn refuse_if_forms_only(&self) -> Result<(), Error> {
         if self.forms_only {
             return Err(Error::FormsOnly);
