@@ -66,16 +66,16 @@ pub(super) async fn run<S>(
         let stop = &stop;
         async move {
             let mut response = answer.await?;
+            let is_one_of_many = connection.all.count.load(Ordering::Relaxed) >= MANY_CONNECTIONS;
+            if is_one_of_many && !stop.is_cancelled() {
+                tokio::task::yield_now().await;
+            }
             // hyper closes a connection on which the rest of a body may still come.
-            let stops = stop.is_cancelled();
-            if stops || state.has_unread_body() {
+            if stop.is_cancelled() || state.has_unread_body() {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
             }
             state.end_request();
-            if !stops && connection.all.count.load(Ordering::Relaxed) >= MANY_CONNECTIONS {
-                tokio::task::yield_now().await;
-            }
             Ok::<_, Infallible>(response)
         }
     });
