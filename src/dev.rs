@@ -6,7 +6,6 @@ mod log;
 mod store;
 mod strict;
 
-use std::convert::Infallible;
 use std::fmt::{self, Write};
 use std::fs;
 use std::io::{self, Write as _};
@@ -21,22 +20,19 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use axum::Router;
 use axum::error_handling::HandleError;
-use axum::extract::Request;
 use axum::http::{Method, StatusCode, header};
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::response::Response;
 use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
 use s3s_fs::FileSystem;
 use sha2::{Digest, Sha256};
-use tower::Service;
 use tower_http::cors::{AllowHeaders, CorsLayer};
 use tracing_subscriber::filter::LevelFilter;
 use uuid::Uuid;
 
 use self::grants::Grants;
 use self::store::Store;
-use crate::http::AllowedOrigins;
+use crate::http::{AllowedOrigins, HttpService};
 use crate::telemetry::{self, LogFormat};
 use crate::upload::SessionKey;
 
@@ -113,11 +109,7 @@ impl Dev {
     }
 
     /// The service with a log for people. The store knows its grants from then on.
-    pub fn watched<S>(&self, service: S) -> Router
-    where
-        S: Service<Request, Response = Response, Error = Infallible, Future: Send>,
-        S: Clone + Send + Sync + 'static,
-    {
+    pub fn watched(&self, service: impl HttpService) -> Router {
         log::watched(service, self.grants.clone())
     }
 

@@ -1,21 +1,19 @@
 //! The service as a function of AWS Lambda, behind a function URL, an API Gateway or an ALB: makes each
 //! event a request to the router, and its response the event's answer. Knows no route.
 
-use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Result, anyhow};
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, HeaderValue, header};
-use axum::response::Response;
 use lambda_http::lambda_runtime::{self, LambdaEvent};
 use lambda_http::request::{LambdaRequest, RequestContext};
 use lambda_http::{Adapter, Request, RequestExt};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
-use tower::{Service, ServiceExt};
+use tower::ServiceExt;
 
-use crate::http;
+use crate::http::{self, HttpService};
 
 /// Whether this process is a function: Lambda alone sets this variable.
 pub(crate) fn is_here() -> bool {
@@ -23,11 +21,7 @@ pub(crate) fn is_here() -> bool {
 }
 
 /// Answers events, one after the other, until the process exits.
-pub(crate) async fn run<S>(router: S) -> Result<()>
-where
-    S: Service<axum::extract::Request, Response = Response, Error = Infallible, Future: Send>,
-    S: Send + 'static,
-{
+pub(crate) async fn run(router: impl HttpService) -> Result<()> {
     let requests = Adapter::from(router.map_request(from_client));
     lambda_runtime::run(requests.map_request(readable))
         .await

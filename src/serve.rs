@@ -2,7 +2,6 @@
 
 mod reload;
 
-use std::convert::Infallible;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,13 +9,12 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result, anyhow};
 use aws_config::SdkConfig;
-use axum::extract::Request;
-use axum::response::Response;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Aws, Config, Env, JwtKeys};
 use crate::error_chain::causes;
+use crate::http::HttpService;
 use crate::http::auth::{Auth, Jwks, Jwt, Keys};
 use crate::telemetry::Metrics;
 use crate::upload::{self, Policies, SessionKey, UploadService};
@@ -184,11 +182,7 @@ impl Service {
     }
 
     /// Serves `router` on one listener, and its metrics on another, until it is stopped.
-    async fn run<S>(self, listeners: Listeners, router: S)
-    where
-        S: tower::Service<Request, Response = Response, Error = Infallible, Future: Send>,
-        S: Clone + Send + Sync + 'static,
-    {
+    async fn run(self, listeners: Listeners, router: impl HttpService) {
         let settings = self.settings;
         let server = http::Server {
             limits: self.limits,

@@ -12,20 +12,16 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use http_body_util::BodyExt;
 use serde_json::Value;
-use tower::Service;
 
 use super::grants::Grants;
 use super::strict::parameter;
+use crate::http::HttpService;
 
 /// The longest body that is copied for the log; longer ones are logged without names.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// The service with a log of its requests. Its grants are remembered.
-pub(super) fn watched<S>(service: S, grants: Grants) -> Router
-where
-    S: Service<Request, Response = Response, Error = std::convert::Infallible, Future: Send>,
-    S: Clone + Send + Sync + 'static,
-{
+pub(super) fn watched(service: impl HttpService, grants: Grants) -> Router {
     Router::new()
         .fallback_service(service)
         .layer(from_fn_with_state(grants, watch))

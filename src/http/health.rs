@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use axum::extract::State;
+use axum::extract::{FromRef, State};
 use axum::http::{HeaderValue, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
@@ -15,9 +15,9 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::Settings;
 use super::openapi::ReadinessProblems;
 use super::problem::{Failure, Problem, catalogue};
-use super::{AppState, Settings};
 use crate::error_chain::causes;
 use crate::refreshed::{Age, Limits, Refreshed};
 use crate::telemetry::Metrics;
@@ -26,7 +26,12 @@ use crate::upload::{self, UploadService};
 /// Where [`healthz`] is; `presignd healthcheck` asks there.
 pub(crate) const HEALTHZ: &str = "/healthz";
 
-pub(super) fn router() -> OpenApiRouter<AppState> {
+/// The probes, for any state that has [`Operations`].
+pub(super) fn router<S>() -> OpenApiRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Arc<Operations>: FromRef<S>,
+{
     OpenApiRouter::new()
         .routes(routes!(healthz))
         .routes(routes!(readyz))
@@ -55,14 +60,16 @@ async fn healthz() -> Json<Health> {
 
 /// What the routes for operators answer from.
 pub(super) struct Operations {
+    uploads: Arc<UploadService>,
     readiness: Readiness,
     metrics: Metrics,
     stop: CancellationToken,
 }
 
 impl Operations {
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new(uploads: Arc<UploadService>, settings: &Settings) -> Self {
         Self {
+            uploads,
             readiness: Readiness::default(),
             metrics: settings.metrics.clone(),
             stop: settings.stop.clone(),
@@ -99,10 +106,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
     operation_id = "readyz",
     responses((status = 200, description = "The service can grant uploads", body = Health), ReadinessProblems)
 )]
-async fn readyz(
-    State(uploads): State<Arc<UploadService>>,
-    State(operations): State<Arc<Operations>>,
-) -> Result<Json<Health>, Failure> {
+async fn readyz(State(operations): State<Arc<Operations>>) -> Result<Json<Health>, Failure> {
     if operations.stop.is_cancelled() {
         return Err(Problem::new(&catalogue::STOPPING).into());
     }
@@ -111,7 +115,9 @@ async fn readyz(
         _ => Age::Expired,
     };
     let readiness = &operations.readiness.0;
-    let probe = readiness.get(judge, || probe(uploads)).await;
+    let probe = readiness
+        .get(judge, || probe(Arc::clone(&operations.uploads)))
+        .await;
     match probe {
         Ok(None) => Ok(Json(Health { status: "ok" })),
         Ok(Some(problem)) => Err(problem.into()),
@@ -135,17 +141,14 @@ fn part_that_fails(error: &upload::Error) -> Problem {
 }
 
 /// The metrics. They have a listener of their own, so that no client can read them.
-pub(super) fn metrics_router() -> Router<AppState> {
+pub(super) fn metrics_router() -> Router<Arc<Operations>> {
     Router::new().route("/metrics", get(metrics))
 }
 
-async fn metrics(
-    State(uploads): State<Arc<UploadService>>,
-    State(operations): State<Arc<Operations>>,
-) -> Result<impl IntoResponse, Problem> {
+async fn metrics(State(operations): State<Arc<Operations>>) -> Result<impl IntoResponse, Problem> {
     const OPEN_METRICS: HeaderValue =
         HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-    let life = match uploads.credentials_life(SystemTime::now()) {
+    let life = match operations.uploads.credentials_life(SystemTime::now()) {
         None => 0.0,
         Some(Duration::MAX) => f64::INFINITY,
         Some(life) => life.as_secs_f64(),

@@ -17,15 +17,15 @@ use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use ipnet::IpNet;
 use tower::util::MapRequestLayer;
-use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
+use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_http::cors::CorsLayer;
 
-use super::Settings;
 use super::auth::{CallerKey, retry_later};
 use super::context::RequestContext;
 use super::head::{self, REQUEST_ID};
 use super::problem::{Cause, ForUppy, Problem, catalogue};
 use super::shares::{Share, Shares};
+use super::{HttpService, Settings};
 use crate::telemetry::{Metrics, Trace};
 use crate::turns::Turns;
 
@@ -68,15 +68,7 @@ const WORK_UNITS_PER_CALLER: usize = 16;
 ///
 /// Most of it is around the router and not a layer in it: axum boxes the layers of a route several
 /// times for each request.
-pub(super) fn add(
-    router: Router,
-    cors: Option<CorsLayer>,
-    observer: Observer,
-) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send>
-+ Clone
-+ Send
-+ Sync
-+ 'static {
+pub(super) fn add(router: Router, cors: Option<CorsLayer>, observer: Observer) -> impl HttpService {
     let note_route = MapRequestLayer::new(note_route);
     let router = match cors {
         Some(cors) => router.layer(ServiceBuilder::new().layer(note_route).layer(cors)),

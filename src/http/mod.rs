@@ -51,6 +51,26 @@ pub use self::server::{Limits, Server, serve};
 use crate::telemetry::Metrics;
 use crate::upload::UploadService;
 
+/// A router with its middleware: what a server serves, and what Lambda calls. It is always ready, and
+/// each failure is an answer.
+pub trait HttpService:
+    Service<Request, Response = Response, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> HttpService for S where
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     pub allowed_origins: AllowedOrigins,
@@ -81,22 +101,15 @@ struct AppState {
 impl AppState {
     fn new(uploads: Arc<UploadService>, settings: &Settings) -> Self {
         Self {
-            uploads,
             gate: Arc::new(Gate::new(settings)),
-            operations: Arc::new(Operations::new(settings)),
+            operations: Arc::new(Operations::new(Arc::clone(&uploads), settings)),
+            uploads,
         }
     }
 }
 
 /// All routes but `/metrics`: what `serve`, `dev` and the tests run.
-pub fn router(
-    uploads: Arc<UploadService>,
-    settings: &Settings,
-) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send>
-+ Clone
-+ Send
-+ Sync
-+ use<> {
+pub fn router(uploads: Arc<UploadService>, settings: &Settings) -> impl HttpService + use<> {
     let page = settings.page.as_ref().map(|page| {
         let needs_credential = settings.auth.is_required();
         page::router(page, Arc::clone(&uploads), needs_credential)
@@ -125,14 +138,10 @@ pub fn router(
 pub fn metrics_router(
     uploads: Arc<UploadService>,
     settings: &Settings,
-) -> impl Service<Request, Response = Response, Error = Infallible, Future: Send>
-+ Clone
-+ Send
-+ Sync
-+ use<> {
+) -> impl HttpService + use<> {
     let (probes, _) = health::router().split_for_parts();
     let router = health::metrics_router().merge(probes);
-    let router = router.with_state(AppState::new(uploads, settings));
+    let router = router.with_state(Arc::new(Operations::new(uploads, settings)));
     // What Prometheus and the cluster request is not counted among what clients request.
     let observer = Observer::new(settings, Metrics::default());
     middleware::add(with_fallbacks(router), None, observer)

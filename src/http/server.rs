@@ -3,14 +3,11 @@
 
 mod connection;
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::Request;
-use axum::response::Response;
 use futures_util::FutureExt;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioTimer;
@@ -18,9 +15,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::Service;
 
 use self::connection::{Connections, run};
+use super::HttpService;
 use crate::telemetry::Metrics;
 
 /// How long requests that are already on their way may take to arrive once the service stops.
@@ -69,14 +66,10 @@ pub struct Server {
     pub metrics: Metrics,
 }
 
-/// Serves `service`, which must always be ready, until `server.stop` is cancelled. Then new connections
+/// Serves `service`, until `server.stop` is cancelled. Then new connections
 /// are refused, requests in progress are answered, each with `connection: close`, and idle connections
 /// are closed.
-pub async fn serve<S>(listener: TcpListener, service: S, server: Server)
-where
-    S: Service<Request, Response = Response, Error = Infallible, Future: Send>,
-    S: Clone + Send + Sync + 'static,
-{
+pub async fn serve(listener: TcpListener, service: impl HttpService, server: Server) {
     let Server {
         limits,
         stop,

@@ -1,6 +1,5 @@
 //! A service with a store of its own, and clients for both.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -18,7 +17,6 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use tower::Service;
 use uuid::Uuid;
 
 /// A running service and its store; both end with it.
@@ -148,16 +146,7 @@ pub(crate) fn without_credentials() -> SdkConfig {
     config.credentials_provider(provider).build()
 }
 
-pub(crate) async fn spawn<S>(service: S) -> SocketAddr
-where
-    S: Service<
-            axum::extract::Request,
-            Response = axum::response::Response,
-            Error = Infallible,
-            Future: Send,
-        >,
-    S: Clone + Send + Sync + 'static,
-{
+pub(crate) async fn spawn(service: impl http::HttpService) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     tokio::spawn(http::serve(listener, service, http::Server::default()));

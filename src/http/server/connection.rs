@@ -10,9 +10,8 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{ConnectInfo, Request};
+use axum::extract::ConnectInfo;
 use axum::http::{HeaderValue, header};
-use axum::response::Response;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -21,9 +20,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-use tower::Service;
 
 use super::Limits;
+use crate::http::HttpService;
 
 /// With this many connections, an answer waits until the other requests that have arrived are answered,
 /// too. Answers in a row wake the clients' processors once and not each time, which is worth half of
@@ -32,16 +31,14 @@ const MANY_CONNECTIONS: usize = 16;
 
 /// Answers the requests of a client until it closes the connection, is too slow, or has to make room
 /// for another.
-pub(super) async fn run<S>(
+pub(super) async fn run(
     (stream, peer): (TcpStream, SocketAddr),
     builder: &http1::Builder,
-    service: S,
+    service: impl HttpService,
     limits: Limits,
     connection: &Connection,
     stop: CancellationToken,
-) where
-    S: Service<Request, Response = Response, Error = Infallible> + Clone,
-{
+) {
     stream.set_nodelay(true).ok(); // best effort: without it answers are slower
     #[cfg(target_os = "linux")]
     SockRef::from(&stream)
