@@ -1,5 +1,8 @@
 # syntax=docker/dockerfile:1
 #
+#   docker build -t presignd .                       for production: no embedded store
+#   docker build -t presignd:dev --target dev .      `presignd dev`, to try it out
+#
 # Pin the two base images by digest where you build releases. The tags are used here because they get
 # security fixes.
 
@@ -23,6 +26,24 @@ COPY src src
 # COPY keeps modification times, and cargo would not rebuild sources that are older than the empty crate.
 RUN touch src/main.rs src/lib.rs \
  && cargo auditable build --release --locked --no-default-features --features otlp
+
+# The same with the embedded store. It starts from the crates that are built already.
+FROM build AS build-dev
+RUN touch src/main.rs src/lib.rs \
+ && cargo auditable build --release --locked --features otlp \
+ && mkdir /data
+
+# A container's loopback address cannot be reached from outside, hence --in-container.
+FROM gcr.io/distroless/cc-debian12:nonroot AS dev
+COPY LICENSE-MIT LICENSE-APACHE /licenses/
+COPY --from=build-dev /build/target/release/presignd /presignd
+COPY --from=build-dev --chown=65532:65532 /data /data
+USER 65532:65532
+VOLUME /data
+EXPOSE 3000 9000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 CMD ["/presignd", "healthcheck"]
+ENTRYPOINT ["/presignd"]
+CMD ["dev", "--in-container", "--data-dir", "/data"]
 
 # glibc, libgcc and CA certificates: no shell, no package manager.
 FROM gcr.io/distroless/cc-debian12:nonroot

@@ -56,6 +56,10 @@ struct DevArgs {
     /// The secret key of the S3 store [default: a random one, kept in the folder of the uploads]
     #[arg(long, value_name = "KEY")]
     secret_key: Option<String>,
+    /// Listen on all addresses of a container, whose loopback address nobody outside can reach; URLs
+    /// have the addresses above, so publish the same ports
+    #[arg(long, conflicts_with = "secret_key")]
+    in_container: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -110,12 +114,14 @@ async fn dev(env: &Env, args: DevArgs) -> Result<()> {
         s3_addr,
         data_dir,
         secret_key,
+        in_container,
     } = args;
     let args = serve::Dev {
         addr,
         s3_addr,
         data_dir,
         secret_key,
+        in_container,
     };
     serve::dev(env, args).await
 }

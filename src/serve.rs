@@ -3,7 +3,7 @@
 mod reload;
 
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -63,6 +63,9 @@ pub(crate) struct Dev {
     pub(crate) data_dir: std::path::PathBuf,
     /// A random one if there is none.
     pub(crate) secret_key: Option<String>,
+    /// Whether to listen on all addresses, as a container must. Requests still have to name this
+    /// machine in `Host`.
+    pub(crate) in_container: bool,
 }
 
 /// `presignd dev`: the service with an embedded store, until a signal.
@@ -99,9 +102,18 @@ pub(crate) async fn dev(env: &Env, args: Dev) -> Result<()> {
     let store = embedded.store(&config.allowed_origins)?;
     let _log = telemetry::init(dev::telemetry(config.telemetry.clone()))?;
     let stop = cancelled_by_signals()?;
-    let listeners = Listeners::open(addr, "--addr", &config)?;
-    let s3_listener = listen(args.s3_addr, "--s3-addr")?;
-    let (addr, s3_addr) = (listeners.addr()?, s3_listener.local_addr()?);
+    let opened = |addr: SocketAddr| {
+        if args.in_container {
+            SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), addr.port())
+        } else {
+            addr
+        }
+    };
+    let listeners = Listeners::open(opened(addr), "--addr", &config)?;
+    let s3_listener = listen(opened(args.s3_addr), "--s3-addr")?;
+    // What clients are to use: of the listeners only the ports, which the system may have chosen.
+    let addr = SocketAddr::new(addr.ip(), listeners.addr()?.port());
+    let s3_addr = SocketAddr::new(args.s3_addr.ip(), s3_listener.local_addr()?.port());
     let page = http::page::Settings::new(&format!("http://{s3_addr}"))?;
     let sdk_config = embedded.sdk_config(s3_addr);
     let service = Service::new(&config, &sdk_config, Some(page), stop.clone()).await?;

@@ -202,6 +202,19 @@ fn dev_names_what_it_cannot_use() {
     one_line_and_exit_1(&output, &[folder]);
 }
 
+#[test]
+fn a_container_that_all_may_reach_has_no_secret_key_that_all_know() {
+    let args = [
+        "dev",
+        "--in-container",
+        "--secret-key",
+        "presignd-dev-secret",
+    ];
+    let (output, errors) = run(&args, &[]);
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert!(errors.contains("cannot be used with"), "{errors}");
+}
+
 #[tokio::test]
 async fn an_api_key_that_the_command_made_is_let_in() {
     let folder = TempDir::new().unwrap();
