@@ -31,7 +31,7 @@ enum Command {
         /// Whom the key is for, as logs and `{caller}` in keys name them
         name: String,
     },
-    /// Mint a ticket to try things out with: a token that narrows what its bearer may upload
+    /// Create a ticket to try things out with: a token that narrows what its bearer may upload
     Ticket(ticket::TicketArgs),
     /// Try the configuration and the store, and say what is wrong and how to fix it; exit code 1 if a check failed
     Check(CheckArgs),

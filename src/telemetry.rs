@@ -71,7 +71,7 @@ pub fn init(settings: Settings) -> anyhow::Result<WorkerGuard> {
             .boxed(),
     };
     tracing_subscriber::registry()
-        .with(output.with_filter(discreet(settings.filter)))
+        .with(output.with_filter(without_secrets(settings.filter)))
         .init();
     Ok(guard)
 }
@@ -83,12 +83,12 @@ pub fn init(settings: Settings) -> anyhow::Result<WorkerGuard> {
 ///
 /// It is one filter with one most verbose level: two nested filters would both be evaluated for every
 /// line that is not logged.
-fn discreet<S>(wanted: Targets) -> impl Filter<S> {
-    let discreet = filter_fn(|metadata| {
+fn without_secrets<S>(wanted: Targets) -> impl Filter<S> {
+    let own_or_warning = filter_fn(|metadata| {
         metadata.target().starts_with("presignd")
             || (metadata.is_event() && *metadata.level() <= Level::WARN)
     });
-    wanted.and(discreet.with_max_level_hint(Level::TRACE))
+    wanted.and(own_or_warning.with_max_level_hint(Level::TRACE))
 }
 
 /// Sends what is still queued, in bounded time. Called before the process exits.

@@ -1,4 +1,4 @@
-//! `presignd ticket`: a ticket to try things out with, and how an application mints its own.
+//! `presignd ticket`: a ticket to try things out with, and how an application creates its own.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::config::Env;
 use crate::http::auth::TICKET_CLAIM;
 use crate::upload::Ticket;
 
-/// Programs that mint a ticket with nothing but what their language brings. The three lines after this
+/// Programs that create a ticket with nothing but what their language brings. The three lines after this
 /// comment sign it.
 const SIGN: &str = " Sign:";
 const PROGRAMS: [(&str, &str); 6] = [

@@ -1,4 +1,4 @@
-// Mints a ticket: dotnet run ticket.cs. The secret and the names are those of presignd's variables.
+// Creates a ticket: dotnet run ticket.cs. The secret and the names are those of presignd's variables.
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json;

@@ -1,4 +1,4 @@
-// Mints a ticket: go run ticket.go. The secret and the names are those of presignd's variables.
+// Creates a ticket: go run ticket.go. The secret and the names are those of presignd's variables.
 package main
 
 import (

@@ -1,4 +1,4 @@
-// Mints a ticket: node ticket.mjs. The secret and the names are those of presignd's variables.
+// Creates a ticket: node ticket.mjs. The secret and the names are those of presignd's variables.
 import { createHmac } from "node:crypto";
 
 const { JWT_ISSUER: iss, JWT_AUDIENCE: aud, JWT_SECRET: secret } = process.env;

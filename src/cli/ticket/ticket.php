@@ -1,4 +1,4 @@
-<?php // Mints a ticket: php ticket.php. The secret and the names are those of presignd's variables.
+<?php // Creates a ticket: php ticket.php. The secret and the names are those of presignd's variables.
 
 [$secret, $now] = [getenv('JWT_SECRET'), time()];
 $claims = ['iss' => getenv('JWT_ISSUER'), 'aud' => getenv('JWT_AUDIENCE'), 'sub' => 'user-17', 'iat' => $now, 'exp' => $now + 3600];

@@ -1,4 +1,4 @@
-# Mints a ticket: python3 ticket.py. The secret and the names are those of presignd's variables.
+# Creates a ticket: python3 ticket.py. The secret and the names are those of presignd's variables.
 import base64, hmac, json, os, time
 
 secret, now = os.environ["JWT_SECRET"], int(time.time())

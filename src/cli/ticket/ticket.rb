@@ -1,4 +1,4 @@
-# Mints a ticket: ruby ticket.rb. The secret and the names are those of presignd's variables.
+# Creates a ticket: ruby ticket.rb. The secret and the names are those of presignd's variables.
 require "json"
 require "openssl"
 
