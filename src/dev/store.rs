@@ -9,18 +9,24 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use s3s::dto::{
     AbortMultipartUploadInput, AbortMultipartUploadOutput, Bucket, ChecksumMode,
     CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CreateMultipartUploadInput,
-    CreateMultipartUploadOutput, DeleteObjectInput, DeleteObjectOutput, ETag, GetObjectInput,
-    GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput,
-    ListBucketsInput, ListBucketsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input,
-    ListObjectsV2Output, ListPartsInput, ListPartsOutput, PutObjectInput, PutObjectOutput,
-    UploadPartInput, UploadPartOutput,
+    CreateMultipartUploadOutput, DeleteBucketLifecycleInput, DeleteBucketLifecycleOutput,
+    DeleteObjectInput, DeleteObjectOutput, DeleteObjectTaggingInput, DeleteObjectTaggingOutput,
+    ETag, GetBucketLifecycleConfigurationInput, GetBucketLifecycleConfigurationOutput,
+    GetObjectInput, GetObjectOutput, GetObjectTaggingInput, GetObjectTaggingOutput,
+    HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput, ListBucketsInput,
+    ListBucketsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input,
+    ListObjectsV2Output, ListPartsInput, ListPartsOutput, PutBucketLifecycleConfigurationInput,
+    PutBucketLifecycleConfigurationOutput, PutObjectInput, PutObjectOutput, PutObjectTaggingInput,
+    PutObjectTaggingOutput, UploadPartInput, UploadPartOutput,
 };
 use s3s::{S3, S3Error, S3Request, S3Response, S3Result, s3_error};
 use s3s_fs::FileSystem;
 use tokio::fs;
 
 mod files;
+mod lifecycle;
 mod multipart;
+mod tags;
 
 use self::files::{Conditions, Staged, files_of, remove_if_there, short_key};
 use self::multipart::Completed;
@@ -41,6 +47,7 @@ use super::BUCKET;
 /// - It answers 403 for uploads that do not exist, ignores the tags of parts when it completes an
 ///   upload, insists on the part numbers 1 to n, and loses an upload that it cannot complete.
 /// - It follows keys and symbolic links out of the bucket.
+/// - It drops tags, and knows no lifecycle rules.
 pub(super) struct Store {
     root: PathBuf,
     files: FileSystem,
@@ -103,15 +110,19 @@ impl Store {
         &self,
         request: S3Request<GetObjectInput>,
     ) -> S3Result<S3Response<GetObjectOutput>> {
-        self.check_is_object(&request.input.key)?;
-        self.files.get_object(request).await
+        let key = request.input.key.clone();
+        self.check_is_object(&key)?;
+        let mut response = self.files.get_object(request).await?;
+        self.count_tags(&key, &mut response.headers).await?;
+        Ok(response)
     }
 
     async fn head(
         &self,
         request: S3Request<HeadObjectInput>,
     ) -> S3Result<S3Response<HeadObjectOutput>> {
-        self.check_is_object(&request.input.key)?;
+        let key = request.input.key.clone();
+        self.check_is_object(&key)?;
         let mode = request.input.checksum_mode.as_ref();
         let wants_checksums = mode.is_some_and(|mode| mode.as_str() == ChecksumMode::ENABLED);
         let mut response = self.files.head_object(request).await?;
@@ -123,6 +134,7 @@ impl Store {
             head.checksum_sha1 = None;
             head.checksum_sha256 = None;
         }
+        self.count_tags(&key, &mut response.headers).await?;
         Ok(response)
     }
 
@@ -145,7 +157,11 @@ impl Store {
         self.check_has_room(&key)?;
         let is_form = request.method == Method::POST;
         let location = is_form.then(|| address(&request.headers, &key));
+        // All fields of a form have arrived before its file.
+        let tags = tags::of_upload(&request)?;
         let mut response = self.files.put_object(request).await?;
+        let [_, headers, _] = staged.files();
+        tags::write(&headers, tags, &headers).await?;
         self.move_into_place(&staged, &key, &conditions).await?;
         if let Some(location) = location {
             let etag = response.output.e_tag.as_ref().map(ETag::value);
@@ -193,7 +209,9 @@ impl Store {
         fs::create_dir_all(folder)
             .await
             .map_err(S3Error::internal_error)?;
-        for (from, to) in staged.files().iter().zip(&places) {
+        // The bytes come last: whoever reads in between finds the tags of the new object, not bytes that
+        // pass for what the tags of the old one say.
+        for (from, to) in staged.files().iter().zip(&places).rev() {
             fs::rename(from, to)
                 .await
                 .map_err(S3Error::internal_error)?;
@@ -305,6 +323,9 @@ operations! {
         head_object by head: HeadObjectInput => HeadObjectOutput;
         put_object by put: PutObjectInput => PutObjectOutput;
         delete_object by delete: DeleteObjectInput => DeleteObjectOutput;
+        get_object_tagging by get_tags: GetObjectTaggingInput => GetObjectTaggingOutput;
+        put_object_tagging by put_tags: PutObjectTaggingInput => PutObjectTaggingOutput;
+        delete_object_tagging by delete_tags: DeleteObjectTaggingInput => DeleteObjectTaggingOutput;
         create_multipart_upload by create_upload: CreateMultipartUploadInput => CreateMultipartUploadOutput;
         upload_part by put_part: UploadPartInput => UploadPartOutput;
         list_parts by parts: ListPartsInput => ListPartsOutput;
@@ -315,6 +336,9 @@ operations! {
         head_bucket by head_bucket: HeadBucketInput => HeadBucketOutput;
         list_objects by list_v1: ListObjectsInput => ListObjectsOutput;
         list_objects_v2 by list: ListObjectsV2Input => ListObjectsV2Output;
+        get_bucket_lifecycle_configuration by get_rules: GetBucketLifecycleConfigurationInput => GetBucketLifecycleConfigurationOutput;
+        put_bucket_lifecycle_configuration by put_rules: PutBucketLifecycleConfigurationInput => PutBucketLifecycleConfigurationOutput;
+        delete_bucket_lifecycle by delete_rules: DeleteBucketLifecycleInput => DeleteBucketLifecycleOutput;
     }
 }
 

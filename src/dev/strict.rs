@@ -12,17 +12,13 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header}
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::prelude::{BASE64_STANDARD, Engine};
-use futures_util::{FutureExt, StreamExt, stream};
+use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use percent_encoding::percent_decode_str;
 
 use super::grants::Grants;
-use super::{BUCKET, log};
+use super::{BUCKET, form, log};
 use crate::http;
-
-/// The largest piece of a form that is passed to `s3s`. Its parser refuses what it has kept of one
-/// piece and the next if both together exceed 64 KiB.
-const MAX_FRAME_BYTES: usize = 16 * 1024;
 
 /// The longest refusal to which a reason is added.
 const MAX_REFUSAL_BYTES: usize = 64 * 1024;
@@ -34,7 +30,7 @@ pub(super) async fn guard(State(grants): State<Grants>, request: Request, next: 
     let (request, is_cut_off) = watched(request);
     let answer = match refuse(&request) {
         Some(refusal) => refusal,
-        None => match AssertUnwindSafe(next.run(in_small_frames(request)))
+        None => match AssertUnwindSafe(next.run(form::readable(request)))
             .catch_unwind()
             .await
         {
@@ -151,7 +147,7 @@ fn refuse(request: &Request) -> Option<Response> {
         let code = "AuthorizationQueryParametersError";
         return Some(refusal(StatusCode::BAD_REQUEST, code, message));
     }
-    let has_file = *request.method() == Method::PUT || is_form(headers);
+    let has_file = *request.method() == Method::PUT || form::is_form(headers);
     if has_file && !has(header::CONTENT_LENGTH) {
         return Some(if has(header::TRANSFER_ENCODING) {
             let message = "A header you provided implies functionality that is not implemented: Transfer-Encoding. Send the body with a Content-Length.";
@@ -191,14 +187,6 @@ fn refuse(request: &Request) -> Option<Response> {
     Some(refusal(StatusCode::FORBIDDEN, "AccessDenied", &message))
 }
 
-fn is_form(headers: &HeaderMap) -> bool {
-    const FORM: &[u8] = b"multipart/form-data";
-    let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    content_type
-        .and_then(|it| it.get(..FORM.len()))
-        .is_some_and(|it| it.eq_ignore_ascii_case(FORM))
-}
-
 /// The request, and whether the client closed the connection before the end of its body.
 fn watched(request: Request) -> (Request, Arc<AtomicBool>) {
     let is_cut_off = Arc::new(AtomicBool::new(false));
@@ -210,24 +198,6 @@ fn watched(request: Request) -> (Request, Arc<AtomicBool>) {
         }))
     });
     (request, is_cut_off)
-}
-
-/// Cuts the body of a form. Other bodies keep their length, which a body loses when it is cut.
-fn in_small_frames(request: Request) -> Request {
-    if !is_form(request.headers()) {
-        return request;
-    }
-    request.map(|body| {
-        let frames = body.into_data_stream().flat_map(|frame| match frame {
-            Ok(mut bytes) => stream::iter(std::iter::from_fn(move || {
-                let next = bytes.split_to(MAX_FRAME_BYTES.min(bytes.len()));
-                (!next.is_empty()).then_some(Ok(next))
-            }))
-            .left_stream(),
-            Err(error) => stream::iter([Err(error)]).right_stream(),
-        });
-        Body::from_stream(frames)
-    })
 }
 
 /// The answer, with a reason if it is a refusal, and that reason for the log.

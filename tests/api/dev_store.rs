@@ -4,6 +4,7 @@ mod files;
 mod parts;
 mod safe;
 mod strict;
+mod tags;
 
 use reqwest::{Response, StatusCode};
 

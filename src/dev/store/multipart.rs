@@ -16,7 +16,7 @@ use tokio::fs;
 use uuid::Uuid;
 
 use super::files::{Conditions, Staged, hex, remove_if_there};
-use super::{BUCKET, Store, address};
+use super::{BUCKET, Store, address, tags};
 
 /// All parts but the last have at least this many bytes.
 const MIN_PART_BYTES: u64 = 5 * 1024 * 1024;
@@ -73,8 +73,14 @@ impl Store {
         &self,
         request: S3Request<CreateMultipartUploadInput>,
     ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
-        self.check_has_room(&request.input.key)?;
-        self.files.create_multipart_upload(request).await
+        let key = request.input.key.clone();
+        self.check_has_room(&key)?;
+        let tags = tags::of_header(request.input.tagging.as_deref())?;
+        let response = self.files.create_multipart_upload(request).await?;
+        let id = response.output.upload_id.as_deref().unwrap_or_default();
+        let headers = self.metadata_of(self.upload(id, &key)?, &key);
+        tags::write(&headers, tags, &headers).await?;
+        Ok(response)
     }
 
     pub(super) async fn put_part(

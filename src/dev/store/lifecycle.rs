@@ -1,0 +1,117 @@
+//! The lifecycle rules of the bucket. They are kept, so that tools can set and read them, but nothing
+//! expires here.
+
+use std::io;
+use std::path::PathBuf;
+
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+use s3s::dto::{
+    BucketLifecycleConfiguration, DeleteBucketLifecycleInput, DeleteBucketLifecycleOutput,
+    GetBucketLifecycleConfigurationInput, GetBucketLifecycleConfigurationOutput, LifecycleRule,
+    PutBucketLifecycleConfigurationInput, PutBucketLifecycleConfigurationOutput,
+};
+use s3s::xml::{Deserialize, Deserializer, SerializeContent, Serializer};
+use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
+use tokio::fs;
+
+use super::Store;
+use super::files::Staged;
+
+/// The element of the file.
+const ELEMENT: &str = "LifecycleConfiguration";
+
+impl Store {
+    fn rules_file(&self, bucket: &str) -> PathBuf {
+        let bucket = BASE64_URL_SAFE_NO_PAD.encode(bucket);
+        self.root.join(format!(".bucket-{bucket}.lifecycle.xml"))
+    }
+
+    pub(super) async fn get_rules(
+        &self,
+        request: S3Request<GetBucketLifecycleConfigurationInput>,
+    ) -> S3Result<S3Response<GetBucketLifecycleConfigurationOutput>> {
+        let xml = match fs::read(self.rules_file(&request.input.bucket)).await {
+            Ok(xml) => xml,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(s3_error!(
+                    NoSuchLifecycleConfiguration,
+                    "The lifecycle configuration does not exist"
+                ));
+            }
+            Err(error) => return Err(S3Error::internal_error(error)),
+        };
+        let mut xml = Deserializer::new(&xml);
+        let configuration = BucketLifecycleConfiguration::deserialize(&mut xml);
+        let configuration = configuration.map_err(S3Error::internal_error)?;
+        Ok(S3Response::new(GetBucketLifecycleConfigurationOutput {
+            rules: Some(configuration.rules),
+            ..GetBucketLifecycleConfigurationOutput::default()
+        }))
+    }
+
+    pub(super) async fn put_rules(
+        &self,
+        request: S3Request<PutBucketLifecycleConfigurationInput>,
+    ) -> S3Result<S3Response<PutBucketLifecycleConfigurationOutput>> {
+        let configuration = request.input.lifecycle_configuration;
+        let configuration = configuration.ok_or_else(|| s3_error!(MalformedXML))?;
+        configuration.rules.iter().try_for_each(check)?;
+        let mut xml = Vec::new();
+        Serializer::new(&mut xml)
+            .element(ELEMENT, |xml| configuration.serialize_content(xml))
+            .map_err(S3Error::internal_error)?;
+        let staged = Staged::new(&self.root);
+        let [new, ..] = staged.files();
+        let write = async {
+            fs::write(&new, xml).await?;
+            fs::rename(&new, self.rules_file(&request.input.bucket)).await
+        };
+        write.await.map_err(S3Error::internal_error)?;
+        Ok(S3Response::new(
+            PutBucketLifecycleConfigurationOutput::default(),
+        ))
+    }
+
+    pub(super) async fn delete_rules(
+        &self,
+        request: S3Request<DeleteBucketLifecycleInput>,
+    ) -> S3Result<S3Response<DeleteBucketLifecycleOutput>> {
+        let file = self.rules_file(&request.input.bucket);
+        match fs::remove_file(file).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(S3Error::internal_error(error))
+            }
+            _ => Ok(S3Response::new(DeleteBucketLifecycleOutput::default())),
+        }
+    }
+}
+
+/// Refuses rules [that S3 refuses](https://docs.aws.amazon.com/AmazonS3/latest/userguide/intro-lifecycle-rules.html)
+/// and that are easily written.
+fn check(rule: &LifecycleRule) -> S3Result<()> {
+    let has_action = rule.abort_incomplete_multipart_upload.is_some()
+        || rule.expiration.is_some()
+        || rule.noncurrent_version_expiration.is_some()
+        || rule.noncurrent_version_transitions.is_some()
+        || rule.transitions.is_some();
+    if !has_action {
+        return Err(s3_error!(
+            InvalidRequest,
+            "At least one action needs to be specified in a rule"
+        ));
+    }
+    if rule.filter.is_none() && rule.prefix.is_none() {
+        return Err(s3_error!(MalformedXML));
+    }
+    let filter = rule.filter.as_ref();
+    let has_tag = filter.is_some_and(|filter| {
+        filter.tag.is_some() || filter.and.as_ref().is_some_and(|and| and.tags.is_some())
+    });
+    if has_tag && rule.abort_incomplete_multipart_upload.is_some() {
+        return Err(s3_error!(
+            InvalidRequest,
+            "AbortIncompleteMultipartUpload cannot be specified with Tags"
+        ));
+    }
+    Ok(())
+}
