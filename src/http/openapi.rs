@@ -83,6 +83,14 @@ texts! {
     .max_length(Some(44))
     .examples(["WJG1tSLV3whtD/CxEPvZ0hu0/HFjrzTQgoai6Eb2vgM="]);
 
+    Md5Text: text(
+        "The MD5 of a file, in base64: 16 bytes, with padding",
+        "^[A-Za-z0-9+/]{21}[AQgw]==$",
+    )
+    .min_length(Some(24))
+    .max_length(Some(24))
+    .examples(["sZRqySSS0jR8YjW00mERhA=="]);
+
     MetadataName: text("Part of the name of a header", "^[a-z0-9._-]+$")
         .min_length(Some(1))
         .max_length(Some(128));

@@ -36,6 +36,8 @@ pub struct Put<'a> {
     pub size: Option<u64>,
     /// Store it only if no object has this key yet.
     pub if_none_match: bool,
+    /// MD5 of the bytes, in base64.
+    pub content_md5: Option<&'a str>,
 }
 
 /// A header that the SDK adds in a function of AWS Lambda. It is not signed, and clients have no use for
@@ -199,6 +201,7 @@ impl Presigner {
                     .set_content_length(request.content_length())
                     .set_if_none_match(put.if_none_match.then(|| "*".to_owned()))
                     .set_checksum_sha256(object.checksum_sha256.map(str::to_owned))
+                    .set_content_md5(put.content_md5.map(str::to_owned))
                     .customize()
                     .config_override(signer)
                     .presigned(config)

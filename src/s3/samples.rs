@@ -48,6 +48,7 @@ pub(super) fn puts(pairs: &[(String, String)]) -> [Put<'_>; 4] {
         object,
         size,
         if_none_match,
+        content_md5: size.map(|_| "1B2M2Y8AsgTpgAmY7PhCfg=="),
     };
     [
         put(full(AWKWARD), Some(0), true),

@@ -263,6 +263,10 @@ fn headers<'a>(request: Request<'a>, host: &'a str) -> Option<Headers<'a>> {
     if let Request::Put(put) = request {
         let properties = put.object.properties();
         headers.extend(properties.map(|(name, value)| (name.into(), value.into())));
+        headers.extend(
+            put.content_md5
+                .map(|md5| ("content-md5".into(), md5.into())),
+        );
         if put.if_none_match {
             headers.push(("if-none-match".into(), "*".into()));
         }

@@ -170,6 +170,7 @@ impl Place {
                     .set_acl(object.acl.clone())
                     .set_checksum_sha256(object.checksum_sha256.map(str::to_owned))
                     .set_content_length(put.size.map(|size| size.try_into().unwrap_or(i64::MAX)));
+                request = request.set_content_md5(put.content_md5.map(str::to_owned));
                 if put.if_none_match {
                     request = request.if_none_match("*");
                 }
@@ -237,11 +238,13 @@ fn the_samples_have_every_property_and_lack_every_property() {
             object,
             size,
             if_none_match,
+            content_md5,
         } = put;
         let mut properties: BTreeSet<_> = object.properties().map(|(name, _)| name).collect();
         let others = [
             ("size", size.is_some()),
             ("if_none_match", *if_none_match),
+            ("content_md5", content_md5.is_some()),
             ("tagging", !object.tagging.is_empty()),
             ("metadata", !object.metadata.is_empty()),
         ];
@@ -253,7 +256,7 @@ fn the_samples_have_every_property_and_lack_every_property() {
         );
         properties
     };
-    assert_eq!(has(&puts[0]).len(), 12);
+    assert_eq!(has(&puts[0]).len(), 13);
     for property in has(&puts[0]) {
         let without = puts.iter().filter(|put| !has(put).contains(property));
         let required = property == "content-type";

@@ -10,25 +10,39 @@ pub struct Sha256Checksum(String);
 
 impl Sha256Checksum {
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        match BASE64_STANDARD.decode(text) {
-            Ok(bytes) if bytes.len() == 32 => Ok(Self(text.to_owned())),
-            Ok(bytes) => Err(Invalid::new(
-                "not-a-checksum",
-                format!(
-                    "must be the base64 of 32 bytes; it is that of {}",
-                    bytes.len()
-                ),
-            )),
-            Err(_) => Err(Invalid::new(
-                "not-a-checksum",
-                "must be the base64 of 32 bytes, with padding",
-            )),
-        }
+        check(text, 32).map(|()| Self(text.to_owned()))
     }
 
     pub fn as_base64(&self) -> &str {
         &self.0
     }
+}
+
+/// An MD5, in the base64 of the header `Content-MD5`: 16 bytes, 24 characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Md5Checksum(String);
+
+impl Md5Checksum {
+    pub fn parse(text: &str) -> Result<Self, Invalid> {
+        check(text, 16).map(|()| Self(text.to_owned()))
+    }
+
+    pub fn as_base64(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Refuses what is not the base64 of `length` bytes.
+fn check(text: &str, length: usize) -> Result<(), Invalid> {
+    let detail = match BASE64_STANDARD.decode(text) {
+        Ok(bytes) if bytes.len() == length => return Ok(()),
+        Ok(bytes) => format!(
+            "must be the base64 of {length} bytes; it is that of {}",
+            bytes.len()
+        ),
+        Err(_) => format!("must be the base64 of {length} bytes, with padding"),
+    };
+    Err(Invalid::new("not-a-checksum", detail))
 }
 
 #[cfg(test)]
@@ -50,5 +64,13 @@ mod tests {
         ] {
             assert!(Sha256Checksum::parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn an_md5_has_16_bytes() {
+        let text = "1B2M2Y8AsgTpgAmY7PhCfg==";
+        assert_eq!(Md5Checksum::parse(text).unwrap().as_base64(), text);
+        assert!(Md5Checksum::parse("1B2M2Y8AsgTpgAmY7PhCfg").is_err());
+        assert!(Md5Checksum::parse("47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=").is_err());
     }
 }

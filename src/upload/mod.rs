@@ -19,7 +19,7 @@ mod verify;
 use std::borrow::Cow;
 
 pub use self::caller::Caller;
-pub use self::checksum::Sha256Checksum;
+pub use self::checksum::{Md5Checksum, Sha256Checksum};
 pub use self::content_type::ContentType;
 pub use self::filename::Filename;
 pub use self::key::ObjectKey;
@@ -92,6 +92,8 @@ pub struct File {
     /// In bytes.
     pub size: Option<u64>,
     pub checksum_sha256: Option<Sha256Checksum>,
+    /// Only a PUT can be bound to it.
+    pub content_md5: Option<Md5Checksum>,
     /// The name of the policy; `None` means the default one.
     pub policy: Option<String>,
     /// Metadata that the client wants to store with the object.
@@ -105,6 +107,7 @@ pub enum Field {
     ContentType,
     Size,
     ChecksumSha256,
+    ContentMd5,
     Policy,
     Metadata,
     /// The number of a part.
@@ -148,6 +151,13 @@ pub struct PostGrant {
     /// In bytes.
     pub max_size: u64,
     pub form: s3::PresignedPost,
+}
+
+/// A grant to upload one file with one request, of either kind.
+#[derive(Debug)]
+pub enum SingleGrant {
+    Put(Grant),
+    Form(PostGrant),
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -166,6 +166,10 @@ impl Terms {
             let detail = "is required by the policy".into();
             refuse(Field::ChecksumSha256, "checksum-required", detail);
         }
+        if kind != UploadKind::Put && file.content_md5.is_some() {
+            let detail = "can be bound to a PUT alone; ask for one, or give `checksumSha256`";
+            refuse(Field::ContentMd5, "post-not-supported", detail.into());
+        }
         for name in file.metadata.keys() {
             if !self.allows_metadata(name) {
                 let detail = "is not metadata that the policy lets clients set".into();
@@ -279,6 +283,7 @@ mod tests {
             content_type: ContentType::parse(content_type).unwrap(),
             size: None,
             checksum_sha256: None,
+            content_md5: None,
             policy: None,
             metadata: Metadata::new(),
         }

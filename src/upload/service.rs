@@ -10,8 +10,8 @@ use uuid::Uuid;
 use super::policy::{DEFAULT_POLICY, Policies, Policy, Terms};
 use super::verify::HeadLimit;
 use super::{
-    Caller, Error, Field, File, Grant, Invalid, ObjectKey, PostGrant, Refusal, SessionKey,
-    Settings, Sha256Checksum, UploadKind,
+    Caller, Error, Field, File, Grant, Invalid, Md5Checksum, ObjectKey, PostGrant, Refusal,
+    SessionKey, Settings, Sha256Checksum, SingleGrant, UploadKind,
 };
 use crate::s3;
 use crate::telemetry::Metrics;
@@ -119,6 +119,24 @@ impl UploadService {
         self.counted(caller, UploadKind::Post, files, grant)
     }
 
+    /// A grant to upload `file` with one request: with a form, which binds a range of sizes, if the store
+    /// accepts forms and one can keep the policy; otherwise with a PUT.
+    pub async fn presign_single(
+        &self,
+        caller: &Caller,
+        file: &File,
+        id: Uuid,
+        now: SystemTime,
+    ) -> Result<SingleGrant, Error> {
+        let terms = self.policies.load().terms(file.policy.as_deref(), caller);
+        if self.supports_post && terms.is_ok_and(|terms| terms.overwrite) {
+            let form = self.presign_post(caller, file, id, now).await?;
+            return Ok(SingleGrant::Form(form));
+        }
+        let put = self.presign_put(caller, file, id, now).await?;
+        Ok(SingleGrant::Put(put))
+    }
+
     /// The names of all policies, in order.
     pub fn policies(&self) -> Vec<String> {
         self.policies.load().names()
@@ -197,6 +215,7 @@ impl UploadService {
             object: properties.object(policy, file, &key),
             size: file.size,
             if_none_match: !policy.overwrite,
+            content_md5: file.content_md5.as_ref().map(Md5Checksum::as_base64),
         };
         let request = self
             .bucket

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use reqwest::{StatusCode, Url};
 use serde_json::json;
 
-use crate::helpers::{App, Grant, spawn_app, spawn_app_with_policies};
+use crate::helpers::{App, Grant, fields, spawn_app, spawn_app_with_policies};
 
 async fn granted() -> (App, Grant) {
     let app = spawn_app().await;
@@ -221,4 +221,30 @@ async fn a_file_over_5_gib_goes_in_parts_and_the_refusal_says_so() {
     let body = json!({"filename": "a", "type": "a/b", "size": 5 * GIB + 1});
     let created = app.post("/s3/multipart", &body).await;
     assert_eq!(created.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn the_store_accepts_only_bytes_with_the_md5_that_was_given() {
+    let app = spawn_app().await;
+    // Of "hello".
+    let md5 = "XUFAKrxLKna5cZ2REBfFkg==";
+    let body = json!({"filename": "a.txt", "contentType": "text/plain", "contentMd5": md5});
+    let grant: Grant = app.granted("/upload/presigned-url", &body).await;
+    assert_eq!(grant.headers["content-md5"], md5);
+    let other = app.upload(&grant, "jello").await;
+    assert_eq!(other.status(), StatusCode::BAD_REQUEST);
+    let mut without = grant.clone();
+    without.headers.remove("content-md5");
+    let without = app.upload(&without, "jello").await;
+    assert_eq!(without.status(), StatusCode::FORBIDDEN);
+    assert_eq!(app.stored(&grant.key).await, None);
+    let exact = app.upload(&grant, "hello").await;
+    assert_eq!(exact.status(), StatusCode::OK);
+
+    let form = app.refused("/upload/presigned-post", &body).await;
+    assert_eq!(form["status"], 422);
+    assert_eq!(fields(&form), [("/contentMd5", "post-not-supported")]);
+    let invalid = json!({"filename": "a.txt", "contentType": "text/plain", "contentMd5": "x"});
+    let invalid = app.refused("/upload/presigned-url", &invalid).await;
+    assert_eq!(fields(&invalid), [("/contentMd5", "not-a-checksum")]);
 }

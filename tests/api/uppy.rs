@@ -1,5 +1,6 @@
 //! Uppy's protocol: the answers that its plugin expects, and uploads that only their creators continue.
 
+mod single;
 mod stand_ins;
 mod upload;
 
@@ -26,8 +27,13 @@ async fn params_give_a_form_that_the_store_takes() {
     assert_eq!(response.status(), StatusCode::OK);
     let answer: Value = response.json().await.unwrap();
     let names: Vec<&String> = answer.as_object().unwrap().keys().collect();
-    assert_eq!(names, ["expires", "fields", "method", "url"]);
+    assert_eq!(
+        names,
+        ["expires", "fields", "headers", "key", "method", "url"]
+    );
     assert_eq!(answer["method"], "POST");
+    assert_eq!(answer["headers"], json!({}));
+    assert_eq!(answer["key"], answer["fields"]["key"]);
     assert_eq!(answer["expires"], 600);
     let fields: BTreeMap<String, String> =
         serde_json::from_value(answer["fields"].clone()).unwrap();

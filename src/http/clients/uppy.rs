@@ -27,7 +27,10 @@ use crate::http::openapi::{
     SigningProblems,
 };
 use crate::http::problem::{Failure, FieldErrors, ForUppy, Problem};
-use crate::upload::{Caller, ContentType, File, Filename, Invalid, UploadService, check_metadata};
+use crate::upload::{
+    Caller, ContentType, File, Filename, Grant, Invalid, PostGrant, SingleGrant, UploadService,
+    check_metadata,
+};
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -86,11 +89,22 @@ fn file(
             content_type,
             size: None,
             checksum_sha256: None,
+            content_md5: None,
             policy: policy.map(str::to_owned),
             metadata,
         }),
         _ => Err(errors.into_problem()),
     }
+}
+
+/// The value of the parameter `size`.
+fn bytes(text: &str) -> Result<u64, Problem> {
+    let number: Option<i64> = text.parse().ok();
+    let number = number.and_then(|number| u64::try_from(number).ok());
+    number.ok_or_else(|| {
+        let invalid = Invalid::new("out-of-range", "must be a whole number of bytes");
+        Problem::for_field("/size", invalid)
+    })
 }
 
 fn seconds_until(expiry: SystemTime, now: SystemTime) -> u64 {
@@ -99,28 +113,72 @@ fn seconds_until(expiry: SystemTime, now: SystemTime) -> u64 {
     left.as_secs() + u64::from(left.subsec_nanos() > 0)
 }
 
-/// A form for Uppy.
+/// A presigned request for Uppy: a form, or a PUT where a form cannot be used.
 #[derive(Serialize, ToSchema)]
-#[schema(as = UppyForm)]
+#[schema(as = UppyRequest)]
 struct ParamsDto {
-    #[schema(example = "POST")]
+    /// `POST` is a form.
+    #[schema(value_type = UppyMethod)]
     method: &'static str,
-    /// Where to send the form.
+    /// Where to send the form, or the file.
     #[schema(
         format = "uri",
         example = "https://my-bucket.s3.ap-northeast-2.amazonaws.com/"
     )]
     url: String,
-    /// The fields of the form, exactly these.
+    /// The fields of the form, exactly these. Empty for a PUT.
     fields: BTreeMap<String, String>,
-    /// Seconds until the form expires.
+    /// The headers of the PUT, exactly these. Empty for a form.
+    headers: BTreeMap<String, String>,
+    /// The name of the object in the bucket.
+    #[schema(example = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/example.jpg")]
+    key: String,
+    /// Seconds until the request expires.
     #[schema(example = 600)]
     expires: u64,
 }
 
-/// Presign a form for Uppy
+/// The methods of [`ParamsDto`], for the document.
+#[derive(ToSchema)]
+#[schema(rename_all = "UPPERCASE")]
+#[expect(dead_code, reason = "it describes a member of `ParamsDto`")]
+enum UppyMethod {
+    Post,
+    Put,
+}
+
+impl ParamsDto {
+    fn new(grant: SingleGrant, now: SystemTime) -> Self {
+        match grant {
+            SingleGrant::Form(PostGrant { key, form, .. }) => Self {
+                method: "POST",
+                url: form.url,
+                fields: form.fields.into_iter().collect(),
+                headers: BTreeMap::new(),
+                key: key.into_string(),
+                expires: seconds_until(form.expires_at, now),
+            },
+            SingleGrant::Put(Grant { key, request }) => {
+                let headers = request.headers.into_iter();
+                Self {
+                    method: request.method,
+                    url: request.url,
+                    fields: BTreeMap::new(),
+                    headers: headers
+                        .map(|(name, value)| (name.into_owned(), value))
+                        .collect(),
+                    key: key.into_string(),
+                    expires: seconds_until(request.expires_at, now),
+                }
+            }
+        }
+    }
+}
+
+/// Presign an upload for Uppy
 ///
-/// Metadata is sent as parameters like `metadata[album]=7`.
+/// The answer is a form, or a PUT if the store accepts no forms or a form cannot keep the policy. Metadata
+/// is sent as parameters like `metadata[album]=7`.
 #[utoipa::path(
     get,
     path = "/s3/params",
@@ -129,10 +187,11 @@ struct ParamsDto {
     params(
         ("filename" = FilenameText, Query, description = "The name of the file", example = "example.jpg"),
         ("type" = Option<MediaTypeOrNothing>, Query, description = "Its media type; `application/octet-stream` if it is absent or empty", example = "image/jpeg"),
+        ("size" = Option<u64>, Query, description = "The length of the file in bytes. If it is given, the store accepts only this length", example = 6),
         ("policy" = Option<String>, Query, description = "The name of the policy; `default` if it is absent"),
     ),
     responses(
-        (status = 200, description = "A presigned form", body = ParamsDto),
+        (status = 200, description = "A presigned request", body = ParamsDto),
         CallerProblems,
         ParameterProblems,
         PolicyProblems,
@@ -156,16 +215,13 @@ async fn params(
         metadata,
         parameter(&pairs, "policy"),
     )?;
+    let size = parameter(&pairs, "size").map(bytes).transpose()?;
     drop(pairs);
+    let file = File { size, ..file };
     let now = SystemTime::now();
     let grant = uploads
-        .presign_post(&caller, &file, Uuid::new_v4(), now)
+        .presign_single(&caller, &file, Uuid::new_v4(), now)
         .await
         .map_err(Failure::from_uppy)?;
-    Ok(Json(ParamsDto {
-        method: "POST",
-        url: grant.form.url,
-        fields: grant.form.fields.into_iter().collect(),
-        expires: seconds_until(grant.form.expires_at, now),
-    }))
+    Ok(Json(ParamsDto::new(grant, now)))
 }

@@ -27,6 +27,9 @@ pub(super) struct OwnedPut {
 impl OwnedPut {
     pub(super) async fn with<T>(&self, use_it: impl AsyncFnOnce(&Put<'_>) -> T) -> T {
         let checksum = self.checksum.map(|bytes| BASE64_STANDARD.encode(bytes));
+        let md5 = self
+            .checksum
+            .map(|bytes| BASE64_STANDARD.encode(&bytes[..16]));
         let put = Put {
             object: Object {
                 key: &self.key,
@@ -43,6 +46,7 @@ impl OwnedPut {
             },
             size: self.size,
             if_none_match: self.if_none_match,
+            content_md5: md5.as_deref(),
         };
         use_it(&put).await
     }

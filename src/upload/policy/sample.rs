@@ -73,6 +73,7 @@ fn sample(name: &str, policy: &Arc<Policy>) -> Option<Sample> {
                 content_type: ContentType::parse(&content_type).ok()?,
                 size: Some(body.len() as u64),
                 checksum_sha256: policy.require_checksum.then(|| checksum.clone()),
+                content_md5: None,
                 policy: Some(name.to_owned()),
                 metadata: metadata.clone(),
             })

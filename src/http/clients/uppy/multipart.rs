@@ -22,7 +22,7 @@ use self::dto::{
     AbortedDto, CompleteDto, CompletedDto, CreateDto, CreatedDto, PartDto, PartUrlDto, PartUrlsDto,
     as_text,
 };
-use super::{AppState, Pairs, file, parameter, seconds_until};
+use super::{AppState, Pairs, bytes, file, parameter, seconds_until};
 use crate::http::auth::Authenticated;
 use crate::http::body::Valid;
 use crate::http::openapi::{
@@ -137,13 +137,6 @@ fn part_number(text: &str) -> Result<u16, Problem> {
         .ok()
         .filter(|number| (1..=MAX_PARTS).contains(number))
         .ok_or_else(|| Problem::for_field("/partNumber", out_of_range()))
-}
-
-fn part_size(text: &str) -> Result<u64, Problem> {
-    text.parse().map_err(|_| {
-        let invalid = Invalid::new("out-of-range", "must be a whole number of bytes");
-        Problem::for_field("/size", invalid)
-    })
 }
 
 fn out_of_range() -> Invalid {
@@ -266,7 +259,7 @@ async fn sign_part(
 ) -> Result<Json<PartUrlDto>, Failure> {
     let OpenUpload { caller, token, key } = upload;
     let number = part_number(&path.part_number)?;
-    let size = parameter(&pairs, "size").map(part_size).transpose()?;
+    let size = parameter(&pairs, "size").map(bytes).transpose()?;
     drop(pairs);
     let now = SystemTime::now();
     let request = uploads

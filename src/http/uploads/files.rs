@@ -1,0 +1,168 @@
+//! The bodies of `/upload/presigned-…`: what clients say about their files.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+use validator::Validate;
+
+use crate::http::body::Dto;
+use crate::http::json::{Fields, Json as JsonText};
+use crate::http::openapi::{
+    FilenameText, Md5Text, MediaTypeText, MetadataName, MetadataValue, Sha256Text,
+};
+use crate::http::problem::{FieldErrors, push_segment};
+use crate::upload::{self, ContentType, File, Filename, Md5Checksum, Metadata, Sha256Checksum};
+
+/// The file that the client wants to upload.
+//
+// `validator` requires `Serialize` of what it checks.
+#[derive(Debug, Default, Serialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(as = FileRequest, example = json!({"filename": "example.jpg", "contentType": "image/jpeg"}))]
+pub(super) struct FileDto {
+    /// The name of the file, without a folder. It becomes part of the key: normalised to Unicode NFC,
+    /// without invisible characters that have no meaning, and shortened in the middle to 255 bytes of
+    /// UTF-8. No `/`, `\`, control characters or directional overrides.
+    #[validate(required(message = "is required"))]
+    #[schema(value_type = FilenameText, required = true)]
+    filename: Option<String>,
+
+    /// The media type that the upload must have, parameters included.
+    #[validate(
+        required(message = "is required"),
+        length(max = 255, message = "must not be longer than 255 characters")
+    )]
+    #[schema(value_type = MediaTypeText, required = true)]
+    content_type: Option<String>,
+
+    /// The length of the file in bytes. If it is given, the store accepts only this length.
+    #[schema(value_type = Option<u64>, required = false, example = 6)]
+    size: Option<u64>,
+
+    /// The SHA-256 of the file, in base64. If it is given, the store accepts no other bytes.
+    #[schema(value_type = Option<Sha256Text>, required = false)]
+    checksum_sha256: Option<String>,
+
+    /// The MD5 of the file, in base64, to be sent as `content-md5`. If it is given, the store accepts
+    /// no other bytes. Only a PUT can be bound to it.
+    #[schema(value_type = Option<Md5Text>, required = false)]
+    content_md5: Option<String>,
+
+    /// The name of the policy; `default` if it is not given.
+    #[validate(length(max = 255, message = "must not be longer than 255 characters"))]
+    #[schema(value_type = Option<String>, required = false, max_length = 255, example = "default")]
+    policy: Option<String>,
+
+    /// Names and values that the store keeps with the object, as far as the policy lets clients set
+    /// them. Less than 2 KB in all.
+    #[schema(value_type = Option<BTreeMap<MetadataName, MetadataValue>>, required = false, example = json!({"album": "7"}))]
+    metadata: Option<Metadata>,
+}
+
+impl FileDto {
+    /// `at` is the pointer to this file in the request.
+    fn into_file(self, at: &str, errors: &mut FieldErrors) -> Option<File> {
+        let filename = self
+            .filename
+            .and_then(|name| errors.check(|| format!("{at}/filename"), Filename::parse(name)));
+        let content_type = self.content_type.and_then(|text| {
+            errors.check(|| format!("{at}/contentType"), ContentType::parse(text))
+        });
+        let checksum_sha256 = self.checksum_sha256.and_then(|text| {
+            errors.check(
+                || format!("{at}/checksumSha256"),
+                Sha256Checksum::parse(&text),
+            )
+        });
+        let content_md5 = self.content_md5.and_then(|text| {
+            errors.check(|| format!("{at}/contentMd5"), Md5Checksum::parse(&text))
+        });
+        let metadata = self.metadata.unwrap_or_default();
+        for (name, value) in &metadata {
+            let pointer = || {
+                let mut pointer = format!("{at}/metadata");
+                push_segment(&mut pointer, name);
+                pointer
+            };
+            errors.check(pointer, upload::check_metadata(name, value));
+        }
+        Some(File {
+            filename: filename?,
+            content_type: content_type?,
+            size: self.size,
+            checksum_sha256,
+            content_md5,
+            policy: self.policy,
+            metadata,
+        })
+    }
+}
+
+impl Dto for FileDto {
+    type Value = File;
+
+    fn read(fields: &mut Fields<'_, '_, '_>) -> Self {
+        let file = Self {
+            filename: fields.required("filename", JsonText::text),
+            content_type: fields.required("contentType", JsonText::text),
+            size: fields.optional("size", JsonText::whole_number),
+            checksum_sha256: fields.optional("checksumSha256", JsonText::text),
+            content_md5: fields.optional("contentMd5", JsonText::text),
+            policy: fields.optional("policy", JsonText::text),
+            metadata: fields.map("metadata", JsonText::text),
+        };
+        fields.refuse_others();
+        file
+    }
+
+    fn into_value(self, errors: &mut FieldErrors) -> Option<File> {
+        self.into_file("", errors)
+    }
+}
+
+/// The files that the client wants to upload.
+#[derive(Debug, Default, Serialize, Validate, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(as = FilesRequest, example = json!({"files": [
+    {"filename": "example.jpg", "contentType": "image/jpeg"},
+    {"filename": "notes.txt", "contentType": "text/plain", "size": 6},
+]}))]
+pub(super) struct FilesDto {
+    /// 1 to 1,000 files.
+    #[validate(
+        required(message = "is required"),
+        length(min = 1, max = 1000, message = "must have 1 to 1,000 files"),
+        nested
+    )]
+    #[schema(value_type = Vec<FileDto>, required = true, min_items = 1, max_items = 1000)]
+    files: Option<Vec<FileDto>>,
+}
+
+impl Dto for FilesDto {
+    type Value = Vec<File>;
+
+    /// Enough for 1,000 files with long names and some metadata each.
+    const MAX_BYTES: usize = 2 * 1024 * 1024;
+
+    /// An answer has up to 4 MB, and while it is written there are three copies of most of it.
+    fn work(_body_bytes: usize) -> u32 {
+        8
+    }
+
+    fn read(fields: &mut Fields<'_, '_, '_>) -> Self {
+        let files = Self {
+            files: fields.list("files", 1000, |reader, json| {
+                reader.object(json, FileDto::read)
+            }),
+        };
+        fields.refuse_others();
+        files
+    }
+
+    fn into_value(self, errors: &mut FieldErrors) -> Option<Vec<File>> {
+        let files = self.files.unwrap_or_default().into_iter().enumerate();
+        let files: Vec<Option<File>> = files
+            .map(|(index, file)| file.into_file(&format!("/files/{index}"), errors))
+            .collect();
+        files.into_iter().collect()
+    }
+}

@@ -1,0 +1,102 @@
+//! Files that Uppy 4 and 5, and clients of Shrine, send with one PUT, because no form can be used.
+
+use presignd::upload::Settings;
+use reqwest::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use crate::helpers::{
+    App, client, fields, problem, spawn_app_with, spawn_app_with_policies, with_policies,
+};
+
+/// A service whose store accepts no forms.
+async fn without_forms(policies: &str) -> App {
+    let settings = Settings {
+        supports_post: false,
+        ..with_policies(policies)
+    };
+    spawn_app_with(settings).await
+}
+
+async fn params(app: &App, query: &str) -> Value {
+    let response = app.get(&format!("/s3/params?{query}")).await;
+    let status = response.status();
+    let answer: Value = response.json().await.unwrap();
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    answer
+}
+
+/// Sends a file as Uppy 5 does: with the method, the URL and the headers of the answer.
+async fn send(answer: &Value, body: &'static str) -> Response {
+    let mut request = client().put(answer["url"].as_str().unwrap()).body(body);
+    for (name, value) in answer["headers"].as_object().unwrap() {
+        request = request.header(name, value.as_str().unwrap());
+    }
+    request.send().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_store_without_forms_gets_a_put() {
+    let app = without_forms("[policies.default]\nallowed_metadata = ['album']").await;
+    let query = "filename=a%20b.jpg&type=image/jpeg&metadata[album]=7&metadata[name]=x";
+    let answer = params(&app, query).await;
+    assert_eq!(answer["method"], "PUT");
+    assert_eq!(answer["fields"], json!({}));
+    assert_eq!(answer["expires"], 600);
+    assert_eq!(
+        answer["headers"],
+        json!({"content-type": "image/jpeg", "x-amz-meta-album": "7"})
+    );
+    assert_eq!(send(&answer, "the bytes").await.status(), StatusCode::OK);
+    let stored = app.stored(answer["key"].as_str().unwrap()).await.unwrap();
+    assert_eq!(stored, (b"the bytes".to_vec(), "image/jpeg".to_owned()));
+}
+
+#[tokio::test]
+async fn a_put_keeps_a_policy_that_forbids_overwriting() {
+    let app = spawn_app_with_policies(
+        "[policies.default]
+        [policies.once]
+        key = 'once/{filename}'
+        overwrite = false",
+    )
+    .await;
+    let first = params(&app, "filename=a.txt&type=text/plain&policy=once").await;
+    assert_eq!(first["headers"]["if-none-match"], "*");
+    assert_eq!(send(&first, "first").await.status(), StatusCode::OK);
+    let second = send(&first, "second").await;
+    assert_eq!(second.status(), StatusCode::PRECONDITION_FAILED);
+    let form = params(&app, "filename=a.txt&type=text/plain").await;
+    assert_eq!(form["method"], "POST");
+}
+
+#[tokio::test]
+async fn a_size_binds_the_put_and_the_form() {
+    for supports_post in [false, true] {
+        let settings = Settings {
+            supports_post,
+            ..with_policies("[policies.default]\nmax_size = '5 B'")
+        };
+        let app = spawn_app_with(settings).await;
+        let refused = problem(app.get("/s3/params?filename=a&size=6").await).await;
+        assert_eq!(fields(&refused), [("/size", "file-too-large")]);
+        for size in ["-1", "x", "1.5", "9223372036854775808"] {
+            let invalid = problem(app.get(&format!("/s3/params?filename=a&size={size}")).await);
+            assert_eq!(
+                fields(&invalid.await),
+                [("/size", "out-of-range")],
+                "{size}"
+            );
+        }
+        assert!(params(&app, "filename=a&size=5").await["url"].is_string());
+    }
+    let app = without_forms("[policies.default]\nmax_size = '5 B'").await;
+    let answer = params(&app, "filename=a&size=5").await;
+    assert_eq!(
+        send(&answer, "123456").await.status(),
+        StatusCode::FORBIDDEN
+    );
+    assert_eq!(send(&answer, "12345").await.status(), StatusCode::OK);
+    // Without a size a PUT has no limit.
+    let refused = problem(app.get("/s3/params?filename=a").await).await;
+    assert_eq!(fields(&refused), [("/size", "size-required")]);
+}
