@@ -1,91 +1,230 @@
 // Requests to the service and to the store, and what all uploads share: their errors, pauses and turns.
 
-/** A request that has sent nothing for this long after its first byte has lost its connection. */
-const STALLED_AFTER_MS = 30_000;
+/** A request that has made no progress for this long has lost its connection. */
+const STALLED_AFTER_MS = 60_000;
+/** The service answers within 60 s, and a store may take minutes to join thousands of parts. */
+const ANSWERED_WITHIN_MS = 180_000;
 
-/** What went wrong, in words for people. */
+/**
+ * @typedef {object} FieldError One reason of a refusal.
+ * @property {string} pointer Where: a JSON pointer into the request, such as `/filename`.
+ * @property {string} code What, for programs.
+ * @property {string} detail What, for people.
+ */
+
+/**
+ * @typedef {object} Details
+ * @property {string} [code]
+ * @property {number} [status]
+ * @property {FieldError[]} [errors]
+ * @property {string} [requestId]
+ * @property {boolean} [refused]
+ * @property {boolean} [retry]
+ * @property {number} [retryAfterMs]
+ * @property {unknown} [cause]
+ */
+
+/** What went wrong. `message` is a sentence for people. */
 export class UploadError extends Error {
   name = "UploadError";
 
-  constructor(message, { status = 0, codes = [], refused = false, retry = false, retryAfterMs = 0 } = {}) {
-    super(message);
+  /**
+   * @param {string} message
+   * @param {Details} [details]
+   */
+  constructor(
+    message,
+    { code = "failed", status = 0, errors = [], requestId, refused = false, retry = false, retryAfterMs = 0, cause } = {},
+  ) {
+    super(message, { cause });
+    /**
+     * The code of the service's problem document, the store's error code, or one of `network`, `aborted`,
+     * `unreadable-file`, `unreadable-answer`, `hidden-etag` and `in-another-tab`.
+     */
+    this.code = code;
     /** The HTTP status; 0 if there was no answer. */
     this.status = status;
-    /** The codes of the service's problem document. */
-    this.codes = codes;
+    /** All reasons of a refusal. */
+    this.errors = errors;
+    /** The id under which the log of the service, or of the store, has this request. */
+    this.requestId = requestId;
     /** Whether the service refused this file, so that the same request would be refused again. */
     this.refused = refused;
     /** Whether the same request may work later. */
     this.retry = retry;
     this.retryAfterMs = retryAfterMs;
   }
+
+  /** @param {string} code */
+  has(code) {
+    return this.code === code || this.errors.some((error) => error.code === code);
+  }
 }
 
-/** Sends a request to the service. */
+/** The error of an upload that was aborted. */
+export function aborted() {
+  return new UploadError("The upload was aborted.", { code: "aborted" });
+}
+
+/**
+ * @typedef {object} Call
+ * @property {unknown} [body]
+ * @property {Record<string, string>} [headers]
+ * @property {AbortSignal} [signal]
+ * @property {boolean} [keepalive]
+ */
+
+/**
+ * Sends a request to the service.
+ *
+ * @param {string} method
+ * @param {string} url
+ * @param {Call} [call]
+ * @returns {Promise<any>}
+ */
 export async function ask(method, url, { body, headers, signal, keepalive } = {}) {
   let response, answer;
+  const limit = AbortSignal.timeout(ANSWERED_WITHIN_MS);
   try {
     response = await fetch(url, {
       method,
-      signal,
+      signal: signal ? AbortSignal.any([signal, limit]) : limit,
       keepalive,
       headers: body ? { ...headers, "content-type": "application/json" } : headers,
-      body: body && JSON.stringify(body),
+      body: body === undefined ? undefined : JSON.stringify(body),
     });
     answer = await response.text();
-  } catch {
+  } catch (cause) {
     signal?.throwIfAborted();
-    throw new UploadError("The service cannot be reached.", { retry: true });
+    throw new UploadError("The service cannot be reached.", { code: "network", retry: true, cause });
   }
-  if (response.ok) return JSON.parse(answer);
-  throw refusal(response, answer);
+  if (!response.ok) throw refusal(response, answer);
+  try {
+    return JSON.parse(answer);
+  } catch (cause) {
+    // The connection was lost in the middle of the answer, or a proxy answered instead of the service.
+    const { status } = response;
+    throw new UploadError("The service's answer cannot be read.", { code: "unreadable-answer", status, retry: true, cause });
+  }
 }
 
-/** What the service's errors call the fields of a request, in words for people. */
+/** @type {Record<string, string>} What the service's errors call the fields of a request, in words for people. */
 const FIELDS = {
-  "/filename": "The file name",
-  "/contentType": "The content type",
-  "/type": "The content type",
-  "/size": "The size",
-  "/policy": "The policy",
-  "/checksumSha256": "A checksum",
+  filename: "The file name",
+  contentType: "The content type",
+  type: "The content type",
+  size: "The size",
+  policy: "The policy",
+  checksumSha256: "A checksum",
 };
 
-/** The error in an answer of the service, which is a problem document (RFC 9457). */
+/**
+ * The error in an answer of the service, which is a problem document (RFC 9457).
+ *
+ * @param {Response} response
+ * @param {string} answer
+ */
 function refusal(response, answer) {
   const { status } = response;
-  let message = `The service answered ${status}.`;
-  let codes = [];
+  const retryAfterMs = Number(response.headers.get("retry-after") ?? 0) * 1000 || 0;
   try {
-    const { code, detail, errors = [], requestId } = JSON.parse(answer);
-    codes = [code, ...errors.map((error) => error.code)];
-    const reasons = errors.map((error) => FIELDS[error.pointer] && `${FIELDS[error.pointer]} ${error.detail}.`);
-    if (errors.length && reasons.every(Boolean)) message = reasons.join(" ");
-    // The cause of a fault of the service is in its log, under this id.
-    else if (detail) message = `${detail[0].toUpperCase()}${detail.slice(1)}${status < 500 ? "" : ` (${requestId})`}.`;
+    return problem(JSON.parse(answer), status, retryAfterMs);
   } catch {
     // It is no problem document: most likely a proxy's page.
+    return new UploadError(`The service answered ${status}.`, { status, ...kindOf(status), retryAfterMs });
   }
-  const retry = mayWorkLater(status);
-  return new UploadError(message, {
-    status,
-    codes,
-    // With another credential the same request may work.
-    refused: !retry && status < 500 && status !== 401,
-    retry,
-    retryAfterMs: Number(response.headers.get("retry-after") ?? 0) * 1000 || 0,
-  });
 }
 
-/** Sends bytes to the store. `fetch` would not report the progress. */
-export function send({ method, url, headers }, body, { signal, onprogress }) {
-  return new Promise((resolve, reject) => {
-    signal.throwIfAborted();
+/**
+ * @param {{ code: string, detail?: string, errors?: FieldError[], requestId?: string }} document
+ * @param {number} status
+ * @param {number} [retryAfterMs]
+ */
+export function problem({ code, detail, errors = [], requestId }, status, retryAfterMs) {
+  const reasons = errors.map(({ pointer, detail }) => {
+    const field = FIELDS[pointer.slice(1)];
+    return field && `${field} ${detail}.`;
+  });
+  let message = `The service answered ${status}.`;
+  if (errors.length && reasons.every(Boolean)) message = reasons.join(" ");
+  // The cause of a fault of the service is in its log, under this id.
+  else if (detail) message = `${detail.charAt(0).toUpperCase()}${detail.slice(1)}${status < 500 ? "" : ` (${requestId})`}.`;
+  return new UploadError(message, { code, status, errors, requestId, ...kindOf(status), retryAfterMs });
+}
+
+/**
+ * What an answer of the service with this status means.
+ *
+ * @param {number} status
+ */
+function kindOf(status) {
+  const retry = mayWorkLater(status);
+  // With another credential the same request may work.
+  return { retry, refused: !retry && status < 500 && status !== 401 };
+}
+
+/** @param {number} status */
+function mayWorkLater(status) {
+  return [408, 425, 429].includes(status) || (status >= 500 && status !== 501);
+}
+
+/**
+ * @typedef {object} StoreRequest
+ * @property {string} method
+ * @property {string} url
+ * @property {Record<string, string>} [headers]
+ * @property {Record<string, string>} [fields] Those of a form.
+ */
+
+/**
+ * Sends bytes to the store; resolves to the ETag of what it has stored, if it shows one.
+ *
+ * @param {StoreRequest} request
+ * @param {Blob} bytes
+ * @param {{ signal: AbortSignal, onprogress: (loaded: number) => void }} options
+ * @returns {Promise<string | null>}
+ */
+export async function send({ method, url, headers = {}, fields }, bytes, { signal, onprogress }) {
+  signal.throwIfAborted();
+  /** @type {Blob | FormData} */
+  let body = bytes;
+  if (fields) {
+    body = new FormData();
+    for (const [name, value] of Object.entries(fields)) body.append(name, value);
+    body.append("file", bytes);
+  }
+  const answer = await (typeof XMLHttpRequest === "undefined" ? sendByFetch : sendByXhr)(
+    { method, url, headers, body, signal },
+    // The form around a file counts as progress, too.
+    (loaded) => onprogress(Math.min(loaded, bytes.size)),
+  );
+  if (answer.status >= 200 && answer.status < 300) return answer.etag;
+  onprogress(0);
+  signal.throwIfAborted();
+  throw answer.status === 0
+    ? new UploadError("The connection to the store was lost.", { code: "network", retry: true })
+    : storeError(answer.status, answer.text);
+}
+
+/** @typedef {{ method: string, url: string, headers: Record<string, string>, body: Blob | FormData, signal: AbortSignal }} Sending */
+/** @typedef {{ status: number, text: string, etag: string | null }} StoreAnswer */
+
+/**
+ * `fetch` would not report the progress.
+ *
+ * @param {Sending} sending
+ * @param {(loaded: number) => void} onprogress
+ * @returns {Promise<StoreAnswer>}
+ */
+function sendByXhr({ method, url, headers, body, signal }, onprogress) {
+  return new Promise((resolve) => {
     const xhr = new XMLHttpRequest();
     const abort = () => xhr.abort();
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
     let stalled;
     xhr.open(method, url);
     for (const [name, value] of Object.entries(headers)) xhr.setRequestHeader(name, value);
+    // It begins with the first byte: until then the request may wait for a connection.
     xhr.upload.onprogress = ({ loaded }) => {
       clearTimeout(stalled);
       stalled = setTimeout(abort, STALLED_AFTER_MS);
@@ -94,50 +233,99 @@ export function send({ method, url, headers }, body, { signal, onprogress }) {
     xhr.onloadend = () => {
       clearTimeout(stalled);
       signal.removeEventListener("abort", abort);
-      if (xhr.status >= 200 && xhr.status < 300) return resolve(xhr);
-      onprogress(0);
-      if (signal.aborted) return reject(signal.reason);
-      if (xhr.status === 0) return reject(new UploadError("The connection to the store was lost.", { retry: true }));
-      const reason = xhr.responseText.match(/<Message>([^<]*)<\/Message>/)?.[1];
-      reject(new UploadError(`The store answered ${xhr.status}${reason ? `: ${reason}` : "."}`, {
-        status: xhr.status,
-        // The next attempt uses a new URL.
-        retry: mayWorkLater(xhr.status) || /expired/i.test(reason),
-      }));
+      // Asking for a header that the store hides would be an error in the console.
+      const etag = xhr.getAllResponseHeaders().match(/^etag: *(.+?)\r?$/im)?.[1] ?? null;
+      resolve({ status: xhr.status, text: xhr.responseText, etag });
     };
     signal.addEventListener("abort", abort);
     xhr.send(body);
   });
 }
 
-function mayWorkLater(status) {
-  return [408, 429, 502, 503, 504].includes(status);
+/**
+ * For programs outside a browser.
+ *
+ * @param {Sending} sending
+ * @param {(loaded: number) => void} onprogress
+ * @returns {Promise<StoreAnswer>}
+ */
+async function sendByFetch({ method, url, headers, body, signal }, onprogress) {
+  try {
+    const response = await fetch(url, { method, headers, body, signal });
+    const text = await response.text();
+    if (response.ok) onprogress(Infinity);
+    return { status: response.status, text, etag: response.headers.get("etag") };
+  } catch {
+    return { status: 0, text: "", etag: null };
+  }
 }
 
-/** Waits, but not longer than until the browser is online again or `signal` is aborted. */
+/** @type {Record<string, string>} What the store's codes mean, in words for people. */
+const STORE_CODES = {
+  SignatureDoesNotMatch: "The request differs from the one that was granted.",
+  BadDigest: "The bytes that arrived are not those of the file.",
+  EntityTooLarge: "The file is larger than the grant allows.",
+  PreconditionFailed: "There is an object of this name already.",
+};
+
+/**
+ * @param {number} status
+ * @param {string} xml
+ */
+function storeError(status, xml) {
+  /** @param {string} name */
+  const element = (name) => xml.match(new RegExp(`<${name}>([^<]*)</${name}>`))?.[1];
+  const code = element("Code");
+  const reason = element("Message");
+  const isExpired = /expired/i.test(reason ?? "");
+  const text = isExpired ? "The grant has expired." : (code && STORE_CODES[code]) || reason;
+  return new UploadError(`The store answered ${status}${text ? `: ${text}` : "."}`, {
+    code,
+    status,
+    requestId: element("RequestId"),
+    // After an expiry the next attempt uses a new URL.
+    retry: mayWorkLater(status) || isExpired || code === "RequestTimeout",
+  });
+}
+
+/**
+ * Waits, but not longer than until the browser is online again or `signal` is aborted.
+ *
+ * @param {number} ms
+ * @param {AbortSignal} signal
+ * @returns {Promise<void>}
+ */
 export function sleep(ms, signal) {
   return new Promise((resolve, reject) => {
     const end = () => {
       clearTimeout(timer);
-      removeEventListener("online", end);
+      globalThis.removeEventListener?.("online", end);
       signal.removeEventListener("abort", end);
       if (signal.aborted) reject(signal.reason);
       else resolve();
     };
     const timer = setTimeout(end, ms);
-    addEventListener("online", end);
+    globalThis.addEventListener?.("online", end);
     signal.addEventListener("abort", end);
   });
 }
 
 /** Lets a few requests run at a time, in the order in which they came. */
 export class Slots {
+  /** @type {(() => void)[]} */
   #queue = [];
 
+  /** @param {number} free */
   constructor(free) {
     this.free = free;
   }
 
+  /**
+   * @template T
+   * @param {AbortSignal} signal
+   * @param {() => Promise<T>} task
+   * @returns {Promise<T>}
+   */
   async use(signal, task) {
     signal.throwIfAborted();
     if (this.free > 0) this.free -= 1;
@@ -151,6 +339,10 @@ export class Slots {
     }
   }
 
+  /**
+   * @param {AbortSignal} signal
+   * @returns {Promise<void>}
+   */
   #turn(signal) {
     return new Promise((resolve, reject) => {
       const turn = () => {

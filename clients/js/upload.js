@@ -1,89 +1,108 @@
-// A client for presignd: it asks for a presigned URL, sends the bytes straight to the store, and retries
-// when the connection drops. It depends on no page, so you can copy it and requests.js into your project:
-//
-//   const upload = new Upload(file, { onchange: (upload) => show(upload.state, upload.loaded) });
-//   upload.start();
+// The upload of one file: how it is sent, paused, resumed after a reload, retried and verified.
 
-import { Slots, UploadError, ask, send, sleep } from "./requests.js";
+import { FRESH_MS } from "./batch.js";
+import { UploadError, aborted, send, sleep } from "./requests.js";
 
-export { UploadError };
+/** @typedef {import("./sessions.js").Session} Session */
+/** @typedef {import("./index.js").UploadOptions} UploadOptions */
+/** @typedef {import("./index.js").Uploaded} Uploaded */
+/** @typedef {import("./index.js").UploadState} UploadState */
 
 const MiB = 1024 * 1024;
 
 /** Up to this size one request sends the file. A larger one is sent in parts, which can be resumed. */
-const SINGLE_REQUEST_MAX = 16 * MiB;
+const MULTIPART_THRESHOLD = 16 * MiB;
 /** S3 accepts 10,000 parts of at least 5 MiB. Larger parts mean fewer requests, and more to repeat. */
-const PART_MIN = 8 * MiB;
+const PART_SIZE = 8 * MiB;
+const PART_SIZE_MIN = 5 * MiB;
 const PARTS_MAX = 10_000;
-/** Browsers open six connections to a host over HTTP/1.1; more requests would only wait for one. */
-const REQUESTS_AT_ONCE = 4;
+/** How many parts of one file are sent at once. */
+const CONCURRENCY = 4;
 /** How often one request is tried. With the pauses in between, that takes most of a minute. */
 const ATTEMPTS = 8;
 const LONGEST_PAUSE_MS = 15_000;
 
 /**
- * The upload of one file.
- *
- * `state` is one of
- * - `waiting`: for other uploads
- * - `uploading`
- * - `reconnecting`: something failed that may work later; it is retried without a call
- * - `paused`: until `start()`
- * - `finishing`: all bytes are sent; the store joins the parts
- * - `verifying`: the service checks that the store has what was granted
- * - `done`: the file is in the store, under `key`
- * - `refused`: the service does not allow this file; `message` says why
- * - `failed`: `message` says why; `start()` tries again
- * - `cancelling`, then `cancelled`
+ * @typedef {object} Scope What the uploads to one server under one policy share.
+ * @property {string} url
+ * @property {string | undefined} policy
+ * @property {import("./batch.js").Ask} ask
+ * @property {import("./batch.js").Grants} grants
+ * @property {import("./batch.js").Verifications} verifications
+ * @property {{ checksum?: boolean, whole?: boolean, form?: boolean }} needs What the policy turned out to need:
+ *   a checksum, files in one request each, forms.
  */
-export class Upload {
-  state = "paused";
-  /** How many bytes were sent. */
-  loaded = 0;
-  /** How many of them the store has stored as complete parts. */
-  kept = 0;
-  key = null;
-  message = "";
 
+/**
+ * @typedef {object} Shared What all uploads of a client share.
+ * @property {import("./requests.js").Slots} slots Requests to the store, as they share the browser's connections.
+ * @property {import("./requests.js").Slots} hashing Files that are read for a checksum.
+ * @property {import("./sessions.js").Sessions} sessions
+ */
+
+export class Run {
+  /** @type {UploadState} */
+  #state = "paused";
+  /** @type {AbortController | null} */
   #stop = null;
-  /** The key under which all bytes were sent. */
-  #sent = null;
   #running = Promise.resolve();
+  #isSettled = false;
+
+  /** How many bytes the store has as complete parts. */
+  #kept = 0;
+  /** @type {Map<number, number>} */
   #partsInProgress = new Map();
-  /** Whether the policy allows no parts. */
-  #isWhole = false;
-  #checksum;
+  /** @type {Map<number, { url: Promise<string>, at: number }>} */
+  #partUrls = new Map();
+  /** @type {Session | null} */
+  #session = null;
+  /** @type {(() => void) | null} Gives the session back to other tabs. */
+  #release = null;
+  #hasClaimed = false;
+
+  /** @type {{ key: string, etag: string | null } | null} */
+  #sent = null;
+  /** @type {string | undefined} */
+  #sha256;
+  /** @type {Promise<string> | null} */
+  #crc64nvme = null;
 
   /**
-   * - `service`: the URL of presignd; by default the page's origin.
-   * - `policy`: the name of the policy; by default the service's default one.
-   * - `headers`: a function, which may be asynchronous, that returns headers for each request to the
-   *   service, such as `authorization`.
-   * - `session`: what `onsession` was called with before the page was reloaded. The upload goes on from
-   *   there, at the service and under the policy of then. `onsession(null)` says that there is nothing
-   *   to resume any more.
+   * @param {Shared} shared
+   * @param {Scope} scope
+   * @param {File} file
+   * @param {UploadOptions} options
    */
-  constructor(
-    file,
-    { service = "", policy, headers = () => ({}), session = null, onchange = () => {}, onsession = () => {} } = {},
-  ) {
+  constructor(shared, scope, file, options) {
+    this.shared = shared;
+    this.scope = scope;
     this.file = file;
-    this.service = session?.service ?? service;
-    this.policy = session ? session.policy : policy;
-    this.headers = headers;
-    this.session = session;
-    this.onchange = onchange;
-    this.onsession = onsession;
+    this.options = options;
+    /** @type {(uploaded: Uploaded) => void} */
+    this.resolve = () => {};
+    /** @type {(error: unknown) => void} */
+    this.reject = () => {};
+    /** @type {Promise<Uploaded>} */
+    this.promise = new Promise((resolve, reject) => {
+      this.resolve = resolve;
+      this.reject = reject;
+    });
+    const { signal } = options;
+    const onabort = () => this.abort().catch(() => {}); // the upload's promise has the error
+    if (signal?.aborted) queueMicrotask(onabort);
+    signal?.addEventListener("abort", onabort);
+    const settled = () => signal?.removeEventListener("abort", onabort);
+    this.promise.then(settled, settled);
   }
 
-  /** Starts, resumes after a pause, or tries again after a failure. */
-  start() {
-    if (this.#stop) return;
+  /** Starts, or resumes after a pause. */
+  resume() {
+    if (this.#stop || this.#isSettled) return;
     const stop = new AbortController();
     this.#stop = stop;
     this.#change("waiting");
     // A run that was just paused may still have a request to finish.
-    this.#running = this.#running.then(() => this.#run(stop));
+    this.#running = this.#running.then(() => this.#run(stop.signal));
   }
 
   pause() {
@@ -92,114 +111,233 @@ export class Upload {
     this.#change("paused");
   }
 
-  /** Stops for good, and has the store remove the parts that it has. */
-  async cancel() {
+  /**
+   * Stops for good, and has the store remove the parts that it has. After a failure it removes the parts that
+   * another attempt would have gone on with.
+   */
+  async abort() {
+    const isOver = this.#isSettled;
+    this.#isSettled = true;
     this.#halt();
-    this.#change("cancelling");
+    if (!isOver) this.#change("cancelling");
     // A part that arrives after the store has removed the others would stay there.
     await this.#running;
     try {
-      if (this.session) await discard(this.session, { headers: this.headers });
-      this.#keep(null);
-      this.#change("cancelled");
-    } catch (error) {
-      this.#change("failed", `The parts are still in the store. ${error.message}`);
+      // After a failure another tab, or another upload of this file, may have taken the session.
+      if (isOver && this.#session) this.#release = await this.shared.sessions.hold(this.#session.id);
+      if (this.#session && this.#release) await discard(this.scope.ask, this.#session);
+      await this.#forget();
+      this.reject(aborted());
+    } catch (cause) {
+      const { message, ...details } = /** @type {UploadError} */ (cause);
+      const error = new UploadError(`The parts are still in the store. ${message}`, { ...details, cause });
+      this.reject(error);
+      throw error;
+    } finally {
+      this.#release?.();
     }
   }
 
   #halt() {
-    this.#stop?.abort();
+    this.#stop?.abort(aborted());
     this.#stop = null;
   }
 
-  async #run(stop) {
-    const { signal } = stop;
+  /** @param {AbortSignal} signal */
+  async #run(signal) {
     try {
       signal.throwIfAborted();
       this.#sent ??= await this.#send(signal);
-      this.loaded = this.file.size;
-      await this.#verify(signal);
-      this.key = this.#sent;
-      this.#stop = null;
-      this.#change("done");
+      this.#progress(this.file.size);
+      const uploaded = await this.#verify(this.#sent, signal);
+      await this.#forget();
+      this.#isSettled = true;
+      this.resolve(uploaded);
     } catch (error) {
       if (signal.aborted) return;
-      this.#stop = null;
-      if (!(error instanceof UploadError)) console.error(error);
-      this.#change(error.refused ? "refused" : "failed", error.message);
+      this.#isSettled = true;
+      if (error instanceof UploadError) this.reject(error);
+      else this.reject(new UploadError(error instanceof Error ? error.message : String(error), { cause: error }));
     }
+    this.#stop = null;
+    this.#release?.();
   }
 
+  /** @param {AbortSignal} signal */
   async #send(signal) {
-    const isSmall = this.file.size <= SINGLE_REQUEST_MAX;
-    if (!this.session && (isSmall || this.#isWhole)) return this.#sendWhole(signal);
+    const { checksum, session, multipartThreshold = MULTIPART_THRESHOLD } = this.options;
+    const { needs } = this.scope;
+    const isWhole = this.file.size <= multipartThreshold || needs.whole || checksum === "sha256";
+    if (isWhole && !session) return this.#sendWhole(signal);
     try {
       return await this.#sendParts(signal);
     } catch (error) {
-      // Some policies allow no parts, because parts have no checksum of the whole file for example.
-      if (!error.codes?.includes("multipart-not-supported")) throw error;
-      this.#isWhole = true;
+      // Some policies allow no parts, because parts have no SHA-256 of the whole file for example.
+      const codes = ["multipart-not-supported", "multipart-not-allowed", "forms-only"];
+      if (!(error instanceof UploadError && codes.some((code) => error.has(code)))) throw error;
+      needs.whole = true;
       return this.#sendWhole(signal);
     }
   }
 
+  /**
+   * @param {AbortSignal} signal
+   * @returns {Promise<{ key: string, etag: string | null }>}
+   */
   async #sendWhole(signal) {
-    let grant = null;
-    return this.#persist(signal, () => slots.use(signal, async () => {
-      this.#change("uploading");
-      // A second attempt uses the same key: the store may have received the first one although its
-      // answer was lost.
-      grant ??= await this.#grant(signal);
-      const onprogress = (loaded) => this.#progress(loaded);
-      try {
-        await send(grant, this.file, { signal, onprogress });
-      } catch (error) {
-        if (error.status) grant = null;
-        throw error;
-      }
-      return grant.key;
-    }));
-  }
-
-  /** Asks for a presigned PUT; with a checksum if the policy requires one. */
-  async #grant(signal) {
-    const { name: filename, size } = this.file;
-    const request = () => {
-      const body = { filename, contentType: typeOf(this.file), size, policy: this.policy, checksumSha256: this.#checksum };
-      return this.#ask("POST", "/upload/presigned-url", { signal, body });
-    };
+    const { needs } = this.scope;
+    const hadChecksum = Boolean(this.#sha256);
+    const hadForm = Boolean(needs.form);
     try {
-      return await request();
+      const request = await this.#request(signal);
+      return await (needs.form ? this.#sendForm(request, signal) : this.#sendPut(request, signal));
     } catch (error) {
-      if (this.#checksum || !error.codes?.includes("checksum-required")) throw error;
-      this.#checksum = await sha256(this.file);
-      return request();
+      if (!(error instanceof UploadError)) throw error;
+      if (error.has("checksum-required") && !hadChecksum) needs.checksum = true;
+      else if (error.has("forms-only") && !hadForm) needs.form = true;
+      else throw error;
+      return this.#sendWhole(signal);
     }
   }
 
+  /**
+   * What the service is asked to grant.
+   *
+   * @param {AbortSignal} signal
+   */
+  async #request(signal) {
+    const { checksum, metadata } = this.options;
+    if (checksum === "sha256" || this.scope.needs.checksum) {
+      this.#sha256 ??= await this.#hash("sha256", signal);
+    }
+    const { name: filename, size } = this.file;
+    return {
+      filename,
+      contentType: typeOf(this.file),
+      size,
+      policy: this.scope.policy,
+      metadata,
+      checksumSha256: this.#sha256,
+      checksumCrc64nvme: await this.#crc(signal),
+    };
+  }
+
+  /**
+   * @param {"sha256" | "crc64nvme"} algorithm
+   * @param {AbortSignal} signal
+   */
+  async #hash(algorithm, signal) {
+    // Few uploads need a checksum, so the others do not load the code.
+    const checksums = await import("./checksum.js");
+    try {
+      return await this.shared.hashing.use(signal, () => checksums[algorithm](this.file, signal));
+    } catch (error) {
+      signal.throwIfAborted();
+      throw unreadable(error);
+    }
+  }
+
+  /** @param {AbortSignal} signal */
+  async #crc(signal) {
+    if (this.options.checksum !== "crc64nvme") return undefined;
+    if (!this.#crc64nvme) {
+      const crc = this.#hash("crc64nvme", signal);
+      this.#crc64nvme = crc;
+      // A pause stops it; after that it has to begin again.
+      crc.catch(() => (this.#crc64nvme = null));
+    }
+    return this.#crc64nvme;
+  }
+
+  /**
+   * @param {Record<string, unknown>} request
+   * @param {AbortSignal} signal
+   */
+  async #sendPut(request, signal) {
+    const { grants } = this.scope;
+    let wanted = grants.add(request, this.file.size);
+    let mayBeThere = false;
+    try {
+      return await this.#persist(signal, () =>
+        this.shared.slots.use(signal, async () => {
+          this.#change("uploading");
+          // A second attempt uses the same key: the store may have received the first one although its
+          // answer was lost.
+          const grant = await grants.get(wanted);
+          try {
+            return { key: grant.key, etag: await this.#sendTo(grant, signal) };
+          } catch (error) {
+            const { status } = /** @type {UploadError} */ (error);
+            // The policy forbids overwriting, and what is there is the first attempt.
+            if (status === 412 && mayBeThere) return { key: grant.key, etag: null };
+            if (status) wanted = { ...wanted, grant: null };
+            mayBeThere = status === 0;
+            throw error;
+          }
+        }),
+      );
+    } finally {
+      grants.remove(wanted);
+    }
+  }
+
+  /**
+   * @param {Record<string, unknown>} request
+   * @param {AbortSignal} signal
+   */
+  async #sendForm(request, signal) {
+    return this.#persist(signal, () =>
+      this.shared.slots.use(signal, async () => {
+        this.#change("uploading");
+        const grant = await this.scope.ask("POST", "/upload/presigned-post", { body: request, signal });
+        return { key: grant.key, etag: await this.#sendTo(grant, signal) };
+      }),
+    );
+  }
+
+  /**
+   * @param {import("./requests.js").StoreRequest} grant
+   * @param {AbortSignal} signal
+   */
+  #sendTo(grant, signal) {
+    return send(grant, this.file, { signal, onprogress: (loaded) => this.#progress(loaded) });
+  }
+
+  /** @param {AbortSignal} signal */
   async #sendParts(signal) {
+    // Reading the file again for its checksum is cheaper than waiting for it first.
+    this.#crc(signal).catch(() => {}); // verifying asks for it again
+    await this.#claim();
+    const there = this.#session && (await this.#partsThere(this.#session, signal));
+    if (there === "complete") return { key: /** @type {Session} */ (this.#session).key, etag: null };
+    /** @type {Map<number, string>} Part number → ETag, of those that the store has. */
+    const parts = there ?? new Map();
+    const session = (there && this.#session) || (await this.#create(signal));
+
     const { size } = this.file;
-    // Part number → ETag, of those that the store has.
-    const parts = (await this.#partsThere(signal)) ?? (await this.#create(signal));
-    const { partSize } = this.session;
+    const { partSize } = session;
+    /** @param {number} number */
     const sizeOf = (number) => Math.min(partSize, size - (number - 1) * partSize);
+    /** @type {number[]} */
     const missing = [];
     for (let number = 1; number <= Math.ceil(size / partSize); number += 1) {
       if (!parts.has(number)) missing.push(number);
     }
-    this.kept = [...parts.keys()].reduce((sum, number) => sum + sizeOf(number), 0);
+    this.#kept = [...parts.keys()].reduce((sum, number) => sum + sizeOf(number), 0);
     this.#partsInProgress.clear();
-    this.#progress(this.kept);
+    this.#progress(this.#kept);
 
+    const { concurrency = CONCURRENCY } = this.options;
     // A part that cannot be sent stops the others.
     const failure = new AbortController();
     const either = AbortSignal.any([signal, failure.signal]);
     const sendMissing = async () => {
       for (let number; (number = missing.shift()); ) {
-        parts.set(number, await this.#sendPart(number, sizeOf(number), either));
+        const next = () => missing.slice(0, concurrency).map((number) => ({ number, size: sizeOf(number) }));
+        parts.set(number, await this.#sendPart(session, { number, size: sizeOf(number) }, next, either));
       }
     };
-    const workers = Array.from({ length: REQUESTS_AT_ONCE }, () =>
+    const workers = Array.from({ length: concurrency }, () =>
       sendMissing().catch((error) => {
         failure.abort(error);
       }),
@@ -207,69 +345,147 @@ export class Upload {
     await Promise.all(workers);
     signal.throwIfAborted();
     if (failure.signal.aborted) throw failure.signal.reason;
-    return this.#complete(parts, signal);
+    await this.#complete(session, parts, signal);
+    return { key: session.key, etag: null };
   }
 
+  /** Takes the session of this file for this upload, if there is one to resume and nobody else has it. */
+  async #claim() {
+    if (this.#hasClaimed) return;
+    const { sessions } = this.shared;
+    const { session } = this.options;
+    const id = session?.id ?? sessions.idOf(this.scope.url, this.scope.policy, this.file);
+    this.#release = await sessions.hold(id);
+    if (this.#release) this.#session = await sessions.get(id);
+    else if (session) throw new UploadError("This file is being uploaded in another tab.", { code: "in-another-tab" });
+    // Otherwise another upload of the same file is in progress, and this one has no session to resume.
+    this.#hasClaimed = true;
+  }
+
+  /** @param {AbortSignal} signal */
   async #create(signal) {
+    const { name, size, lastModified } = this.file;
+    const { url, policy, ask } = this.scope;
     // It cannot be aborted: if the answer with the upload's id is lost, nobody can remove the upload.
     const { key, uploadId } = await this.#persist(signal, () =>
-      this.#ask("POST", "/s3/multipart", {
-        body: { filename: this.file.name, type: typeOf(this.file), size: this.file.size, policy: this.policy },
+      ask("POST", "/s3/multipart", {
+        body: { filename: name, type: typeOf(this.file), size, policy, metadata: this.options.metadata },
       }),
     );
-    const least = Math.ceil(this.file.size / PARTS_MAX);
-    const partSize = Math.max(PART_MIN, Math.ceil(least / MiB) * MiB);
-    this.#keep({ service: this.service, policy: this.policy, key, uploadId, partSize });
+    const least = Math.ceil(Math.ceil(size / PARTS_MAX) / MiB) * MiB;
+    const partSize = Math.max(this.options.partSize ?? PART_SIZE, PART_SIZE_MIN, least);
+    const id = this.shared.sessions.idOf(url, policy, this.file);
+    const session = { id, url, policy, name, size, lastModified, key, uploadId, partSize, created: Date.now() };
+    this.#partUrls.clear();
+    await this.#keep(session);
     signal.throwIfAborted();
-    return new Map();
+    return session;
   }
 
-  /** The parts that the store has; `null` if there is no such upload any more. */
-  async #partsThere(signal) {
-    if (!this.session) return null;
-    const { partSize } = this.session;
+  /**
+   * The parts that the store has; `null` if there is no such upload any more.
+   *
+   * @param {Session} session
+   * @param {AbortSignal} signal
+   * @returns {Promise<Map<number, string> | "complete" | null>}
+   */
+  async #partsThere(session, signal) {
+    const { partSize } = session;
     const { size } = this.file;
     try {
-      const list = await this.#persist(signal, () => this.#askAbout(this.session, "GET", "", { signal }));
+      /** @type {{ PartNumber: number, ETag: string, Size: number }[]} */
+      const list = await this.#persist(signal, () => this.scope.ask("GET", pathOf(session), { signal }));
       const whole = list.filter(({ PartNumber: number, Size }) =>
         Size === Math.min(partSize, size - (number - 1) * partSize),
       );
       return new Map(whole.map(({ PartNumber, ETag }) => [PartNumber, ETag]));
     } catch (error) {
       signal.throwIfAborted();
-      // The upload is too old, or was completed or removed elsewhere. Nothing is lost by starting again.
-      if (!error.refused) throw error;
-      this.#lose();
+      if (!(error instanceof UploadError && error.refused)) throw error;
+      // The store may have joined the parts although the answer was lost, or the page was closed then.
+      if (session.completing && (await this.#isThere(session))) return "complete";
+      // Otherwise the upload is too old, or was removed elsewhere. Nothing is lost by starting again.
+      await this.#forget();
       return null;
     }
   }
 
-  /** Sends one part; its ETag. */
-  async #sendPart(number, size, signal) {
-    const start = (number - 1) * this.session.partSize;
+  /** @param {Session} session */
+  async #isThere({ key, size }) {
+    try {
+      return (await this.scope.verifications.verify(key)).size === size;
+    } catch {
+      return false;
+    }
+  }
+
+  /**
+   * The URL of a part. It binds the part's size.
+   *
+   * @param {Session} session
+   * @param {{ number: number, size: number }} part
+   * @param {AbortSignal} signal
+   */
+  #partUrl(session, { number, size }, signal) {
+    const signed = this.#partUrls.get(number);
+    if (signed && performance.now() - signed.at < FRESH_MS) return signed.url;
+    const url = this.scope
+      .ask("GET", pathOf(session, `/${number}`, { size: String(size) }), { signal })
+      .then(({ url }) => url);
+    this.#partUrls.set(number, { url, at: performance.now() });
+    url.catch(() => this.#partUrls.delete(number));
+    return url;
+  }
+
+  /**
+   * Sends one part; its ETag.
+   *
+   * @param {Session} session
+   * @param {{ number: number, size: number }} part
+   * @param {() => { number: number, size: number }[]} next The parts that come next.
+   * @param {AbortSignal} signal
+   * @returns {Promise<string>}
+   */
+  async #sendPart(session, part, next, signal) {
+    const { number, size } = part;
+    const start = (number - 1) * session.partSize;
     // This is only a reference to the file, which the browser reads while it sends.
     const blob = this.file.slice(start, start + size);
+    /** @param {number} loaded */
     const onprogress = (loaded) => {
       this.#partsInProgress.set(number, loaded);
-      let sum = this.kept;
+      let sum = this.#kept;
       for (const bytes of this.#partsInProgress.values()) sum += bytes;
       this.#progress(sum);
     };
     try {
-      const etag = await this.#persist(signal, () => slots.use(signal, async () => {
-        // It is presigned just before it is used, so that it cannot expire while it waits for its turn.
-        const { url } = await this.#askAbout(this.session, "GET", `/${number}`, { signal });
-        const xhr = await send({ method: "PUT", url, headers: {} }, blob, { signal, onprogress });
-        return xhr.getResponseHeader("etag");
-      }));
-      if (!etag) throw new UploadError("The store hides the header ETag. Its CORS rule must expose it.");
-      this.kept += size;
+      const etag = await this.#persist(signal, () =>
+        this.shared.slots.use(signal, async () => {
+          const url = await this.#partUrl(session, part, signal);
+          // Those that follow need not wait for theirs.
+          for (const following of next()) this.#partUrl(session, following, signal).catch(() => {}); // asked for again
+          try {
+            return await send({ method: "PUT", url }, blob, { signal, onprogress });
+          } catch (error) {
+            this.#partUrls.delete(number);
+            throw error;
+          }
+        }),
+      );
+      this.#partUrls.delete(number);
+      if (!etag) {
+        const message = "The store hides the header ETag. Its CORS rule must expose it.";
+        throw new UploadError(message, { code: "hidden-etag" });
+      }
+      this.#kept += size;
+      await this.#keep({ ...session, kept: this.#kept });
       return etag;
     } catch (error) {
+      signal.throwIfAborted();
       // An upload that the service refuses or the store does not know cannot go on, but a new one can start.
-      if (error.refused || error.status === 404) {
-        this.#lose();
-        throw new UploadError(error.message);
+      if (error instanceof UploadError && (error.refused || error.status === 404)) {
+        await this.#forget();
+        throw new UploadError(error.message, { ...error, refused: false, cause: error });
       }
       throw error;
     } finally {
@@ -278,76 +494,95 @@ export class Upload {
     }
   }
 
-  async #complete(parts, signal) {
-    const { session } = this;
+  /**
+   * @param {Session} session
+   * @param {Map<number, string>} parts
+   * @param {AbortSignal} signal
+   */
+  async #complete(session, parts, signal) {
     const list = [...parts].sort(([a], [b]) => a - b).map(([PartNumber, ETag]) => ({ PartNumber, ETag }));
     try {
-      await this.#persist(signal, async () => {
+      await this.#keep({ ...session, kept: session.size, completing: true });
+      await this.#persist(signal, () => {
         this.#change("finishing");
-        try {
-          await this.#askAbout(session, "POST", "/complete", { signal, body: { parts: list } });
-        } catch (error) {
-          if (error.retry) session.maybeComplete = true;
-          throw error;
-        }
+        return this.scope.ask("POST", pathOf(session, "/complete"), { signal, body: { parts: list } });
       });
     } catch (error) {
       signal.throwIfAborted();
-      if (error.refused) {
-        discard(session, { headers: this.headers }).catch(() => {}); // best effort
-        this.#lose();
+      if (error instanceof UploadError && error.refused) {
+        discard(this.scope.ask, session).catch(() => {}); // best effort
+        await this.#forget();
       }
       throw error;
     }
-    this.#keep(null);
-    return session.key;
   }
 
-  async #verify(signal) {
-    const body = { key: this.#sent, size: this.file.size, policy: this.policy };
+  /**
+   * @param {{ key: string, etag: string | null }} sent
+   * @param {AbortSignal} signal
+   * @returns {Promise<Uploaded>}
+   */
+  async #verify({ key, etag }, signal) {
+    const { size } = this.file;
+    const { scope } = this;
+    if (this.options.verify === false) return { key, size, etag, contentType: typeOf(this.file) };
+    const checksumCrc64nvme = await this.#crc(signal);
     try {
-      await this.#persist(signal, () => {
+      const uploaded = await this.#persist(signal, () => {
         this.#change("verifying");
-        return this.#ask("POST", "/upload/verify", { signal, body });
+        if (!checksumCrc64nvme) return scope.verifications.verify(key);
+        const body = { key, size, policy: scope.policy, checksumCrc64nvme };
+        return scope.ask("POST", "/upload/verify", { signal, body });
       });
+      signal.throwIfAborted();
+      if (uploaded.size === size) return uploaded;
+      const message = `The store has ${uploaded.size} bytes instead of ${size}.`;
+      throw new UploadError(message, { code: "mismatch", refused: true });
     } catch (error) {
       // The object is missing or is another one, so the file has to be sent again.
-      if (error.refused) this.#sent = null;
+      if (error instanceof UploadError && error.refused) {
+        this.#sent = null;
+        await this.#forget();
+      }
       throw error;
     }
   }
 
-  /** Hands out what is needed to resume after a reload. */
-  #keep(session) {
-    this.session = session;
-    this.onsession(session, this);
+  /** @param {Session} session */
+  async #keep(session) {
+    this.#session = session;
+    if (this.#release) await this.shared.sessions.put(session);
   }
 
-  /** Forgets an upload that cannot be resumed. */
-  #lose() {
-    const { session } = this;
-    this.#keep(null);
-    if (session?.maybeComplete) {
-      throw new UploadError(
-        `The connection was lost while the store joined the parts. The file may be in the store already, as ${session.key}.`,
-      );
-    }
+  /** Forgets an upload that cannot, or need not, be resumed. */
+  async #forget() {
+    const session = this.#session;
+    this.#session = null;
+    if (session && this.#release) await this.shared.sessions.delete(session.id);
   }
 
-  /** Retries `attempt` with growing pauses, while its error may go away. */
+  /**
+   * Retries `attempt` with growing pauses, while its error may go away.
+   *
+   * @template T
+   * @param {AbortSignal} signal
+   * @param {() => Promise<T>} attempt
+   * @returns {Promise<T>}
+   */
   async #persist(signal, attempt) {
     for (let failures = 0, pauses = 0; ; pauses += 1) {
       try {
         return await attempt();
       } catch (error) {
         signal.throwIfAborted();
+        if (!(error instanceof UploadError)) throw error;
         // A file that was changed or removed looks like a lost connection.
-        if (error.status === 0) await assertReadable(this.file);
+        if (error.status === 0) await this.#assertReadable();
         // Failures while the browser is offline do not count, as that can take any time. Waiting for
         // `online` alone would be wrong, too: the service may be on this machine.
-        if (navigator.onLine) failures += 1;
+        if (globalThis.navigator?.onLine !== false) failures += 1;
         if (!error.retry || failures >= ATTEMPTS) throw error;
-        this.#change("reconnecting", error.message);
+        this.#change("reconnecting", error);
         const pause = Math.min(500 * 2 ** pauses, LONGEST_PAUSE_MS);
         // The pause is partly random, so that clients do not all come back at the same moment.
         await sleep(Math.max(pause * (0.5 + Math.random() / 2), error.retryAfterMs), signal);
@@ -355,66 +590,64 @@ export class Upload {
     }
   }
 
+  async #assertReadable() {
+    try {
+      await this.file.slice(0, 1).arrayBuffer();
+    } catch (cause) {
+      throw unreadable(cause);
+    }
+  }
+
+  /** @param {number} loaded */
   #progress(loaded) {
-    this.loaded = Math.min(loaded, this.file.size);
-    const moves = this.#stop && loaded > 0;
-    this.#change(moves ? "uploading" : this.state, moves ? "" : this.message);
+    if (!this.#stop) return;
+    if (loaded > 0 && ["waiting", "reconnecting"].includes(this.#state)) this.#change("uploading");
+    this.options.onProgress?.({ loaded: Math.min(loaded, this.file.size), total: this.file.size });
   }
 
-  async #ask(method, path, options) {
-    return ask(method, this.service + path, { ...options, headers: await this.headers() });
-  }
-
-  async #askAbout(session, method, path, options) {
-    return ask(method, address(session, path), { ...options, headers: await this.headers() });
-  }
-
-  #change(state, message = "") {
-    this.state = state;
-    this.message = message;
-    this.onchange(this);
+  /**
+   * @param {UploadState} state
+   * @param {UploadError} [error]
+   */
+  #change(state, error) {
+    if (state === this.#state && !error) return;
+    this.#state = state;
+    this.options.onState?.(state, error);
   }
 }
 
-/** Has the store remove the parts of an upload that will not be resumed. */
-export async function discard(session, { headers = () => ({}) } = {}) {
+/**
+ * Has the store remove the parts of an upload that will not be resumed.
+ *
+ * @param {import("./batch.js").Ask} ask
+ * @param {Session} session
+ */
+export async function discard(ask, session) {
   try {
     // `keepalive` lets the request finish even if the page is closed now.
-    await ask("DELETE", address(session), { keepalive: true, headers: await headers() });
+    await ask("DELETE", pathOf(session), { keepalive: true });
   } catch (error) {
     // What is not there need not be removed.
-    if (!error.refused) throw error;
+    if (!(error instanceof UploadError && error.refused)) throw error;
   }
 }
 
-function address({ service, uploadId, key }, path = "") {
-  return `${service}/s3/multipart/${encodeURIComponent(uploadId)}${path}?${new URLSearchParams({ key })}`;
+/**
+ * @param {Session} session
+ * @param {string} [path]
+ * @param {Record<string, string>} [parameters]
+ */
+function pathOf({ uploadId, key }, path = "", parameters = {}) {
+  return `/s3/multipart/${encodeURIComponent(uploadId)}${path}?${new URLSearchParams({ key, ...parameters })}`;
 }
 
+/** @param {File} file */
 function typeOf(file) {
   return file.type || "application/octet-stream";
 }
 
-/** The SHA-256 of a file in base64. */
-async function sha256(file) {
-  let bytes;
-  try {
-    bytes = await file.arrayBuffer();
-  } catch {
-    await assertReadable(file);
-    throw new UploadError("The policy requires a checksum, and the file is too large for this browser to compute it.");
-  }
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-  return btoa(String.fromCharCode(...digest));
+/** @param {unknown} cause */
+function unreadable(cause) {
+  const message = "The file cannot be read any more. It may have been changed or moved; choose it again.";
+  return new UploadError(message, { code: "unreadable-file", cause });
 }
-
-async function assertReadable(file) {
-  try {
-    await file.slice(0, 1).arrayBuffer();
-  } catch {
-    throw new UploadError("The file cannot be read any more. It may have been changed or moved; choose it again.");
-  }
-}
-
-/** All uploads of the page share them, as they share the connections. */
-const slots = new Slots(REQUESTS_AT_ONCE);

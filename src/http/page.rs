@@ -38,48 +38,33 @@ impl Settings {
 const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
 
-/// Path, content type and text of each file that the page loads.
-const FILES: [(&str, &str, &str); 8] = [
-    (
-        "/page/page.css",
-        CSS,
-        include_str!("../../clients/js/page/page.css"),
-    ),
-    (
-        "/page/page.js",
-        JS,
-        include_str!("../../clients/js/page/page.js"),
-    ),
-    (
-        "/page/row.js",
-        JS,
-        include_str!("../../clients/js/page/row.js"),
-    ),
-    (
-        "/page/saved.js",
-        JS,
-        include_str!("../../clients/js/page/saved.js"),
-    ),
-    (
-        "/page/text.js",
-        JS,
-        include_str!("../../clients/js/page/text.js"),
-    ),
-    (
-        "/page/upload.js",
-        JS,
-        include_str!("../../clients/js/upload.js"),
-    ),
-    (
-        "/page/requests.js",
-        JS,
-        include_str!("../../clients/js/requests.js"),
-    ),
-    (
-        "/page/icon.svg",
-        "image/svg+xml",
-        include_str!("../../clients/js/page/icon.svg"),
-    ),
+/// Path, content type and text of files in `clients/js`, whose imports need the same layout here.
+macro_rules! files {
+    ($($path:literal: $kind:expr),+ $(,)?) => {
+        [$((
+            concat!("/client/", $path),
+            $kind,
+            include_str!(concat!("../../clients/js/", $path)),
+        )),+]
+    };
+}
+
+/// The files that the page loads.
+const FILES: [(&str, &str, &str); 14] = files![
+    "page/page.css": CSS,
+    "page/icon.svg": "image/svg+xml",
+    "page/page.js": JS,
+    "batch.js": JS,
+    "checksum.js": JS,
+    "element.js": JS,
+    "element/row.js": JS,
+    "element/style.js": JS,
+    "element/text.js": JS,
+    "index.js": JS,
+    "list.js": JS,
+    "requests.js": JS,
+    "sessions.js": JS,
+    "upload.js": JS,
 ];
 
 /// The page, its files, and what it has to know of the service: the policies to choose from, and

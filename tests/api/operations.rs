@@ -145,7 +145,7 @@ async fn every_route_is_counted_under_its_pattern() {
     let of_api = document["paths"].as_object().unwrap().keys();
     let others = [
         "/",
-        "/page/page.js",
+        "/client/page/page.js",
         "/docs/",
         "/docs/{*rest}",
         "/openapi.json",

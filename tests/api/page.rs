@@ -74,7 +74,7 @@ async fn the_page_learns_the_policies_and_whether_it_needs_a_credential() {
 #[tokio::test]
 async fn there_is_no_page_unless_asked_for() {
     let app = spawn_app().await;
-    for path in ["/", "/page/upload.js", "/page/settings.json"] {
+    for path in ["/", "/client/index.js", "/page/settings.json"] {
         let response = app.client.get(format!("{}{path}", app.base)).send().await;
         let problem = problem(response.unwrap()).await;
         assert_eq!(problem["status"], 404, "{path}");

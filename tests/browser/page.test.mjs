@@ -369,7 +369,7 @@ test("with the keyboard alone, the focus is never lost and all that happens is a
   // The focus stays with the file while its buttons come and go.
   await limit.lift();
   await said("keys.mp4: uploaded and verified.");
-  await eventually("focus on the row", () => page.evaluate(() => document.activeElement.closest(".row") !== null));
+  await eventually("focus on the row", () => page.evaluate(() => document.activeElement.shadowRoot?.activeElement.closest(".row")));
   await page.locator(".row").focus();
   await press("Tab", /^Copy key: keys/);
   await press("Tab", /^Hide: keys/);
@@ -417,7 +417,7 @@ test("with AUTH_MODE set, the page has a field for a credential", { timeout: 60_
     // It survives a reload, so that uploads can be resumed; but not the tab.
     await page.reload();
     assert.equal(await page.getByLabel("API key or token").inputValue(), key);
-    assert.deepEqual(await page.evaluate(() => Object.values(localStorage)), []);
+    assert.deepEqual(await page.evaluate(() => [...Object.values(localStorage), document.cookie]), [""]);
   } finally {
     await guarded.stop();
   }
@@ -504,8 +504,10 @@ async function check(picture) {
       return (light + 0.05) / (dark + 0.05);
     };
     const back = getComputedStyle(document.body).backgroundColor;
-    const card = getComputedStyle(document.querySelector("#drop")).backgroundColor;
-    return [...document.querySelectorAll("button, select, input, #drop")]
+    const { shadowRoot } = document.querySelector("presignd-upload");
+    const card = getComputedStyle(shadowRoot.querySelector("#drop")).backgroundColor;
+    return [document, shadowRoot]
+      .flatMap((root) => [...root.querySelectorAll("button, select, input, #drop")])
       .filter((control) => control.checkVisibility())
       .map((control) => {
         const { borderTopColor } = getComputedStyle(control);
@@ -524,7 +526,7 @@ async function press(key, name) {
 
 async function focused(name) {
   const nameOf = () => page.evaluate(() => {
-    const { activeElement: element } = document;
+    const element = document.activeElement.shadowRoot?.activeElement ?? document.activeElement;
     return element.getAttribute("aria-label") ?? element.textContent.trim();
   });
   await eventually(`the focus is on ${name}`, async () => name.test(await nameOf()), 5_000).catch(async (error) => {
@@ -537,7 +539,7 @@ async function listen() {
   await page.evaluate(() => {
     window.said = "";
     window.lost = 0;
-    const announcer = document.getElementById("announcer");
+    const announcer = document.querySelector("presignd-upload").shadowRoot.getElementById("announcer");
     new MutationObserver(() => (window.said += ` ${announcer.textContent}`)).observe(announcer, { childList: true, characterData: true, subtree: true });
     let began = false;
     const watch = () => {
@@ -609,7 +611,18 @@ async function arrived(file, key) {
 
 /** How many uploads could go on after a reload. */
 function remembered() {
-  return page.evaluate(() => localStorage.length);
+  return page.evaluate(() => new Promise((resolve, reject) => {
+    const opened = indexedDB.open("presignd", 1);
+    opened.onerror = () => reject(opened.error);
+    opened.onupgradeneeded = () => opened.result.createObjectStore("sessions");
+    opened.onsuccess = () => {
+      const count = opened.result.transaction("sessions").objectStore("sessions").count();
+      count.onsuccess = () => {
+        opened.result.close();
+        resolve(count.result);
+      };
+    };
+  }));
 }
 
 /** The parts that the store has accepted, and the largest number of requests at once. */

@@ -1,0 +1,182 @@
+// Grants and verifications of many files in few calls.
+
+import { UploadError, problem } from "./requests.js";
+
+/** @typedef {import("./requests.js").StoreRequest & { key: string }} Grant */
+
+/** The service grants this many files at once. */
+const FILES_MAX = 1_000;
+/** Those that come next are granted together with a file, but no more than can soon be sent. */
+const BYTES_AHEAD = 64 * 1024 * 1024;
+/** A grant that is older is asked for again, as it may expire while the file is sent. */
+export const FRESH_MS = 60_000;
+
+/**
+ * @typedef {object} Wanted
+ * @property {Record<string, unknown>} body The request for one file.
+ * @property {number} size
+ * @property {Promise<Grant> | null} grant
+ * @property {number} at When it was asked for.
+ */
+
+/** @typedef {(method: string, path: string, call?: import("./requests.js").Call) => Promise<any>} Ask */
+
+/** The grants of the files that go up in one request each, in the order in which they are sent. */
+export class Grants {
+  /** @type {Set<Wanted>} */
+  #next = new Set();
+  #ask;
+
+  /** @param {Ask} ask */
+  constructor(ask) {
+    this.#ask = ask;
+  }
+
+  /**
+   * Announces a file that will need a grant.
+   *
+   * @param {Record<string, unknown>} body
+   * @param {number} size
+   * @returns {Wanted}
+   */
+  add(body, size) {
+    const wanted = { body, size, grant: null, at: 0 };
+    this.#next.add(wanted);
+    return wanted;
+  }
+
+  /** @param {Wanted} wanted */
+  remove(wanted) {
+    this.#next.delete(wanted);
+  }
+
+  /**
+   * The grant of a file whose turn has come.
+   *
+   * @param {Wanted} wanted
+   */
+  async get(wanted) {
+    if (!wanted.grant || performance.now() - wanted.at > FRESH_MS) this.#request(wanted);
+    try {
+      return await /** @type {Promise<Grant>} */ (wanted.grant);
+    } catch (error) {
+      wanted.grant = null;
+      throw error;
+    }
+  }
+
+  /** @param {Wanted} first */
+  #request(first) {
+    const batch = [first];
+    this.#next.delete(first);
+    let bytes = first.size;
+    for (const other of this.#next) {
+      bytes += other.size;
+      if (bytes > BYTES_AHEAD || batch.length === FILES_MAX) break;
+      batch.push(other);
+      this.#next.delete(other);
+    }
+    const answer = this.#grant(batch.map(({ body }) => body));
+    batch.forEach((wanted, index) => {
+      wanted.at = performance.now();
+      wanted.grant = answer.then((grants) => {
+        const grant = grants[index];
+        if (grant instanceof UploadError) throw grant;
+        return grant;
+      });
+      // Whoever waits for it sees the error.
+      wanted.grant.catch(() => {});
+    });
+  }
+
+  /**
+   * A grant or an error for each file.
+   *
+   * @param {Record<string, unknown>[]} files
+   * @returns {Promise<(Grant | UploadError)[]>}
+   */
+  async #grant(files) {
+    if (files.length === 1) return [await this.#ask("POST", "/upload/presigned-url", { body: files[0] })];
+    try {
+      return (await this.#ask("POST", "/upload/presigned-urls", { body: { files } })).uploads;
+    } catch (error) {
+      // One refused file has the service refuse them all; it names the file in its errors.
+      if (!(error instanceof UploadError && error.refused)) throw error;
+      const { status, requestId } = error;
+      /** @type {Map<number, import("./requests.js").FieldError[]>} */
+      const refused = new Map();
+      for (const { pointer, ...reason } of error.errors) {
+        const [, index, rest] = pointer.match(/^\/files\/(\d+)(.*)/) ?? [];
+        if (index === undefined) throw error;
+        refused.set(Number(index), [...(refused.get(Number(index)) ?? []), { pointer: rest, ...reason }]);
+      }
+      if (refused.size === 0) throw error;
+      const others = files.filter((_, index) => !refused.has(index));
+      const grants = others.length ? await this.#grant(others) : [];
+      return files.map((_, index) => {
+        const errors = refused.get(index);
+        if (!errors) return /** @type {Grant | UploadError} */ (grants.shift());
+        return problem({ code: errors[0].code, errors, requestId }, status);
+      });
+    }
+  }
+}
+
+/** The service verifies this many keys at once. */
+const KEYS_MAX = 100;
+/** While these calls are under way, the keys of the next one gather. */
+const CALLS_AT_ONCE = 2;
+
+/** Verifications of the uploads under one policy. */
+export class Verifications {
+  /** @type {{ key: string, resolve: (upload: any) => void, reject: (error: unknown) => void }[]} */
+  #queue = [];
+  #calls = 0;
+  #ask;
+  #policy;
+
+  /**
+   * @param {Ask} ask
+   * @param {string | undefined} policy
+   */
+  constructor(ask, policy) {
+    this.#ask = ask;
+    this.#policy = policy;
+  }
+
+  /**
+   * @param {string} key
+   * @returns {Promise<any>}
+   */
+  verify(key) {
+    return new Promise((resolve, reject) => {
+      this.#queue.push({ key, resolve, reject });
+      this.#next();
+    });
+  }
+
+  async #next() {
+    if (this.#calls === CALLS_AT_ONCE || this.#queue.length === 0) return;
+    this.#calls += 1;
+    const batch = this.#queue.splice(0, KEYS_MAX);
+    try {
+      const [{ key }] = batch;
+      if (batch.length === 1) {
+        batch[0].resolve(await this.#ask("POST", "/upload/verify", { body: { key, policy: this.#policy } }));
+      } else {
+        const body = { keys: batch.map(({ key }) => key), policy: this.#policy };
+        const { results } = await this.#ask("POST", "/upload/verify", { body });
+        batch.forEach(({ resolve, reject }, index) => {
+          const { upload, problem: document, status } = results[index];
+          if (upload) resolve(upload);
+          else reject(problem(document, status));
+        });
+      }
+    } catch (error) {
+      for (const { reject } of batch) reject(error);
+    } finally {
+      this.#calls -= 1;
+      this.#next();
+    }
+  }
+}

@@ -1,0 +1,240 @@
+// Checksums of files of any size, read in slices, so that the memory stays flat.
+
+const MiB = 1024 * 1024;
+const SLICE = 4 * MiB;
+/** Up to this size the browser computes the SHA-256, about ten times as fast; it needs all bytes at once. */
+const WHOLE_MAX = 32 * MiB;
+
+/**
+ * Reads a file in slices. The page can do something else between two of them.
+ *
+ * @param {Blob} file
+ * @param {AbortSignal} signal
+ * @param {(bytes: Uint8Array) => void} update
+ */
+async function readSlices(file, signal, update) {
+  for (let start = 0; start < file.size; start += SLICE) {
+    signal.throwIfAborted();
+    update(new Uint8Array(await file.slice(start, start + SLICE).arrayBuffer()));
+  }
+}
+
+/** @param {number[]} words Of 32 bits each. */
+function base64(words) {
+  return btoa(String.fromCharCode(...words.flatMap((word) => [word >>> 24, (word >>> 16) & 255, (word >>> 8) & 255, word & 255])));
+}
+
+/**
+ * The CRC-64/NVME of a file in base64, as S3 reports it for whole objects.
+ *
+ * @param {Blob} file
+ * @param {AbortSignal} signal
+ */
+export async function crc64nvme(file, signal) {
+  const crc = new Crc64Nvme();
+  await readSlices(file, signal, (bytes) => crc.update(bytes));
+  return crc.digest();
+}
+
+/** Slicing by eight: table `k` has the CRCs of a byte that `k` zero bytes follow; low and high halves. */
+const TABLES = 8;
+/** @type {{ low: Int32Array, high: Int32Array } | undefined} */
+let crcTables;
+
+function tables() {
+  if (crcTables) return crcTables;
+  const low = new Int32Array(TABLES * 256);
+  const high = new Int32Array(TABLES * 256);
+  for (let byte = 0; byte < 256; byte += 1) {
+    let l = byte;
+    let h = 0;
+    for (let bit = 0; bit < 8; bit += 1) {
+      const carry = l & 1;
+      l = (l >>> 1) | (h << 31);
+      h >>>= 1;
+      if (carry) {
+        // The polynomial 0xad93d23594c93659, reflected.
+        l ^= 0xac4bc9b5;
+        h ^= 0x9a6c9329;
+      }
+    }
+    low[byte] = l;
+    high[byte] = h;
+  }
+  for (let index = 256; index < TABLES * 256; index += 1) {
+    const l = low[index - 256];
+    const h = high[index - 256];
+    low[index] = ((l >>> 8) | (h << 24)) ^ low[l & 255];
+    high[index] = (h >>> 8) ^ high[l & 255];
+  }
+  crcTables = { low, high };
+  return crcTables;
+}
+
+export class Crc64Nvme {
+  #low = -1;
+  #high = -1;
+
+  /** @param {Uint8Array} bytes */
+  update(bytes) {
+    const { low, high } = tables();
+    const { length } = bytes;
+    let l = this.#low;
+    let h = this.#high;
+    let at = 0;
+    for (; at + 8 <= length; at += 8) {
+      l ^= bytes[at] | (bytes[at + 1] << 8) | (bytes[at + 2] << 16) | (bytes[at + 3] << 24);
+      h ^= bytes[at + 4] | (bytes[at + 5] << 8) | (bytes[at + 6] << 16) | (bytes[at + 7] << 24);
+      const a = 1792 + (l & 255);
+      const b = 1536 + ((l >>> 8) & 255);
+      const c = 1280 + ((l >>> 16) & 255);
+      const d = 1024 + (l >>> 24);
+      const e = 768 + (h & 255);
+      const f = 512 + ((h >>> 8) & 255);
+      const g = 256 + ((h >>> 16) & 255);
+      const i = h >>> 24;
+      l = low[a] ^ low[b] ^ low[c] ^ low[d] ^ low[e] ^ low[f] ^ low[g] ^ low[i];
+      h = high[a] ^ high[b] ^ high[c] ^ high[d] ^ high[e] ^ high[f] ^ high[g] ^ high[i];
+    }
+    for (; at < length; at += 1) {
+      const index = (l ^ bytes[at]) & 255;
+      l = ((l >>> 8) | (h << 24)) ^ low[index];
+      h = (h >>> 8) ^ high[index];
+    }
+    this.#low = l;
+    this.#high = h;
+  }
+
+  digest() {
+    return base64([~this.#high, ~this.#low]);
+  }
+}
+
+/**
+ * The SHA-256 of a file in base64.
+ *
+ * @param {Blob} file
+ * @param {AbortSignal} signal
+ */
+export async function sha256(file, signal) {
+  // Pages without HTTPS have no `crypto.subtle`.
+  if (file.size <= WHOLE_MAX && globalThis.crypto?.subtle) {
+    const digest = new DataView(await crypto.subtle.digest("SHA-256", await file.arrayBuffer()));
+    return base64(Array.from({ length: 8 }, (_, word) => digest.getUint32(4 * word)));
+  }
+  const hash = new Sha256();
+  await readSlices(file, signal, (bytes) => hash.update(bytes));
+  return hash.digest();
+}
+
+/**
+ * The first 32 bits of the fractional parts of the `root`-th roots of the first primes (FIPS 180-4).
+ *
+ * @param {number} count
+ * @param {number} root
+ */
+function fractions(count, root) {
+  const words = new Int32Array(count);
+  /** @type {number[]} */
+  const primes = [];
+  for (let n = 2; primes.length < count; n += 1) {
+    if (primes.some((prime) => n % prime === 0)) continue;
+    const power = n ** (1 / root);
+    words[primes.length] = (power - Math.floor(power)) * 2 ** 32;
+    primes.push(n);
+  }
+  return words;
+}
+
+/** @type {Int32Array | undefined} */
+let roundConstants;
+
+export class Sha256 {
+  #state = fractions(8, 2);
+  #words = new Int32Array(64);
+  #block = new Uint8Array(64);
+  #buffered = 0;
+  #length = 0;
+
+  /** @param {Uint8Array} bytes */
+  update(bytes) {
+    this.#length += bytes.length;
+    let at = 0;
+    while (at < bytes.length) {
+      if (this.#buffered === 0 && at + 64 <= bytes.length) {
+        this.#compress(bytes, at);
+        at += 64;
+        continue;
+      }
+      const take = Math.min(64 - this.#buffered, bytes.length - at);
+      this.#block.set(bytes.subarray(at, at + take), this.#buffered);
+      this.#buffered += take;
+      at += take;
+      if (this.#buffered < 64) return;
+      this.#buffered = 0;
+      this.#compress(this.#block, 0);
+    }
+  }
+
+  digest() {
+    const bits = this.#length * 8;
+    const padding = new Uint8Array(((this.#buffered < 56 ? 64 : 128) - this.#buffered));
+    padding[0] = 0x80;
+    const view = new DataView(padding.buffer);
+    view.setUint32(padding.length - 8, Math.floor(bits / 2 ** 32));
+    view.setUint32(padding.length - 4, bits >>> 0);
+    this.update(padding);
+    return base64([...this.#state]);
+  }
+
+  /**
+   * @param {Uint8Array} bytes
+   * @param {number} at
+   */
+  #compress(bytes, at) {
+    roundConstants ??= fractions(64, 3);
+    const constants = roundConstants;
+    const words = this.#words;
+    const state = this.#state;
+    for (let t = 0; t < 16; t += 1, at += 4) {
+      words[t] = (bytes[at] << 24) | (bytes[at + 1] << 16) | (bytes[at + 2] << 8) | bytes[at + 3];
+    }
+    for (let t = 16; t < 64; t += 1) {
+      const x = words[t - 15];
+      const y = words[t - 2];
+      const s0 = ((x >>> 7) | (x << 25)) ^ ((x >>> 18) | (x << 14)) ^ (x >>> 3);
+      const s1 = ((y >>> 17) | (y << 15)) ^ ((y >>> 19) | (y << 13)) ^ (y >>> 10);
+      words[t] = (((words[t - 16] + s0) | 0) + ((words[t - 7] + s1) | 0)) | 0;
+    }
+    let a = state[0];
+    let b = state[1];
+    let c = state[2];
+    let d = state[3];
+    let e = state[4];
+    let f = state[5];
+    let g = state[6];
+    let h = state[7];
+    for (let t = 0; t < 64; t += 1) {
+      const s1 = ((e >>> 6) | (e << 26)) ^ ((e >>> 11) | (e << 21)) ^ ((e >>> 25) | (e << 7));
+      const t1 = (((h + s1) | 0) + ((((e & f) ^ (~e & g)) + constants[t]) | 0) + words[t]) | 0;
+      const s0 = ((a >>> 2) | (a << 30)) ^ ((a >>> 13) | (a << 19)) ^ ((a >>> 22) | (a << 10));
+      const t2 = (s0 + ((a & b) ^ (a & c) ^ (b & c))) | 0;
+      h = g;
+      g = f;
+      f = e;
+      e = (d + t1) | 0;
+      d = c;
+      c = b;
+      b = a;
+      a = (t1 + t2) | 0;
+    }
+    state[0] += a;
+    state[1] += b;
+    state[2] += c;
+    state[3] += d;
+    state[4] += e;
+    state[5] += f;
+    state[6] += g;
+    state[7] += h;
+  }
+}

@@ -1,0 +1,325 @@
+// `<presignd-upload>`: a form control that uploads files. Importing this module defines it; on a server the
+// import does nothing.
+
+import { createClient } from "./index.js";
+import { ACTIVE, FINISHED, UploadList } from "./list.js";
+import { Row } from "./element/row.js";
+import { style } from "./element/style.js";
+import { Announcer, make, setText } from "./element/text.js";
+
+/** @typedef {import("./index.js").Client} Client */
+/** @typedef {import("./list.js").UploadItem} UploadItem */
+
+/** Servers have no elements. @type {typeof HTMLElement} */
+const Base = globalThis.HTMLElement ?? class {};
+
+/**
+ * Attributes:
+ * - `url`: the address of presignd; by default the page's origin
+ * - `policy`, `ticket`: for files that are added from now on
+ * - `name`, `required`, `disabled`: as those of an input; the form's value is the key of each uploaded file, or its
+ *   receipt with `receipts`
+ * - `multiple`, `accept`: as those of a file input
+ * - `keys`: each file shows its key
+ * - `page-drop`: files may be dropped anywhere on the page
+ *
+ * Properties: `headers` and `client` as for `createClient`, `metadata` and `checksum` as for `upload`, `files`,
+ * `value`, `values`. Event: `change`, when a file has arrived or was removed; `progress`, whenever `files` changes.
+ */
+export class PresigndUpload extends Base {
+  static formAssociated = true;
+  static observedAttributes = ["multiple", "accept", "required", "disabled", "keys"];
+
+  /** @type {() => Record<string, string> | Promise<Record<string, string>>} */
+  headers = () => ({});
+  /** @type {Record<string, string> | undefined} */
+  metadata;
+  /** @type {"sha256" | "crc64nvme" | undefined} */
+  checksum;
+
+  /** @type {ElementInternals | undefined} */
+  #internals;
+  /** @type {Client | undefined} */
+  #client;
+  /** @type {UploadList | undefined} */
+  #list;
+  /** @type {Map<string, Row>} */
+  #rows = new Map();
+  /** @type {AbortController | undefined} */
+  #connection;
+  #isDisabled = false;
+  #value = "";
+
+  constructor() {
+    super();
+    this.#internals = this.attachInternals();
+    const root = this.attachShadow({ mode: "open", delegatesFocus: true });
+    root.adoptedStyleSheets = [style()];
+    this.choose = make("button", { id: "choose", type: "button", class: "main", part: "button choose" });
+    this.input = make("input", { id: "input", type: "file", hidden: "", "aria-label": "Files" });
+    this.dropZone = make(
+      "div",
+      { id: "drop", class: "drop", part: "drop" },
+      make("slot", {}, make("p", { class: "drop-hint" }, "Drop files here")),
+      this.choose,
+      this.input,
+    );
+    this.notice = make("p", { id: "notice", class: "notice", part: "notice", role: "alert", hidden: "" });
+    this.summary = make("p", { id: "summary", class: "summary", part: "summary" });
+    this.hideFinished = make("button", { type: "button", part: "button hide", hidden: "" }, "Hide finished");
+    this.rowList = make("ul", { id: "list", part: "list", role: "list" });
+    this.section = make(
+      "section",
+      { class: "uploads", part: "uploads", "aria-labelledby": "summary", hidden: "" },
+      make("div", { class: "bar", part: "bar" }, this.summary, this.hideFinished),
+      this.rowList,
+    );
+    const announcer = make("p", { id: "announcer", class: "unseen", role: "status" });
+    this.announcer = new Announcer(announcer);
+    root.append(this.dropZone, this.notice, this.section, announcer);
+
+    this.choose.onclick = () => this.input.click();
+    this.input.onchange = () => {
+      this.add(this.input.files ?? []);
+      // Otherwise choosing the same file again would not be a change.
+      this.input.value = "";
+    };
+    this.hideFinished.onclick = () => {
+      this.choose.focus();
+      for (const { id, state } of this.files) if (FINISHED.has(state)) this.#list?.remove(id);
+    };
+    this.attributeChangedCallback();
+  }
+
+  connectedCallback() {
+    this.#connection = new AbortController();
+    const { signal } = this.#connection;
+    this.#listenForDrops(this.hasAttribute("page-drop") ? window : this.dropZone, signal);
+    addEventListener("beforeunload", (event) => this.#isActive && event.preventDefault(), { signal });
+    // `headers` and `client` may be set after the element was made, but before the first call.
+    queueMicrotask(() => !signal.aborted && signal.addEventListener("abort", this.#uploads.subscribe(() => this.#render())));
+    this.#setValue();
+  }
+
+  /** The uploads go on. */
+  disconnectedCallback() {
+    this.#connection?.abort();
+  }
+
+  attributeChangedCallback() {
+    const isMultiple = this.hasAttribute("multiple");
+    this.input.multiple = isMultiple;
+    this.input.accept = this.getAttribute("accept") ?? "";
+    this.choose.disabled = this.#isDisabled;
+    setText(this.choose, isMultiple ? "Choose files" : "Choose a file");
+    if (this.isConnected) this.#render();
+  }
+
+  /** @param {boolean} isDisabled */
+  formDisabledCallback(isDisabled) {
+    this.#isDisabled = isDisabled;
+    this.choose.disabled = isDisabled;
+  }
+
+  formResetCallback() {
+    for (const { id } of this.files) this.#list?.remove(id);
+  }
+
+  /** The client that uploads; by default one for the attribute `url`. Set it before the element is connected. */
+  get client() {
+    this.#client ??= createClient({ url: this.getAttribute("url") ?? "", headers: () => this.headers() });
+    return this.#client;
+  }
+
+  set client(client) {
+    this.#client = client;
+  }
+
+  get #uploads() {
+    this.#list ??= new UploadList(this.client);
+    return this.#list;
+  }
+
+  /** @returns {readonly UploadItem[]} All files in the list. */
+  get files() {
+    return this.#list?.getSnapshot() ?? [];
+  }
+
+  /** The keys, or receipts, of the files that have arrived. */
+  get values() {
+    const isReceipt = this.hasAttribute("receipts");
+    const done = this.files.filter(({ state }) => state === "done");
+    return done.map(({ key, uploaded }) => (isReceipt ? uploaded?.receipt : key) ?? "");
+  }
+
+  /** That of the file, or of the first one. */
+  get value() {
+    return this.values[0] ?? "";
+  }
+
+  get name() {
+    return this.getAttribute("name") ?? "";
+  }
+
+  get form() {
+    return this.#internals?.form ?? null;
+  }
+
+  get validity() {
+    return this.#internals?.validity;
+  }
+
+  get validationMessage() {
+    return this.#internals?.validationMessage ?? "";
+  }
+
+  checkValidity() {
+    return this.#internals?.checkValidity() ?? true;
+  }
+
+  reportValidity() {
+    return this.#internals?.reportValidity() ?? true;
+  }
+
+  /**
+   * Uploads files, as if they were chosen.
+   *
+   * @param {Iterable<File>} files
+   */
+  add(files) {
+    let list = [...files];
+    if (list.length === 0 || this.#isDisabled) return;
+    if (!this.hasAttribute("multiple")) {
+      list = list.slice(0, 1);
+      // The new file replaces the old one, unless it resumes it.
+      for (const { id, state } of this.files) if (state !== "interrupted") this.#list?.remove(id);
+    }
+    this.#uploads.add(list, {
+      policy: this.getAttribute("policy") || undefined,
+      ticket: this.getAttribute("ticket") || undefined,
+      metadata: this.metadata,
+      checksum: this.checksum,
+    });
+    this.announcer.say(list.length === 1 ? `${list[0].name}: added.` : `${list.length} files added.`);
+  }
+
+  /** @param {string} text A message above the list; an empty one hides it. */
+  showNotice(text) {
+    this.notice.hidden = !text;
+    setText(this.notice, text);
+  }
+
+  /**
+   * @param {EventTarget} target
+   * @param {AbortSignal} signal
+   */
+  #listenForDrops(target, signal) {
+    /** @param {string} type @param {(event: DragEvent, transfer: DataTransfer) => void} action */
+    const on = (type, action) => {
+      const listener = (/** @type {Event} */ event) => {
+        const drag = /** @type {DragEvent} */ (event);
+        if (this.#isDisabled || !drag.dataTransfer?.types.includes("Files")) return;
+        action(drag, drag.dataTransfer);
+      };
+      target.addEventListener(type, listener, { signal });
+    };
+    on("dragover", (event, transfer) => {
+      event.preventDefault();
+      transfer.dropEffect = "copy";
+      this.dropZone.classList.add("over");
+    });
+    on("dragleave", (event) => {
+      const to = event.relatedTarget;
+      if (!(to instanceof Node) || (target instanceof Node && !target.contains(to))) this.dropZone.classList.remove("over");
+    });
+    on("drop", (event, transfer) => {
+      event.preventDefault();
+      this.dropZone.classList.remove("over");
+      const items = [...transfer.items].filter((item) => item.kind === "file");
+      const files = items.filter((item) => !item.webkitGetAsEntry?.()?.isDirectory).map((item) => item.getAsFile());
+      this.showNotice(files.length === items.length ? "" : "A folder cannot be uploaded. Drop the files in it instead.");
+      this.add(files.filter((file) => file !== null));
+    });
+  }
+
+  get #isActive() {
+    return this.files.some(({ state }) => ACTIVE.has(state));
+  }
+
+  #render() {
+    const { files } = this;
+    const root = /** @type {ShadowRoot} */ (this.shadowRoot);
+    const ids = new Set(files.map(({ id }) => id));
+    for (const [id, row] of this.#rows) {
+      if (ids.has(id)) continue;
+      // The keyboard's focus moves to a neighbour instead of the top of the page.
+      const hadFocus = row.element.contains(root.activeElement);
+      const neighbour = row.element.nextElementSibling ?? row.element.previousElementSibling;
+      row.element.remove();
+      this.#rows.delete(id);
+      if (hadFocus) ([...this.#rows.values()].find(({ element }) => element === neighbour) ?? this.choose).focus();
+    }
+    /** @type {import("./element/row.js").Page} */
+    const page = {
+      list: this.#uploads,
+      announcer: this.announcer,
+      choose: () => this.input.click(),
+      showsKeys: () => this.hasAttribute("keys"),
+    };
+    for (const item of files) {
+      let row = this.#rows.get(item.id);
+      if (!row) {
+        row = new Row(item, page);
+        this.#rows.set(item.id, row);
+        this.rowList.append(row.element);
+      }
+      row.update(item);
+    }
+    this.#summarise();
+    this.#setValue();
+    this.dispatchEvent(new Event("progress"));
+  }
+
+  #summarise() {
+    const { files } = this;
+    /** @param {(state: UploadItem["state"]) => boolean} test */
+    const count = (test) => files.filter(({ state }) => test(state)).length;
+    const rest = ["paused", "interrupted", "failed", "refused"].map((name) => ({
+      number: count((state) => state === name),
+      what: name,
+    }));
+    const parts = [
+      { number: files.length, what: files.length === 1 ? "file" : "files" },
+      { number: count((state) => ACTIVE.has(state)), what: "in progress" },
+      ...rest,
+      { number: count((state) => state === "done"), what: "uploaded" },
+    ];
+    setText(this.summary, parts.filter(({ number }) => number > 0).map(({ number, what }) => `${number} ${what}`).join(" · "));
+    this.section.hidden = files.length === 0;
+    this.hideFinished.hidden = count((state) => FINISHED.has(state)) < 2;
+  }
+
+  /** Gives the form its value, and keeps it from being sent before the files have arrived. */
+  #setValue() {
+    const internals = this.#internals;
+    const { values } = this;
+    const data = new FormData();
+    for (const value of values) data.append(this.name, value);
+    internals?.setFormValue(values.length && this.name ? data : null);
+    if (this.files.some(({ state }) => ACTIVE.has(state) || state === "paused")) {
+      internals?.setValidity({ customError: true }, "Please wait until the files are uploaded.", this.choose);
+    } else if (this.hasAttribute("required") && values.length === 0) {
+      internals?.setValidity({ valueMissing: true }, "Please choose a file.", this.choose);
+    } else {
+      internals?.setValidity({});
+    }
+    const value = values.join("\n");
+    if (value === this.#value) return;
+    this.#value = value;
+    this.dispatchEvent(new Event("change", { bubbles: true }));
+  }
+}
+
+if (globalThis.customElements && !customElements.get("presignd-upload")) {
+  customElements.define("presignd-upload", PresigndUpload);
+}

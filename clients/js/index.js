@@ -1,0 +1,249 @@
+// A client for presignd: it asks for permission to upload, sends the bytes straight to the store, and
+// retries when the connection drops. No dependency, no framework.
+
+import { Grants, Verifications } from "./batch.js";
+import { Slots, UploadError, ask } from "./requests.js";
+import { Sessions, indexedDbSessions } from "./sessions.js";
+import { Run, discard } from "./upload.js";
+
+export { UploadError };
+
+/** @typedef {import("./sessions.js").Session} Session */
+/** @typedef {import("./sessions.js").SessionStore} SessionStore */
+/** @typedef {import("./requests.js").FieldError} FieldError */
+
+/** Browsers open six connections to a host over HTTP/1.1; more requests would only wait for one. */
+const REQUESTS_AT_ONCE = 6;
+/** A file is read for its checksum faster than it is sent. */
+const FILES_HASHED_AT_ONCE = 2;
+
+/**
+ * @typedef {object} ClientOptions
+ * @property {string} [url] The address of presignd; by default the page's own origin.
+ * @property {() => Record<string, string> | Promise<Record<string, string>>} [headers] Called for each request to
+ *   presignd, so that a token can be fresh: `async () => ({ authorization: `Bearer ${await token()}` })`.
+ * @property {string} [policy] The policy of uploads that name none.
+ * @property {SessionStore | null} [sessions] Where uploads are remembered that a reload interrupts; by default
+ *   IndexedDB. `null` remembers none.
+ */
+
+/**
+ * @typedef {"waiting" | "uploading" | "reconnecting" | "paused" | "finishing" | "verifying" | "cancelling"} UploadState
+ * - `waiting`: for other uploads
+ * - `uploading`
+ * - `reconnecting`: something failed that may work later; it is retried without a call
+ * - `paused`: until `resume()`
+ * - `finishing`: all bytes are sent; the store joins the parts
+ * - `verifying`: presignd checks that the store has what was granted
+ * - `cancelling`: the store removes the parts that it has
+ */
+
+/**
+ * @typedef {object} UploadOptions
+ * @property {string} [policy]
+ * @property {Record<string, string>} [metadata] What the store keeps with the file, as far as the policy allows it.
+ * @property {"sha256" | "crc64nvme"} [checksum] `sha256` sends the file in one request, and the store accepts no other
+ *   bytes. `crc64nvme` also works in parts: presignd compares it with what the store has computed.
+ * @property {AbortSignal} [signal] Aborts the upload, as `abort()` does.
+ * @property {(progress: { loaded: number, total: number }) => void} [onProgress] In bytes. It may go backwards when a
+ *   request has to be repeated.
+ * @property {(state: UploadState, error?: UploadError) => void} [onState] `error` is why it is `reconnecting`.
+ * @property {number} [multipartThreshold] Up to this many bytes, a file is sent in one request; 16 MiB by default.
+ * @property {number} [partSize] In bytes; 8 MiB by default, at least 5 MiB, and more for files over 80 GB.
+ * @property {number} [concurrency] How many parts are sent at once; 4 by default.
+ * @property {string | (() => string | Promise<string>)} [ticket] A token for this upload, instead of the client's
+ *   `authorization` header.
+ * @property {boolean} [verify] `false` does not ask presignd whether the store has the file.
+ * @property {Session} [session] The interrupted upload that `file` continues. Without it, that of the same file is
+ *   found by the name, size and date of the file.
+ */
+
+/**
+ * @typedef {object} Uploaded
+ * @property {string} key The name of the object in the bucket.
+ * @property {number} size
+ * @property {string | null} etag `null` if it is unknown, which it never is after verifying.
+ * @property {string} contentType
+ * @property {string} [receipt] Proof for your back end, if presignd issues receipts.
+ */
+
+/**
+ * @typedef {object} Controls
+ * @property {() => void} pause
+ * @property {() => void} resume
+ * @property {() => Promise<void>} abort Removes what was sent; the upload's promise rejects with the code `aborted`.
+ */
+
+/** @typedef {Promise<Uploaded> & Controls} Upload */
+
+/**
+ * @typedef {object} DownloadOptions
+ * @property {string} [policy] The policy that granted the upload.
+ * @property {"inline" | "attachment"} [disposition]
+ * @property {string} [filename] The name under which browsers save the file.
+ */
+
+/** @typedef {{ url: string, key: string, method: string, headers: Record<string, string>, expiresAt: string }} Download */
+
+/** @param {ClientOptions} [options] */
+export function createClient(options) {
+  return new Client(options);
+}
+
+export class Client {
+  #url;
+  #headers;
+  #policy;
+  #sessions;
+  #shared;
+  /** @type {Map<string, import("./upload.js").Scope>} */
+  #scopes = new Map();
+
+  /** @param {ClientOptions} [options] */
+  constructor({ url = "", headers = () => ({}), policy, sessions = indexedDbSessions() } = {}) {
+    this.#url = url.replace(/\/+$/, "");
+    this.#headers = headers;
+    this.#policy = policy;
+    this.#sessions = new Sessions(sessions);
+    this.#shared = {
+      slots: new Slots(REQUESTS_AT_ONCE),
+      hashing: new Slots(FILES_HASHED_AT_ONCE),
+      sessions: this.#sessions,
+    };
+  }
+
+  /**
+   * Uploads one file. Files that are uploaded at the same time share calls to presignd.
+   *
+   * @param {File} file
+   * @param {UploadOptions} [options]
+   * @returns {Upload}
+   */
+  upload(file, options = {}) {
+    const { session, ticket } = options;
+    const url = session?.url ?? this.#url;
+    const policy = session ? session.policy : (options.policy ?? this.#policy);
+    return this.#start(this.#scope(url, policy, ticket), file, options);
+  }
+
+  /**
+   * Uploads many files under one policy: resolves when each has arrived or failed.
+   *
+   * @param {Iterable<File>} files
+   * @param {Omit<UploadOptions, "session">} [options] `onProgress` gets the sums of all files.
+   * @returns {Promise<PromiseSettledResult<Uploaded>[]>} In the order of `files`.
+   */
+  uploadAll(files, options = {}) {
+    const list = [...files];
+    const scope = this.#scope(this.#url, options.policy ?? this.#policy, options.ticket);
+    const total = list.reduce((sum, { size }) => sum + size, 0);
+    let loaded = 0;
+    const uploads = list.map((file) => {
+      let before = 0;
+      /** @param {{ loaded: number }} progress */
+      const onProgress = (progress) => {
+        loaded += progress.loaded - before;
+        before = progress.loaded;
+        options.onProgress?.({ loaded, total });
+      };
+      return this.#start(scope, file, { ...options, onProgress });
+    });
+    return Promise.allSettled(uploads);
+  }
+
+  /**
+   * A URL from which the file can be fetched for a while.
+   *
+   * @param {string} key
+   * @param {DownloadOptions} [options]
+   * @returns {Promise<Download>}
+   */
+  download(key, { policy = this.#policy, ...options } = {}) {
+    const body = { key, policy, ...options };
+    return this.#scope(this.#url, policy).ask("POST", "/download/presigned-url", { body });
+  }
+
+  /**
+   * Deletes an uploaded file.
+   *
+   * @param {string} key
+   * @param {{ policy?: string }} [options]
+   * @returns {Promise<void>}
+   */
+  async remove(key, { policy = this.#policy } = {}) {
+    await this.#scope(this.#url, policy).ask("POST", "/upload/delete", { body: { key, policy } });
+  }
+
+  /**
+   * Calls `show` with each upload that a reload has interrupted and that no tab has resumed, and `hide` with the id
+   * of one that another tab resumes or discards. Returns a function that stops it.
+   *
+   * @param {(session: Session) => void} show
+   * @param {(id: string) => void} hide
+   */
+  followInterrupted(show, hide) {
+    return this.#sessions.follow((session) => {
+      if (session.url === this.#url) show(session);
+    }, hide);
+  }
+
+  /**
+   * Removes the parts of an interrupted upload from the store.
+   *
+   * @param {Session} session
+   */
+  async discard(session) {
+    const release = await this.#sessions.hold(session.id);
+    if (!release) throw new UploadError("This file is being uploaded in another tab.", { code: "in-another-tab" });
+    try {
+      await discard(this.#scope(session.url, session.policy).ask, session);
+      await this.#sessions.delete(session.id);
+    } finally {
+      release();
+    }
+  }
+
+  /**
+   * @param {import("./upload.js").Scope} scope
+   * @param {File} file
+   * @param {UploadOptions} options
+   * @returns {Upload}
+   */
+  #start(scope, file, options) {
+    const run = new Run(this.#shared, scope, file, options);
+    run.resume();
+    return Object.assign(run.promise, {
+      pause: () => run.pause(),
+      resume: () => run.resume(),
+      abort: () => run.abort(),
+    });
+  }
+
+  /**
+   * @param {string} url
+   * @param {string | undefined} policy
+   * @param {UploadOptions["ticket"]} [ticket]
+   * @returns {import("./upload.js").Scope}
+   */
+  #scope(url, policy, ticket) {
+    const name = JSON.stringify([url, policy ?? null]);
+    const known = this.#scopes.get(name);
+    if (known && !ticket) return known;
+    /** @type {import("./batch.js").Ask} */
+    const askService = async (method, path, call) => {
+      const headers = { ...(await this.#headers()) };
+      if (ticket) headers.authorization = `Bearer ${typeof ticket === "function" ? await ticket() : ticket}`;
+      return ask(method, url + path, { ...call, headers });
+    };
+    const scope = {
+      url,
+      policy,
+      ask: askService,
+      grants: new Grants(askService),
+      verifications: new Verifications(askService, policy),
+      needs: {},
+    };
+    if (!ticket) this.#scopes.set(name, scope);
+    return scope;
+  }
+}

@@ -1,0 +1,245 @@
+// The uploads that a page shows: those of this visit and those that a reload has interrupted. It knows no
+// framework; `react.js` and `element.js` render it.
+
+import { UploadError } from "./index.js";
+
+/** @typedef {import("./index.js").Client} Client */
+/** @typedef {import("./index.js").Session} Session */
+/** @typedef {import("./index.js").Upload} Upload */
+/** @typedef {import("./index.js").Uploaded} Uploaded */
+/** @typedef {import("./index.js").UploadState} UploadState */
+/** @typedef {Omit<import("./index.js").UploadOptions, "signal" | "session" | "onProgress" | "onState">} ListOptions */
+
+/**
+ * @typedef {object} UploadItem A file in the list. It is never changed, but replaced.
+ * @property {string} id
+ * @property {string} name
+ * @property {number} size
+ * @property {string | undefined} policy
+ * @property {UploadState | "done" | "refused" | "failed" | "interrupted"} state
+ * - as those of an upload, and
+ * - `done`: the file is in the store, under `key`
+ * - `refused`: presignd does not allow this file; `error` says why
+ * - `failed`: `error` says why; `resume()` tries again
+ * - `interrupted` by a reload: adding the same file again resumes it
+ * @property {number} loaded How many bytes were sent.
+ * @property {number} total
+ * @property {UploadError} [error]
+ * @property {string} [key]
+ * @property {Uploaded} [uploaded]
+ */
+
+/** States in which an upload is in progress. */
+export const ACTIVE = new Set(["waiting", "uploading", "reconnecting", "finishing", "verifying", "cancelling"]);
+export const FINISHED = new Set(["done", "refused"]);
+
+/** Progress is shown this often. */
+const PROGRESS_EVERY_MS = 100;
+
+/** @typedef {{ item: UploadItem, file: File | null, session: Session | null, upload: Upload | null, options: ListOptions }} Entry */
+
+let lastId = 0;
+
+export class UploadList {
+  /** @type {Map<string, Entry>} */
+  #entries = new Map();
+  /** @type {readonly UploadItem[]} */
+  #snapshot = [];
+  /** @type {Set<() => void>} */
+  #listeners = new Set();
+  #client;
+  #isDue = false;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer;
+  /** @type {(() => void) | undefined} */
+  #unfollow;
+
+  /** @param {Client} client */
+  constructor(client) {
+    this.#client = client;
+  }
+
+  /** @param {() => void} listener Called when `getSnapshot()` has changed. */
+  subscribe = (listener) => {
+    this.#listeners.add(listener);
+    this.#unfollow ??= this.#client.followInterrupted(
+      (session) => this.#offer(session),
+      (id) => this.#withdraw(id),
+    );
+    return () => {
+      this.#listeners.delete(listener);
+      if (this.#listeners.size) return;
+      this.#unfollow?.();
+      this.#unfollow = undefined;
+    };
+  };
+
+  getSnapshot = () => this.#snapshot;
+
+  /**
+   * Uploads files. One that was interrupted by a reload is resumed.
+   *
+   * @param {Iterable<File>} files
+   * @param {ListOptions} [options]
+   */
+  add(files, options = {}) {
+    for (const file of files) {
+      const interrupted = [...this.#entries.values()].find(
+        ({ item, session }) =>
+          item.state === "interrupted" &&
+          session?.name === file.name &&
+          session.size === file.size &&
+          session.lastModified === file.lastModified,
+      );
+      if (interrupted) {
+        interrupted.file = file;
+        this.#begin(interrupted);
+        continue;
+      }
+      const { name, size } = file;
+      const item = this.#item(name, size, options.policy, "waiting");
+      const entry = { item, file, session: null, upload: null, options };
+      this.#entries.set(item.id, entry);
+      this.#begin(entry);
+    }
+  }
+
+  /** @param {string} id */
+  pause(id) {
+    this.#entries.get(id)?.upload?.pause();
+  }
+
+  /**
+   * After a pause, or again after a failure.
+   *
+   * @param {string} id
+   */
+  resume(id) {
+    const entry = this.#entries.get(id);
+    if (entry?.item.state === "paused") entry.upload?.resume();
+    else if (entry?.file && (entry.item.state === "failed" || entry.item.state === "refused")) this.#begin(entry);
+  }
+
+  /**
+   * Removes a file from the list. One that has not arrived is cancelled: the store removes what it has.
+   *
+   * @param {string} id
+   */
+  async remove(id) {
+    const entry = this.#entries.get(id);
+    if (!entry) return;
+    const { item, session } = entry;
+    try {
+      if (item.state === "interrupted" && session) {
+        this.#update(entry, { state: "cancelling", error: undefined });
+        await this.#client.discard(session);
+      } else if (!FINISHED.has(item.state)) {
+        await entry.upload?.abort();
+      }
+    } catch (error) {
+      if (!(error instanceof UploadError)) throw error;
+      if (error.code !== "in-another-tab") {
+        this.#update(entry, { state: entry.file ? "failed" : "interrupted", error });
+        return;
+      }
+    }
+    this.#entries.delete(id);
+    this.#changed();
+  }
+
+  /**
+   * @param {string} name
+   * @param {number} size
+   * @param {string | undefined} policy
+   * @param {UploadItem["state"]} state
+   * @returns {UploadItem}
+   */
+  #item(name, size, policy, state, loaded = 0) {
+    lastId += 1;
+    return { id: String(lastId), name, size, policy, state, loaded, total: size };
+  }
+
+  /** @param {Entry} entry */
+  #begin(entry) {
+    const { session } = entry;
+    const file = /** @type {File} */ (entry.file);
+    const upload = this.#client.upload(file, {
+      ...entry.options,
+      session: session ?? undefined,
+      onProgress: ({ loaded }) => this.#update(entry, { loaded }, PROGRESS_EVERY_MS),
+      onState: (state, error) => this.#update(entry, { state, error }),
+    });
+    entry.upload = upload;
+    this.#update(entry, { state: "waiting", error: undefined });
+    upload.then(
+      (uploaded) => this.#update(entry, { state: "done", loaded: file.size, error: undefined, key: uploaded.key, uploaded }),
+      (/** @type {UploadError} */ error) => {
+        if (error.code !== "aborted") this.#update(entry, { state: error.refused ? "refused" : "failed", error });
+      },
+    );
+  }
+
+  /** @param {Session} session */
+  #offer(session) {
+    if ([...this.#entries.values()].some((entry) => entry.session?.id === session.id || this.#isOf(entry, session))) return;
+    const { name, size, policy, kept } = session;
+    const item = this.#item(name, size, policy, "interrupted", kept);
+    this.#entries.set(item.id, { item, file: null, session, upload: null, options: {} });
+    this.#changed();
+  }
+
+  /**
+   * Whether an upload that has failed here, and can be tried again here, has left this session.
+   *
+   * @param {Entry} entry
+   * @param {Session} session
+   */
+  #isOf({ item, file }, { name, size, lastModified, policy }) {
+    return item.name === name && item.size === size && (item.policy ?? policy) === policy && file?.lastModified === lastModified;
+  }
+
+  /** @param {string} id */
+  #withdraw(id) {
+    for (const { item, session } of this.#entries.values()) {
+      if (session?.id !== id || item.state !== "interrupted") continue;
+      this.#entries.delete(item.id);
+      this.#changed();
+    }
+  }
+
+  /**
+   * @param {Entry} entry
+   * @param {Partial<UploadItem>} change
+   */
+  #update(entry, change, afterMs = 0) {
+    entry.item = { ...entry.item, ...change };
+    this.#changed(afterMs);
+  }
+
+  /** Tells the listeners once, however much changes at the same time. */
+  #changed(afterMs = 0) {
+    if (afterMs) {
+      this.#timer ??= setTimeout(() => this.#emit(), afterMs);
+    } else if (!this.#isDue) {
+      this.#isDue = true;
+      queueMicrotask(() => this.#emit());
+    }
+  }
+
+  #emit() {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#isDue = false;
+    this.#snapshot = [...this.#entries.values()].map(({ item }) => item);
+    for (const listener of this.#listeners) listener();
+  }
+
+  /**
+   * The file of an item that was added during this visit.
+   *
+   * @param {string} id
+   */
+  file(id) {
+    return this.#entries.get(id)?.file ?? null;
+  }
+}

@@ -1,0 +1,38 @@
+// A React hook for uploads.
+
+import { useCallback, useMemo, useRef, useState, useSyncExternalStore } from "react";
+
+import { UploadList } from "./list.js";
+
+/** @typedef {import("./list.js").UploadItem} UploadItem */
+
+/** @type {readonly UploadItem[]} On a server there are none. */
+const NONE = [];
+const none = () => NONE;
+
+/**
+ * The uploads of a component. They go on when the component is unmounted.
+ *
+ * @param {import("./index.js").Client} client Create it once, outside the component.
+ * @param {import("./list.js").ListOptions} [options] For files that are added from now on.
+ */
+export function useUploads(client, options) {
+  const [list, setList] = useState(() => ({ of: client, uploads: new UploadList(client) }));
+  // Another client has uploads of its own.
+  if (list.of !== client) setList({ of: client, uploads: new UploadList(client) });
+  const { uploads } = list;
+  const latest = useRef(options);
+  latest.current = options;
+  const files = useSyncExternalStore(uploads.subscribe, uploads.getSnapshot, none);
+  const add = useCallback((/** @type {Iterable<File>} */ files) => uploads.add(files, latest.current), [uploads]);
+  return useMemo(
+    () => ({
+      files,
+      add,
+      pause: (/** @type {string} */ id) => uploads.pause(id),
+      resume: (/** @type {string} */ id) => uploads.resume(id),
+      remove: (/** @type {string} */ id) => uploads.remove(id),
+    }),
+    [files, add, uploads],
+  );
+}

@@ -1,0 +1,204 @@
+// What is needed to resume uploads after a reload. Each upload in parts has a session, and a Web Lock of the
+// same name, which the tab that uploads it holds: no other tab takes it over until that tab is closed.
+
+/**
+ * @typedef {object} Session
+ * @property {string} id Made of the server, the policy and the file.
+ * @property {string} url The server that granted the upload.
+ * @property {string} [policy]
+ * @property {string} name
+ * @property {number} size
+ * @property {number} lastModified
+ * @property {string} key
+ * @property {string} uploadId
+ * @property {number} partSize
+ * @property {number} created When, in milliseconds since 1970.
+ * @property {number} [kept] How many bytes the store has.
+ * @property {boolean} [completing] Whether the store was asked to join the parts.
+ */
+
+/**
+ * @typedef {object} SessionStore Where sessions are kept. Each function may be asynchronous.
+ * @property {(id: string) => Session | undefined | null | Promise<Session | undefined | null>} get
+ * @property {(id: string, session: Session) => unknown} set
+ * @property {(id: string) => unknown} delete
+ * @property {() => Session[] | Promise<Session[]>} list
+ */
+
+/** The service honours an upload's id for this long. */
+const VALID_MS = 7 * 24 * 3600 * 1000;
+const LOCK = "presignd:";
+
+export class Sessions {
+  /** @param {SessionStore | null | undefined} store */
+  constructor(store) {
+    this.store = store ?? null;
+  }
+
+  /**
+   * @param {string} url
+   * @param {string | undefined} policy
+   * @param {File} file
+   */
+  idOf(url, policy, { name, size, lastModified }) {
+    return JSON.stringify([url, policy ?? null, name, size, lastModified]);
+  }
+
+  /**
+   * @param {string} id
+   * @returns {Promise<Session | null>}
+   */
+  async get(id) {
+    const session = await this.#try((store) => store.get(id));
+    if (!session || Date.now() - session.created < VALID_MS) return session ?? null;
+    await this.#try((store) => store.delete(id));
+    return null;
+  }
+
+  /** @param {Session} session */
+  async put(session) {
+    await this.#try((store) => store.set(session.id, session));
+  }
+
+  /** @param {string} id */
+  async delete(id) {
+    await this.#try((store) => store.delete(id));
+    notify(id);
+  }
+
+  async list() {
+    return (await this.#try((store) => store.list())) ?? [];
+  }
+
+  /**
+   * Without a place to keep sessions, as in some private windows, a reload loses the upload and nothing else.
+   *
+   * @template T
+   * @param {(store: SessionStore) => T | Promise<T>} action
+   * @returns {Promise<T | undefined>}
+   */
+  async #try(action) {
+    try {
+      return this.store ? await action(this.store) : undefined;
+    } catch {
+      return undefined;
+    }
+  }
+
+  /**
+   * Takes the upload for this tab. Returns a function that gives it back; `null` if another upload has it.
+   *
+   * @param {string} id
+   * @returns {Promise<(() => void) | null>}
+   */
+  async hold(id) {
+    // A tab that waits for its turn to show the upload holds the lock for a moment.
+    const release = (await tryLock(id)) ?? (await new Promise((resolve) => setTimeout(resolve, 100)), await tryLock(id));
+    if (release) notify(id);
+    return release;
+  }
+
+  /**
+   * Calls `show` with each session that no tab holds: now, or when its tab has been closed. Calls `hide` with
+   * the id of one that another tab has resumed or removed. Returns a function that stops it.
+   *
+   * @param {(session: Session) => void} show
+   * @param {(id: string) => void} hide
+   */
+  follow(show, hide) {
+    const stop = new AbortController();
+    const { signal } = stop;
+    /** @type {Set<string>} */
+    const awaited = new Set();
+    /** @param {string} id */
+    const whenFree = async (id) => {
+      if (awaited.has(id)) return;
+      awaited.add(id);
+      try {
+        await globalThis.navigator?.locks?.request(LOCK + id, { mode: "shared", signal }, () => {});
+      } catch {
+        return;
+      }
+      awaited.delete(id);
+      const session = await this.get(id);
+      if (session && !signal.aborted) show(session);
+    };
+    if (typeof BroadcastChannel !== "undefined") {
+      const channel = new BroadcastChannel(LOCK);
+      channel.onmessage = ({ data }) => {
+        hide(data);
+        whenFree(data);
+      };
+      signal.addEventListener("abort", () => channel.close());
+    }
+    this.list().then((sessions) => sessions.forEach(({ id }) => whenFree(id)));
+    return () => stop.abort();
+  }
+}
+
+/**
+ * @param {string} id
+ * @returns {Promise<(() => void) | null>}
+ */
+function tryLock(id) {
+  const locks = globalThis.navigator?.locks;
+  // Pages without HTTPS have no locks: there two tabs may send the same parts.
+  if (!locks) return Promise.resolve(() => {});
+  return new Promise((resolve) => {
+    locks.request(LOCK + id, { ifAvailable: true }, (lock) => {
+      if (!lock) return resolve(null);
+      return new Promise((release) => resolve(() => release(undefined)));
+    });
+  });
+}
+
+/**
+ * Has other tabs look at a session again.
+ *
+ * @param {string} id
+ */
+function notify(id) {
+  if (typeof BroadcastChannel === "undefined") return;
+  const channel = new BroadcastChannel(LOCK);
+  channel.postMessage(id);
+  channel.close();
+}
+
+/**
+ * The IndexedDB of the page's origin; `null` where there is none.
+ *
+ * @returns {SessionStore | null}
+ */
+export function indexedDbSessions() {
+  if (typeof indexedDB === "undefined") return null;
+  /** @type {Promise<IDBDatabase> | undefined} */
+  let opened;
+  const open = () => {
+    opened ??= new Promise((resolve, reject) => {
+      const request = indexedDB.open("presignd", 1);
+      request.onupgradeneeded = () => request.result.createObjectStore("sessions");
+      request.onsuccess = () => resolve(request.result);
+      request.onerror = () => reject(request.error);
+    });
+    return opened;
+  };
+  /**
+   * @param {IDBTransactionMode} mode
+   * @param {(store: IDBObjectStore) => IDBRequest} action
+   * @returns {Promise<any>}
+   */
+  const run = async (mode, action) => {
+    const transaction = (await open()).transaction("sessions", mode);
+    const request = action(transaction.objectStore("sessions"));
+    return new Promise((resolve, reject) => {
+      transaction.oncomplete = () => resolve(request.result);
+      transaction.onabort = () => reject(transaction.error);
+    });
+  };
+  return {
+    get: (id) => run("readonly", (store) => store.get(id)),
+    set: (id, session) => run("readwrite", (store) => store.put(session, id)),
+    delete: (id) => run("readwrite", (store) => store.delete(id)),
+    list: () => run("readonly", (store) => store.getAll()),
+  };
+}
