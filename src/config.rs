@@ -4,6 +4,7 @@ mod auth;
 mod aws;
 mod dotenv;
 mod env;
+mod events;
 #[cfg(test)]
 mod tests;
 
@@ -54,6 +55,10 @@ pub const VARIABLES: &[&str] = &[
     "JWT_PUBLIC_KEY_FILE",
     "JWT_SECRET",
     "JWT_POLICIES_CLAIM",
+    "EVENTS_TOKEN",
+    "WEBHOOK_URL",
+    "WEBHOOK_SECRET",
+    "WEBHOOK_GIVE_UP_AFTER",
     "RATE_LIMIT_PER_SECOND",
     "RATE_LIMIT_BURST",
     "TRUSTED_PROXIES",
@@ -87,6 +92,8 @@ pub struct Config {
     /// Seals the sessions of multipart uploads; a random one if there is none.
     pub session_key: Option<SessionKey>,
     pub auth: Auth,
+    /// What the store reports to the application, if it does.
+    pub events: Option<crate::http::events::Settings>,
     /// How often each caller may call; no limit if there is none.
     pub rate: Option<Rate>,
     /// Whose `X-Forwarded-For` counts.
@@ -154,6 +161,7 @@ impl Config {
                 "UPLOAD_POLICIES_FILE: policies.{policy}.key uses {{vars.…}}, but only JWTs have tickets with variables; set AUTH_MODE to jwt or jwt,api-key"
             ));
         }
+        let events = events::events(r);
         let rate = auth::rate(r);
         let trusted_proxies = auth::trusted_proxies(r);
         let allowed_origins = allowed_origins(r);
@@ -169,6 +177,7 @@ impl Config {
                 forms_only,
                 session_key,
                 auth: auth?,
+                events,
                 rate,
                 trusted_proxies,
                 allowed_origins,

@@ -12,7 +12,7 @@
 //!
 //! Around them: [`cli`] has one function for each command, [`config`] reads the environment into one
 //! value, `serve` builds the service from it, [`check`] tries a configuration against its store,
-//! [`telemetry`] writes the log, `refreshed` is a cached value that is fetched again in time, `turns`
+//! [`webhook`] notifies an application, [`telemetry`] writes the log, `refreshed` is a cached value that is fetched again in time, `turns`
 //! shares out what is scarce, `lambda` is the service as a function of AWS Lambda, and [`dev`] is the
 //! embedded store of `presignd dev`.
 
@@ -31,3 +31,4 @@ mod serve;
 pub mod telemetry;
 mod turns;
 pub mod upload;
+pub mod webhook;

@@ -178,6 +178,7 @@ impl Service {
             local_hosts_only: config.bind_addr.ip().is_loopback()
                 && !config.auth.is_required()
                 && config.trusted_proxies.is_empty(),
+            events: config.events.clone(),
             metrics,
             stop,
         };
@@ -306,6 +307,12 @@ fn announce(
     if public_host.is_internal() && is_exposed {
         tracing::warn!(
             "clients are sent to the store at {public_host}, which they may not reach: S3_PUBLIC_ENDPOINT_URL sets another endpoint for them"
+        );
+    }
+    let events = config.events.as_ref();
+    if events.is_some_and(|events| events.webhook.is_readable()) {
+        tracing::warn!(
+            "WEBHOOK_URL is an http URL, so others on the way can read the names of files; use https outside of a private network"
         );
     }
     for name in ["API_KEYS_FILE", "UPLOAD_POLICIES_FILE"] {

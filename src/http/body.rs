@@ -82,10 +82,25 @@ impl<T: Dto> Valid<T> {
     ) -> Result<(Vec<u8>, Reserved), Response> {
         let length = check_head(request.headers(), T::MAX_BYTES).map_err(Problem::into_response)?;
         let body = read_body(request.into_body(), T::MAX_BYTES, length, caller);
-        tokio::time::timeout(BODY_TIMEOUT, body)
-            .await
-            .map_err(|_| Problem::new(&catalogue::BODY_TIMEOUT).into_response())?
+        within_time(body).await
     }
+}
+
+/// The body of a request of any content type, of at most `max` bytes, and the memory that is reserved for it.
+///
+/// # Errors
+///
+/// The answer when the body is too long or does not arrive.
+pub(super) async fn bytes(request: Request, max: usize) -> Result<(Vec<u8>, Reserved), Response> {
+    let length = check_length(request.headers(), max).map_err(Problem::into_response)?;
+    let body = read_body(request.into_body(), max, length, None);
+    within_time(body).await
+}
+
+async fn within_time<T>(body: impl Future<Output = Result<T, Response>>) -> Result<T, Response> {
+    tokio::time::timeout(BODY_TIMEOUT, body)
+        .await
+        .map_err(|_| Problem::new(&catalogue::BODY_TIMEOUT).into_response())?
 }
 
 /// The whole body. Memory for a long one is reserved while its bytes arrive, so that a client that
@@ -137,6 +152,10 @@ async fn read_body(
 /// before a client that waits for `100 Continue` sends it.
 fn check_head(headers: &HeaderMap, max: usize) -> Result<Option<usize>, Problem> {
     require_json(headers)?;
+    check_length(headers, max)
+}
+
+fn check_length(headers: &HeaderMap, max: usize) -> Result<Option<usize>, Problem> {
     let length = headers.get(header::CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if length.is_some_and(|length| length > max) {

@@ -8,6 +8,7 @@ mod clients;
 mod context;
 mod cors;
 mod docs;
+pub mod events;
 mod head;
 mod health;
 mod json;
@@ -85,6 +86,8 @@ pub struct Settings {
     /// Whether `Host` has to name this machine. A web page can make a browser send requests to a
     /// loopback address under a host name of its own (DNS rebinding).
     pub local_hosts_only: bool,
+    /// What the store reports to the application, if it does.
+    pub events: Option<events::Settings>,
     pub metrics: Metrics,
     /// Cancelled when the service is to stop: it is not ready from then on.
     pub stop: CancellationToken,
@@ -114,8 +117,13 @@ pub fn router(uploads: Arc<UploadService>, settings: &Settings) -> impl HttpServ
         let needs_credential = settings.auth.is_required();
         page::router(page, Arc::clone(&uploads), needs_credential)
     });
+    let (of_store, of_store_document) = events_router(&uploads, settings);
     let state = AppState::new(uploads, settings);
     let (api, mut document) = routes().with_state(state.clone()).split_for_parts();
+    if let Some(of_store) = of_store_document {
+        document.merge(of_store);
+        openapi::add_events_token(&mut document);
+    }
     openapi::complete(&mut document, Some(&settings.auth));
     let below_ticket = match settings.auth.jwt {
         Some(_) => {
@@ -127,6 +135,7 @@ pub fn router(uploads: Arc<UploadService>, settings: &Settings) -> impl HttpServ
     let router = api
         .merge(below_ticket)
         .merge(page.unwrap_or_default())
+        .merge(of_store)
         .merge(docs::router(document));
     let cors = settings.allowed_origins.layer();
     let observer = Observer::new(settings, settings.metrics.clone());
@@ -157,6 +166,8 @@ fn with_fallbacks(router: Router) -> Router {
 /// callers authenticate.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     let mut document = routes().into_openapi();
+    document.merge(events::router().into_openapi());
+    openapi::add_events_token(&mut document);
     openapi::complete(&mut document, None);
     document
 }
@@ -173,6 +184,25 @@ fn routes_of_callers() -> OpenApiRouter<AppState> {
         .merge(uploads::router())
         .merge(verify::router())
         .merge(clients::router())
+}
+
+/// The routes of the store, and their document, if it has a token to use them with.
+fn events_router(
+    uploads: &Arc<UploadService>,
+    settings: &Settings,
+) -> (Router, Option<utoipa::openapi::OpenApi>) {
+    let Some((events, token)) = settings
+        .events
+        .as_ref()
+        .and_then(|it| Some((it, it.token.clone()?)))
+    else {
+        return (Router::new(), None);
+    };
+    let events = events::Events::new(Arc::clone(uploads), events, settings.metrics.clone());
+    let state = events::EventsState::new(events, token);
+    let (router, document) = events::router().with_state(state).split_for_parts();
+    let probes = events::probes(settings.page.is_some());
+    (router.merge(probes), Some(document))
 }
 
 async fn not_found() -> Problem {

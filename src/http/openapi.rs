@@ -32,6 +32,7 @@ use super::problem::catalogue::{self, Kind};
     tags(
         (name = "upload", description = "Presign and verify uploads"),
         (name = "uppy", description = "The protocol of Uppy's S3 plugin: set its `companionEndpoint` (`endpoint` up to version 5) to this service"),
+        (name = "events", description = "For the store, where `EVENTS_TOKEN` is set"),
         (name = "operations", description = "Probes for operators"),
     ),
     components(schemas(Problem)),
@@ -131,6 +132,17 @@ pub(super) fn complete(document: &mut openapi::OpenApi, auth: Option<&Auth>) {
     add_security(document, auth);
 }
 
+/// Adds the way in which a store authenticates.
+pub(super) fn add_events_token(document: &mut openapi::OpenApi) {
+    let scheme = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some(
+            "`EVENTS_TOKEN`, which the store and the service share",
+        ));
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme("eventsToken", SecurityScheme::Http(scheme.build()));
+}
+
 /// Adds the headers of every answer to every response.
 fn name_headers(document: &mut openapi::OpenApi) {
     let constant = |value: &str| {
@@ -211,7 +223,8 @@ fn add_security(document: &mut openapi::OpenApi, auth: Option<&Auth>) {
         components.add_security_scheme(API_KEY, SecurityScheme::ApiKey(ApiKey::Header(header)));
     }
     for path in document.paths.paths.values_mut() {
-        for operation in operations(path) {
+        // Some operations have a secret of their own.
+        for operation in operations(path).filter(|operation| operation.security.is_none()) {
             let is_public = !operation.responses.responses.contains_key("401");
             let requirements = if is_public {
                 Vec::new()
@@ -269,10 +282,12 @@ problems! {
     ReadinessProblems: 503;
 }
 
-/// The kinds of problems with a status that operations share: not those of verifying alone, nor
-/// those of requests for no operation.
+/// The kinds of problems with a status that operations share: not those of verifying or of events
+/// alone, nor those of requests for no operation.
 fn kinds(status: u16) -> Vec<&'static Kind> {
-    const OTHERS: [&str; 4] = [
+    const OTHERS: [&str; 6] = [
+        "not-an-event",
+        "event-not-delivered",
         "not-uploaded",
         "mismatch",
         "content-mismatch",
@@ -341,6 +356,24 @@ pub(super) fn problem(kinds: &[&Kind]) -> Response {
         response = response.header("retry-after", retry_after.build());
     }
     response.build()
+}
+
+/// The problems of a store's notification.
+pub(super) struct EventProblems;
+
+impl IntoResponses for EventProblems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let kinds: [&[&Kind]; 5] = [
+            &[&catalogue::NOT_AN_EVENT, &catalogue::INCOMPLETE_BODY],
+            &[&catalogue::UNAUTHORIZED],
+            &[&catalogue::BODY_TIMEOUT],
+            &[&catalogue::BODY_TOO_LARGE],
+            &[&catalogue::EVENT_NOT_DELIVERED],
+        ];
+        kinds
+            .map(|kinds| (kinds[0].status.as_u16().to_string(), problem(kinds).into()))
+            .into()
+    }
 }
 
 /// The problems of verifying one upload.

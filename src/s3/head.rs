@@ -19,6 +19,8 @@ pub struct StoredObject {
     pub content_type: Option<String>,
     /// As the store writes it, with its quotes.
     pub etag: String,
+    /// In buckets that keep versions.
+    pub version_id: Option<String>,
     pub last_modified: SystemTime,
     /// SHA-256 of the whole object, in base64. An upload in parts has at most
     /// [one of its parts' checksums](https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html#large-object-checksums).
@@ -105,6 +107,7 @@ fn stored(answer: HeadObjectOutput) -> Result<StoredObject, StoreError> {
             .ok_or_else(|| lacks("length"))?,
         content_type: answer.content_type,
         etag: answer.e_tag.ok_or_else(|| lacks("etag"))?,
+        version_id: answer.version_id,
         last_modified: modified
             .try_into()
             .map_err(|_| lacks("usable last-modified"))?,

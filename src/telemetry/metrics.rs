@@ -38,6 +38,18 @@ struct Inner {
     open_connections: Gauge,
     reloads: Family<ReloadLabels, Counter>,
     loaded_at: Gauge<f64, AtomicU64>,
+    events: Family<EventLabels, Counter>,
+    webhooks: Histograms<WebhookLabels>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EventLabels {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WebhookLabels {
+    result: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -79,6 +91,8 @@ impl Default for Metrics {
             open_connections: Gauge::default(),
             reloads: Family::default(),
             loaded_at: Gauge::default(),
+            events: Family::default(),
+            webhooks: Family::new_with_constructor(histogram),
         };
         let registry = &mut inner.registry;
         let version = vec![("version", env!("CARGO_PKG_VERSION"))];
@@ -121,6 +135,17 @@ impl Default for Metrics {
             "When the API keys and policies in force were read, since 1970",
             Unit::Seconds,
             inner.loaded_at.clone(),
+        );
+        registry.register(
+            "events",
+            "Events of the store, by what came of them",
+            inner.events.clone(),
+        );
+        registry.register_with_unit(
+            "webhook_duration",
+            "Webhooks, by the time until the application's answer",
+            Unit::Seconds,
+            inner.webhooks.clone(),
         );
         inner.loaded_at.set(now());
         Self(Arc::new(inner))
@@ -177,6 +202,16 @@ impl Metrics {
         if is_ok {
             self.0.loaded_at.set(now());
         }
+    }
+
+    /// Counts an event of the store.
+    pub(crate) fn event(&self, outcome: &'static str) {
+        self.0.events.get_or_create(&EventLabels { outcome }).inc();
+    }
+
+    pub(crate) fn webhook(&self, result: &'static str, took: Duration) {
+        let histogram = self.0.webhooks.get_or_create(&WebhookLabels { result });
+        histogram.observe(took.as_secs_f64());
     }
 
     pub(crate) fn open_connections(&self) -> &Gauge {

@@ -6,6 +6,7 @@ use std::fmt::{self, Write};
 use std::sync::{Arc, LazyLock};
 
 use base16ct::HexDisplay;
+use percent_encoding::percent_decode_str;
 use sha2::{Digest, Sha256};
 
 use super::policy::DEFAULT_POLICY;
@@ -48,6 +49,18 @@ impl Caller {
             policies,
             ticket: None,
         }
+    }
+
+    /// The caller whose segment of a key is `name`, or nobody in particular, with these variables. `None` if
+    /// one of them is the segment of nothing.
+    pub(super) fn from_segments(name: Option<&str>, vars: &[(&str, &str)]) -> Option<Self> {
+        let is_known =
+            name.is_none_or(is_segment) && vars.iter().all(|(_, value)| is_segment(value));
+        is_known.then(|| Self {
+            segment: name.map_or_else(|| Arc::clone(&ANONYMOUS), Into::into),
+            policies: None,
+            ticket: Some(Arc::new(Ticket::from_segments(vars))),
+        })
     }
 
     /// The same caller, whose uploads the ticket narrows.
@@ -135,6 +148,16 @@ pub(super) fn segment(name: &str) -> String {
         return segment;
     }
     format!("=sha256-{:x}", HexDisplay(&Sha256::digest(name)))
+}
+
+/// Whether [`segment`] makes this of some value.
+fn is_segment(text: &str) -> bool {
+    if let Some(hash) = text.strip_prefix("=sha256-") {
+        return hash.len() == 64 && hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    }
+    let percent_encoded = text.replace('%', "%25").replace('=', "%");
+    let value = percent_decode_str(&percent_encoded).decode_utf8();
+    value.is_ok_and(|value| !value.is_empty() && segment(&value) == text)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 mod caller;
 mod checksum;
 mod content_type;
+mod events;
 mod filename;
 mod key;
 mod metadata;
@@ -21,6 +22,7 @@ use std::borrow::Cow;
 pub use self::caller::Caller;
 pub use self::checksum::{Md5Checksum, Sha256Checksum};
 pub use self::content_type::ContentType;
+pub use self::events::{Arrival, Arrived};
 pub use self::filename::Filename;
 pub use self::key::ObjectKey;
 pub use self::metadata::{Metadata, check_metadata};

@@ -123,6 +123,16 @@ impl Ticket {
         }
     }
 
+    /// The same, of variables that are escaped already.
+    pub(super) fn from_segments(vars: &[(&str, &str)]) -> Self {
+        let vars = vars.iter();
+        let vars = vars.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Self {
+            vars: vars.collect(),
+            ..Self::from_vars(std::iter::empty())
+        }
+    }
+
     /// What stands for `{vars.NAME}` in keys, escaped like the name of a caller.
     pub(super) fn var(&self, name: &str) -> Option<&str> {
         self.vars.get(name).map(String::as_str)

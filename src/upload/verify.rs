@@ -159,6 +159,19 @@ impl UploadService {
         let Some(object) = self.measured("HeadObject", head).await? else {
             return Ok(Verification::NotUploaded);
         };
+        self.judge(policy_name, policy, expected, object, now).await
+    }
+
+    /// Compares an object with what its policy allows and with what is expected of it.
+    pub(super) async fn judge(
+        &self,
+        policy_name: &str,
+        policy: &Terms,
+        expected: &Expected,
+        object: StoredObject,
+        now: SystemTime,
+    ) -> Result<Verification, Error> {
+        let key = &expected.key;
         let content_type = object.content_type.as_deref().unwrap_or(UNTYPED);
         let content_type = ContentType::parse(content_type);
         let refusals = differences(policy, expected, &object, &content_type);

@@ -45,6 +45,9 @@ kinds! {
     INVALID_PARTS: BAD_REQUEST "invalid-parts",
         "the parts are not those that the store has, or too small",
         "the parts are not those that the store has, or too small";
+    NOT_AN_EVENT: BAD_REQUEST "not-an-event",
+        "the body has neither `Records` nor the `source` of an event from S3; it must be a notification of S3",
+        "the body is no notification of a store (`/events/s3` alone)";
     UNAUTHORIZED: UNAUTHORIZED "unauthorized",
         "the request must carry valid credentials; /docs says which",
         "there is no valid API key or token. The answer is the same for every reason";
@@ -89,7 +92,7 @@ kinds! {
         "the first bytes of the object are not of its content type";
     BODY_TOO_LARGE: PAYLOAD_TOO_LARGE "body-too-large",
         "the body must not be longer than 65536 bytes",
-        "the body is over 64 KiB (2 MiB for `/upload/presigned-urls` and for completing a multipart upload, 1 MiB for `/upload/verify`)";
+        "the body is over 64 KiB (2 MiB for `/upload/presigned-urls` and for completing a multipart upload, 1 MiB for `/upload/verify` and `/events/s3`)";
     UNSUPPORTED_MEDIA_TYPE: UNSUPPORTED_MEDIA_TYPE "unsupported-media-type",
         "the request must have the header `content-type: application/json`, and no `content-encoding`",
         "the request is not `application/json`, or it is compressed";
@@ -174,6 +177,9 @@ kinds! {
     ISSUER_UNAVAILABLE: SERVICE_UNAVAILABLE "issuer-unavailable",
         "tokens cannot be checked at the moment; try again later",
         "the issuer's keys cannot be fetched at the moment; see `Retry-After`";
+    EVENT_NOT_DELIVERED: SERVICE_UNAVAILABLE "event-not-delivered",
+        "not every event of this notification reached the application; send it again",
+        "the application or the store failed, and the notification has to be sent again (`/events/s3` alone)";
     STOPPING: SERVICE_UNAVAILABLE "stopping",
         "the service is shutting down",
         "the service is shutting down (`/readyz` alone)";

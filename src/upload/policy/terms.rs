@@ -68,6 +68,16 @@ impl Policies {
         };
         Ok(Terms::new(policy, caller.ticket()))
     }
+
+    /// The policies that can have granted this key, in the order of their names, each with the caller whose
+    /// key it is. No ticket narrows them: the key does not tell what was in it.
+    pub(in crate::upload) fn of_key(&self, key: &str) -> Vec<(Arc<str>, Terms, Caller)> {
+        let policies = self.0.iter().filter_map(|(name, policy)| {
+            let owner = policy.key.owner(key)?;
+            Some((Arc::clone(name), Terms::new(policy, None), owner))
+        });
+        policies.collect()
+    }
 }
 
 impl Terms {

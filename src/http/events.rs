@@ -1,0 +1,190 @@
+//! `/events/s3`: the store reports new objects, and the application is told of them.
+
+mod delivery;
+mod records;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{self, MethodRouter};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use tokio::time::sleep;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub(crate) use self::delivery::{Events, NotReceived};
+use super::auth::retry_later;
+use super::body;
+use super::not_found;
+use super::openapi::EventProblems;
+use super::problem::{Problem, catalogue};
+use crate::webhook::Webhook;
+
+/// Stores repeat a failed call at once, some of them a thousand times a second, so the answer to one is
+/// late.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(3);
+/// The longest notification. Queues on their way carry no more than 256 KiB.
+const MAX_BYTES: usize = 1024 * 1024;
+
+/// Who may report events, and who is told of them.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Without a token there are no routes: a function gets its events from Lambda itself.
+    pub token: Option<Token>,
+    pub webhook: Webhook,
+    /// How long after an event the store is asked to send it again.
+    pub give_up_after: Duration,
+}
+
+/// The secret that a store reports events with, and a comparison that takes the same time for all others.
+#[derive(Clone)]
+pub struct Token(Hmac<Sha256>);
+
+impl Token {
+    pub const MIN_BYTES: usize = 16;
+
+    /// # Errors
+    ///
+    /// The rule that the text breaks, as the rest of a sentence that begins with its name.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+        if text.len() < Self::MIN_BYTES || !text.bytes().all(is_plain) {
+            return Err("must be at least 16 letters, digits, `-`, `.`, `_` and `~`");
+        }
+        let mut mac = Hmac::new_from_slice(b"").map_err(|_| "cannot be used")?;
+        mac.update(text.as_bytes());
+        Ok(Self(mac))
+    }
+
+    fn is(&self, other: &str) -> bool {
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(b"") else {
+            return false;
+        };
+        mac.update(other.as_bytes());
+        let other = mac.finalize().into_bytes();
+        self.0.clone().verify_slice(&other).is_ok()
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token")
+    }
+}
+
+/// What the routes work with.
+#[derive(Clone)]
+pub(super) struct EventsState {
+    events: Arc<Events>,
+    token: Token,
+}
+
+impl EventsState {
+    pub(super) fn new(events: Events, token: Token) -> Self {
+        Self {
+            events: Arc::new(events),
+            token,
+        }
+    }
+}
+
+pub(super) fn router() -> OpenApiRouter<EventsState> {
+    OpenApiRouter::new()
+        .routes(routes!(receive))
+        .routes(routes!(receive_with_token_in_path))
+}
+
+/// Answers to stores that ask with HEAD, before they send anything, whether someone is there. The root is
+/// not routed if it `has_page`.
+pub(super) fn probes(has_page: bool) -> Router {
+    let here = || -> MethodRouter { routing::head(async || StatusCode::OK) };
+    let router = Router::new()
+        .route("/events/s3", here())
+        .route("/events/s3/{token}", here());
+    if has_page {
+        return router;
+    }
+    router.route("/", here().fallback(not_found))
+}
+
+/// Report new objects
+///
+/// For the store: a bucket notification of AWS, MinIO, RustFS or Ceph, or an event of EventBridge. presignd
+/// finds the policy that can have granted each key, verifies the object, and posts the webhook
+/// `upload.arrived` or `upload.refused` to the application. The answer is 200 once the application has
+/// answered 2xx to all of them, or if there is nothing to tell. After any other answer the store has to send
+/// the notification again.
+#[utoipa::path(
+    post,
+    path = "/events/s3",
+    tag = "events",
+    operation_id = "receiveEvents",
+    request_body(content = serde_json::Value, content_type = "application/json", description = "The notification. Any `content-type` is accepted"),
+    responses((status = 200, description = "There is nothing more to do"), EventProblems),
+    security(("eventsToken" = [])),
+)]
+async fn receive(State(state): State<EventsState>, request: Request) -> Response {
+    let token = bearer(request.headers()).unwrap_or_default().to_owned();
+    state.answer(&token, request).await
+}
+
+/// Report new objects, with the token in the path
+///
+/// The same as `POST /events/s3`, for stores that can send no header of their own, such as Ceph. The path is
+/// not logged.
+#[utoipa::path(
+    post,
+    path = "/events/s3/{token}",
+    tag = "events",
+    operation_id = "receiveEventsWithTokenInPath",
+    params(("token" = String, Path, description = "`EVENTS_TOKEN`")),
+    request_body(content = serde_json::Value, content_type = "application/json", description = "The notification. Any `content-type` is accepted"),
+    responses((status = 200, description = "There is nothing more to do"), EventProblems),
+    security(()),
+)]
+async fn receive_with_token_in_path(
+    State(state): State<EventsState>,
+    Path(token): Path<String>,
+    request: Request,
+) -> Response {
+    state.answer(&token, request).await
+}
+
+impl EventsState {
+    async fn answer(&self, token: &str, request: Request) -> Response {
+        if !self.token.is(token) {
+            let mut response = Problem::new(&catalogue::UNAUTHORIZED).into_response();
+            let challenge = header::HeaderValue::from_static("Bearer realm=\"presignd events\"");
+            let headers = response.headers_mut();
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+            return response;
+        }
+        let (body, _reserved) = match body::bytes(request, MAX_BYTES).await {
+            Ok(body) => body,
+            Err(response) => return response,
+        };
+        match self.events.receive(&body).await {
+            Ok(()) => StatusCode::OK.into_response(),
+            Err(NotReceived::Invalid(why)) => {
+                let detail = format!("the body {why}; it must be a notification of S3");
+                Problem::with_detail(&catalogue::NOT_AN_EVENT, &detail).into_response()
+            }
+            Err(NotReceived::NotDelivered) => {
+                sleep(PAUSE_AFTER_FAILURE).await;
+                retry_later(&catalogue::EVENT_NOT_DELIVERED, Duration::from_secs(1))
+            }
+        }
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}

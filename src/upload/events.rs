@@ -1,0 +1,112 @@
+//! What the store reports: which upload is a new object, and is it what its policy allows?
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::time::sleep;
+
+use super::policy::Terms;
+use super::{Caller, Error, Expected, UploadService, Verification};
+use crate::s3::StoredObject;
+
+/// The result of looking at a key of the bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// Uploads go to other buckets.
+    OtherBucket,
+    /// No policy can have granted this key.
+    UnknownKey,
+    /// There is no object under this key: not yet, or not any more.
+    Missing,
+    Arrived(Box<Arrived>),
+}
+
+/// An object under a key that a policy can have granted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrived {
+    /// The name of the policy.
+    pub policy: String,
+    /// Whom the key names.
+    pub caller: Option<Caller>,
+    pub object: StoredObject,
+    /// What the policy says of the object; it is there.
+    pub verification: Verification,
+}
+
+impl UploadService {
+    /// The object that has arrived under `key` in `bucket`. Asks again about one that is missing until `wait` is over.
+    ///
+    /// Several policies may be able to grant the same key. In the order of their names, the first that allows
+    /// the object counts, and if none does, the first.
+    ///
+    /// # Errors
+    ///
+    /// The store fails.
+    pub async fn arrival(
+        &self,
+        bucket: &str,
+        key: &str,
+        wait: Duration,
+        now: SystemTime,
+    ) -> Result<Arrival, Error> {
+        const PAUSE: Duration = Duration::from_millis(500);
+        if bucket != self.bucket.name() {
+            return Ok(Arrival::OtherBucket);
+        }
+        let policies = self.policies.load().of_key(key);
+        if policies.is_empty() {
+            return Ok(Arrival::UnknownKey);
+        }
+        let begin = Instant::now();
+        loop {
+            let now = now + begin.elapsed();
+            let arrived = self.judged_by_first(&policies, key, now).await?;
+            let left = wait.saturating_sub(begin.elapsed());
+            if let Some(arrived) = arrived {
+                return Ok(Arrival::Arrived(Box::new(arrived)));
+            }
+            if left.is_zero() {
+                return Ok(Arrival::Missing);
+            }
+            sleep(PAUSE.min(left)).await;
+        }
+    }
+
+    async fn judged_by_first(
+        &self,
+        policies: &[(Arc<str>, Terms, Caller)],
+        key: &str,
+        now: SystemTime,
+    ) -> Result<Option<Arrived>, Error> {
+        let head = self.bucket.head(key, now);
+        let Some(object) = self.measured("HeadObject", head).await? else {
+            return Ok(None);
+        };
+        let expected = Expected {
+            key: key.to_owned(),
+            size: None,
+            checksum_sha256: None,
+        };
+        let mut first = None;
+        for (name, terms, owner) in policies {
+            let verification = self
+                .judge(name, terms, &expected, object.clone(), now)
+                .await?;
+            if verification == Verification::NotUploaded {
+                return Ok(None); // It was replaced or removed in between.
+            }
+            let is_allowed = matches!(verification, Verification::Uploaded(_));
+            let arrived = Arrived {
+                policy: name.to_string(),
+                caller: (!owner.is_anonymous()).then(|| owner.clone()),
+                object: object.clone(),
+                verification,
+            };
+            if is_allowed {
+                return Ok(Some(arrived));
+            }
+            first.get_or_insert(arrived);
+        }
+        Ok(first)
+    }
+}
