@@ -15,6 +15,7 @@ mod deploy;
 mod dev_store;
 mod docs;
 mod errors;
+mod events;
 mod faults;
 mod filenames;
 mod helpers;
