@@ -19,12 +19,12 @@ use crate::http::problem::{FieldError, Problem, catalogue};
 use crate::http::uploads::rfc3339;
 use crate::telemetry::Metrics;
 use crate::upload::{Arrival, Arrived, Caller, Metadata, UploadService, Verification};
-use crate::webhook::Webhook;
+use crate::webhook::{DeliveryError, Webhook};
 
 /// How many events are worked on at the same time, in all notifications together.
 const IN_FLIGHT: usize = 16;
 /// How long one notification may take, with all of its events.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 /// How long to wait for an object that cannot be read yet. Then the store sends the event again.
 const READABLE_WITHIN: Duration = Duration::from_secs(3);
 /// After this time an object that is missing has been deleted.
@@ -200,7 +200,7 @@ impl Events {
         let (body, outcome) = message(created, &arrived);
         let begin = Instant::now();
         let sent = self.webhook.send(&id, body, SystemTime::now()).await;
-        let result = sent.as_ref().map_or_else(|error| error.kind(), |()| "ok");
+        let result = sent.as_ref().map_or_else(DeliveryError::kind, |()| "ok");
         self.metrics.webhook(result, begin.elapsed());
         match sent {
             Ok(()) => outcome,
