@@ -56,6 +56,9 @@ struct DevArgs {
     /// The secret key of the S3 store [default: a random one, kept in the folder of the uploads]
     #[arg(long, value_name = "KEY")]
     secret_key: Option<String>,
+    /// Who is told of uploads: an address for webhooks, whose secret is printed and kept in the folder of the uploads
+    #[arg(long, value_name = "URL")]
+    webhook: Option<reqwest::Url>,
     /// Listen on all addresses of a container, whose loopback address nobody outside can reach; URLs
     /// have the addresses above, so publish the same ports
     #[arg(long, conflicts_with = "secret_key")]
@@ -114,6 +117,7 @@ async fn dev(env: &Env, args: DevArgs) -> Result<()> {
         s3_addr,
         data_dir,
         secret_key,
+        webhook,
         in_container,
     } = args;
     let args = serve::Dev {
@@ -121,6 +125,7 @@ async fn dev(env: &Env, args: DevArgs) -> Result<()> {
         s3_addr,
         data_dir,
         secret_key,
+        webhook,
         in_container,
     };
     serve::dev(env, args).await

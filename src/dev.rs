@@ -4,6 +4,7 @@
 mod form;
 mod grants;
 mod log;
+mod notify;
 mod store;
 mod strict;
 
@@ -32,6 +33,7 @@ use tracing_subscriber::filter::LevelFilter;
 use uuid::Uuid;
 
 use self::grants::Grants;
+pub use self::notify::Notifier;
 use self::store::Store;
 use crate::http::{AllowedOrigins, HttpService};
 use crate::telemetry::{self, LogFormat};
@@ -189,10 +191,18 @@ fn sdk_config_with(addr: SocketAddr, secret_key: &str) -> SdkConfig {
 
 /// The secret key in this file. A missing file is created with a random key.
 fn kept_secret(file: &Path) -> io::Result<String> {
+    kept(file, || {
+        let [first, second] = [(); 2].map(|()| Uuid::new_v4().simple());
+        Ok(format!("{first}{second}"))
+    })
+}
+
+/// The secret in this file. A missing file is created with one that `generate` makes.
+fn kept(file: &Path, generate: impl FnOnce() -> io::Result<String>) -> io::Result<String> {
     let mut new = fs::OpenOptions::new();
     match new.write(true).create_new(true).mode(0o600).open(file) {
         Ok(mut new) => {
-            let secret = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+            let secret = generate()?;
             new.write_all(secret.as_bytes())?;
             Ok(secret)
         }

@@ -63,6 +63,8 @@ pub(crate) struct Dev {
     pub(crate) data_dir: std::path::PathBuf,
     /// A random one if there is none.
     pub(crate) secret_key: Option<String>,
+    /// Who is told of uploads, instead of `WEBHOOK_URL`.
+    pub(crate) webhook: Option<reqwest::Url>,
     /// Whether to listen on all addresses, as a container must. Requests still have to name this
     /// machine in `Host`.
     pub(crate) in_container: bool,
@@ -99,7 +101,8 @@ pub(crate) async fn dev(env: &Env, args: Dev) -> Result<()> {
         // the disk: a form needs no preflight.
         config.allowed_origins = http::AllowedOrigins::Loopback;
     }
-    let store = embedded.store(&config.allowed_origins)?;
+    let notifier = dev::Notifier::open(&args.data_dir, args.webhook, &mut config.events)?;
+    let store = notifier.watching(embedded.store(&config.allowed_origins)?);
     let _log = telemetry::init(dev::telemetry(config.telemetry.clone()))?;
     let stop = cancelled_by_signals()?;
     let opened = |addr: SocketAddr| {
@@ -127,12 +130,15 @@ pub(crate) async fn dev(env: &Env, args: Dev) -> Result<()> {
         _ => None,
     };
     print!("{}", embedded.banner(addr, s3_addr, credential)?);
+    print!("{}", notifier.banner());
 
     let router = http::router(Arc::clone(&service.uploads), &service.settings);
-    tokio::join!(
+    let ((), (), sent) = tokio::join!(
         service.run(listeners, embedded.watched(router)),
         http::serve(s3_listener, store, stopped_by(&stop)),
+        notifier.run(addr, &stop),
     );
+    sent?;
     telemetry::flush();
     println!(
         "Stopped. The uploads are still in {}.",

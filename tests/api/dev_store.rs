@@ -1,5 +1,6 @@
 //! The embedded store of `presignd dev` accepts every file and is as strict as S3.
 
+mod events;
 mod files;
 mod parts;
 mod safe;

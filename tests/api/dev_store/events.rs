@@ -1,0 +1,129 @@
+//! The embedded store reports its new objects.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::StatusCode;
+use presignd::dev::Notifier;
+use presignd::http;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+use crate::helpers::{built_in, client, service, spawn};
+
+/// Sends requests to a store that reports them, and returns the keys that the application is told, in
+/// order.
+async fn told(folder: &TempDir, expected: usize) -> Vec<String> {
+    let told: Arc<Mutex<Vec<String>>> = Arc::default();
+    let keys = Arc::clone(&told);
+    let application = Router::new().fallback(async move |body: Bytes| {
+        let message: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(message["type"], "upload.arrived", "{message}");
+        let key = message["data"]["key"].as_str().unwrap().to_owned();
+        keys.lock().unwrap().push(key);
+        StatusCode::NO_CONTENT
+    });
+    let url = format!("http://{}/", spawn(application).await);
+    let mut events = None;
+    let notifier = Notifier::open(folder.path(), Some(url.parse().unwrap()), &mut events);
+    let notifier = notifier.unwrap();
+    assert!(notifier.banner().contains("whsec_"));
+    let store = notifier.watching(presignd::dev::store(folder.path()).unwrap());
+    let config = presignd::dev::sdk_config(spawn(store).await);
+    let uploads = service(&config, presignd::dev::BUCKET, true, built_in()).await;
+    let settings = http::Settings {
+        events,
+        ..http::Settings::default()
+    };
+    let addr = spawn(http::router(uploads, &settings)).await;
+    let base = format!("http://{addr}");
+    if expected > 0 {
+        upload_in_each_way(&base).await;
+    }
+    let stop = CancellationToken::new();
+    let (sent, ()) = tokio::join!(notifier.run(addr, &stop), async {
+        for _ in 0..200 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if told.lock().unwrap().len() >= expected.max(3) {
+                break;
+            }
+            if expected == 0
+                && std::fs::read_dir(folder.path().join(".events"))
+                    .unwrap()
+                    .count()
+                    == 0
+            {
+                break;
+            }
+        }
+        stop.cancel();
+    });
+    sent.unwrap();
+    told.lock().unwrap().clone()
+}
+
+async fn upload_in_each_way(base: &str) {
+    let client = client();
+    let post = async |path: &str, body: Value| -> Value {
+        let answer = client
+            .post(format!("{base}{path}"))
+            .json(&body)
+            .send()
+            .await;
+        answer.unwrap().json().await.unwrap()
+    };
+    let file = json!({"filename": "put a+b%.txt", "contentType": "text/plain"});
+    let put = post("/upload/presigned-url", file).await;
+    let request = client.put(put["url"].as_str().unwrap());
+    let request = request.header("content-type", "text/plain").body("hello");
+    assert_eq!(request.send().await.unwrap().status(), StatusCode::OK);
+
+    let file = json!({"filename": "form 한.txt", "contentType": "text/plain"});
+    let post_grant = post("/upload/presigned-post", file).await;
+    let mut form = reqwest::multipart::Form::new();
+    for (name, value) in post_grant["fields"].as_object().unwrap() {
+        form = form.text(name.clone(), value.as_str().unwrap().to_owned());
+    }
+    let form = form.text("file", "hello");
+    let request = client.post(post_grant["url"].as_str().unwrap());
+    assert!(
+        request
+            .multipart(form)
+            .send()
+            .await
+            .unwrap()
+            .status()
+            .is_success()
+    );
+
+    let file = json!({"filename": "parts 🎉.txt", "type": "text/plain"});
+    let upload = post("/s3/multipart", file).await;
+    let text = |name: &str| upload[name].as_str().unwrap().to_owned();
+    let query = [("key", text("key"))];
+    let part = format!("{base}/s3/multipart/{}/1", text("uploadId"));
+    let part = client.get(part).query(&query).send().await.unwrap();
+    let part: Value = part.json().await.unwrap();
+    let sent = client.put(part["url"].as_str().unwrap()).body("hello");
+    let etag = sent.send().await.unwrap().headers()["etag"].clone();
+    let complete = format!("{base}/s3/multipart/{}/complete", text("uploadId"));
+    let parts = json!({"parts": [{"PartNumber": 1, "ETag": etag.to_str().unwrap()}]});
+    let complete = client.post(complete).query(&query).json(&parts);
+    assert_eq!(complete.send().await.unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn each_way_to_upload_is_told_once() {
+    let folder = TempDir::new().unwrap();
+    let mut names: Vec<String> = told(&folder, 3)
+        .await
+        .iter()
+        .map(|key| key.rsplit('/').next().unwrap().to_owned())
+        .collect();
+    names.sort_unstable();
+    assert_eq!(names, ["form 한.txt", "parts 🎉.txt", "put a+b%.txt"]);
+    // Nothing is left for the next start.
+    assert_eq!(told(&folder, 0).await, [""; 0]);
+}
