@@ -6,10 +6,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::{self, Config, Env};
 use crate::{check, http, serve, upload};
+
+const NAME: &str = env!("CARGO_PKG_NAME");
 
 /// Issues presigned S3 upload URLs over HTTP.
 #[derive(Debug, Parser)]
@@ -39,6 +41,13 @@ enum Command {
     Openapi,
     /// Ask the service at `BIND_ADDR` whether it is alive; exit code 0 if it is
     Healthcheck,
+    /// Print the script that completes commands and options in a shell
+    Completions { shell: clap_complete::Shell },
+    /// Write the manual pages, one for each command, into a folder
+    Man {
+        #[arg(value_name = "DIR")]
+        folder: std::path::PathBuf,
+    },
 }
 
 #[cfg(feature = "dev")]
@@ -107,6 +116,11 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Check(args) => block_on(check(&Env::load()?, args)),
         Command::Openapi => openapi(),
         Command::Healthcheck => block_on(healthcheck(&Env::load()?)),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), NAME, &mut std::io::stdout());
+            Ok(())
+        }
+        Command::Man { folder } => man(&folder),
     }
 }
 
@@ -181,6 +195,13 @@ async fn check(env: &Env, args: CheckArgs) -> Result<()> {
 fn openapi() -> Result<()> {
     println!("{}", http::openapi().to_pretty_json()?);
     Ok(())
+}
+
+fn man(folder: &std::path::Path) -> Result<()> {
+    let place = folder.display();
+    std::fs::create_dir_all(folder)
+        .and_then(|()| clap_mangen::generate_to(Cli::command(), folder))
+        .with_context(|| format!("cannot write the manual pages to {place}"))
 }
 
 async fn healthcheck(env: &Env) -> Result<()> {

@@ -1,5 +1,6 @@
 //! The binary, as a user runs it.
 
+mod install;
 mod reload;
 mod ticket;
 mod variables;
