@@ -1,7 +1,11 @@
 //! The service as a function of AWS Lambda, behind a function URL, an API Gateway or an ALB: makes each
-//! event a request to the router, and its response the event's answer. Knows no route.
+//! event a request to the router, and its response the event's answer. What S3 reports is no request, and
+//! goes to [`events`]. Knows no route.
+
+mod events;
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
 use axum::body::Body;
@@ -9,10 +13,13 @@ use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, HeaderValue, header};
 use lambda_http::lambda_runtime::{self, LambdaEvent};
 use lambda_http::request::{LambdaRequest, RequestContext};
-use lambda_http::{Adapter, Request, RequestExt};
+use lambda_http::{Adapter, Error, Request, RequestExt};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
-use tower::ServiceExt;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tower::{ServiceExt, service_fn};
 
+use crate::http::events::Events;
 use crate::http::{self, HttpService};
 
 /// Whether this process is a function: Lambda alone sets this variable.
@@ -20,10 +27,34 @@ pub(crate) fn is_here() -> bool {
     std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some()
 }
 
-/// Answers events, one after the other, until the process exits.
-pub(crate) async fn run(router: impl HttpService) -> Result<()> {
-    let requests = Adapter::from(router.map_request(from_client));
-    lambda_runtime::run(requests.map_request(readable))
+/// The answer to an event.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Answer<R> {
+    ToRequest(R),
+    ToStore(events::Batch),
+}
+
+/// Answers events, one after the other, until the process exits. `events` receives what S3 reports.
+pub(crate) async fn run(router: impl HttpService, events: Option<Events>) -> Result<()> {
+    let requests = Adapter::from(router.map_request(from_client)).map_request(readable);
+    let events = events.map(Arc::new);
+    let service = service_fn(move |event: LambdaEvent<Box<RawValue>>| {
+        let (requests, events) = (requests.clone(), events.clone());
+        async move {
+            let LambdaEvent { payload, context } = event;
+            if let Some(events) = &events
+                && !events::is_request(&payload)
+            {
+                let answer = events::receive(events, &payload).await;
+                return answer.map(Answer::ToStore).map_err(Error::from);
+            }
+            let request = serde_json::from_str(payload.get())?;
+            let answer = requests.oneshot(LambdaEvent::new(request, context)).await;
+            answer.map(Answer::ToRequest).map_err(Error::from)
+        }
+    });
+    lambda_runtime::run(service)
         .await
         .map_err(|error| anyhow!(error))
 }

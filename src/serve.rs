@@ -30,9 +30,10 @@ pub(crate) async fn serve(env: &Env) -> Result<()> {
         let aws = config::load_aws(env).await;
         let service = Service::new(&config, &aws.sdk_config, None, stop.clone()).await?;
         announce(env, &config, &aws, &service.public_host, None);
+        let events = http::events::Events::from_settings(&service.uploads, &service.settings);
         let router = http::router(service.uploads, &service.settings);
         return tokio::select! {
-            ended = crate::lambda::run(router) => ended,
+            ended = crate::lambda::run(router, events) => ended,
             () = stop.cancelled() => Ok(()),
         };
     }

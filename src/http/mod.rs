@@ -191,14 +191,11 @@ fn events_router(
     uploads: &Arc<UploadService>,
     settings: &Settings,
 ) -> (Router, Option<utoipa::openapi::OpenApi>) {
-    let Some((events, token)) = settings
-        .events
-        .as_ref()
-        .and_then(|it| Some((it, it.token.clone()?)))
-    else {
+    let token = settings.events.as_ref().and_then(|it| it.token.clone());
+    let events = events::Events::from_settings(uploads, settings);
+    let (Some(events), Some(token)) = (events, token) else {
         return (Router::new(), None);
     };
-    let events = events::Events::new(Arc::clone(uploads), events, settings.metrics.clone());
     let state = events::EventsState::new(events, token);
     let (router, document) = events::router().with_state(state).split_for_parts();
     let probes = events::probes(settings.page.is_some());

@@ -185,7 +185,7 @@ impl Drop for Function {
     }
 }
 
-async fn spawn(router: Router) -> SocketAddr {
+pub(crate) async fn spawn(router: Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     tokio::spawn(http::serve(listener, router, http::Server::default()));

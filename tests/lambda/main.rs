@@ -4,6 +4,7 @@
 // Tests may panic.
 #![allow(clippy::unwrap_used)]
 
+mod events;
 mod fronts;
 mod function;
 

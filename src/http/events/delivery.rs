@@ -12,9 +12,9 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::Settings;
 use super::records::{self, Created, Event};
 use crate::error_chain::causes;
+use crate::http;
 use crate::http::problem::{FieldError, Problem, catalogue};
 use crate::http::uploads::rfc3339;
 use crate::telemetry::Metrics;
@@ -120,14 +120,19 @@ struct Data<'a> {
 }
 
 impl Events {
-    pub(crate) fn new(uploads: Arc<UploadService>, settings: &Settings, metrics: Metrics) -> Self {
-        Self {
-            uploads,
-            webhook: settings.webhook.clone(),
-            give_up_after: settings.give_up_after,
+    /// `None` if nobody is to be told.
+    pub(crate) fn from_settings(
+        uploads: &Arc<UploadService>,
+        settings: &http::Settings,
+    ) -> Option<Self> {
+        let events = settings.events.as_ref()?;
+        Some(Self {
+            uploads: Arc::clone(uploads),
+            webhook: events.webhook.clone(),
+            give_up_after: events.give_up_after,
             in_flight: Semaphore::new(IN_FLIGHT),
-            metrics,
-        }
+            metrics: settings.metrics.clone(),
+        })
     }
 
     /// Tells the application of each event of a notification.
