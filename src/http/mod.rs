@@ -5,6 +5,7 @@ pub mod auth;
 mod body;
 mod client_ip;
 mod clients;
+mod commit;
 mod context;
 mod cors;
 mod docs;
@@ -183,6 +184,7 @@ fn routes_of_callers() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .merge(uploads::router())
         .merge(verify::router())
+        .merge(commit::router())
         .merge(clients::router())
 }
 

@@ -282,15 +282,16 @@ problems! {
     ReadinessProblems: 503;
 }
 
-/// The kinds of problems with a status that operations share: not those of verifying or of events
-/// alone, nor those of requests for no operation.
+/// The kinds of problems with a status that operations share: not those of verifying, committing or
+/// events alone, nor those of requests for no operation.
 fn kinds(status: u16) -> Vec<&'static Kind> {
-    const OTHERS: [&str; 6] = [
+    const OTHERS: [&str; 7] = [
         "not-an-event",
         "event-not-delivered",
         "not-uploaded",
         "mismatch",
         "content-mismatch",
+        "replaced",
         "no-such-route",
     ];
     let kinds = catalogue::ALL.iter();
@@ -379,12 +380,30 @@ impl IntoResponses for EventProblems {
 /// The problems of verifying one upload.
 pub(super) struct VerifyProblems;
 
+/// The problems of committing one upload.
+pub(super) struct CommitProblems;
+
 impl IntoResponses for VerifyProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        let not_uploaded = problem(&[&catalogue::NOT_UPLOADED]);
-        let mismatch = problem(&[&catalogue::MISMATCH, &catalogue::CONTENT_MISMATCH]);
-        [("404", not_uploaded), ("409", mismatch)]
-            .map(|(status, response)| (status.to_owned(), response.into()))
-            .into()
+        of_upload(&[&catalogue::MISMATCH, &catalogue::CONTENT_MISMATCH])
     }
+}
+
+impl IntoResponses for CommitProblems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        of_upload(&[
+            &catalogue::MISMATCH,
+            &catalogue::CONTENT_MISMATCH,
+            &catalogue::REPLACED,
+        ])
+    }
+}
+
+fn of_upload(conflicts: &[&Kind]) -> BTreeMap<String, RefOr<Response>> {
+    [
+        ("404", problem(&[&catalogue::NOT_UPLOADED])),
+        ("409", problem(conflicts)),
+    ]
+    .map(|(status, response)| (status.to_owned(), response.into()))
+    .into()
 }

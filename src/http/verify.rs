@@ -1,5 +1,7 @@
 //! `/upload/verify`: has an upload arrived, and is it what was granted?
 
+mod request;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -14,6 +16,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use validator::Validate;
 
+pub(super) use self::request::Request;
 use super::AppState;
 use super::auth::Authenticated;
 use super::body::{Dto, Valid};
@@ -28,9 +31,6 @@ use crate::upload::{
     Verification,
 };
 
-/// So many keys of a list count as one request in the rate limit.
-const KEYS_PER_REQUEST: usize = 10;
-
 pub(super) fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(verify))
 }
@@ -39,7 +39,7 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
 #[derive(Debug, Default, Serialize, Validate, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(as = VerifyFields)]
-struct VerifyDto {
+pub(super) struct VerifyDto {
     /// The key of one upload, from the answer that granted it.
     #[schema(value_type = String, required = false, example = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/example.jpg")]
     key: Option<String>,
@@ -71,7 +71,7 @@ struct VerifyDto {
 }
 
 /// [`VerifyDto`] as clients send it: `VerifyOne` or `VerifyMany`.
-struct VerifyRequest;
+pub(super) struct VerifyRequest;
 
 /// The fields of a request, with `key` as a required one and without some others.
 fn fields(key: &str, without: &[&str]) -> RefOr<Schema> {
@@ -109,14 +109,6 @@ impl ToSchema for VerifyRequest {
         ]);
         VerifyDto::schemas(schemas);
     }
-}
-
-/// What a request asks for.
-struct Request {
-    expected: Vec<Expected>,
-    is_list: bool,
-    policy: Option<String>,
-    wait: Duration,
 }
 
 impl Dto for VerifyDto {
@@ -200,7 +192,7 @@ impl Dto for VerifyDto {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = VerifiedUpload)]
-struct VerifiedDto {
+pub(super) struct VerifiedDto {
     #[schema(example = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/example.jpg")]
     key: String,
     /// In bytes.
@@ -245,7 +237,7 @@ impl From<Uploaded> for VerifiedDto {
 /// The results for several uploads.
 #[derive(Serialize, ToSchema)]
 #[schema(as = VerifiedUploads)]
-struct VerifiedListDto {
+pub(super) struct VerifiedListDto {
     /// One for each key, in the order of the request.
     results: Vec<ResultDto>,
 }
@@ -287,7 +279,7 @@ struct VerifyProblemDto {
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 #[schema(as = VerifyResponse)]
-enum AnswerDto {
+pub(super) enum AnswerDto {
     One(VerifiedDto),
     Many(VerifiedListDto),
 }
@@ -303,6 +295,7 @@ fn outcome(verification: Verification) -> Result<VerifiedDto, Problem> {
             &catalogue::CONTENT_MISMATCH,
             &[refusal],
         )),
+        Verification::Replaced => Err(Problem::new(&catalogue::REPLACED)),
     }
 }
 
@@ -363,33 +356,22 @@ async fn verify(
     caller: Authenticated,
     Valid(request, _reserved): Valid<VerifyDto>,
 ) -> axum::response::Result<Json<AnswerDto>> {
+    let _admitted = request.admit(&caller).await?;
     let Request {
         expected,
-        is_list,
         policy,
         wait,
-    } = request;
-    // Each key is a call to the store.
-    caller.count_more((expected.len() - 1) / KEYS_PER_REQUEST)?;
-    let _waiting = match wait {
-        Duration::ZERO => None,
-        _ => caller.wait()?,
-    };
-    let _turn = match expected.len() {
-        ..=MAX_WAIT_KEYS => None,
-        _ => caller.turn(1).await?,
-    };
-    let now = SystemTime::now();
+        ..
+    } = &request;
     let found = uploads
-        .verify(&caller, policy.as_deref(), &expected, wait, now)
+        .verify(
+            &caller,
+            policy.as_deref(),
+            expected,
+            *wait,
+            SystemTime::now(),
+        )
         .await
         .map_err(Failure::from)?;
-    let mut results = expected.into_iter().zip(found);
-    if is_list {
-        let results = results.map(|(expected, found)| ResultDto::new(expected.key, found));
-        let results = results.collect();
-        return Ok(Json(AnswerDto::Many(VerifiedListDto { results })));
-    }
-    let (_, found) = results.next().ok_or_else(Problem::internal)?;
-    Ok(Json(AnswerDto::One(outcome(found)?)))
+    Ok(Json(request.answer(found)?))
 }

@@ -12,6 +12,7 @@ mod post;
 mod presign;
 mod samples;
 mod sign;
+mod tags;
 mod target;
 #[cfg(test)]
 mod tests;

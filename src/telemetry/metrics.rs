@@ -33,6 +33,7 @@ struct Inner {
     registry: Registry,
     requests: Histograms<RequestLabels>,
     grants: Family<GrantLabels, Counter>,
+    commits: Family<CommitLabels, Counter>,
     storage_calls: Histograms<CallLabels>,
     credentials_life: Gauge<f64, AtomicU64>,
     open_connections: Gauge,
@@ -72,6 +73,12 @@ struct GrantLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CommitLabels {
+    policy: Arc<str>,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallLabels {
     operation: &'static str,
     result: &'static str,
@@ -86,6 +93,7 @@ impl Default for Metrics {
             registry: Registry::with_prefix("presignd"),
             requests: Family::new_with_constructor(histogram),
             grants: Family::default(),
+            commits: Family::default(),
             storage_calls: Family::new_with_constructor(histogram),
             credentials_life: Gauge::default(),
             open_connections: Gauge::default(),
@@ -107,6 +115,11 @@ impl Default for Metrics {
             "grants",
             "Files for which a grant was requested, by the outcome",
             inner.grants.clone(),
+        );
+        registry.register(
+            "commits",
+            "Pending uploads that were to be committed, by what came of it",
+            inner.commits.clone(),
         );
         registry.register_with_unit(
             "storage_call_duration",
@@ -179,6 +192,13 @@ impl Metrics {
             outcome,
         };
         self.0.grants.get_or_create(&labels).inc_by(files);
+    }
+
+    /// Counts what came of committing an upload. `policy` must be a configured policy, so that labels stay
+    /// bounded.
+    pub(crate) fn commit(&self, policy: Arc<str>, outcome: &'static str) {
+        let labels = CommitLabels { policy, outcome };
+        self.0.commits.get_or_create(&labels).inc();
     }
 
     pub(crate) fn storage_call(

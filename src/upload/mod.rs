@@ -4,6 +4,7 @@
 
 mod caller;
 mod checksum;
+mod commit;
 mod content_type;
 mod events;
 mod filename;

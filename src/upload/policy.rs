@@ -51,7 +51,10 @@ pub(super) struct Policy {
     pub(super) server_side_encryption: Option<s3::ServerSideEncryption>,
     pub(super) kms_key_id: Option<String>,
     pub(super) acl: Option<s3::ObjectCannedAcl>,
+    /// Among them is that of pending uploads, where there are such.
     pub(super) tagging: Vec<(String, String)>,
+    /// Whether an upload does not count until it is committed.
+    pub(super) pending: bool,
     metadata: Metadata,
     allowed_metadata: Vec<String>,
 }

@@ -293,6 +293,13 @@ impl UploadService {
         self.metrics.grants(policy, kind, outcome, files);
     }
 
+    /// Counts what came of committing an upload under this policy.
+    pub(super) fn count_commit(&self, policy: &str, outcome: &'static str) {
+        if let Some(policy) = self.policies.load().name(policy) {
+            self.metrics.commit(Arc::clone(policy), outcome);
+        }
+    }
+
     /// Measures a call to the store.
     pub(super) async fn measured<T>(
         &self,

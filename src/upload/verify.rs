@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::try_join_all;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
 use super::policy::{Terms, check_size};
@@ -61,12 +61,14 @@ pub enum Verification {
     Mismatch(Vec<Refusal>),
     /// Its first bytes contradict its type.
     ContentMismatch(Refusal),
+    /// The object was replaced again and again while it was committed.
+    Replaced,
 }
 
 /// Limits the concurrent HEAD requests of all verifications: each holds a connection to the store.
 #[derive(Debug)]
 pub(super) struct HeadLimit {
-    all: Semaphore,
+    all: Arc<Semaphore>,
     /// The shares of the callers who are verifying, so that none of them can use up the limit.
     shares: Turns<String>,
 }
@@ -76,7 +78,7 @@ impl Default for HeadLimit {
         /// What one caller may use of the limit, in all of its requests.
         const SHARE: usize = 16;
         Self {
-            all: Semaphore::new(64),
+            all: Arc::new(Semaphore::new(64)),
             shares: Turns::new(SHARE),
         }
     }
@@ -84,10 +86,30 @@ impl Default for HeadLimit {
 
 impl HeadLimit {
     /// The share of `caller`. Anonymous callers cannot be distinguished, and have no share.
-    fn share(&self, caller: &Caller) -> Option<Arc<Semaphore>> {
+    pub(super) fn share(&self, caller: &Caller) -> Option<Arc<Semaphore>> {
         let is_named = *caller != Caller::anonymous();
         is_named.then(|| self.shares.of(&caller.segment().to_owned()))
     }
+
+    /// Waits until one more object can be looked at, within the limit and the caller's share.
+    pub(super) async fn permits(&self, share: Option<&Arc<Semaphore>>) -> Permits {
+        // These fail only when a semaphore is closed, which never happens.
+        let of_share = match share {
+            Some(share) => Arc::clone(share).acquire_owned().await.ok(),
+            None => None,
+        };
+        let of_all = Arc::clone(&self.all).acquire_owned().await.ok();
+        Permits {
+            _of_share: of_share,
+            _of_all: of_all,
+        }
+    }
+}
+
+/// Part of the [`HeadLimit`] until it is dropped.
+pub(super) struct Permits {
+    _of_share: Option<OwnedSemaphorePermit>,
+    _of_all: Option<OwnedSemaphorePermit>,
 }
 
 impl UploadService {
@@ -108,35 +130,8 @@ impl UploadService {
         let name = caller.policy_name(policy);
         let policy = &self.policies.load().terms(policy, caller)?;
         let share = self.heads.share(caller);
-        let begin = Instant::now();
-        let verified = async {
-            let mut found = vec![Verification::NotUploaded; expected.len()];
-            let mut missing: Vec<usize> = (0..expected.len())
-                .filter(|&i| policy.key.could_have_made(caller, &expected[i].key))
-                .collect();
-            for round in 0.. {
-                let now = now + begin.elapsed();
-                let heads = missing
-                    .iter()
-                    .map(|&i| self.verify_one(name, policy, &expected[i], share.as_deref(), now));
-                for (&i, verification) in missing.iter().zip(try_join_all(heads).await?) {
-                    found[i] = verification;
-                }
-                missing.retain(|&i| found[i] == Verification::NotUploaded);
-                let left = wait.saturating_sub(begin.elapsed());
-                if missing.is_empty() || left.is_zero() {
-                    break;
-                }
-                sleep(pause(round).min(left)).await;
-            }
-            Ok(found)
-        };
-        // Each request has its own timeout, but many of them in a queue can take far longer.
-        let limit = wait + s3::CALL_TIMEOUT;
-        timeout(limit, verified).await.unwrap_or_else(|_| {
-            let cause = format!("not all HEAD requests ended within {limit:?}");
-            Err(Error::Store(StoreError::TimedOut(cause.into())))
-        })
+        let verify = |expected, now| self.verify_one(name, policy, expected, share.as_ref(), now);
+        each(policy, caller, expected, wait, now, verify).await
     }
 
     async fn verify_one(
@@ -144,22 +139,25 @@ impl UploadService {
         policy_name: &str,
         policy: &Terms,
         expected: &Expected,
-        share: Option<&Semaphore>,
+        share: Option<&Arc<Semaphore>>,
         now: SystemTime,
     ) -> Result<Verification, Error> {
-        // These fail only when a semaphore is closed, which never happens.
-        let _of_share = match share {
-            Some(share) => share.acquire().await.ok(),
-            None => None,
-        };
-        let _of_all = self.heads.all.acquire().await.ok();
-        let key = &expected.key;
-        // Boxed, so that the hundreds of keys that wait for a permit take little memory.
-        let head = Box::pin(self.bucket.head(key, now));
-        let Some(object) = self.measured("HeadObject", head).await? else {
+        let _permits = self.heads.permits(share).await;
+        let Some(object) = self.head(policy, &expected.key, now).await? else {
             return Ok(Verification::NotUploaded);
         };
         self.judge(policy_name, policy, expected, object, now).await
+    }
+
+    pub(super) async fn head(
+        &self,
+        _policy: &Terms,
+        key: &str,
+        now: SystemTime,
+    ) -> Result<Option<StoredObject>, Error> {
+        // Boxed, so that the hundreds of keys that wait for a permit take little memory.
+        let head = Box::pin(self.bucket.head(key, now));
+        self.measured("HeadObject", head).await
     }
 
     /// Compares an object with what its policy allows and with what is expected of it.
@@ -206,6 +204,48 @@ impl UploadService {
             policy: policy_name.to_owned(),
         }))
     }
+}
+
+/// Follows up each of the `expected` uploads by `one`, in their order, and again those that are missing until
+/// `wait` is over. Keys that the policy cannot have granted to the caller are missing.
+pub(super) async fn each<'a, F>(
+    policy: &Terms,
+    caller: &Caller,
+    expected: &'a [Expected],
+    wait: Duration,
+    now: SystemTime,
+    one: impl Fn(&'a Expected, SystemTime) -> F,
+) -> Result<Vec<Verification>, Error>
+where
+    F: Future<Output = Result<Verification, Error>>,
+{
+    let begin = Instant::now();
+    let verified = async {
+        let mut found = vec![Verification::NotUploaded; expected.len()];
+        let mut missing: Vec<usize> = (0..expected.len())
+            .filter(|&i| policy.key.could_have_made(caller, &expected[i].key))
+            .collect();
+        for round in 0.. {
+            let now = now + begin.elapsed();
+            let all = missing.iter().map(|&i| one(&expected[i], now));
+            for (&i, verification) in missing.iter().zip(try_join_all(all).await?) {
+                found[i] = verification;
+            }
+            missing.retain(|&i| found[i] == Verification::NotUploaded);
+            let left = wait.saturating_sub(begin.elapsed());
+            if missing.is_empty() || left.is_zero() {
+                break;
+            }
+            sleep(pause(round).min(left)).await;
+        }
+        Ok(found)
+    };
+    // Each request has its own timeout, but many of them in a queue can take far longer.
+    let limit = wait + s3::CALL_TIMEOUT;
+    timeout(limit, verified).await.unwrap_or_else(|_| {
+        let cause = format!("not all HEAD requests ended within {limit:?}");
+        Err(Error::Store(StoreError::TimedOut(cause.into())))
+    })
 }
 
 /// Everything in which an object differs from what it should be.

@@ -8,6 +8,7 @@ mod auth;
 mod batch;
 mod check;
 mod command;
+mod commit;
 mod connections;
 mod content_types;
 mod credentials;

@@ -280,7 +280,7 @@ fn message(created: &Created, arrived: &Arrived) -> (String, Outcome) {
         verification,
     } = arrived;
     let refusals = match verification {
-        Verification::Uploaded(_) | Verification::NotUploaded => &[],
+        Verification::Uploaded(_) | Verification::NotUploaded | Verification::Replaced => &[],
         Verification::Mismatch(refusals) => &refusals[..],
         Verification::ContentMismatch(refusal) => std::slice::from_ref(refusal),
     };

@@ -90,9 +90,12 @@ kinds! {
     CONTENT_MISMATCH: CONFLICT "content-mismatch",
         "contentType must be that of the file, which is text/html by its first bytes",
         "the first bytes of the object are not of its content type";
+    REPLACED: CONFLICT "replaced",
+        "the object was replaced again and again while it was committed; commit it again",
+        "the object was replaced again and again while it was committed, and is pending; commit it again";
     BODY_TOO_LARGE: PAYLOAD_TOO_LARGE "body-too-large",
         "the body must not be longer than 65536 bytes",
-        "the body is over 64 KiB (2 MiB for `/upload/presigned-urls` and for completing a multipart upload, 1 MiB for `/upload/verify` and `/events/s3`)";
+        "the body is over 64 KiB (2 MiB for `/upload/presigned-urls` and for completing a multipart upload, 1 MiB for `/upload/verify`, `/upload/commit` and `/events/s3`)";
     UNSUPPORTED_MEDIA_TYPE: UNSUPPORTED_MEDIA_TYPE "unsupported-media-type",
         "the request must have the header `content-type: application/json`, and no `content-encoding`",
         "the request is not `application/json`, or it is compressed";

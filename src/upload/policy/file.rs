@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::{ANY, ActiveContent, Policies, Policy};
 use crate::s3;
 use crate::upload::Invalid;
+use crate::upload::commit;
 use crate::upload::content_type::ContentTypeRange;
 use crate::upload::key::KeyTemplate;
 use crate::upload::metadata::{self, Metadata};
@@ -53,6 +54,8 @@ struct PolicyToml {
     acl: Option<String>,
     #[serde(default)]
     tagging: BTreeMap<String, String>,
+    #[serde(default)]
+    pending: bool,
     #[serde(default)]
     metadata: Metadata,
     #[serde(default)]
@@ -174,7 +177,8 @@ impl Policy {
         }
         parse_optional("cache_control", policy.cache_control.as_ref(), check_header)?;
         parse_optional("kms_key_id", policy.kms_key_id.as_ref(), check_header)?;
-        check_tags(&policy.tagging).map_err(|reason| ("tagging".to_owned(), reason))?;
+        let tagging = parse_tags(policy.tagging, policy.pending)
+            .map_err(|reason| ("tagging".to_owned(), reason))?;
         check_metadata(&policy.metadata, &policy.allowed_metadata)?;
 
         Ok(Self {
@@ -193,7 +197,8 @@ impl Policy {
             server_side_encryption,
             kms_key_id: policy.kms_key_id,
             acl,
-            tagging: policy.tagging.into_iter().collect(),
+            tagging,
+            pending: policy.pending,
             metadata: policy.metadata,
             allowed_metadata: policy.allowed_metadata,
         })
@@ -269,16 +274,35 @@ fn check_reserved(value: &str) -> Result<(), String> {
     ))
 }
 
-/// [S3's rules for tags](https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html).
-fn check_tags(tags: &BTreeMap<String, String>) -> Result<(), String> {
+/// All tags of an upload, by [S3's rules](https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html).
+fn parse_tags(
+    mut tags: BTreeMap<String, String>,
+    is_pending: bool,
+) -> Result<Vec<(String, String)>, String> {
+    const MAX_TAGS: usize = 10;
     let is_text = |text: &str| {
         text.chars()
             .all(|c| c.is_alphanumeric() || " +-=._:/@".contains(c))
     };
-    if tags.len() > 10 {
-        return Err(format!("must have at most 10 tags; it has {}", tags.len()));
+    if tags.contains_key(commit::TAG) {
+        return Err(format!(
+            "has `{}`, a name that is reserved for uploads of policies with `pending = true`",
+            commit::TAG
+        ));
     }
-    for (name, value) in tags {
+    let own = MAX_TAGS - usize::from(is_pending);
+    if tags.len() > own {
+        let which = if is_pending {
+            " besides that of `pending`"
+        } else {
+            ""
+        };
+        return Err(format!(
+            "must have at most {own} tags{which}; it has {}",
+            tags.len()
+        ));
+    }
+    for (name, value) in &tags {
         let is_tag = (1..=128).contains(&name.chars().count())
             && value.chars().count() <= 256
             && !name.starts_with("aws:")
@@ -290,7 +314,10 @@ fn check_tags(tags: &BTreeMap<String, String>) -> Result<(), String> {
             ));
         }
     }
-    Ok(())
+    if is_pending {
+        tags.insert(commit::TAG.to_owned(), commit::PENDING.to_owned());
+    }
+    Ok(tags.into_iter().collect())
 }
 
 fn check_metadata(own: &Metadata, allowed: &[String]) -> Result<(), Fault> {

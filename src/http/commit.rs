@@ -1,0 +1,66 @@
+//! `/upload/commit`: the upload counts from now on, if it is what was granted.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::Json;
+use axum::extract::State;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::AppState;
+use super::auth::Authenticated;
+use super::body::Valid;
+use super::openapi::{BodyProblems, CallerProblems, CommitProblems, PolicyProblems, StoreProblems};
+use super::problem::Failure;
+use super::verify::{AnswerDto, Request, VerifyDto, VerifyRequest};
+use crate::upload::UploadService;
+
+pub(super) fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(commit))
+}
+
+/// Commit an upload
+///
+/// Verifies the upload as `/upload/verify` does, and answers the same. If it is what the policy allows, it
+/// counts from then on: its tag is no longer `presignd=pending`, so the lifecycle rule for that tag spares
+/// it. Call it again whenever the answer did not arrive. Under a policy without `pending` it only verifies.
+#[utoipa::path(
+    post,
+    path = "/upload/commit",
+    tag = "upload",
+    operation_id = "commit",
+    request_body = VerifyRequest,
+    responses(
+        (status = 200, description = "The upload, or a result for each of several", body = AnswerDto),
+        CommitProblems,
+        CallerProblems,
+        BodyProblems,
+        PolicyProblems,
+        StoreProblems,
+    )
+)]
+async fn commit(
+    State(uploads): State<Arc<UploadService>>,
+    caller: Authenticated,
+    Valid(request, _reserved): Valid<VerifyDto>,
+) -> axum::response::Result<Json<AnswerDto>> {
+    let _admitted = request.admit(&caller).await?;
+    let Request {
+        expected,
+        policy,
+        wait,
+        ..
+    } = &request;
+    let found = uploads
+        .commit(
+            &caller,
+            policy.as_deref(),
+            expected,
+            *wait,
+            SystemTime::now(),
+        )
+        .await
+        .map_err(Failure::from)?;
+    Ok(Json(request.answer(found)?))
+}

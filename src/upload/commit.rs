@@ -1,0 +1,240 @@
+//! Uploads that do not count until someone commits them.
+//!
+//! Under a policy with `pending`, an upload is signed with the tag [`TAG`]`=`[`PENDING`]. Committing verifies the
+//! object and replaces that value by its [`mark`], which names what was verified. An object counts as
+//! committed only while its tag is its own mark.
+//!
+//! The order is always *verify, tag, verify again*, because an URL may be used again while an object is
+//! committed, and no store writes a tag under a condition. So the tag of what was verified can end up
+//! on another object. The second verification finds that out; and if nobody comes to it, because this process dies
+//! or the store fails, then the mark does not fit the object, which is as good as pending. In a bucket with
+//! versions the tag goes to the very version that was verified, and in one whose objects are written once
+//! there is no other object.
+
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
+
+use super::policy::Terms;
+use super::verify::{Permits, each};
+use super::{Caller, Error, Expected, UploadService, Verification};
+use crate::s3::{StoreError, StoredObject};
+
+/// The name of the tag.
+pub(super) const TAG: &str = "presignd";
+
+/// Its value until the upload is committed.
+pub(super) const PENDING: &str = "pending";
+
+/// How often an object may be replaced while it is committed.
+const MAX_ROUNDS: usize = 3;
+
+type Tags = Vec<(String, String)>;
+
+/// The value of the tag of an object that was verified: a digest of everything that verifying compares.
+///
+/// Not of the time of the upload, which some stores change when they write a tag, nor of the encryption and
+/// the storage class, which rules of the bucket change later.
+fn mark(object: &StoredObject) -> String {
+    let StoredObject {
+        size,
+        content_type,
+        etag,
+        last_modified: _,
+        version_id: _,
+        checksum_sha256,
+        metadata,
+        content_disposition,
+        content_encoding,
+        cache_control,
+        server_side_encryption: _,
+        storage_class: _,
+    } = object;
+    let properties = (
+        (size, content_type, etag, checksum_sha256, metadata),
+        (content_disposition, content_encoding, cache_control),
+    );
+    // `Debug` quotes and escapes texts, so that no two objects are written alike.
+    let digest = Sha256::digest(format!("{properties:?}"));
+    format!(
+        "committed-{}",
+        base16ct::lower::encode_string(&digest[..16])
+    )
+}
+
+fn value(tags: &Tags) -> Option<&str> {
+    let (_, value) = tags.iter().find(|(name, _)| name == TAG)?;
+    Some(value)
+}
+
+impl UploadService {
+    /// Verifies the `expected` uploads as [`verify`](Self::verify) does, and commits those that are what they
+    /// should be. Where uploads are not pending, that is all. It can be repeated.
+    ///
+    /// # Errors
+    ///
+    /// The same as those of `verify`. Some of the uploads may be committed all the same.
+    pub async fn commit(
+        self: &Arc<Self>,
+        caller: &Caller,
+        policy: Option<&str>,
+        expected: &[Expected],
+        wait: Duration,
+        now: SystemTime,
+    ) -> Result<Vec<Verification>, Error> {
+        let name = caller.policy_name(policy);
+        let terms = &self.policies.load().terms(policy, caller)?;
+        if !terms.pending {
+            return self.verify(caller, policy, expected, wait, now).await;
+        }
+        let share = self.heads.share(caller);
+        let commit = |expected, now| self.commit_one(name, terms, expected, share.as_ref(), now);
+        each(terms, caller, expected, wait, now, commit).await
+    }
+
+    async fn commit_one(
+        self: &Arc<Self>,
+        policy_name: &str,
+        policy: &Terms,
+        expected: &Expected,
+        share: Option<&Arc<Semaphore>>,
+        now: SystemTime,
+    ) -> Result<Verification, Error> {
+        let commit = Commit {
+            service: Arc::clone(self),
+            policy_name: policy_name.to_owned(),
+            policy: policy.clone(),
+            expected: expected.clone(),
+            _permits: self.heads.permits(share).await,
+        };
+        // A task of its own, so that nothing stops it between writing a tag and verifying again: neither a client
+        // that hangs up, nor a timeout, nor the failure of another key.
+        let task = tokio::spawn(commit.run(now));
+        task.await
+            .unwrap_or_else(|error| match error.try_into_panic() {
+                Ok(panic) => resume_unwind(panic),
+                Err(error) => Err(Error::Store(StoreError::Failed(error.to_string().into()))),
+            })
+    }
+}
+
+/// One upload that is being committed.
+struct Commit {
+    service: Arc<UploadService>,
+    policy_name: String,
+    policy: Terms,
+    expected: Expected,
+    _permits: Permits,
+}
+
+impl Commit {
+    async fn run(self, now: SystemTime) -> Result<Verification, Error> {
+        let begin = Instant::now();
+        let mut has_written = false;
+        let result = self.rounds(&mut has_written, now).await;
+        let outcome = match &result {
+            Ok(Verification::Uploaded(_)) => {
+                let outcome = if has_written { "committed" } else { "repeated" };
+                self.count(outcome);
+                return result;
+            }
+            Ok(Verification::NotUploaded) => "not_uploaded",
+            Ok(Verification::Mismatch(_) | Verification::ContentMismatch(_)) => "mismatch",
+            Ok(Verification::Replaced) => "replaced",
+            Err(_) => "failed",
+        };
+        self.count(outcome);
+        if has_written {
+            tracing::warn!(
+                policy = self.policy_name,
+                outcome,
+                "an upload was replaced while it was committed, or could not be verified again"
+            );
+            let undone = self.undo(now + begin.elapsed()).await;
+            if result.is_ok() {
+                undone?;
+            }
+        }
+        result
+    }
+
+    /// Verifies and tags until what is verified is what the tag says.
+    async fn rounds(&self, has_written: &mut bool, now: SystemTime) -> Result<Verification, Error> {
+        let (service, policy) = (&self.service, &self.policy);
+        let begin = Instant::now();
+        for _ in 0..MAX_ROUNDS {
+            let now = now + begin.elapsed();
+            let Some(object) = service.head(policy, &self.expected.key, now).await? else {
+                return Ok(Verification::NotUploaded);
+            };
+            let (mark, version) = (mark(&object), object.version_id.clone());
+            let judged = service.judge(&self.policy_name, policy, &self.expected, object, now);
+            let verification = judged.await?;
+            if !matches!(verification, Verification::Uploaded(_)) {
+                return Ok(verification);
+            }
+            let version = version.as_deref();
+            let Some(tags) = self.tags(version, now).await? else {
+                return Ok(Verification::NotUploaded);
+            };
+            if value(&tags) == Some(&mark) {
+                return Ok(verification);
+            }
+            // Before the call, as it may succeed although no answer arrives.
+            *has_written = true;
+            if self.tag(tags, &mark, version, now).await?.is_none() {
+                return Ok(Verification::NotUploaded);
+            }
+        }
+        Ok(Verification::Replaced)
+    }
+
+    /// Makes the object pending again if its tag is the mark of another one. An object with its own mark stays
+    /// committed: someone else may have verified it.
+    async fn undo(&self, now: SystemTime) -> Result<(), Error> {
+        let head = self.service.head(&self.policy, &self.expected.key, now);
+        let Some(object) = head.await? else {
+            return Ok(());
+        };
+        let version = object.version_id.as_deref();
+        let Some(tags) = self.tags(version, now).await? else {
+            return Ok(());
+        };
+        if value(&tags).is_some_and(|value| value != PENDING && value != mark(&object)) {
+            self.tag(tags, PENDING, version, now).await?;
+        }
+        Ok(())
+    }
+
+    async fn tags(&self, version: Option<&str>, now: SystemTime) -> Result<Option<Tags>, Error> {
+        let bucket = &self.service.bucket;
+        let call = Box::pin(bucket.tags(&self.expected.key, version, now));
+        self.service.measured("GetObjectTagging", call).await
+    }
+
+    /// Sets the tag to `value`, and keeps the others.
+    async fn tag(
+        &self,
+        mut tags: Tags,
+        value: &str,
+        version: Option<&str>,
+        now: SystemTime,
+    ) -> Result<Option<()>, Error> {
+        if tags.is_empty() {
+            // The store has lost them. Some do, for some ways to upload.
+            tags.clone_from(&self.policy.tagging);
+        }
+        tags.retain(|(name, _)| name != TAG);
+        tags.push((TAG.to_owned(), value.to_owned()));
+        let bucket = &self.service.bucket;
+        let call = Box::pin(bucket.set_tags(&self.expected.key, version, &tags, now));
+        self.service.measured("PutObjectTagging", call).await
+    }
+
+    fn count(&self, outcome: &'static str) {
+        self.service.count_commit(&self.policy_name, outcome);
+    }
+}

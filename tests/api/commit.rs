@@ -1,0 +1,221 @@
+//! A pending upload counts once it was committed, and only what was verified is ever committed.
+
+mod races;
+mod stand_ins;
+
+use std::collections::BTreeMap;
+
+use presignd::dev::BUCKET;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::helpers::{App, Grant, fields, is, spawn_app_with_policies};
+use crate::presigned_post::{self, PostGrant};
+
+const COMMIT: &str = "/upload/commit";
+const URL: &str = "/upload/presigned-url";
+
+/// Under `pending` and `lax` the same files have the same marks.
+const PENDING: &str = "
+    [policies.default]
+    pending = true
+    sniff = true
+    max_size = '100 B'
+    tagging = { stage = 'inbox' }
+
+    [policies.lax]
+    key = 'lax/{uuid}'
+    pending = true
+    active_content = 'allow'
+    tagging = { stage = 'inbox' }
+
+    [policies.plain]
+    key = 'plain/{uuid}'
+";
+
+type Tags = BTreeMap<String, String>;
+
+async fn tags_of(store: &aws_sdk_s3::Client, key: &str) -> Tags {
+    let get = store.get_object_tagging().bucket(BUCKET).key(key);
+    let tags = get.send().await.unwrap().tag_set.into_iter();
+    tags.map(|tag| (tag.key, tag.value)).collect()
+}
+
+/// The state of an upload, whose other tag must be there.
+async fn state_of(store: &aws_sdk_s3::Client, key: &str) -> String {
+    let mut tags = tags_of(store, key).await;
+    let state = tags.remove("presignd").expect("a tag `presignd`");
+    assert_eq!(tags, Tags::from([("stage".into(), "inbox".into())]));
+    state
+}
+
+fn png() -> Value {
+    json!({"filename": "a.png", "contentType": "image/png", "size": 8})
+}
+
+const PNG: &[u8; 8] = b"\x89PNG\r\n\x1a\n";
+
+async fn upload(app: &App, request: Value, body: &'static [u8]) -> Grant {
+    let grant: Grant = app.granted(URL, &request).await;
+    assert_eq!(app.upload(&grant, body).await.status(), StatusCode::OK);
+    grant
+}
+
+async fn committed(app: &App, body: Value) -> Value {
+    let response = app.post(COMMIT, &body).await;
+    let status = response.status();
+    let answer: Value = response.json().await.unwrap();
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    answer
+}
+
+#[tokio::test]
+async fn an_upload_is_pending_until_it_is_committed_and_the_answer_is_that_of_verify() {
+    let app = spawn_app_with_policies(PENDING).await;
+    let key = upload(&app, png(), PNG).await.key;
+    assert_eq!(state_of(&app.store, &key).await, "pending");
+    let verified = app.post("/upload/verify", &json!({"key": key})).await;
+    let verified: Value = verified.json().await.unwrap();
+    assert_eq!(state_of(&app.store, &key).await, "pending");
+
+    let answer = committed(&app, json!({"key": key})).await;
+    assert_eq!(answer, verified);
+    let state = state_of(&app.store, &key).await;
+    assert!(state.starts_with("committed-"), "{state}");
+    // Again, with the same answer and nothing changed.
+    assert_eq!(committed(&app, json!({"key": key})).await, verified);
+    assert_eq!(state_of(&app.store, &key).await, state);
+}
+
+#[tokio::test]
+async fn a_second_upload_with_the_same_url_is_pending_again() {
+    let app = spawn_app_with_policies(PENDING).await;
+    let grant = upload(&app, png(), PNG).await;
+    committed(&app, json!({"key": grant.key})).await;
+    assert_eq!(app.upload(&grant, &PNG[..]).await.status(), StatusCode::OK);
+    assert_eq!(state_of(&app.store, &grant.key).await, "pending");
+    committed(&app, json!({"key": grant.key})).await;
+}
+
+#[tokio::test]
+async fn a_form_and_an_upload_in_parts_are_pending_too() {
+    let app = spawn_app_with_policies(PENDING).await;
+    let text = json!({"filename": "a.txt", "contentType": "text/plain", "size": 5});
+    let form: PostGrant = app.granted("/upload/presigned-post", &text).await;
+    let sent = presigned_post::send(&app, &form.url, &form.fields, "hello").await;
+    assert!(sent.status().is_success());
+
+    let created = json!({"filename": "a.png", "type": "image/png", "metadata": {}});
+    let created = app.post("/s3/multipart", &created).await;
+    let created: Value = created.json().await.unwrap();
+    let (key, id) = (
+        created["key"].as_str().unwrap(),
+        created["uploadId"].as_str().unwrap(),
+    );
+    let query = [("key", key)];
+    let url = format!("{}/s3/multipart/{id}/1", app.base);
+    let part = app.client.get(url).query(&query).send().await.unwrap();
+    let part: Value = part.json().await.unwrap();
+    let part = app.client.put(part["url"].as_str().unwrap()).body(&PNG[..]);
+    let part = part.send().await.unwrap();
+    let etag = part.headers()["etag"].to_str().unwrap();
+    let complete = format!("{}/s3/multipart/{id}/complete", app.base);
+    let complete = app.client.post(complete).query(&query);
+    let parts = json!({"parts": [{"PartNumber": 1, "ETag": etag}]});
+    let completed = complete.json(&parts).send().await.unwrap();
+    assert_eq!(completed.status(), StatusCode::OK);
+
+    for key in [form.key.as_str(), key] {
+        assert_eq!(state_of(&app.store, key).await, "pending");
+        committed(&app, json!({"key": key})).await;
+        assert_ne!(state_of(&app.store, key).await, "pending");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_what_was_granted_stays_pending() {
+    let app = spawn_app_with_policies(PENDING).await;
+    let html = upload(&app, png(), b"<script>").await.key;
+    let refused = app.refused(COMMIT, &json!({"key": html})).await;
+    is(&refused, 409, "content-mismatch");
+    assert_eq!(state_of(&app.store, &html).await, "pending");
+
+    let key = upload(&app, png(), PNG).await.key;
+    let refused = app.refused(COMMIT, &json!({"key": key, "size": 9})).await;
+    is(&refused, 409, "mismatch");
+    assert_eq!(fields(&refused), [("/size", "size-differs")]);
+    assert_eq!(state_of(&app.store, &key).await, "pending");
+
+    let missing = key.replace("a.png", "b.png");
+    let refused = app.refused(COMMIT, &json!({"key": missing})).await;
+    is(&refused, 404, "not-uploaded");
+    let foreign = json!({"key": "plain/elsewhere"});
+    is(&app.refused(COMMIT, &foreign).await, 404, "not-uploaded");
+    let unknown = app
+        .refused(COMMIT, &json!({"key": key, "policy": "x"}))
+        .await;
+    is(&unknown, 422, "unknown-policy");
+    let invalid = app.refused(COMMIT, &json!({"keys": []})).await;
+    is(&invalid, 400, "invalid-request");
+}
+
+#[tokio::test]
+async fn several_uploads_are_committed_at_once_each_with_its_result() {
+    let app = spawn_app_with_policies(PENDING).await;
+    let good = upload(&app, png(), PNG).await.key;
+    let bad = upload(&app, png(), b"<script>").await.key;
+    let answer = committed(&app, json!({"keys": [good, bad, "foreign", good]})).await;
+    let statuses = answer["results"].as_array().unwrap().iter();
+    let statuses: Vec<_> = statuses.map(|result| result["status"].clone()).collect();
+    assert_eq!(statuses, [200, 409, 404, 200]);
+    assert_ne!(state_of(&app.store, &good).await, "pending");
+    assert_eq!(state_of(&app.store, &bad).await, "pending");
+}
+
+#[tokio::test]
+async fn a_commit_waits_for_an_upload_that_is_under_way() {
+    let app = spawn_app_with_policies(PENDING).await;
+    let grant: Grant = app.granted(URL, &png()).await;
+    let body = json!({"key": grant.key, "wait": 20});
+    let (commit, _) = tokio::join!(app.post(COMMIT, &body), async {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        app.upload(&grant, &PNG[..]).await
+    });
+    assert_eq!(commit.status(), StatusCode::OK);
+    assert_ne!(state_of(&app.store, &grant.key).await, "pending");
+}
+
+#[tokio::test]
+async fn where_nothing_is_pending_a_commit_only_verifies() {
+    let app = spawn_app_with_policies(PENDING).await;
+    let request = json!({"filename": "a", "contentType": "text/plain", "policy": "plain"});
+    let key = upload(&app, request, b"hello").await.key;
+    committed(&app, json!({"key": key, "policy": "plain"})).await;
+    assert_eq!(tags_of(&app.store, &key).await, Tags::new());
+}
+
+#[tokio::test]
+async fn commits_are_counted_by_policy_and_outcome() {
+    let metrics = presignd::telemetry::Metrics::default();
+    let settings = presignd::http::Settings {
+        metrics: metrics.clone(),
+        ..presignd::http::Settings::default()
+    };
+    let policies = crate::helpers::with_policies(PENDING);
+    let app = crate::helpers::spawn_app_with_both(policies, &settings).await;
+    let router = presignd::http::metrics_router(std::sync::Arc::clone(&app.uploads), &settings);
+    let addr = crate::helpers::spawn(router).await;
+    let key = upload(&app, png(), PNG).await.key;
+    committed(&app, json!({"key": key})).await;
+    committed(&app, json!({"key": key})).await;
+    app.refused(COMMIT, &json!({"key": key, "size": 1})).await;
+    let text = reqwest::get(format!("http://{addr}/metrics"))
+        .await
+        .unwrap();
+    let text = text.text().await.unwrap();
+    for outcome in ["committed", "repeated", "mismatch"] {
+        let line =
+            format!("presignd_commits_total{{policy=\"default\",outcome=\"{outcome}\"}} 1\n");
+        assert!(text.contains(&line), "{line}{text}");
+    }
+}

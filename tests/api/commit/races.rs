@@ -1,0 +1,262 @@
+//! Someone uploads again with the same URL while an upload is committed, at every step of it; and presignd
+//! dies at every step.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aws_sdk_s3::Client;
+use axum::extract::Request;
+use axum::http::Method;
+use axum::middleware::Next;
+use presignd::dev::BUCKET;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use super::{COMMIT, PENDING, PNG, URL, png, state_of};
+use crate::helpers::{Grant, client};
+use crate::stand_in::StandIn;
+
+/// As long as [`PNG`], as the grant is bound to the length. It is no picture.
+const BAD: &[u8; 8] = b"<script>";
+/// Another picture.
+const OTHER: &[u8; 8] = b"\xFF\xD8\xFF\xE0\0\0\0\0";
+
+/// What happens at one step of a commit, which is a request to the store.
+#[derive(Clone, Copy, Debug, Default)]
+struct Event {
+    /// Uploaded before the store does what it is asked.
+    before: Option<&'static [u8]>,
+    /// Uploaded afterwards.
+    after: Option<&'static [u8]>,
+    /// Whether presignd never sees the answer.
+    dies: bool,
+}
+
+/// Counts the store's requests but PUTs of objects, and makes something happen at one of them.
+#[derive(Default)]
+struct Script {
+    step: AtomicUsize,
+    at: Mutex<Option<(usize, Event)>>,
+    /// At every step.
+    always: bool,
+    grant: Mutex<Option<Grant>>,
+}
+
+impl Script {
+    fn begin(&self, at: Option<(usize, Event)>) {
+        self.step.store(0, Ordering::SeqCst);
+        *self.at.lock().unwrap() = at;
+    }
+
+    async fn upload(&self, body: &'static [u8]) {
+        let grant = self.grant.lock().unwrap().clone().unwrap();
+        let put = client().put(&grant.url);
+        let headers = grant.headers.iter();
+        let put = headers.fold(put, |put, (name, value)| put.header(name, value));
+        let sent = put.body(body).send().await.unwrap();
+        assert_eq!(sent.status(), StatusCode::OK);
+    }
+}
+
+async fn follow(script: Arc<Script>, request: Request, next: Next) -> axum::response::Response {
+    let is_upload = *request.method() == Method::PUT
+        && request
+            .uri()
+            .query()
+            .is_some_and(|q| q.contains("X-Amz-Signature"));
+    let at = *script.at.lock().unwrap();
+    let Some((at, event)) = at.filter(|_| !is_upload) else {
+        return next.run(request).await;
+    };
+    let step = script.step.fetch_add(1, Ordering::SeqCst);
+    if step != at && !script.always {
+        return next.run(request).await;
+    }
+    if let Some(body) = event.before {
+        script.upload(body).await;
+    }
+    let response = next.run(request).await;
+    if let Some(body) = event.after {
+        script.upload(body).await;
+    }
+    if event.dies {
+        std::future::pending::<()>().await;
+    }
+    response
+}
+
+struct Stage {
+    stand: StandIn,
+    script: Arc<Script>,
+    base: String,
+    store: Client,
+    /// The value of the tag of what has these bytes and is committed.
+    marks: BTreeMap<&'static [u8], String>,
+}
+
+impl Stage {
+    async fn new(script: Script) -> Self {
+        let script = Arc::new(script);
+        let followed = Arc::clone(&script);
+        let stand =
+            StandIn::between(move |request, next| follow(Arc::clone(&followed), request, next))
+                .await;
+        let config = aws_sdk_s3::config::Builder::from(&stand.config());
+        let store = Client::from_conf(config.force_path_style(true).build());
+        let base = stand.service(PENDING).await;
+        let mut stage = Self {
+            stand,
+            script,
+            base,
+            store,
+            marks: BTreeMap::new(),
+        };
+        for body in [PNG, BAD, OTHER] {
+            let mut request = png();
+            request["policy"] = json!("lax");
+            let key = stage.upload(&request, body).await;
+            let (status, answer) = stage.commit(&json!({"key": key, "policy": "lax"})).await;
+            assert_eq!(status, StatusCode::OK, "{answer}");
+            let mark = state_of(&stage.store, &key).await;
+            stage.marks.insert(body, mark);
+        }
+        stage
+    }
+
+    async fn upload(&self, request: &Value, body: &'static [u8]) -> String {
+        let grant = client().post(format!("{}{URL}", self.base)).json(request);
+        let grant: Grant = grant.send().await.unwrap().json().await.unwrap();
+        let key = grant.key.clone();
+        *self.script.grant.lock().unwrap() = Some(grant);
+        self.script.upload(body).await;
+        key
+    }
+
+    async fn commit(&self, body: &Value) -> (StatusCode, Value) {
+        let commit = client().post(format!("{}{COMMIT}", self.base)).json(body);
+        let answer = commit.send().await.unwrap();
+        (answer.status(), answer.json().await.unwrap())
+    }
+
+    async fn bytes(&self, key: &str) -> Vec<u8> {
+        let get = self.store.get_object().bucket(BUCKET).key(key);
+        let object = get.send().await.unwrap();
+        object.body.collect().await.unwrap().to_vec()
+    }
+
+    /// Whether what is there is committed, by its own mark.
+    async fn is_committed(&self, key: &str) -> bool {
+        let bytes = self.bytes(key).await;
+        state_of(&self.store, key).await == self.marks[&bytes[..]]
+    }
+
+    /// How many requests a commit sends to the store.
+    async fn steps(&self) -> usize {
+        let key = self.upload(&png(), PNG).await;
+        self.script.begin(Some((usize::MAX, Event::default())));
+        assert_eq!(self.commit(&json!({"key": key})).await.0, StatusCode::OK);
+        self.script.step.load(Ordering::SeqCst)
+    }
+}
+
+#[tokio::test]
+async fn an_upload_at_any_step_is_pending_afterwards_or_was_verified() {
+    let stage = Stage::new(Script::default()).await;
+    let steps = stage.steps().await;
+    assert!((5..=10).contains(&steps), "{steps}");
+    for step in 0..steps {
+        for body in [BAD, OTHER, PNG] {
+            let uploaded = Some(&body[..]);
+            let none = Event::default();
+            for event in [
+                Event {
+                    before: uploaded,
+                    ..none
+                },
+                Event {
+                    after: uploaded,
+                    ..none
+                },
+            ] {
+                let key = stage.upload(&png(), PNG).await;
+                stage.script.begin(Some((step, event)));
+                let (status, answer) = stage.commit(&json!({"key": key})).await;
+                stage.script.begin(None);
+                let what = format!("step {step}, {event:?}: {status} {answer}");
+                let bytes = stage.bytes(&key).await;
+                assert_eq!(bytes, body, "{what}");
+                let state = state_of(&stage.store, &key).await;
+                if body == BAD {
+                    assert_eq!(state, "pending", "{what}");
+                } else if state != "pending" {
+                    assert_eq!(state, stage.marks[&body[..]], "{what}");
+                    assert_eq!(status, StatusCode::OK, "{what}");
+                }
+                if status != StatusCode::OK {
+                    assert_eq!(status, StatusCode::CONFLICT, "{what}");
+                    assert_eq!(body, BAD, "{what}");
+                }
+                // Whoever commits what is there now gets the truth.
+                let (status, _) = stage.commit(&json!({"key": key})).await;
+                assert_eq!(status == StatusCode::OK, body != BAD, "{what}");
+                assert_eq!(stage.is_committed(&key).await, body != BAD, "{what}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn whoever_uploads_again_at_every_step_gets_nothing_committed() {
+    for (body, code) in [(BAD, "content-mismatch"), (OTHER, "replaced")] {
+        let stage = Stage::new(Script {
+            always: true,
+            ..Script::default()
+        })
+        .await;
+        let key = stage.upload(&png(), PNG).await;
+        let event = Event {
+            after: Some(body),
+            ..Event::default()
+        };
+        stage.script.begin(Some((0, event)));
+        let (status, answer) = stage.commit(&json!({"key": key})).await;
+        stage.script.begin(None);
+        let found = (status, answer["code"].as_str());
+        assert_eq!(found, (StatusCode::CONFLICT, Some(code)), "{answer}");
+        assert_eq!(state_of(&stage.store, &key).await, "pending");
+    }
+}
+
+#[tokio::test]
+async fn presignd_dies_at_any_step_and_nothing_unverified_is_committed() {
+    let mut stage = Stage::new(Script::default()).await;
+    let steps = stage.steps().await;
+    for step in 0..steps {
+        for body in [None, Some(&BAD[..]), Some(&OTHER[..])] {
+            for (before, after) in [(body, None), (None, body)] {
+                let dies = Event {
+                    before,
+                    after,
+                    dies: true,
+                };
+                let what = format!("step {step}, {dies:?}");
+                let key = stage.upload(&png(), PNG).await;
+                stage.script.begin(Some((step, dies)));
+                let commit = json!({"key": key});
+                let commit = stage.commit(&commit);
+                let hangs = tokio::time::timeout(Duration::from_millis(500), commit).await;
+                assert!(hangs.is_err(), "{what}");
+                stage.script.begin(None);
+                let is_bad = stage.bytes(&key).await == BAD;
+                assert!(!(is_bad && stage.is_committed(&key).await), "{what}");
+                // Another process goes on.
+                stage.base = stage.stand.service(PENDING).await;
+                let (status, answer) = stage.commit(&json!({"key": key})).await;
+                assert_eq!(status == StatusCode::OK, !is_bad, "{what}: {answer}");
+                assert_eq!(stage.is_committed(&key).await, !is_bad, "{what}");
+            }
+        }
+    }
+}
