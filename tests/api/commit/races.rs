@@ -187,11 +187,11 @@ async fn an_upload_at_any_step_is_pending_afterwards_or_was_verified() {
                 let what = format!("step {step}, {event:?}: {status} {answer}");
                 let bytes = stage.bytes(&key).await;
                 assert_eq!(bytes, body, "{what}");
-                let state = state_of(&stage.store, &key).await;
+                let tag = state_of(&stage.store, &key).await;
                 if body == BAD {
-                    assert_eq!(state, "pending", "{what}");
-                } else if state != "pending" {
-                    assert_eq!(state, stage.marks[&body[..]], "{what}");
+                    assert_eq!(tag, "pending", "{what}");
+                } else if tag != "pending" {
+                    assert_eq!(tag, stage.marks[&body[..]], "{what}");
                     assert_eq!(status, StatusCode::OK, "{what}");
                 }
                 if status != StatusCode::OK {
