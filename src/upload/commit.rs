@@ -29,8 +29,8 @@ pub(super) const TAG: &str = "presignd";
 /// Its value until the upload is committed.
 pub(super) const PENDING: &str = "pending";
 
-/// How often an object may be replaced while it is committed.
-const MAX_ROUNDS: usize = 3;
+/// How often an object is verified and tagged: one that is replaced once is committed all the same.
+const MAX_ROUNDS: usize = 5;
 
 type Tags = Vec<(String, String)>;
 

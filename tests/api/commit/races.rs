@@ -66,8 +66,16 @@ async fn follow(script: Arc<Script>, request: Request, next: Next) -> axum::resp
             .uri()
             .query()
             .is_some_and(|q| q.contains("X-Amz-Signature"));
+    // A service that has "died" repeats its calls to the store, for another key.
+    let key = script
+        .grant
+        .lock()
+        .unwrap()
+        .as_ref()
+        .map(|grant| grant.key.clone());
+    let is_followed = key.is_some_and(|key| request.uri().path().ends_with(&key));
     let at = *script.at.lock().unwrap();
-    let Some((at, event)) = at.filter(|_| !is_upload) else {
+    let Some((at, event)) = at.filter(|_| is_followed && !is_upload) else {
         return next.run(request).await;
     };
     let step = script.step.fetch_add(1, Ordering::SeqCst);
