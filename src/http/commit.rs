@@ -1,23 +1,39 @@
 //! `/upload/commit`: the upload counts from now on, if it is what was granted.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::Json;
 use axum::extract::State;
+use utoipa::IntoResponses;
+use utoipa::openapi::{RefOr, Response};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::AppState;
 use super::auth::Authenticated;
 use super::body::Valid;
-use super::openapi::{BodyProblems, CallerProblems, CommitProblems, PolicyProblems, StoreProblems};
-use super::problem::Failure;
+use super::openapi::{BodyProblems, CallerProblems, PolicyProblems, StoreProblems, of_upload};
+use super::problem::{Failure, catalogue};
 use super::verify::{AnswerDto, Request, VerifyDto, VerifyRequest};
 use crate::upload::UploadService;
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(commit))
+}
+
+/// The problems of committing one upload.
+struct CommitProblems;
+
+impl IntoResponses for CommitProblems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        of_upload(&[
+            &catalogue::MISMATCH,
+            &catalogue::CONTENT_MISMATCH,
+            &catalogue::REPLACED,
+        ])
+    }
 }
 
 /// Commit an upload

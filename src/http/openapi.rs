@@ -380,26 +380,14 @@ impl IntoResponses for EventProblems {
 /// The problems of verifying one upload.
 pub(super) struct VerifyProblems;
 
-/// The problems of committing one upload.
-pub(super) struct CommitProblems;
-
 impl IntoResponses for VerifyProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         of_upload(&[&catalogue::MISMATCH, &catalogue::CONTENT_MISMATCH])
     }
 }
 
-impl IntoResponses for CommitProblems {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
-        of_upload(&[
-            &catalogue::MISMATCH,
-            &catalogue::CONTENT_MISMATCH,
-            &catalogue::REPLACED,
-        ])
-    }
-}
-
-fn of_upload(conflicts: &[&Kind]) -> BTreeMap<String, RefOr<Response>> {
+/// The problems of one upload, with these conflicts.
+pub(super) fn of_upload(conflicts: &[&Kind]) -> BTreeMap<String, RefOr<Response>> {
     [
         ("404", problem(&[&catalogue::NOT_UPLOADED])),
         ("409", problem(conflicts)),

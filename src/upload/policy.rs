@@ -40,7 +40,6 @@ pub(super) struct Policy {
     require_size: bool,
     require_checksum: bool,
     pub(super) overwrite: bool,
-    /// Whether uploads in parts are allowed.
     multipart: bool,
     active_content: ActiveContent,
     /// Whether verifying reads the first bytes of the file.
@@ -51,7 +50,6 @@ pub(super) struct Policy {
     pub(super) server_side_encryption: Option<s3::ServerSideEncryption>,
     pub(super) kms_key_id: Option<String>,
     pub(super) acl: Option<s3::ObjectCannedAcl>,
-    /// Among them is that of pending uploads, where there are such.
     pub(super) tagging: Vec<(String, String)>,
     /// Whether an upload does not count until it is committed.
     pub(super) pending: bool,

@@ -153,3 +153,21 @@ fn a_file_that_is_not_toml_is_refused_with_its_line() {
     let error = Policies::parse("[policies]", TEN_MINUTES).unwrap_err();
     assert!(error.to_string().contains("at least one"), "{error}");
 }
+
+#[test]
+fn the_tag_of_pending_uploads_has_a_reserved_name_and_counts_among_the_ten() {
+    let tags = |count: usize| {
+        let tags: Vec<String> = (0..count).map(|i| format!("t{i} = ''")).collect();
+        format!("tagging = {{ {} }}", tags.join(", "))
+    };
+    let reserved = policy("tagging = { presignd = 'x' }").unwrap_err();
+    assert!(reserved.contains("reserved"), "{reserved}");
+    for (fields, is_ok) in [
+        (tags(10), true),
+        (tags(11), false),
+        (format!("pending = true\n{}", tags(9)), true),
+        (format!("pending = true\n{}", tags(10)), false),
+    ] {
+        assert_eq!(policy(&fields).is_ok(), is_ok, "{fields}");
+    }
+}
