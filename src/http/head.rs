@@ -7,6 +7,7 @@ use axum::extract::{ConnectInfo, Request};
 use axum::http::uri::Authority;
 use axum::http::{HeaderName, HeaderValue, Method, Version, header};
 use ipnet::IpNet;
+use percent_encoding::percent_decode_str;
 use uuid::Uuid;
 
 use super::client_ip::is_trusted;
@@ -33,23 +34,32 @@ pub(super) fn check(request: &Request, local_hosts_only: bool) -> Result<(), Pro
     if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
         return Err(Problem::new(&catalogue::UNSUPPORTED_TRANSFER_CODING));
     }
-    if local_hosts_only && !headers.get(header::HOST).is_none_or(is_local) {
+    if local_hosts_only && !names_local_host(request) {
         return Err(Problem::new(&catalogue::HOST_NOT_ALLOWED));
+    }
+    // What is decoded leniently would become another name than the client meant.
+    let query = request.uri().query().unwrap_or_default();
+    if percent_decode_str(query).decode_utf8().is_err() {
+        let detail = "the query must be UTF-8 once its `%` escapes are decoded";
+        return Err(Problem::with_detail(&catalogue::INVALID_REQUEST, detail));
     }
     Ok(())
 }
 
+/// Whether the request is for this machine by all that it says: its target may name a host, too, which
+/// then [replaces](https://www.rfc-editor.org/rfc/rfc9112#section-3.2.2) that of the header.
+fn names_local_host(request: &Request) -> bool {
+    let header = request.headers().get(header::HOST);
+    let parsed = |host: &HeaderValue| host.to_str().ok()?.parse::<Authority>().ok();
+    header.is_none_or(|host| parsed(host).is_some_and(|host| is_local(&host)))
+        && request.uri().authority().is_none_or(is_local)
+}
+
 /// Whether a host cannot be a name that somebody else controls.
-fn is_local(host: &HeaderValue) -> bool {
-    let authority = host
-        .to_str()
-        .ok()
-        .and_then(|host| host.parse::<Authority>().ok());
-    authority.is_some_and(|authority| {
-        let host = authority.host().trim_end_matches('.').to_ascii_lowercase();
-        let address = host.trim_start_matches('[').trim_end_matches(']');
-        host == "localhost" || host.ends_with(".localhost") || address.parse::<IpAddr>().is_ok()
-    })
+fn is_local(authority: &Authority) -> bool {
+    let host = authority.host().trim_end_matches('.').to_ascii_lowercase();
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.ends_with(".localhost") || address.parse::<IpAddr>().is_ok()
 }
 
 /// The origin of a page whose browser asks whether it may call.
@@ -65,8 +75,14 @@ pub(crate) fn preflight_origin(request: &Request) -> Option<HeaderValue> {
 #[derive(Clone, Debug)]
 pub(crate) struct RequestId(pub(crate) String);
 
+/// Whether a trusted proxy forwarded the request, so that its headers say more than the client chose.
+pub(super) fn is_by_proxy(request: &Request, trusted: &[IpNet]) -> bool {
+    let peer = || request.extensions().get::<ConnectInfo<SocketAddr>>();
+    !trusted.is_empty() && peer().is_some_and(|peer| is_trusted(peer.ip().to_canonical(), trusted))
+}
+
 /// The id that a trusted proxy set, if it is safe to log; otherwise a new one.
-pub(super) fn request_id(request: &Request, trusted: &[IpNet]) -> String {
+pub(super) fn request_id(request: &Request, by_proxy: bool) -> String {
     if let Some(RequestId(id)) = request.extensions().get() {
         return id.clone();
     }
@@ -76,14 +92,7 @@ pub(super) fn request_id(request: &Request, trusted: &[IpNet]) -> String {
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))
     };
-    let is_from_proxy = !trusted.is_empty()
-        && request
-            .extensions()
-            .get()
-            .is_some_and(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| {
-                is_trusted(peer.ip().to_canonical(), trusted)
-            });
-    let id = request.headers().get(REQUEST_ID).filter(|_| is_from_proxy);
+    let id = request.headers().get(REQUEST_ID).filter(|_| by_proxy);
     let id = id.and_then(|id| id.to_str().ok()).filter(is_safe);
     id.map_or_else(|| Uuid::new_v4().to_string(), str::to_owned)
 }

@@ -200,13 +200,16 @@ struct Observation {
 impl Observation {
     fn begin(observer: Arc<Observer>, request: &Request) -> Self {
         let method = own_name(request.method());
+        // Anyone could write into the traces and logs of others under ids that they know.
+        let by_proxy = head::is_by_proxy(request, &observer.trusted_proxies);
+        let named_trace = by_proxy.then(|| request.headers());
         Self {
             begin: Instant::now(),
             method: method.unwrap_or(UNKNOWN),
-            id: head::request_id(request, &observer.trusted_proxies),
+            id: head::request_id(request, by_proxy),
             status: None,
             context: RequestContext::new(observer),
-            trace: Trace::begin(method.unwrap_or("_OTHER"), request.headers()),
+            trace: Trace::begin(method.unwrap_or("_OTHER"), named_trace),
         }
     }
 

@@ -7,7 +7,7 @@ pub(crate) struct Trace;
 
 #[expect(clippy::unused_self, reason = "a span of the other build is used")]
 impl Trace {
-    pub(crate) fn begin(_: &'static str, _: &HeaderMap) -> Self {
+    pub(crate) fn begin(_: &'static str, _: Option<&HeaderMap>) -> Self {
         Self
     }
 

@@ -57,14 +57,17 @@ pub(super) fn flush() {
 pub(crate) struct Trace(Option<(Span, &'static str)>);
 
 impl Trace {
-    /// Continues the trace that the client names in its headers. `method` is a standard one.
-    pub(crate) fn begin(method: &'static str, headers: &HeaderMap) -> Self {
+    /// Continues the trace that the headers name; without headers, begins a new one. `method` is a
+    /// standard one.
+    pub(crate) fn begin(method: &'static str, headers: Option<&HeaderMap>) -> Self {
         let Some((_, tracer)) = TRACES.get() else {
             return Self(None);
         };
         // A fresh context: nothing that is attached to the thread.
-        let parent = TraceContextPropagator::new()
-            .extract_with_context(&Context::new(), &HeaderExtractor(headers));
+        let parent = headers.map_or_else(Context::new, |headers| {
+            TraceContextPropagator::new()
+                .extract_with_context(&Context::new(), &HeaderExtractor(headers))
+        });
         let span = tracer
             .span_builder(method)
             .with_kind(SpanKind::Server)

@@ -93,6 +93,44 @@ async fn a_page_cannot_reach_a_loopback_service_under_a_name_of_its_own() {
 }
 
 #[tokio::test]
+async fn a_target_that_names_another_host_counts_as_that_host() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let local = http::Settings {
+        local_hosts_only: true,
+        ..http::Settings::default()
+    };
+    let app = spawn_app_with_both(built_in(), &local).await;
+    let addr = app.base.strip_prefix("http://").unwrap();
+    for (host, status) in [
+        ("rebound.evil.example", "403"),
+        ("localhost.evil.example:80", "403"),
+        ("localhost:3000", "200"),
+    ] {
+        let mut stream = tokio::net::TcpStream::connect(addr).await.unwrap();
+        let head = format!("GET http://{host}/healthz HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(std::str::from_utf8(&answer[9..]).unwrap(), status, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn a_query_that_is_not_utf_8_is_refused_and_not_repaired() {
+    let app = spawn_app().await;
+    for (name, status) in [
+        ("%ff", 400),
+        ("a%e2%82", 400),
+        ("%ed%a0%80", 400),
+        ("%EF%BF%BD", 200),
+        ("%e2%82%ac", 200),
+    ] {
+        let path = format!("/s3/params?filename={name}&type=a/b");
+        assert_eq!(app.get(&path).await.status(), status, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn all_names_below_a_domain_can_be_allowed() {
     let below = AllowedOrigins::Exactly(vec!["https://*.a.example".parse().unwrap()]);
     for origin in ["https://x.a.example", "https://x-1.y.a.example"] {

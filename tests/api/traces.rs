@@ -17,13 +17,14 @@ const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
 
 /// `presignd dev` that sends its traces to `collector`.
-async fn dev(collector: axum::Router, log: &str) -> (TempDir, Running, String) {
+async fn dev(collector: axum::Router, log: &str, trusted: &str) -> (TempDir, Running, String) {
     let endpoint = format!("http://{}", spawn(collector).await);
     let folder = TempDir::new().unwrap();
     let variables = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
         ("LOG_FORMAT", "json"),
         ("RUST_LOG", log),
+        ("TRUSTED_PROXIES", trusted),
     ];
     let mut dev = Running::dev(folder.path(), &variables);
     let base = base(&dev.printed_until("-T hello.txt"));
@@ -65,7 +66,7 @@ async fn each_request_is_a_span_of_the_trace_that_it_belongs_to_and_tells_no_sec
         all.lock().unwrap().extend_from_slice(&body);
     };
     let collector = axum::Router::new().route("/v1/traces", post(collect));
-    let (_folder, dev, base) = dev(collector, "trace").await;
+    let (_folder, dev, base) = dev(collector, "trace", "127.0.0.1").await;
     let grant = grant(&base).await;
     let nowhere = format!("{base}/secret-path");
     client().get(nowhere).send().await.unwrap();
@@ -103,9 +104,21 @@ async fn each_request_is_a_span_of_the_trace_that_it_belongs_to_and_tells_no_sec
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_cannot_choose_its_trace() {
+    let ignore = axum::Router::new().fallback(async || {});
+    let (_folder, dev, base) = dev(ignore, "info", "192.0.2.1").await;
+    grant(&base).await;
+    let (_, log) = stop(dev).await;
+    let line = log.lines().find(|line| line.contains("presigned-url"));
+    let line: Value = serde_json::from_str(line.expect(&log)).unwrap();
+    assert_eq!(line["trace_id"].as_str().unwrap().len(), 32, "{line}");
+    assert_ne!(line["trace_id"], TRACE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_collector_that_hangs_costs_no_request_and_not_the_end() {
     let hang = async || std::future::pending::<()>().await;
-    let (_folder, dev, base) = dev(axum::Router::new().fallback(hang), "warn").await;
+    let (_folder, dev, base) = dev(axum::Router::new().fallback(hang), "warn", "").await;
     let (client, healthz) = (client(), format!("{base}/healthz"));
     // More than the queue holds.
     for _ in 0..3000 {

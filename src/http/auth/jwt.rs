@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
@@ -101,14 +101,13 @@ impl Claims {
         Duration::try_from_secs_f64(time.floor()).ok()
     }
 
-    /// Whether the token was issued before `now`, and lives for a day at most.
-    fn is_short_lived(&self, now: SystemTime) -> bool {
-        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let (Some(issued_at), Some(expires_at)) = (self.time("iat"), self.time("exp")) else {
-            return false;
-        };
-        issued_at <= now + Duration::from_secs(LEEWAY)
-            && expires_at.saturating_sub(issued_at) <= MAX_LIFE_IN_PATH
+    /// When the token was issued, in seconds since 1970 and less the leeway, if it lives for a day at
+    /// most.
+    fn short_lived_from(&self) -> Option<u32> {
+        let issued_at = self.time("iat")?;
+        let life = self.time("exp")?.saturating_sub(issued_at);
+        let from = u32::try_from(issued_at.as_secs().saturating_sub(LEEWAY)).ok()?;
+        (life <= MAX_LIFE_IN_PATH).then_some(from)
     }
 }
 
@@ -225,7 +224,7 @@ impl Jwt {
         }
     }
 
-    pub(super) async fn verify(&self, token: &str, now: SystemTime) -> Result<Verified, Denied> {
+    pub(super) async fn verify(&self, token: &str) -> Result<Verified, Denied> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| Denied::Unauthorized)?;
         if has_critical_extensions(token) {
             return Err(Denied::Unauthorized);
@@ -249,7 +248,7 @@ impl Jwt {
             Denied::InvalidTicket(format!("the token's claim `{TICKET_CLAIM}` {why}"))
         })?;
         Ok(Verified {
-            fits_path: ticket.is_some() && claims.is_short_lived(now),
+            in_path_from: ticket.as_ref().and_then(|_| claims.short_lived_from()),
             caller: match ticket {
                 Some(ticket) => caller.with_ticket(ticket),
                 None => caller,

@@ -13,7 +13,7 @@ use crate::upload::Caller;
 /// What all cached tokens may take, in bytes.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
 /// What a token takes apart from its caller's names and ticket: its place in the cache and allocations.
-const BYTES_OF_TOKEN: usize = 172;
+const BYTES_OF_TOKEN: usize = 180;
 /// With this estimate the cache remembers few tokens that it has dropped, which would take memory too.
 const ESTIMATED_TOKENS: usize = 4096;
 
@@ -25,8 +25,17 @@ pub(super) struct Verified {
     pub(super) key: Arc<JwtKey>,
     /// In seconds since 1970.
     pub(super) expires_at: u32,
-    /// Whether it may stand in a path.
-    pub(super) fits_path: bool,
+    /// From when on it may stand in a path, in the same seconds; `None` if it never may.
+    pub(super) in_path_from: Option<u32>,
+}
+
+impl Verified {
+    /// Whether it may stand in a path at `now`.
+    pub(super) fn fits_path(&self, now: SystemTime) -> bool {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.in_path_from
+            .is_some_and(|from| now.as_secs() >= from.into())
+    }
 }
 
 /// A bounded cache. Only tokens that were verified come in, so nobody else can fill it.
@@ -85,7 +94,7 @@ mod tests {
             caller: Caller::named(name, None),
             key: Arc::new(JwtKey::of_secret(&secret).unwrap()),
             expires_at,
-            fits_path: false,
+            in_path_from: None,
         }
     }
 

@@ -127,6 +127,18 @@ async fn only_a_short_lived_token_with_a_ticket_may_stand_in_a_path() {
 }
 
 #[tokio::test]
+async fn a_ticket_of_an_issuer_whose_clock_is_ahead_is_accepted_once_its_time_has_come() {
+    let app = app().await;
+    let mut claims = claims("alice");
+    claims["upload"] = json!({});
+    claims["iat"] = json!(now() + 33);
+    let token = signed(&claims);
+    assert_eq!(ask(&app, &token).await.status(), StatusCode::UNAUTHORIZED);
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    assert_eq!(ask(&app, &token).await.status(), StatusCode::CREATED);
+}
+
+#[tokio::test]
 async fn a_ticket_in_the_path_beside_any_other_credential_is_refused() {
     let settings = with_policies(POLICIES);
     let (key, entry) = new_api_key("alice").unwrap();
