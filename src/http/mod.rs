@@ -82,7 +82,7 @@ pub struct Settings {
     pub auth: Auth,
     /// How often each caller may call; `None` is no limit.
     pub rate: Option<Rate>,
-    /// Proxies whose `X-Forwarded-For` and `X-Request-Id` count.
+    /// Proxies whose `X-Forwarded-For`, `X-Request-Id` and `traceparent` count.
     pub trusted_proxies: Vec<IpNet>,
     /// Whether `Host` has to name this machine. A web page can make a browser send requests to a
     /// loopback address under a host name of its own (DNS rebinding).
