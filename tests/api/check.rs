@@ -123,7 +123,7 @@ async fn nothing_is_wrong_with_the_embedded_store_and_nothing_stays_there() {
         ("multipart", "ok"),
         ("unsigned-headers", "ok"),
         ("cors", "ok"),
-        ("lifecycle", "skipped"),
+        ("lifecycle", "warning"),
         ("public-access", "skipped"),
     ];
     assert_eq!(run.statuses(), expected);
