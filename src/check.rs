@@ -11,11 +11,12 @@ mod removal;
 mod report;
 mod unsigned;
 
+use std::ops::Deref;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use aws_credential_types::Credentials;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
@@ -35,21 +36,106 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Why a check that sends anything but a form is skipped.
 const FORMS_ONLY: &str = "S3_FORMS_ONLY is true";
 
-/// A configuration that can sign, and everything that is needed to try it.
+/// A configuration that can sign: the checks of all buckets that its policies use.
 #[derive(Debug)]
-pub struct Check {
+pub struct Checks(Vec<Check>);
+
+impl Checks {
+    /// # Errors
+    ///
+    /// Nothing can be signed with these settings.
+    pub async fn new(config: Config, aws: Aws) -> Result<Self> {
+        let (sdk_config, s3) = (&aws.sdk_config, &config.s3);
+        let credentials = serve::credentials(&config, sdk_config)?;
+        let called = s3::Settings {
+            public_endpoint: None,
+            ..s3.clone()
+        };
+        let called = serve::buckets(&config, sdk_config, &called, &credentials).await?;
+        let public = serve::buckets(&config, sdk_config, s3, &credentials).await?;
+        let upload = serve::upload_settings(&config);
+        let service = |buckets: &s3::Buckets| {
+            let metrics = Metrics::default();
+            Arc::new(UploadService::new(buckets.clone(), upload.clone(), metrics))
+        };
+        let client = s3::client(sdk_config, s3.force_path_style, &credentials);
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .operation_timeout(TIMEOUT);
+        let client_config = client.config().to_builder();
+        let client_config = client_config
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(timeouts.build());
+        let common = Common {
+            client: aws_sdk_s3::Client::from_conf(client_config.build()),
+            http: reqwest::Client::builder()
+                .timeout(TIMEOUT)
+                .connect_timeout(CONNECT_TIMEOUT)
+                .redirect(reqwest::redirect::Policy::none())
+                .build()?,
+            uploads: service(&called),
+            public_uploads: s3.public_endpoint.is_some().then(|| service(&public)),
+            credentials,
+            config: Arc::new(config),
+            aws: Arc::new(aws),
+        };
+        let names = common.config.policies.buckets().into_iter();
+        let all = names.filter_map(|name| {
+            let (called, public) = (called.get(name)?, public.get(name)?);
+            Some(Check::new(common.clone(), name, called, public))
+        });
+        Ok(Self(all.collect()))
+    }
+
+    /// Runs all checks, as far as that makes sense.
+    pub async fn run(&self, fix_cors: bool) -> Report {
+        let mut report = Report::default();
+        for (index, check) in self.0.iter().enumerate() {
+            let mut lines = check.run(index == 0, fix_cors).await;
+            if self.0.len() > 1 {
+                for line in &mut lines {
+                    line.bucket = Some(check.bucket().to_owned());
+                }
+            }
+            report.checks.extend(lines);
+        }
+        report
+    }
+
+    /// Removes what is still in the buckets; a line for each from which something could not be removed.
+    pub async fn clean_up(&self) -> Vec<Line> {
+        let mut lines = Vec::new();
+        for check in &self.0 {
+            lines.extend(check.clean_up().await);
+        }
+        lines
+    }
+}
+
+/// What the checks of all buckets share.
+#[derive(Clone, Debug)]
+struct Common {
     /// What `serve` would run with.
-    config: Config,
-    aws: Aws,
+    config: Arc<Config>,
+    aws: Arc<Aws>,
     credentials: s3::CredentialsCache,
     /// For requests that the service never sends.
     client: aws_sdk_s3::Client,
     /// Sends what clients and browsers send.
     http: reqwest::Client,
     /// The service on the endpoint that it calls itself.
-    uploads: UploadService,
+    uploads: Arc<UploadService>,
     /// The same for the endpoint that clients see, if that is another.
-    public_uploads: Option<UploadService>,
+    public_uploads: Option<Arc<UploadService>>,
+}
+
+/// The checks of one bucket, and everything that is needed to try it.
+#[derive(Debug)]
+struct Check {
+    common: Common,
+    /// The bucket's name.
+    bucket: String,
+    /// Of the policies that use the bucket.
     samples: Vec<Sample>,
     /// The bucket's URL, for the service and for clients.
     address: String,
@@ -63,89 +149,60 @@ pub struct Check {
     exposes_etag: OnceLock<bool>,
 }
 
+impl Deref for Check {
+    type Target = Common;
+
+    fn deref(&self) -> &Common {
+        &self.common
+    }
+}
+
 impl Check {
-    /// # Errors
-    ///
-    /// Nothing can be signed with these settings.
-    pub async fn new(config: Config, aws: Aws) -> Result<Self> {
-        let (sdk_config, s3) = (&aws.sdk_config, &config.s3);
-        let credentials = serve::credentials(&config, sdk_config)?;
-        let called = s3::Settings {
-            public_endpoint: None,
-            ..s3.clone()
-        };
-        let bucket = async |settings| {
-            let bucket = s3::bucket(
-                sdk_config,
-                settings,
-                credentials.clone(),
-                config.supports_post,
-            );
-            bucket.await.context(s3::CANNOT_SIGN)
-        };
-        let (called_bucket, public_bucket) = (bucket(called).await?, bucket(s3.clone()).await?);
+    /// `name` is what policies call the bucket, `called` and `public` the bucket at both endpoints.
+    fn new(common: Common, name: Option<&str>, called: &s3::Bucket, public: &s3::Bucket) -> Self {
         let address = |bucket: &s3::Bucket| bucket.address("").trim_end_matches('/').to_owned();
-        let (own_address, public_address) = (address(&called_bucket), address(&public_bucket));
-        let public_host = public_bucket.host();
-        let upload = serve::upload_settings(&config);
-        let service = |bucket| UploadService::new(bucket, upload.clone(), Metrics::default());
-        let client = s3::client(sdk_config, s3.force_path_style, &credentials);
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .operation_timeout(TIMEOUT);
-        let client_config = client.config().to_builder();
-        let client_config = client_config
-            .retry_config(RetryConfig::disabled())
-            .timeout_config(timeouts.build());
-        let http = reqwest::Client::builder()
-            .timeout(TIMEOUT)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()?;
-        Ok(Self {
-            client: aws_sdk_s3::Client::from_conf(client_config.build()),
-            http,
-            uploads: service(called_bucket),
-            public_uploads: s3.public_endpoint.is_some().then(|| service(public_bucket)),
-            samples: config.policies.samples(),
-            address: own_address,
-            public_address,
-            public_host,
-            credentials,
+        let samples = common.config.policies.samples().into_iter();
+        Self {
+            bucket: called.name().to_owned(),
+            samples: samples
+                .filter(|sample| sample.bucket.as_deref() == name)
+                .collect(),
+            address: address(called),
+            public_address: address(public),
+            public_host: public.host(),
             markers: Mutex::default(),
             is_versioned: AtomicBool::default(),
             exposes_etag: OnceLock::new(),
-            config,
-            aws,
-        })
+            common,
+        }
     }
 
-    /// Runs all checks, as far as that makes sense.
-    pub async fn run(&self, fix_cors: bool) -> Report {
-        let mut report = Report::default();
-        let may_go_on = self.until_the_bucket(&mut report.checks).await;
+    /// Runs all checks of the bucket. The `first` one also checks what all buckets share.
+    async fn run(&self, first: bool, fix_cors: bool) -> Vec<Line> {
+        let mut lines = Vec::new();
+        let may_go_on = self.until_the_bucket(first, &mut lines).await;
         if may_go_on {
-            report.checks.extend(self.uploads().await);
-            report.checks.push(self.unsigned_headers().await);
-            report.checks.extend(self.public_endpoint().await);
-            let (line, configuration) = self.cors(fix_cors).await;
-            report.checks.push(line);
-            report.cors_configuration = configuration;
-            report.checks.push(self.lifecycle().await);
-            report.checks.push(self.public_access().await);
+            lines.extend(self.uploads().await);
+            lines.push(self.unsigned_headers().await);
+            lines.extend(self.public_endpoint().await);
+            lines.push(self.cors(fix_cors).await);
+            lines.push(self.lifecycle().await);
+            lines.push(self.public_access().await);
         } else {
             let detail = "uploads, CORS and the bucket's rules, until the failures above are fixed";
-            report.checks.push(Line::skipped("rest", detail));
+            lines.push(Line::skipped("rest", detail));
         }
-        report.checks.extend(self.clean_up().await);
-        report
+        lines.extend(self.clean_up().await);
+        lines
     }
 
     /// Whether it makes sense to try more.
-    async fn until_the_bucket(&self, lines: &mut Vec<Line>) -> bool {
+    async fn until_the_bucket(&self, first: bool, lines: &mut Vec<Line>) -> bool {
         lines.push(self.settings());
-        lines.extend(self.callers());
-        lines.push(self.credentials().await);
+        if first {
+            lines.extend(self.callers());
+            lines.push(self.credentials().await);
+        }
         let reached = self.endpoint(lines).await;
         let has_failed = lines.iter().any(|line| line.status == Status::Failed);
         match reached {
@@ -155,14 +212,13 @@ impl Check {
     }
 
     fn settings(&self) -> Line {
-        let s3 = &self.config.s3;
         let names: Vec<&str> = self.samples.iter().map(|s| s.policy.as_str()).collect();
         let forms = match (self.config.supports_post, self.config.forms_only) {
             (false, _) => ", no forms",
             (_, true) => ", forms only",
             _ => "",
         };
-        let (bucket, address, names) = (&s3.bucket, &self.address, names.join(", "));
+        let (bucket, address, names) = (&self.bucket, &self.address, names.join(", "));
         let detail = format!("bucket {bucket}, at {address}; policies: {names}{forms}");
         Line::ok("settings", detail)
     }
@@ -261,7 +317,7 @@ impl Check {
     }
 
     /// Removes what is still in the bucket; a line if something could not be removed.
-    pub async fn clean_up(&self) -> Option<Line> {
+    async fn clean_up(&self) -> Option<Line> {
         let mut left = Vec::new();
         let markers = std::mem::take(&mut *self.markers());
         for marker in markers {
@@ -281,7 +337,7 @@ impl Check {
     }
 
     fn bucket(&self) -> &str {
-        &self.config.s3.bucket
+        &self.bucket
     }
 }
 

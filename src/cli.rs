@@ -167,12 +167,12 @@ async fn check(env: &Env, args: CheckArgs) -> Result<()> {
     let stop = serve::cancelled_by_signals()?;
     let report = match Config::from_env(env) {
         Err(faults) => check::Report::from_faults(&faults.0),
-        Ok(config) => match check::Check::new(config, config::load_aws(env).await).await {
+        Ok(config) => match check::Checks::new(config, config::load_aws(env).await).await {
             Err(error) => check::Report::from_faults(&[format!("{error:#}")]),
             Ok(check) => tokio::select! {
                 report = check.run(args.fix_cors) => report,
                 () = stop.cancelled() => {
-                    if let Some(line) = check.clean_up().await {
+                    for line in check.clean_up().await {
                         eprintln!("{}", line.detail);
                     }
                     bail!("stopped");

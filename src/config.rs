@@ -132,7 +132,10 @@ impl Config {
             parse_addr,
         );
         let limits = limits(r);
-        let policies = policies(r);
+        let policies = policies(r).map(|policies| match &s3 {
+            Some(s3) => policies.with_default_bucket(&s3.bucket),
+            None => policies,
+        });
         let supports_post = r.parse("S3_SUPPORTS_POST_POLICY", "true or false");
         let supports_post = supports_post.unwrap_or(true);
         let forms_only = forms_only(r, supports_post, policies.as_ref());
@@ -231,20 +234,8 @@ fn s3(reader: &mut Reader<'_>) -> Option<s3::Settings> {
     let name = "AWS_S3_BUCKET_NAME";
     let why = format!("set it to the name of the bucket to upload to{HINT_AT_DEV}");
     reader.required(name, &why);
-    let must_be = "a bucket's name (3 to 63 letters, digits, `-`, `.`) or an access point's ARN";
-    let bucket = reader.read(name, must_be, |bucket| {
-        // `arn:aws:s3:::bucket` names a bucket, but cannot be called.
-        let is_arn = bucket.starts_with("arn:")
-            && [":accesspoint", ":outpost"]
-                .iter()
-                .any(|kind| bucket.contains(kind));
-        let is_name = (3..=63).contains(&bucket.len())
-            && bucket.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && bucket.ends_with(|c: char| c.is_ascii_alphanumeric())
-            && bucket
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
-        (is_arn || is_name).then(|| bucket.to_owned())
+    let bucket = reader.read(name, s3::BUCKET_NAME, |bucket| {
+        s3::is_bucket_name(bucket).then(|| bucket.to_owned())
     });
     let force_path_style = reader.parse("S3_FORCE_PATH_STYLE", "true or false");
     let public_endpoint = endpoint(reader, "S3_PUBLIC_ENDPOINT_URL", S3_ENDPOINT);

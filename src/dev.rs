@@ -51,6 +51,8 @@ const FIXED_SECRET_KEY: &str = "presignd-dev-secret";
 pub struct Dev {
     data_dir: PathBuf,
     secret_key: String,
+    /// The names of all buckets.
+    buckets: Vec<String>,
     grants: Grants,
 }
 
@@ -81,8 +83,23 @@ impl Dev {
         Ok(Self {
             data_dir: data_dir.to_owned(),
             secret_key,
+            buckets: vec![BUCKET.to_owned()],
             grants: Grants::default(),
         })
+    }
+
+    /// Creates buckets besides [`BUCKET`], if they do not exist.
+    pub fn add_buckets<'a>(&mut self, names: impl Iterator<Item = &'a str>) -> Result<()> {
+        for name in names {
+            ensure!(
+                !name.contains(['/', ':']),
+                "the policies' bucket {name} is no name of a folder, which is what a bucket is here; name another one"
+            );
+            fs::create_dir_all(self.data_dir.join(name))
+                .with_context(|| format!("cannot create the bucket {name}"))?;
+            self.buckets.push(name.to_owned());
+        }
+        Ok(())
     }
 
     /// The store, for pages of these origins.
@@ -94,7 +111,7 @@ impl Dev {
         let files = FileSystem::new(&self.data_dir)
             .map_err(|error| anyhow::anyhow!("{error:?}"))
             .with_context(cannot_use)?;
-        let store = Store::new(&self.data_dir, files).with_context(cannot_use)?;
+        let store = Store::new(&self.data_dir, files, &self.buckets).with_context(cannot_use)?;
         let mut service = S3ServiceBuilder::new(store);
         service.set_auth(SimpleAuth::from_single(
             ACCESS_KEY_ID,
@@ -139,6 +156,8 @@ impl Dev {
         let folder = absolute(&self.data_dir)?.join(BUCKET);
         let folder = folder.display();
         let secret_key = &self.secret_key;
+        let plural = if self.buckets.len() > 1 { "s" } else { "" };
+        let buckets = self.buckets.join(", ");
         let header = header.map_or_else(String::new, |header| format!("-H '{header}' \\\n    "));
         let mut text = String::new();
         write!(
@@ -148,7 +167,7 @@ impl Dev {
   page      http://{addr}/
   service   http://{addr}/upload/presigned-url
   docs      http://{addr}/docs
-  S3 store  http://{s3_addr}, bucket {BUCKET}, region {REGION}
+  S3 store  http://{s3_addr}, bucket{plural} {buckets}, region {REGION}
             access key {ACCESS_KEY_ID}, secret {secret_key}
   uploads   {folder}
 

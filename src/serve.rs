@@ -1,17 +1,17 @@
 //! Builds what runs from the configuration: the service, its listeners, and the token that stops it.
 
+mod listeners;
 mod reload;
 
-use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use aws_config::SdkConfig;
-use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 
+use self::listeners::{Listeners, listen};
 use crate::config::{self, Aws, Config, Env, JwtKeys};
 use crate::error_chain::causes;
 use crate::http::HttpService;
@@ -92,7 +92,8 @@ pub(crate) async fn dev(env: &Env, args: Dev) -> Result<()> {
             addr.port()
         );
     }
-    let embedded = dev::Dev::open(&args.data_dir, args.secret_key)?;
+    let mut embedded = dev::Dev::open(&args.data_dir, args.secret_key)?;
+    embedded.add_buckets(config.policies.buckets().into_iter().flatten())?;
     // Uploads in progress survive a restart.
     config
         .session_key
@@ -169,13 +170,10 @@ impl Service {
         stop: CancellationToken,
     ) -> Result<Self> {
         let credentials = credentials(config, sdk_config)?;
-        let s3 = config.s3.clone();
-        let bucket = s3::bucket(sdk_config, s3, credentials.clone(), config.supports_post)
-            .await
-            .context(s3::CANNOT_SIGN)?;
-        let public_host = bucket.host();
+        let buckets = buckets(config, sdk_config, &config.s3, &credentials).await?;
+        let public_host = buckets.default_bucket().host();
         let metrics = Metrics::default();
-        let uploads = UploadService::new(bucket, upload_settings(config), metrics.clone());
+        let uploads = UploadService::new(buckets, upload_settings(config), metrics.clone());
         let settings = http::Settings {
             allowed_origins: config.allowed_origins.clone(),
             page,
@@ -239,6 +237,19 @@ pub(crate) fn credentials(config: &Config, sdk_config: &SdkConfig) -> Result<s3:
         .context("the SDK has no provider of credentials")?;
     let longest = config.policies.longest_lifetime();
     Ok(s3::CredentialsCache::new(provider, longest))
+}
+
+/// The buckets of all policies, at the endpoints of `s3`.
+pub(crate) async fn buckets(
+    config: &Config,
+    sdk_config: &SdkConfig,
+    s3: &s3::Settings,
+    credentials: &s3::CredentialsCache,
+) -> Result<s3::Buckets> {
+    let named = config.policies.buckets().into_iter().flatten();
+    let forms = config.supports_post;
+    let buckets = s3::buckets(sdk_config, s3, named, credentials.clone(), forms);
+    buckets.await.context(s3::CANNOT_SIGN)
 }
 
 pub(crate) fn upload_settings(config: &Config) -> upload::Settings {
@@ -343,50 +354,6 @@ fn warn_of_same_keys(policies: &Policies) {
             "the policies {name} and {other} can make the same keys, so an upload under one of them can be verified under the other; give each its own prefix in `key`"
         );
     }
-}
-
-/// Open ports.
-struct Listeners {
-    service: TcpListener,
-    metrics: Option<TcpListener>,
-}
-
-impl Listeners {
-    /// `setting` names what `addr` comes from.
-    fn open(addr: SocketAddr, setting: &str, config: &Config) -> Result<Self> {
-        Ok(Self {
-            service: listen(addr, setting)?,
-            metrics: config
-                .metrics_addr
-                .map(|addr| listen(addr, "METRICS_ADDR"))
-                .transpose()?,
-        })
-    }
-
-    fn addr(&self) -> Result<SocketAddr> {
-        Ok(self.service.local_addr()?)
-    }
-}
-
-fn listen(addr: SocketAddr, setting: &str) -> Result<TcpListener> {
-    /// How many connections may wait to be accepted: more than come in a burst.
-    const BACKLOG: u32 = 4096;
-    let socket = || {
-        let socket = match addr {
-            SocketAddr::V4(_) => TcpSocket::new_v4(),
-            SocketAddr::V6(_) => TcpSocket::new_v6(),
-        }?;
-        socket.set_reuseaddr(true)?;
-        socket.bind(addr)?;
-        socket.listen(BACKLOG)
-    };
-    socket().map_err(|error: std::io::Error| {
-        let why = match error.kind() {
-            ErrorKind::AddrInUse => "another program listens there already".to_owned(),
-            _ => error.to_string(),
-        };
-        anyhow!("cannot listen on {addr}: {why}; set another address with {setting}")
-    })
 }
 
 fn stopped_by(stop: &CancellationToken) -> http::Server {

@@ -28,6 +28,9 @@ fuzz_target!(|text: &str| {
             return;
         }
     };
+    if policies.buckets().iter().any(Option::is_some) {
+        return; // The service knows the default bucket only.
+    }
     let samples = policies.samples();
     let service = service_of(BUCKET.clone(), policies);
     for sample in &samples {

@@ -78,11 +78,11 @@ impl Check {
         let settings = s3::Settings {
             force_path_style: !self.config.s3.force_path_style,
             public_endpoint: None,
-            ..self.config.s3.clone()
+            bucket: self.bucket.clone(),
         };
         let credentials = self.credentials.clone();
-        let other = s3::bucket(&self.aws.sdk_config, settings, credentials, false);
-        let other = other.await.ok()?.address("");
+        let other = s3::buckets(&self.aws.sdk_config, &settings, [], credentials, false);
+        let other = other.await.ok()?.default_bucket().address("");
         let other = other.trim_end_matches('/').to_owned();
         (other != self.address).then_some(other)
     }
@@ -138,7 +138,7 @@ impl Check {
                 let mut line = problem.failed(CHECK, "s3:ListBucket");
                 if problem.status() == Some(404) {
                     line = Line::failed(CHECK, format!("there is no bucket {name}"))
-                        .fix("create it, or set AWS_S3_BUCKET_NAME to one that exists");
+                        .fix("create it, or set AWS_S3_BUCKET_NAME, or the policy's `bucket`, to one that exists");
                 }
                 if self.is_there_in_other_style().await {
                     line = line.fix(self.other_style());

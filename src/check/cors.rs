@@ -38,8 +38,14 @@ impl Check {
         }
     }
 
+    pub(super) async fn cors(&self, fix: bool) -> Line {
+        let (mut line, wanted) = self.cors_and_rules(fix).await;
+        line.cors_configuration = wanted;
+        line
+    }
+
     /// The line, and the rules that the bucket should have if it has others.
-    pub(super) async fn cors(&self, fix: bool) -> (Line, Option<Value>) {
+    async fn cors_and_rules(&self, fix: bool) -> (Line, Option<Value>) {
         let origins = self.origins();
         if origins.is_empty() {
             let detail = "CORS_ALLOWED_ORIGINS is not set, so no browser is expected to upload from another page";

@@ -24,12 +24,19 @@ pub struct Line {
     /// The policy that was checked, if the check depends on one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<String>,
+    /// The bucket that was checked, if there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bucket: Option<String>,
     pub status: Status,
     /// What was found.
     pub detail: String,
     /// How to fix it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
+    /// The CORS rules that the bucket should have, if it has others: its own and ours, as
+    /// `aws s3api put-bucket-cors --cors-configuration` accepts them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cors_configuration: Option<Value>,
 }
 
 impl Line {
@@ -37,9 +44,11 @@ impl Line {
         Self {
             check,
             policy: None,
+            bucket: None,
             status,
             detail: printable(&detail.into()),
             fix: None,
+            cors_configuration: None,
         }
     }
 
@@ -80,10 +89,6 @@ impl Line {
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     pub checks: Vec<Line>,
-    /// The CORS rules that the bucket should have, if it has others: its own and ours, as
-    /// `aws s3api put-bucket-cors --cors-configuration` accepts them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cors_configuration: Option<Value>,
 }
 
 impl Report {
@@ -92,7 +97,6 @@ impl Report {
         let lines = faults.iter();
         Self {
             checks: lines.map(|fault| Line::failed("settings", fault)).collect(),
-            cors_configuration: None,
         }
     }
 
@@ -121,8 +125,8 @@ impl fmt::Display for Report {
         let names: Vec<String> = self
             .checks
             .iter()
-            .map(|line| match &line.policy {
-                Some(policy) => format!("{} ({policy})", line.check),
+            .map(|line| match line.policy.as_ref().or(line.bucket.as_ref()) {
+                Some(part) => format!("{} ({part})", line.check),
                 None => line.check.to_owned(),
             })
             .collect();
@@ -144,11 +148,15 @@ impl fmt::Display for Report {
                 wrapped(f, fix, width - 2, indent + 2)?;
             }
         }
-        if let Some(cors) = &self.cors_configuration {
-            writeln!(
-                f,
-                "\nThe CORS rules that the bucket should have:\n\n{cors:#}"
-            )?;
+        for line in &self.checks {
+            if let Some(cors) = &line.cors_configuration {
+                let bucket = line.bucket.as_deref().unwrap_or_default();
+                let name = if bucket.is_empty() { "" } else { " " };
+                writeln!(
+                    f,
+                    "\nThe CORS rules that the bucket{name}{bucket} should have:\n\n{cors:#}"
+                )?;
+            }
         }
         Ok(())
     }
@@ -185,7 +193,6 @@ mod tests {
                     .fix("do it")
                     .for_policy("a"),
             ],
-            cors_configuration: None,
         };
         let expected = "\
 ok       clock    fine

@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{BUCKET, kept};
+use super::kept;
 use crate::http::events::{Settings, Token};
 use crate::webhook::{Secrets, Webhook};
 
@@ -143,14 +143,14 @@ impl Notifier {
 }
 
 impl Queue {
-    fn push(&self, key: &str, name: &str) -> io::Result<()> {
+    fn push(&self, object: (&str, &str), name: &str) -> io::Result<()> {
         let now = SystemTime::now();
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let id = Uuid::new_v4();
         let file = format!("{:020}-{id}", since.as_nanos());
         // Half of an event must not be sent after a crash.
         let staged = self.folder.join(format!("{file}.new"));
-        fs::write(&staged, event(key, name, now).to_string())?;
+        fs::write(&staged, event(object, name, now).to_string())?;
         fs::rename(staged, self.folder.join(format!("{file}.json")))?;
         self.is_new.notify_one();
         Ok(())
@@ -185,14 +185,14 @@ impl Queue {
 }
 
 /// A record as S3 has it.
-fn event(key: &str, name: &str, at: SystemTime) -> Value {
+fn event((bucket, key): (&str, &str), name: &str, at: SystemTime) -> Value {
     json!({"Records": [{
         "eventVersion": "2.1",
         "eventSource": "presignd:s3",
         "eventTime": humantime::format_rfc3339_millis(at).to_string(),
         "eventName": format!("ObjectCreated:{name}"),
         "s3": {
-            "bucket": {"name": BUCKET},
+            "bucket": {"name": bucket},
             "object": {"key": utf8_percent_encode(key, NON_ALPHANUMERIC).to_string()},
         },
     }]})
@@ -210,10 +210,10 @@ async fn watch(State(queue): State<Queue>, request: Request, next: Next) -> Resp
     let location = location.and_then(|location| location.to_str().ok()?.parse().ok());
     let location = location.map(|location: Uri| location.path().to_owned());
     let path = if name == "Post" { location } else { Some(path) };
-    let Some(key) = path.as_deref().and_then(key_in) else {
+    let Some((bucket, key)) = path.as_deref().and_then(object_in) else {
         return response;
     };
-    match queue.push(&key, name) {
+    match queue.push((&bucket, &key), name) {
         Ok(()) => response,
         Err(error) => {
             tracing::error!(%error, "an event cannot be kept");
@@ -235,19 +235,16 @@ fn event_name(method: &Method, uri: &Uri) -> Option<&'static str> {
     let is_of_object =
         names().all(|name| name.is_empty() || name == "x-id" || name.starts_with("X-Amz-"));
     match *method {
-        Method::PUT if is_of_object && key_in(uri.path()).is_some() => Some("Put"),
+        Method::PUT if is_of_object && object_in(uri.path()).is_some() => Some("Put"),
         Method::POST if is_of_upload => Some("CompleteMultipartUpload"),
-        Method::POST if is_of_object && key_in(uri.path()).is_none() => Some("Post"),
+        Method::POST if is_of_object && object_in(uri.path()).is_none() => Some("Post"),
         _ => None,
     }
 }
 
-/// The key in the path of an object.
-fn key_in(path: &str) -> Option<String> {
-    let key = path
-        .strip_prefix('/')?
-        .strip_prefix(BUCKET)?
-        .strip_prefix('/')?;
+/// The bucket and the key in the path of an object.
+fn object_in(path: &str) -> Option<(String, String)> {
+    let (bucket, key) = path.strip_prefix('/')?.split_once('/')?;
     let key = percent_decode_str(key).decode_utf8().ok()?;
-    (!key.is_empty()).then(|| key.into_owned())
+    (!key.is_empty()).then(|| (bucket.to_owned(), key.into_owned()))
 }

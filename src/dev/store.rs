@@ -1,8 +1,10 @@
 //! The S3 operations that an upload needs, on a folder: [`FileSystem`] and what it lacks to behave
 //! as S3 does. Signatures and HTTP are checked before a request arrives here.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -30,9 +32,11 @@ mod tags;
 
 use self::files::{Conditions, Staged, files_of, remove_if_there, short_key};
 use self::multipart::Completed;
-use super::BUCKET;
 
-/// Objects and parts as files.
+/// All buckets, by their names.
+pub(super) struct Store(BTreeMap<String, BucketStore>);
+
+/// The objects and parts of one bucket, as files.
 ///
 /// What [`FileSystem`] gets wrong, and what happens here instead:
 /// - It replaces an object before it has checked the new one. Here an object is written under
@@ -48,9 +52,10 @@ use super::BUCKET;
 ///   upload, insists on the part numbers 1 to n, and loses an upload that it cannot complete.
 /// - It follows keys and symbolic links out of the bucket.
 /// - It drops tags, and knows no lifecycle rules.
-pub(super) struct Store {
+pub(super) struct BucketStore {
     root: PathBuf,
-    files: FileSystem,
+    name: String,
+    files: Arc<FileSystem>,
     /// Held while an object or a part is moved into its place, so that of two uploads with
     /// `If-None-Match` one is refused.
     replacing: tokio::sync::Mutex<()>,
@@ -58,7 +63,7 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub(super) fn new(root: &Path, files: FileSystem) -> io::Result<Self> {
+    pub(super) fn new(root: &Path, files: FileSystem, buckets: &[String]) -> io::Result<Self> {
         // A crash leaves staged files behind.
         for entry in std::fs::read_dir(root)? {
             let entry = entry?;
@@ -68,16 +73,52 @@ impl Store {
                 std::fs::remove_file(entry.path())?;
             }
         }
-        Ok(Self {
-            root: root.to_owned(),
-            files,
-            replacing: tokio::sync::Mutex::default(),
-            completed: Completed::default(),
+        let files = Arc::new(files);
+        let buckets = buckets.iter().map(|name| {
+            let bucket = BucketStore {
+                root: root.to_owned(),
+                name: name.clone(),
+                files: Arc::clone(&files),
+                replacing: tokio::sync::Mutex::default(),
+                completed: Completed::default(),
+            };
+            (name.clone(), bucket)
+        });
+        Ok(Self(buckets.collect()))
+    }
+
+    fn bucket(&self, name: &str) -> S3Result<&BucketStore> {
+        self.0.get(name).ok_or_else(|| {
+            let names: Vec<&str> = self.0.keys().map(String::as_str).collect();
+            s3_error!(
+                NoSuchBucket,
+                "This store has the bucket {} and no other.",
+                names.join(", ")
+            )
         })
     }
 
-    fn bucket(&self) -> PathBuf {
-        self.root.join(BUCKET)
+    async fn buckets(&self) -> S3Result<S3Response<ListBucketsOutput>> {
+        let mut buckets = Vec::new();
+        for (name, bucket) in &self.0 {
+            let folder = fs::metadata(bucket.folder()).await;
+            let date = folder.and_then(|folder| folder.modified());
+            buckets.push(Bucket {
+                name: Some(name.clone()),
+                creation_date: Some(date.map_err(S3Error::internal_error)?.into()),
+                ..Bucket::default()
+            });
+        }
+        Ok(S3Response::new(ListBucketsOutput {
+            buckets: Some(buckets),
+            ..ListBucketsOutput::default()
+        }))
+    }
+}
+
+impl BucketStore {
+    fn folder(&self) -> PathBuf {
+        self.root.join(&self.name)
     }
 
     /// The key under which [`FileSystem`] keeps the object of this key.
@@ -93,7 +134,7 @@ impl Store {
             ));
         }
         let key = short_key(key);
-        let mut path = self.bucket();
+        let mut path = self.folder();
         for name in key.split('/') {
             path.push(name);
             if path.is_symlink() {
@@ -139,7 +180,7 @@ impl Store {
     }
 
     fn check_is_object(&self, key: &str) -> S3Result<()> {
-        let is_object = self.bucket().join(key).is_file();
+        let is_object = self.folder().join(key).is_file();
         is_object.then_some(()).ok_or_else(|| s3_error!(NoSuchKey))
     }
 
@@ -156,7 +197,7 @@ impl Store {
         };
         self.check_has_room(&key)?;
         let is_form = request.method == Method::POST;
-        let location = is_form.then(|| address(&request.headers, &key));
+        let location = is_form.then(|| self.address(&request.headers, &key));
         // All fields of a form have arrived before its file.
         let tags = tags::of_upload(&request)?;
         let mut response = self.files.put_object(request).await?;
@@ -179,13 +220,13 @@ impl Store {
         request: S3Request<DeleteObjectInput>,
     ) -> S3Result<S3Response<DeleteObjectOutput>> {
         let key = request.input.key;
-        if self.bucket().join(&key).is_file() {
-            for file in files_of(&self.root, BUCKET, &key) {
+        if self.folder().join(&key).is_file() {
+            for file in files_of(&self.root, &self.name, &key) {
                 remove_if_there(&file).map_err(S3Error::internal_error)?;
             }
             let folders = Path::new(&key).ancestors().skip(1);
             for folder in folders.take_while(|folder| !folder.as_os_str().is_empty()) {
-                if fs::remove_dir(self.bucket().join(folder)).await.is_err() {
+                if fs::remove_dir(self.folder().join(folder)).await.is_err() {
                     break; // It holds other objects.
                 }
             }
@@ -201,7 +242,7 @@ impl Store {
         conditions: &Conditions,
     ) -> S3Result<()> {
         let _one_at_a_time = self.replacing.lock().await;
-        let places = files_of(&self.root, BUCKET, key);
+        let places = files_of(&self.root, &self.name, key);
         let [object, _, internal] = &places;
         conditions.check(object, internal).await?;
         self.check_has_room(key)?;
@@ -222,7 +263,7 @@ impl Store {
     /// Refuses keys that no file can have beside the objects that are there: of `a` and `a/b`, a
     /// folder holds one.
     fn check_has_room(&self, key: &str) -> S3Result<()> {
-        let bucket = self.bucket();
+        let bucket = self.folder();
         if !bucket.is_dir() {
             return Err(s3_error!(NoSuchBucket));
         }
@@ -244,7 +285,7 @@ impl Store {
         if let Some(objects) = &mut response.output.contents {
             objects.retain(|object| {
                 let key = object.key.as_deref().unwrap_or_default();
-                !self.bucket().join(key).is_symlink()
+                !self.folder().join(key).is_symlink()
             });
         }
         Ok(response)
@@ -268,30 +309,30 @@ impl Store {
         }))
     }
 
+    fn address(&self, headers: &HeaderMap, key: &str) -> String {
+        let host = headers
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok());
+        let encode = |segment| utf8_percent_encode(segment, NON_ALPHANUMERIC).to_string();
+        let segments: Vec<String> = key.split('/').map(encode).collect();
+        format!(
+            "http://{}/{}/{}",
+            host.unwrap_or_default(),
+            self.name,
+            segments.join("/")
+        )
+    }
+
     async fn head_bucket(
         &self,
         request: S3Request<HeadBucketInput>,
     ) -> S3Result<S3Response<HeadBucketOutput>> {
         self.files.head_bucket(request).await
     }
-
-    async fn buckets(&self) -> S3Result<S3Response<ListBucketsOutput>> {
-        let folder = fs::metadata(self.bucket()).await;
-        let date = folder.and_then(|folder| folder.modified());
-        let bucket = Bucket {
-            name: Some(BUCKET.to_owned()),
-            creation_date: Some(date.map_err(S3Error::internal_error)?.into()),
-            ..Bucket::default()
-        };
-        Ok(S3Response::new(ListBucketsOutput {
-            buckets: Some(vec![bucket]),
-            ..ListBucketsOutput::default()
-        }))
-    }
 }
 
 /// Implements [`S3`]: each operation checks the bucket and, where there is one, the key, and then
-/// calls the function of this file.
+/// calls the function of [`BucketStore`].
 macro_rules! operations {
     (
         of_objects { $($of_object:ident by $ours:ident: $ObjectInput:ty => $ObjectOutput:ty;)* }
@@ -304,14 +345,13 @@ macro_rules! operations {
             }
 
             $(async fn $of_object(&self, mut request: S3Request<$ObjectInput>) -> S3Result<S3Response<$ObjectOutput>> {
-                check_bucket(&request.input.bucket)?;
-                request.input.key = self.key(request.input.key)?;
-                self.$ours(request).await
+                let bucket = self.bucket(&request.input.bucket)?;
+                request.input.key = bucket.key(request.input.key)?;
+                bucket.$ours(request).await
             })*
 
             $(async fn $of_bucket(&self, request: S3Request<$BucketInput>) -> S3Result<S3Response<$BucketOutput>> {
-                check_bucket(&request.input.bucket)?;
-                self.$our(request).await
+                self.bucket(&request.input.bucket)?.$our(request).await
             })*
         }
     };
@@ -340,28 +380,4 @@ operations! {
         put_bucket_lifecycle_configuration by put_rules: PutBucketLifecycleConfigurationInput => PutBucketLifecycleConfigurationOutput;
         delete_bucket_lifecycle by delete_rules: DeleteBucketLifecycleInput => DeleteBucketLifecycleOutput;
     }
-}
-
-fn check_bucket(bucket: &str) -> S3Result<()> {
-    if bucket == BUCKET {
-        return Ok(());
-    }
-    Err(s3_error!(
-        NoSuchBucket,
-        "This store has one bucket, `{}`.",
-        BUCKET
-    ))
-}
-
-fn address(headers: &HeaderMap, key: &str) -> String {
-    let host = headers
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok());
-    let encode = |segment| utf8_percent_encode(segment, NON_ALPHANUMERIC).to_string();
-    let segments: Vec<String> = key.split('/').map(encode).collect();
-    format!(
-        "http://{}/{BUCKET}/{}",
-        host.unwrap_or_default(),
-        segments.join("/")
-    )
 }

@@ -17,7 +17,7 @@ use http_body_util::BodyExt;
 use percent_encoding::percent_decode_str;
 
 use super::grants::Grants;
-use super::{BUCKET, form, log};
+use super::{form, log};
 use crate::http;
 
 /// The longest refusal to which a reason is added.
@@ -95,10 +95,9 @@ impl Asked {
     /// The key, or what else the path names.
     fn target(&self) -> String {
         let path = percent_decode_str(&self.path).decode_utf8_lossy();
-        let key = path
-            .strip_prefix('/')
-            .and_then(|path| path.strip_prefix(BUCKET));
-        key.and_then(|key| key.strip_prefix('/'))
+        let bucket_and_key = path.strip_prefix('/').and_then(|path| path.split_once('/'));
+        bucket_and_key
+            .map(|(_, key)| key)
             .filter(|key| !key.is_empty())
             .unwrap_or(&path)
             .to_owned()

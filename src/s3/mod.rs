@@ -1,6 +1,7 @@
-//! One bucket: how requests to it are signed, and what is asked of the store. Knows nothing of
-//! policies, filenames or HTTP servers.
+//! Buckets of one store: how requests to them are signed, and what is asked of the store. Knows nothing
+//! of policies, filenames or HTTP servers.
 
+mod buckets;
 mod credentials;
 mod endpoint;
 mod error;
@@ -27,6 +28,7 @@ use aws_sdk_s3::config::IdentityCache;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 
+pub use self::buckets::{BUCKET_NAME, Buckets, CANNOT_SIGN, buckets, is_bucket_name};
 pub use self::credentials::{CredentialsCache, CredentialsError};
 pub use self::error::{StoreCause, StoreError};
 pub use self::head::StoredObject;
@@ -117,52 +119,6 @@ impl Bucket {
     /// The host that clients are sent to.
     pub fn host(&self) -> Host {
         self.target.host_without(&self.name)
-    }
-}
-
-/// The variables to look at when [`bucket`] fails.
-pub const CANNOT_SIGN: &str = "cannot sign with these settings (AWS_S3_BUCKET_NAME, AWS_REGION, AWS_ENDPOINT_URL_S3, S3_PUBLIC_ENDPOINT_URL, S3_SUPPORTS_POST_POLICY)";
-
-/// The bucket that `settings` name, with clients that sign with `credentials`.
-///
-/// # Errors
-///
-/// No URL, or no form although it `needs_forms`, can be signed with these settings.
-pub async fn bucket(
-    config: &SdkConfig,
-    settings: Settings,
-    credentials: CredentialsCache,
-    needs_forms: bool,
-) -> Result<Bucket, PresignError> {
-    let Settings {
-        bucket: name,
-        force_path_style: path_style,
-        public_endpoint,
-    } = settings;
-    let public_endpoint = public_endpoint.as_deref().map(endpoint::normalized);
-    for (variable, endpoint) in [
-        ("AWS_ENDPOINT_URL_S3", &endpoint::configured(config)),
-        ("S3_PUBLIC_ENDPOINT_URL", &public_endpoint),
-    ] {
-        if endpoint
-            .as_ref()
-            .is_some_and(|endpoint| endpoint::contains_bucket(endpoint, &name, path_style))
-        {
-            return Err(PresignError::bucket_in_endpoint(variable));
-        }
-    }
-    let client = client(config, path_style, &credentials);
-    let presigner = match public_endpoint {
-        Some(endpoint) => {
-            let config = client.config().to_builder().endpoint_url(endpoint);
-            Client::from_conf(config.build())
-        }
-        None => client.clone(),
-    };
-    let bucket = Bucket::new(client, presigner, name, credentials).await?;
-    match &bucket.target.scope {
-        None if needs_forms => Err(PresignError::no_forms()),
-        _ => Ok(bucket),
     }
 }
 

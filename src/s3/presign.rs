@@ -151,6 +151,10 @@ impl PresignError {
         ))
     }
 
+    pub(super) fn for_bucket(self, name: &str) -> Self {
+        Self(format!("bucket {name}: {}", self.0))
+    }
+
     pub(super) fn unusable(what: &str) -> Self {
         Self(format!("the presigner's URL is not usable: {what}"))
     }

@@ -18,13 +18,18 @@ impl Service {
         let (auth, metrics) = (self.settings.auth.clone(), self.settings.metrics.clone());
         tokio::spawn(async move {
             while hangup.recv().await.is_some() {
-                let config = tokio::task::block_in_place(&read);
+                let config = tokio::task::block_in_place(&read).and_then(|config| {
+                    let replaced = uploads.replace_policies(config.policies.clone());
+                    replaced.map_err(|unknown| {
+                        Faults(vec![format!("UPLOAD_POLICIES_FILE: {unknown}")])
+                    })?;
+                    Ok(config)
+                });
                 metrics.reload(config.is_ok());
                 match config {
                     Ok(config) => {
                         warn_of_same_keys(&config.policies);
                         credentials.set_longest_grant(config.policies.longest_lifetime());
-                        uploads.replace_policies(config.policies);
                         if let (Some(current), Some(new)) = (&auth.api_keys, &config.auth.api_keys)
                         {
                             current.replace(new);

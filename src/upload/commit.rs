@@ -210,7 +210,7 @@ impl Commit {
     }
 
     async fn tags(&self, version: Option<&str>, now: SystemTime) -> Result<Option<Tags>, Error> {
-        let bucket = &self.service.bucket;
+        let bucket = self.service.bucket(&self.policy);
         let call = Box::pin(bucket.tags(&self.expected.key, version, now));
         self.service.measured("GetObjectTagging", call).await
     }
@@ -229,7 +229,7 @@ impl Commit {
         }
         tags.retain(|(name, _)| name != TAG);
         tags.push((TAG.to_owned(), value.to_owned()));
-        let bucket = &self.service.bucket;
+        let bucket = self.service.bucket(&self.policy);
         let call = Box::pin(bucket.set_tags(&self.expected.key, version, &tags, now));
         self.service.measured("PutObjectTagging", call).await
     }

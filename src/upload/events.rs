@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::policy::Terms;
 use super::{Caller, Error, Expected, UploadService, Verification};
-use crate::s3::StoredObject;
+use crate::s3::{self, StoredObject};
 
 /// The result of looking at a key of the bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,17 +50,18 @@ impl UploadService {
         now: SystemTime,
     ) -> Result<Arrival, Error> {
         const PAUSE: Duration = Duration::from_millis(500);
-        if bucket != self.bucket.name() {
+        let name = (bucket != self.buckets.default_bucket().name()).then_some(bucket);
+        let Some(bucket) = self.buckets.get(name) else {
             return Ok(Arrival::OtherBucket);
-        }
-        let policies = self.policies.load().of_key(key);
+        };
+        let policies = self.policies.load().of_key(name, key);
         if policies.is_empty() {
             return Ok(Arrival::UnknownKey);
         }
         let begin = Instant::now();
         loop {
             let now = now + begin.elapsed();
-            let arrived = self.judged_by_first(&policies, key, now).await?;
+            let arrived = self.judged_by_first(bucket, &policies, key, now).await?;
             let left = wait.saturating_sub(begin.elapsed());
             if let Some(arrived) = arrived {
                 return Ok(Arrival::Arrived(Box::new(arrived)));
@@ -74,11 +75,12 @@ impl UploadService {
 
     async fn judged_by_first(
         &self,
+        bucket: &s3::Bucket,
         policies: &[(Arc<str>, Terms, Caller)],
         key: &str,
         now: SystemTime,
     ) -> Result<Option<Arrived>, Error> {
-        let head = self.bucket.head(key, now);
+        let head = bucket.head(key, now);
         let Some(object) = self.measured("HeadObject", head).await? else {
             return Ok(None);
         };

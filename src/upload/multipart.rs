@@ -61,13 +61,13 @@ impl UploadService {
             let upload_id = self
                 .measured(
                     "CreateMultipartUpload",
-                    self.bucket.create_multipart(&object, now),
+                    self.bucket(policy).create_multipart(&object, now),
                 )
                 .await?;
             let key = key.as_str().to_owned();
             let session = Session::new(
                 upload_id,
-                key.clone(),
+                (policy.bucket.clone(), key.clone()),
                 caller.policy_name(file.policy.as_deref()).to_owned(),
                 file.size,
                 caller,
@@ -75,7 +75,7 @@ impl UploadService {
             );
             Ok(MultipartUpload {
                 key,
-                bucket: self.bucket.name().to_owned(),
+                bucket: self.bucket(policy).name().to_owned(),
                 token: self.session_key.seal(&session)?,
             })
         }
@@ -102,7 +102,7 @@ impl UploadService {
         }
         let part = (number, size);
         let request = self
-            .bucket
+            .bucket(&policy)
             .presign_part(key, &session.upload_id, part, policy.expires_in, now)
             .await?;
         self.count(session.policy.as_deref(), "part", "granted", 1);
@@ -125,7 +125,7 @@ impl UploadService {
         for &number in numbers {
             let part = (number, None);
             let request = self
-                .bucket
+                .bucket(&policy)
                 .presign_part(key, &session.upload_id, part, policy.expires_in, now)
                 .await?;
             requests.insert(number, request);
@@ -144,8 +144,8 @@ impl UploadService {
         key: &str,
         now: SystemTime,
     ) -> Result<Vec<StoredPart>, Error> {
-        let (session, _) = self.open(caller, token, key, now)?;
-        self.stored_parts(key, &session, now).await
+        let (session, policy) = self.open(caller, token, key, now)?;
+        self.stored_parts(&session, &policy, now).await
     }
 
     /// Makes the object of the parts with these numbers and entity tags.
@@ -161,7 +161,7 @@ impl UploadService {
     ) -> Result<CompletedUpload, Error> {
         let (session, policy) = self.open(caller, token, key, now)?;
         let begin = Instant::now();
-        let made = match self.stored_parts(key, &session, now).await {
+        let made = match self.stored_parts(&session, &policy, now).await {
             Ok(stored) => {
                 self.make_object(&session, &policy, stored, parts, now)
                     .await
@@ -175,9 +175,9 @@ impl UploadService {
         }
         Ok(CompletedUpload {
             // Not the store's own answer: the store may not know the address that clients use.
-            location: self.bucket.address(key),
+            location: self.bucket(&policy).address(key),
             key: session.key,
-            bucket: self.bucket.name().to_owned(),
+            bucket: self.bucket(&policy).name().to_owned(),
         })
     }
 
@@ -195,13 +195,13 @@ impl UploadService {
         let chosen = choose(stored, parts)?;
         let size: u64 = chosen.iter().map(|part| part.size).sum();
         if let Err(invalid) = check_size(size, policy.max_size()) {
-            self.end_multipart(key, session, now).await?;
+            self.end_multipart(session, policy, now).await?;
             return Err(Error::Refused(vec![Refusal::new(Field::Size, invalid)]));
         }
         let once = !policy.overwrite;
-        let call = self
-            .bucket
-            .complete_multipart(key, &session.upload_id, &chosen, once, now);
+        let call =
+            self.bucket(policy)
+                .complete_multipart(key, &session.upload_id, &chosen, once, now);
         self.measured("CompleteMultipartUpload", call).await
     }
 
@@ -223,7 +223,7 @@ impl UploadService {
         if !may_be_made || !policy.key.is_unique() {
             return Err(error);
         }
-        let head = self.bucket.head(&session.key, now);
+        let head = self.bucket(policy).head(&session.key, now);
         match (self.measured("HeadObject", head).await, error) {
             (Ok(Some(_)), _) => Ok(()),
             // A client does not retry after `NoSuchUpload`, so this must not hide an outage.
@@ -243,27 +243,29 @@ impl UploadService {
         key: &str,
         now: SystemTime,
     ) -> Result<(), Error> {
-        let (session, _) = self.open(caller, token, key, now)?;
-        self.end_multipart(key, &session, now).await
+        let (session, policy) = self.open(caller, token, key, now)?;
+        self.end_multipart(&session, &policy, now).await
     }
 
     async fn stored_parts(
         &self,
-        key: &str,
         session: &Session,
+        policy: &Terms,
         now: SystemTime,
     ) -> Result<Vec<StoredPart>, Error> {
-        let call = self.bucket.list_parts(key, &session.upload_id, now);
+        let Session { key, upload_id, .. } = session;
+        let call = self.bucket(policy).list_parts(key, upload_id, now);
         self.measured("ListParts", call).await
     }
 
     async fn end_multipart(
         &self,
-        key: &str,
         session: &Session,
+        policy: &Terms,
         now: SystemTime,
     ) -> Result<(), Error> {
-        let call = self.bucket.abort_multipart(key, &session.upload_id, now);
+        let Session { key, upload_id, .. } = session;
+        let call = self.bucket(policy).abort_multipart(key, upload_id, now);
         self.measured("AbortMultipartUpload", call).await
     }
 
@@ -301,6 +303,10 @@ impl UploadService {
             .terms_for_known_key(session.policy.as_deref(), caller)
             .map_err(|_| Error::NoSuchUpload)?
             .limited_to(session.max_size);
+        // The policy may have moved to another bucket, which has no such upload.
+        if session.bucket != terms.bucket {
+            return Err(Error::NoSuchUpload);
+        }
         Ok((session, terms))
     }
 }

@@ -3,6 +3,7 @@
 //! The store enforces a policy, through the signature; so a policy that the store could not enforce
 //! is refused when it is read.
 
+mod buckets;
 mod file;
 mod overlap;
 mod sample;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 
+pub use self::buckets::UnknownBucket;
 pub use self::file::PolicyError;
 pub use self::sample::Sample;
 pub(super) use self::terms::Terms;
@@ -34,6 +36,8 @@ const ANY: &str = "*";
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a field of the file")]
 pub(super) struct Policy {
+    /// The bucket, if it is not the default one.
+    pub(super) bucket: Option<String>,
     pub(super) key: KeyTemplate,
     content_types: Vec<ContentTypeRange>,
     max_size: u64,

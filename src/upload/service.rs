@@ -1,13 +1,14 @@
-//! The service: finds the policy of a request, checks it, and has the bucket sign.
+//! The service: finds the policy of a request, checks it, and has the policy's bucket sign.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
+use futures_util::future::try_join_all;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::policy::{DEFAULT_POLICY, Policies, Policy, Terms};
+use super::policy::{DEFAULT_POLICY, Policies, Policy, Terms, UnknownBucket};
 use super::verify::HeadLimit;
 use super::{
     Caller, Error, Field, File, Grant, Invalid, Md5Checksum, ObjectKey, PostGrant, Refusal,
@@ -16,10 +17,11 @@ use super::{
 use crate::s3;
 use crate::telemetry::Metrics;
 
-/// Grants uploads to one bucket, and follows them there.
+/// Grants uploads to the buckets of its policies, and follows them there.
 #[derive(Debug)]
 pub struct UploadService {
-    pub(super) bucket: s3::Bucket,
+    /// Among them are the buckets of all policies.
+    pub(super) buckets: s3::Buckets,
     pub(super) policies: ArcSwap<Policies>,
     supports_post: bool,
     forms_only: bool,
@@ -30,9 +32,17 @@ pub struct UploadService {
 
 impl UploadService {
     /// Grants and calls to the store are counted in `metrics`.
-    pub fn new(bucket: s3::Bucket, settings: Settings, metrics: Metrics) -> Self {
+    ///
+    /// # Panics
+    ///
+    /// If a policy names a bucket that is not one of `buckets`.
+    pub fn new(buckets: impl Into<s3::Buckets>, settings: Settings, metrics: Metrics) -> Self {
+        let buckets = buckets.into();
+        if let Err(error) = settings.policies.check_buckets(&buckets) {
+            panic!("{error}");
+        }
         Self {
-            bucket,
+            buckets,
             policies: ArcSwap::from_pointee(settings.policies),
             supports_post: settings.supports_post,
             forms_only: settings.forms_only,
@@ -43,18 +53,37 @@ impl UploadService {
     }
 
     /// Replaces the policies for all requests from now on.
-    pub fn replace_policies(&self, policies: Policies) {
+    ///
+    /// # Errors
+    ///
+    /// One of them names a bucket that the service does not know. Then the policies stay as they are.
+    pub fn replace_policies(&self, policies: Policies) -> Result<(), UnknownBucket> {
+        policies.check_buckets(&self.buckets)?;
         self.policies.store(Arc::new(policies));
+        Ok(())
     }
 
-    /// Checks that uploads can be granted: there are credentials, and the store answers.
+    /// The bucket that the keys of this policy are in.
+    pub(super) fn bucket(&self, policy: &Policy) -> &s3::Bucket {
+        self.buckets
+            .get(policy.bucket.as_deref())
+            .expect("the buckets of all policies are known")
+    }
+
+    /// Checks that uploads can be granted: there are credentials, and the store answers for the buckets
+    /// of all policies.
     pub async fn probe(&self, now: SystemTime) -> Result<(), Error> {
-        self.measured("HeadBucket", self.bucket.probe(now)).await
+        let policies = self.policies.load_full();
+        let buckets = policies.buckets();
+        let buckets = buckets.iter().filter_map(|name| self.buckets.get(*name));
+        let probes = buckets.map(|bucket| self.measured("HeadBucket", bucket.probe(now)));
+        try_join_all(probes).await.map(drop)
     }
 
     /// The lifetime of the cached credentials: [`s3::CredentialsCache::life`].
     pub fn credentials_life(&self, now: SystemTime) -> Option<Duration> {
-        self.bucket.credentials_life(now)
+        // All buckets have the same credentials.
+        self.buckets.default_bucket().credentials_life(now)
     }
 
     /// A grant to PUT `file`, once or more until it expires, under a key that `id` makes unique.
@@ -218,7 +247,7 @@ impl UploadService {
             content_md5: file.content_md5.as_ref().map(Md5Checksum::as_base64),
         };
         let request = self
-            .bucket
+            .bucket(policy)
             .presign_put(&put, policy.expires_in, now)
             .await?;
         Ok(Grant { key, request })
@@ -246,7 +275,7 @@ impl UploadService {
             },
         };
         let form = self
-            .bucket
+            .bucket(policy)
             .presign_post(&post, policy.expires_in, now)
             .await?;
         let max_size = *post.size.end();

@@ -20,6 +20,9 @@ pub(super) struct Session {
     /// The store's id of the upload.
     pub(super) upload_id: String,
     pub(super) key: String,
+    /// The bucket, if it is not the default one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) bucket: Option<String>,
     pub(super) policy: Option<String>,
     /// The size that the client announced, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -47,7 +50,7 @@ enum Kind {
 impl Session {
     pub(super) fn new(
         upload_id: String,
-        key: String,
+        (bucket, key): (Option<String>, String),
         policy: String,
         size: Option<u64>,
         caller: &Caller,
@@ -56,6 +59,7 @@ impl Session {
         let ticket = caller.ticket();
         Self {
             upload_id,
+            bucket,
             key,
             policy: Some(policy),
             size,
@@ -157,7 +161,7 @@ mod tests {
     fn session() -> Session {
         Session::new(
             "id".into(),
-            "uploads/한.txt".into(),
+            (None, "uploads/한.txt".into()),
             "default".into(),
             None,
             &Caller::named("alice", None),

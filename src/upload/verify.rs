@@ -156,7 +156,7 @@ impl UploadService {
         now: SystemTime,
     ) -> Result<Option<StoredObject>, Error> {
         // Boxed, so that the hundreds of keys that wait for a permit take little memory.
-        let head = Box::pin(self.bucket.head(key, now));
+        let head = Box::pin(self.bucket(policy).head(key, now));
         self.measured("HeadObject", head).await
     }
 
@@ -182,7 +182,8 @@ impl UploadService {
                 Some(Vec::new())
             } else {
                 let etag = &object.etag;
-                let head = Box::pin(self.bucket.first_bytes(key, etag, HEAD_BYTES, now));
+                let bucket = self.bucket(policy);
+                let head = Box::pin(bucket.first_bytes(key, etag, HEAD_BYTES, now));
                 self.measured("GetObject", head).await?
             };
             let Some(head) = head else {

@@ -68,8 +68,9 @@ pub(crate) async fn spawn_app_with_both(
     http_settings: &http::Settings,
 ) -> App {
     let data = TempDir::new().unwrap();
-    let store_addr = spawn(dev::store(data.path()).unwrap()).await;
-    let config = dev::sdk_config(store_addr);
+    let buckets = settings.policies.buckets();
+    let store = embedded_store(data.path(), buckets.into_iter().flatten());
+    let config = dev::sdk_config(spawn(store).await);
     let metrics = &http_settings.metrics;
     let uploads = service_counting(&config, dev::BUCKET, true, settings, metrics).await;
     let addr = spawn(http::router(Arc::clone(&uploads), http_settings)).await;
@@ -82,6 +83,16 @@ pub(crate) async fn spawn_app_with_both(
         store: aws_sdk_s3::Client::from_conf(store.build()),
         data,
     }
+}
+
+/// The store of [`dev::store`], with these buckets besides.
+pub(crate) fn embedded_store<'a>(
+    data: &std::path::Path,
+    buckets: impl Iterator<Item = &'a str>,
+) -> axum::Router {
+    let mut store = dev::Dev::open(data, Some("presignd-dev-secret".into())).unwrap();
+    store.add_buckets(buckets).unwrap();
+    store.store(&http::AllowedOrigins::Any).unwrap()
 }
 
 const TEN_MINUTES: Duration = Duration::from_mins(10);
@@ -120,11 +131,15 @@ pub(crate) async fn service_counting(
 ) -> Arc<UploadService> {
     let provider = config.credentials_provider().unwrap();
     let credentials = s3::CredentialsCache::new(provider, settings.policies.longest_lifetime());
-    let client = s3::client(config, path_style, &credentials);
-    let presigner = client.clone();
-    let bucket = s3::Bucket::new(client, presigner, bucket.to_owned(), credentials);
-    let bucket = bucket.await.unwrap();
-    Arc::new(UploadService::new(bucket, settings, metrics.clone()))
+    let s3_settings = s3::Settings {
+        bucket: bucket.to_owned(),
+        force_path_style: path_style,
+        public_endpoint: None,
+    };
+    let named = settings.policies.buckets().into_iter().flatten();
+    let buckets = s3::buckets(config, &s3_settings, named, credentials, false);
+    let buckets = buckets.await.unwrap();
+    Arc::new(UploadService::new(buckets, settings, metrics.clone()))
 }
 
 /// What leads to a store whose credentials cannot be had.

@@ -6,6 +6,7 @@
 
 mod auth;
 mod batch;
+mod buckets;
 mod check;
 mod command;
 mod commit;

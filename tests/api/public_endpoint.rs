@@ -28,8 +28,9 @@ async fn service(config: &SdkConfig, public: &str) -> SocketAddr {
         force_path_style: true,
         public_endpoint: Some(public.to_owned()),
     };
-    let bucket = s3::bucket(config, bucket, credentials, true).await.unwrap();
-    let uploads = UploadService::new(bucket, settings, Metrics::default());
+    let buckets = s3::buckets(config, &bucket, [], credentials, true);
+    let buckets = buckets.await.unwrap();
+    let uploads = UploadService::new(buckets, settings, Metrics::default());
     let router = http::router(Arc::new(uploads), &http::Settings::default());
     spawn(router).await
 }

@@ -14,13 +14,13 @@ use s3s::xml::{Deserialize, Deserializer, SerializeContent, Serializer};
 use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
 use tokio::fs;
 
-use super::Store;
+use super::BucketStore;
 use super::files::Staged;
 
 /// The element of the file.
 const ELEMENT: &str = "LifecycleConfiguration";
 
-impl Store {
+impl BucketStore {
     fn rules_file(&self, bucket: &str) -> PathBuf {
         let bucket = BASE64_URL_SAFE_NO_PAD.encode(bucket);
         self.root.join(format!(".bucket-{bucket}.lifecycle.xml"))

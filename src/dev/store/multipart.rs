@@ -15,8 +15,9 @@ use s3s::{S3, S3Error, S3Request, S3Response, S3Result, s3_error};
 use tokio::fs;
 use uuid::Uuid;
 
+use super::BucketStore;
 use super::files::{Conditions, Staged, hex, remove_if_there};
-use super::{BUCKET, Store, address, tags};
+use super::tags;
 
 /// All parts but the last have at least this many bytes.
 const MIN_PART_BYTES: u64 = 5 * 1024 * 1024;
@@ -43,10 +44,10 @@ impl Completed {
     }
 }
 
-impl Store {
+impl BucketStore {
     /// The file of an upload in parts that holds what its object will have.
     fn metadata_of(&self, upload: Uuid, key: &str) -> PathBuf {
-        let [bucket, key] = [BUCKET, key].map(|name| BASE64_URL_SAFE_NO_PAD.encode(name));
+        let [bucket, key] = [&self.name, key].map(|name| BASE64_URL_SAFE_NO_PAD.encode(name));
         let name = format!(".bucket-{bucket}.object-{key}.upload-{upload}.metadata.json");
         self.root.join(name)
     }
@@ -177,7 +178,7 @@ impl Store {
         request: S3Request<CompleteMultipartUploadInput>,
     ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
         let input = request.input.clone();
-        let location = address(&request.headers, &input.key);
+        let location = self.address(&request.headers, &input.key);
         let answer = |input: CompleteMultipartUploadInput, etag| {
             Ok(S3Response::new(CompleteMultipartUploadOutput {
                 bucket: Some(input.bucket),

@@ -18,8 +18,8 @@ use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
 use serde_json::{Map, Value};
 use tokio::fs;
 
+use super::BucketStore;
 use super::files::{Staged, files_of};
-use super::{BUCKET, Store};
 use crate::dev::form::FormFields;
 
 /// The member of the file that `FileSystem` neither writes nor reads.
@@ -117,9 +117,9 @@ pub(super) async fn write(from: &Path, tags: Tags, to: &Path) -> S3Result<()> {
     write.await.map_err(S3Error::internal_error)
 }
 
-impl Store {
+impl BucketStore {
     async fn tags(&self, key: &str) -> S3Result<Tags> {
-        let [_, headers, _] = files_of(&self.root, BUCKET, key);
+        let [_, headers, _] = files_of(&self.root, &self.name, key);
         let tags = async {
             let mut headers = headers_in(&headers).await?;
             let tags = headers.remove(TAGS).map(serde_json::from_value);
@@ -143,7 +143,7 @@ impl Store {
         // Otherwise these could become the tags of an object that replaces this one meanwhile.
         let _one_at_a_time = self.replacing.lock().await;
         self.check_is_object(key)?;
-        let [_, headers, _] = files_of(&self.root, BUCKET, key);
+        let [_, headers, _] = files_of(&self.root, &self.name, key);
         write(&headers, tags, &new).await?;
         let moved = fs::rename(new, headers).await;
         moved.map_err(S3Error::internal_error)

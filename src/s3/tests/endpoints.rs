@@ -30,9 +30,10 @@ async fn objects_are_where_boto3_puts_them() {
                 continue; // There is no public endpoint to try.
             }
             let credentials = CredentialsCache::new(provider.clone(), Duration::ZERO);
-            let bucket = bucket(config, settings(public), credentials, true)
-                .await
-                .unwrap();
+            let settings = settings(public);
+            let buckets = buckets(config, &settings, [], credentials, true).await;
+            let buckets = buckets.unwrap();
+            let bucket = buckets.default_bucket();
             let (key, url) = (text("key").unwrap(), text("url").unwrap());
             assert_eq!(bucket.address(&key), url, "{row}");
             let object = Object {
@@ -64,8 +65,17 @@ async fn an_endpoint_that_contains_the_bucket_is_refused_by_its_variable() {
         public_endpoint: None,
     };
     let credentials = CredentialsCache::new(provider, Duration::ZERO);
-    let error = bucket(&config, settings, credentials, true)
-        .await
-        .unwrap_err();
-    assert!(error.to_string().contains("AWS_ENDPOINT_URL_S3"), "{error}");
+    let error = buckets(&config, &settings, [], credentials.clone(), true).await;
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("AWS_ENDPOINT_URL_S3"), "{error}");
+    // The same of another bucket, which the message names.
+    let settings = Settings {
+        bucket: "default".into(),
+        ..settings
+    };
+    let error = buckets(&config, &settings, ["my-bucket"], credentials, true).await;
+    let error = error.unwrap_err().to_string();
+    for part in ["bucket my-bucket", "AWS_ENDPOINT_URL_S3"] {
+        assert!(error.contains(part), "{error}");
+    }
 }

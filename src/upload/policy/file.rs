@@ -32,6 +32,7 @@ struct PoliciesToml {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PolicyToml {
+    bucket: Option<String>,
     #[serde(default = "default_key")]
     key: String,
     #[serde(default = "any_type")]
@@ -117,6 +118,7 @@ impl Policy {
             .map_err(|error| (error.path().to_string(), error.inner().message().to_owned()))?;
         let fail = |field: &str, reason: &str| Err((field.to_owned(), reason.to_owned()));
 
+        let bucket = parse_optional("bucket", policy.bucket.as_ref(), parse_bucket)?;
         let key = parse_field("key", &policy.key, KeyTemplate::parse)?;
         if !key.is_unique() && policy.overwrite.is_none() {
             return fail(
@@ -182,6 +184,7 @@ impl Policy {
         check_metadata(&policy.metadata, &policy.allowed_metadata)?;
 
         Ok(Self {
+            bucket,
             key,
             content_types,
             max_size,
@@ -219,6 +222,13 @@ fn parse_optional<T>(
     parse: impl FnOnce(&str) -> Result<T, String>,
 ) -> Result<Option<T>, Fault> {
     text.map(|text| parse_field(field, text, parse)).transpose()
+}
+
+fn parse_bucket(text: &str) -> Result<String, String> {
+    if s3::is_bucket_name(text) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("must be {}; it is `{text}`", s3::BUCKET_NAME))
 }
 
 fn parse_size(text: &str) -> Result<u64, String> {

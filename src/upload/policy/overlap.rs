@@ -7,7 +7,7 @@ use super::Policies;
 use crate::upload::Filename;
 
 impl Policies {
-    /// Pairs of policies that can make the same key. What was uploaded under one of them can be verified
+    /// Pairs of policies that can make the same key in the same bucket. What was uploaded under one of them can be verified
     /// under the other, which may demand less or more.
     pub fn with_same_keys(&self) -> Vec<(&str, &str)> {
         let policies: Vec<_> = self.0.iter().collect();
@@ -19,7 +19,8 @@ impl Policies {
                         .iter()
                         .any(|key| b.key.could_have_made(&b.key.sample_caller(), key))
                 };
-                if can_make(policy, other) || can_make(other, policy) {
+                let share_bucket = policy.bucket == other.bucket;
+                if share_bucket && (can_make(policy, other) || can_make(other, policy)) {
                     pairs.push((&***name, &***other_name));
                 }
             }
@@ -70,11 +71,18 @@ mod tests {
             key = 'f/{vars.team}/{uuid}'
             [policies.h]
             key = 'h/{vars.tenant}/{uuid}'
+            [policies.i]
+            bucket = 'media'
+            [policies.j]
+            bucket = 'archive'
+            [policies.k]
+            bucket = 'archive'
+            max_size = '1 MiB'
         ";
         let policies = Policies::parse(toml, Duration::from_mins(10)).unwrap();
         assert_eq!(
             policies.with_same_keys(),
-            [("a", "b"), ("d", "e"), ("f", "g")]
+            [("a", "b"), ("d", "e"), ("f", "g"), ("j", "k")]
         );
     }
 }

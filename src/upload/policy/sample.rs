@@ -12,6 +12,8 @@ use crate::upload::{Caller, ContentType, File, Filename, Metadata, Sha256Checksu
 #[derive(Clone, Debug)]
 pub struct Sample {
     pub policy: String,
+    /// The bucket, if it is not the default one.
+    pub bucket: Option<String>,
     /// Nobody in particular, with a ticket if the policy needs one.
     pub caller: Caller,
     /// It has no more than the policy requires, but all metadata that the policy allows.
@@ -81,6 +83,7 @@ fn sample(name: &str, policy: &Arc<Policy>) -> Option<Sample> {
         .find(|file| policy.check(file, UploadKind::Put).is_empty())?;
     Some(Sample {
         policy: name.to_owned(),
+        bucket: policy.bucket.clone(),
         caller: policy.key.sample_caller(),
         body,
         checksum_sha256: checksum,

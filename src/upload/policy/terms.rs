@@ -71,8 +71,15 @@ impl Policies {
 
     /// The policies that can have granted this key, in the order of their names, each with the caller whose
     /// key it is. No ticket narrows them: the key does not tell what was in it.
-    pub(in crate::upload) fn of_key(&self, key: &str) -> Vec<(Arc<str>, Terms, Caller)> {
+    pub(in crate::upload) fn of_key(
+        &self,
+        bucket: Option<&str>,
+        key: &str,
+    ) -> Vec<(Arc<str>, Terms, Caller)> {
         let policies = self.0.iter().filter_map(|(name, policy)| {
+            if policy.bucket.as_deref() != bucket {
+                return None;
+            }
             let owner = policy.key.owner(key)?;
             Some((Arc::clone(name), Terms::new(policy, None), owner))
         });

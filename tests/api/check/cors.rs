@@ -60,7 +60,7 @@ async fn for_a_bucket_without_rules_the_exact_ones_are_shown() {
     ];
     let run = check_fails(&stand.url(), &more).await;
     run.says("cors", "failed", &["no rules", "--fix-cors"]);
-    let rules = &run.report["corsConfiguration"];
+    let rules = &run.line("cors")["corsConfiguration"];
     let expected = serde_json::json!({"CORSRules": [{
         "AllowedOrigins": ["https://app.example.com", "http://localhost:5173"],
         "AllowedMethods": ["PUT", "POST"],
@@ -81,7 +81,7 @@ async fn rules_that_are_enough_are_found_to_be() {
     let run = check(&with(&stand.url(), &[]), &["--fix-cors"]).await;
     assert_eq!(run.code, Some(0));
     run.says("cors", "ok", &[]);
-    assert!(run.report.get("corsConfiguration").is_none());
+    assert!(run.line("cors").get("corsConfiguration").is_none());
     assert_eq!(*rules.lock().unwrap(), before);
 }
 
@@ -98,7 +98,7 @@ async fn rules_are_never_changed_unasked() {
     assert_eq!(*rules.lock().unwrap(), before);
     // What there is has to stay when the rules are pasted.
     assert_eq!(
-        run.report["corsConfiguration"]["CORSRules"][1]["ID"],
+        run.line("cors")["corsConfiguration"]["CORSRules"][1]["ID"],
         "theirs"
     );
 }
@@ -144,7 +144,7 @@ async fn a_store_that_refuses_the_rules_is_quoted() {
     let run = check(&with(&stand.url(), &[]), &["--fix-cors"]).await;
     assert_eq!(run.code, Some(1));
     run.says("cors", "failed", &["cannot be added", "s3:PutBucketCORS"]);
-    assert!(run.report["corsConfiguration"].is_object());
+    assert!(run.line("cors")["corsConfiguration"].is_object());
 }
 
 #[tokio::test]
@@ -166,7 +166,7 @@ async fn a_store_that_keeps_no_rules_is_asked_as_browsers_ask() {
         "failed",
         &["preflight of PUT from https://app.example.com"],
     );
-    assert!(run.report["corsConfiguration"].is_object());
+    assert!(run.line("cors")["corsConfiguration"].is_object());
 
     let hiding = StandIn::layered(|store| {
         store.layer(axum::middleware::map_response(
@@ -247,7 +247,7 @@ async fn a_store_that_understands_a_pattern_literally_is_found_by_a_preflight() 
                 "failed",
                 &["refuses the preflight", "x-amz-meta-", "AllowedHeaders"],
             );
-            let rules = &run.report["corsConfiguration"]["CORSRules"];
+            let rules = &run.line("cors")["corsConfiguration"]["CORSRules"];
             assert_eq!(rules[0]["AllowedHeaders"], serde_json::json!(["*"]));
         }
     }
@@ -265,7 +265,7 @@ async fn the_rule_allows_the_disposition_of_active_content() {
     let (stand, _) = keeping(None).await;
     let policies = [("UPLOAD_POLICIES_FILE", path.to_str().unwrap())];
     let run = check_at(&stand.url(), &policies).await;
-    let headers = &run.report["corsConfiguration"]["CORSRules"][0]["AllowedHeaders"];
+    let headers = &run.line("cors")["corsConfiguration"]["CORSRules"][0]["AllowedHeaders"];
     let headers = headers.as_array().unwrap();
     assert!(
         headers.contains(&"content-disposition".into()),

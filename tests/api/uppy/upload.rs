@@ -21,11 +21,16 @@ pub(super) async fn create(app: &App, body: Value) -> Upload {
 }
 
 pub(crate) async fn create_at(base: &str, body: Value) -> Upload {
+    create_in(base, BUCKET, body).await
+}
+
+/// An upload that begins in this bucket.
+pub(crate) async fn create_in(base: &str, bucket: &str, body: Value) -> Upload {
     let request = client().post(format!("{base}/s3/multipart")).json(&body);
     let response = request.send().await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     let mut answer: BTreeMap<String, String> = response.json().await.unwrap();
-    assert_eq!(answer.remove("bucket").unwrap(), BUCKET);
+    assert_eq!(answer.remove("bucket").unwrap(), bucket);
     let key = answer.remove("key").unwrap();
     let id = answer.remove("uploadId").unwrap();
     assert!(answer.is_empty());
