@@ -2,6 +2,7 @@
 //! grant. Knows S3 only through [`crate::s3`], counts in [`crate::telemetry`], and knows nothing of
 //! HTTP servers.
 
+mod buckets;
 mod caller;
 mod checksum;
 mod commit;

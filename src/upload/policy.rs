@@ -114,12 +114,6 @@ impl Policies {
         Some(name)
     }
 
-    /// The first policy that forbids overwriting, which a form cannot enforce.
-    pub fn write_once(&self) -> Option<&str> {
-        let (name, _) = self.0.iter().find(|(_, policy)| !policy.overwrite)?;
-        Some(name)
-    }
-
     /// The longest lifetime of any grant.
     pub fn longest_lifetime(&self) -> Duration {
         let lifetimes = self.0.values().map(|policy| policy.expires_in);

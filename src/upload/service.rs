@@ -1,14 +1,13 @@
 //! The service: finds the policy of a request, checks it, and has the policy's bucket sign.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
-use futures_util::future::try_join_all;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::policy::{DEFAULT_POLICY, Policies, Policy, Terms, UnknownBucket};
+use super::policy::{DEFAULT_POLICY, Policies, Policy, Terms};
 use super::verify::HeadLimit;
 use super::{
     Caller, Error, Field, File, Grant, Invalid, Md5Checksum, ObjectKey, PostGrant, Refusal,
@@ -50,40 +49,6 @@ impl UploadService {
             metrics,
             heads: HeadLimit::default(),
         }
-    }
-
-    /// Replaces the policies for all requests from now on.
-    ///
-    /// # Errors
-    ///
-    /// One of them names a bucket that the service does not know. Then the policies stay as they are.
-    pub fn replace_policies(&self, policies: Policies) -> Result<(), UnknownBucket> {
-        policies.check_buckets(&self.buckets)?;
-        self.policies.store(Arc::new(policies));
-        Ok(())
-    }
-
-    /// The bucket that the keys of this policy are in.
-    pub(super) fn bucket(&self, policy: &Policy) -> &s3::Bucket {
-        self.buckets
-            .get(policy.bucket.as_deref())
-            .expect("the buckets of all policies are known")
-    }
-
-    /// Checks that uploads can be granted: there are credentials, and the store answers for the buckets
-    /// of all policies.
-    pub async fn probe(&self, now: SystemTime) -> Result<(), Error> {
-        let policies = self.policies.load_full();
-        let buckets = policies.buckets();
-        let buckets = buckets.iter().filter_map(|name| self.buckets.get(*name));
-        let probes = buckets.map(|bucket| self.measured("HeadBucket", bucket.probe(now)));
-        try_join_all(probes).await.map(drop)
-    }
-
-    /// The lifetime of the cached credentials: [`s3::CredentialsCache::life`].
-    pub fn credentials_life(&self, now: SystemTime) -> Option<Duration> {
-        // All buckets have the same credentials.
-        self.buckets.default_bucket().credentials_life(now)
     }
 
     /// A grant to PUT `file`, once or more until it expires, under a key that `id` makes unique.

@@ -101,6 +101,12 @@ impl Policies {
         }
         Ok(Self(policies))
     }
+
+    /// The first policy that forbids overwriting, which a form cannot enforce.
+    pub fn write_once(&self) -> Option<&str> {
+        let (name, _) = self.0.iter().find(|(_, policy)| !policy.overwrite)?;
+        Some(name)
+    }
 }
 
 /// The field of a policy that is wrong, and why.

@@ -295,3 +295,36 @@ async fn an_answer_that_cannot_be_read_is_skipped() {
     let run = check_at(&stand.url(), &[]).await;
     run.says("public-access", "skipped", &["cannot be read"]);
 }
+
+#[tokio::test]
+async fn the_buckets_of_all_policies_are_checked_and_a_missing_one_is_named() {
+    let policies = tempfile::NamedTempFile::new().unwrap();
+    let toml = "[policies.default]\n[policies.media]\nbucket = 'media'";
+    std::fs::write(policies.path(), toml).unwrap();
+    let policies = [("UPLOAD_POLICIES_FILE", policies.path().to_str().unwrap())];
+    let stand = StandIn::embedded().await;
+    let run = check_fails(&stand.url(), &policies).await;
+    let lines = run.report["checks"].as_array().unwrap();
+    let failed: Vec<_> = lines
+        .iter()
+        .filter(|line| line["status"] == "failed")
+        .collect();
+    assert_eq!(failed.len(), 1, "{:#}", run.report);
+    assert_eq!(failed[0]["bucket"], "media");
+    assert_eq!(failed[0]["detail"], "there is no bucket media");
+    stand.is_as_it_was();
+
+    let data = tempfile::tempdir().unwrap();
+    let store = crate::helpers::embedded_store(data.path(), ["media"].into_iter());
+    let url = format!("http://{}", crate::helpers::spawn(store).await);
+    let run = check_passes(&url, &policies).await;
+    let puts = run.report["checks"].as_array().unwrap().iter();
+    let puts: Vec<_> = puts
+        .filter(|line| line["check"] == "put")
+        .map(|line| (line["bucket"].as_str(), line["policy"].as_str()))
+        .collect();
+    let expected = [("uploads", "default"), ("media", "media")];
+    assert_eq!(puts, expected.map(|(a, b)| (Some(a), Some(b))));
+    let expected = ["media", "uploads"].map(str::to_owned);
+    assert_eq!(crate::stand_in::files(data.path()), expected.into());
+}

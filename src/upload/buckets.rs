@@ -1,0 +1,46 @@
+//! The buckets of the service: each policy has one, and all of them have to be there.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures_util::future::try_join_all;
+
+use super::policy::{Policies, Policy, UnknownBucket};
+use super::{Error, UploadService};
+use crate::s3;
+
+impl UploadService {
+    /// Replaces the policies for all requests from now on.
+    ///
+    /// # Errors
+    ///
+    /// One of them names a bucket that the service does not know. Then the policies stay as they are.
+    pub fn replace_policies(&self, policies: Policies) -> Result<(), UnknownBucket> {
+        policies.check_buckets(&self.buckets)?;
+        self.policies.store(Arc::new(policies));
+        Ok(())
+    }
+
+    /// The bucket that the keys of this policy are in.
+    pub(super) fn bucket(&self, policy: &Policy) -> &s3::Bucket {
+        self.buckets
+            .get(policy.bucket.as_deref())
+            .expect("the buckets of all policies are known")
+    }
+
+    /// Checks that uploads can be granted: there are credentials, and the store answers for the buckets
+    /// of all policies.
+    pub async fn probe(&self, now: SystemTime) -> Result<(), Error> {
+        let policies = self.policies.load_full();
+        let buckets = policies.buckets();
+        let buckets = buckets.iter().filter_map(|name| self.buckets.get(*name));
+        let probes = buckets.map(|bucket| self.measured("HeadBucket", bucket.probe(now)));
+        try_join_all(probes).await.map(drop)
+    }
+
+    /// The lifetime of the cached credentials: [`s3::CredentialsCache::life`].
+    pub fn credentials_life(&self, now: SystemTime) -> Option<Duration> {
+        // All buckets have the same credentials.
+        self.buckets.default_bucket().credentials_life(now)
+    }
+}
