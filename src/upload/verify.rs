@@ -151,7 +151,7 @@ impl UploadService {
 
     pub(super) async fn head(
         &self,
-        _policy: &Terms,
+        policy: &Terms,
         key: &str,
         now: SystemTime,
     ) -> Result<Option<StoredObject>, Error> {
