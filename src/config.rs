@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use axum::http::uri::Authority;
 use axum::http::{HeaderValue, Uri};
 use ipnet::IpNet;
@@ -23,7 +23,7 @@ use self::env::Reader;
 pub use self::env::{Env, Faults};
 use crate::http::{AllowedOrigins, Limits, Rate};
 use crate::telemetry::LogFormat;
-use crate::upload::{Policies, SessionKey};
+use crate::upload::{Policies, Receipts, SessionKey};
 use crate::{s3, telemetry};
 
 /// Every variable that has a meaning here; `.env.example` explains them. The SDK reads those that begin
@@ -55,6 +55,7 @@ pub const VARIABLES: &[&str] = &[
     "JWT_PUBLIC_KEY_FILE",
     "JWT_SECRET",
     "JWT_POLICIES_CLAIM",
+    "RECEIPT_KEY_FILE",
     "EVENTS_TOKEN",
     "WEBHOOK_URL",
     "WEBHOOK_SECRET",
@@ -91,6 +92,8 @@ pub struct Config {
     pub forms_only: bool,
     /// Seals the sessions of multipart uploads; a random one if there is none.
     pub session_key: Option<SessionKey>,
+    /// Signs receipts, if there are to be any.
+    pub receipts: Option<Receipts>,
     pub auth: Auth,
     /// What the store reports to the application, if it does.
     pub events: Option<crate::http::events::Settings>,
@@ -140,6 +143,7 @@ impl Config {
         let supports_post = supports_post.unwrap_or(true);
         let forms_only = forms_only(r, supports_post, policies.as_ref());
         let session_key = session_key(r);
+        let receipts = receipts(r);
         let auth = auth::auth(r, policies.as_ref());
         if let Some(addr) = bind_addr.filter(|addr| !addr.ip().is_loopback())
             && !r.is_set("AUTH_MODE")
@@ -179,6 +183,7 @@ impl Config {
                 supports_post,
                 forms_only,
                 session_key,
+                receipts,
                 auth: auth?,
                 events,
                 rate,
@@ -317,6 +322,13 @@ fn session_key(reader: &mut Reader<'_>) -> Option<SessionKey> {
         return None;
     }
     Some(SessionKey::new(secret.as_bytes()))
+}
+
+fn receipts(reader: &mut Reader<'_>) -> Option<Receipts> {
+    let name = "RECEIPT_KEY_FILE";
+    let (path, pem) = reader.file(name)?;
+    let receipts = Receipts::parse(&pem);
+    reader.keep(name, receipts.map_err(|rule| anyhow!("{path} {rule}")))
 }
 
 fn allowed_origins(reader: &mut Reader<'_>) -> AllowedOrigins {

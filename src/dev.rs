@@ -16,7 +16,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf, absolute};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
@@ -24,6 +24,8 @@ use axum::Router;
 use axum::error_handling::HandleError;
 use axum::http::{Method, StatusCode, header};
 use axum::middleware::{from_fn, from_fn_with_state};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
 use s3s_fs::FileSystem;
@@ -37,9 +39,15 @@ pub use self::notify::Notifier;
 use self::store::Store;
 use crate::http::{AllowedOrigins, HttpService};
 use crate::telemetry::{self, LogFormat};
-use crate::upload::SessionKey;
+use crate::upload::{Receipts, SessionKey};
 
 pub const BUCKET: &str = "uploads";
+/// The file with the key of receipts, in the data folder.
+const RECEIPT_KEY_FILE: &str = ".receipt-key.pem";
+/// What stands before the 32 bytes of an Ed25519 key in
+/// [PKCS#8](https://www.rfc-editor.org/rfc/rfc8410#section-7).
+const PKCS8_OF_ED25519: [u8; 16] =
+    *b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
 const ACCESS_KEY_ID: &str = "presignd-dev";
 const REGION: &str = "us-east-1";
 /// The file with the secret key, in the data folder.
@@ -143,6 +151,22 @@ impl Dev {
     pub fn session_key(&self) -> SessionKey {
         let digest = Sha256::digest(format!("sessions of presignd dev: {}", self.secret_key));
         SessionKey::new(&digest)
+    }
+
+    /// Signs receipts, with a key that is generated and kept in the folder.
+    pub fn receipts(&self) -> Result<Receipts> {
+        let file = self.data_dir.join(RECEIPT_KEY_FILE);
+        let pem = kept(&file, || {
+            let mut key = PKCS8_OF_ED25519.to_vec();
+            key.resize(PKCS8_OF_ED25519.len() + 32, 0);
+            getrandom::fill(&mut key[PKCS8_OF_ED25519.len()..])?;
+            let key = BASE64_STANDARD.encode(key);
+            Ok(format!(
+                "-----BEGIN PRIVATE KEY-----\n{key}\n-----END PRIVATE KEY-----\n"
+            ))
+        });
+        let pem = pem.with_context(|| format!("cannot keep a key in {}", file.display()))?;
+        Receipts::parse(&pem).map_err(|rule| anyhow!("{} {rule}", file.display()))
     }
 
     /// What `presignd dev` prints when it is up: addresses, keys and an upload to try. `header`

@@ -103,6 +103,9 @@ pub(crate) async fn dev(env: &Env, args: Dev) -> Result<()> {
         // the disk: a form needs no preflight.
         config.allowed_origins = http::AllowedOrigins::Loopback;
     }
+    if config.receipts.is_none() {
+        config.receipts = Some(embedded.receipts()?);
+    }
     let notifier = dev::Notifier::open(&args.data_dir, args.webhook, &mut config.events)?;
     let store = notifier.watching(embedded.store(&config.allowed_origins)?);
     let _log = telemetry::init(dev::telemetry(config.telemetry.clone()))?;
@@ -173,7 +176,8 @@ impl Service {
         let buckets = buckets(config, sdk_config, &config.s3, &credentials).await?;
         let public_host = buckets.default_bucket().host();
         let metrics = Metrics::default();
-        let uploads = UploadService::new(buckets, upload_settings(config), metrics.clone());
+        let uploads = UploadService::new(buckets, upload_settings(config), metrics.clone())
+            .with_receipts(config.receipts.clone());
         let settings = http::Settings {
             allowed_origins: config.allowed_origins.clone(),
             page,

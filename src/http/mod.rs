@@ -18,6 +18,7 @@ mod openapi;
 pub mod page;
 mod problem;
 mod rate_limit;
+mod receipts;
 mod server;
 mod shares;
 mod uploads;
@@ -177,6 +178,7 @@ fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(openapi::base())
         .merge(routes_of_callers())
         .merge(health::router())
+        .merge(receipts::router())
 }
 
 /// The routes that authenticate their callers.

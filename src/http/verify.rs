@@ -206,8 +206,7 @@ pub(super) struct VerifiedDto {
     /// When it arrived (RFC 3339, UTC).
     #[schema(format = "date-time", example = "2026-01-01T00:01:00Z")]
     last_modified: String,
-    /// The SHA-256 of the file, in base64, as the store computed it. Absent if the store has none for
-    /// the whole file, as for multipart uploads.
+    /// The SHA-256 of the file, in base64. Absent if the store has none for the whole file.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, required = false, example = "WJG1tSLV3whtD/CxEPvZ0hu0/HFjrzTQgoai6Eb2vgM=")]
     checksum_sha256: Option<String>,
@@ -217,6 +216,10 @@ pub(super) struct VerifiedDto {
     /// The policy that it was verified with.
     #[schema(example = "default")]
     policy: String,
+    /// A JWT that states all this, if receipts are configured. `/.well-known/jwks.json` checks it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
+    receipt: Option<String>,
 }
 
 impl From<Uploaded> for VerifiedDto {
@@ -230,6 +233,7 @@ impl From<Uploaded> for VerifiedDto {
             checksum_sha256: upload.checksum_sha256,
             metadata: upload.metadata,
             policy: upload.policy,
+            receipt: upload.receipt,
         }
     }
 }

@@ -92,7 +92,7 @@ impl UploadService {
         let mut first = None;
         for (name, terms, owner) in policies {
             let verification = self
-                .judge(name, terms, &expected, object.clone(), now)
+                .judge(name, terms, owner, &expected, object.clone(), now)
                 .await?;
             if verification == Verification::NotUploaded {
                 return Ok(None); // It was replaced or removed in between.

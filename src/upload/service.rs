@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
+use jsonwebtoken::jwk::JwkSet;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::policy::{DEFAULT_POLICY, Policies, Policy, Terms};
 use super::verify::HeadLimit;
 use super::{
-    Caller, Error, Field, File, Grant, Invalid, Md5Checksum, ObjectKey, PostGrant, Refusal,
-    SessionKey, Settings, Sha256Checksum, SingleGrant, UploadKind,
+    Caller, Error, Field, File, Grant, Invalid, Md5Checksum, ObjectKey, PostGrant, Receipts,
+    Refusal, SessionKey, Settings, Sha256Checksum, SingleGrant, UploadKind,
 };
 use crate::s3;
 use crate::telemetry::Metrics;
@@ -27,6 +28,8 @@ pub struct UploadService {
     pub(super) session_key: SessionKey,
     metrics: Metrics,
     pub(super) heads: HeadLimit,
+    /// Signs receipts of verified uploads, if there is a key.
+    pub(super) receipts: Option<Receipts>,
 }
 
 impl UploadService {
@@ -48,7 +51,19 @@ impl UploadService {
             session_key: settings.session_key,
             metrics,
             heads: HeadLimit::default(),
+            receipts: None,
         }
+    }
+
+    /// The same service, which signs a receipt for each upload that it verifies.
+    #[must_use]
+    pub fn with_receipts(self, receipts: Option<Receipts>) -> Self {
+        Self { receipts, ..self }
+    }
+
+    /// The public keys that check receipts.
+    pub fn receipt_keys(&self) -> Option<&JwkSet> {
+        self.receipts.as_ref().map(Receipts::public_keys)
     }
 
     /// A grant to PUT `file`, once or more until it expires, under a key that `id` makes unique.

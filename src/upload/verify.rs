@@ -49,6 +49,8 @@ pub struct Uploaded {
     pub metadata: Metadata,
     /// The name of the policy.
     pub policy: String,
+    /// The signed statement of all this, if receipts are configured.
+    pub receipt: Option<String>,
 }
 
 /// The result of verifying one key.
@@ -130,7 +132,9 @@ impl UploadService {
         let name = caller.policy_name(policy);
         let policy = &self.policies.load().terms(policy, caller)?;
         let share = self.heads.share(caller);
-        let verify = |expected, now| self.verify_one(name, policy, expected, share.as_ref(), now);
+        let verify = |expected, now| {
+            self.verify_one(name, policy, caller, expected, share.as_ref(), now)
+        };
         each(policy, caller, expected, wait, now, verify).await
     }
 
@@ -138,6 +142,7 @@ impl UploadService {
         &self,
         policy_name: &str,
         policy: &Terms,
+        caller: &Caller,
         expected: &Expected,
         share: Option<&Arc<Semaphore>>,
         now: SystemTime,
@@ -146,7 +151,8 @@ impl UploadService {
         let Some(object) = self.head(policy, &expected.key, now).await? else {
             return Ok(Verification::NotUploaded);
         };
-        self.judge(policy_name, policy, expected, object, now).await
+        self.judge(policy_name, policy, caller, expected, object, now)
+            .await
     }
 
     pub(super) async fn head(
@@ -165,6 +171,7 @@ impl UploadService {
         &self,
         policy_name: &str,
         policy: &Terms,
+        caller: &Caller,
         expected: &Expected,
         object: StoredObject,
         now: SystemTime,
@@ -194,7 +201,7 @@ impl UploadService {
                 return Ok(Verification::ContentMismatch(refusal));
             }
         }
-        Ok(Verification::Uploaded(Uploaded {
+        let mut upload = Uploaded {
             key: key.clone(),
             size: object.size,
             content_type: content_type.as_str().to_owned(),
@@ -203,7 +210,13 @@ impl UploadService {
             checksum_sha256: object.checksum_sha256,
             metadata: object.metadata,
             policy: policy_name.to_owned(),
-        }))
+            receipt: None,
+        };
+        if let Some(receipts) = &self.receipts {
+            let version = object.version_id.as_deref();
+            upload.receipt = receipts.sign(&upload, self.bucket.name(), version, caller, now);
+        }
+        Ok(Verification::Uploaded(upload))
     }
 }
 

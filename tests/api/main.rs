@@ -34,6 +34,7 @@ mod process;
 mod properties;
 mod public_endpoint;
 mod rate_limit;
+mod receipts;
 mod replicas;
 mod shares;
 mod stand_in;

@@ -115,6 +115,8 @@ struct Data<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     caller: Option<&'a str>,
     metadata: &'a Metadata,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,
 }
@@ -288,6 +290,10 @@ fn message(created: &Created, arrived: &Arrived) -> (String, Outcome) {
         Verification::Uploaded(_) => ("upload.arrived", Outcome::Arrived),
         _ => ("upload.refused", Outcome::Refused),
     };
+    let receipt = match verification {
+        Verification::Uploaded(upload) => upload.receipt.as_deref(),
+        _ => None,
+    };
     let message = Message {
         kind,
         timestamp: rfc3339(created.at),
@@ -302,6 +308,7 @@ fn message(created: &Created, arrived: &Arrived) -> (String, Outcome) {
             policy,
             caller: caller.as_ref().map(Caller::segment),
             metadata: &object.metadata,
+            receipt,
             errors: Problem::for_differences(&catalogue::MISMATCH, refusals).errors,
         },
     };

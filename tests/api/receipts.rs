@@ -1,0 +1,144 @@
+//! A receipt states what was verified, and anyone can check it with the published keys.
+
+use std::sync::Arc;
+
+use aws_lc_rs::signature::Ed25519KeyPair;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use jsonwebtoken::jwk::JwkSet;
+use jsonwebtoken::{Algorithm, DecodingKey, TokenData, Validation, decode, decode_header};
+use presignd::dev::BUCKET;
+use presignd::http;
+use presignd::upload::{Receipts, UploadService};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::helpers::{App, Grant, built_in, service, spawn, spawn_app};
+
+const URL: &str = "/upload/presigned-url";
+const VERIFY: &str = "/upload/verify";
+const KEYS: &str = "/.well-known/jwks.json";
+
+fn pem() -> String {
+    let key = Ed25519KeyPair::generate().unwrap().to_pkcs8v1().unwrap();
+    let key = BASE64_STANDARD.encode(key);
+    format!("-----BEGIN PRIVATE KEY-----\n{key}\n-----END PRIVATE KEY-----\n")
+}
+
+/// A service that signs with the first of these keys.
+async fn app_with(pem: &str) -> App {
+    let mut app = spawn_app().await;
+    let uploads = service(&app.config, BUCKET, true, built_in()).await;
+    let uploads: UploadService = Arc::into_inner(uploads).unwrap();
+    let uploads = uploads.with_receipts(Some(Receipts::parse(pem).unwrap()));
+    let router = http::router(Arc::new(uploads), &http::Settings::default());
+    app.base = format!("http://{}", spawn(router).await);
+    app
+}
+
+/// A verified upload, as the answer has it.
+async fn verified(app: &App) -> Value {
+    let file = json!({
+        "filename": "메모 +1.txt",
+        "contentType": "text/plain",
+        "metadata": {"album": "앨범 7"},
+    });
+    let grant: Grant = app.granted(URL, &file).await;
+    assert_eq!(app.upload(&grant, "hello").await.status(), StatusCode::OK);
+    let response = app.post(VERIFY, &json!({"key": grant.key})).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    response.json().await.unwrap()
+}
+
+async fn published(app: &App) -> JwkSet {
+    app.get(KEYS).await.json().await.unwrap()
+}
+
+/// Checks a receipt as a back end does, with nothing but the published keys.
+fn checked(receipt: &str, keys: &JwkSet) -> jsonwebtoken::errors::Result<TokenData<Value>> {
+    let name = decode_header(receipt)?.kid.unwrap();
+    let key = DecodingKey::from_jwk(keys.find(&name).unwrap())?;
+    let mut validation = Validation::new(Algorithm::EdDSA);
+    validation.required_spec_claims.clear();
+    validation.validate_exp = false;
+    decode(receipt, &key, &validation)
+}
+
+#[tokio::test]
+async fn a_receipt_states_what_was_verified() {
+    let app = app_with(&pem()).await;
+    let upload = verified(&app).await;
+    let receipt = checked(upload["receipt"].as_str().unwrap(), &published(&app).await).unwrap();
+    assert_eq!(receipt.header.typ.as_deref(), Some("upload-receipt+jwt"));
+    let mut claims = receipt.claims;
+    assert!(
+        claims["iat"]
+            .as_u64()
+            .is_some_and(|iat| iat > 1_700_000_000)
+    );
+    claims.as_object_mut().unwrap().remove("iat");
+    let expected = json!({
+        "bucket": BUCKET,
+        "key": upload["key"],
+        "size": 5,
+        "contentType": "text/plain",
+        "etag": upload["etag"],
+        "policy": "default",
+        "metadata": {"album": "앨범 7"},
+    });
+    assert_eq!(claims, expected);
+}
+
+#[tokio::test]
+async fn a_tampered_receipt_is_detected() {
+    let app = app_with(&pem()).await;
+    let upload = verified(&app).await;
+    let receipt = upload["receipt"].as_str().unwrap();
+    let [header, claims, signature] = receipt.split('.').collect::<Vec<_>>()[..] else {
+        panic!("a receipt has three segments");
+    };
+    let middle = claims.len() / 2;
+    let other = if claims.as_bytes()[middle] == b'A' {
+        "B"
+    } else {
+        "A"
+    };
+    let tampered = format!("{}{other}{}", &claims[..middle], &claims[middle + 1..]);
+    let tampered = format!("{header}.{tampered}.{signature}");
+    assert!(checked(&tampered, &published(&app).await).is_err());
+}
+
+#[tokio::test]
+async fn receipts_of_a_replaced_key_are_checked_while_it_is_published() {
+    let (old, new) = (pem(), pem());
+    let before = app_with(&old).await;
+    let upload = verified(&before).await;
+    let after = app_with(&format!("{new}{old}")).await;
+    let keys = published(&after).await;
+    assert_eq!(keys.keys.len(), 2);
+    checked(upload["receipt"].as_str().unwrap(), &keys).unwrap();
+    let upload = verified(&after).await;
+    let receipt = upload["receipt"].as_str().unwrap();
+    let name = decode_header(receipt).unwrap().kid;
+    assert_eq!(name, keys.keys[0].common.key_id, "the first key signs");
+}
+
+#[tokio::test]
+async fn the_published_keys_hold_nothing_private_and_may_be_cached_by_anyone() {
+    let app = app_with(&pem()).await;
+    let response = app.get(KEYS).await;
+    assert_eq!(response.headers()["access-control-allow-origin"], "*");
+    assert_eq!(response.headers()["cache-control"], "public, max-age=300");
+    let keys: Value = response.json().await.unwrap();
+    let mut names: Vec<&String> = keys["keys"][0].as_object().unwrap().keys().collect();
+    names.sort();
+    assert_eq!(names, ["alg", "crv", "kid", "kty", "use", "x"]);
+}
+
+#[tokio::test]
+async fn without_a_key_there_are_no_receipts() {
+    let app = spawn_app().await;
+    assert!(verified(&app).await.get("receipt").is_none());
+    let keys: Value = app.get(KEYS).await.json().await.unwrap();
+    assert_eq!(keys, json!({"keys": []}));
+}
