@@ -91,7 +91,8 @@ impl UploadService {
             return self.verify(caller, policy, expected, wait, now).await;
         }
         let share = self.heads.share(caller);
-        let commit = |expected, now| self.commit_one(name, terms, expected, share.as_ref(), now);
+        let commit =
+            |expected, now| self.commit_one(name, terms, caller, expected, share.as_ref(), now);
         each(terms, caller, expected, wait, now, commit).await
     }
 
@@ -99,6 +100,7 @@ impl UploadService {
         self: &Arc<Self>,
         policy_name: &str,
         policy: &Terms,
+        caller: &Caller,
         expected: &Expected,
         share: Option<&Arc<Semaphore>>,
         now: SystemTime,
@@ -107,6 +109,7 @@ impl UploadService {
             service: Arc::clone(self),
             policy_name: policy_name.to_owned(),
             policy: policy.clone(),
+            caller: caller.clone(),
             expected: expected.clone(),
             _permits: self.heads.permits(share).await,
         };
@@ -126,6 +129,7 @@ struct Commit {
     service: Arc<UploadService>,
     policy_name: String,
     policy: Terms,
+    caller: Caller,
     expected: Expected,
     _permits: Permits,
 }
@@ -171,7 +175,14 @@ impl Commit {
                 return Ok(Verification::NotUploaded);
             };
             let (mark, version) = (mark(&object), object.version_id.clone());
-            let judged = service.judge(&self.policy_name, policy, &self.expected, object, now);
+            let judged = service.judge(
+                &self.policy_name,
+                policy,
+                &self.caller,
+                &self.expected,
+                object,
+                now,
+            );
             let verification = judged.await?;
             if !matches!(verification, Verification::Uploaded(_)) {
                 return Ok(verification);

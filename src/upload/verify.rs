@@ -132,9 +132,8 @@ impl UploadService {
         let name = caller.policy_name(policy);
         let policy = &self.policies.load().terms(policy, caller)?;
         let share = self.heads.share(caller);
-        let verify = |expected, now| {
-            self.verify_one(name, policy, caller, expected, share.as_ref(), now)
-        };
+        let verify =
+            |expected, now| self.verify_one(name, policy, caller, expected, share.as_ref(), now);
         each(policy, caller, expected, wait, now, verify).await
     }
 
@@ -214,7 +213,8 @@ impl UploadService {
         };
         if let Some(receipts) = &self.receipts {
             let version = object.version_id.as_deref();
-            upload.receipt = receipts.sign(&upload, self.bucket.name(), version, caller, now);
+            upload.receipt =
+                receipts.sign(&upload, self.bucket(policy).name(), version, caller, now);
         }
         Ok(Verification::Uploaded(upload))
     }
