@@ -3,7 +3,7 @@
 mod listeners;
 mod reload;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use aws_config::SdkConfig;
 use tokio_util::sync::CancellationToken;
 
-use self::listeners::{Listeners, listen};
+use self::listeners::Listeners;
 use crate::config::{self, Aws, Config, Env, JwtKeys};
 use crate::error_chain::causes;
 use crate::http::HttpService;
@@ -74,7 +74,11 @@ pub(crate) struct Dev {
 /// `presignd dev`: the service with an embedded store, until a signal.
 #[cfg(feature = "dev")]
 pub(crate) async fn dev(env: &Env, args: Dev) -> Result<()> {
+    use std::net::Ipv4Addr;
+
     use anyhow::ensure;
+
+    use self::listeners::listen;
 
     use crate::dev;
 

@@ -160,6 +160,13 @@ impl Default for Metrics {
             Unit::Seconds,
             inner.webhooks.clone(),
         );
+        // An alert of an increase does not see a series that begins with its first event.
+        for outcome in ["arrived", "refused", "failed", "lost"] {
+            drop(inner.events.get_or_create(&EventLabels { outcome }));
+        }
+        for outcome in ["ok", "failed"] {
+            drop(inner.reloads.get_or_create(&ReloadLabels { outcome }));
+        }
         inner.loaded_at.set(now());
         Self(Arc::new(inner))
     }
