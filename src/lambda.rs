@@ -115,6 +115,10 @@ fn from_client(mut request: Request) -> axum::extract::Request {
     if let Some(id) = id {
         request.extensions_mut().insert(http::RequestId(id));
     }
+    // `lambda_http` puts a host of its own into the target, where HTTP/1.1 has none.
+    if let Some(path) = request.uri().path_and_query().cloned() {
+        *request.uri_mut() = path.into();
+    }
     // HTTP requires one; that of the event was removed, as it may be invalid.
     let host = HeaderValue::from_static("localhost");
     request.headers_mut().insert(header::HOST, host);

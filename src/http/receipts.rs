@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL};
+use axum::http::header::ACCESS_CONTROL_ALLOW_ORIGIN;
 use axum::response::IntoResponse;
 use jsonwebtoken::jwk::JwkSet;
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -15,6 +16,32 @@ use crate::upload::UploadService;
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(keys))
+}
+
+/// A JSON Web Key Set (RFC 7517).
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what `JwkSet` is written as")]
+struct ReceiptKeys {
+    keys: Vec<ReceiptKey>,
+}
+
+/// The public half of an Ed25519 key (RFC 8037).
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what `Jwk` is written as")]
+struct ReceiptKey {
+    /// Always `sig`.
+    #[schema(rename = "use")]
+    usage: String,
+    /// Always `EdDSA`.
+    alg: String,
+    /// The key's thumbprint (RFC 7638), which the header of a receipt names.
+    kid: String,
+    /// Always `OKP`.
+    kty: String,
+    /// Always `Ed25519`.
+    crv: String,
+    /// The public key, base64url.
+    x: String,
 }
 
 /// Get the keys of receipts
@@ -28,7 +55,7 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
     responses((
         status = 200,
         description = "The public keys",
-        body = serde_json::Value,
+        body = ReceiptKeys,
         example = json!({"keys": [{
             "use": "sig", "alg": "EdDSA", "kid": "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k",
             "kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo",
@@ -38,10 +65,6 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
 async fn keys(State(uploads): State<Arc<UploadService>>) -> impl IntoResponse {
     let keys = uploads.receipt_keys().cloned();
     let keys = keys.unwrap_or(JwkSet { keys: Vec::new() });
-    // Public keys are for everyone, and a replaced key stays published for longer than this.
-    let headers = [
-        (ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
-        (CACHE_CONTROL, "public, max-age=300"),
-    ];
-    (headers, Json(keys))
+    // Public keys are for everyone.
+    ([(ACCESS_CONTROL_ALLOW_ORIGIN, "*")], Json(keys))
 }

@@ -151,9 +151,12 @@ async fn nothing_that_a_client_sends_fails_the_function() {
     }
     for front in [Front::FunctionUrl, Front::HttpApi] {
         let mut event = front.event(&Sent::get("/s3/params"));
-        event["rawQueryString"] = "filename=<a>\"{|}^`é%ff&type=text/plain".into();
-        let answer = front.answer(&function.outcome(event).await.unwrap());
+        event["rawQueryString"] = "filename=<a>\"{|}^`é&type=text/plain".into();
+        let answer = front.answer(&function.outcome(event.clone()).await.unwrap());
         assert_eq!(answer.status, StatusCode::OK, "{front:?}: {answer:?}");
+        event["rawQueryString"] = "filename=%ff&type=text/plain".into();
+        let answer = front.answer(&function.outcome(event).await.unwrap());
+        is_problem(&answer, 400, "invalid-request");
     }
     // An event of something else is not a request that was answered: it failed, and may come again.
     let queue = json!({"Records": [{"eventSource": "aws:sqs", "body": "{}"}]});
