@@ -269,7 +269,7 @@ struct ResultDto {
 #[derive(Serialize, ToSchema)]
 #[schema(as = VerifyProblem)]
 struct VerifyProblemDto {
-    /// `not-uploaded`, `mismatch` or `content-mismatch`.
+    /// `not-uploaded`, `mismatch` or `content-mismatch`; when committing also `replaced`.
     #[schema(example = "not-uploaded")]
     code: &'static str,
     #[schema(example = "there is no such upload under this policy, or not yet")]

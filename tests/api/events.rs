@@ -299,7 +299,7 @@ async fn an_application_that_does_not_accept_a_message_gets_it_again() {
         assert!(begin.elapsed() >= Duration::from_secs(2));
     }
     assert_eq!(application.told().len(), 4, "and nobody follows a redirect");
-    // A long answer, and one without an end, count by their status.
+    // A long answer, and an endless one, count by their status.
     application.set_answer(|| vec![b'x'; 2_000_000].into_response());
     assert_eq!(
         app.report(&notification(&key)).await.status(),
