@@ -83,23 +83,26 @@ test("small files are dropped, previewed, uploaded, and their keys copied", { ti
 test("what is called uploaded is in the store", { timeout: 60_000 }, async () => {
   expected = [/^404: .*\/upload\/verify$/, /^console: .* 404 .*\/upload\/verify$/];
   await open(server);
-  const answers = [];
-  page.on("response", async (response) => {
-    if (response.url().endsWith("/upload/verify")) answers.push([response.status(), await response.json()]);
-  });
+  const verified = async () => {
+    const response = await page.waitForResponse((response) => response.url().endsWith("/upload/verify"));
+    return [response.status(), await response.json()];
+  };
+  let answer = verified();
   await drop([{ name: "there.txt", type: "text/plain", bytes: [1, 2, 3] }]);
   const key = await done("there.txt");
   assert.equal(await row("there.txt").locator(".status").innerText(), "3 B · uploaded and verified");
   const mark = await row("there.txt").locator(".status").evaluate((status) => getComputedStyle(status, "::before").content);
   assert.match(mark, /✓/);
-  assert.deepEqual(answers.map(([status, { key, size }]) => [status, key, size]), [[200, key, 3]]);
+  const [status, verification] = await answer;
+  assert.deepEqual([status, verification.key, verification.size], [200, key, 3]);
 
   // This store accepts everything and keeps nothing.
   const headers = { "access-control-allow-origin": "*" };
   await page.route(`${server.store}/**`, (route) => route.fulfill({ status: 200, headers }));
+  answer = verified();
   await drop([{ name: "lost.txt", type: "text/plain", bytes: [1, 2, 3] }]);
   await row("lost.txt").locator(".status", { hasText: "There is no such upload" }).waitFor();
-  assert.equal(answers.at(-1)[0], 404);
+  assert.equal((await answer)[0], 404);
   assert.equal(await row("lost.txt").locator(".key").isVisible(), false);
 });
 
