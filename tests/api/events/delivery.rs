@@ -1,0 +1,159 @@
+//! Whatever fails on the way, an event is acknowledged only after the application has accepted its message.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use presignd::{dev, http};
+use serde_json::json;
+
+use super::{ANY, Answer, notification, record, settings, start};
+use crate::helpers::{is, problem, spawn, spawn_app_with_both, with_policies};
+use crate::operations::metrics;
+
+#[tokio::test]
+async fn an_object_that_comes_late_is_waited_for() {
+    let (app, application) = start(ANY).await;
+    let grant = app.grant("a.txt", "text/plain").await;
+    let body = notification(&grant.key);
+    let (answer, ()) = tokio::join!(app.report(&body), async {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        app.upload(&grant, "hello").await;
+    });
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(application.told().len(), 1);
+}
+
+#[tokio::test]
+async fn a_new_event_of_a_missing_object_comes_again() {
+    let (app, application) = start(ANY).await;
+    let grant = app.grant("a.txt", "text/plain").await;
+    let answer = app.report(&notification(&grant.key)).await;
+    assert!(answer.headers().contains_key("retry-after"));
+    is(&problem(answer).await, 503, "event-not-delivered");
+    assert!(application.told().is_empty());
+}
+
+#[tokio::test]
+async fn an_application_that_does_not_accept_a_message_gets_it_again() {
+    let (app, application) = start(ANY).await;
+    let key = app.uploaded("a.txt", "text/plain").await;
+    let answers: [Answer; 4] = [
+        || StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        || (StatusCode::MOVED_PERMANENTLY, [("location", "/elsewhere")]).into_response(),
+        || (StatusCode::BAD_REQUEST, vec![b'x'; 2_000_000]).into_response(),
+        || StatusCode::GONE.into_response(),
+    ];
+    for answer in answers {
+        application.set_answer(answer);
+        let begin = std::time::Instant::now();
+        let answer = app.report(&notification(&key)).await;
+        is(&problem(answer).await, 503, "event-not-delivered");
+        // The store does not repeat it a thousand times a second.
+        assert!(begin.elapsed() >= Duration::from_secs(2));
+    }
+    assert_eq!(application.told().len(), 4, "and nobody follows a redirect");
+    // A long answer, and an endless one, count by their status.
+    application.set_answer(|| vec![b'x'; 2_000_000].into_response());
+    assert_eq!(
+        app.report(&notification(&key)).await.status(),
+        StatusCode::OK
+    );
+    application.set_answer(|| {
+        let endless = futures_util::stream::pending::<Result<Bytes, std::io::Error>>();
+        Body::from_stream(endless).into_response()
+    });
+    assert_eq!(
+        app.report(&notification(&key)).await.status(),
+        StatusCode::OK
+    );
+    let ids: BTreeSet<String> = application.told().into_iter().map(|told| told.id).collect();
+    assert_eq!(ids.len(), 1);
+}
+
+#[tokio::test]
+async fn an_event_that_can_never_be_delivered_is_given_up() {
+    let app = spawn_app_with_both(with_policies(ANY), &settings("http://127.0.0.1:1/")).await;
+    let key = app.uploaded("a.txt", "text/plain").await;
+    for (hours, status) in [(23, 503), (25, 200)] {
+        let record = record(dev::BUCKET, &key, Duration::from_hours(hours));
+        let answer = app.report(&json!({"Records": [record]})).await;
+        assert_eq!(answer.status(), status, "{hours}");
+    }
+}
+
+#[tokio::test]
+async fn one_event_that_fails_makes_all_of_its_notification_come_again() {
+    let (app, application) = start(ANY).await;
+    let there = app.uploaded("a.txt", "text/plain").await;
+    let missing = app.grant("b.txt", "text/plain").await.key;
+    let records = [&there, &missing].map(|key| record(dev::BUCKET, key, Duration::ZERO));
+    let answer = app.report(&json!({"Records": records})).await;
+    assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(application.told().len(), 1);
+}
+
+#[tokio::test]
+async fn an_application_that_does_not_answer_in_time_gets_the_message_again() {
+    // The clock stands still from now on, and jumps to the next timeout whenever everyone waits.
+    let application = Router::new().fallback(async || {
+        tokio::time::pause();
+        std::future::pending::<StatusCode>().await
+    });
+    let settings = settings(&format!("http://{}/", spawn(application).await));
+    let app = spawn_app_with_both(with_policies(ANY), &settings).await;
+    let router = http::metrics_router(Arc::clone(&app.uploads), &settings);
+    let url = format!("http://{}/metrics", spawn(router).await);
+    let key = app.uploaded("a.txt", "text/plain").await;
+    let begin = tokio::time::Instant::now();
+    let answer = app.report(&notification(&key)).await;
+    is(&problem(answer).await, 503, "event-not-delivered");
+    assert!(begin.elapsed() >= Duration::from_secs(15));
+    tokio::time::resume();
+    let metrics = metrics(&url).await;
+    for line in [
+        r#"presignd_webhook_duration_seconds_count{result="timeout"} 1"#,
+        r#"presignd_events_total{outcome="failed"} 1"#,
+    ] {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_comes_late_is_told_with_its_own_time() {
+    let (app, application) = start(ANY).await;
+    let key = app.uploaded("a.txt", "text/plain").await;
+    let mut record = record(dev::BUCKET, &key, Duration::ZERO);
+    let days_ago = SystemTime::now() - Duration::from_hours(72);
+    let days_ago = humantime::format_rfc3339_seconds(days_ago).to_string();
+    record["eventTime"] = days_ago.as_str().into();
+    let answer = app.report(&json!({"Records": [record]})).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    let message = application.told().pop().unwrap().message;
+    assert_eq!(message["type"], "upload.arrived");
+    assert_eq!(message["timestamp"], days_ago);
+}
+
+#[tokio::test]
+async fn events_out_of_order_are_all_told_of_the_object_that_is_there() {
+    let (app, application) = start(ANY).await;
+    let grant = app.grant("a.txt", "text/plain").await;
+    let mut notifications = Vec::new();
+    for (body, age) in [("first", 20), ("second and last", 10)] {
+        assert_eq!(app.upload(&grant, body).await.status(), StatusCode::OK);
+        let record = record(dev::BUCKET, &grant.key, Duration::from_secs(age));
+        notifications.push(json!({"Records": [record]}));
+    }
+    for notification in notifications.iter().rev() {
+        let answer = app.report(notification).await;
+        assert_eq!(answer.status(), StatusCode::OK);
+    }
+    let told = application.told();
+    let sizes = told.iter().map(|told| told.message["data"]["size"].clone());
+    assert_eq!(sizes.collect::<Vec<_>>(), [15, 15]);
+    assert_eq!(told[0].id, told[1].id, "it is the same version");
+}

@@ -1,0 +1,190 @@
+//! What the application is told.
+
+use std::time::{Duration, SystemTime};
+
+use presignd::dev;
+use reqwest::StatusCode;
+use serde_json::json;
+
+use super::{ANY, notification, record, start};
+use crate::helpers::Grant;
+
+#[tokio::test]
+async fn an_upload_is_told_with_a_signature_whatever_its_name() {
+    let (app, application) = start(ANY).await;
+    for name in ["a.txt", "a b+c%2B.txt", "100%.txt", "사진.txt", "🎉.txt"] {
+        let key = app.uploaded(name, "text/plain").await;
+        let answer = app.report(&notification(&key)).await;
+        assert_eq!(answer.status(), StatusCode::OK, "{name}");
+        let message = application.told().pop().unwrap().message;
+        assert_eq!(message["type"], "upload.arrived");
+        let data = &message["data"];
+        let found = (&data["bucket"], &data["key"], &data["policy"]);
+        assert_eq!(found, (&json!("uploads"), &json!(key), &json!("default")));
+        let found = (&data["size"], &data["contentType"], &data["metadata"]);
+        assert_eq!(found, (&json!(5), &json!("text/plain"), &json!({})));
+        assert!(data["etag"].is_string() && data["lastModified"].is_string());
+        assert!(data.get("caller").is_none() && data.get("errors").is_none());
+    }
+}
+
+#[tokio::test]
+async fn ceph_and_event_bridge_send_keys_as_they_are() {
+    let (app, application) = start(ANY).await;
+    let key = app.uploaded("a+b%25 한.txt", "text/plain").await;
+    let at = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let mut of_ceph = record(dev::BUCKET, &key, Duration::ZERO);
+    of_ceph["eventSource"] = "ceph:s3".into();
+    of_ceph["eventName"] = "ObjectCreated:Put".into();
+    of_ceph["s3"]["object"]["key"] = key.as_str().into();
+    let of_event_bridge = json!({
+        "source": "aws.s3", "detail-type": "Object Created", "time": at,
+        "detail": {"bucket": {"name": dev::BUCKET}, "object": {"key": key, "size": 5}},
+    });
+    for notification in [json!({"Records": [of_ceph]}), of_event_bridge] {
+        let answer = app.report(&notification).await;
+        assert_eq!(answer.status(), StatusCode::OK);
+    }
+    let told = application.told();
+    assert_eq!(told.len(), 2);
+    assert_eq!(told[0].id, told[1].id, "it is the same version");
+}
+
+#[tokio::test]
+async fn the_same_version_has_the_same_id_and_another_one_has_not() {
+    let (app, application) = start(ANY).await;
+    let grant = app.grant("a.txt", "text/plain").await;
+    for body in ["one", "one", "two"] {
+        if body != "one" || application.told().is_empty() {
+            assert_eq!(app.upload(&grant, body).await.status(), StatusCode::OK);
+        }
+        app.report(&notification(&grant.key)).await;
+    }
+    let ids: Vec<String> = application.told().into_iter().map(|told| told.id).collect();
+    assert_eq!(ids[0], ids[1]);
+    assert_ne!(ids[1], ids[2]);
+    assert!(ids[0].starts_with("msg_"));
+}
+
+#[tokio::test]
+async fn an_object_that_violates_its_policy_is_told_as_refused() {
+    let (app, application) = start(
+        "[policies.small]\nkey = 'small/{uuid}/{filename}'\nmax_size = '3 B'\n[policies.default]",
+    )
+    .await;
+    // As if someone else had put it there.
+    let key = "small/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/a.txt";
+    let put = app.store.put_object().bucket(dev::BUCKET).key(key);
+    let put = put.body(b"hello".to_vec().into());
+    put.content_type("text/plain").send().await.unwrap();
+    let answer = app.report(&notification(key)).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    let message = application.told().pop().unwrap().message;
+    assert_eq!(message["type"], "upload.refused");
+    assert_eq!(message["data"]["policy"], "small");
+    assert_eq!(message["data"]["errors"][0]["pointer"], "/size");
+}
+
+#[tokio::test]
+async fn a_key_tells_its_caller() {
+    let (app, application) = start("[policies.own]\nkey = 'own/{caller}/{uuid}.{ext}'").await;
+    let key = "own/auth0=7C7/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e.txt";
+    let put = app.store.put_object().bucket(dev::BUCKET).key(key);
+    put.content_type("text/plain").send().await.unwrap();
+    app.report(&notification(key)).await;
+    let message = application.told().pop().unwrap().message;
+    assert_eq!(message["type"], "upload.arrived", "{message}");
+    assert_eq!(message["data"]["caller"], "auth0=7C7");
+}
+
+#[tokio::test]
+async fn whatever_is_no_upload_is_acknowledged_and_told_to_nobody() {
+    let (app, application) = start(ANY).await;
+    let key = app.uploaded("a.txt", "text/plain").await;
+    let mut removed = record(dev::BUCKET, &key, Duration::ZERO);
+    removed["eventName"] = "s3:ObjectRemoved:Delete".into();
+    let gone = key.replace("a.txt", "gone.txt");
+    for (what, body) in [
+        (
+            "test",
+            json!({"Event": "s3:TestEvent", "Service": "Amazon S3"}),
+        ),
+        ("removed", json!({"Records": [removed]})),
+        (
+            "other bucket",
+            json!({"Records": [record("other", &key, Duration::ZERO)]}),
+        ),
+        ("unknown key", notification("elsewhere/a.txt")),
+        (
+            "deleted",
+            json!({"Records": [record(dev::BUCKET, &gone, Duration::from_mins(3))]}),
+        ),
+        ("nothing", json!({"Records": []})),
+    ] {
+        assert_eq!(app.report(&body).await.status(), StatusCode::OK, "{what}");
+    }
+    assert!(application.told().is_empty());
+}
+
+#[tokio::test]
+async fn of_several_policies_the_first_that_allows_the_object_counts() {
+    let policies = "[policies.a]\nmax_size = '3 B'\n[policies.b]\n[policies.c]";
+    let (app, application) = start(policies).await;
+    let body = json!({"filename": "a.txt", "contentType": "text/plain", "policy": "c"});
+    let grant: Grant = app.granted("/upload/presigned-url", &body).await;
+    app.upload(&grant, "hello").await;
+    app.report(&notification(&grant.key)).await;
+    let message = application.told().pop().unwrap().message;
+    assert_eq!(message["type"], "upload.arrived");
+    assert_eq!(message["data"]["policy"], "b");
+}
+
+#[tokio::test]
+async fn an_upload_to_another_bucket_of_a_policy_is_told_under_that_policy() {
+    let (app, application) = start(
+        "[policies.default]
+        [policies.media]
+        bucket = 'media'
+        key = 'media/{uuid}/{filename}'",
+    )
+    .await;
+    let body = json!({"filename": "a+b%.txt", "contentType": "text/plain", "policy": "media"});
+    let grant: Grant = app.granted("/upload/presigned-url", &body).await;
+    assert_eq!(app.upload(&grant, "hello").await.status(), StatusCode::OK);
+    // No policy grants this key in the default bucket, and none at all in the last one.
+    for (bucket, messages) in [(dev::BUCKET, 0), ("media", 1), ("other", 1)] {
+        let record = record(bucket, &grant.key, Duration::ZERO);
+        let answer = app.report(&json!({"Records": [record]})).await;
+        assert_eq!(answer.status(), StatusCode::OK, "{bucket}");
+        assert_eq!(application.told().len(), messages, "{bucket}");
+    }
+    let message = application.told().pop().unwrap().message;
+    assert_eq!(message["type"], "upload.arrived", "{message}");
+    let data = &message["data"];
+    let found = [&data["bucket"], &data["key"], &data["policy"]];
+    assert_eq!(found, [&json!("media"), &json!(grant.key), &json!("media")]);
+}
+
+#[tokio::test]
+async fn a_pending_upload_is_told_before_its_commit_and_a_commit_makes_no_new_message() {
+    let (app, application) = start("[policies.default]\npending = true").await;
+    let key = app.uploaded("a.txt", "text/plain").await;
+    app.report(&notification(&key)).await;
+    let told = application.told().pop().unwrap();
+    assert_eq!(told.message["type"], "upload.arrived", "{}", told.message);
+    assert_eq!(told.message["data"]["key"], key);
+
+    let commit = app.post("/upload/commit", &json!({"key": key})).await;
+    assert_eq!(commit.status(), StatusCode::OK);
+    // What stores report of the commit itself.
+    let mut tagged = record(dev::BUCKET, &key, Duration::ZERO);
+    for name in ["s3:ObjectCreated:PutTagging", "ObjectTagging:Put"] {
+        tagged["eventName"] = name.into();
+        let answer = app.report(&json!({"Records": [tagged]})).await;
+        assert_eq!(answer.status(), StatusCode::OK, "{name}");
+    }
+    assert_eq!(application.told().len(), 1);
+    // A duplicate that comes after the commit is recognised as one.
+    app.report(&notification(&key)).await;
+    assert_eq!(application.told().pop().unwrap().id, told.id);
+}
