@@ -45,7 +45,7 @@ impl IntoResponses for CommitProblems {
     post,
     path = "/upload/commit",
     tag = "upload",
-    operation_id = "commit",
+    operation_id = "commitUpload",
     request_body = VerifyRequest,
     responses(
         (status = 200, description = "The upload, or a result for each of several", body = AnswerDto),

@@ -51,7 +51,7 @@ struct Health {
     get,
     path = "/healthz",
     tag = "operations",
-    operation_id = "healthz",
+    operation_id = "getHealth",
     responses((status = 200, description = "The service is alive", body = Health))
 )]
 async fn healthz() -> Json<Health> {
@@ -103,7 +103,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
     get,
     path = "/readyz",
     tag = "operations",
-    operation_id = "readyz",
+    operation_id = "getReadiness",
     responses((status = 200, description = "The service can grant uploads", body = Health), ReadinessProblems)
 )]
 async fn readyz(State(operations): State<Arc<Operations>>) -> Result<Json<Health>, Failure> {

@@ -42,7 +42,7 @@ pub(crate) struct Problem {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub(super) errors: Vec<FieldError>,
-    /// The id that our log has for this request, also in the `x-request-id` header.
+    /// The id of this request in the log, also in the `x-request-id` header.
     request_id: String,
     /// The same as `detail`, for Uppy; on `/s3/…` alone.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -51,7 +51,7 @@ struct ReceiptKey {
     get,
     path = "/.well-known/jwks.json",
     tag = "upload",
-    operation_id = "receiptKeys",
+    operation_id = "getReceiptKeys",
     responses((
         status = 200,
         description = "The public keys",

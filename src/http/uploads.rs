@@ -153,7 +153,7 @@ pub(super) fn rfc3339(moment: SystemTime) -> String {
     post,
     path = "/upload/presigned-url",
     tag = "upload",
-    operation_id = "presignedUrl",
+    operation_id = "presignUpload",
     request_body = FileDto,
     responses(
         (
@@ -161,7 +161,7 @@ pub(super) fn rfc3339(moment: SystemTime) -> String {
             description = "A presigned request",
             body = PresignedUrlDto,
             links(("verify" = (
-                operation_id = "verify",
+                operation_id = "verifyUpload",
                 request_body = json!({"key": "$response.body#/key"})
             )))
         ),
@@ -190,7 +190,7 @@ async fn presigned_url(
     post,
     path = "/upload/presigned-urls",
     tag = "upload",
-    operation_id = "presignedUrls",
+    operation_id = "presignUploads",
     request_body = FilesDto,
     responses(
         (status = 201, description = "Presigned requests", body = PresignedUrlsDto),
@@ -221,7 +221,7 @@ async fn presigned_urls(
     post,
     path = "/upload/presigned-post",
     tag = "upload",
-    operation_id = "presignedPost",
+    operation_id = "presignForm",
     request_body = FileDto,
     responses(
         (
@@ -229,7 +229,7 @@ async fn presigned_urls(
             description = "A presigned form",
             body = PresignedPostDto,
             links(("verify" = (
-                operation_id = "verify",
+                operation_id = "verifyUpload",
                 request_body = json!({"key": "$response.body#/key"})
             )))
         ),

@@ -74,7 +74,7 @@ pub(super) struct VerifyDto {
 pub(super) struct VerifyRequest;
 
 /// The fields of a request, with `key` as a required one and without some others.
-fn fields(key: &str, without: &[&str]) -> RefOr<Schema> {
+fn fields(description: &str, key: &str, without: &[&str]) -> RefOr<Schema> {
     let RefOr::T(Schema::Object(mut object)) = VerifyDto::schema() else {
         unreachable!("a struct is an object");
     };
@@ -82,6 +82,7 @@ fn fields(key: &str, without: &[&str]) -> RefOr<Schema> {
         .properties
         .retain(|name, _| !without.contains(&name.as_str()));
     object.required.push(key.to_owned());
+    object.description = Some(description.to_owned());
     Schema::Object(object).into()
 }
 
@@ -101,8 +102,12 @@ impl PartialSchema for VerifyRequest {
 
 impl ToSchema for VerifyRequest {
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-        let one = fields("key", &["keys"]);
-        let many = fields("keys", &["key", "size", "checksumSha256"]);
+        let one = fields("The upload to verify.", "key", &["keys"]);
+        let many = fields(
+            "The uploads to verify.",
+            "keys",
+            &["key", "size", "checksumSha256"],
+        );
         schemas.extend([
             ("VerifyOne".to_owned(), one),
             ("VerifyMany".to_owned(), many),
@@ -344,7 +349,7 @@ impl ResultDto {
     post,
     path = "/upload/verify",
     tag = "upload",
-    operation_id = "verify",
+    operation_id = "verifyUpload",
     request_body = VerifyRequest,
     responses(
         (status = 200, description = "The upload, or a result for each of several", body = AnswerDto),

@@ -138,7 +138,7 @@ struct ParamsDto {
     expires: u64,
 }
 
-/// The methods of [`ParamsDto`], for the document.
+/// `POST` for a form, `PUT` for a file.
 #[derive(ToSchema)]
 #[schema(rename_all = "UPPERCASE")]
 #[expect(dead_code, reason = "it describes a member of `ParamsDto`")]
@@ -183,7 +183,7 @@ impl ParamsDto {
     get,
     path = "/s3/params",
     tag = "uppy",
-    operation_id = "presignForm",
+    operation_id = "presignForUppy",
     params(
         ("filename" = FilenameText, Query, description = "The name of the file", example = "example.jpg"),
         ("type" = Option<MediaTypeOrNothing>, Query, description = "Its media type; `application/octet-stream` if it is absent or empty", example = "image/jpeg"),
