@@ -10,14 +10,15 @@
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /build
 
-# cargo-auditable writes the list of crates into the binary, for image scanners to read.
-RUN cargo install cargo-auditable --locked --version 0.7.7
+# cargo-auditable writes the list of crates into the binary, for image scanners to read. It is built without
+# optimization, because it has little to do.
+RUN cargo install cargo-auditable --locked --version 0.7.7 --debug
 
 # The dependencies are built first, against an empty crate. This layer stays valid until Cargo.toml or
 # Cargo.lock changes. Cargo refuses a manifest whose bench or test has no file, so those get an empty one.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir -p src benches tests/lambda \
- && echo 'fn main() {}' | tee src/main.rs benches/sign.rs > tests/lambda/main.rs \
+RUN mkdir -p src benches tests/lambda tests/traces \
+ && echo 'fn main() {}' | tee src/main.rs benches/sign.rs tests/lambda/main.rs > tests/traces/main.rs \
  && touch src/lib.rs \
  && cargo auditable build --release --locked --no-default-features --features otlp
 

@@ -38,8 +38,6 @@ mod receipts;
 mod replicas;
 mod shares;
 mod stand_in;
-#[cfg(feature = "otlp")]
-mod traces;
 mod uppy;
 mod vectors;
 mod verify;

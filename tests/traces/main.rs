@@ -1,4 +1,16 @@
-//! What a collector gets to see of requests.
+//! What a collector gets to see of requests. It is a test target of its own, because it needs the feature
+//! `otlp`, with which the large target `api` would have to be built once more.
+
+// Tests may panic.
+#![allow(clippy::unwrap_used)]
+
+// `api` uses all of these two.
+#[allow(dead_code)]
+#[path = "../api/helpers.rs"]
+mod helpers;
+#[allow(dead_code)]
+#[path = "../api/process.rs"]
+mod process;
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
