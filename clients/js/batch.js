@@ -23,8 +23,8 @@ export const FRESH_MS = 60_000;
 
 /** The grants of the files that go up in one request each, in the order in which they are sent. */
 export class Grants {
-  /** @type {Set<Wanted>} */
-  #next = new Set();
+  /** @type {Set<Wanted>} Those whose turn has not come. */
+  #waiting = new Set();
   #ask;
 
   /** @param {Ask} ask */
@@ -41,13 +41,13 @@ export class Grants {
    */
   add(body, size) {
     const wanted = { body, size, grant: null, at: 0 };
-    this.#next.add(wanted);
+    this.#waiting.add(wanted);
     return wanted;
   }
 
   /** @param {Wanted} wanted */
   remove(wanted) {
-    this.#next.delete(wanted);
+    this.#waiting.delete(wanted);
   }
 
   /**
@@ -56,11 +56,16 @@ export class Grants {
    * @param {Wanted} wanted
    */
   async get(wanted) {
-    if (!wanted.grant || performance.now() - wanted.at > FRESH_MS) this.#request(wanted);
+    // Files that are added at the same time share the call of the first one.
+    await null;
+    this.#waiting.delete(wanted);
+    if (!isFresh(wanted)) this.#request(wanted);
     try {
       return await /** @type {Promise<Grant>} */ (wanted.grant);
     } catch (error) {
+      // The first file that tries again asks for the others, too.
       wanted.grant = null;
+      this.#waiting.add(wanted);
       throw error;
     }
   }
@@ -68,13 +73,12 @@ export class Grants {
   /** @param {Wanted} first */
   #request(first) {
     const batch = [first];
-    this.#next.delete(first);
     let bytes = first.size;
-    for (const other of this.#next) {
+    for (const other of this.#waiting) {
+      if (isFresh(other)) continue;
       bytes += other.size;
       if (bytes > BYTES_AHEAD || batch.length === FILES_MAX) break;
       batch.push(other);
-      this.#next.delete(other);
     }
     const answer = this.#grant(batch.map(({ body }) => body));
     batch.forEach((wanted, index) => {
@@ -120,6 +124,11 @@ export class Grants {
       });
     }
   }
+}
+
+/** @param {Wanted} wanted */
+function isFresh({ grant, at }) {
+  return grant && performance.now() - at <= FRESH_MS;
 }
 
 /** The service verifies this many keys at once. */

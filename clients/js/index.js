@@ -231,8 +231,16 @@ export class Client {
     if (known && !ticket) return known;
     /** @type {import("./batch.js").Ask} */
     const askService = async (method, path, call) => {
-      const headers = { ...(await this.#headers()) };
-      if (ticket) headers.authorization = `Bearer ${typeof ticket === "function" ? await ticket() : ticket}`;
+      /** @type {Record<string, string>} */
+      let headers;
+      try {
+        headers = { ...(await this.#headers()) };
+        if (ticket) headers.authorization = `Bearer ${typeof ticket === "function" ? await ticket() : ticket}`;
+      } catch (cause) {
+        // `fetch` rejects with a TypeError while the network is down.
+        const message = cause instanceof Error ? cause.message : String(cause);
+        throw new UploadError(message, { code: "headers", retry: cause instanceof TypeError, cause });
+      }
       return ask(method, url + path, { ...call, headers });
     };
     const scope = {

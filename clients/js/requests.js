@@ -39,7 +39,7 @@ export class UploadError extends Error {
     super(message, { cause });
     /**
      * The code of the service's problem document, the store's error code, or one of `network`, `aborted`,
-     * `unreadable-file`, `unreadable-answer`, `hidden-etag` and `in-another-tab`.
+     * `headers` (these could not be made), `unreadable-file`, `unreadable-answer`, `hidden-etag` and `in-another-tab`.
      */
     this.code = code;
     /** The HTTP status; 0 if there was no answer. */

@@ -10,8 +10,6 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { setTimeout as sleep } from "node:timers/promises";
 
-import { chromium } from "playwright-core";
-
 const target = fileURLToPath(new URL("../../target/", import.meta.url));
 const binary = process.env.PRESIGND_BIN ?? join(target, "debug/presignd");
 
@@ -86,7 +84,9 @@ export async function startServer(variables = {}) {
   return server;
 }
 
-export function startBrowser() {
+/** The tests of `clients/js` have a Playwright of their own. */
+export async function startBrowser(playwright = import("playwright-core")) {
+  const { chromium } = await playwright;
   return chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     args: [

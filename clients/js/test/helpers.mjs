@@ -1,0 +1,128 @@
+// A proxy in front of `presignd dev` that breaks requests, and what the tests of the client share.
+
+import { openAsBlob } from "node:fs";
+import { Agent, createServer, request } from "node:http";
+import { basename } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+
+import { startBrowser as launch } from "../../../tests/browser/helpers.mjs";
+
+export { MiB, digest, eventually, makeFile, screenshot, startServer, temporaryFolder, throttle, watch } from "../../../tests/browser/helpers.mjs";
+
+export function startBrowser() {
+  return launch(import("playwright-core"));
+}
+
+/** A file on the disk, of which only what is sent is read. */
+export async function fileOf({ path }, { type = "", lastModified = 1_700_000_000_000 } = {}) {
+  return new File([await openAsBlob(path)], basename(path), { type, lastModified });
+}
+
+/** A file in memory whose bytes follow from its name. */
+export function smallFile(name, size = 1_000, type = "text/plain") {
+  return new File([Buffer.alloc(size, name)], name, { type, lastModified: 1 });
+}
+
+/**
+ * A proxy for the service and one for its store, whose address it puts into the service's answers.
+ *
+ * `proxy.fault` gets each request as `{ to: "service" | "store", method, path }` and may return
+ * - `{ delay }`: milliseconds to wait before the request is forwarded
+ * - `{ drop: true }`: the connection is closed at once
+ * - `{ cutRequest: true }`: only the first half of the body is forwarded
+ * - `{ loseAnswer: true }`: the request is forwarded, and the connection closed instead of the answer
+ * - `{ cutAnswer: true }`: only the first half of the answer is forwarded
+ * - `{ status, body, headers }`: an answer of the proxy's own
+ * - `{ without }`: the name of a header that the answer loses
+ */
+export async function startProxy(server) {
+  const agent = new Agent({ keepAlive: true });
+  const proxy = { requests: [], fault: () => undefined, inFlight: 0, most: 0 };
+  const listen = (to, target) =>
+    new Promise((resolve, reject) => {
+      const listener = createServer((incoming, outgoing) => {
+        const seen = { to, method: incoming.method, path: incoming.url, headers: incoming.headers };
+        if (seen.method !== "OPTIONS") {
+          proxy.requests.push(seen);
+          proxy.inFlight += 1;
+          proxy.most = Math.max(proxy.most, proxy.inFlight);
+          outgoing.once("close", () => (proxy.inFlight -= 1));
+        }
+        forward(seen, incoming, outgoing, new URL(target)).catch(() => outgoing.destroy());
+      });
+      listener.once("error", reject).listen(0, "127.0.0.1", () => resolve(listener));
+    });
+
+  async function forward(seen, incoming, outgoing, target) {
+    const fault = (seen.method === "OPTIONS" ? undefined : await proxy.fault(seen)) ?? {};
+    seen.fault = fault;
+    if (fault.delay) await sleep(fault.delay);
+    // The client did not wait.
+    if (outgoing.destroyed) return undefined;
+    if (fault.drop) return outgoing.destroy();
+    if (fault.status) {
+      for await (const chunk of incoming) void chunk;
+      const headers = { "access-control-allow-origin": "*", ...fault.headers };
+      return outgoing.writeHead(fault.status, headers).end(fault.body);
+    }
+    // The signature covers the host.
+    const headers = { ...incoming.headers, host: target.host };
+    const { hostname, port } = target;
+    const forwarded = request({ agent, hostname, port, method: seen.method, path: seen.path, headers });
+    const answered = new Promise((resolve, reject) => forwarded.once("response", resolve).once("error", reject));
+    answered.catch(() => {});
+    incoming.once("close", () => incoming.complete || forwarded.destroy());
+    const half = Math.floor(Number(incoming.headers["content-length"] ?? 0) / 2);
+    if (fault.cutRequest && half === 0) return outgoing.destroy();
+    let received = 0;
+    for await (const chunk of incoming) {
+      received += chunk.length;
+      if (fault.cutRequest && received >= half) {
+        forwarded.destroy();
+        return outgoing.destroy();
+      }
+      if (!forwarded.write(chunk)) await Promise.race([new Promise((drained) => forwarded.once("drain", drained)), answered]);
+    }
+    forwarded.end();
+    const answer = await answered;
+    const chunks = [];
+    for await (const chunk of answer) chunks.push(chunk);
+    let body = Buffer.concat(chunks);
+    if (fault.loseAnswer) return outgoing.destroy();
+    if (to(answer).includes("json")) body = Buffer.from(body.toString().replaceAll(server.store, proxy.store));
+    const kept = { ...answer.headers, "content-length": body.length };
+    if (answer.statusCode === 204) delete kept["content-length"];
+    delete kept["transfer-encoding"];
+    if (fault.without) delete kept[fault.without];
+    outgoing.writeHead(answer.statusCode, kept);
+    if (!fault.cutAnswer) return outgoing.end(body);
+    outgoing.write(body.subarray(0, Math.floor(body.length / 2)), () => outgoing.destroy());
+  }
+  const to = ({ headers }) => headers["content-type"] ?? "";
+
+  const listeners = await Promise.all([listen("service", server.service), listen("store", server.store)]);
+  [proxy.service, proxy.store] = listeners.map((listener) => `http://127.0.0.1:${listener.address().port}`);
+
+  /** Breaks the first request whose method and path match, once. */
+  proxy.once = (pattern, fault) => {
+    let isDue = true;
+    proxy.fault = ({ to, method, path }) => {
+      if (!isDue || !pattern.test(`${to} ${method} ${path}`)) return undefined;
+      isDue = false;
+      return fault;
+    };
+  };
+  /** How many requests match, such as `/^store PUT/`. */
+  proxy.count = (pattern) => proxy.requests.filter(({ to, method, path }) => pattern.test(`${to} ${method} ${path}`)).length;
+  proxy.reset = () => {
+    proxy.requests.length = 0;
+    proxy.most = 0;
+    proxy.fault = () => undefined;
+  };
+  proxy.stop = async () => {
+    agent.destroy();
+    for (const listener of listeners) listener.closeAllConnections();
+    await Promise.all(listeners.map((listener) => new Promise((resolve) => listener.close(resolve))));
+  };
+  return proxy;
+}

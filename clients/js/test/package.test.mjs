@@ -1,0 +1,146 @@
+// What is published: its files, its size, and that it can be imported and type-checked where it is installed.
+
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { mkdir, symlink, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import { gzipSync } from "node:zlib";
+
+import { build } from "esbuild";
+
+import { temporaryFolder } from "./helpers.mjs";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const run = promisify(execFile);
+
+/** Each module, which has its types beside it in `types`. */
+const MODULES = [
+  "batch",
+  "checksum",
+  "element",
+  "element/row",
+  "element/style",
+  "element/text",
+  "index",
+  "list",
+  "react",
+  "requests",
+  "sessions",
+  "upload",
+];
+
+let folder, packed;
+
+before(async () => {
+  folder = await temporaryFolder();
+  await run("npm", ["run", "types"], { cwd: root });
+  const { stdout } = await run("npm", ["pack", "--json", "--pack-destination", folder.path], { cwd: root });
+  [packed] = JSON.parse(stdout);
+  const project = join(folder.path, "project");
+  await mkdir(project);
+  await writeFile(join(project, "package.json"), '{ "private": true, "type": "module" }');
+  await run("npm", ["install", "--offline", "--no-audit", "--no-fund", join(folder.path, packed.filename)], { cwd: project });
+  folder.project = project;
+});
+
+after(() => folder?.remove());
+
+test("the package has these files and no others", () => {
+  const expected = [
+    ...MODULES.flatMap((name) => [`${name}.js`, `types/${name}.d.ts`]),
+    ...["LICENSE-APACHE", "LICENSE-MIT", "README.md", "package.json"],
+  ];
+  assert.deepEqual(packed.files.map(({ path }) => path).sort(), expected.sort());
+});
+
+test("each entry can be imported where there is no browser", async () => {
+  const script = `
+    import { createClient, UploadError } from "presignd-client";
+    import { UploadList } from "presignd-client/list";
+    import { PresigndUpload } from "presignd-client/element";
+    const client = createClient({ url: "http://127.0.0.1:1" });
+    new UploadList(client);
+    console.log(typeof client.upload, typeof UploadError, typeof PresigndUpload);`;
+  const { stdout } = await run(process.execPath, ["--input-type=module", "--eval", script], { cwd: folder.project });
+  assert.equal(stdout, "function function function\n");
+});
+
+test("what is published has types that hold under tsc --strict", { timeout: 60_000 }, async () => {
+  const { project } = folder;
+  const program = `
+    import { createClient, UploadError, type UploadState } from "presignd-client";
+    import { useUploads } from "presignd-client/react";
+    import { PresigndUpload } from "presignd-client/element";
+
+    const client = createClient({ url: "/", headers: async () => ({ authorization: "Bearer …" }), sessions: null });
+    const states: UploadState[] = [];
+    export async function send(file: File) {
+      const upload = client.upload(file, { checksum: "sha256", onState: (state) => states.push(state) });
+      upload.pause();
+      upload.resume();
+      const { key, receipt }: { key: string; receipt?: string } = await upload;
+      for (const result of await client.uploadAll([file])) {
+        if (result.status === "rejected" && result.reason instanceof UploadError) console.log(result.reason.errors[0]?.pointer);
+      }
+      const { url }: { url: string } = await client.download(key, { disposition: "inline" });
+      await client.remove(key);
+      return [receipt, url];
+    }
+    export function names() {
+      return useUploads(client, { policy: "photos" }).files.map(({ name }) => name.length);
+    }
+    export const element = new PresigndUpload();
+    element.headers = () => ({});
+    // @ts-expect-error There is no such option.
+    client.upload(new File([], "a"), { polcy: "photos" });
+    // @ts-expect-error There is no such checksum.
+    client.upload(new File([], "a"), { checksum: "md5" });`;
+  await writeFile(join(project, "program.ts"), program);
+  for (const name of ["@types", "react"]) await symlink(join(root, "node_modules", name), join(project, "node_modules", name));
+  const options = ["--strict", "--noEmit", "--skipDefaultLibCheck", "--target", "es2022", "--module", "nodenext", "--types", "react", "program.ts"];
+  const tsc = run(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), ...options], { cwd: project });
+  const { stdout } = await tsc.catch((error) => error);
+  assert.equal(stdout, "");
+});
+
+test("the core is at most 8 kB", async (t) => {
+  const size = async (entry, splitting) => {
+    const { outputFiles, metafile } = await build({
+      stdin: { contents: entry, resolveDir: root },
+      bundle: true,
+      minify: true,
+      splitting,
+      format: "esm",
+      target: "es2022",
+      external: ["react"],
+      outdir: "out",
+      metafile: true,
+      write: false,
+    });
+    // What the page loads first; chunks that it imports later come only when they are used.
+    const chunks = splitting ? first(metafile) : Object.keys(metafile.outputs);
+    const files = outputFiles.filter(({ path }) => chunks.some((chunk) => path.endsWith(chunk)));
+    return files.reduce((sum, { contents }) => sum + gzipSync(contents, { level: 9 }).length, 0);
+  };
+  const core = 'export { createClient } from "./index.js"';
+  const sizes = {
+    core: await size(core, true),
+    "core with its checksums, as one file": await size(core, false),
+    react: await size('export * from "./react.js"', true),
+    "element, with the core": await size('export * from "./element.js"', true),
+  };
+  for (const [what, bytes] of Object.entries(sizes)) t.diagnostic(`${what}: ${bytes} bytes`);
+  assert.ok(sizes.core <= 8_000, `${sizes.core} bytes`);
+});
+
+/** The entry of a bundle and what it imports statically. */
+function first({ outputs }) {
+  const chunks = Object.keys(outputs).filter((name) => outputs[name].entryPoint === "<stdin>");
+  for (const chunk of chunks) {
+    for (const { path, kind } of outputs[chunk].imports) if (kind === "import-statement" && outputs[path]) chunks.push(path);
+  }
+  return chunks;
+}

@@ -1,0 +1,376 @@
+// Uploads in Node against `presignd dev`, behind a proxy that breaks requests. What arrived is compared byte by byte
+// in the store's folder.
+
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, beforeEach, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+
+import { UploadError, createClient } from "../index.js";
+import { MiB, digest, eventually, fileOf, makeFile, smallFile, startProxy, startServer, temporaryFolder } from "./helpers.mjs";
+
+/** Three parts of the 11 MiB of `large`. */
+const PARTS = { multipartThreshold: MiB, partSize: 5 * MiB };
+
+let server, proxy, folder, client, large;
+
+before(async () => {
+  folder = await temporaryFolder();
+  server = await startServer();
+  proxy = await startProxy(server);
+  client = createClient({ url: proxy.service });
+  large = await makeFile(join(folder.path, "large.bin"), 11 * MiB);
+});
+
+after(async () => {
+  await proxy?.stop();
+  await Promise.all([server?.stop(), folder?.remove()]);
+});
+
+beforeEach(() => proxy.reset());
+
+test("a small file goes in one request, and is verified", async () => {
+  const file = smallFile("안녕 1 + 100%.txt");
+  const states = [];
+  const progress = [];
+  const uploaded = await client.upload(file, {
+    onState: (state) => states.push(state),
+    onProgress: ({ loaded, total }) => progress.push([loaded, total]),
+  });
+  await arrived(file, uploaded);
+  assert.match(uploaded.key, /^uploads\/[0-9a-f-]{36}\/안녕 1 \+ 100%\.txt$/);
+  assert.deepEqual([uploaded.size, uploaded.contentType], [1000, "text/plain"]);
+  assert.ok(uploaded.etag);
+  assert.deepEqual(states, ["waiting", "uploading", "verifying"]);
+  assert.deepEqual(progress.at(-1), [1000, 1000]);
+  assert.deepEqual([proxy.count(/^service/), proxy.count(/^store/)], [2, 1]);
+});
+
+test("an empty file is a file", async () => {
+  const file = smallFile("empty.txt", 0);
+  await arrived(file, await client.upload(file));
+});
+
+test("without verifying, the store's answer is the result", async () => {
+  const file = smallFile("unverified.txt");
+  const uploaded = await client.upload(file, { verify: false });
+  await arrived(file, uploaded);
+  assert.ok(uploaded.etag);
+  assert.equal(proxy.count(/verify/), 0);
+});
+
+test("a large file goes in parts, several at once, each bound to its size", async () => {
+  const file = await makeFile(join(folder.path, "larger.bin"), 21 * MiB);
+  const { key, size } = await client.upload(await fileOf(file));
+  assert.deepEqual([size, await digest(server.object(key))], [file.size, file.digest]);
+  assert.equal(proxy.count(/^store PUT .*partNumber=/), 3);
+  assert.equal(proxy.count(/^service GET .*size=8388608/), 2);
+  assert.equal(proxy.count(/^service GET .*size=5242880/), 1);
+  assert.ok(proxy.most >= 2 && proxy.most <= 4, `${proxy.most} at once`);
+});
+
+test("parts are large enough that 10,000 of them suffice, and small enough to be accepted", async () => {
+  // The service refuses the creation, so that nothing has to be sent.
+  const sizeOf = async (size, options) => {
+    /** Only the size counts. */
+    const file = Object.defineProperty(smallFile("huge.bin"), "size", { value: size });
+    const stop = new AbortController();
+    let path = "";
+    proxy.fault = ({ to, method, path: asked }) => {
+      if (to === "service" && method === "GET" && !path) path = asked;
+      return to === "service" && method !== "GET" ? undefined : { delay: 50, status: 503 };
+    };
+    const upload = client.upload(file, { ...options, signal: stop.signal });
+    await eventually("a part's URL was asked for", () => path);
+    stop.abort();
+    await assert.rejects(upload, { code: "aborted" });
+    return Number(new URLSearchParams(path.split("?")[1]).get("size"));
+  };
+  assert.equal(await sizeOf(5_000 * 1024 * MiB), 512 * MiB);
+  assert.equal(await sizeOf(100_000_000_000), 10 * MiB);
+  assert.equal(await sizeOf(100 * MiB), 8 * MiB);
+  assert.equal(await sizeOf(100 * MiB, { partSize: 1 }), 5 * MiB);
+  assert.equal(await sizeOf(100 * MiB, { partSize: 20 * MiB }), 20 * MiB);
+});
+
+/** Each step of an upload, as the proxy sees it. */
+const STEPS = {
+  "the grant": [/^service POST \/upload\/presigned-url/, "small"],
+  "the PUT": [/^store PUT/, "small"],
+  "the verification": [/^service POST \/upload\/verify/, "small"],
+  "the creation": [/^service POST \/s3\/multipart$/, "large"],
+  "a part's URL": [/^service GET .*multipart.*\/2\?/, "large"],
+  "a part": [/^store PUT .*partNumber=2/, "large"],
+  "the completion": [/^service POST .*\/complete/, "large"],
+};
+/** The last three are tried with small files only, because large ones take longer. */
+const FAULTS = {
+  "is dropped": { drop: true },
+  "is cut": { cutRequest: true },
+  "loses its answer": { loseAnswer: true },
+  "is answered 503": { status: 503, body: "<html>" },
+  "has half an answer": { cutAnswer: true },
+  "is answered 429": { status: 429, headers: { "retry-after": "1", "access-control-expose-headers": "retry-after" } },
+  "is late": { delay: 500 },
+};
+
+for (const [step, [pattern, size]] of Object.entries(STEPS)) {
+  test(`nothing is lost when ${step} fails once, in any way`, { timeout: 90_000 }, async (t) => {
+    for (const [what, fault] of Object.entries(FAULTS).slice(0, size === "small" ? 7 : 4)) {
+      await t.test(`${step} ${what}`, async () => {
+        proxy.reset();
+        proxy.once(pattern, fault);
+        if (size === "small") {
+          const file = smallFile("small.txt", 200_000);
+          await arrived(file, await client.upload(file));
+        } else {
+          await largeArrived(await client.upload(await fileOf(large), PARTS));
+        }
+        assert.equal(proxy.requests.filter(({ fault }) => Object.keys(fault).length).length, 1, "the fault has happened");
+      });
+    }
+  });
+}
+
+test("5 % of all requests fail, and none of 100 files is lost", { timeout: 120_000 }, async () => {
+  let random = 42;
+  const kinds = [{ drop: true }, { cutRequest: true }, { loseAnswer: true }, { cutAnswer: true }, { status: 500 }, { delay: 300 }];
+  let faults = 0;
+  proxy.fault = () => {
+    random = (random * 1_103_515_245 + 12_345) % 2 ** 31;
+    if (random / 2 ** 31 >= 0.05) return undefined;
+    faults += 1;
+    return kinds[faults % kinds.length];
+  };
+  const files = Array.from({ length: 99 }, (_, index) => smallFile(`file ${index}.txt`, 1_000 * index));
+  files.push(await fileOf(large));
+  const results = await client.uploadAll(files, PARTS);
+  assert.deepEqual(results.filter(({ status }) => status === "rejected"), []);
+  for (const [index, { value }] of results.entries()) {
+    if (index < 99) await arrived(files[index], value);
+    else assert.equal(await digest(server.object(value.key)), large.digest);
+  }
+  assert.equal(new Set(results.map(({ value }) => value.key)).size, 100);
+  assert.ok(faults >= 5, `${faults} faults`);
+});
+
+test("a pause stops the requests, and the upload goes on where it was", { timeout: 60_000 }, async () => {
+  proxy.fault = ({ to, path }) => (to === "store" && !path.includes("partNumber=1&") ? { delay: 1_000 } : undefined);
+  const states = [];
+  const upload = client.upload(await fileOf(large), { ...PARTS, onState: (state) => states.push(state) });
+  await eventually("one part is there", () => proxy.count(/^store PUT .*partNumber=1&/) && proxy.inFlight === 2);
+  await sleep(200);
+  upload.pause();
+  await sleep(1_200);
+  const before = proxy.requests.length;
+  await sleep(500);
+  assert.equal(proxy.requests.length, before, "a paused upload sends nothing");
+  assert.equal(states.at(-1), "paused");
+  proxy.fault = () => undefined;
+  upload.resume();
+  upload.resume();
+  await largeArrived(await upload);
+  assert.equal(proxy.count(/^store PUT .*partNumber=1&/), 1, "the first part was sent twice");
+  assert.equal(proxy.count(/^service POST \/s3\/multipart$/), 1);
+});
+
+test("an aborted upload leaves nothing in the store", { timeout: 60_000 }, async () => {
+  // A creation whose answer was lost leaves an upload that nobody knows.
+  const others = (await server.parts()).length;
+  for (const how of ["abort", "signal", "paused", "failed"]) {
+    proxy.reset();
+    const stop = new AbortController();
+    proxy.fault = ({ path }) => {
+      if (!path.includes("partNumber=2&")) return undefined;
+      return how === "failed" ? { status: 403 } : { delay: 2_000 };
+    };
+    const upload = client.upload(await fileOf(large), { ...PARTS, signal: stop.signal });
+    upload.catch(() => {});
+    await eventually("parts are there", async () => (await server.parts()).length > others && proxy.count(/^store/) > 1);
+    if (how === "failed") await assert.rejects(upload, { status: 403 });
+    if (how === "paused") upload.pause();
+    if (how === "signal") stop.abort();
+    else await upload.abort();
+    if (how !== "failed") await assert.rejects(upload, { code: "aborted", status: 0 });
+    await eventually("the parts are gone", async () => (await server.parts()).length === others);
+  }
+});
+
+test("an upload that is aborted before it starts asks for nothing", async () => {
+  const upload = client.upload(smallFile("never.txt"), { signal: AbortSignal.abort() });
+  await assert.rejects(upload, { code: "aborted" });
+  await sleep(100);
+  assert.equal(proxy.requests.length, 0);
+});
+
+test("each call carries a fresh token, and none goes to the store", async () => {
+  let calls = 0;
+  const fresh = createClient({
+    url: `${proxy.service}/`,
+    headers: async () => {
+      calls += 1;
+      return { authorization: `Bearer token-${calls}` };
+    },
+  });
+  await largeArrived(await fresh.upload(await fileOf(large), PARTS));
+  const tokens = proxy.requests.filter(({ to }) => to === "service").map(({ headers }) => headers.authorization);
+  assert.equal(new Set(tokens).size, tokens.length);
+  assert.equal(calls, tokens.length);
+  assert.ok(tokens.every((token) => /^Bearer token-\d+$/.test(token)));
+  assert.deepEqual(proxy.requests.filter(({ to, headers }) => to === "store" && headers.authorization), []);
+
+  proxy.reset();
+  await fresh.upload(smallFile("ticket.txt"), { ticket: async () => "a-ticket" });
+  const tickets = proxy.requests.filter(({ to }) => to === "service").map(({ headers }) => headers.authorization);
+  assert.deepEqual(tickets, ["Bearer a-ticket", "Bearer a-ticket"]);
+});
+
+test("what gets no token because the network is down is retried, and what is signed out fails", { timeout: 30_000 }, async () => {
+  let calls = 0;
+  const flaky = createClient({
+    url: proxy.service,
+    headers: async () => {
+      calls += 1;
+      if (calls === 1) await fetch("http://127.0.0.1:1/token");
+      return {};
+    },
+  });
+  const file = smallFile("token.txt");
+  await arrived(file, await flaky.upload(file));
+
+  const signedOut = createClient({
+    url: proxy.service,
+    headers: () => {
+      throw new Error("You are signed out.");
+    },
+  });
+  const error = await failure(signedOut.upload(file));
+  assert.deepEqual([error.message, error.cause.message], ["You are signed out.", "You are signed out."]);
+});
+
+test("the URL of a part that has expired is replaced", { timeout: 60_000 }, async () => {
+  const brief = await startServer({ UPLOAD_URL_EXPIRES_IN: "1" });
+  const slow = await startProxy(brief);
+  try {
+    const late = new Set();
+    slow.fault = ({ to, path }) => {
+      const number = to === "store" && (path.match(/partNumber=\d+/)?.[0] ?? "whole");
+      if (!number || late.has(number)) return undefined;
+      late.add(number);
+      return { delay: 2_500 };
+    };
+    const states = [];
+    const options = { onState: (state, error) => states.push(error?.message ?? state) };
+    const { key } = await createClient({ url: slow.service }).upload(await fileOf(large), { ...PARTS, ...options });
+    assert.equal(await digest(brief.object(key)), large.digest);
+    const file = smallFile("late.txt");
+    const small = await createClient({ url: slow.service }).upload(file, options);
+    assert.deepEqual(await readFile(brief.object(small.key)), Buffer.from(await file.arrayBuffer()));
+    assert.equal(late.size, 4);
+    assert.ok(states.includes("The store answered 403: The grant has expired."), states.join());
+  } finally {
+    await slow.stop();
+    await brief.stop();
+  }
+});
+
+test("1,000 files are granted with one call", { timeout: 120_000 }, async () => {
+  const files = Array.from({ length: 1_000 }, (_, index) => smallFile(`${index}.txt`, 10));
+  let last;
+  const results = await client.uploadAll(files, { verify: false, onProgress: (progress) => (last = progress) });
+  assert.deepEqual(results.filter(({ status }) => status === "rejected"), []);
+  assert.equal(proxy.count(/^service POST \/upload\/presigned-url/), 1);
+  assert.equal(proxy.count(/^store PUT/), 1_000);
+  assert.deepEqual(last, { loaded: 10_000, total: 10_000 });
+  for (const index of [0, 17, 999]) await arrived(files[index], results[index].value);
+});
+
+test("when the grant of a batch fails, the batch is granted again, and not each file", { timeout: 60_000 }, async () => {
+  let failures = 0;
+  proxy.fault = ({ path }) => (path.endsWith("presigned-urls") && (failures += 1) <= 2 ? { status: 503 } : undefined);
+  const results = await client.uploadAll(Array.from({ length: 200 }, (_, index) => smallFile(`${index}.txt`, 10)));
+  assert.deepEqual(results.filter(({ status }) => status === "rejected"), []);
+  assert.ok(proxy.count(/presigned-url/) <= 5, `${proxy.count(/presigned-url/)} grant calls`);
+});
+
+test("a refused file of a batch is refused alone, and says why", async () => {
+  const policies = join(folder.path, "text.toml");
+  await writeFile(policies, '[policies.default]\ncontent_types = ["text/*"]\nmax_size = "5 KiB"\n');
+  const strict = await startServer({ UPLOAD_POLICIES_FILE: policies });
+  try {
+    const files = [smallFile("a.txt"), smallFile("b.exe", 9_000, "application/x-msdownload"), smallFile("c.txt")];
+    const [a, b, c] = await createClient({ url: strict.service }).uploadAll(files);
+    assert.deepEqual([a.status, c.status], ["fulfilled", "fulfilled"]);
+    assert.ok(b.reason instanceof UploadError);
+    const { refused, status, errors, requestId, message } = b.reason;
+    assert.deepEqual([refused, status], [true, 422]);
+    assert.deepEqual(errors.map(({ pointer }) => pointer).sort(), ["/contentType", "/size"]);
+    assert.ok(requestId);
+    assert.match(message, /^The content type must be one of text\/\*\. The size .*5120 bytes/);
+  } finally {
+    await strict.stop();
+  }
+});
+
+test("a policy that grants forms only gets forms, whatever the size", { timeout: 60_000 }, async () => {
+  const forms = await startServer({ S3_FORMS_ONLY: "true" });
+  const counted = await startProxy(forms);
+  try {
+    const client = createClient({ url: counted.service });
+    const small = smallFile("form.txt");
+    const results = await client.uploadAll([small, smallFile("b.txt"), await fileOf(large)], PARTS);
+    assert.deepEqual(results.map(({ reason }) => reason), [undefined, undefined, undefined]);
+    assert.deepEqual(await readFile(forms.object(results[0].value.key)), Buffer.from(await small.arrayBuffer()));
+    assert.equal(await digest(forms.object(results[2].value.key)), large.digest);
+    assert.deepEqual([counted.count(/^store POST/), counted.count(/^store PUT/)], [3, 0]);
+    // What was learned is not asked again.
+    counted.reset();
+    await client.upload(small);
+    assert.equal(counted.count(/^service/), 2);
+  } finally {
+    await counted.stop();
+    await forms.stop();
+  }
+});
+
+test("a SHA-256 is what the store has, with and without being asked for", { timeout: 60_000 }, async () => {
+  const policies = join(folder.path, "checked.toml");
+  await writeFile(policies, "[policies.default]\nrequire_checksum = true\n[policies.free]\n");
+  const checked = await startServer({ UPLOAD_POLICIES_FILE: policies });
+  const counted = await startProxy(checked);
+  try {
+    const client = createClient({ url: counted.service });
+    const { key } = await client.upload(await fileOf(large), PARTS);
+    assert.equal(await digest(checked.object(key)), large.digest);
+    const [put] = counted.requests.filter(({ to }) => to === "store");
+    assert.equal(put.headers["x-amz-checksum-sha256"], Buffer.from(large.digest, "hex").toString("base64"));
+
+    counted.reset();
+    await client.upload(smallFile("sum.txt"), { policy: "free", checksum: "sha256" });
+    const [asked] = counted.requests.filter(({ to }) => to === "store");
+    const sum = createHash("sha256").update(Buffer.alloc(1000, "sum.txt")).digest("base64");
+    assert.equal(asked.headers["x-amz-checksum-sha256"], sum);
+    assert.equal(counted.count(/^service/), 2);
+  } finally {
+    await counted.stop();
+    await checked.stop();
+  }
+});
+
+async function arrived(file, { key }) {
+  assert.deepEqual(await readFile(server.object(key)), Buffer.from(await file.arrayBuffer()));
+}
+
+async function largeArrived({ key, size }) {
+  assert.equal(size, large.size);
+  assert.equal(await digest(server.object(key)), large.digest);
+}
+
+/** The error of an upload, which is always of this class. */
+async function failure(upload) {
+  const error = await upload.then(() => assert.fail("it was uploaded"), (error) => error);
+  assert.ok(error instanceof UploadError);
+  return error;
+}
