@@ -35,7 +35,7 @@ const IN_FLIGHT: usize = 8;
 const PAUSE: Duration = Duration::from_secs(1);
 const GIVE_UP_AFTER: Duration = Duration::from_hours(24);
 
-/// What the store sends to the service, if anyone is to be told of uploads.
+/// What the store sends to the service, if anyone is to be notified of uploads.
 #[derive(Debug)]
 pub struct Notifier(Option<Sender>);
 
@@ -55,7 +55,8 @@ struct Queue {
 }
 
 impl Notifier {
-    /// Tells `webhook` of uploads, or whom `settings` name. The store gets a token of its own.
+    /// Notifies `webhook` of uploads, or whom `settings` name. The store gets a token of its own, unless they
+    /// have one.
     ///
     /// # Errors
     ///
@@ -70,7 +71,7 @@ impl Notifier {
             let secret = kept(&data_dir.join(SECRET_FILE), || {
                 Secrets::generate().map_err(io::Error::other)
             })?;
-            banner = format!("Uploads are told to {url}, signed with {secret}\n\n");
+            banner = format!("Webhooks go to {url}, signed with {secret}\n\n");
             let secrets = Secrets::parse(&secret);
             let secrets = secrets.map_err(|rule| anyhow!("{SECRET_FILE} {rule}"))?;
             *settings = Some(Settings {
@@ -82,8 +83,10 @@ impl Notifier {
         let Some(settings) = settings else {
             return Ok(Self(None));
         };
-        let token = Uuid::new_v4().simple().to_string();
-        settings.token = Token::parse(&token).ok();
+        let own = || Token::parse(&Uuid::new_v4().simple().to_string()).ok();
+        settings.token = settings.token.take().or_else(own);
+        let token = settings.token.as_ref().map(Token::as_str);
+        let token = token.unwrap_or_default().to_owned();
         let folder = data_dir.join(QUEUE_FOLDER);
         fs::create_dir_all(&folder).context("cannot keep events")?;
         let queue = Queue {

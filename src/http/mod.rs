@@ -124,7 +124,7 @@ pub fn router(uploads: Arc<UploadService>, settings: &Settings) -> impl HttpServ
     let (api, mut document) = routes().with_state(state.clone()).split_for_parts();
     if let Some(of_store) = of_store_document {
         document.merge(of_store);
-        openapi::add_events_token(&mut document);
+        events::complete_document(&mut document);
     }
     openapi::complete(&mut document, Some(&settings.auth));
     let below_ticket = match settings.auth.jwt {
@@ -169,7 +169,7 @@ fn with_fallbacks(router: Router) -> Router {
 pub fn openapi() -> utoipa::openapi::OpenApi {
     let mut document = routes().into_openapi();
     document.merge(events::router().into_openapi());
-    openapi::add_events_token(&mut document);
+    events::complete_document(&mut document);
     openapi::complete(&mut document, None);
     document
 }

@@ -132,17 +132,6 @@ pub(super) fn complete(document: &mut openapi::OpenApi, auth: Option<&Auth>) {
     add_security(document, auth);
 }
 
-/// Adds the way in which a store authenticates.
-pub(super) fn add_events_token(document: &mut openapi::OpenApi) {
-    let scheme = HttpBuilder::new()
-        .scheme(HttpAuthScheme::Bearer)
-        .description(Some(
-            "`EVENTS_TOKEN`, which the store and the service share",
-        ));
-    let components = document.components.get_or_insert_default();
-    components.add_security_scheme("eventsToken", SecurityScheme::Http(scheme.build()));
-}
-
 /// Adds the headers of every answer to every response.
 fn name_headers(document: &mut openapi::OpenApi) {
     let constant = |value: &str| {

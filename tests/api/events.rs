@@ -120,19 +120,19 @@ fn record(bucket: &str, key: &str, age: Duration) -> Value {
     })
 }
 
-fn notification(key: &str) -> Value {
+pub(crate) fn notification(key: &str) -> Value {
     json!({"Records": [record(dev::BUCKET, key, Duration::ZERO)]})
 }
 
 impl App {
-    async fn report(&self, notification: &Value) -> reqwest::Response {
+    pub(crate) async fn report(&self, notification: &Value) -> reqwest::Response {
         let url = format!("{}/events/s3", self.base);
         let request = self.client.post(url).bearer_auth(TOKEN);
         let request = request.body(notification.to_string());
         request.send().await.unwrap()
     }
 
-    async fn uploaded(&self, filename: &str, content_type: &str) -> String {
+    pub(crate) async fn uploaded(&self, filename: &str, content_type: &str) -> String {
         let grant = self.grant(filename, content_type).await;
         assert_eq!(self.upload(&grant, "hello").await.status(), StatusCode::OK);
         grant.key

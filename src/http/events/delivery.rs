@@ -5,20 +5,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use futures_util::stream::{self, StreamExt};
-use serde::Serialize;
-use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::message::{self, Kind, Message};
 use super::records::{self, Created, Event};
 use crate::error_chain::causes;
 use crate::http;
-use crate::http::problem::{FieldError, Problem, catalogue};
-use crate::http::uploads::rfc3339;
 use crate::telemetry::Metrics;
-use crate::upload::{Arrival, Arrived, Caller, Metadata, UploadService, Verification};
+use crate::upload::{Arrival, UploadService};
 use crate::webhook::{DeliveryError, Webhook};
 
 /// How many events are worked on at the same time, in all notifications together.
@@ -88,37 +84,6 @@ impl Outcome {
     fn is_final(self) -> bool {
         !matches!(self, Self::Failed | Self::NotReadable)
     }
-}
-
-/// A message to the application.
-#[derive(Serialize)]
-struct Message<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    /// When the object was created.
-    timestamp: String,
-    data: Data<'a>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Data<'a> {
-    bucket: &'a str,
-    key: &'a str,
-    size: u64,
-    content_type: &'a str,
-    etag: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    version_id: Option<&'a str>,
-    last_modified: String,
-    policy: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    caller: Option<&'a str>,
-    metadata: &'a Metadata,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    receipt: Option<&'a str>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    errors: Vec<FieldError>,
 }
 
 impl Events {
@@ -203,8 +168,13 @@ impl Events {
             Arrival::Missing => return Outcome::Deleted,
             Arrival::Arrived(arrived) => arrived,
         };
-        let id = message_id(created, &arrived);
-        let (body, outcome) = message(created, &arrived);
+        let id = message::id(created, &arrived);
+        let message = Message::new(created, &arrived);
+        let outcome = match message.kind {
+            Kind::Arrived => Outcome::Arrived,
+            Kind::Refused => Outcome::Refused,
+        };
+        let body = message.to_json();
         let begin = Instant::now();
         let sent = self.webhook.send(&id, body, SystemTime::now()).await;
         let result = sent.as_ref().map_or_else(DeliveryError::kind, |()| "ok");
@@ -252,69 +222,6 @@ struct Failed<'a> {
     error: String,
     id: Option<&'a str>,
     policy: Option<&'a str>,
-}
-
-/// The same for each message about one version of an object, whichever event it is of.
-fn message_id(created: &Created, arrived: &Arrived) -> String {
-    let Arrived { object, .. } = arrived;
-    // Two uploads within a second differ in what they store, if they differ at all.
-    let version = (
-        &created.bucket,
-        &created.key,
-        &object.version_id,
-        &object.etag,
-        rfc3339(object.last_modified),
-        &object.content_type,
-        &object.metadata,
-    );
-    // A tuple of texts always becomes JSON.
-    let version = serde_json::to_vec(&version).unwrap_or_default();
-    let hash = Sha256::digest(version);
-    format!("msg_{}", BASE64_URL_SAFE_NO_PAD.encode(&hash[..24]))
-}
-
-/// The message, and what it means for the event when it is delivered.
-fn message(created: &Created, arrived: &Arrived) -> (String, Outcome) {
-    let Arrived {
-        policy,
-        caller,
-        object,
-        verification,
-    } = arrived;
-    let refusals = match verification {
-        Verification::Uploaded(_) | Verification::NotUploaded | Verification::Replaced => &[],
-        Verification::Mismatch(refusals) => &refusals[..],
-        Verification::ContentMismatch(refusal) => std::slice::from_ref(refusal),
-    };
-    let (kind, outcome) = match verification {
-        Verification::Uploaded(_) => ("upload.arrived", Outcome::Arrived),
-        _ => ("upload.refused", Outcome::Refused),
-    };
-    let receipt = match verification {
-        Verification::Uploaded(upload) => upload.receipt.as_deref(),
-        _ => None,
-    };
-    let message = Message {
-        kind,
-        timestamp: rfc3339(created.at),
-        data: Data {
-            bucket: &created.bucket,
-            key: &created.key,
-            size: object.size,
-            content_type: object.content_type.as_deref().unwrap_or_default(),
-            etag: &object.etag,
-            version_id: object.version_id.as_deref(),
-            last_modified: rfc3339(object.last_modified),
-            policy,
-            caller: caller.as_ref().map(Caller::segment),
-            metadata: &object.metadata,
-            receipt,
-            errors: Problem::for_differences(&catalogue::MISMATCH, refusals).errors,
-        },
-    };
-    // A struct of texts and numbers always becomes JSON.
-    let message = serde_json::to_string(&message).unwrap_or_default();
-    (message, outcome)
 }
 
 impl fmt::Debug for Events {

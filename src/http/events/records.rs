@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 /// More events of one notification are refused. Stores send one, or a few.
 const MAX_EVENTS: usize = 1000;
@@ -28,47 +29,69 @@ pub(super) struct Created {
     pub(super) at: SystemTime,
 }
 
-/// The members that tell which kind of notification it is. Lists stay text, since what is in them may be of
-/// any number and size.
-#[derive(Deserialize)]
-struct Notification<'a> {
+/// What a store sends: records, an event of EventBridge, or the test event of S3. Stores send more members than
+/// these.
+// Lists stay text, since what is in them may be of any number and size.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = EventNotification)]
+pub(super) struct Notification<'a> {
+    /// At most 1,000.
     #[serde(borrow, rename = "Records")]
+    #[schema(value_type = Option<Vec<Record>>, max_items = 1000)]
     records: Option<Vec<&'a RawValue>>,
-    /// Of a test event.
+    /// `s3:TestEvent`, which S3 sends when notifications are configured.
     #[serde(rename = "Event")]
     event: Option<String>,
-    /// Of EventBridge.
+    /// `Object Created`, by EventBridge. Events of other types are ignored.
     #[serde(rename = "detail-type")]
     detail_type: Option<String>,
+    /// `aws.s3`, by EventBridge.
     source: Option<String>,
+    /// When EventBridge's event was (RFC 3339).
     time: Option<String>,
+    /// Names the bucket and the key, as they are, by EventBridge.
     #[serde(borrow)]
+    #[schema(value_type = Option<Value>)]
     detail: Option<&'a RawValue>,
 }
 
-#[derive(Deserialize)]
+/// An event, as AWS, MinIO, RustFS and Ceph report it.
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = EventRecord)]
 struct Record {
+    /// `ceph:s3` means that the key is not URL-encoded.
+    #[schema(example = "aws:s3")]
     event_source: Option<String>,
+    /// Only those that begin with `ObjectCreated:` or `s3:ObjectCreated:` matter.
+    #[schema(example = "ObjectCreated:Put")]
     event_name: String,
+    /// Required of a new object (RFC 3339).
+    #[schema(example = "2026-01-01T00:01:00Z")]
     event_time: Option<String>,
+    /// Required of a new object.
     s3: Option<Entity>,
 }
 
 /// Where an object is.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = EventEntity)]
 struct Entity {
     bucket: Bucket,
     object: Object,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = EventBucket)]
 struct Bucket {
+    #[schema(example = "uploads")]
     name: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(as = EventObject)]
 struct Object {
+    #[schema(example = "uploads%2F5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e%2Fexample.jpg")]
     key: String,
 }
 

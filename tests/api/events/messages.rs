@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use presignd::dev;
 use reqwest::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{ANY, notification, record, start};
 use crate::helpers::Grant;
@@ -169,7 +169,8 @@ async fn an_upload_to_another_bucket_of_a_policy_is_told_under_that_policy() {
 async fn a_pending_upload_is_told_before_its_commit_and_a_commit_makes_no_new_message() {
     let (app, application) = start("[policies.default]\npending = true").await;
     let key = app.uploaded("a.txt", "text/plain").await;
-    app.report(&notification(&key)).await;
+    let first = record(dev::BUCKET, &key, Duration::from_secs(5));
+    app.report(&json!({"Records": [first]})).await;
     let told = application.told().pop().unwrap();
     assert_eq!(told.message["type"], "upload.arrived", "{}", told.message);
     assert_eq!(told.message["data"]["key"], key);
@@ -187,4 +188,43 @@ async fn a_pending_upload_is_told_before_its_commit_and_a_commit_makes_no_new_me
     // A duplicate that comes after the commit is recognised as one.
     app.report(&notification(&key)).await;
     assert_eq!(application.told().pop().unwrap().id, told.id);
+}
+
+#[tokio::test]
+async fn each_message_is_what_the_document_describes() {
+    let (app, application) = start("[policies.default]\nmax_size = '5 B'").await;
+    let key = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/a.txt";
+    for body in ["hello", "too long"] {
+        let put = app.store.put_object().bucket(dev::BUCKET).key(key);
+        let put = put.body(body.as_bytes().to_vec().into());
+        put.content_type("text/plain").send().await.unwrap();
+        app.report(&notification(key)).await;
+    }
+    let document: Value = app.get("/openapi.json").await.json().await.unwrap();
+    let schemas = &document["components"]["schemas"];
+    let described = |value: &Value, schema: &str| {
+        let schema = &schemas[schema];
+        let fields = schema["properties"].as_object().unwrap();
+        for name in value.as_object().unwrap().keys() {
+            assert!(fields.contains_key(name), "{name} is not described");
+        }
+        for name in schema["required"].as_array().unwrap() {
+            let name = name.as_str().unwrap();
+            assert!(value.get(name).is_some(), "{name} is not in {value}");
+        }
+    };
+    let told = application.told();
+    let types: Vec<&str> = told
+        .iter()
+        .map(|told| told.message["type"].as_str().unwrap())
+        .collect();
+    assert_eq!(types, ["upload.arrived", "upload.refused"]);
+    assert_eq!(schemas["UploadMessageType"]["enum"], json!(types));
+    for (name, told) in types.iter().zip(&told) {
+        let webhook = &document["webhooks"][name]["post"];
+        let body = &webhook["requestBody"]["content"]["application/json"]["schema"]["$ref"];
+        assert_eq!(body, "#/components/schemas/UploadMessage");
+        described(&told.message, "UploadMessage");
+        described(&told.message["data"], "UploadMessageData");
+    }
 }
