@@ -21,7 +21,7 @@ use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
 pub use self::api_keys::{ApiKeys, new_api_key};
-use self::credential::{Credential, ticket_in_path};
+use self::credential::{Credential, policy_in_path, ticket_in_path};
 pub use self::jwks::Jwks;
 pub(crate) use self::jwt::TICKET_CLAIM;
 pub use self::jwt::{Jwt, JwtKey, JwtKeyError, Keys};
@@ -39,6 +39,8 @@ pub(super) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 pub(super) const ON_BEHALF_OF: HeaderName = HeaderName::from_static("x-on-behalf-of");
 /// What stands before the path of any route when a ticket authenticates the request.
 pub(super) const TICKET_PATH: &str = "/t/{ticket}";
+/// What stands before the path of a route for clients that cannot name a policy in any other way.
+pub(super) const POLICY_PATH: &str = "/p/{policy}";
 /// When a client should try again while the issuer's keys are unavailable.
 const ISSUER_RETRY_AFTER: Duration = Duration::from_secs(10);
 /// How many requests of one caller may wait for something at the same time.
@@ -257,6 +259,7 @@ impl FromRequestParts<AppState> for Authenticated {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Response> {
         let gate = &state.gate;
         let ticket = ticket_in_path(parts, state).await;
+        let policy = policy_in_path(parts, state).await;
         let network = || {
             let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
             peer.map(|ConnectInfo(peer)| {
@@ -299,6 +302,10 @@ impl FromRequestParts<AppState> for Authenticated {
             context.set_caller(key, on_behalf_of.as_ref());
         }
         let caller = on_behalf_of.unwrap_or(sender.caller);
+        let caller = match policy {
+            Some(policy) => caller.with_policy(&policy),
+            None => caller,
+        };
         Ok(Self {
             caller,
             key,

@@ -127,6 +127,9 @@ pub fn router(uploads: Arc<UploadService>, settings: &Settings) -> impl HttpServ
         events::complete_document(&mut document);
     }
     openapi::complete(&mut document, Some(&settings.auth));
+    let (below_policy, _) = clients::router_of_policies()
+        .with_state(state.clone())
+        .split_for_parts();
     let below_ticket = match settings.auth.jwt {
         Some(_) => {
             let (routes, _) = routes_of_callers().with_state(state).split_for_parts();
@@ -136,6 +139,7 @@ pub fn router(uploads: Arc<UploadService>, settings: &Settings) -> impl HttpServ
     };
     let router = api
         .merge(below_ticket)
+        .nest(auth::POLICY_PATH, below_policy)
         .merge(page.unwrap_or_default())
         .merge(of_store)
         .merge(docs::router(document));

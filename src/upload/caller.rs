@@ -26,6 +26,8 @@ pub struct Caller {
     /// All, when there is no list.
     policies: Option<Arc<BTreeSet<String>>>,
     ticket: Option<Arc<Ticket>>,
+    /// The only policy that this request may use, also if it names none.
+    policy: Option<Arc<str>>,
 }
 
 impl Caller {
@@ -38,6 +40,7 @@ impl Caller {
             segment: Arc::clone(&ANONYMOUS),
             policies: None,
             ticket: None,
+            policy: None,
         }
     }
 
@@ -48,6 +51,7 @@ impl Caller {
             segment: segment(name).into(),
             policies,
             ticket: None,
+            policy: None,
         }
     }
 
@@ -60,6 +64,7 @@ impl Caller {
             segment: name.map_or_else(|| Arc::clone(&ANONYMOUS), Into::into),
             policies: None,
             ticket: Some(Arc::new(Ticket::from_segments(vars))),
+            policy: None,
         })
     }
 
@@ -68,6 +73,13 @@ impl Caller {
     pub fn with_ticket(self, ticket: Ticket) -> Self {
         let ticket = Some(Arc::new(ticket));
         Self { ticket, ..self }
+    }
+
+    /// The same caller, who uses this policy and no other.
+    #[must_use]
+    pub fn with_policy(self, policy: &str) -> Self {
+        let policy = Some(policy.into());
+        Self { policy, ..self }
     }
 
     pub(super) fn ticket(&self) -> Option<&Arc<Ticket>> {
@@ -79,10 +91,16 @@ impl Caller {
         self.ticket()?.var(name)
     }
 
-    /// The policy of a request that names `asked` or none: the ticket's or the default one then.
+    /// The policy of a request that names `asked` or none: the one that is fixed or the default one then.
     pub(super) fn policy_name<'a>(&'a self, asked: Option<&'a str>) -> &'a str {
-        let of_ticket = || self.ticket()?.policy.as_deref();
-        asked.or_else(of_ticket).unwrap_or(DEFAULT_POLICY)
+        let fixed = || self.fixed_policies().next();
+        asked.or_else(fixed).unwrap_or(DEFAULT_POLICY)
+    }
+
+    /// The policy of the request and that of the ticket.
+    fn fixed_policies(&self) -> impl Iterator<Item = &str> {
+        let of_ticket = self.ticket.iter().filter_map(|it| it.policy.as_deref());
+        self.policy.as_deref().into_iter().chain(of_ticket)
     }
 
     /// What stands for the caller in a key: the name, with all but ASCII letters, digits and `-_@.+`
@@ -117,7 +135,7 @@ impl Caller {
 
     pub(super) fn may_use(&self, policy: &str) -> bool {
         let mut lists = self.policies.iter();
-        let mut fixed = self.ticket.iter().filter_map(|it| it.policy.as_deref());
+        let mut fixed = self.fixed_policies();
         lists.all(|policies| policies.contains(policy)) && fixed.all(|fixed| fixed == policy)
     }
 }

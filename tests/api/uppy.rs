@@ -1,5 +1,6 @@
 //! Uppy's protocol: the answers that its plugin expects, and uploads that only their creators continue.
 
+mod in_path;
 mod single;
 mod stand_ins;
 mod upload;

@@ -4,7 +4,7 @@ use axum::extract::{FromRequestParts, MatchedPath, RawPathParams};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, header};
 
-use super::{API_KEY, Auth, Denied, TICKET_PATH};
+use super::{API_KEY, Auth, Denied, POLICY_PATH, TICKET_PATH};
 use crate::http::AppState;
 
 /// Longer tokens belong to nobody, and are not worth reading.
@@ -47,17 +47,27 @@ impl<'a> Credential<'a> {
 
 /// The token of a request to a route below [`TICKET_PATH`].
 pub(super) async fn ticket_in_path(parts: &mut Parts, state: &AppState) -> Option<String> {
+    in_path(parts, state, TICKET_PATH, "ticket").await
+}
+
+/// The policy of a request to a route below [`POLICY_PATH`].
+pub(super) async fn policy_in_path(parts: &mut Parts, state: &AppState) -> Option<String> {
+    in_path(parts, state, POLICY_PATH, "policy").await
+}
+
+/// The parameter `name` of a request to a route below `prefix`.
+async fn in_path(parts: &mut Parts, state: &AppState, prefix: &str, name: &str) -> Option<String> {
     let route = parts.extensions.get::<MatchedPath>()?;
-    if !route.as_str().starts_with(TICKET_PATH) {
+    if !route.as_str().starts_with(prefix) {
         return None;
     }
     let params = RawPathParams::from_request_parts(parts, state).await;
-    let ticket = params.as_ref().ok().and_then(|params| {
-        let (_, ticket) = params.into_iter().find(|(name, _)| *name == "ticket")?;
-        (ticket.len() <= MAX_TOKEN_BYTES).then(|| ticket.to_owned())
+    let value = params.as_ref().ok().and_then(|params| {
+        let (_, value) = params.into_iter().find(|(other, _)| *other == name)?;
+        (value.len() <= MAX_TOKEN_BYTES).then(|| value.to_owned())
     });
-    // What cannot be read is an invalid ticket, and not the absence of one.
-    Some(ticket.unwrap_or_default())
+    // What cannot be read is an invalid value, and not the absence of one.
+    Some(value.unwrap_or_default())
 }
 
 /// The token after `Bearer`, [whatever its case](https://www.rfc-editor.org/rfc/rfc9110#section-11.1).
