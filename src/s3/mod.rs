@@ -41,7 +41,7 @@ pub use self::object::{
 };
 pub use self::post::{Post, PresignedPost};
 use self::presign::Presigner;
-pub use self::presign::{MAX_EXPIRES_IN, PresignError, PresignedRequest, Put};
+pub use self::presign::{Get, MAX_EXPIRES_IN, PresignError, PresignedRequest, Put};
 use self::sign::SigningKeyCache;
 use self::target::Target;
 

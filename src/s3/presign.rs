@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_credential_types::Credentials;
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config;
+use aws_sdk_s3::config::{self, ResponseChecksumValidation};
 use aws_sdk_s3::presigning::{self, PresigningConfig};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 
@@ -40,6 +40,18 @@ pub struct Put<'a> {
     pub content_md5: Option<&'a str>,
 }
 
+/// A GET of one object. Every field is part of the signature.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Get<'a> {
+    pub key: &'a str,
+    /// In buckets that keep versions; otherwise the URL fetches whatever is stored at the time.
+    pub version_id: Option<&'a str>,
+    /// What the store answers in place of the `Content-Disposition` that it keeps.
+    pub content_disposition: &'a str,
+    /// What the store answers in place of the `Content-Type` that it keeps.
+    pub content_type: Option<&'a str>,
+}
+
 /// A header that the SDK adds in a function of AWS Lambda. It is not signed, and clients have no use for
 /// it.
 const LAMBDA_TRACE: &str = "x-amzn-trace-id";
@@ -48,6 +60,7 @@ const LAMBDA_TRACE: &str = "x-amzn-trace-id";
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Request<'a> {
     Put(&'a Put<'a>),
+    Get(&'a Get<'a>),
     Part {
         key: &'a str,
         upload_id: &'a str,
@@ -61,12 +74,16 @@ impl Request<'_> {
     pub(super) fn key(&self) -> &str {
         match self {
             Self::Put(put) => put.object.key,
+            Self::Get(get) => get.key,
             Self::Part { key, .. } => key,
         }
     }
 
     pub(super) fn content_length(&self) -> Option<i64> {
-        let (Self::Put(Put { size, .. }) | Self::Part { size, .. }) = self;
+        let size = match self {
+            Self::Put(Put { size, .. }) | Self::Part { size, .. } => *size,
+            Self::Get(_) => None,
+        };
         size.map(|size| i64::try_from(size).unwrap_or(i64::MAX))
     }
 }
@@ -102,6 +119,7 @@ impl PresignedRequest {
     ) -> Result<Self, PresignError> {
         let method = match presigned.method() {
             "PUT" => "PUT",
+            "GET" => "GET",
             _ => return Err(PresignError::unusable("it has another method")),
         };
         let mut headers: Vec<_> = presigned
@@ -212,6 +230,23 @@ impl Presigner {
                     .await
                     .map_err(PresignError::new)
             }
+            Request::Get(get) => {
+                // Otherwise clients would have to send a header that asks for checksums.
+                let signer =
+                    signer.response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+                self.client
+                    .get_object()
+                    .bucket(&self.bucket)
+                    .key(get.key)
+                    .set_version_id(get.version_id.map(str::to_owned))
+                    .response_content_disposition(get.content_disposition)
+                    .set_response_content_type(get.content_type.map(str::to_owned))
+                    .customize()
+                    .config_override(signer)
+                    .presigned(config)
+                    .await
+                    .map_err(PresignError::new)
+            }
             Request::Part {
                 key,
                 upload_id,
@@ -244,6 +279,16 @@ impl Bucket {
         now: SystemTime,
     ) -> Result<PresignedRequest, Error> {
         self.presign(Request::Put(put), expires_in, now).await
+    }
+
+    /// Presigns `get` for `expires_in` from `now`, or for as long as the credentials are valid.
+    pub async fn presign_get(
+        &self,
+        get: &Get<'_>,
+        expires_in: Duration,
+        now: SystemTime,
+    ) -> Result<PresignedRequest, Error> {
+        self.presign(Request::Get(get), expires_in, now).await
     }
 
     /// Presigns a PUT of one part, which has `size` bytes if that is given, for `expires_in` from `now`,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::object::{Object, ObjectCannedAcl, ServerSideEncryption, StorageClass};
-use super::presign::{MAX_EXPIRES_IN, Put, Request};
+use super::presign::{Get, MAX_EXPIRES_IN, Put, Request};
 
 pub(super) const PLAIN: &str = "k";
 /// All printable ASCII, some of which is encoded, and more.
@@ -57,6 +57,22 @@ pub(super) fn puts(pairs: &[(String, String)]) -> [Put<'_>; 4] {
         put(full(UNTIDY), None, false),
     ]
 }
+
+/// GETs with every property, each of which is also missing once.
+pub(super) const GETS: [Get<'static>; 2] = [
+    Get {
+        key: AWKWARD,
+        version_id: Some(AWKWARD),
+        content_disposition: AWKWARD,
+        content_type: Some(AWKWARD),
+    },
+    Get {
+        key: UNTIDY,
+        version_id: None,
+        content_disposition: "attachment; filename*=UTF-8''a%20b",
+        content_type: None,
+    },
+];
 
 pub(super) fn parts() -> [Request<'static>; 3] {
     [

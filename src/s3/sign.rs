@@ -153,7 +153,12 @@ pub(super) fn presign(
 
     // The canonical request, in one buffer. The URL has the same parameters in another order.
     let mut text = String::with_capacity(1024 + token.map_or(0, str::len));
-    text.push_str("PUT\n");
+    let (method, operation) = match request {
+        Request::Put(_) => ("PUT", "x-id=PutObject"),
+        Request::Get(_) => ("GET", "x-id=GetObject"),
+        Request::Part { .. } => ("PUT", "x-id=UploadPart"),
+    };
+    push(&mut text, [method, "\n"]);
     let path = appended(&mut text, |text| {
         text.push_str(&target.path);
         text.extend(utf8_percent_encode(request.key(), IN_PATH));
@@ -177,20 +182,7 @@ pub(super) fn presign(
         push_names(text, &headers, "%3B");
     });
     text.push('&');
-    let part = appended(&mut text, |text| {
-        if let Request::Part {
-            upload_id, number, ..
-        } = request
-        {
-            write!(text, "partNumber={number}&uploadId=").ok(); // Infallible.
-            text.extend(utf8_percent_encode(upload_id, IN_QUERY));
-            text.push('&');
-        }
-    });
-    let operation = match request {
-        Request::Put(_) => "x-id=PutObject",
-        Request::Part { .. } => "x-id=UploadPart",
-    };
+    let own = appended(&mut text, |text| push_own_parameters(text, request));
     push(&mut text, [operation, "\n"]);
     for (name, value) in &headers {
         push(&mut text, [name, ":", value, "\n"]);
@@ -213,13 +205,13 @@ pub(super) fn presign(
 
     let mut url = String::with_capacity(target.origin.len() + text.len() + 100);
     push(&mut url, [&target.origin, &text[path], "?", operation, "&"]);
-    push(&mut url, [&text[part], &text[first], &text[signed_headers]]);
+    push(&mut url, [&text[own], &text[first], &text[signed_headers]]);
     push(&mut url, ["&X-Amz-Signature=", signature.as_str()]);
     if let Some(token) = token {
         url.push_str(&text[token]);
     }
     Some(PresignedRequest {
-        method: "PUT",
+        method,
         url,
         headers: headers
             .into_iter()
@@ -228,6 +220,34 @@ pub(super) fn presign(
             .collect(),
         expires_at: signing.expires_at(),
     })
+}
+
+/// Adds the parameters that requests of this kind have besides those of the signature, in the order of their
+/// names, each with an `&` behind it.
+fn push_own_parameters(text: &mut String, request: Request<'_>) {
+    let mut push = |name: &str, value: &str| {
+        text.push_str(name);
+        text.extend(utf8_percent_encode(value, IN_QUERY));
+        text.push('&');
+    };
+    match request {
+        Request::Put(_) => {}
+        Request::Get(get) => {
+            push("response-content-disposition=", get.content_disposition);
+            if let Some(content_type) = get.content_type {
+                push("response-content-type=", content_type);
+            }
+            if let Some(version_id) = get.version_id {
+                push("versionId=", version_id);
+            }
+        }
+        Request::Part {
+            upload_id, number, ..
+        } => {
+            push("partNumber=", &number.to_string());
+            push("uploadId=", upload_id);
+        }
+    }
 }
 
 /// The range of the text that `append` adds.

@@ -97,6 +97,7 @@ impl Target {
         let pairs = samples::pairs();
         let puts = samples::puts(&pairs);
         let requests = puts.iter().map(Request::Put).chain(samples::parts());
+        let requests = requests.chain(samples::GETS.iter().map(Request::Get));
         for (index, request) in requests.enumerate() {
             let has_token = index % 2 == 0;
             let signing = Signing {

@@ -10,7 +10,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use aws_credential_types::Credentials;
 use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
-use aws_sdk_s3::config::{Builder, ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::config::{
+    Builder, ConfigBag, Intercept, ResponseChecksumValidation, RuntimeComponents,
+};
 use aws_sdk_s3::error::BoxError;
 use aws_sdk_s3::presigning::PresigningConfig;
 use proptest::prelude::*;
@@ -18,7 +20,7 @@ use proptest::sample::select;
 use proptest::test_runner::TestRunner;
 
 use self::cases::{keys, puts, signings, values};
-use super::presign::{Put, Request, Signing};
+use super::presign::{Get, Put, Request, Signing};
 use aws_config::{BehaviorVersion, Region};
 
 use super::*;
@@ -154,6 +156,20 @@ impl Place {
                 let part = part.upload_id(upload_id).part_number(number.into());
                 let part = part.set_content_length(size);
                 part.presigned(config).await.ok()?
+            }
+            Request::Get(get) => {
+                let validation = ResponseChecksumValidation::WhenRequired;
+                let without_checksums = Builder::new().response_checksum_validation(validation);
+                let request = client.get_object().bucket(self.bucket).key(get.key);
+                request
+                    .set_version_id(get.version_id.map(str::to_owned))
+                    .response_content_disposition(get.content_disposition)
+                    .set_response_content_type(get.content_type.map(str::to_owned))
+                    .customize()
+                    .config_override(without_checksums)
+                    .presigned(config)
+                    .await
+                    .ok()?
             }
             Request::Put(put) => {
                 let object = &put.object;
@@ -322,6 +338,27 @@ fn whatever_is_uploaded_in_parts_the_urls_are_the_presigners() {
             place.compare(&bucket, part, &signing).await;
         },
     );
+}
+
+#[test]
+fn whatever_is_fetched_the_urls_are_the_presigners() {
+    let option = |values| proptest::option::of(values);
+    let cases = (
+        select(PLACES.to_vec()),
+        (keys(), option(values()), values(), option(values())),
+        signings(),
+    );
+    for_each(150, &cases, async |(place, get, signing)| {
+        let (key, version_id, content_disposition, content_type) = &get;
+        let bucket = place.bucket(&signing.credentials).await;
+        let get = Get {
+            key,
+            version_id: version_id.as_deref(),
+            content_disposition,
+            content_type: content_type.as_deref(),
+        };
+        place.compare(&bucket, Request::Get(&get), &signing).await;
+    });
 }
 
 /// Credentials and days change while the service runs; a cached signing key must not outlive either.
