@@ -154,10 +154,10 @@ impl Config {
         }
         if let (Some(auth), Some(policies)) = (&auth, &policies)
             && !auth.is_required()
-            && let Some(policy) = policies.with_caller()
+            && let Some((policy, why)) = policies.needing_callers()
         {
             r.fault(format!(
-                "UPLOAD_POLICIES_FILE: policies.{policy}.key uses {{caller}}, but AUTH_MODE is none, so that nobody is known; set AUTH_MODE to api-key or jwt"
+                "UPLOAD_POLICIES_FILE: policies.{policy}.{why}, but AUTH_MODE is none, so that nobody is known; set AUTH_MODE to api-key or jwt"
             ));
         }
         if let (Some(auth), Some(policies)) = (&auth, &policies)

@@ -9,10 +9,12 @@ mod commit;
 mod context;
 mod cors;
 mod docs;
+mod downloads;
 pub mod events;
 mod head;
 mod health;
 mod json;
+mod keys;
 mod middleware;
 mod openapi;
 pub mod page;
@@ -191,6 +193,7 @@ fn routes_of_callers() -> OpenApiRouter<AppState> {
         .merge(uploads::router())
         .merge(verify::router())
         .merge(commit::router())
+        .merge(downloads::router())
         .merge(clients::router())
 }
 

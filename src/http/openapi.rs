@@ -31,6 +31,7 @@ use super::problem::catalogue::{self, Kind};
     servers((url = "/", description = "The service that serves this document")),
     tags(
         (name = "upload", description = "Presign and verify uploads"),
+        (name = "download", description = "Presign downloads of uploads"),
         (name = "uppy", description = "The protocol of Uppy's S3 plugin: set its `companionEndpoint` (`endpoint` up to version 5) to this service"),
         (name = "events", description = "For the store, where `EVENTS_TOKEN` is set"),
         (name = "operations", description = "Probes for operators"),
@@ -271,16 +272,17 @@ problems! {
     ReadinessProblems: 503;
 }
 
-/// The kinds of problems with a status that operations share: not those of verifying, committing or
-/// events alone, nor those of requests for no operation.
+/// The kinds of problems with a status that operations share: not those of verifying, committing, downloads
+/// or events alone, nor those of requests for no operation.
 fn kinds(status: u16) -> Vec<&'static Kind> {
-    const OTHERS: [&str; 7] = [
+    const OTHERS: [&str; 8] = [
         "not-an-event",
         "event-not-delivered",
         "not-uploaded",
         "mismatch",
         "content-mismatch",
         "replaced",
+        "pending",
         "no-such-route",
     ];
     let kinds = catalogue::ALL.iter();

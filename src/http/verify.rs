@@ -9,8 +9,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
-use serde_json::json;
-use utoipa::openapi::{OneOfBuilder, Ref, RefOr, Schema};
+use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -21,6 +20,7 @@ use super::AppState;
 use super::auth::Authenticated;
 use super::body::{Dto, Valid};
 use super::json::{Fields, Json as JsonText};
+use super::keys::{Keys, one_or_many, schemas_of};
 use super::openapi::{
     BodyProblems, CallerProblems, PolicyProblems, Sha256Text, StoreProblems, VerifyProblems,
 };
@@ -73,46 +73,18 @@ pub(super) struct VerifyDto {
 /// [`VerifyDto`] as clients send it: `VerifyOne` or `VerifyMany`.
 pub(super) struct VerifyRequest;
 
-/// The fields of a request, with `key` as a required one and without some others.
-fn fields(description: &str, key: &str, without: &[&str]) -> RefOr<Schema> {
-    let RefOr::T(Schema::Object(mut object)) = VerifyDto::schema() else {
-        unreachable!("a struct is an object");
-    };
-    object
-        .properties
-        .retain(|name, _| !without.contains(&name.as_str()));
-    object.required.push(key.to_owned());
-    object.description = Some(description.to_owned());
-    Schema::Object(object).into()
-}
-
 impl PartialSchema for VerifyRequest {
     fn schema() -> RefOr<Schema> {
-        let example = json!({"key": "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/example.jpg"});
-        OneOfBuilder::new()
-            .item(Ref::from_schema_name("VerifyOne"))
-            .item(Ref::from_schema_name("VerifyMany"))
-            .description(Some(
-                "The upload, or the uploads, to verify: either `key` or `keys`",
-            ))
-            .examples([example])
-            .into()
+        let description = "The upload, or the uploads, to verify: either `key` or `keys`";
+        one_or_many("VerifyOne", "VerifyMany", description)
     }
 }
 
 impl ToSchema for VerifyRequest {
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-        let one = fields("The upload to verify.", "key", &["keys"]);
-        let many = fields(
-            "The uploads to verify.",
-            "keys",
-            &["key", "size", "checksumSha256"],
-        );
-        schemas.extend([
-            ("VerifyOne".to_owned(), one),
-            ("VerifyMany".to_owned(), many),
-        ]);
-        VerifyDto::schemas(schemas);
+        let one = ("VerifyOne", "The upload to verify.");
+        let many = ("VerifyMany", "The uploads to verify.");
+        schemas_of::<VerifyDto>(one, many, &["size", "checksumSha256"], schemas);
     }
 }
 
@@ -153,37 +125,16 @@ impl Dto for VerifyDto {
             size: self.size,
             checksum_sha256: checksum_sha256.clone(),
         };
-        let is_list = self.keys.is_some();
         let key_count = self.keys.as_ref().map_or(1, Vec::len);
         if !wait.is_zero() && key_count > MAX_WAIT_KEYS {
             let detail = format!("must not be given with more than {MAX_WAIT_KEYS} keys");
             errors.push("/wait".into(), Invalid::new("too-many-keys", detail));
         }
-        let keys = match (self.key, self.keys) {
-            (Some(key), None) => vec![key],
-            (None, Some(keys)) => {
-                for (pointer, is_there) in [
-                    ("/size", self.size.is_some()),
-                    ("/checksumSha256", checksum_sha256.is_some()),
-                ] {
-                    if is_there {
-                        let detail = "is for one `key`, and not to be given with `keys`";
-                        errors.push(pointer.into(), Invalid::new("needs-key", detail));
-                    }
-                }
-                keys
-            }
-            (Some(_), Some(_)) => {
-                let detail = "must not be given together with `key`";
-                errors.push("/keys".into(), Invalid::new("key-and-keys", detail));
-                return None;
-            }
-            (None, None) => {
-                let invalid = Invalid::new("required", "is required, or `keys`");
-                errors.push("/key".into(), invalid);
-                return None;
-            }
-        };
+        let of_one = [
+            ("/size", self.size.is_some()),
+            ("/checksumSha256", checksum_sha256.is_some()),
+        ];
+        let Keys { keys, is_list } = Keys::read(self.key, self.keys, &of_one, errors)?;
         Some(Request {
             expected: keys.into_iter().map(expected).collect(),
             is_list,

@@ -71,6 +71,30 @@ fn value(tags: &Tags) -> Option<&str> {
 }
 
 impl UploadService {
+    /// Whether this object is committed: its tag is its own mark. `None` if it does not exist any more.
+    pub(super) async fn is_committed(
+        &self,
+        policy: &Terms,
+        key: &str,
+        object: &StoredObject,
+        now: SystemTime,
+    ) -> Result<Option<bool>, Error> {
+        let version = object.version_id.as_deref();
+        let tags = self.tags(policy, key, version, now).await?;
+        Ok(tags.map(|tags| value(&tags) == Some(&mark(object))))
+    }
+
+    async fn tags(
+        &self,
+        policy: &Terms,
+        key: &str,
+        version: Option<&str>,
+        now: SystemTime,
+    ) -> Result<Option<Tags>, Error> {
+        let call = Box::pin(self.bucket(policy).tags(key, version, now));
+        self.measured("GetObjectTagging", call).await
+    }
+
     /// Verifies the `expected` uploads as [`verify`](Self::verify) does, and commits those that are what they
     /// should be. Where uploads are not pending, that is all. It can be repeated.
     ///
@@ -221,9 +245,8 @@ impl Commit {
     }
 
     async fn tags(&self, version: Option<&str>, now: SystemTime) -> Result<Option<Tags>, Error> {
-        let bucket = self.service.bucket(&self.policy);
-        let call = Box::pin(bucket.tags(&self.expected.key, version, now));
-        self.service.measured("GetObjectTagging", call).await
+        let key = &self.expected.key;
+        self.service.tags(&self.policy, key, version, now).await
     }
 
     /// Sets the tag to `value`, and keeps the others.

@@ -241,6 +241,11 @@ async fn null_counts_as_absent_for_an_optional_field() {
     });
     let problem = app.refused("/upload/verify", &verify).await;
     assert_eq!(problem["code"], "not-uploaded");
+    let download = json!({
+        "key": "a", "keys": null, "policy": null, "disposition": null, "filename": null,
+    });
+    let problem = app.refused("/download/presigned-url", &download).await;
+    assert_eq!(problem["code"], "download-not-allowed");
 }
 
 /// The longest problem document.
@@ -263,6 +268,7 @@ async fn no_body_makes_a_problem_of_more_than_64_kib() {
         ("/upload/presigned-url", 64 * 1024),
         ("/upload/presigned-urls", 2 * 1024 * 1024),
         ("/upload/verify", 1024 * 1024),
+        ("/download/presigned-url", 2 * 1024 * 1024),
         ("/s3/multipart", 64 * 1024),
     ] {
         for unit in ["/", "\\u0000", "\\\"", "한"] {

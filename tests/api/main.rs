@@ -16,6 +16,7 @@ mod credentials;
 mod deploy;
 mod dev_store;
 mod docs;
+mod downloads;
 mod errors;
 mod events;
 mod faults;

@@ -20,6 +20,7 @@ fn half_an_authentication_is_refused() {
         "policies.toml",
         "[policies.default]\nkey = '{caller}/{uuid}'",
     );
+    let with_download = file("download.toml", "[policies.default]\ndownload = true");
     let keys = ("AUTH_MODE", "api-key");
     let jwt = ("AUTH_MODE", "jwt");
     let issuer = ("JWT_ISSUER", "https://issuer.example/");
@@ -79,6 +80,10 @@ fn half_an_authentication_is_refused() {
         (
             &[("UPLOAD_POLICIES_FILE", &with_caller)],
             "policies.default.key uses {caller}",
+        ),
+        (
+            &[("UPLOAD_POLICIES_FILE", &with_download)],
+            "policies.default.download is true, but AUTH_MODE is none",
         ),
     ] {
         let faults = faults(variables);

@@ -93,9 +93,12 @@ kinds! {
     REPLACED: CONFLICT "replaced",
         "the object was replaced again and again while it was committed; commit it again",
         "the object was replaced again and again while it was committed, and is pending; commit it again";
+    PENDING: CONFLICT "pending",
+        "the upload is pending: it counts once it is committed, with /upload/commit",
+        "the upload is pending; commit it before it is downloaded";
     BODY_TOO_LARGE: PAYLOAD_TOO_LARGE "body-too-large",
         "the body must not be longer than 65536 bytes",
-        "the body is over 64 KiB (2 MiB for `/upload/presigned-urls` and for completing a multipart upload, 1 MiB for `/upload/verify`, `/upload/commit` and `/events/s3`)";
+        "the body is over 64 KiB (2 MiB for `/upload/presigned-urls`, `/download/presigned-url` and for completing a multipart upload, 1 MiB for `/upload/verify`, `/upload/commit` and `/events/s3`)";
     UNSUPPORTED_MEDIA_TYPE: UNSUPPORTED_MEDIA_TYPE "unsupported-media-type",
         "the request must have the header `content-type: application/json`, and no `content-encoding`",
         "the request is not `application/json`, or it is compressed";
@@ -117,6 +120,9 @@ kinds! {
     BLANK: UNPROCESSABLE_ENTITY "blank",
         "filename must not be nothing but spaces: its key would be, too",
         "the key would be nothing but spaces";
+    DOWNLOAD_NOT_ALLOWED: UNPROCESSABLE_ENTITY "download-not-allowed",
+        "policy does not allow downloads",
+        "the policy does not allow downloads (`download`)";
     METADATA_NOT_ALLOWED: UNPROCESSABLE_ENTITY "metadata-not-allowed",
         "metadata/album is not metadata that the policy lets clients set",
         "the policy does not let clients set this metadata";

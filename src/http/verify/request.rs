@@ -5,12 +5,10 @@ use std::time::Duration;
 use super::{AnswerDto, ResultDto, VerifiedListDto, outcome};
 use crate::http::auth::Authenticated;
 use crate::http::context::Turn;
+use crate::http::keys::KEYS_PER_REQUEST;
 use crate::http::problem::Problem;
 use crate::http::shares::Share;
 use crate::upload::{Expected, MAX_WAIT_KEYS, Verification};
-
-/// So many keys of a list count as one request in the rate limit.
-const KEYS_PER_REQUEST: usize = 10;
 
 /// What a request asks for.
 pub(in crate::http) struct Request {

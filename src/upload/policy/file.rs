@@ -58,6 +58,9 @@ struct PolicyToml {
     #[serde(default)]
     pending: bool,
     #[serde(default)]
+    download: bool,
+    download_expires_in: Option<String>,
+    #[serde(default)]
     metadata: Metadata,
     #[serde(default)]
     allowed_metadata: Vec<String>,
@@ -158,6 +161,12 @@ impl Policy {
             );
         }
         let lifetime = parse_optional("expires_in", policy.expires_in.as_ref(), parse_lifetime)?;
+        let lifetime = lifetime.unwrap_or(expires_in);
+        let download = policy.download_expires_in.as_ref();
+        let download = parse_optional("download_expires_in", download, parse_lifetime)?;
+        if download.is_some() && !policy.download {
+            return fail("download_expires_in", "needs `download = true`");
+        }
         let encryption = policy.server_side_encryption.as_ref();
         let server_side_encryption =
             parse_optional("server_side_encryption", encryption, |text| {
@@ -200,7 +209,7 @@ impl Policy {
             multipart: policy.multipart.unwrap_or(true),
             active_content: policy.active_content,
             sniff: policy.sniff,
-            expires_in: lifetime.unwrap_or(expires_in),
+            expires_in: lifetime,
             cache_control: policy.cache_control,
             storage_class,
             server_side_encryption,
@@ -208,6 +217,7 @@ impl Policy {
             acl,
             tagging,
             pending: policy.pending,
+            download: policy.download.then(|| download.unwrap_or(lifetime)),
             metadata: policy.metadata,
             allowed_metadata: policy.allowed_metadata,
         })

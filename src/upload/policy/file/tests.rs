@@ -58,6 +58,16 @@ fn what_cannot_be_kept_is_refused_with_policy_field_and_reason() {
             "max_size",
         ),
         ("expires_in = '8d'", "expires_in", "7 days"),
+        (
+            "download = true\ndownload_expires_in = '8d'",
+            "download_expires_in",
+            "7 days",
+        ),
+        (
+            "download_expires_in = '5m'",
+            "download_expires_in",
+            "download = true",
+        ),
         ("expires_in = '0s'", "expires_in", "7 days"),
         ("expires_in = '1500ms'", "expires_in", "whole seconds"),
         ("expires_in = '10'", "expires_in", "duration"),

@@ -1,0 +1,99 @@
+//! One key or several: what the bodies of requests about uploads have in common.
+
+use utoipa::openapi::{OneOfBuilder, Ref, RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
+
+use super::problem::FieldErrors;
+use crate::upload::Invalid;
+
+/// So many keys of a list count as one request in the rate limit, where each is a call to the store.
+pub(super) const KEYS_PER_REQUEST: usize = 10;
+
+/// The uploads that a request is about.
+#[derive(Debug)]
+pub(super) struct Keys {
+    pub(super) keys: Vec<String>,
+    /// Whether they were given as a list, and the answer has to be one.
+    pub(super) is_list: bool,
+}
+
+impl Keys {
+    /// The value of the fields `key` and `keys`, of which a request has one. `of_one` are the pointers to fields
+    /// that need `key`, and whether they are there.
+    pub(super) fn read(
+        key: Option<String>,
+        keys: Option<Vec<String>>,
+        of_one: &[(&str, bool)],
+        errors: &mut FieldErrors,
+    ) -> Option<Self> {
+        match (key, keys) {
+            (Some(key), None) => Some(Self {
+                keys: vec![key],
+                is_list: false,
+            }),
+            (None, Some(keys)) => {
+                for (pointer, _) in of_one.iter().filter(|(_, is_there)| *is_there) {
+                    let detail = "is for one `key`, and not to be given with `keys`";
+                    errors.push((*pointer).into(), Invalid::new("needs-key", detail));
+                }
+                Some(Self {
+                    keys,
+                    is_list: true,
+                })
+            }
+            (Some(_), Some(_)) => {
+                let detail = "must not be given together with `key`";
+                errors.push("/keys".into(), Invalid::new("key-and-keys", detail));
+                None
+            }
+            (None, None) => {
+                let invalid = Invalid::new("required", "is required, or `keys`");
+                errors.push("/key".into(), invalid);
+                None
+            }
+        }
+    }
+}
+
+/// The schema of a body with either `key` or `keys`: one of these two.
+pub(super) fn one_or_many(one: &str, many: &str, description: &str) -> RefOr<Schema> {
+    let example =
+        serde_json::json!({"key": "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/example.jpg"});
+    OneOfBuilder::new()
+        .item(Ref::from_schema_name(one))
+        .item(Ref::from_schema_name(many))
+        .description(Some(description))
+        .examples([example])
+        .into()
+}
+
+/// Adds the schemas of a body `T` with either `key` or `keys`, by their names and with their descriptions. `of_one`
+/// are the fields that need `key`.
+pub(super) fn schemas_of<T: ToSchema>(
+    one: (&str, &str),
+    many: (&str, &str),
+    of_one: &[&str],
+    schemas: &mut Vec<(String, RefOr<Schema>)>,
+) {
+    let without: Vec<&str> = of_one.iter().copied().chain(["key"]).collect();
+    for ((name, description), key, without) in
+        [(one, "key", &["keys"][..]), (many, "keys", &without)]
+    {
+        let schema = fields::<T>(description, key, without);
+        schemas.push((name.to_owned(), schema));
+    }
+    T::schemas(schemas);
+}
+
+/// The fields of a request, with `key` as a required one and without some others.
+fn fields<T: PartialSchema>(description: &str, key: &str, without: &[&str]) -> RefOr<Schema> {
+    let RefOr::T(Schema::Object(mut object)) = T::schema() else {
+        unreachable!("a struct is an object");
+    };
+    object
+        .properties
+        .retain(|name, _| !without.contains(&name.as_str()));
+    object.required.push(key.to_owned());
+    object.description = Some(description.to_owned());
+    Schema::Object(object).into()
+}

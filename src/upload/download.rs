@@ -1,0 +1,178 @@
+//! Downloads: presigned GETs of uploads, under policies that allow them.
+//!
+//! The store is asked about an object only where the answer depends on it: whether it is committed, where
+//! uploads are pending at first, and which type it has, where a browser is to show it.
+
+use std::time::{Duration, SystemTime};
+
+use futures_util::future::try_join_all;
+
+use super::policy::Terms;
+use super::{
+    Caller, ContentType, Disposition, Error, Field, Filename, Invalid, Refusal, UploadService,
+};
+use crate::s3::{self, PresignedRequest, StoredObject};
+
+/// What a caller wants to download, and how.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub keys: Vec<String>,
+    /// Active content is always an attachment.
+    pub disposition: Disposition,
+    /// The name under which browsers save it; otherwise the last segment of the key.
+    pub filename: Option<Filename>,
+}
+
+/// What became of one key.
+#[derive(Debug)]
+pub enum Download {
+    Granted(PresignedRequest),
+    /// The policy cannot have granted this key to the caller; or there is no object, if the store was asked.
+    NotUploaded,
+    /// The upload does not count until it is committed.
+    Pending,
+}
+
+impl UploadService {
+    /// Whether granting these downloads calls the store for each key.
+    pub fn looks_at_downloads(
+        &self,
+        caller: &Caller,
+        policy: Option<&str>,
+        disposition: Disposition,
+    ) -> bool {
+        let terms = self.policies.load().terms(policy, caller);
+        terms.is_ok_and(|terms| looks_at_objects(&terms, disposition))
+    }
+
+    /// A grant to GET each of the wanted uploads under a policy, in their order.
+    ///
+    /// # Errors
+    ///
+    /// The caller may not use the policy, the policy allows no downloads, or the store fails for any of them.
+    pub async fn presign_gets(
+        &self,
+        caller: &Caller,
+        policy: Option<&str>,
+        wanted: &Wanted,
+        now: SystemTime,
+    ) -> Result<Vec<Download>, Error> {
+        let result = self.downloads(caller, policy, wanted, now).await;
+        let name = Some(caller.policy_name(policy));
+        let (granted, refused, failed) = match &result {
+            Ok(downloads) => {
+                let granted = downloads
+                    .iter()
+                    .filter(|it| matches!(it, Download::Granted(_)));
+                let granted = granted.count();
+                (granted, downloads.len() - granted, 0)
+            }
+            Err(error) if error.is_refusal() => (0, wanted.keys.len(), 0),
+            Err(_) => (0, 0, wanted.keys.len()),
+        };
+        for (outcome, count) in [
+            ("granted", granted),
+            ("refused", refused),
+            ("failed", failed),
+        ] {
+            if count > 0 {
+                self.count(name, "download", outcome, count);
+            }
+        }
+        result
+    }
+
+    async fn downloads(
+        &self,
+        caller: &Caller,
+        policy: Option<&str>,
+        wanted: &Wanted,
+        now: SystemTime,
+    ) -> Result<Vec<Download>, Error> {
+        let terms = &self.policies.load().terms(policy, caller)?;
+        let Some(expires_in) = terms.download else {
+            let invalid = Invalid::new("download-not-allowed", "does not allow downloads");
+            return Err(Error::Refused(vec![Refusal::new(Field::Policy, invalid)]));
+        };
+        let could_have = |key: &str| terms.key.could_have_made(caller, key);
+        if looks_at_objects(terms, wanted.disposition) {
+            let share = &self.heads.share(caller);
+            let all = wanted.keys.iter().map(async |key| {
+                if !could_have(key) {
+                    return Ok(Download::NotUploaded);
+                }
+                let _permits = self.heads.permits(share.as_ref()).await;
+                self.presign_seen(terms, key, wanted, expires_in, now).await
+            });
+            return try_join_all(all).await;
+        }
+        let mut downloads = Vec::with_capacity(wanted.keys.len());
+        for key in &wanted.keys {
+            downloads.push(if could_have(key) {
+                let content_disposition = &wanted.disposition.header(wanted.filename.as_ref());
+                let get = s3::Get {
+                    key,
+                    content_disposition,
+                    ..s3::Get::default()
+                };
+                let bucket = self.bucket(terms);
+                Download::Granted(bucket.presign_get(&get, expires_in, now).await?)
+            } else {
+                Download::NotUploaded
+            });
+            // Signing never waits, so a long list would keep this thread from other requests.
+            tokio::task::consume_budget().await;
+        }
+        Ok(downloads)
+    }
+
+    /// A grant for an object that the store is asked about.
+    async fn presign_seen(
+        &self,
+        policy: &Terms,
+        key: &str,
+        wanted: &Wanted,
+        expires_in: Duration,
+        now: SystemTime,
+    ) -> Result<Download, Error> {
+        let Some(object) = self.head(policy, key, now).await? else {
+            return Ok(Download::NotUploaded);
+        };
+        if policy.pending {
+            match self.is_committed(policy, key, &object, now).await? {
+                Some(true) => {}
+                Some(false) => return Ok(Download::Pending),
+                None => return Ok(Download::NotUploaded),
+            }
+        }
+        let shown_as = match wanted.disposition {
+            Disposition::Inline => harmless_type(&object),
+            Disposition::Attachment => None,
+        };
+        let disposition = match &shown_as {
+            Some(_) => Disposition::Inline,
+            None => Disposition::Attachment,
+        };
+        let get = s3::Get {
+            key,
+            // The one that is committed, whatever is uploaded after it.
+            version_id: object.version_id.as_deref().filter(|_| policy.pending),
+            content_disposition: &disposition.header(wanted.filename.as_ref()),
+            // Signed, as the object may be replaced by one of another type.
+            content_type: shown_as.as_ref().map(ContentType::as_str),
+        };
+        let bucket = self.bucket(policy);
+        let request = bucket.presign_get(&get, expires_in, now).await?;
+        Ok(Download::Granted(request))
+    }
+}
+
+fn looks_at_objects(policy: &Terms, disposition: Disposition) -> bool {
+    policy.pending || disposition == Disposition::Inline
+}
+
+/// The type of an object that a browser may show: one that is known to run no scripts.
+fn harmless_type(object: &StoredObject) -> Option<ContentType> {
+    let content_type = ContentType::parse(object.content_type.as_deref()?).ok()?;
+    (!content_type.is_active()).then_some(content_type)
+}
