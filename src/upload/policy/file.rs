@@ -31,6 +31,7 @@ struct PoliciesToml {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a field of the file")]
 struct PolicyToml {
     bucket: Option<String>,
     #[serde(default = "default_key")]
