@@ -239,7 +239,8 @@ export class Run {
 
   /** @param {AbortSignal} signal */
   async #crc(signal) {
-    if (this.options.checksum !== "crc64nvme") return undefined;
+    // S3 accepts one checksum of a file, and a policy that requires one wants the SHA-256.
+    if (this.options.checksum !== "crc64nvme" || this.#sha256) return undefined;
     if (!this.#crc64nvme) {
       const crc = this.#hash("crc64nvme", signal);
       this.#crc64nvme = crc;

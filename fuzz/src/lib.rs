@@ -111,6 +111,7 @@ pub fn file(filename: Filename, content_type: ContentType, policy: &str) -> File
         content_type,
         size: None,
         checksum_sha256: None,
+        checksum_crc64nvme: None,
         content_md5: None,
         policy: Some(policy.to_owned()),
         metadata: Metadata::new(),

@@ -52,6 +52,7 @@ pub(super) struct Store(BTreeMap<String, BucketStore>);
 ///   upload, insists on the part numbers 1 to n, and loses an upload that it cannot complete.
 /// - It follows keys and symbolic links out of the bucket.
 /// - It drops tags, and knows no lifecycle rules.
+/// - It computes no checksum that a client did not send.
 pub(super) struct BucketStore {
     root: PathBuf,
     name: String,
@@ -201,6 +202,17 @@ impl BucketStore {
         // All fields of a form have arrived before its file.
         let tags = tags::of_upload(&request)?;
         let mut response = self.files.put_object(request).await?;
+        let sent = &response.output;
+        let checksums = [
+            &sent.checksum_crc32,
+            &sent.checksum_crc32c,
+            &sent.checksum_crc64nvme,
+            &sent.checksum_sha1,
+            &sent.checksum_sha256,
+        ];
+        if checksums.into_iter().all(Option::is_none) {
+            staged.add_crc64nvme().await?;
+        }
         let [_, headers, _] = staged.files();
         tags::write(&headers, tags, &headers).await?;
         self.move_into_place(&staged, &key, &conditions).await?;

@@ -77,21 +77,9 @@ texts! {
     )
     .examples(["image/jpeg"]);
 
-    Sha256Text: text(
-        "The SHA-256 of a file, in base64: 32 bytes, with padding",
-        "^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$",
-    )
-    .min_length(Some(44))
-    .max_length(Some(44))
-    .examples(["WJG1tSLV3whtD/CxEPvZ0hu0/HFjrzTQgoai6Eb2vgM="]);
-
-    Md5Text: text(
-        "The MD5 of a file, in base64: 16 bytes, with padding",
-        "^[A-Za-z0-9+/]{21}[AQgw]==$",
-    )
-    .min_length(Some(24))
-    .max_length(Some(24))
-    .examples(["sZRqySSS0jR8YjW00mERhA=="]);
+    Sha256Text: checksum(("SHA-256", 32), "^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$", "WJG1tSLV3whtD/CxEPvZ0hu0/HFjrzTQgoai6Eb2vgM=");
+    Crc64NvmeText: checksum(("CRC-64/NVME", 8), "^[A-Za-z0-9+/]{10}[AEIMQUYcgkosw048]=$", "akP7S61aVgc=");
+    Md5Text: checksum(("MD5", 16), "^[A-Za-z0-9+/]{21}[AQgw]==$", "sZRqySSS0jR8YjW00mERhA==");
 
     MetadataName: text("Part of the name of a header", "^[a-z0-9._-]+$")
         .min_length(Some(1))
@@ -107,6 +95,15 @@ texts! {
 /// What [`ContentType`](crate::upload::ContentType) accepts, in ECMA-262's syntax: type, subtype and
 /// anything after a semicolon, without two spaces in a row and without a `/` after a comma.
 const MEDIA_TYPE: &str = r"^(?!.*  )(?![^,]*,.*/)[A-Za-z0-9!#$%&'+.^_`|~-]{1,127}/[A-Za-z0-9!#$%&'+.^_`|~-]{1,127}( ?;([ -~]*[!-~])?)?$";
+
+/// The checksum of a file in base64, of this name and as many bytes.
+fn checksum((name, bytes): (&str, usize), pattern: &str, example: &str) -> ObjectBuilder {
+    let description = format!("The {name} of a file, in base64: {bytes} bytes, with padding");
+    text(&description, pattern)
+        .min_length(Some(example.len()))
+        .max_length(Some(example.len()))
+        .examples([example])
+}
 
 fn text(description: &str, pattern: &str) -> ObjectBuilder {
     ObjectBuilder::new()

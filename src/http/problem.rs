@@ -261,6 +261,7 @@ fn member(field: &Field) -> String {
         Field::ContentType => "/contentType",
         Field::Size => "/size",
         Field::ChecksumSha256 => "/checksumSha256",
+        Field::ChecksumCrc64nvme => "/checksumCrc64nvme",
         Field::ContentMd5 => "/contentMd5",
         Field::Policy => "/policy",
         Field::PartNumber => "/partNumber",

@@ -22,13 +22,14 @@ use super::body::{Dto, Valid};
 use super::json::{Fields, Json as JsonText};
 use super::keys::{Keys, one_or_many, schemas_of};
 use super::openapi::{
-    BodyProblems, CallerProblems, PolicyProblems, Sha256Text, StoreProblems, VerifyProblems,
+    BodyProblems, CallerProblems, Crc64NvmeText, PolicyProblems, Sha256Text, StoreProblems,
+    VerifyProblems,
 };
 use super::problem::{Failure, FieldError, FieldErrors, Problem, catalogue};
 use super::uploads::rfc3339;
 use crate::upload::{
-    Expected, Invalid, MAX_WAIT, MAX_WAIT_KEYS, Metadata, Sha256Checksum, UploadService, Uploaded,
-    Verification,
+    Crc64NvmeChecksum, Expected, Invalid, MAX_WAIT, MAX_WAIT_KEYS, Metadata, Sha256Checksum,
+    UploadService, Uploaded, Verification,
 };
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
@@ -64,6 +65,11 @@ pub(super) struct VerifyDto {
     #[schema(value_type = Option<Sha256Text>, required = false)]
     checksum_sha256: Option<String>,
 
+    /// The CRC-64/NVME that the file must have, in base64. Only with `key`. S3 computes it for every upload
+    /// without another checksum, in parts too; a store that has none is a mismatch as well.
+    #[schema(value_type = Option<Crc64NvmeText>, required = false)]
+    checksum_crc64nvme: Option<String>,
+
     /// How many seconds to wait for uploads that have not arrived yet, at most 20. Only with `key`, or
     /// with at most 10 `keys`.
     #[schema(value_type = Option<u64>, required = false, maximum = 20, example = 5)]
@@ -84,7 +90,8 @@ impl ToSchema for VerifyRequest {
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
         let one = ("VerifyOne", "The upload to verify.");
         let many = ("VerifyMany", "The uploads to verify.");
-        schemas_of::<VerifyDto>(one, many, &["size", "checksumSha256"], schemas);
+        let of_one = ["size", "checksumSha256", "checksumCrc64nvme"];
+        schemas_of::<VerifyDto>(one, many, &of_one, schemas);
     }
 }
 
@@ -105,6 +112,7 @@ impl Dto for VerifyDto {
             policy: fields.optional("policy", JsonText::text),
             size: fields.optional("size", JsonText::whole_number),
             checksum_sha256: fields.optional("checksumSha256", JsonText::text),
+            checksum_crc64nvme: fields.optional("checksumCrc64nvme", JsonText::text),
             wait: fields.optional("wait", JsonText::whole_number),
         };
         fields.refuse_others();
@@ -115,6 +123,10 @@ impl Dto for VerifyDto {
         let checksum_sha256 = self.checksum_sha256.and_then(|text| {
             errors.check(|| "/checksumSha256".into(), Sha256Checksum::parse(&text))
         });
+        let checksum_crc64nvme = self.checksum_crc64nvme.and_then(|text| {
+            let checksum = Crc64NvmeChecksum::parse(&text);
+            errors.check(|| "/checksumCrc64nvme".into(), checksum)
+        });
         let wait = Duration::from_secs(self.wait.unwrap_or_default());
         if wait > MAX_WAIT {
             let detail = format!("must be at most {} seconds", MAX_WAIT.as_secs());
@@ -124,6 +136,7 @@ impl Dto for VerifyDto {
             key,
             size: self.size,
             checksum_sha256: checksum_sha256.clone(),
+            checksum_crc64nvme: checksum_crc64nvme.clone(),
         };
         let key_count = self.keys.as_ref().map_or(1, Vec::len);
         if !wait.is_zero() && key_count > MAX_WAIT_KEYS {
@@ -133,6 +146,7 @@ impl Dto for VerifyDto {
         let of_one = [
             ("/size", self.size.is_some()),
             ("/checksumSha256", checksum_sha256.is_some()),
+            ("/checksumCrc64nvme", checksum_crc64nvme.is_some()),
         ];
         let Keys { keys, is_list } = Keys::read(self.key, self.keys, &of_one, errors)?;
         Some(Request {
@@ -166,6 +180,10 @@ pub(super) struct VerifiedDto {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, required = false, example = "WJG1tSLV3whtD/CxEPvZ0hu0/HFjrzTQgoai6Eb2vgM=")]
     checksum_sha256: Option<String>,
+    /// The CRC-64/NVME of the file, in base64. Absent if the store has none for the whole file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false, example = "akP7S61aVgc=")]
+    checksum_crc64nvme: Option<String>,
     /// The metadata that the store keeps with it.
     #[schema(value_type = BTreeMap<String, String>, example = json!({"album": "7"}))]
     metadata: Metadata,
@@ -187,6 +205,7 @@ impl From<Uploaded> for VerifiedDto {
             etag: upload.etag,
             last_modified: rfc3339(upload.last_modified),
             checksum_sha256: upload.checksum_sha256,
+            checksum_crc64nvme: upload.checksum_crc64nvme,
             metadata: upload.metadata,
             policy: upload.policy,
             receipt: upload.receipt,

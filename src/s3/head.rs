@@ -25,6 +25,8 @@ pub struct StoredObject {
     /// SHA-256 of the whole object, in base64. An upload in parts has at most
     /// [one of its parts' checksums](https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html#large-object-checksums).
     pub checksum_sha256: Option<String>,
+    /// CRC-64/NVME of the whole object, in base64. S3 computes it for each upload that has no other checksum.
+    pub checksum_crc64nvme: Option<String>,
     /// Names, without `x-amz-meta-`, and values.
     pub metadata: BTreeMap<String, String>,
     pub content_disposition: Option<String>,
@@ -98,7 +100,9 @@ impl Bucket {
 
 fn stored(answer: HeadObjectOutput) -> Result<StoredObject, StoreError> {
     let lacks = |what: &str| StoreError::Failed(format!("it gave no {what} of an object").into());
-    let is_whole = answer.checksum_type != Some(ChecksumType::Composite);
+    // Stores that do not report the type of a checksum append the number of parts: `…-3`.
+    let is_composite = answer.checksum_type == Some(ChecksumType::Composite);
+    let is_of_whole = |checksum: &String| !is_composite && !checksum.contains('-');
     let modified = answer.last_modified.ok_or_else(|| lacks("last-modified"))?;
     Ok(StoredObject {
         size: answer
@@ -111,10 +115,8 @@ fn stored(answer: HeadObjectOutput) -> Result<StoredObject, StoreError> {
         last_modified: modified
             .try_into()
             .map_err(|_| lacks("usable last-modified"))?,
-        // Stores that do not report the type of a checksum append the number of parts: `…-3`.
-        checksum_sha256: answer
-            .checksum_sha256
-            .filter(|checksum| is_whole && !checksum.contains('-')),
+        checksum_sha256: answer.checksum_sha256.filter(is_of_whole),
+        checksum_crc64nvme: answer.checksum_crc64_nvme.filter(is_of_whole),
         metadata: answer
             .metadata
             .unwrap_or_default()

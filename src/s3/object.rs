@@ -31,6 +31,8 @@ pub struct Object<'a> {
     pub metadata: &'a [(String, String)],
     /// SHA-256 of the bytes, in base64.
     pub checksum_sha256: Option<&'a str>,
+    /// CRC-64/NVME of the bytes, in base64. S3 accepts one checksum of an object at most.
+    pub checksum_crc64nvme: Option<&'a str>,
 }
 
 impl<'a> Object<'a> {
@@ -49,6 +51,7 @@ impl<'a> Object<'a> {
             tagging: _,
             metadata: _,
             checksum_sha256,
+            checksum_crc64nvme,
         } = self;
         let encryption = server_side_encryption.as_ref();
         let storage_class = storage_class.as_ref().map(StorageClass::as_str);
@@ -57,6 +60,7 @@ impl<'a> Object<'a> {
             ("content-disposition", *content_disposition),
             ("content-type", Some(*content_type)),
             (ACL, acl.as_ref().map(ObjectCannedAcl::as_str)),
+            ("x-amz-checksum-crc64nvme", *checksum_crc64nvme),
             ("x-amz-checksum-sha256", *checksum_sha256),
             (ENCRYPTION, encryption.map(ServerSideEncryption::as_str)),
             ("x-amz-server-side-encryption-aws-kms-key-id", *kms_key_id),

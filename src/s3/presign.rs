@@ -223,6 +223,7 @@ impl Presigner {
                     .set_content_length(request.content_length())
                     .set_if_none_match(put.if_none_match.then(|| "*".to_owned()))
                     .set_checksum_sha256(object.checksum_sha256.map(str::to_owned))
+                    .set_checksum_crc64_nvme(object.checksum_crc64nvme.map(str::to_owned))
                     .set_content_md5(put.content_md5.map(str::to_owned))
                     .customize()
                     .config_override(signer)

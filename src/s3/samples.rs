@@ -41,6 +41,7 @@ pub(super) fn puts(pairs: &[(String, String)]) -> [Put<'_>; 4] {
         acl: Some(ObjectCannedAcl::Private),
         tagging: pairs,
         metadata: pairs,
+        checksum_crc64nvme: Some("rosUhgp5mIg="),
         checksum_sha256: Some("47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="),
         ..plain(key)
     };

@@ -185,6 +185,7 @@ impl Place {
                     .set_ssekms_key_id(object.kms_key_id.map(str::to_owned))
                     .set_acl(object.acl.clone())
                     .set_checksum_sha256(object.checksum_sha256.map(str::to_owned))
+                    .set_checksum_crc64_nvme(object.checksum_crc64nvme.map(str::to_owned))
                     .set_content_length(put.size.map(|size| size.try_into().unwrap_or(i64::MAX)));
                 request = request.set_content_md5(put.content_md5.map(str::to_owned));
                 if put.if_none_match {
@@ -272,7 +273,7 @@ fn the_samples_have_every_property_and_lack_every_property() {
         );
         properties
     };
-    assert_eq!(has(&puts[0]).len(), 13);
+    assert_eq!(has(&puts[0]).len(), 14);
     for property in has(&puts[0]) {
         let without = puts.iter().filter(|put| !has(put).contains(property));
         let required = property == "content-type";

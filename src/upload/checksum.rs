@@ -4,27 +4,20 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 
 use super::Invalid;
 
-/// A SHA-256, in the base64 that S3's headers have: 32 bytes, 44 characters.
+/// A checksum of `BYTES` bytes, in the base64 that S3's headers have.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sha256Checksum(String);
+pub struct Checksum<const BYTES: usize>(String);
 
-impl Sha256Checksum {
+/// 44 characters.
+pub type Sha256Checksum = Checksum<32>;
+/// A CRC-64/NVME, which S3 can compute for uploads in parts, too: 12 characters.
+pub type Crc64NvmeChecksum = Checksum<8>;
+/// Of the header `Content-MD5`: 24 characters.
+pub type Md5Checksum = Checksum<16>;
+
+impl<const BYTES: usize> Checksum<BYTES> {
     pub fn parse(text: &str) -> Result<Self, Invalid> {
-        check(text, 32).map(|()| Self(text.to_owned()))
-    }
-
-    pub fn as_base64(&self) -> &str {
-        &self.0
-    }
-}
-
-/// An MD5, in the base64 of the header `Content-MD5`: 16 bytes, 24 characters.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Md5Checksum(String);
-
-impl Md5Checksum {
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
-        check(text, 16).map(|()| Self(text.to_owned()))
+        check(text, BYTES).map(|()| Self(text.to_owned()))
     }
 
     pub fn as_base64(&self) -> &str {
@@ -72,5 +65,13 @@ mod tests {
         assert_eq!(Md5Checksum::parse(text).unwrap().as_base64(), text);
         assert!(Md5Checksum::parse("1B2M2Y8AsgTpgAmY7PhCfg").is_err());
         assert!(Md5Checksum::parse("47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=").is_err());
+    }
+
+    #[test]
+    fn a_crc64nvme_has_8_bytes() {
+        let text = "rosUhgp5mIg=";
+        assert_eq!(Crc64NvmeChecksum::parse(text).unwrap().as_base64(), text);
+        assert!(Crc64NvmeChecksum::parse("rosUhgp5mIg").is_err());
+        assert!(Crc64NvmeChecksum::parse("1B2M2Y8AsgTpgAmY7PhCfg==").is_err());
     }
 }

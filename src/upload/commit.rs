@@ -46,6 +46,7 @@ fn mark(object: &StoredObject) -> String {
         last_modified: _,
         version_id: _,
         checksum_sha256,
+        checksum_crc64nvme,
         metadata,
         content_disposition,
         content_encoding,
@@ -54,7 +55,8 @@ fn mark(object: &StoredObject) -> String {
         storage_class: _,
     } = object;
     let properties = (
-        (size, content_type, etag, checksum_sha256, metadata),
+        (size, content_type, etag, metadata),
+        (checksum_sha256, checksum_crc64nvme),
         (content_disposition, content_encoding, cache_control),
     );
     // `Debug` quotes and escapes texts, so that no two objects are written alike.

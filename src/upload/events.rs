@@ -88,6 +88,7 @@ impl UploadService {
             key: key.to_owned(),
             size: None,
             checksum_sha256: None,
+            checksum_crc64nvme: None,
         };
         let mut first = None;
         for (name, terms, owner) in policies {

@@ -25,7 +25,7 @@ mod verify;
 use std::borrow::Cow;
 
 pub use self::caller::Caller;
-pub use self::checksum::{Md5Checksum, Sha256Checksum};
+pub use self::checksum::{Crc64NvmeChecksum, Md5Checksum, Sha256Checksum};
 pub use self::content_type::ContentType;
 pub use self::disposition::Disposition;
 pub use self::download::{Download, Wanted};
@@ -102,6 +102,7 @@ pub struct File {
     /// In bytes.
     pub size: Option<u64>,
     pub checksum_sha256: Option<Sha256Checksum>,
+    pub checksum_crc64nvme: Option<Crc64NvmeChecksum>,
     /// Only a PUT can be bound to it.
     pub content_md5: Option<Md5Checksum>,
     /// The name of the policy; `None` means the default one.
@@ -117,6 +118,7 @@ pub enum Field {
     ContentType,
     Size,
     ChecksumSha256,
+    ChecksumCrc64nvme,
     ContentMd5,
     Policy,
     Metadata,

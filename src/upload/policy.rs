@@ -272,6 +272,7 @@ mod tests {
             content_type: ContentType::parse(content_type).unwrap(),
             size: None,
             checksum_sha256: None,
+            checksum_crc64nvme: None,
             content_md5: None,
             policy: None,
             metadata: Metadata::new(),

@@ -42,6 +42,8 @@ struct Claims<'a> {
     version_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     checksum_sha256: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checksum_crc64nvme: Option<&'a str>,
     policy: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     caller: Option<&'a str>,
@@ -104,6 +106,7 @@ impl Receipts {
             etag: &upload.etag,
             version_id,
             checksum_sha256: upload.checksum_sha256.as_deref(),
+            checksum_crc64nvme: upload.checksum_crc64nvme.as_deref(),
             policy: &upload.policy,
             caller: (!caller.is_anonymous()).then(|| caller.segment()),
             metadata: &upload.metadata,

@@ -8,11 +8,12 @@ use jsonwebtoken::jwk::JwkSet;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::checksum::Checksum;
 use super::policy::{DEFAULT_POLICY, Policies, Policy, Terms};
 use super::verify::HeadLimit;
 use super::{
-    Caller, Error, Field, File, Grant, Invalid, Md5Checksum, ObjectKey, PostGrant, Receipts,
-    Refusal, SessionKey, Settings, Sha256Checksum, SingleGrant, UploadKind,
+    Caller, Error, Field, File, Grant, Invalid, ObjectKey, PostGrant, Receipts, Refusal,
+    SessionKey, Settings, SingleGrant, UploadKind,
 };
 use crate::s3;
 use crate::telemetry::Metrics;
@@ -224,7 +225,7 @@ impl UploadService {
             object: properties.object(policy, file, &key),
             size: file.size,
             if_none_match: !policy.overwrite,
-            content_md5: file.content_md5.as_ref().map(Md5Checksum::as_base64),
+            content_md5: file.content_md5.as_ref().map(Checksum::as_base64),
         };
         let request = self
             .bucket(policy)
@@ -362,7 +363,8 @@ impl ComputedProperties {
             acl: policy.acl.clone(),
             tagging: &policy.tagging,
             metadata: &self.metadata,
-            checksum_sha256: file.checksum_sha256.as_ref().map(Sha256Checksum::as_base64),
+            checksum_sha256: file.checksum_sha256.as_ref().map(Checksum::as_base64),
+            checksum_crc64nvme: file.checksum_crc64nvme.as_ref().map(Checksum::as_base64),
         }
     }
 }

@@ -3,6 +3,8 @@
 //! The store is not asked about a key that the policy cannot have granted to the caller, and the answer
 //! is that of a missing object. So nobody learns which objects others have.
 
+mod differences;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,10 +12,12 @@ use futures_util::future::try_join_all;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
-use super::policy::{Terms, check_size};
+use self::differences::differences;
+use super::policy::Terms;
 use super::sniff::HEAD_BYTES;
 use super::{
-    Caller, ContentType, Error, Field, Invalid, Metadata, Refusal, Sha256Checksum, UploadService,
+    Caller, ContentType, Crc64NvmeChecksum, Error, Field, Metadata, Refusal, Sha256Checksum,
+    UploadService,
 };
 use crate::s3::{self, StoreError, StoredObject};
 use crate::turns::Turns;
@@ -33,6 +37,7 @@ pub struct Expected {
     /// In bytes.
     pub size: Option<u64>,
     pub checksum_sha256: Option<Sha256Checksum>,
+    pub checksum_crc64nvme: Option<Crc64NvmeChecksum>,
 }
 
 /// An upload that exists and is what its policy allows.
@@ -44,8 +49,9 @@ pub struct Uploaded {
     pub content_type: String,
     pub etag: String,
     pub last_modified: SystemTime,
-    /// The checksum of the whole file, if the store has one.
+    /// The checksums of the whole file, as far as the store has them.
     pub checksum_sha256: Option<String>,
+    pub checksum_crc64nvme: Option<String>,
     pub metadata: Metadata,
     /// The name of the policy.
     pub policy: String,
@@ -207,6 +213,7 @@ impl UploadService {
             etag: object.etag,
             last_modified: object.last_modified,
             checksum_sha256: object.checksum_sha256,
+            checksum_crc64nvme: object.checksum_crc64nvme,
             metadata: object.metadata,
             policy: policy_name.to_owned(),
             receipt: None,
@@ -260,121 +267,6 @@ where
         let cause = format!("not all HEAD requests ended within {limit:?}");
         Err(Error::Store(StoreError::TimedOut(cause.into())))
     })
-}
-
-/// Everything in which an object differs from what it should be.
-fn differences(
-    policy: &Terms,
-    expected: &Expected,
-    object: &StoredObject,
-    content_type: &Result<ContentType, Invalid>,
-) -> Vec<Refusal> {
-    let content_type = match content_type {
-        Ok(content_type) => policy.check_type(content_type),
-        Err(invalid) => Err(invalid.clone()),
-    };
-    let size = check_size(object.size, policy.max_size()).and_then(|()| match expected.size {
-        Some(size) if size != object.size => {
-            let detail = format!("must be {size} bytes; it is {}", object.size);
-            Err(Invalid::new("size-differs", detail))
-        }
-        _ => Ok(()),
-    });
-    let checksum = match (&expected.checksum_sha256, &object.checksum_sha256) {
-        (Some(expected), Some(stored)) if expected.as_base64() != stored => Err(Invalid::new(
-            "checksum-differs",
-            "is not that of the stored file",
-        )),
-        (Some(_), None) => Err(Invalid::new(
-            "checksum-unknown",
-            "cannot be compared: the store keeps no SHA-256 of the whole file",
-        )),
-        _ => Ok(()),
-    };
-    [
-        (Field::ContentType, content_type),
-        (Field::Size, size),
-        (Field::ChecksumSha256, checksum),
-    ]
-    .into_iter()
-    .filter_map(|(field, result)| Some(Refusal::new(field, result.err()?)))
-    .chain(metadata_differences(policy, &object.metadata))
-    .chain(property_differences(policy, object))
-    .collect()
-}
-
-/// Metadata that the policy or the ticket fixes and the object lacks, and metadata that nobody may set.
-fn metadata_differences(policy: &Terms, stored: &Metadata) -> Vec<Refusal> {
-    let refusal = |name: &String, code, detail: &'static str| {
-        Refusal::new(Field::MetadataOf(name.clone()), Invalid::new(code, detail))
-    };
-    let fixed: Metadata = policy.metadata_with(&Metadata::new()).into_iter().collect();
-    let missing = fixed
-        .iter()
-        .filter(|(name, value)| stored.get(*name) != Some(value))
-        .map(|(name, _)| refusal(name, "metadata-differs", "is not what was granted"));
-    let foreign = stored
-        .keys()
-        .filter(|name| !fixed.contains_key(*name) && !policy.allows_metadata(name))
-        .map(|name| {
-            let detail = "is not metadata that the policy lets clients set";
-            refusal(name, "metadata-not-allowed", detail)
-        });
-    missing.chain(foreign).collect()
-}
-
-/// The other properties that the store reports and the policy did not grant. Signatures bind them, but
-/// not every store checks all of a signature, and anyone may send headers that are not signed.
-fn property_differences(policy: &Terms, object: &StoredObject) -> Vec<Refusal> {
-    let mut refusals = Vec::new();
-    let mut refuse = |name, code, detail: String| {
-        refusals.push(Refusal::new(
-            Field::Stored(name),
-            Invalid::new(code, detail),
-        ));
-    };
-    let content_type = object.content_type.as_deref().unwrap_or(UNTYPED);
-    let must_be_attachment =
-        ContentType::parse(content_type).is_ok_and(|it| policy.is_attachment(&it));
-    let disposition = object.content_disposition.as_deref().unwrap_or_default();
-    if must_be_attachment && !is_attachment(disposition) {
-        let detail = "must be `attachment` for this content type".to_owned();
-        refuse("contentDisposition", "disposition-differs", detail);
-    }
-    let encoding = object.content_encoding.as_deref().unwrap_or_default();
-    // Some stores keep the coding that the SDKs send a body in.
-    if !matches!(encoding, "" | "identity" | "aws-chunked") {
-        let detail =
-            "must not be set: what is served would not be the bytes that were sent".to_owned();
-        refuse("contentEncoding", "encoding-not-allowed", detail);
-    }
-    if let Some(granted) = &policy.cache_control
-        && object.cache_control.as_ref() != Some(granted)
-    {
-        let detail = format!("must be `{granted}`");
-        refuse("cacheControl", "cache-control-differs", detail);
-    }
-    if let (Some(granted), Some(stored)) = (
-        &policy.server_side_encryption,
-        &object.server_side_encryption,
-    ) && granted != stored
-    {
-        let detail = format!("must be `{granted}`");
-        refuse("serverSideEncryption", "encryption-differs", detail);
-    }
-    if let (Some(granted), Some(stored)) = (&policy.storage_class, &object.storage_class)
-        && granted != stored
-    {
-        let detail = format!("must be `{granted}`");
-        refuse("storageClass", "storage-class-differs", detail);
-    }
-    refusals
-}
-
-/// Whether the value of a `Content-Disposition` makes a download of every file.
-fn is_attachment(disposition: &str) -> bool {
-    let kind = disposition.split(';').next().unwrap_or_default();
-    kind.trim().eq_ignore_ascii_case("attachment")
 }
 
 /// The pause after the first HEAD request, the second, and so on: 250 ms, then twice as long each time,

@@ -283,6 +283,7 @@ pub(crate) fn file(filename: &str, content_type: &str) -> File {
         content_type: upload::ContentType::parse(content_type).unwrap(),
         size: None,
         checksum_sha256: None,
+        checksum_crc64nvme: None,
         content_md5: None,
         policy: None,
         metadata: upload::Metadata::new(),

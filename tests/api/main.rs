@@ -8,6 +8,7 @@ mod auth;
 mod batch;
 mod buckets;
 mod check;
+mod checksums;
 mod command;
 mod commit;
 mod connections;

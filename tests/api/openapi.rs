@@ -91,7 +91,7 @@ async fn the_examples_of_all_fields_are_granted_with_the_example_policies() {
         .iter()
         .map(|(name, schema)| (name.clone(), example(&document, schema).clone()))
         .collect();
-    assert_eq!(body.len(), 7, "{body:?}");
+    assert_eq!(body.len(), 8, "{body:?}");
     // Only this policy of the example lets clients set metadata.
     body.insert("policy".into(), "avatar".into());
     let _granted: Value = app

@@ -83,6 +83,7 @@ async fn a_receipt_states_what_was_verified() {
         "size": 5,
         "contentType": "text/plain",
         "etag": upload["etag"],
+        "checksumCrc64nvme": "M3eFcAZSQlc=",
         "policy": "default",
         "metadata": {"album": "앨범 7"},
     });

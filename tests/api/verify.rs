@@ -32,6 +32,7 @@ struct Verified {
     etag: String,
     last_modified: String,
     checksum_sha256: Option<String>,
+    checksum_crc64nvme: Option<String>,
     metadata: BTreeMap<String, String>,
     policy: String,
 }
@@ -135,6 +136,7 @@ async fn parts_are_verified_when_they_are_one_object() {
         (sizes, "video/mp4")
     );
     assert_eq!(upload.checksum_sha256, None);
+    assert!(upload.checksum_crc64nvme.is_some());
     let unknown = refused(&app, json!({"key": key, "checksumSha256": sha256("x")})).await;
     is(&unknown, 409, "mismatch");
     assert_eq!(fields(&unknown), [("/checksumSha256", "checksum-unknown")]);
@@ -285,6 +287,7 @@ async fn a_caller_learns_only_of_uploads_under_their_own_keys() {
             key: grant.key.as_str().to_owned(),
             size: None,
             checksum_sha256: None,
+            checksum_crc64nvme: None,
         }];
         let found = app
             .uploads

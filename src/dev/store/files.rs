@@ -4,11 +4,13 @@ use std::fmt::Write;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
-use s3s::crypto::{Checksum, Sha256};
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine};
+use s3s::crypto::{Checksum, Crc64Nvme, Sha256};
 use s3s::dto::{ETag, ETagCondition};
-use s3s::{S3Result, s3_error};
+use s3s::{S3Error, S3Result, s3_error};
+use serde_json::{Map, Value};
 use tokio::fs;
+use tokio::io::AsyncReadExt;
 use uuid::Uuid;
 
 /// The headers `If-Match` and `If-None-Match`.
@@ -69,6 +71,27 @@ impl Staged {
 
     pub(super) fn files(&self) -> [PathBuf; 3] {
         files_of(&self.root, "", &self.name)
+    }
+
+    /// Computes the CRC64NVME of the bytes and keeps it, as S3 does where an upload names no checksum.
+    pub(super) async fn add_crc64nvme(&self) -> S3Result<()> {
+        let [object, _, internal] = self.files();
+        let add = async {
+            let mut file = fs::File::open(object).await?;
+            let mut checksum = Crc64Nvme::new();
+            let mut buffer = vec![0; 256 * 1024];
+            loop {
+                match file.read(&mut buffer).await? {
+                    0 => break,
+                    count => checksum.update(&buffer[..count]),
+                }
+            }
+            let checksum = BASE64_STANDARD.encode(checksum.finalize());
+            let mut info: Map<String, Value> = serde_json::from_slice(&fs::read(&internal).await?)?;
+            info.insert("checksum_crc64nvme".to_owned(), checksum.into());
+            fs::write(internal, serde_json::to_vec(&info)?).await
+        };
+        add.await.map_err(S3Error::internal_error)
     }
 }
 

@@ -205,6 +205,7 @@ impl BucketStore {
         fs::write(internal, info.to_string())
             .await
             .map_err(S3Error::internal_error)?;
+        staged.add_crc64nvme().await?;
         let conditions = Conditions {
             if_match: input.if_match.clone(),
             if_none_match: input.if_none_match.clone(),

@@ -89,6 +89,7 @@ fn file(
             content_type,
             size: None,
             checksum_sha256: None,
+            checksum_crc64nvme: None,
             content_md5: None,
             policy: policy.map(str::to_owned),
             metadata,

@@ -7,10 +7,13 @@ use validator::Validate;
 use crate::http::body::Dto;
 use crate::http::json::{Fields, Json as JsonText};
 use crate::http::openapi::{
-    FilenameText, Md5Text, MediaTypeText, MetadataName, MetadataValue, Sha256Text,
+    Crc64NvmeText, FilenameText, Md5Text, MediaTypeText, MetadataName, MetadataValue, Sha256Text,
 };
 use crate::http::problem::{FieldErrors, push_segment};
-use crate::upload::{self, ContentType, File, Filename, Md5Checksum, Metadata, Sha256Checksum};
+use crate::upload::{
+    self, ContentType, Crc64NvmeChecksum, File, Filename, Invalid, Md5Checksum, Metadata,
+    Sha256Checksum,
+};
 
 /// The file that the client wants to upload.
 //
@@ -41,6 +44,11 @@ pub(super) struct FileDto {
     /// The SHA-256 of the file, in base64. If it is given, the store accepts no other bytes.
     #[schema(value_type = Option<Sha256Text>, required = false)]
     checksum_sha256: Option<String>,
+
+    /// The CRC-64/NVME of the file, in base64, instead of `checksumSha256`. If it is given, the store
+    /// accepts no other bytes.
+    #[schema(value_type = Option<Crc64NvmeText>, required = false)]
+    checksum_crc64nvme: Option<String>,
 
     /// The MD5 of the file, in base64, to be sent as `content-md5`. If it is given, the store accepts
     /// no other bytes. Only a PUT can be bound to it.
@@ -73,6 +81,17 @@ impl FileDto {
                 Sha256Checksum::parse(&text),
             )
         });
+        let checksum_crc64nvme = self.checksum_crc64nvme.and_then(|text| {
+            errors.check(
+                || format!("{at}/checksumCrc64nvme"),
+                Crc64NvmeChecksum::parse(&text),
+            )
+        });
+        if checksum_sha256.is_some() && checksum_crc64nvme.is_some() {
+            let detail = "must not be given together with `checksumSha256`: S3 accepts one of them";
+            let invalid = Invalid::new("two-checksums", detail);
+            errors.push(format!("{at}/checksumCrc64nvme"), invalid);
+        }
         let content_md5 = self.content_md5.and_then(|text| {
             errors.check(|| format!("{at}/contentMd5"), Md5Checksum::parse(&text))
         });
@@ -90,6 +109,7 @@ impl FileDto {
             content_type: content_type?,
             size: self.size,
             checksum_sha256,
+            checksum_crc64nvme,
             content_md5,
             policy: self.policy,
             metadata,
@@ -106,6 +126,7 @@ impl Dto for FileDto {
             content_type: fields.required("contentType", JsonText::text),
             size: fields.optional("size", JsonText::whole_number),
             checksum_sha256: fields.optional("checksumSha256", JsonText::text),
+            checksum_crc64nvme: fields.optional("checksumCrc64nvme", JsonText::text),
             content_md5: fields.optional("contentMd5", JsonText::text),
             policy: fields.optional("policy", JsonText::text),
             metadata: fields.map("metadata", JsonText::text),

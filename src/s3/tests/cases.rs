@@ -30,6 +30,9 @@ impl OwnedPut {
         let md5 = self
             .checksum
             .map(|bytes| BASE64_STANDARD.encode(&bytes[..16]));
+        let crc64nvme = self
+            .checksum
+            .map(|bytes| BASE64_STANDARD.encode(&bytes[..8]));
         let put = Put {
             object: Object {
                 key: &self.key,
@@ -43,6 +46,7 @@ impl OwnedPut {
                 tagging: &self.tagging,
                 metadata: &self.metadata,
                 checksum_sha256: checksum.as_deref(),
+                checksum_crc64nvme: crc64nvme.as_deref(),
             },
             size: self.size,
             if_none_match: self.if_none_match,

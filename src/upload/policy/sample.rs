@@ -75,6 +75,7 @@ fn sample(name: &str, policy: &Arc<Policy>) -> Option<Sample> {
                 content_type: ContentType::parse(&content_type).ok()?,
                 size: Some(body.len() as u64),
                 checksum_sha256: policy.require_checksum.then(|| checksum.clone()),
+                checksum_crc64nvme: None,
                 content_md5: None,
                 policy: Some(name.to_owned()),
                 metadata: metadata.clone(),

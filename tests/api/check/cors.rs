@@ -65,8 +65,8 @@ async fn for_a_bucket_without_rules_the_exact_ones_are_shown() {
         "AllowedOrigins": ["https://app.example.com", "http://localhost:5173"],
         "AllowedMethods": ["PUT", "POST"],
         "AllowedHeaders": [
-            "cache-control", "content-disposition", "content-type", "if-none-match", "x-amz-checksum-sha256", "x-amz-meta-album",
-            "x-amz-meta-source", "x-amz-server-side-encryption", "x-amz-storage-class",
+            "cache-control", "content-disposition", "content-type", "if-none-match", "x-amz-checksum-crc64nvme",
+            "x-amz-checksum-sha256", "x-amz-meta-album", "x-amz-meta-source", "x-amz-server-side-encryption", "x-amz-storage-class",
         ],
         "ExposeHeaders": ["ETag", "Location"],
         "MaxAgeSeconds": 3600,
@@ -215,7 +215,7 @@ async fn a_store_that_understands_a_pattern_literally_is_found_by_a_preflight() 
             "<AllowedHeader>*</AllowedHeader>",
             &format!(
                 "<AllowedHeader>content-type</AllowedHeader><AllowedHeader>content-disposition</AllowedHeader>\
-                 <AllowedHeader>x-amz-checksum-sha256</AllowedHeader>\
+                 <AllowedHeader>x-amz-checksum-*</AllowedHeader>\
                  <AllowedHeader>{allowed}</AllowedHeader>"
             ),
         );

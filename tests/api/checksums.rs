@@ -1,0 +1,162 @@
+//! A CRC64NVME binds an upload to its bytes, and the store has one of each file, in parts too.
+
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::helpers::{App, Grant, client, fields, is, problem, spawn_app, spawn_app_with_policies};
+use crate::policies::sha256;
+use crate::presigned_post::{self, PostGrant};
+use crate::stand_in::{StandIn, object};
+
+const URL: &str = "/upload/presigned-url";
+const VERIFY: &str = "/upload/verify";
+const COMMIT: &str = "/upload/commit";
+
+/// Of `hello` and `jello`, as another implementation computes them.
+const HELLO: &str = "M3eFcAZSQlc=";
+const JELLO: &str = "XQ2unw9y+Gs=";
+const EMPTY: &str = "AAAAAAAAAAA=";
+
+fn text_file(more: &Value) -> Value {
+    let mut file = json!({"filename": "a.txt", "contentType": "text/plain"});
+    let more = more.as_object().unwrap().clone();
+    file.as_object_mut().unwrap().extend(more);
+    file
+}
+
+async fn granted(app: &App, more: Value) -> Grant {
+    app.granted(URL, &text_file(&more)).await
+}
+
+/// The checksum in the answer to a request that has to be accepted.
+async fn checksum(app: &App, route: &str, body: Value) -> Value {
+    let response = app.post(route, &body).await;
+    let status = response.status();
+    let answer: Value = response.json().await.unwrap();
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    answer["checksumCrc64nvme"].clone()
+}
+
+#[tokio::test]
+async fn a_put_is_bound_to_a_crc64nvme() {
+    const HEADER: &str = "x-amz-checksum-crc64nvme";
+    let app = spawn_app().await;
+    let grant = granted(&app, json!({"checksumCrc64nvme": HELLO})).await;
+    assert_eq!(grant.headers[HEADER], HELLO);
+    let wrong = app.upload(&grant, "jello").await;
+    assert_eq!(wrong.status(), StatusCode::BAD_REQUEST);
+    assert!(wrong.text().await.unwrap().contains("BadDigest"));
+    let mut other = granted(&app, json!({"checksumCrc64nvme": HELLO})).await;
+    other.headers.insert(HEADER.into(), JELLO.into());
+    assert_eq!(
+        app.upload(&other, "jello").await.status(),
+        StatusCode::FORBIDDEN
+    );
+    assert_eq!(app.stored(&grant.key).await, None);
+    assert_eq!(app.upload(&grant, "hello").await.status(), StatusCode::OK);
+    let body = json!({"key": grant.key, "checksumCrc64nvme": HELLO});
+    assert_eq!(checksum(&app, VERIFY, body).await, HELLO);
+}
+
+#[tokio::test]
+async fn a_form_is_bound_to_a_crc64nvme() {
+    let app = spawn_app().await;
+    let file = text_file(&json!({"checksumCrc64nvme": HELLO}));
+    let grant: PostGrant = app.granted("/upload/presigned-post", &file).await;
+    let send = async |body| presigned_post::send(&app, &grant.url, &grant.fields, body).await;
+    assert_eq!(send("jello").await.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(app.stored(&grant.key).await, None);
+    assert_eq!(send("hello").await.status(), StatusCode::CREATED);
+    let body = json!({"key": grant.key, "checksumCrc64nvme": HELLO});
+    assert_eq!(checksum(&app, VERIFY, body).await, HELLO);
+}
+
+#[tokio::test]
+async fn an_upload_without_a_checksum_is_compared_with_the_one_that_the_store_computes() {
+    let app = spawn_app_with_policies("[policies.default]\npending = true").await;
+    let grant = granted(&app, json!({})).await;
+    assert_eq!(app.upload(&grant, "hello").await.status(), StatusCode::OK);
+    for route in [VERIFY, COMMIT] {
+        let right = json!({"key": grant.key, "checksumCrc64nvme": HELLO});
+        let wrong = json!({"key": grant.key, "checksumCrc64nvme": JELLO});
+        let refused = app.refused(route, &wrong).await;
+        is(&refused, 409, "mismatch");
+        assert_eq!(
+            fields(&refused),
+            [("/checksumCrc64nvme", "checksum-differs")]
+        );
+        assert_eq!(checksum(&app, route, right).await, HELLO);
+    }
+}
+
+#[tokio::test]
+async fn an_upload_in_parts_is_compared_with_the_checksum_of_the_whole_file() {
+    /// Of all bytes, as another implementation computes it.
+    const WHOLE: &str = "7wMGXtAbf1s=";
+    let app = spawn_app().await;
+    let upload = crate::uppy::video(&app).await;
+    let first = upload.put(1, vec![1; 5 * 1024 * 1024]).await;
+    let second = upload.put(2, vec![2; 10]).await;
+    let parts = json!([{"PartNumber": 1, "ETag": first}, {"PartNumber": 2, "ETag": second}]);
+    assert_eq!(upload.complete(parts).await.status(), StatusCode::OK);
+    let wrong = json!({"key": upload.key, "checksumCrc64nvme": HELLO});
+    let wrong = app.refused(VERIFY, &wrong).await;
+    assert_eq!(fields(&wrong), [("/checksumCrc64nvme", "checksum-differs")]);
+    let right = json!({"key": upload.key, "checksumCrc64nvme": WHOLE});
+    assert_eq!(checksum(&app, VERIFY, right).await, WHOLE);
+}
+
+#[tokio::test]
+async fn a_file_of_which_the_store_has_no_crc64nvme_is_a_mismatch_that_says_so() {
+    let app = spawn_app().await;
+    // S3 keeps one checksum of a file.
+    let grant = granted(&app, json!({"checksumSha256": sha256("hello")})).await;
+    assert_eq!(app.upload(&grant, "hello").await.status(), StatusCode::OK);
+    let body = json!({"key": grant.key, "checksumCrc64nvme": HELLO});
+    let with_another = app.refused(VERIFY, &body).await;
+
+    let store = StandIn::answering(|_| std::future::ready(object(&[]))).await;
+    let base = store.service("[policies.default]").await;
+    let request = client().post(format!("{base}{VERIFY}")).json(&body);
+    let without = problem(request.send().await.unwrap()).await;
+    for refused in [with_another, without] {
+        is(&refused, 409, "mismatch");
+        assert_eq!(
+            fields(&refused),
+            [("/checksumCrc64nvme", "checksum-unknown")]
+        );
+        let detail = refused["errors"][0]["detail"].as_str().unwrap();
+        assert!(detail.contains("no CRC64NVME"), "{detail}");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_file_has_a_crc64nvme_too() {
+    let app = spawn_app().await;
+    let mut grant = granted(&app, json!({"checksumCrc64nvme": EMPTY})).await;
+    // The client of the tests sends no length of an empty body by itself.
+    grant.headers.insert("content-length".into(), "0".into());
+    assert_eq!(app.upload(&grant, "").await.status(), StatusCode::OK);
+    let body = json!({"key": grant.key, "checksumCrc64nvme": EMPTY});
+    assert_eq!(checksum(&app, VERIFY, body).await, EMPTY);
+}
+
+#[tokio::test]
+async fn what_is_no_crc64nvme_or_one_too_many_is_refused() {
+    let app = spawn_app().await;
+    for wrong in ["", "AAAA", "M3eFcAZSQlc", &sha256("hello")] {
+        let file = text_file(&json!({"checksumCrc64nvme": wrong}));
+        let body = json!({"key": "uploads/a", "checksumCrc64nvme": wrong});
+        for (route, body) in [(URL, &file), (VERIFY, &body)] {
+            let refused = app.refused(route, body).await;
+            is(&refused, 400, "invalid-request");
+            assert_eq!(fields(&refused), [("/checksumCrc64nvme", "not-a-checksum")]);
+        }
+    }
+    let both = json!({"checksumCrc64nvme": HELLO, "checksumSha256": sha256("hello")});
+    let refused = app.refused(URL, &text_file(&both)).await;
+    assert_eq!(fields(&refused), [("/checksumCrc64nvme", "two-checksums")]);
+    let list = json!({"keys": ["uploads/a"], "checksumCrc64nvme": HELLO});
+    let refused = app.refused(VERIFY, &list).await;
+    assert_eq!(fields(&refused), [("/checksumCrc64nvme", "needs-key")]);
+}
