@@ -1,0 +1,28 @@
+import { create } from "filepond";
+import "filepond/dist/filepond.min.css";
+
+import { createClient } from "presignd-client";
+
+const client = createClient({ url: "http://localhost:3000" });
+
+// The form that FilePond is in sends the keys of the uploaded files.
+create(document.querySelector("input")!, {
+  server: {
+    process: (_field, file, _metadata, load, error, progress, abort) => {
+      const upload = client.upload(file as File, {
+        onProgress: ({ loaded, total }) => progress(true, loaded, total),
+      });
+      upload.then(
+        ({ key }) => load(key),
+        (reason: Error) => error(reason.message),
+      );
+      return {
+        abort() {
+          void upload.abort();
+          abort();
+        },
+      };
+    },
+    revert: null,
+  },
+});
