@@ -84,12 +84,7 @@ impl UploadService {
         let Some(object) = self.measured("HeadObject", head).await? else {
             return Ok(None);
         };
-        let expected = Expected {
-            key: key.to_owned(),
-            size: None,
-            checksum_sha256: None,
-            checksum_crc64nvme: None,
-        };
+        let expected = Expected::of_key(key);
         let mut first = None;
         for (name, terms, owner) in policies {
             let verification = self

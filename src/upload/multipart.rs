@@ -5,14 +5,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::policy::{Terms, check_size};
 use super::service::{ComputedProperties, day};
 use super::session::Session;
-use super::{Caller, Error, Field, File, Invalid, Refusal, UploadKind, UploadService};
+use super::{
+    Caller, Error, Expected, Field, File, Invalid, Refusal, UploadKind, UploadService, Verification,
+};
 use crate::s3::{self, PresignedRequest, StoreError, StoredPart};
 
 /// An upload that has begun.
@@ -41,6 +44,8 @@ pub struct CompletedUpload {
     pub bucket: String,
     /// The object's address.
     pub location: String,
+    /// The signed statement of what the store has, if receipts are configured and the policy allows it.
+    pub receipt: Option<String>,
 }
 
 impl UploadService {
@@ -173,12 +178,36 @@ impl UploadService {
             let now = now + begin.elapsed();
             self.check_made(&session, &policy, error, now).await?;
         }
+        let now = now + begin.elapsed();
         Ok(CompletedUpload {
+            receipt: self.receipt(&session, &policy, caller, now).await,
             // Not the store's own answer: the store may not know the address that clients use.
             location: self.bucket(&policy).address(key),
             key: session.key,
             bucket: self.bucket(&policy).name().to_owned(),
         })
+    }
+
+    /// The receipt of an object that was just made. Its upload is complete with or without one, so whatever
+    /// goes wrong here is no failure: the client can ask for a receipt by verifying the upload.
+    async fn receipt(
+        &self,
+        session: &Session,
+        policy: &Terms,
+        caller: &Caller,
+        now: SystemTime,
+    ) -> Option<String> {
+        /// The client waits for the completion already.
+        const LONGEST: Duration = Duration::from_secs(5);
+        self.receipts.as_ref()?;
+        let expected = Expected::of_key(&session.key);
+        let name = caller.policy_name(session.policy.as_deref());
+        let share = self.heads.share(caller);
+        let verified = self.verify_one(name, policy, caller, &expected, share.as_ref(), now);
+        match timeout(LONGEST, Box::pin(verified)).await {
+            Ok(Ok(Verification::Uploaded(upload))) => upload.receipt,
+            _ => None,
+        }
     }
 
     async fn make_object(

@@ -40,6 +40,18 @@ pub struct Expected {
     pub checksum_crc64nvme: Option<Crc64NvmeChecksum>,
 }
 
+impl Expected {
+    /// An upload of which nothing but its key is known.
+    pub fn of_key(key: &str) -> Self {
+        Self {
+            key: key.to_owned(),
+            size: None,
+            checksum_sha256: None,
+            checksum_crc64nvme: None,
+        }
+    }
+}
+
 /// An upload that exists and is what its policy allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uploaded {
@@ -143,7 +155,7 @@ impl UploadService {
         each(policy, caller, expected, wait, now, verify).await
     }
 
-    async fn verify_one(
+    pub(super) async fn verify_one(
         &self,
         policy_name: &str,
         policy: &Terms,

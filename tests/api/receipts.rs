@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
+use aws_config::SdkConfig;
 use aws_lc_rs::signature::Ed25519KeyPair;
+use axum::extract::Request;
+use axum::http::Method;
+use axum::middleware::Next;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use jsonwebtoken::jwk::JwkSet;
@@ -13,7 +17,9 @@ use presignd::upload::{Receipts, UploadService};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::helpers::{App, Grant, built_in, service, spawn, spawn_app};
+use crate::helpers::{App, Grant, built_in, client, service, spawn, spawn_app};
+use crate::stand_in::{StandIn, empty};
+use crate::uppy::create_at;
 
 const URL: &str = "/upload/presigned-url";
 const VERIFY: &str = "/upload/verify";
@@ -28,12 +34,17 @@ fn pem() -> String {
 /// A service that signs with the first of these keys.
 async fn app_with(pem: &str) -> App {
     let mut app = spawn_app().await;
-    let uploads = service(&app.config, BUCKET, true, built_in()).await;
+    app.base = service_with(pem, &app.config).await;
+    app
+}
+
+/// The address of such a service on the store that `config` leads to.
+async fn service_with(pem: &str, config: &SdkConfig) -> String {
+    let uploads = service(config, BUCKET, true, built_in()).await;
     let uploads: UploadService = Arc::into_inner(uploads).unwrap();
     let uploads = uploads.with_receipts(Some(Receipts::parse(pem).unwrap()));
     let router = http::router(Arc::new(uploads), &http::Settings::default());
-    app.base = format!("http://{}", spawn(router).await);
-    app
+    format!("http://{}", spawn(router).await)
 }
 
 /// A verified upload, as the answer has it.
@@ -90,6 +101,65 @@ async fn a_receipt_states_what_was_verified() {
     assert_eq!(claims, expected);
 }
 
+/// The answer to the completion of an upload in one part.
+async fn completed(base: &str) -> Value {
+    let file = json!({"filename": "a.mp4", "type": "video/mp4", "metadata": {"album": "7"}});
+    let upload = create_at(base, file).await;
+    let etag = upload.put(1, b"hello".to_vec()).await;
+    let parts = json!([{"PartNumber": 1, "ETag": etag}]);
+    let response = upload.complete(parts).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    response.json().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_completed_upload_in_parts_has_a_receipt_even_if_the_store_s_answer_is_lost() {
+    for loses_answer in [false, true] {
+        let store = StandIn::between(move |request: Request, next: Next| async move {
+            let query = request.uri().query().unwrap_or_default();
+            let is_completion = request.method() == Method::POST && query.contains("uploadId");
+            let answer = next.run(request).await;
+            if is_completion && loses_answer && answer.status().is_success() {
+                return empty(500);
+            }
+            answer
+        })
+        .await;
+        let base = service_with(&pem(), &store.config()).await;
+        let answer = completed(&base).await;
+        let keys = client().get(format!("{base}{KEYS}")).send().await.unwrap();
+        let keys: JwkSet = keys.json().await.unwrap();
+        let claims = checked(answer["receipt"].as_str().unwrap(), &keys).unwrap();
+        let claims = claims.claims;
+        let body = json!({"key": answer["key"]});
+        let verify = client().post(format!("{base}{VERIFY}")).json(&body);
+        let upload: Value = verify.send().await.unwrap().json().await.unwrap();
+        for claim in [
+            "key",
+            "size",
+            "contentType",
+            "etag",
+            "checksumCrc64nvme",
+            "metadata",
+            "policy",
+        ] {
+            assert_eq!(claims[claim], upload[claim], "{claim}");
+        }
+        assert_eq!(
+            (&claims["bucket"], &claims["size"]),
+            (&json!(BUCKET), &json!(5))
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_upload_in_parts_is_complete_without_a_receipt_if_it_cannot_be_verified() {
+    let store = StandIn::but(|method, _| (method == Method::HEAD).then(|| empty(500))).await;
+    let base = service_with(&pem(), &store.config()).await;
+    let answer = completed(&base).await;
+    assert_eq!(answer.get("receipt"), None, "{answer}");
+}
+
 #[tokio::test]
 async fn a_tampered_receipt_is_detected() {
     let app = app_with(&pem()).await;
@@ -139,6 +209,7 @@ async fn the_published_keys_hold_nothing_private_and_may_be_read_by_any_page() {
 async fn without_a_key_there_are_no_receipts() {
     let app = spawn_app().await;
     assert!(verified(&app).await.get("receipt").is_none());
+    assert!(completed(&app.base).await.get("receipt").is_none());
     let keys: Value = app.get(KEYS).await.json().await.unwrap();
     assert_eq!(keys, json!({"keys": []}));
 }

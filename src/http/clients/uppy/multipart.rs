@@ -357,6 +357,7 @@ async fn complete(
         location: upload.location,
         key: upload.key,
         bucket: upload.bucket,
+        receipt: upload.receipt,
     }))
 }
 

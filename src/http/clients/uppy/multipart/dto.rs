@@ -229,6 +229,11 @@ pub(super) struct CompletedDto {
     pub(super) key: String,
     #[schema(example = "my-bucket")]
     pub(super) bucket: String,
+    /// A JWT that states what the store has, as `/upload/verify` returns it. It is absent if receipts are not
+    /// configured, if the file is not what the policy allows, and if the store did not answer in time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
+    pub(super) receipt: Option<String>,
 }
 
 /// An empty object: Uppy reads a body after every success.
