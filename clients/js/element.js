@@ -22,6 +22,7 @@ const Base = globalThis.HTMLElement ?? class {};
  * - `multiple`, `accept`: as those of a file input
  * - `keys`: each file shows its key
  * - `page-drop`: files may be dropped anywhere on the page
+ * - `any-policy`: interrupted uploads of all policies are offered, and resumed under theirs
  *
  * Properties: `headers` and `client` as for `createClient`, `metadata` and `checksum` as for `upload`, `files`,
  * `value`, `values`. Event: `change`, when a file has arrived or was removed; `progress`, whenever `files` changes.
@@ -29,13 +30,6 @@ const Base = globalThis.HTMLElement ?? class {};
 export class PresigndUpload extends Base {
   static formAssociated = true;
   static observedAttributes = ["multiple", "accept", "required", "disabled", "keys"];
-
-  /** @type {() => Record<string, string> | Promise<Record<string, string>>} */
-  headers = () => ({});
-  /** @type {Record<string, string> | undefined} */
-  metadata;
-  /** @type {"sha256" | "crc64nvme" | undefined} */
-  checksum;
 
   /** @type {ElementInternals | undefined} */
   #internals;
@@ -52,7 +46,18 @@ export class PresigndUpload extends Base {
 
   constructor() {
     super();
+    // Properties may be set before this module is loaded: fields would overwrite them, and hide the accessor.
+    /** @type {() => Record<string, string> | Promise<Record<string, string>>} */
+    this.headers = this.headers ?? (() => ({}));
+    /** @type {Record<string, string> | undefined} */
+    this.metadata = this.metadata;
+    /** @type {"sha256" | "crc64nvme" | undefined} */
+    this.checksum = this.checksum;
+    this.#client = Object.getOwnPropertyDescriptor(this, "client")?.value;
+    Reflect.deleteProperty(this, "client");
     this.#internals = this.attachInternals();
+    // A label of the page names the group.
+    this.#internals.role = "group";
     const root = this.attachShadow({ mode: "open", delegatesFocus: true });
     root.adoptedStyleSheets = [style()];
     this.choose = make("button", { id: "choose", type: "button", class: "main", part: "button choose" });
@@ -135,8 +140,14 @@ export class PresigndUpload extends Base {
     this.#client = client;
   }
 
+  get #policy() {
+    return this.getAttribute("policy") || undefined;
+  }
+
   get #uploads() {
-    this.#list ??= new UploadList(this.client);
+    this.#list ??= new UploadList(this.client, ({ policy }) => {
+      return this.hasAttribute("any-policy") || policy === (this.#policy ?? this.client.policy);
+    });
     return this.#list;
   }
 
@@ -195,7 +206,7 @@ export class PresigndUpload extends Base {
       for (const { id, state } of this.files) if (state !== "interrupted") this.#list?.remove(id);
     }
     this.#uploads.add(list, {
-      policy: this.getAttribute("policy") || undefined,
+      policy: this.#policy,
       ticket: this.getAttribute("ticket") || undefined,
       metadata: this.metadata,
       checksum: this.checksum,

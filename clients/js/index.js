@@ -54,8 +54,6 @@ const FILES_HASHED_AT_ONCE = 2;
  * @property {string | (() => string | Promise<string>)} [ticket] A token for this upload, instead of the client's
  *   `authorization` header.
  * @property {boolean} [verify] `false` does not ask presignd whether the store has the file.
- * @property {Session} [session] The interrupted upload that `file` continues. Without it, that of the same file is
- *   found by the name, size and date of the file.
  */
 
 /**
@@ -93,17 +91,16 @@ export function createClient(options) {
 export class Client {
   #url;
   #headers;
-  #policy;
   #sessions;
   #shared;
-  /** @type {Map<string, import("./upload.js").Scope>} */
+  /** @type {Map<string | undefined, import("./upload.js").Scope>} By policy. */
   #scopes = new Map();
 
   /** @param {ClientOptions} [options] */
   constructor({ url = "", headers = () => ({}), policy, sessions = indexedDbSessions() } = {}) {
     this.#url = url.replace(/\/+$/, "");
     this.#headers = headers;
-    this.#policy = policy;
+    this.policy = policy;
     this.#sessions = new Sessions(sessions);
     this.#shared = {
       slots: new Slots(REQUESTS_AT_ONCE),
@@ -113,29 +110,27 @@ export class Client {
   }
 
   /**
-   * Uploads one file. Files that are uploaded at the same time share calls to presignd.
+   * Uploads one file, or continues its interrupted upload, which is found by the server, the policy and the file's
+   * name, size and date. Files that are uploaded at the same time share calls to presignd.
    *
    * @param {File} file
    * @param {UploadOptions} [options]
    * @returns {Upload}
    */
   upload(file, options = {}) {
-    const { session, ticket } = options;
-    const url = session?.url ?? this.#url;
-    const policy = session ? session.policy : (options.policy ?? this.#policy);
-    return this.#start(this.#scope(url, policy, ticket), file, options);
+    return this.#start(this.#scope(options), file, options);
   }
 
   /**
    * Uploads many files under one policy: resolves when each has arrived or failed.
    *
    * @param {Iterable<File>} files
-   * @param {Omit<UploadOptions, "session">} [options] `onProgress` gets the sums of all files.
+   * @param {UploadOptions} [options] `onProgress` gets the sums of all files.
    * @returns {Promise<PromiseSettledResult<Uploaded>[]>} In the order of `files`.
    */
   uploadAll(files, options = {}) {
     const list = [...files];
-    const scope = this.#scope(this.#url, options.policy ?? this.#policy, options.ticket);
+    const scope = this.#scope(options);
     const total = list.reduce((sum, { size }) => sum + size, 0);
     let loaded = 0;
     const uploads = list.map((file) => {
@@ -158,9 +153,9 @@ export class Client {
    * @param {DownloadOptions} [options]
    * @returns {Promise<Download>}
    */
-  download(key, { policy = this.#policy, ...options } = {}) {
-    const body = { key, policy, ...options };
-    return this.#scope(this.#url, policy).ask("POST", "/download/presigned-url", { body });
+  download(key, options) {
+    const body = { key, policy: this.policy, ...options };
+    return this.#scope().ask("POST", "/download/presigned-url", { body });
   }
 
   /**
@@ -170,8 +165,8 @@ export class Client {
    * @param {{ policy?: string }} [options]
    * @returns {Promise<void>}
    */
-  async remove(key, { policy = this.#policy } = {}) {
-    await this.#scope(this.#url, policy).ask("POST", "/upload/delete", { body: { key, policy } });
+  async remove(key, { policy = this.policy } = {}) {
+    await this.#scope().ask("POST", "/upload/delete", { body: { key, policy } });
   }
 
   /**
@@ -196,7 +191,7 @@ export class Client {
     const release = await this.#sessions.hold(session.id);
     if (!release) throw new UploadError("This file is being uploaded in another tab.", { code: "in-another-tab" });
     try {
-      await discard(this.#scope(session.url, session.policy).ask, session);
+      await discard(this.#scope(session).ask, session);
       await this.#sessions.delete(session.id);
     } finally {
       release();
@@ -220,14 +215,12 @@ export class Client {
   }
 
   /**
-   * @param {string} url
-   * @param {string | undefined} policy
-   * @param {UploadOptions["ticket"]} [ticket]
+   * @param {{ policy?: string, ticket?: UploadOptions["ticket"] }} [options]
    * @returns {import("./upload.js").Scope}
    */
-  #scope(url, policy, ticket) {
-    const name = JSON.stringify([url, policy ?? null]);
-    const known = this.#scopes.get(name);
+  #scope({ policy = this.policy, ticket } = {}) {
+    const url = this.#url;
+    const known = this.#scopes.get(policy);
     if (known && !ticket) return known;
     /** @type {import("./batch.js").Ask} */
     const askService = async (method, path, call) => {
@@ -251,7 +244,7 @@ export class Client {
       verifications: new Verifications(askService, policy),
       needs: {},
     };
-    if (!ticket) this.#scopes.set(name, scope);
+    if (!ticket) this.#scopes.set(policy, scope);
     return scope;
   }
 }

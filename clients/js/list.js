@@ -8,7 +8,7 @@ import { UploadError } from "./index.js";
 /** @typedef {import("./index.js").Upload} Upload */
 /** @typedef {import("./index.js").Uploaded} Uploaded */
 /** @typedef {import("./index.js").UploadState} UploadState */
-/** @typedef {Omit<import("./index.js").UploadOptions, "signal" | "session" | "onProgress" | "onState">} ListOptions */
+/** @typedef {Omit<import("./index.js").UploadOptions, "signal" | "onProgress" | "onState">} ListOptions */
 
 /**
  * @typedef {object} UploadItem A file in the list. It is never changed, but replaced.
@@ -48,15 +48,21 @@ export class UploadList {
   /** @type {Set<() => void>} */
   #listeners = new Set();
   #client;
+  #offers;
   #isDue = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
   /** @type {(() => void) | undefined} */
   #unfollow;
 
-  /** @param {Client} client */
-  constructor(client) {
+  /**
+   * @param {Client} client
+   * @param {(session: Session) => boolean} [offers] Whether an interrupted upload belongs in this list; by default, if
+   *   it has the client's policy.
+   */
+  constructor(client, offers = ({ policy }) => policy === client.policy) {
     this.#client = client;
+    this.#offers = offers;
   }
 
   /** @param {() => void} listener Called when `getSnapshot()` has changed. */
@@ -87,7 +93,9 @@ export class UploadList {
       const interrupted = [...this.#entries.values()].find(
         ({ item, session }) =>
           item.state === "interrupted" &&
-          session?.name === file.name &&
+          session &&
+          this.#offers(session) &&
+          session.name === file.name &&
           session.size === file.size &&
           session.lastModified === file.lastModified,
       );
@@ -165,7 +173,8 @@ export class UploadList {
     const file = /** @type {File} */ (entry.file);
     const upload = this.#client.upload(file, {
       ...entry.options,
-      session: session ?? undefined,
+      // It is resumed under its own policy.
+      policy: session ? session.policy : entry.options.policy,
       onProgress: ({ loaded }) => this.#update(entry, { loaded }, PROGRESS_EVERY_MS),
       onState: (state, error) => this.#update(entry, { state, error }),
     });
@@ -181,6 +190,7 @@ export class UploadList {
 
   /** @param {Session} session */
   #offer(session) {
+    if (!this.#offers(session)) return;
     if ([...this.#entries.values()].some((entry) => entry.session?.id === session.id || this.#isOf(entry, session))) return;
     const { name, size, policy, kept } = session;
     const item = this.#item(name, size, policy, "interrupted", kept);

@@ -1,6 +1,6 @@
 // A React hook for uploads.
 
-import { useCallback, useMemo, useRef, useState, useSyncExternalStore } from "react";
+import { useCallback, useEffect, useMemo, useRef, useState, useSyncExternalStore } from "react";
 
 import { UploadList } from "./list.js";
 
@@ -17,12 +17,19 @@ const none = () => NONE;
  * @param {import("./list.js").ListOptions} [options] For files that are added from now on.
  */
 export function useUploads(client, options) {
-  const [list, setList] = useState(() => ({ of: client, uploads: new UploadList(client) }));
-  // Another client has uploads of its own.
-  if (list.of !== client) setList({ of: client, uploads: new UploadList(client) });
-  const { uploads } = list;
   const latest = useRef(options);
-  latest.current = options;
+  // A rendering that React discards must not change them.
+  useEffect(() => {
+    latest.current = options;
+  });
+  const listOf = () => {
+    const uploads = new UploadList(client, ({ policy }) => policy === (latest.current?.policy ?? client.policy));
+    return { client, uploads };
+  };
+  const [list, setList] = useState(listOf);
+  // Another client has uploads of its own.
+  if (list.client !== client) setList(listOf);
+  const { uploads } = list;
   const files = useSyncExternalStore(uploads.subscribe, uploads.getSnapshot, none);
   const add = useCallback((/** @type {Iterable<File>} */ files) => uploads.add(files, latest.current), [uploads]);
   return useMemo(

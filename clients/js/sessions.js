@@ -50,7 +50,7 @@ export class Sessions {
    */
   async get(id) {
     const session = await this.#try((store) => store.get(id));
-    if (!session || Date.now() - session.created < VALID_MS) return session ?? null;
+    if (!session || Date.now() - session.created < VALID_MS) return session || null;
     await this.#try((store) => store.delete(id));
     return null;
   }
@@ -136,14 +136,20 @@ export class Sessions {
   }
 }
 
+/** Node 20 and pages without HTTPS have no locks. There two tabs may send the same parts. @type {Set<string>} */
+const held = new Set();
+
 /**
  * @param {string} id
  * @returns {Promise<(() => void) | null>}
  */
-function tryLock(id) {
+async function tryLock(id) {
   const locks = globalThis.navigator?.locks;
-  // Pages without HTTPS have no locks: there two tabs may send the same parts.
-  if (!locks) return Promise.resolve(() => {});
+  if (!locks) {
+    if (held.has(id)) return null;
+    held.add(id);
+    return () => held.delete(id);
+  }
   return new Promise((resolve) => {
     locks.request(LOCK + id, { ifAvailable: true }, (lock) => {
       if (!lock) return resolve(null);

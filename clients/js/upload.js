@@ -165,10 +165,10 @@ export class Run {
 
   /** @param {AbortSignal} signal */
   async #send(signal) {
-    const { checksum, session, multipartThreshold = MULTIPART_THRESHOLD } = this.options;
+    const { checksum, multipartThreshold = MULTIPART_THRESHOLD } = this.options;
     const { needs } = this.scope;
     const isWhole = this.file.size <= multipartThreshold || needs.whole || checksum === "sha256";
-    if (isWhole && !session) return this.#sendWhole(signal);
+    if (isWhole) return this.#sendWhole(signal);
     try {
       return await this.#sendParts(signal);
     } catch (error) {
@@ -354,11 +354,9 @@ export class Run {
   async #claim() {
     if (this.#hasClaimed) return;
     const { sessions } = this.shared;
-    const { session } = this.options;
-    const id = session?.id ?? sessions.idOf(this.scope.url, this.scope.policy, this.file);
+    const id = sessions.idOf(this.scope.url, this.scope.policy, this.file);
     this.#release = await sessions.hold(id);
     if (this.#release) this.#session = await sessions.get(id);
-    else if (session) throw new UploadError("This file is being uploaded in another tab.", { code: "in-another-tab" });
     // Otherwise another upload of the same file is in progress, and this one has no session to resume.
     this.#hasClaimed = true;
   }
@@ -478,6 +476,7 @@ export class Run {
         const message = "The store hides the header ETag. Its CORS rule must expose it.";
         throw new UploadError(message, { code: "hidden-etag" });
       }
+      this.#partsInProgress.delete(number);
       this.#kept += size;
       await this.#keep({ ...session, kept: this.#kept });
       return etag;
@@ -490,7 +489,6 @@ export class Run {
       }
       throw error;
     } finally {
-      onprogress(0);
       this.#partsInProgress.delete(number);
     }
   }

@@ -4,6 +4,7 @@ import { openAsBlob } from "node:fs";
 import { Agent, createServer, request } from "node:http";
 import { basename } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
 
 import { startBrowser as launch } from "../../../tests/browser/helpers.mjs";
 
@@ -71,6 +72,7 @@ export async function startProxy(server) {
     const forwarded = request({ agent, hostname, port, method: seen.method, path: seen.path, headers });
     const answered = new Promise((resolve, reject) => forwarded.once("response", resolve).once("error", reject));
     answered.catch(() => {});
+    forwarded.setMaxListeners(0);
     incoming.once("close", () => incoming.complete || forwarded.destroy());
     const half = Math.floor(Number(incoming.headers["content-length"] ?? 0) / 2);
     if (fault.cutRequest && half === 0) return outgoing.destroy();
@@ -95,6 +97,7 @@ export async function startProxy(server) {
     delete kept["transfer-encoding"];
     if (fault.without) delete kept[fault.without];
     outgoing.writeHead(answer.statusCode, kept);
+    seen.isAnswered = true;
     if (!fault.cutAnswer) return outgoing.end(body);
     outgoing.write(body.subarray(0, Math.floor(body.length / 2)), () => outgoing.destroy());
   }
@@ -114,6 +117,9 @@ export async function startProxy(server) {
   };
   /** How many requests match, such as `/^store PUT/`. */
   proxy.count = (pattern) => proxy.requests.filter(({ to, method, path }) => pattern.test(`${to} ${method} ${path}`)).length;
+  /** How many of them are answered. An upload that is aborted before leaves those parts that arrive after that. */
+  proxy.answered = (pattern) =>
+    proxy.requests.filter(({ isAnswered, to, method, path }) => isAnswered && pattern.test(`${to} ${method} ${path}`)).length;
   proxy.reset = () => {
     proxy.requests.length = 0;
     proxy.most = 0;
@@ -125,4 +131,40 @@ export async function startProxy(server) {
     await Promise.all(listeners.map((listener) => new Promise((resolve) => listener.close(resolve))));
   };
   return proxy;
+}
+
+/**
+ * Serves pages of another origin than presignd's. Each is `{ body, script }`, whose script is bundled as an
+ * application would bundle it; `alias` replaces packages.
+ */
+export async function servePages(pages) {
+  const { build } = await import("esbuild");
+  const files = new Map();
+  for (const [name, { body = "", script, alias }] of Object.entries(pages)) {
+    const html = `<!doctype html><html lang="en"><meta charset="utf-8"><title>${name}</title><link rel="icon" href="data:,">
+      <meta name="viewport" content="width=device-width, initial-scale=1"><main>${body}</main>
+      <script type="module" src="/${name}.js"></script></html>`;
+    const { outputFiles } = await build({
+      stdin: { contents: script, resolveDir: fileURLToPath(new URL(".", import.meta.url)), loader: "jsx" },
+      bundle: true,
+      format: "esm",
+      jsx: "automatic",
+      alias,
+      write: false,
+    });
+    files.set(`/${name}`, ["text/html", html]);
+    files.set(`/${name}.js`, ["text/javascript", outputFiles[0].contents]);
+  }
+  const web = createServer((incoming, outgoing) => {
+    const [type, body] = files.get(incoming.url.split("?")[0]) ?? ["text/plain", "sent"];
+    outgoing.writeHead(200, { "content-type": type }).end(body);
+  });
+  await new Promise((resolve, reject) => web.once("error", reject).listen(0, "127.0.0.1", resolve));
+  return {
+    origin: `http://127.0.0.1:${web.address().port}`,
+    stop() {
+      web.closeAllConnections();
+      return new Promise((resolve) => web.close(resolve));
+    },
+  };
 }

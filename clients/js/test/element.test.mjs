@@ -1,0 +1,355 @@
+// `<presignd-upload>` in a form of a page of another origin, in Chromium.
+
+import assert from "node:assert/strict";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, afterEach, before, beforeEach, test } from "node:test";
+
+import axe from "axe-core";
+
+import { MiB, digest, eventually, makeFile, screenshot, servePages, startBrowser, startProxy, startServer, temporaryFolder, watch } from "./helpers.mjs";
+
+const FORM = `
+  <h1>Profile</h1>
+  <form id="form" action="/sent">
+    <fieldset id="fields" style="min-width: 0; border: 0; padding: 0; margin: 0">
+      <legend>You</legend>
+      <label id="label" for="photo">Your photo</label>
+      <presignd-upload id="photo" name="photo"></presignd-upload>
+    </fieldset>
+    <p><button id="save">Save</button> <button type="reset">Reset</button></p>
+  </form>`;
+/** The attributes are the page's query, as the element reads some of them when it is connected. */
+const ATTRIBUTES = `
+  const photo = document.getElementById("photo");
+  for (const [name, value] of new URLSearchParams(location.search)) photo.setAttribute(name, value);`;
+const STYLE = "<style>:root { color-scheme: light dark } body { font: 1rem system-ui, sans-serif; margin: 1rem; background: Canvas }</style>";
+
+let server, proxy, browser, pages, folder, context, page, troubles, expected;
+
+before(async () => {
+  folder = await temporaryFolder();
+  const policies = join(folder.path, "policies.toml");
+  await writeFile(policies, '[policies.default]\nallowed_metadata = ["early"]\n[policies.text]\nkey = "text/{uuid}.{ext}"\ncontent_types = ["text/*"]\n');
+  [server, browser] = await Promise.all([startServer({ UPLOAD_POLICIES_FILE: policies }), startBrowser()]);
+  proxy = await startProxy(server);
+  pages = await servePages({
+    form: { body: STYLE + FORM, script: `${ATTRIBUTES} import("../element.js").then(() => (window.isReady = true));` },
+    // The properties are set before the module is loaded.
+    late: {
+      body: FORM,
+      script: `
+        import { createClient } from "../index.js";
+        ${ATTRIBUTES}
+        photo.headers = () => ({ authorization: "Bearer early" });
+        photo.metadata = { early: "yes" };
+        photo.checksum = "sha256";
+        const url = photo.getAttribute("client");
+        if (url) photo.client = createClient({ url });
+        import("../element.js").then(() => (window.isReady = true));`,
+    },
+  });
+});
+
+after(async () => {
+  await browser?.close();
+  await Promise.all([proxy?.stop(), pages?.stop()]);
+  await Promise.all([server?.stop(), folder?.remove()]);
+});
+
+beforeEach(() => {
+  proxy.reset();
+  expected = [];
+});
+
+afterEach(async () => {
+  await context?.close();
+  assert.deepEqual(troubles, []);
+});
+
+test("the form has the key of the file, and is sent with it", { timeout: 60_000 }, async () => {
+  await open();
+  await listen("change");
+  assert.deepEqual(await data(), []);
+  await choose("a.txt");
+  await state("a.txt", "done");
+  const key = await property("value");
+  assert.match(key, /^uploads\/.*\/a\.txt$/);
+  assert.equal(await readFile(server.object(key), "utf8"), "a.txt");
+  assert.deepEqual(await data(), [["photo", key]]);
+  assert.deepEqual(await property("values"), [key]);
+  assert.equal(await page.evaluate(() => window.heard), 1);
+  await page.locator("#save").click();
+  await page.waitForURL(`${pages.origin}/sent?photo=${encodeURIComponent(key).replaceAll("%20", "+")}`);
+});
+
+test("without `multiple` a second file replaces the first one, and with it both count", { timeout: 60_000 }, async () => {
+  await open();
+  await choose("a.txt");
+  await state("a.txt", "done");
+  await choose("b.txt");
+  await state("b.txt", "done");
+  assert.deepEqual((await property("values")).map((key) => key.slice(-5)), ["b.txt"]);
+  await set({ multiple: "" });
+  assert.equal(await page.getByRole("button", { name: "Choose files" }).count(), 1);
+  await choose("c.txt", "d.txt");
+  await state("c.txt", "done");
+  await state("d.txt", "done");
+  assert.deepEqual((await data()).map(([name, key]) => [name, key.slice(-5)]), [["photo", "b.txt"], ["photo", "c.txt"], ["photo", "d.txt"]]);
+  await page.getByRole("button", { name: "Remove: c.txt" }).click();
+  await row("c.txt").waitFor({ state: "detached" });
+  assert.equal((await data()).length, 2);
+});
+
+test("`required` holds the form until a file is there, and so does an upload in progress", { timeout: 60_000 }, async () => {
+  await open({ required: "" });
+  const validity = () => page.evaluate(() => [document.forms[0].checkValidity(), window.photo.validationMessage]);
+  assert.deepEqual(await validity(), [false, "Please choose a file."]);
+  await page.locator("#save").click();
+  await focused("Choose a file");
+  assert.ok(page.url().startsWith(`${pages.origin}/form`), "the form was sent without its file");
+  proxy.fault = ({ to }) => (to === "store" ? { delay: 1_000 } : undefined);
+  await choose("a.txt");
+  await state("a.txt", "uploading");
+  assert.deepEqual(await validity(), [false, "Please wait until the files are uploaded."]);
+  await state("a.txt", "done");
+  assert.deepEqual(await validity(), [true, ""]);
+  // Without the file, it is missing again.
+  await page.getByRole("button", { name: "Remove: a.txt" }).click();
+  await eventually("the file is gone", async () => (await property("files")).length === 0);
+  assert.deepEqual(await validity(), [false, "Please choose a file."]);
+});
+
+test("a reset empties it, and aborts what is on its way", { timeout: 60_000 }, async () => {
+  expected = [/net::ERR_ABORTED/];
+  await open({ multiple: "" });
+  const large = await makeFile(join(folder.path, "large.bin"), 20 * MiB);
+  await choose("a.txt");
+  await state("a.txt", "done");
+  proxy.fault = ({ path }) => (path.includes("partNumber=2&") ? { delay: 3_000 } : undefined);
+  await page.locator("input[type=file]").setInputFiles(large.path);
+  await eventually("two parts are there", () => proxy.answered(/^store PUT .*partNumber=[13]&/) === 2);
+  assert.notDeepEqual(await server.parts(), []);
+  await page.getByRole("button", { name: "Reset" }).click();
+  await eventually("the list is empty", async () => (await property("files")).length === 0);
+  assert.deepEqual(await data(), []);
+  await eventually("the parts are gone", async () => (await server.parts()).length === 0);
+});
+
+test("a disabled form control does nothing", { timeout: 60_000 }, async () => {
+  await open();
+  for (const how of ["fieldset", "attribute"]) {
+    await page.evaluate((how) => ((how === "fieldset" ? window.fields : window.photo).toggleAttribute("disabled", true)), how);
+    assert.equal(await page.getByRole("button", { name: "Choose a file" }).isDisabled(), true);
+    await page.evaluate(() => window.photo.add([new File(["a"], "a.txt")]));
+    assert.deepEqual(await property("files"), []);
+    await page.evaluate((how) => ((how === "fieldset" ? window.fields : window.photo).toggleAttribute("disabled", false)), how);
+    assert.equal(await page.getByRole("button", { name: "Choose a file" }).isDisabled(), false);
+  }
+});
+
+test("its attributes decide what is asked of presignd", { timeout: 60_000 }, async () => {
+  expected = [/^422: /, /^console: .* 422 /];
+  await open({ policy: "text", ticket: "a-ticket", accept: "text/*", multiple: "" });
+  assert.equal(await page.locator("input[type=file]").getAttribute("accept"), "text/*");
+  await choose("a.txt");
+  await state("a.txt", "done");
+  assert.match(await property("value"), /^text\//);
+  assert.equal(proxy.requests.find(({ to }) => to === "service").headers.authorization, "Bearer a-ticket");
+  await page.evaluate(() => window.photo.add([new File(["a"], "a.exe", { type: "application/x-msdownload" })]));
+  await state("a.exe", "refused");
+  await row("a.exe").getByText("Refused: The content type must be one of text/*.").waitFor();
+  assert.equal((await data()).length, 1);
+});
+
+test("with `receipts`, the value is what presignd has signed", { timeout: 60_000 }, async () => {
+  await open({ receipts: "" });
+  await choose("a.txt");
+  await state("a.txt", "done");
+  const [header, claims, signature] = (await property("value")).split(".");
+  assert.equal(JSON.parse(Buffer.from(header, "base64url")).alg, "EdDSA");
+  assert.match(JSON.parse(Buffer.from(claims, "base64url")).key, /a\.txt$/);
+  assert.ok(signature);
+});
+
+test("properties that were set before the module was loaded hold", { timeout: 60_000 }, async () => {
+  await open({ url: proxy.service }, "late");
+  await choose("a.txt");
+  await state("a.txt", "done");
+  const [grant] = proxy.requests;
+  assert.equal(grant.headers.authorization, "Bearer early");
+  assert.deepEqual(await page.evaluate(() => [window.photo.metadata, window.photo.checksum]), [{ early: "yes" }, "sha256"]);
+  assert.ok(proxy.requests.find(({ to }) => to === "store").headers["x-amz-checksum-sha256"]);
+  await context.close();
+
+  proxy.reset();
+  await open({ url: "http://127.0.0.1:1", client: proxy.service }, "late");
+  await choose("a.txt");
+  await state("a.txt", "done");
+});
+
+test("an upload of another policy that a reload interrupted is not offered", { timeout: 60_000 }, async () => {
+  expected = [/net::ERR_ABORTED/];
+  await open();
+  const large = await makeFile(join(folder.path, "interrupted.bin"), 20 * MiB);
+  proxy.fault = ({ path }) => (path.includes("partNumber=2&") ? { delay: 5_000 } : undefined);
+  await page.locator("input[type=file]").setInputFiles(large.path);
+  await eventually("a part has arrived", async () => (await property("files"))[0]?.loaded >= 8 * MiB);
+  await page.evaluate(() => addEventListener("beforeunload", (event) => event.stopImmediatePropagation(), { capture: true }));
+  proxy.reset();
+  await visit({ policy: "text" });
+  await visit({ policy: "text", "any-policy": "" });
+  await state("interrupted.bin", "interrupted");
+  await visit({ policy: "text" });
+  await page.waitForTimeout(300);
+  assert.deepEqual(await property("files"), []);
+  await visit({});
+  await state("interrupted.bin", "interrupted");
+  await page.locator("input[type=file]").setInputFiles(large.path);
+  await state("interrupted.bin", "done");
+  assert.equal(await digest(server.object(await property("value"))), large.digest);
+  assert.equal(proxy.count(/partNumber=1&/), 0, "the first part was sent twice");
+});
+
+test("the keyboard does all, and the label names it", { timeout: 60_000 }, async () => {
+  await open({ multiple: "" });
+  // Playwright does not see the role, as it is none of an attribute.
+  const session = await context.newCDPSession(page);
+  const { nodes } = await session.send("Accessibility.getFullAXTree");
+  const groups = nodes.filter(({ role }) => role?.value === "group").map(({ name }) => name?.value);
+  assert.deepEqual(groups, ["You", "Your photo"]);
+  await page.locator("#label").click();
+  await focused("Choose files");
+  const chooser = page.waitForEvent("filechooser");
+  await page.keyboard.press("Enter");
+  await (await chooser).setFiles([await text("a.txt"), await text("b.txt")]);
+  await state("a.txt", "done");
+  await state("b.txt", "done");
+  await page.keyboard.press("Tab");
+  await focused("Hide finished");
+  await page.keyboard.press("Tab");
+  await focused("Remove: a.txt");
+  await page.keyboard.press("Space");
+  await focused("Remove: b.txt");
+  await page.keyboard.press("Tab");
+  await focused("Save");
+});
+
+test("custom properties and parts change its look", { timeout: 60_000 }, async () => {
+  await open();
+  await choose("a.txt");
+  await state("a.txt", "done");
+  await page.addStyleTag({
+    content: `presignd-upload { --presignd-accent: rgb(1, 2, 3) }
+      presignd-upload::part(filename) { color: rgb(4, 5, 6) }
+      presignd-upload::part(drop) { padding: 0 }
+      presignd-upload::part(secondary) { color: rgb(7, 8, 9) }`,
+  });
+  const style = (selector, name) => page.locator(selector).evaluate((element, name) => getComputedStyle(element)[name], name);
+  assert.equal(await style("#choose", "backgroundColor"), "rgb(1, 2, 3)");
+  assert.equal(await style(".filename", "color"), "rgb(4, 5, 6)");
+  assert.equal(await style("#drop", "padding"), "0px");
+  assert.equal(await style("button.secondary", "color"), "rgb(7, 8, 9)");
+});
+
+for (const [name, options] of Object.entries({
+  light: {},
+  dark: { colorScheme: "dark" },
+  phone: { viewport: { width: 320, height: 640 }, hasTouch: true },
+})) {
+  test(`axe finds nothing, and nothing overflows: ${name}`, { timeout: 60_000 }, async () => {
+    expected = [/^422: /, /^console: .* 422 /, /^403: /, /^console: .* 403 /, /net::ERR_ABORTED/];
+    await open({ multiple: "", policy: "text" }, "form", { reducedMotion: "reduce", ...options });
+    await check(`element-${name}-empty.png`);
+    proxy.fault = ({ to, path }) => {
+      if (to === "store" && path.includes("partNumber")) return { delay: 5_000 };
+      return to === "store" && path.includes("text/") && proxy.count(/^store PUT/) === 2 ? { status: 403 } : undefined;
+    };
+    const large = await makeFile(join(folder.path, `${"long-name-".repeat(12)}.txt`), 17 * MiB);
+    await choose("done.txt");
+    await state("done.txt", "done");
+    await choose("failed.txt");
+    await state("failed.txt", "failed");
+    await page.evaluate(() => window.photo.add([new File(["a"], "refused.exe", { type: "application/x-msdownload" })]));
+    await state("refused.exe", "refused");
+    await page.locator("input[type=file]").setInputFiles(large.path);
+    await page.locator('.row[data-state="uploading"], .row[data-state="waiting"]').waitFor();
+    await page.getByRole("button", { name: /^Pause/ }).click();
+    await page.locator('.row[data-state="paused"]').waitFor();
+    await check(`element-${name}.png`);
+  });
+}
+
+async function check(picture) {
+  await page.screenshot({ path: screenshot(picture), fullPage: true });
+  await page.evaluate(axe.source);
+  const { violations } = await page.evaluate(() => axe.run());
+  assert.deepEqual(violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`), []);
+  const [shown, needed] = await page.evaluate(() => [document.documentElement.clientWidth, document.documentElement.scrollWidth]);
+  assert.ok(needed <= shown, `${needed} px do not fit in ${shown}`);
+}
+
+async function open(attributes = {}, name = "form", options = {}) {
+  context = await browser.newContext({ viewport: { width: 800, height: 700 }, ...options });
+  page = await context.newPage();
+  page.setDefaultTimeout(15_000);
+  troubles = watch(page, new Set([pages.origin, proxy.service, proxy.store]), expected);
+  await visit(attributes, name);
+}
+
+async function visit(attributes, name = "form") {
+  await page.goto(`${pages.origin}/${name}?${new URLSearchParams({ url: proxy.service, ...attributes })}`);
+  await page.waitForFunction(() => window.isReady);
+}
+
+async function set(attributes) {
+  await page.evaluate((attributes) => {
+    for (const [name, value] of Object.entries(attributes)) window.photo.setAttribute(name, value);
+  }, attributes);
+}
+
+/** A file whose text is its name. */
+async function text(name) {
+  const path = join(folder.path, name);
+  await writeFile(path, name);
+  return path;
+}
+
+async function choose(...names) {
+  await page.locator("input[type=file]").setInputFiles(await Promise.all(names.map(text)));
+}
+
+function row(name) {
+  return page.locator(".row", { has: page.getByText(name, { exact: true }) });
+}
+
+function state(name, state) {
+  return page.locator(`.row[data-state="${state}"]`, { has: page.getByText(name, { exact: true }) }).waitFor();
+}
+
+/** A property of the element, as JSON. */
+function property(name) {
+  return page.evaluate((name) => JSON.parse(JSON.stringify(window.photo[name])), name);
+}
+
+/** What the form would send. */
+function data() {
+  return page.evaluate(() => [...new FormData(document.forms[0])]);
+}
+
+function listen(event) {
+  return page.evaluate((event) => {
+    window.heard = 0;
+    window.photo.addEventListener(event, () => (window.heard += 1));
+  }, event);
+}
+
+async function focused(name) {
+  const nameOf = () => page.evaluate(() => {
+    const element = document.activeElement.shadowRoot?.activeElement ?? document.activeElement;
+    return element.getAttribute("aria-label") ?? element.textContent.trim();
+  });
+  await eventually(`the focus is on ${name}`, async () => (await nameOf()) === name, 5_000).catch(async (error) => {
+    throw new Error(`${error.message}; it is on ${await nameOf()}`);
+  });
+}

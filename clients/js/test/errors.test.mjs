@@ -1,0 +1,111 @@
+// Every failure is an `UploadError` that says what happened, for people and for programs.
+
+import assert from "node:assert/strict";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, beforeEach, test } from "node:test";
+
+import { UploadError, createClient } from "../index.js";
+import { MiB, fileOf, makeFile, smallFile, startProxy, startServer, temporaryFolder } from "./helpers.mjs";
+
+let server, proxy, folder, client;
+
+before(async () => {
+  folder = await temporaryFolder();
+  const policies = join(folder.path, "policies.toml");
+  await writeFile(policies, '[policies.default]\n[policies.text]\ncontent_types = ["text/*"]\nmax_size = "5 KiB"\n');
+  server = await startServer({ UPLOAD_POLICIES_FILE: policies });
+  proxy = await startProxy(server);
+  client = createClient({ url: proxy.service });
+});
+
+after(async () => {
+  await proxy?.stop();
+  await Promise.all([server?.stop(), folder?.remove()]);
+});
+
+beforeEach(() => proxy.reset());
+
+test("a refusal has all its reasons, and a sentence of them", async () => {
+  const file = smallFile("a.exe", 6_000, "application/x-msdownload");
+  const error = await failure(client.upload(file, { policy: "text" }));
+  assert.deepEqual([error.name, error.status, error.code, error.refused, error.retry], ["UploadError", 422, error.errors[0].code, true, false]);
+  assert.deepEqual(error.errors.map(({ pointer }) => pointer).sort(), ["/contentType", "/size"]);
+  assert.match(error.message, /^The content type must be one of text\/\*\. The size .* 5120 bytes; it is 6000\.$/);
+  assert.ok(error.requestId);
+  assert.ok(error.has(error.errors[1].code));
+});
+
+test("an unknown policy is named by the service's own words", async () => {
+  const error = await failure(client.upload(smallFile("a.txt"), { policy: "unknown" }));
+  assert.equal(error.refused, true);
+  assert.match(error.message, /^[A-Z].*policy.*\.$/);
+});
+
+test("a 403 of the store is explained by its XML", async () => {
+  const xml = (code, message) =>
+    `<?xml version="1.0"?><Error><Code>${code}</Code><Message>${message}</Message><RequestId>4442587FB7D0A2F9</RequestId></Error>`;
+  const explained = async (code, message) => {
+    proxy.fault = ({ to }) => (to === "store" ? { status: 403, body: xml(code, message) } : undefined);
+    const error = await failure(client.upload(smallFile("a.txt")));
+    assert.deepEqual([error.code, error.status, error.requestId], [code, 403, "4442587FB7D0A2F9"]);
+    return error.message;
+  };
+  assert.equal(await explained("AccessDenied", "Access Denied"), "The store answered 403: Access Denied");
+  assert.equal(
+    await explained("SignatureDoesNotMatch", "The request signature we calculated does not match"),
+    "The store answered 403: The request differs from the one that was granted.",
+  );
+});
+
+test("what a proxy answers instead of the service or the store is no riddle", async () => {
+  proxy.fault = () => ({ status: 403, body: "<html>Forbidden</html>" });
+  const ours = await failure(client.upload(smallFile("a.txt")));
+  assert.deepEqual([ours.message, ours.code], ["The service answered 403.", "failed"]);
+  proxy.fault = ({ to }) => (to === "store" ? { status: 413, body: "<html>" } : undefined);
+  const theirs = await failure(client.upload(smallFile("a.txt")));
+  assert.deepEqual([theirs.message, theirs.status], ["The store answered 413.", 413]);
+});
+
+test("a store that hides ETag is named with the fix", async () => {
+  proxy.fault = ({ to }) => (to === "store" ? { without: "etag" } : undefined);
+  const large = await makeFile(join(folder.path, "large.bin"), 6 * MiB);
+  const error = await failure(client.upload(await fileOf(large), { multipartThreshold: MiB }));
+  assert.deepEqual([error.code, error.message], ["hidden-etag", "The store hides the header ETag. Its CORS rule must expose it."]);
+});
+
+test("a store that has another size is not believed", async () => {
+  proxy.fault = ({ path }) => (path.endsWith("/upload/verify") ? { status: 200, body: '{"key":"a","size":1}' } : undefined);
+  const error = await failure(client.upload(smallFile("a.txt")));
+  assert.deepEqual([error.code, error.message], ["mismatch", "The store has 1 bytes instead of 1000."]);
+});
+
+test("a service that nobody reaches is tried for a while, and then named", { timeout: 90_000 }, async (t) => {
+  // The pauses between attempts take most of a minute.
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const ticking = setInterval(() => t.mock.timers.tick(15_000), 5);
+  const tries = [];
+  const onState = (state, error) => error && tries.push(error.message);
+  const error = await failure(createClient({ url: "http://127.0.0.1:1" }).upload(smallFile("a.txt"), { onState }));
+  clearInterval(ticking);
+  assert.deepEqual([error.code, error.status, error.message], ["network", 0, "The service cannot be reached."]);
+  assert.deepEqual(tries, Array(7).fill("The service cannot be reached."));
+  assert.ok(error.cause);
+});
+
+test("a file that cannot be read any more says so at once", async () => {
+  const gone = Object.defineProperty(smallFile("gone.txt"), "slice", {
+    value: () => ({ arrayBuffer: async () => Promise.reject(new DOMException("gone", "NotFoundError")) }),
+  });
+  proxy.fault = ({ to }) => (to === "store" ? { drop: true } : undefined);
+  const error = await failure(client.upload(gone));
+  assert.equal(error.code, "unreadable-file");
+  assert.equal(error.cause.name, "NotFoundError");
+});
+
+/** The error of an upload, which is always of this class. */
+async function failure(upload) {
+  const error = await upload.then(() => assert.fail("it was uploaded"), (error) => error);
+  assert.ok(error instanceof UploadError, String(error));
+  return error;
+}

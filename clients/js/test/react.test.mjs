@@ -1,0 +1,244 @@
+// `useUploads` under React 18 and 19, in Chromium and on a server.
+
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, afterEach, before, beforeEach, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+
+import { build } from "esbuild";
+
+import { MiB, digest, eventually, makeFile, servePages, startBrowser, startProxy, startServer, temporaryFolder, watch } from "./helpers.mjs";
+
+const here = fileURLToPath(new URL(".", import.meta.url));
+const modules = (path) => ({ react: join(here, path, "react"), "react-dom": join(here, path, "react-dom") });
+const VERSIONS = { 18: modules("react-18/node_modules"), 19: modules("../node_modules") };
+
+const APP = `
+  import { StrictMode, startTransition, useState, version } from "react";
+  import { createRoot } from "react-dom/client";
+  import { createClient } from "../index.js";
+  import { useUploads } from "../react.js";
+
+  const url = new URLSearchParams(location.search).get("service");
+  const clients = [createClient({ url }), createClient({ url, policy: "text" })];
+  window.version = version;
+  window.snapshots = new Set();
+
+  function Uploads({ client, policy }) {
+    const { files, add, pause, resume, remove } = useUploads(client, { policy, multipartThreshold: 1024 * 1024, partSize: 5 * 1024 * 1024 });
+    window.snapshots.add(files);
+    return (
+      <>
+        <input type="file" multiple onChange={(event) => add([...event.target.files])} />
+        <p id="sum">{files.reduce((sum, { loaded }) => sum + loaded, 0)}</p>
+        <ul>
+          {files.map((file) => (
+            <Row key={file.id} file={file} pause={pause} resume={resume} remove={remove} />
+          ))}
+        </ul>
+      </>
+    );
+  }
+
+  function Row({ file: { id, name, state, loaded, total, key, error }, pause, resume, remove }) {
+    // Rendering takes long enough for React to interrupt it.
+    for (const end = performance.now() + 5; performance.now() < end; );
+    return (
+      <li data-name={name} data-state={state} data-loaded={loaded} data-total={total} data-key={key}>
+        {error?.message}
+        <button onClick={() => pause(id)}>Pause</button>
+        <button onClick={() => resume(id)}>Resume</button>
+        <button onClick={() => remove(id)}>Remove</button>
+      </li>
+    );
+  }
+
+  function App() {
+    const [{ client, policy, isShown }, set] = useState({ client: 0, policy: undefined, isShown: true });
+    window.set = (change) => startTransition(() => set((now) => ({ ...now, ...change })));
+    return isShown && <Uploads client={clients[client]} policy={policy} />;
+  }
+
+  createRoot(document.querySelector("main")).render(<StrictMode><App /></StrictMode>);`;
+
+let server, proxy, browser, pages, folder, large, context, page, troubles, expected;
+
+before(async () => {
+  folder = await temporaryFolder();
+  const policies = join(folder.path, "policies.toml");
+  await writeFile(policies, '[policies.default]\n[policies.text]\nkey = "text/{uuid}.{ext}"\ncontent_types = ["text/*"]\n');
+  [server, browser] = await Promise.all([startServer({ UPLOAD_POLICIES_FILE: policies }), startBrowser()]);
+  proxy = await startProxy(server);
+  large = await makeFile(join(folder.path, "large.bin"), 11 * MiB);
+  pages = await servePages(Object.fromEntries(Object.entries(VERSIONS).map(([version, alias]) => [`react-${version}`, { script: APP, alias }])));
+});
+
+after(async () => {
+  await browser?.close();
+  await Promise.all([proxy?.stop(), pages?.stop()]);
+  await Promise.all([server?.stop(), folder?.remove()]);
+});
+
+beforeEach(() => {
+  proxy.reset();
+  expected = [];
+});
+
+afterEach(async () => {
+  await context?.close();
+  context = undefined;
+  assert.deepEqual(troubles ?? [], []);
+});
+
+for (const version of Object.keys(VERSIONS)) {
+  test(`React ${version}: files are uploaded, and refused, under the latest options`, { timeout: 60_000 }, async () => {
+    expected = [/^422: /, /^console: .* 422 /];
+    await open(version);
+    assert.ok((await page.evaluate(() => window.version)).startsWith(`${version}.`));
+    await choose("a.txt");
+    await state("a.txt", "done");
+    assert.equal(await readFile(server.object(await row("a.txt").getAttribute("data-key")), "utf8"), "a.txt");
+    await page.evaluate(() => window.set({ policy: "text" }));
+    await choose("b.txt", "c.png");
+    await state("b.txt", "done");
+    assert.match(await row("b.txt").getAttribute("data-key"), /^text\//);
+    await state("c.png", "refused");
+    assert.match(await row("c.png").innerText(), /^The content type must be one of text\/\*\./);
+    await button("Remove", "c.png").click();
+    await row("c.png").waitFor({ state: "detached" });
+  });
+
+  test(`React ${version}: pause, resume and remove; no row is of another moment than its sum`, { timeout: 60_000 }, async () => {
+    expected = [/net::ERR_ABORTED/];
+    await open(version);
+    // A part is answered when `hold` says so.
+    let hold = true;
+    proxy.fault = ({ path }) => (hold && path.includes("partNumber=2&") ? { delay: 2_000 } : undefined);
+    // Each rendering of the page that the browser could show.
+    await page.evaluate(() => {
+      window.torn = 0;
+      new MutationObserver(() => {
+        const sum = [...document.querySelectorAll("li")].reduce((sum, row) => sum + Number(row.dataset.loaded), 0);
+        if (sum !== Number(document.getElementById("sum").textContent)) window.torn += 1;
+      }).observe(document.querySelector("main"), { subtree: true, childList: true, attributes: true, characterData: true });
+    });
+    await page.locator("input").setInputFiles([large.path, await text("a.txt"), await text("b.txt")]);
+    await state("a.txt", "done");
+    await eventually("a part is there", async () => Number(await row("large.bin").getAttribute("data-loaded")) >= 5 * MiB);
+    await button("Pause", "large.bin").click();
+    await state("large.bin", "paused");
+    await page.evaluate(() => window.set({ policy: "text" }));
+    hold = false;
+    await button("Resume", "large.bin").click();
+    await state("large.bin", "done");
+    assert.equal(await digest(server.object(await row("large.bin").getAttribute("data-key"))), large.digest);
+    assert.equal(await page.evaluate(() => window.torn), 0);
+
+    // One that is removed leaves nothing.
+    hold = true;
+    proxy.requests.length = 0;
+    await page.locator("input").setInputFiles(await sameAs(large, "unwanted.txt"));
+    await eventually("two parts are there", () => proxy.answered(/^store PUT .*partNumber=[13]&/) === 2);
+    assert.notDeepEqual(await server.parts(), []);
+    await button("Remove", "unwanted.txt").click();
+    await row("unwanted.txt").waitFor({ state: "detached" });
+    await eventually("the parts are gone", async () => (await server.parts()).length === 0);
+  });
+
+  test(`React ${version}: uploads go on when the component is unmounted, and each client has its own`, { timeout: 60_000 }, async () => {
+    await open(version);
+    proxy.fault = ({ to }) => (to === "store" ? { delay: 500 } : undefined);
+    await choose("unmounted.txt");
+    await row("unmounted.txt").waitFor();
+    await page.evaluate(() => window.set({ isShown: false }));
+    await page.locator("input").waitFor({ state: "detached" });
+    await eventually("it has arrived", async () => (await server.keys()).some((key) => key.endsWith("/unmounted.txt")));
+    await eventually("it is verified", () => proxy.count(/verify/));
+    await page.evaluate(() => window.set({ isShown: true }));
+    await choose("first.txt");
+    await state("first.txt", "done");
+    await page.evaluate(() => window.set({ client: 1 }));
+    await row("first.txt").waitFor({ state: "detached" });
+    await choose("second.txt");
+    await state("second.txt", "done");
+    assert.match(await row("second.txt").getAttribute("data-key"), /^text\//);
+  });
+
+  test(`React ${version}: what a reload interrupted is offered under its policy, and resumed`, { timeout: 60_000 }, async () => {
+    expected = [/net::ERR_ABORTED/];
+    await open(version);
+    proxy.fault = ({ path }) => (path.includes("partNumber=3&") ? { delay: 5_000 } : undefined);
+    await page.locator("input").setInputFiles(large.path);
+    await eventually("two parts are there", async () => Number(await row("large.bin").getAttribute("data-loaded")) >= 10 * MiB);
+    proxy.reset();
+    await page.reload();
+    await state("large.bin", "interrupted");
+    await page.locator("input").setInputFiles(large.path);
+    await state("large.bin", "done");
+    assert.equal(proxy.count(/partNumber=1&/), 0, "the first part was sent twice");
+    assert.equal(await page.locator("li").count(), 1);
+  });
+
+  test(`React ${version} renders it on a server`, async () => {
+    const script = `
+      import { renderToString } from "react-dom/server";
+      import { createClient } from "../index.js";
+      import { useUploads } from "../react.js";
+      const client = createClient();
+      const Uploads = () => JSON.stringify(useUploads(client).files);
+      console.log(renderToString(<p><Uploads /></p>));`;
+    const outfile = join(folder.path, `server-${version}.cjs`);
+    await build({
+      stdin: { contents: script, resolveDir: here, loader: "jsx" },
+      bundle: true,
+      platform: "node",
+      jsx: "automatic",
+      alias: VERSIONS[version],
+      outfile,
+      logLevel: "error",
+    });
+    const { stdout, stderr } = await promisify(execFile)(process.execPath, [outfile]);
+    assert.deepEqual([stdout, stderr], ["<p>[]</p>\n", ""]);
+  });
+}
+
+async function open(version) {
+  context = await browser.newContext();
+  page = await context.newPage();
+  page.setDefaultTimeout(15_000);
+  troubles = watch(page, new Set([pages.origin, proxy.service, proxy.store]), expected);
+  await page.goto(`${pages.origin}/react-${version}?service=${encodeURIComponent(proxy.service)}`);
+  await page.locator("input").waitFor();
+}
+
+/** A file whose text is its name. */
+async function text(name) {
+  const path = join(folder.path, name);
+  await writeFile(path, name);
+  return path;
+}
+
+async function sameAs({ path }, name) {
+  const copy = join(folder.path, name);
+  await writeFile(copy, await readFile(path));
+  return copy;
+}
+
+async function choose(...names) {
+  await page.locator("input").setInputFiles(await Promise.all(names.map(text)));
+}
+
+function row(name) {
+  return page.locator(`li[data-name="${name}"]`);
+}
+
+function state(name, state) {
+  return page.locator(`li[data-name="${name}"][data-state="${state}"]`).waitFor();
+}
+
+function button(label, name) {
+  return row(name).getByRole("button", { name: label });
+}

@@ -1,0 +1,175 @@
+// What is kept of an upload in parts, so that another program, or the page after a reload, can go on with it.
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { after, before, beforeEach, test } from "node:test";
+
+import { createClient } from "../index.js";
+import { MiB, digest, eventually, fileOf, makeFile, startProxy, startServer, temporaryFolder } from "./helpers.mjs";
+
+const PARTS = { multipartThreshold: MiB, partSize: 5 * MiB };
+
+let server, proxy, folder, large;
+
+before(async () => {
+  folder = await temporaryFolder();
+  server = await startServer();
+  proxy = await startProxy(server);
+  large = await makeFile(join(folder.path, "large.bin"), 11 * MiB);
+});
+
+after(async () => {
+  await proxy?.stop();
+  await Promise.all([server?.stop(), folder?.remove()]);
+});
+
+beforeEach(() => proxy.reset());
+
+test("a store of the application's keeps what is needed to resume", async () => {
+  const sessions = memory();
+  await interrupted(sessions);
+  const [session] = await sessions.list();
+  assert.deepEqual([session.name, session.size, session.url], ["large.bin", large.size, proxy.service]);
+  assert.ok(session.kept >= 5 * MiB && session.kept < large.size, session.kept);
+
+  const progress = [];
+  const onProgress = ({ loaded }) => progress.push(loaded);
+  await arrived(await createClient({ url: proxy.service, sessions }).upload(await fileOf(large), { ...PARTS, onProgress }));
+  assert.equal(proxy.count(/^service POST \/s3\/multipart$/), 0);
+  assert.equal(proxy.count(/^store PUT .*partNumber=2&/), 1);
+  assert.equal(proxy.count(/^store PUT/), 1);
+  assert.ok(progress[0] >= 6 * MiB, "it starts at what the store has");
+  assert.deepEqual(await sessions.list(), []);
+});
+
+test("parts that the store has in another size are sent again", async () => {
+  const sessions = memory();
+  await interrupted(sessions);
+  const [session] = await sessions.list();
+  // As if the last part had been cut.
+  const { url } = await fetch(`${server.service}/s3/multipart/${session.uploadId}/3?key=${encodeURIComponent(session.key)}`).then((r) => r.json());
+  assert.ok((await fetch(url, { method: "PUT", body: "short" })).ok);
+  await arrived(await createClient({ url: proxy.service, sessions }).upload(await fileOf(large), PARTS));
+  assert.equal(proxy.count(/^store PUT .*partNumber=3&/), 1);
+});
+
+test("an upload that was joined before its answer was lost has arrived", async () => {
+  const sessions = memory();
+  // The store joins the parts; then the program ends.
+  let joined = false;
+  proxy.fault = ({ path }) => {
+    if (joined) return { status: 401 };
+    joined = path.includes("/complete");
+    return joined ? { loseAnswer: true } : undefined;
+  };
+  await assert.rejects(createClient({ url: proxy.service, sessions }).upload(await fileOf(large), PARTS), { status: 401 });
+  const [{ key, completing }] = await sessions.list();
+  assert.equal(completing, true);
+  proxy.reset();
+  const uploaded = await createClient({ url: proxy.service, sessions }).upload(await fileOf(large), PARTS);
+  assert.equal(uploaded.key, key);
+  await arrived(uploaded);
+  assert.equal(proxy.count(/^store/), 0);
+  assert.deepEqual(await sessions.list(), []);
+});
+
+test("an upload that the store has forgotten, or that is too old, begins again", async () => {
+  for (const why of ["forgotten", "old"]) {
+    const sessions = memory();
+    await interrupted(sessions);
+    const [session] = await sessions.list();
+    if (why === "old") sessions.set(session.id, { ...session, created: session.created - 8 * 24 * 3600 * 1000 });
+    else await fetch(`${server.service}/s3/multipart/${session.uploadId}?key=${encodeURIComponent(session.key)}`, { method: "DELETE" });
+    const uploaded = await createClient({ url: proxy.service, sessions }).upload(await fileOf(large), PARTS);
+    await arrived(uploaded);
+    assert.notEqual(uploaded.key, session.key);
+    assert.deepEqual(await sessions.list(), []);
+  }
+});
+
+test("another file, another policy or another server has a session of its own", async () => {
+  const sessions = memory();
+  await interrupted(sessions);
+  const [{ id, key }] = await sessions.list();
+  const client = createClient({ url: proxy.service, sessions });
+  const others = await Promise.all([
+    client.upload(await fileOf(large, { lastModified: 5 }), PARTS),
+    client.upload(await fileOf(large), { ...PARTS, policy: "default" }),
+    createClient({ url: server.service, sessions }).upload(await fileOf(large), PARTS),
+  ]);
+  for (const uploaded of others) {
+    await arrived(uploaded);
+    assert.notEqual(uploaded.key, key);
+  }
+  assert.deepEqual((await sessions.list()).map((session) => session.id), [id]);
+});
+
+test("two uploads of one file at the same time do not share a session", async () => {
+  const sessions = memory();
+  const client = createClient({ url: proxy.service, sessions });
+  proxy.fault = ({ to }) => (to === "store" ? { delay: 200 } : undefined);
+  const first = client.upload(await fileOf(large), PARTS);
+  await eventually("the first one has a session", () => sessions.list().length);
+  const both = await Promise.all([first, client.upload(await fileOf(large), PARTS)]);
+  for (const uploaded of both) await arrived(uploaded);
+  assert.notEqual(both[0].key, both[1].key);
+  assert.deepEqual(await sessions.list(), []);
+});
+
+test("without a place for sessions, or with one that fails, uploads work and pause", async () => {
+  const broken = async () => {
+    throw new Error("quota");
+  };
+  for (const sessions of [null, { get: broken, set: broken, delete: broken, list: broken }]) {
+    proxy.reset();
+    const upload = createClient({ url: proxy.service, sessions }).upload(await fileOf(large), PARTS);
+    proxy.fault = ({ path }) => (path.includes("partNumber=3&") ? { delay: 500 } : undefined);
+    await eventually("parts are under way", () => proxy.count(/^store PUT/));
+    upload.pause();
+    proxy.fault = () => undefined;
+    upload.resume();
+    await arrived(await upload);
+    assert.equal(proxy.count(/^service POST \/s3\/multipart$/), 1);
+  }
+});
+
+test("interrupted uploads are shown, and can be discarded", async () => {
+  const sessions = memory();
+  await interrupted(sessions);
+  const parts = (await server.parts()).length;
+  const client = createClient({ url: proxy.service, sessions });
+  const shown = [];
+  const stop = client.followInterrupted((session) => shown.push(session), () => {});
+  const elsewhere = [];
+  const stopOther = createClient({ url: server.service, sessions }).followInterrupted((session) => elsewhere.push(session), () => {});
+  await eventually("it is shown", () => shown.length);
+  await client.discard(shown[0]);
+  stop();
+  stopOther();
+  assert.deepEqual([await sessions.list(), elsewhere], [[], []]);
+  assert.ok((await server.parts()).length < parts);
+});
+
+/** Sessions as JSON in memory. */
+function memory() {
+  const kept = new Map();
+  return {
+    get: async (id) => kept.has(id) && JSON.parse(kept.get(id)),
+    set: async (id, session) => kept.set(id, JSON.stringify(session)),
+    delete: async (id) => kept.delete(id),
+    list: () => [...kept.values()].map((json) => JSON.parse(json)),
+  };
+}
+
+/** An upload that has failed at its second part, when the others were there. */
+async function interrupted(sessions) {
+  proxy.fault = ({ path }) => (path.includes("partNumber=2&") ? { delay: 1_000, status: 403 } : undefined);
+  const upload = createClient({ url: proxy.service, sessions }).upload(await fileOf(large), PARTS);
+  await assert.rejects(upload, { status: 403 });
+  proxy.reset();
+}
+
+async function arrived({ key, size }) {
+  assert.equal(size, large.size);
+  assert.equal(await digest(server.object(key)), large.digest);
+}
