@@ -26,10 +26,10 @@ export async function temporaryFolder() {
 }
 
 /** `presignd dev` on free ports and a data folder of its own. */
-export async function startServer(variables = {}) {
+export async function startServer(variables = {}, options = []) {
   const data = await temporaryFolder();
   const [addr, s3Addr] = await freeAddresses(2);
-  const process_ = spawn(binary, ["dev", "--addr", addr, "--s3-addr", s3Addr, "--data-dir", data.path], {
+  const process_ = spawn(binary, ["dev", "--addr", addr, "--s3-addr", s3Addr, "--data-dir", data.path, ...options], {
     // From the data folder, so that no .env of a developer is read.
     cwd: data.path,
     env: { ...process.env, RUST_LOG: "warn", ...variables },
@@ -85,7 +85,7 @@ export async function startServer(variables = {}) {
 }
 
 /** The tests of `clients/js` have a Playwright of their own. */
-export async function startBrowser(playwright = import("playwright-core")) {
+export async function startBrowser(playwright = import("playwright-core"), options = []) {
   const { chromium } = await playwright;
   return chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
@@ -99,6 +99,7 @@ export async function startBrowser(playwright = import("playwright-core")) {
       "--disable-component-update",
       "--disable-sync",
       "--no-first-run",
+      ...options,
     ],
   });
 }
