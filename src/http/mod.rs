@@ -8,6 +8,7 @@ mod clients;
 mod commit;
 mod context;
 mod cors;
+mod delete;
 mod docs;
 mod downloads;
 pub mod events;
@@ -193,6 +194,7 @@ fn routes_of_callers() -> OpenApiRouter<AppState> {
         .merge(uploads::router())
         .merge(verify::router())
         .merge(commit::router())
+        .merge(delete::router())
         .merge(downloads::router())
         .merge(clients::router())
 }

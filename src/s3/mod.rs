@@ -3,6 +3,7 @@
 
 mod buckets;
 mod credentials;
+mod delete;
 mod endpoint;
 mod error;
 mod head;

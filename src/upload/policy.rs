@@ -58,6 +58,8 @@ pub(super) struct Policy {
     pub(super) pending: bool,
     /// How long a presigned download is valid, if there are to be any.
     pub(super) download: Option<Duration>,
+    /// Whether callers may delete uploads.
+    pub(super) delete: bool,
     metadata: Metadata,
     allowed_metadata: Vec<String>,
 }
@@ -108,6 +110,8 @@ impl Policies {
                 "key uses {caller}"
             } else if policy.download.is_some() {
                 "download is true"
+            } else if policy.delete {
+                "delete is true"
             } else {
                 return None;
             };

@@ -21,6 +21,7 @@ fn half_an_authentication_is_refused() {
         "[policies.default]\nkey = '{caller}/{uuid}'",
     );
     let with_download = file("download.toml", "[policies.default]\ndownload = true");
+    let with_delete = file("delete.toml", "[policies.default]\ndelete = true");
     let keys = ("AUTH_MODE", "api-key");
     let jwt = ("AUTH_MODE", "jwt");
     let issuer = ("JWT_ISSUER", "https://issuer.example/");
@@ -84,6 +85,10 @@ fn half_an_authentication_is_refused() {
         (
             &[("UPLOAD_POLICIES_FILE", &with_download)],
             "policies.default.download is true, but AUTH_MODE is none",
+        ),
+        (
+            &[("UPLOAD_POLICIES_FILE", &with_delete)],
+            "policies.default.delete is true, but AUTH_MODE is none",
         ),
     ] {
         let faults = faults(variables);

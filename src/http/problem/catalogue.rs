@@ -123,6 +123,9 @@ kinds! {
     DOWNLOAD_NOT_ALLOWED: UNPROCESSABLE_ENTITY "download-not-allowed",
         "policy does not allow downloads",
         "the policy does not allow downloads (`download`)";
+    DELETE_NOT_ALLOWED: UNPROCESSABLE_ENTITY "delete-not-allowed",
+        "policy does not allow deleting",
+        "the policy does not allow deleting (`delete`)";
     METADATA_NOT_ALLOWED: UNPROCESSABLE_ENTITY "metadata-not-allowed",
         "metadata/album is not metadata that the policy lets clients set",
         "the policy does not let clients set this metadata";

@@ -62,6 +62,8 @@ struct PolicyToml {
     download: bool,
     download_expires_in: Option<String>,
     #[serde(default)]
+    delete: bool,
+    #[serde(default)]
     metadata: Metadata,
     #[serde(default)]
     allowed_metadata: Vec<String>,
@@ -218,6 +220,7 @@ impl Policy {
             acl,
             tagging,
             pending: policy.pending,
+            delete: policy.delete,
             download: policy.download.then(|| download.unwrap_or(lifetime)),
             metadata: policy.metadata,
             allowed_metadata: policy.allowed_metadata,

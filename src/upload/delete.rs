@@ -1,0 +1,45 @@
+//! Deleting uploads, under policies that allow it.
+
+use std::time::SystemTime;
+
+use super::{Caller, Error, Field, Invalid, Refusal, UploadService};
+
+/// An upload that does not exist any more, or never did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deleted {
+    pub key: String,
+    /// That of the delete marker, in a bucket that keeps versions.
+    pub version_id: Option<String>,
+}
+
+impl UploadService {
+    /// Deletes an upload of a policy, if it exists; `None` if the policy cannot have granted this key to the caller.
+    ///
+    /// # Errors
+    ///
+    /// The caller may not use the policy, the policy does not allow it, or the store fails.
+    pub async fn delete(
+        &self,
+        caller: &Caller,
+        policy: Option<&str>,
+        key: &str,
+        now: SystemTime,
+    ) -> Result<Option<Deleted>, Error> {
+        let terms = self.policies.load().terms(policy, caller)?;
+        if !terms.delete {
+            let invalid = Invalid::new("delete-not-allowed", "does not allow deleting");
+            return Err(Error::Refused(vec![Refusal::new(Field::Policy, invalid)]));
+        }
+        if !terms.key.could_have_made(caller, key) {
+            return Ok(None);
+        }
+        let share = self.heads.share(caller);
+        let _permits = self.heads.permits(share.as_ref()).await;
+        let delete = self.bucket(&terms).delete(key, now);
+        let version_id = self.measured("DeleteObject", delete).await?;
+        Ok(Some(Deleted {
+            key: key.to_owned(),
+            version_id,
+        }))
+    }
+}
