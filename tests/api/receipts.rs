@@ -1,5 +1,7 @@
 //! A receipt states what was verified, and anyone can check it with the published keys.
 
+mod languages;
+
 use std::sync::Arc;
 
 use aws_config::SdkConfig;

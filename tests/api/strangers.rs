@@ -108,6 +108,49 @@ async fn operations_with_a_key(app: &App) -> BTreeSet<(String, String)> {
     found
 }
 
+/// A request of each kind, under this policy.
+fn requests(policy: &str) -> Vec<Request<'static>> {
+    let body = |mut body: Value| {
+        body["policy"] = policy.into();
+        Some(body)
+    };
+    let requests = [
+        ("post", "/upload/verify", body(json!({"key": "KEY"}))),
+        ("post", "/upload/verify", body(json!({"keys": ["KEY"]}))),
+        ("post", "/upload/commit", body(json!({"key": "KEY"}))),
+        ("post", "/upload/commit", body(json!({"keys": ["KEY"]}))),
+        (
+            "post",
+            "/download/presigned-url",
+            body(json!({"key": "KEY"})),
+        ),
+        (
+            "post",
+            "/download/presigned-url",
+            body(json!({"keys": ["KEY"]})),
+        ),
+        (
+            "post",
+            "/download/presigned-url",
+            body(json!({"key": "KEY", "disposition": "inline"})),
+        ),
+        ("post", "/upload/delete", body(json!({"key": "KEY"}))),
+        ("get", "/s3/multipart/{uploadId}", None),
+        ("get", "/s3/multipart/{uploadId}/{partNumber}", None),
+        ("get", "/s3/multipart/{uploadId}/batch", None),
+        (
+            "post",
+            "/s3/multipart/{uploadId}/complete",
+            Some(json!({"parts": [{"PartNumber": 1, "ETag": "x"}]})),
+        ),
+        ("delete", "/s3/multipart/{uploadId}", None),
+    ];
+    let requests = requests.into_iter();
+    requests
+        .map(|(method, path, body)| Request { method, path, body })
+        .collect()
+}
+
 #[tokio::test]
 async fn a_strangers_key_gets_the_answer_of_a_key_that_never_was_on_every_route() {
     let (app, [alice, bob]) = with_two_callers().await;
@@ -131,45 +174,14 @@ async fn a_strangers_key_gets_the_answer_of_a_key_that_never_was_on_every_route(
         let file = json!({"filename": "b.bin", "type": "a/b", "policy": policy});
         let multipart = post("/s3/multipart", file).await;
         let of_parts = ["uploadId", "key"].map(|name| multipart[name].as_str().unwrap());
-        let body = |mut body: Value| {
-            body["policy"] = policy.into();
-            Some(body)
-        };
-        for (method, path, body) in [
-            ("post", "/upload/verify", body(json!({"key": "KEY"}))),
-            ("post", "/upload/verify", body(json!({"keys": ["KEY"]}))),
-            ("post", "/upload/commit", body(json!({"key": "KEY"}))),
-            ("post", "/upload/commit", body(json!({"keys": ["KEY"]}))),
-            (
-                "post",
-                "/download/presigned-url",
-                body(json!({"key": "KEY"})),
-            ),
-            (
-                "post",
-                "/download/presigned-url",
-                body(json!({"keys": ["KEY"]})),
-            ),
-            (
-                "post",
-                "/download/presigned-url",
-                body(json!({"key": "KEY", "disposition": "inline"})),
-            ),
-            ("post", "/upload/delete", body(json!({"key": "KEY"}))),
-            ("get", "/s3/multipart/{uploadId}", None),
-            ("get", "/s3/multipart/{uploadId}/{partNumber}", None),
-            ("get", "/s3/multipart/{uploadId}/batch", None),
-            (
-                "post",
-                "/s3/multipart/{uploadId}/complete",
-                Some(json!({"parts": [{"PartNumber": 1, "ETag": "x"}]})),
-            ),
-            ("delete", "/s3/multipart/{uploadId}", None),
-        ] {
+        for request in requests(policy) {
+            let (method, path) = (request.method, request.path);
             tried.insert((method.to_owned(), path.to_owned()));
             let is_multipart = path.contains("{uploadId}");
-            let is_list = body.as_ref().is_some_and(|body| body["keys"].is_array());
-            let request = Request { method, path, body };
+            let is_list = request
+                .body
+                .as_ref()
+                .is_some_and(|body| body["keys"].is_array());
             let (token, key) = if is_multipart {
                 (of_parts[0], of_parts[1])
             } else {
