@@ -15,7 +15,11 @@ const WHOLE_MAX = 32 * MiB;
 async function readSlices(file, signal, update) {
   for (let start = 0; start < file.size; start += SLICE) {
     signal.throwIfAborted();
-    update(new Uint8Array(await file.slice(start, start + SLICE).arrayBuffer()));
+    /** @type {ArrayBuffer & { transfer?: (size: number) => void }} */
+    const buffer = await file.slice(start, start + SLICE).arrayBuffer();
+    update(new Uint8Array(buffer));
+    // This frees it at once. Browsers let tens of MiB gather before they look for garbage.
+    buffer.transfer?.(0);
   }
 }
 

@@ -20,9 +20,9 @@ const Base = globalThis.HTMLElement ?? class {};
  * - `name`, `required`, `disabled`: as those of an input; the form's value is the key of each uploaded file, or its
  *   receipt with `receipts`
  * - `multiple`, `accept`: as those of a file input
- * - `keys`: each file shows its key
+ * - `keys`: each file shows its key, and finished ones can be hidden, for pages that are no form
  * - `page-drop`: files may be dropped anywhere on the page
- * - `any-policy`: interrupted uploads of all policies are offered, and resumed under theirs
+ * - `any-policy`: interrupted uploads of all policies are offered, and resumed under theirs; each file shows its policy
  *
  * Properties: `headers` and `client` as for `createClient`, `metadata` and `checksum` as for `upload`, `files`,
  * `value`, `values`. Event: `change`, when a file has arrived or was removed; `progress`, whenever `files` changes.
@@ -276,6 +276,7 @@ export class PresigndUpload extends Base {
       announcer: this.announcer,
       choose: () => this.input.click(),
       showsKeys: () => this.hasAttribute("keys"),
+      showsPolicies: () => this.hasAttribute("any-policy"),
     };
     for (const item of files) {
       let row = this.#rows.get(item.id);
@@ -307,7 +308,8 @@ export class PresigndUpload extends Base {
     ];
     setText(this.summary, parts.filter(({ number }) => number > 0).map(({ number, what }) => `${number} ${what}`).join(" · "));
     this.section.hidden = files.length === 0;
-    this.hideFinished.hidden = count((state) => FINISHED.has(state)) < 2;
+    // In a form it would remove the files from what is sent.
+    this.hideFinished.hidden = !this.hasAttribute("keys") || count((state) => FINISHED.has(state)) < 2;
   }
 
   /** Gives the form its value, and keeps it from being sent before the files have arrived. */

@@ -16,6 +16,7 @@ const SPEED_OVER_MS = 6_000;
  * @property {import("./text.js").Announcer} announcer
  * @property {() => void} choose Lets the user choose files.
  * @property {() => boolean} showsKeys Whether each file shows its key.
+ * @property {() => boolean} showsPolicies Whether each file shows its policy.
  */
 
 /** @typedef {[label: string, action: () => void]} Action */
@@ -48,7 +49,7 @@ export class Row {
         "div",
         { class: "what" },
         make("p", { class: "filename", part: "filename", title: name }, name),
-        ...(policy ? [make("p", { class: "policy", part: "policy" }, `Policy: ${policy}`)] : []),
+        ...(policy && page.showsPolicies() ? [make("p", { class: "policy", part: "policy" }, `Policy: ${policy}`)] : []),
         this.progress,
         this.status,
       ),

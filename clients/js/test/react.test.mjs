@@ -94,7 +94,7 @@ afterEach(async () => {
 });
 
 for (const version of Object.keys(VERSIONS)) {
-  test(`React ${version}: files are uploaded, and refused, under the latest options`, { timeout: 60_000 }, async () => {
+  test(`React ${version}: files are uploaded, and refused, under the latest options`, { timeout: 120_000 }, async () => {
     expected = [/^422: /, /^console: .* 422 /];
     await open(version);
     assert.ok((await page.evaluate(() => window.version)).startsWith(`${version}.`));
@@ -111,7 +111,7 @@ for (const version of Object.keys(VERSIONS)) {
     await row("c.png").waitFor({ state: "detached" });
   });
 
-  test(`React ${version}: pause, resume and remove; no row is of another moment than its sum`, { timeout: 60_000 }, async () => {
+  test(`React ${version}: pause, resume and remove; no row is of another moment than its sum`, { timeout: 120_000 }, async () => {
     expected = [/net::ERR_ABORTED/];
     await open(version);
     // A part is answered when `hold` says so.
@@ -148,7 +148,7 @@ for (const version of Object.keys(VERSIONS)) {
     await eventually("the parts are gone", async () => (await server.parts()).length === 0);
   });
 
-  test(`React ${version}: uploads go on when the component is unmounted, and each client has its own`, { timeout: 60_000 }, async () => {
+  test(`React ${version}: uploads go on when the component is unmounted, and each client has its own`, { timeout: 120_000 }, async () => {
     await open(version);
     proxy.fault = ({ to }) => (to === "store" ? { delay: 500 } : undefined);
     await choose("unmounted.txt");
@@ -167,7 +167,7 @@ for (const version of Object.keys(VERSIONS)) {
     assert.match(await row("second.txt").getAttribute("data-key"), /^text\//);
   });
 
-  test(`React ${version}: what a reload interrupted is offered under its policy, and resumed`, { timeout: 60_000 }, async () => {
+  test(`React ${version}: what a reload interrupted is offered under its policy, and resumed`, { timeout: 120_000 }, async () => {
     expected = [/net::ERR_ABORTED/];
     await open(version);
     proxy.fault = ({ path }) => (path.includes("partNumber=3&") ? { delay: 5_000 } : undefined);

@@ -156,7 +156,7 @@ test("5 % of all requests fail, and none of 100 files is lost", { timeout: 120_0
   assert.ok(faults >= 5, `${faults} faults`);
 });
 
-test("a pause stops the requests, and the upload goes on where it was", { timeout: 60_000 }, async () => {
+test("a pause stops the requests, and the upload goes on where it was", { timeout: 120_000 }, async () => {
   proxy.fault = ({ to, path }) => (to === "store" && !path.includes("partNumber=1&") ? { delay: 1_000 } : undefined);
   const states = [];
   const upload = client.upload(await fileOf(large), { ...PARTS, onState: (state) => states.push(state) });
@@ -176,7 +176,7 @@ test("a pause stops the requests, and the upload goes on where it was", { timeou
   assert.equal(proxy.count(/^service POST \/s3\/multipart$/), 1);
 });
 
-test("an aborted upload leaves nothing in the store", { timeout: 60_000 }, async () => {
+test("an aborted upload leaves nothing in the store", { timeout: 120_000 }, async () => {
   // A creation whose answer was lost leaves an upload that nobody knows.
   const others = (await server.parts()).length;
   for (const how of ["abort", "signal", "paused", "failed"]) {
@@ -251,7 +251,7 @@ test("what gets no token because the network is down is retried, and what is sig
   assert.deepEqual([error.message, error.cause.message], ["You are signed out.", "You are signed out."]);
 });
 
-test("the URL of a part that has expired is replaced", { timeout: 60_000 }, async () => {
+test("the URL of a part that has expired is replaced", { timeout: 120_000 }, async () => {
   const brief = await startServer({ UPLOAD_URL_EXPIRES_IN: "1" });
   const slow = await startProxy(brief);
   try {
@@ -288,7 +288,7 @@ test("1,000 files are granted with one call", { timeout: 120_000 }, async () => 
   for (const index of [0, 17, 999]) await arrived(files[index], results[index].value);
 });
 
-test("when the grant of a batch fails, the batch is granted again, and not each file", { timeout: 60_000 }, async () => {
+test("when the grant of a batch fails, the batch is granted again, and not each file", { timeout: 120_000 }, async () => {
   let failures = 0;
   proxy.fault = ({ path }) => (path.endsWith("presigned-urls") && (failures += 1) <= 2 ? { status: 503 } : undefined);
   const results = await client.uploadAll(Array.from({ length: 200 }, (_, index) => smallFile(`${index}.txt`, 10)));
@@ -315,7 +315,7 @@ test("a refused file of a batch is refused alone, and says why", async () => {
   }
 });
 
-test("a policy that grants forms only gets forms, whatever the size", { timeout: 60_000 }, async () => {
+test("a policy that grants forms only gets forms, whatever the size", { timeout: 120_000 }, async () => {
   const forms = await startServer({ S3_FORMS_ONLY: "true" });
   const counted = await startProxy(forms);
   try {
@@ -336,7 +336,7 @@ test("a policy that grants forms only gets forms, whatever the size", { timeout:
   }
 });
 
-test("a SHA-256 is what the store has, with and without being asked for", { timeout: 60_000 }, async () => {
+test("a SHA-256 is what the store has, with and without being asked for", { timeout: 120_000 }, async () => {
   const policies = join(folder.path, "checked.toml");
   await writeFile(policies, "[policies.default]\nrequire_checksum = true\n[policies.free]\n");
   const checked = await startServer({ UPLOAD_POLICIES_FILE: policies });

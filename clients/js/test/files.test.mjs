@@ -1,0 +1,70 @@
+// What happens to a file besides its upload: its checksum is compared, and it is downloaded.
+
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, beforeEach, test } from "node:test";
+
+import { createClient } from "../index.js";
+import { crc64nvme } from "../checksum.js";
+import { MiB, digest, fileOf, makeFile, smallFile, startProxy, startServer, temporaryFolder } from "./helpers.mjs";
+
+const PARTS = { multipartThreshold: MiB, partSize: 5 * MiB };
+const KEY = "presignd_for-the-test";
+
+let server, proxy, folder, client, large;
+
+before(async () => {
+  folder = await temporaryFolder();
+  const [policies, keys] = [join(folder.path, "policies.toml"), join(folder.path, "keys.toml")];
+  await writeFile(policies, "[policies.default]\n[policies.shared]\ndownload = true\n");
+  await writeFile(keys, `[[keys]]\nname = "tester"\nsha256 = "${createHash("sha256").update(KEY).digest("hex")}"\n`);
+  server = await startServer({ UPLOAD_POLICIES_FILE: policies, AUTH_MODE: "api-key", API_KEYS_FILE: keys });
+  proxy = await startProxy(server);
+  client = createClient({ url: proxy.service, headers: () => ({ authorization: `Bearer ${KEY}` }), policy: "shared" });
+  large = await makeFile(join(folder.path, "large.bin"), 11 * MiB);
+});
+
+after(async () => {
+  await proxy?.stop();
+  await Promise.all([server?.stop(), folder?.remove()]);
+});
+
+beforeEach(() => proxy.reset());
+
+test("an upload can be downloaded again, under the client's policy or another one", async () => {
+  const file = smallFile("안녕.txt");
+  const { key } = await client.upload(file);
+  const download = await client.download(key, { filename: "other.txt" });
+  assert.deepEqual([download.key, download.method], [key, "GET"]);
+  assert.ok(Date.parse(download.expiresAt) > Date.now());
+  const response = await fetch(download.url, { headers: download.headers });
+  assert.deepEqual(new Uint8Array(await response.arrayBuffer()), new Uint8Array(await file.arrayBuffer()));
+  assert.match(response.headers.get("content-disposition"), /^attachment;.*other\.txt/);
+  const inline = await fetch((await client.download(key, { disposition: "inline" })).url);
+  assert.match(inline.headers.get("content-disposition"), /^inline/);
+  await inline.body.cancel();
+  await assert.rejects(client.download(key, { policy: "default" }), { name: "UploadError", status: 422 });
+  await assert.rejects(client.download("uploads/unknown"), { name: "UploadError", status: 404 });
+});
+
+test("a CRC-64/NVME is bound to one request, and compared after parts", { timeout: 120_000 }, async () => {
+  const file = smallFile("sum.txt");
+  await client.upload(file, { checksum: "crc64nvme" });
+  const { signal } = new AbortController();
+  const [put] = proxy.requests.filter(({ to }) => to === "store");
+  assert.equal(put.headers["x-amz-checksum-crc64nvme"], await crc64nvme(file, signal));
+
+  const { key } = await client.upload(await fileOf(large), { ...PARTS, checksum: "crc64nvme" });
+  assert.equal(await digest(server.object(key)), large.digest);
+
+  // The checksum is read from other bytes than those that are sent.
+  const other = new Blob([new Uint8Array(large.size)]);
+  const changed = await fileOf(large);
+  const slice = changed.slice.bind(changed);
+  changed.slice = (start, end) => (end - start === 4 * MiB ? other.slice(start, end) : slice(start, end));
+  const error = await client.upload(changed, { ...PARTS, checksum: "crc64nvme" }).then(() => assert.fail("it was accepted"), (error) => error);
+  assert.equal(error.refused, true, error.message);
+  assert.ok(error.errors.some(({ pointer }) => pointer === "/checksumCrc64nvme"), JSON.stringify(error));
+});

@@ -1,0 +1,86 @@
+// A large file in Chromium: it resumes after a reload, and the page's memory stays flat.
+//
+//   LARGE_MIB=2048 npm test -- test/large.test.mjs
+
+import assert from "node:assert/strict";
+import { open, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+
+import { MiB, digest, eventually, servePages, startBrowser, startServer, temporaryFolder, throttle, watch } from "./helpers.mjs";
+
+const SIZE = Number(process.env.LARGE_MIB ?? 96) * MiB;
+const PARTS = Math.ceil(SIZE / (8 * MiB));
+/** Of the page: JavaScript's heap, the browser's own objects, and array buffers. */
+const MEMORY_MAX = 32 * MiB;
+
+const SCRIPT = `
+  import { createClient } from "../index.js";
+  const client = createClient({ url: new URLSearchParams(location.search).get("service") });
+  document.querySelector("input").onchange = ({ target }) => {
+    const onProgress = ({ loaded }) => (window.loaded = loaded);
+    client.upload(target.files[0], { onProgress, checksum: "crc64nvme" }).then(
+      ({ key }) => (window.result = { key }),
+      ({ message }) => (window.result = { message }),
+    );
+  };`;
+
+let server, browser, pages, folder;
+
+before(async () => {
+  folder = await temporaryFolder();
+  [server, browser] = await Promise.all([startServer(), startBrowser()]);
+  pages = await servePages({ large: { body: '<input type="file">', script: SCRIPT } });
+});
+
+after(async () => {
+  await browser?.close();
+  await Promise.all([server?.stop(), pages?.stop(), folder?.remove()]);
+});
+
+test("a large file resumes after a reload, in flat memory", { timeout: 600_000 }, async (t) => {
+  const path = join(folder.path, "large.bin");
+  const file = await open(path, "w");
+  // It is sparse, but not the same everywhere.
+  await file.truncate(SIZE);
+  for (let at = 0; at < SIZE; at += 64 * MiB) await file.write(`at ${at}`, at + 12_345);
+  await file.close();
+
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  const troubles = watch(page, new Set([pages.origin, server.service, server.store]), [/net::ERR_ABORTED/]);
+  const sent = [];
+  page.on("response", (response) => {
+    const number = new URL(response.url()).searchParams.get("partNumber");
+    if (number && response.ok()) sent.push(number);
+  });
+  const limit = await throttle(page, 400 * MiB);
+  await page.goto(`${pages.origin}/large?service=${encodeURIComponent(server.service)}`);
+  const session = await context.newCDPSession(page);
+  let most = 0;
+  const measure = async () => {
+    const { usedSize, embedderHeapUsedSize = 0, backingStorageSize = 0 } = await session.send("Runtime.getHeapUsage");
+    most = Math.max(most, usedSize + embedderHeapUsedSize + backingStorageSize);
+  };
+
+  await page.locator("input").setInputFiles(path);
+  await eventually("a third is there", async () => (await measure(), sent.length >= PARTS / 3), 300_000);
+  await page.reload();
+  const before = new Set(sent);
+  await limit.lift();
+  const began = performance.now();
+  await page.locator("input").setInputFiles(path);
+  await eventually("it goes on where it was", () => page.evaluate(() => window.loaded >= 8 * 1024 * 1024), 60_000);
+  const result = await eventually("it has arrived", async () => (await measure(), page.evaluate(() => window.result)), 500_000);
+  t.diagnostic(`${SIZE / MiB} MiB, ${before.size} of ${PARTS} parts before the reload, the rest in ${Math.round(performance.now() - began)} ms`);
+  t.diagnostic(`at most ${(most / MiB).toFixed(1)} MiB`);
+  assert.ok(result.key, result.message);
+  assert.equal((await stat(server.object(result.key))).size, SIZE);
+  assert.equal(await digest(server.object(result.key)), await digest(path));
+  // What was on its way when the page was reloaded may have arrived unseen, and is not sent again either.
+  assert.equal(new Set(sent).size, sent.length, "a part was sent twice");
+  assert.ok(before.size >= PARTS / 3 && before.size < PARTS, `${before.size} parts`);
+  assert.ok(most <= MEMORY_MAX, `${most / MiB} MiB`);
+  assert.deepEqual(troubles, []);
+  await context.close();
+});
