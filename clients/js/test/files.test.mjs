@@ -1,4 +1,4 @@
-// What happens to a file besides its upload: its checksum is compared, and it is downloaded.
+// What happens to a file besides its upload: its checksum is compared, it is downloaded, and it is deleted.
 
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
@@ -18,7 +18,7 @@ let server, proxy, folder, client, large;
 before(async () => {
   folder = await temporaryFolder();
   const [policies, keys] = [join(folder.path, "policies.toml"), join(folder.path, "keys.toml")];
-  await writeFile(policies, "[policies.default]\n[policies.shared]\ndownload = true\n");
+  await writeFile(policies, "[policies.default]\n[policies.shared]\ndownload = true\ndelete = true\n");
   await writeFile(keys, `[[keys]]\nname = "tester"\nsha256 = "${createHash("sha256").update(KEY).digest("hex")}"\n`);
   server = await startServer({ UPLOAD_POLICIES_FILE: policies, AUTH_MODE: "api-key", API_KEYS_FILE: keys });
   proxy = await startProxy(server);
@@ -47,6 +47,15 @@ test("an upload can be downloaded again, under the client's policy or another on
   await inline.body.cancel();
   await assert.rejects(client.download(key, { policy: "default" }), { name: "UploadError", status: 422 });
   await assert.rejects(client.download("uploads/unknown"), { name: "UploadError", status: 404 });
+});
+
+test("an upload can be deleted, under a policy that allows it, and twice", async () => {
+  const { key } = await client.upload(smallFile("unwanted.txt"));
+  await assert.rejects(client.remove(key, { policy: "default" }), { name: "UploadError", status: 422 });
+  assert.ok((await server.keys()).includes(key));
+  assert.equal(await client.remove(key), undefined);
+  assert.ok(!(await server.keys()).includes(key));
+  await client.remove(key);
 });
 
 test("a CRC-64/NVME is bound to one request, and compared after parts", { timeout: 120_000 }, async () => {
