@@ -63,6 +63,7 @@ pub const VARIABLES: &[&str] = &[
     "RATE_LIMIT_PER_SECOND",
     "RATE_LIMIT_BURST",
     "TRUSTED_PROXIES",
+    "PUBLIC_URL",
     "CORS_ALLOWED_ORIGINS",
     "LOG_FORMAT",
     "RUST_LOG",
@@ -101,6 +102,8 @@ pub struct Config {
     pub rate: Option<Rate>,
     /// Whose `X-Forwarded-For` counts.
     pub trusted_proxies: Vec<IpNet>,
+    /// presignd's own address, if requests do not say it.
+    pub public_url: Option<String>,
     pub allowed_origins: AllowedOrigins,
     pub telemetry: telemetry::Settings,
 }
@@ -171,6 +174,7 @@ impl Config {
         let events = events::events(r);
         let rate = auth::rate(r);
         let trusted_proxies = auth::trusted_proxies(r);
+        let public_url = endpoint(r, "PUBLIC_URL", "https://uploads.example.com");
         let allowed_origins = allowed_origins(r);
         let telemetry = telemetry(r);
         let config = (|| {
@@ -188,6 +192,7 @@ impl Config {
                 events,
                 rate,
                 trusted_proxies,
+                public_url,
                 allowed_origins,
                 telemetry,
             })

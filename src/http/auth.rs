@@ -5,6 +5,7 @@ mod api_keys;
 mod credential;
 mod jwks;
 mod jwt;
+mod sealed;
 mod verified;
 
 use std::net::{IpAddr, SocketAddr};
@@ -260,13 +261,7 @@ impl FromRequestParts<AppState> for Authenticated {
         let gate = &state.gate;
         let ticket = ticket_in_path(parts, state).await;
         let policy = policy_in_path(parts, state).await;
-        let network = || {
-            let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-            peer.map(|ConnectInfo(peer)| {
-                let client = client_ip(peer.ip(), &parts.headers, &gate.trusted_proxies);
-                CallerKey::Network(network(client))
-            })
-        };
+        let network = || network_of(parts, gate);
         let sender = match Credential::from_request(&parts.headers, ticket.as_deref(), &gate.auth) {
             Ok(credential) => gate.sender(credential, network).await,
             Err(denied) => Err(denied),
@@ -313,6 +308,13 @@ impl FromRequestParts<AppState> for Authenticated {
             context,
         })
     }
+}
+
+/// Where a request comes from.
+fn network_of(parts: &Parts, gate: &Gate) -> Option<CallerKey> {
+    let ConnectInfo(peer) = parts.extensions.get::<ConnectInfo<SocketAddr>>()?;
+    let client = client_ip(peer.ip(), &parts.headers, &gate.trusted_proxies);
+    Some(CallerKey::Network(network(client)))
 }
 
 impl Auth {

@@ -92,8 +92,9 @@ impl<T: Dto> Valid<T> {
 ///
 /// The answer when the body is too long or does not arrive.
 pub(super) async fn bytes(request: Request, max: usize) -> Result<(Vec<u8>, Reserved), Response> {
+    let caller = request.extensions().get::<RequestContext>().cloned();
     let length = check_length(request.headers(), max).map_err(Problem::into_response)?;
-    let body = read_body(request.into_body(), max, length, None);
+    let body = read_body(request.into_body(), max, length, caller.as_ref());
     within_time(body).await
 }
 
@@ -195,6 +196,11 @@ fn valid<T: Dto>(body: &[u8]) -> Result<T::Value, Problem> {
     if errors.len() >= MAX_SHAPE_ERRORS {
         return Err(errors.into_problem());
     }
+    valid_value(dto, errors)
+}
+
+/// The value of a body that was read, whose faults so far are in `errors`.
+pub(super) fn valid_value<T: Dto>(dto: T, mut errors: FieldErrors) -> Result<T::Value, Problem> {
     if let Err(invalid) = dto.validate() {
         collect("", &invalid, &mut errors);
     }

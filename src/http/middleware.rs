@@ -23,7 +23,7 @@ use tower_http::cors::CorsLayer;
 use super::auth::{CallerKey, retry_later};
 use super::context::RequestContext;
 use super::head::{self, REQUEST_ID};
-use super::problem::{Cause, ForUppy, Problem, catalogue};
+use super::problem::{Cause, Dialect, Problem, catalogue};
 use super::shares::{Share, Shares};
 use super::{HttpService, Settings};
 use crate::telemetry::{Metrics, Trace};
@@ -239,7 +239,7 @@ impl Observation {
                 "request failed"
             );
         }
-        let for_uppy = extensions.remove::<ForUppy>().is_some();
+        let dialect = extensions.remove::<Dialect>();
         let problem = match extensions.remove::<Problem>() {
             // Swagger UI has its own answer for unknown assets, and axum for a path or a query that
             // is not UTF-8.
@@ -250,7 +250,7 @@ impl Observation {
             problem => problem,
         };
         let Some(problem) = problem else { return };
-        let (parts, body) = problem.render(&self.id, for_uppy).into_parts();
+        let (parts, body) = problem.render(&self.id, dialect).into_parts();
         *response.status_mut() = parts.status;
         *response.body_mut() = body;
         response.headers_mut().remove(header::CONTENT_LENGTH);

@@ -18,6 +18,7 @@ mod json;
 mod keys;
 mod middleware;
 mod openapi;
+mod own_address;
 pub mod page;
 mod problem;
 mod rate_limit;
@@ -26,6 +27,7 @@ mod server;
 mod shares;
 mod uploads;
 mod verify;
+mod xml;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -51,6 +53,7 @@ pub(crate) use self::head::preflight_origin;
 pub(crate) use self::health::HEALTHZ;
 use self::health::Operations;
 use self::middleware::Observer;
+use self::own_address::AddressSettings;
 use self::problem::{Problem, catalogue};
 pub use self::rate_limit::Rate;
 pub use self::server::{Limits, Server, serve};
@@ -88,6 +91,8 @@ pub struct Settings {
     pub rate: Option<Rate>,
     /// Proxies whose `X-Forwarded-For`, `X-Request-Id` and `traceparent` count.
     pub trusted_proxies: Vec<IpNet>,
+    /// presignd's own address, if requests do not say it.
+    pub public_url: Option<String>,
     /// Whether `Host` has to name this machine. A web page can make a browser send requests to a
     /// loopback address under a host name of its own (DNS rebinding).
     pub local_hosts_only: bool,
@@ -104,6 +109,7 @@ struct AppState {
     uploads: Arc<UploadService>,
     gate: Arc<Gate>,
     operations: Arc<Operations>,
+    address: Arc<AddressSettings>,
 }
 
 impl AppState {
@@ -111,6 +117,7 @@ impl AppState {
         Self {
             gate: Arc::new(Gate::new(settings)),
             operations: Arc::new(Operations::new(Arc::clone(&uploads), settings)),
+            address: Arc::new(AddressSettings::new(settings)),
             uploads,
         }
     }
@@ -186,6 +193,7 @@ fn routes() -> OpenApiRouter<AppState> {
         .merge(routes_of_callers())
         .merge(health::router())
         .merge(receipts::router())
+        .merge(clients::router_of_calls())
 }
 
 /// The routes that authenticate their callers.

@@ -272,7 +272,9 @@ problems! {
 /// The kinds of problems with a status that operations share: not those of verifying, committing, downloads
 /// or events alone, nor those of requests for no operation.
 fn kinds(status: u16) -> Vec<&'static Kind> {
-    const OTHERS: [&str; 8] = [
+    const OTHERS: [&str; 10] = [
+        "invalid-xml",
+        "call-expired",
         "not-an-event",
         "event-not-delivered",
         "not-uploaded",

@@ -9,12 +9,14 @@ use std::borrow::Cow;
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use hyper::ext::ReasonPhrase;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use self::catalogue::Kind;
 pub(crate) use self::fields::{FieldErrors, push_segment};
 use self::fields::{MAX_DETAIL_BYTES, cut};
+use super::xml::Document;
 use crate::error_chain::causes;
 use crate::s3::StoreError;
 use crate::upload::{self, Field, Invalid, Refusal};
@@ -105,11 +107,17 @@ impl Problem {
         Self::new(&catalogue::INTERNAL)
     }
 
-    /// The answer, once the id of the request is known, and whether it is Uppy's.
-    pub(crate) fn render(mut self, request_id: &str, for_uppy: bool) -> Response {
+    /// The answer, once the id of the request is known.
+    pub(crate) fn render(mut self, request_id: &str, dialect: Option<Dialect>) -> Response {
         let status = self.status();
         request_id.clone_into(&mut self.request_id);
-        if for_uppy {
+        if dialect == Some(Dialect::Xml) {
+            let error = Document::error(&pascal_case(self.code), &self.detail, request_id);
+            return (status, error).into_response();
+        }
+        let mut reason = None;
+        if dialect == Some(Dialect::Uppy) {
+            reason = reason_phrase(&self.detail);
             self.error = Some(self.detail.clone());
             self.message = Some(self.detail.clone());
         }
@@ -118,6 +126,9 @@ impl Problem {
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
         );
+        if let Some(reason) = reason {
+            response.extensions_mut().insert(reason);
+        }
         response
     }
 
@@ -126,9 +137,33 @@ impl Problem {
     }
 }
 
-/// Marks the answers of Uppy's routes, whose problems have `error` and `message` for Uppy to read.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ForUppy;
+/// How the problems of a route are written for clients of other people. It is an extension of their answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// With the members `error` and `message`, and a reason phrase.
+    Uppy,
+    /// As S3 writes its errors.
+    Xml,
+}
+
+/// The detail as HTTP/1.1 can send it beside the status: Uppy 6 shows nothing else of an answer. It is short, and
+/// what is not ASCII is replaced.
+fn reason_phrase(detail: &str) -> Option<ReasonPhrase> {
+    const MAX_CHARS: usize = 200;
+    let chars = detail.chars().take(MAX_CHARS);
+    let is_plain = |c: &char| c.is_ascii_graphic() || *c == ' ';
+    let reason: String = chars.map(|c| if is_plain(&c) { c } else { '?' }).collect();
+    ReasonPhrase::try_from(reason).ok()
+}
+
+/// `no-such-upload` as S3 would write it: `NoSuchUpload`.
+fn pascal_case(code: &str) -> String {
+    let words = code.split('-').filter_map(|word| {
+        let (first, rest) = word.split_at_checked(1)?;
+        Some(first.to_ascii_uppercase() + rest)
+    });
+    words.collect()
+}
 
 /// Leaves the body to [`super::middleware`], which knows the id of the request.
 impl IntoResponse for Problem {
@@ -187,6 +222,7 @@ impl Failure {
             ),
             Error::NoCredentials(_) => Problem::new(&catalogue::CREDENTIALS_UNAVAILABLE),
             Error::NoSuchUpload => Problem::new(&catalogue::NO_SUCH_UPLOAD),
+            Error::CallExpired => Problem::new(&catalogue::CALL_EXPIRED),
             Error::Store(error) => Problem::new(match error {
                 StoreError::NoSuchUpload(_) => &catalogue::NO_SUCH_UPLOAD,
                 StoreError::InvalidParts(_) => &catalogue::INVALID_PARTS,

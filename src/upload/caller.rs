@@ -68,6 +68,16 @@ impl Caller {
         })
     }
 
+    /// A caller of this segment, which was sealed.
+    pub(super) fn sealed(segment: &str, ticket: Option<Ticket>) -> Self {
+        Self {
+            segment: segment.into(),
+            policies: None,
+            ticket: ticket.map(Arc::new),
+            policy: None,
+        }
+    }
+
     /// The same caller, whose uploads the ticket narrows.
     #[must_use]
     pub fn with_ticket(self, ticket: Ticket) -> Self {

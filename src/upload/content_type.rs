@@ -4,7 +4,7 @@ mod harmless;
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use self::harmless::is_harmless;
 use super::Invalid;
@@ -92,7 +92,7 @@ fn check(text: &str) -> Result<(), Invalid> {
 
 /// Some content types: one (`image/png`), those of one kind (`image/*`), or all (`*/*`).
 /// Parameters do not count.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct ContentTypeRange(String);
 
 impl ContentTypeRange {

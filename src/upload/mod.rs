@@ -3,6 +3,7 @@
 //! HTTP servers.
 
 mod buckets;
+mod call;
 mod caller;
 mod checksum;
 mod commit;
@@ -25,6 +26,7 @@ mod verify;
 
 use std::borrow::Cow;
 
+pub use self::call::{Begin, Call, Continued, Operation, SealedCall};
 pub use self::caller::Caller;
 pub use self::checksum::{Crc64NvmeChecksum, Md5Checksum, Sha256Checksum};
 pub use self::content_type::ContentType;
@@ -201,6 +203,9 @@ pub enum Error {
     /// There is no multipart upload of this token and key. Does not reveal whether there ever was one.
     #[error("no such upload")]
     NoSuchUpload,
+    /// The token of a sealed call has expired.
+    #[error("the call has expired")]
+    CallExpired,
     /// No credentials are available to sign with.
     #[error("no credentials to sign with")]
     NoCredentials(#[source] s3::CredentialsError),
@@ -237,7 +242,8 @@ impl Error {
             | Self::FormsOnly
             | Self::PostCannotKeepPolicy
             | Self::PostTooLarge
-            | Self::NoSuchUpload => true,
+            | Self::NoSuchUpload
+            | Self::CallExpired => true,
             Self::NoCredentials(_) | Self::Signing(_) | Self::Sealing(_) | Self::Store(_) => false,
         }
     }

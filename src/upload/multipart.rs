@@ -99,7 +99,7 @@ impl UploadService {
         now: SystemTime,
     ) -> Result<PresignedRequest, Error> {
         self.refuse_if_forms_only()?;
-        let (session, policy) = self.open(caller, token, key, now)?;
+        let (session, policy) = self.open(caller, token, Some(key), now)?;
         check_part_numbers(&session, &policy, [number])?;
         let largest = max_size(&session, &policy).min(s3::MAX_PUT_BYTES);
         if let Some(Err(invalid)) = size.map(|size| check_size(size, largest)) {
@@ -124,7 +124,7 @@ impl UploadService {
         now: SystemTime,
     ) -> Result<BTreeMap<u16, PresignedRequest>, Error> {
         self.refuse_if_forms_only()?;
-        let (session, policy) = self.open(caller, token, key, now)?;
+        let (session, policy) = self.open(caller, token, Some(key), now)?;
         check_part_numbers(&session, &policy, numbers.iter().copied())?;
         let mut requests = BTreeMap::new();
         for &number in numbers {
@@ -149,7 +149,7 @@ impl UploadService {
         key: &str,
         now: SystemTime,
     ) -> Result<Vec<StoredPart>, Error> {
-        let (session, policy) = self.open(caller, token, key, now)?;
+        let (session, policy) = self.open(caller, token, Some(key), now)?;
         self.stored_parts(&session, &policy, now).await
     }
 
@@ -164,7 +164,7 @@ impl UploadService {
         parts: &BTreeMap<u16, String>,
         now: SystemTime,
     ) -> Result<CompletedUpload, Error> {
-        let (session, policy) = self.open(caller, token, key, now)?;
+        let (session, policy) = self.open(caller, token, Some(key), now)?;
         let begin = Instant::now();
         let made = match self.stored_parts(&session, &policy, now).await {
             Ok(stored) => {
@@ -272,7 +272,7 @@ impl UploadService {
         key: &str,
         now: SystemTime,
     ) -> Result<(), Error> {
-        let (session, policy) = self.open(caller, token, key, now)?;
+        let (session, policy) = self.open(caller, token, Some(key), now)?;
         self.end_multipart(&session, &policy, now).await
     }
 
@@ -310,22 +310,23 @@ impl UploadService {
         key: &str,
         now: SystemTime,
     ) -> Result<(), Error> {
-        self.open(caller, token, key, now).map(|_| ())
+        self.open(caller, token, Some(key), now).map(|_| ())
     }
 
-    /// The session of `token` and its policy, if it belongs to `key` and `caller`. Does not reveal what is
-    /// wrong.
-    fn open(
+    /// The session of `token` and its policy, if it belongs to `caller`, and to `key` if there is one. Does not
+    /// reveal what is wrong.
+    pub(super) fn open(
         &self,
         caller: &Caller,
         token: &str,
-        key: &str,
+        key: Option<&str>,
         now: SystemTime,
     ) -> Result<(Session, Terms), Error> {
         let session = self
             .session_key
             .open(token, now)
-            .filter(|session| session.key == key && session.belongs_to(caller))
+            .filter(|session| key.is_none_or(|key| session.key == key))
+            .filter(|session| session.belongs_to(caller))
             .ok_or(Error::NoSuchUpload)?;
         let policies = self.policies.load();
         let terms = policies

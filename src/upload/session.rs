@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -108,21 +109,24 @@ impl SessionKey {
         Self::new(ids.as_flattened())
     }
 
-    pub(super) fn seal(&self, session: &Session) -> Result<String, SealError> {
-        jsonwebtoken::encode(&Header::new(Algorithm::HS256), session, &self.encoding)
+    pub(super) fn seal<T: Serialize>(&self, claims: &T) -> Result<String, SealError> {
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &self.encoding)
             .map_err(SealError)
     }
 
     /// The session of a token that we sealed and that has not expired.
     pub(super) fn open(&self, token: &str, now: SystemTime) -> Option<Session> {
+        let session: Session = self.open_claims(token)?;
+        (seconds(now) < session.exp).then_some(session)
+    }
+
+    /// The claims of a token that we sealed, even if it has expired: the caller compares its own `now`.
+    pub(super) fn open_claims<T: DeserializeOwned>(&self, token: &str) -> Option<T> {
         let mut validation = Validation::new(Algorithm::HS256);
-        // The expiry is compared with our own `now`, below.
         validation.validate_exp = false;
         validation.required_spec_claims.clear();
-        let session: Session = jsonwebtoken::decode(token, &self.decoding, &validation)
-            .ok()?
-            .claims;
-        (seconds(now) < session.exp).then_some(session)
+        let token = jsonwebtoken::decode::<T>(token, &self.decoding, &validation);
+        Some(token.ok()?.claims)
     }
 }
 
@@ -136,7 +140,7 @@ impl fmt::Debug for SessionKey {
 #[error("a session cannot be sealed: {0}")]
 pub struct SealError(jsonwebtoken::errors::Error);
 
-fn seconds(moment: SystemTime) -> u64 {
+pub(super) fn seconds(moment: SystemTime) -> u64 {
     moment
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()

@@ -15,7 +15,7 @@ use super::metadata::{self, Metadata};
 use super::service::REPLACED_IN_FORMS;
 
 /// What narrows a policy for one caller; it never allows more than the policy.
-#[derive(Clone, PartialEq, Eq, Serialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ticket {
     /// The only policy that may be used, also by requests that name none.
     pub(super) policy: Option<String>,

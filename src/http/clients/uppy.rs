@@ -4,7 +4,9 @@
 //! Requests are read as leniently as Companion reads them. The `uploadId` that clients get is not
 //! the store's, but a token that seals it together with the key: nobody can sign parts for another.
 
+pub(super) mod calls;
 mod multipart;
+mod sign;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,8 +14,7 @@ use std::time::SystemTime;
 
 use axum::Json;
 use axum::extract::{Query, State};
-use axum::middleware::map_response;
-use axum::response::Response;
+use axum::middleware::map_response_with_state;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -22,11 +23,12 @@ use uuid::Uuid;
 
 use crate::http::AppState;
 use crate::http::auth::Authenticated;
+use crate::http::clients::mark;
 use crate::http::openapi::{
     CallerProblems, FilenameText, MediaTypeOrNothing, ParameterProblems, PolicyProblems,
     SigningProblems,
 };
-use crate::http::problem::{Failure, FieldErrors, ForUppy, Problem};
+use crate::http::problem::{Dialect, Failure, FieldErrors, Problem};
 use crate::upload::{
     Caller, ContentType, File, Filename, Grant, Invalid, PostGrant, SingleGrant, UploadService,
     check_metadata,
@@ -36,12 +38,8 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(params))
         .merge(multipart::router())
-        .layer(map_response(mark_for_uppy))
-}
-
-async fn mark_for_uppy(mut response: Response) -> Response {
-    response.extensions_mut().insert(ForUppy);
-    response
+        .merge(sign::router())
+        .layer(map_response_with_state(Dialect::Uppy, mark))
 }
 
 /// The type of a file whose client sends none.
@@ -57,13 +55,13 @@ fn parameter<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
         .map(|(_, value)| value.as_str())
 }
 
-/// A file as Companion's clients describe it. Metadata that the policy does not let clients set is
+/// A file as Companion's clients describe it, with a name for its type in their requests. Metadata that the policy does not let clients set is
 /// left out: Uppy sends it unasked.
 fn file(
     uploads: &UploadService,
     caller: &Caller,
     filename: Option<&str>,
-    content_type: Option<&str>,
+    (type_pointer, content_type): (&str, Option<&str>),
     metadata: impl IntoIterator<Item = (String, String)>,
     policy: Option<&str>,
 ) -> Result<File, Problem> {
@@ -75,7 +73,7 @@ fn file(
     let content_type = content_type
         .filter(|t| !t.is_empty())
         .unwrap_or(DEFAULT_TYPE);
-    let content_type = errors.check(|| "/type".into(), ContentType::parse(content_type));
+    let content_type = errors.check(|| type_pointer.into(), ContentType::parse(content_type));
     let metadata = metadata
         .into_iter()
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
@@ -212,7 +210,7 @@ async fn params(
         &uploads,
         &caller,
         parameter(&pairs, "filename"),
-        parameter(&pairs, "type"),
+        ("/type", parameter(&pairs, "type")),
         metadata,
         parameter(&pairs, "policy"),
     )?;

@@ -36,6 +36,9 @@ kinds! {
     INVALID_JSON: BAD_REQUEST "invalid-json",
         "the body is not UTF-8",
         "the body is not JSON in UTF-8";
+    INVALID_XML: BAD_REQUEST "invalid-xml",
+        "the body is not XML: see byte 0",
+        "the body is not the XML of S3 that completes an upload (`/s3/upload/…` alone)";
     JSON_TOO_DEEP: BAD_REQUEST "json-too-deep",
         "the JSON is nested more than 128 levels deep",
         "the JSON is nested too deeply";
@@ -66,6 +69,9 @@ kinds! {
     HOST_NOT_ALLOWED: FORBIDDEN "host-not-allowed",
         "without AUTH_MODE, and on a loopback address, the host must be `localhost` or an address; TRUSTED_PROXIES allows others, for a proxy that forwards requests",
         "without `AUTH_MODE` on a loopback address, the host is neither `localhost` nor an address";
+    CALL_EXPIRED: FORBIDDEN "call-expired",
+        "this URL has expired; ask for another one",
+        "the URL has expired (`/s3/upload/…` alone)";
     NO_SUCH_UPLOAD: NOT_FOUND "no-such-upload",
         "there is no multipart upload with this key, or not any more",
         "there is no multipart upload with this `uploadId` and key, or not any more";

@@ -1,6 +1,6 @@
 //! `/s3/multipart…`: uploads in parts.
 
-mod dto;
+pub(super) mod dto;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -133,8 +133,11 @@ struct PartPath {
 }
 
 fn part_number(text: &str) -> Result<u16, Problem> {
-    text.parse()
-        .ok()
+    in_range(text.parse().ok())
+}
+
+pub(super) fn in_range(part_number: Option<u16>) -> Result<u16, Problem> {
+    part_number
         .filter(|number| (1..=MAX_PARTS).contains(number))
         .ok_or_else(|| Problem::for_field("/partNumber", out_of_range()))
 }
@@ -173,7 +176,7 @@ async fn create(
         &uploads,
         &caller,
         dto.filename.as_deref(),
-        dto.content_type.as_deref(),
+        ("/type", dto.content_type.as_deref()),
         metadata,
         dto.policy.as_deref(),
     )?;

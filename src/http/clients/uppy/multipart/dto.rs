@@ -76,7 +76,7 @@ pub(super) struct CreatedDto {
 
 /// Like JavaScript's `String(value)`, which Uppy sends with small files, and which Companion applies to
 /// what Uppy sends with large ones.
-pub(super) fn as_text(value: &Value) -> String {
+pub(in crate::http::clients::uppy) fn as_text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
@@ -133,28 +133,28 @@ pub(super) struct PartUrlsDto {
 /// The parts of the object.
 #[derive(Debug, Default, Serialize, Validate, ToSchema)]
 #[schema(as = CompleteMultipartUpload)]
-pub(super) struct CompleteDto {
+pub(in crate::http::clients::uppy) struct CompleteDto {
     /// 1 to 10,000 parts.
     #[validate(
         required(message = "is required"),
         length(min = 1, max = 10_000, message = "must have 1 to 10,000 parts")
     )]
     #[schema(value_type = Vec<CompletedPartDto>, required = true, min_items = 1, max_items = 10_000)]
-    pub(super) parts: Option<Vec<CompletedPartDto>>,
+    pub(in crate::http::clients::uppy) parts: Option<Vec<CompletedPartDto>>,
 }
 
 /// A part as the store acknowledged it.
 #[derive(Debug, Default, Serialize, ToSchema)]
 #[serde(rename_all = "PascalCase")]
 #[schema(as = CompletedPart)]
-pub(super) struct CompletedPartDto {
+pub(in crate::http::clients::uppy) struct CompletedPartDto {
     /// 1 to 10,000.
     #[schema(value_type = u16, required = true, minimum = 1, maximum = 10_000, example = 1)]
-    pub(super) part_number: Option<u64>,
+    pub(in crate::http::clients::uppy) part_number: Option<u64>,
     /// The `ETag` header of the store's answer to the PUT.
     #[serde(rename = "ETag")]
     #[schema(value_type = String, required = true, example = "\"d41d8cd98f00b204e9800998ecf8427e\"")]
-    pub(super) e_tag: Option<String>,
+    pub(in crate::http::clients::uppy) e_tag: Option<String>,
 }
 
 impl CompletedPartDto {

@@ -1,0 +1,45 @@
+//! Callers whom a sealed call names: they authenticated when it was sealed.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use axum::http::request::Parts;
+use axum::response::Response;
+
+use super::{Authenticated, CallerKey, network_of};
+use crate::http::AppState;
+use crate::http::context::RequestContext;
+use crate::upload::Caller;
+
+impl Authenticated {
+    /// The caller that a sealed call names, whose rate limit the request counts for. A request without a
+    /// valid call counts for the address that it comes from.
+    ///
+    /// # Errors
+    ///
+    /// The answer when there were too many.
+    pub(in crate::http) fn by_seal(
+        caller: Option<&Caller>,
+        parts: &Parts,
+        state: &AppState,
+    ) -> Result<Self, Response> {
+        let gate = &state.gate;
+        let key = match caller {
+            Some(caller) if !caller.is_anonymous() => {
+                Some(CallerKey::Name(Arc::clone(caller.shared_segment())))
+            }
+            _ => network_of(parts, gate),
+        };
+        gate.count(key.as_ref(), NonZeroU32::MIN)?;
+        let context = parts.extensions.get::<RequestContext>().cloned();
+        if let (Some(context), Some(key)) = (&context, key.clone()) {
+            context.set_caller(key, None);
+        }
+        Ok(Self {
+            caller: caller.cloned().unwrap_or_else(Caller::anonymous),
+            key,
+            gate: Arc::clone(gate),
+            context,
+        })
+    }
+}

@@ -1,0 +1,191 @@
+//! `/s3/upload/{token}`: calls of uploads in parts in S3's own XML, for clients that insist on it. The token is
+//! the permission for one call; presignd answers it, so that the policy holds.
+//!
+//! The URLs are for clients to follow and not to build, so they are not in the OpenAPI document.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::extract::{FromRequestParts, RawPathParams, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::map_response_with_state;
+use axum::response::{IntoResponse, Response, Result};
+use axum::routing::get;
+use utoipa_axum::router::OpenApiRouter;
+use uuid::Uuid;
+
+use super::DEFAULT_TYPE;
+use super::multipart::dto::{CompleteDto, CompletedPartDto};
+use crate::http::AppState;
+use crate::http::auth::Authenticated;
+use crate::http::body::{self, Dto};
+use crate::http::clients::mark;
+use crate::http::own_address::OwnAddress;
+use crate::http::problem::{Dialect, Failure, FieldErrors, Problem, catalogue};
+use crate::http::xml::{Document, listed_parts};
+use crate::s3::MAX_PARTS;
+use crate::upload::{Begin, Call, ContentType, Continued, Operation, UploadService};
+
+pub(in crate::http::clients) fn router() -> OpenApiRouter<AppState> {
+    let calls = get(list).post(begin_or_complete).delete(abort);
+    OpenApiRouter::new()
+        .route("/s3/upload/{token}", calls)
+        .layer(map_response_with_state(Dialect::Xml, mark))
+}
+
+/// The URL of a call.
+pub(in crate::http::clients) fn url(OwnAddress(address): &OwnAddress, token: &str) -> String {
+    format!("{address}/s3/upload/{token}")
+}
+
+/// The call of the token in the path. It is checked before any body is read.
+struct SealedCall {
+    caller: Authenticated,
+    call: Call,
+}
+
+impl FromRequestParts<AppState> for SealedCall {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Response> {
+        let path = RawPathParams::from_request_parts(parts, state).await;
+        let path = path.map_err(IntoResponse::into_response)?;
+        let token = path.iter().find(|(name, _)| *name == "token");
+        let token = token.map(|(_, token)| token).unwrap_or_default();
+        let call = state.uploads.open_call(token, SystemTime::now());
+        let caller = call.as_ref().map(Call::caller).ok();
+        let caller = Authenticated::by_seal(caller, parts, state)?;
+        match call {
+            Ok(call) => Ok(Self { caller, call }),
+            Err(error) => Err(Failure::from(error).into_response()),
+        }
+    }
+}
+
+/// The answer to another call than the token is for.
+fn another_call() -> Problem {
+    Problem::new(&catalogue::NO_SUCH_UPLOAD)
+}
+
+async fn list(
+    State(uploads): State<Arc<UploadService>>,
+    SealedCall { caller, call }: SealedCall,
+) -> Result<Document> {
+    let Call::Continue(Operation::List, upload) = call else {
+        return Err(another_call().into());
+    };
+    // There may be 10,000 parts.
+    let _turn = caller.turn(2).await?;
+    let Continued { token, key, .. } = &upload;
+    let parts = uploads
+        .list_parts(&caller, token, key, SystemTime::now())
+        .await
+        .map_err(Failure::from)?;
+    let list = Document::new("ListPartsResult", |result| {
+        result.text("Key", key)?.text("UploadId", token)?;
+        result.text("IsTruncated", "false")?;
+        for part in &parts {
+            result.element("Part", |element| {
+                element
+                    .text("PartNumber", &part.number.to_string())?
+                    .text("ETag", &part.etag)?
+                    .text("Size", &part.size.to_string())?;
+                Ok(())
+            })?;
+        }
+        Ok(())
+    });
+    Ok(list?)
+}
+
+async fn begin_or_complete(
+    State(uploads): State<Arc<UploadService>>,
+    SealedCall { caller, call }: SealedCall,
+    request: Request,
+) -> Result<Document> {
+    match call {
+        Call::Begin(upload) => begin(&uploads, &caller, upload, request.headers()).await,
+        Call::Continue(Operation::Complete, upload) => {
+            complete(&uploads, &caller, &upload, request).await
+        }
+        Call::Continue(..) => Err(another_call().into()),
+    }
+}
+
+async fn begin(
+    uploads: &UploadService,
+    caller: &Authenticated,
+    upload: Begin,
+    headers: &HeaderMap,
+) -> Result<Document> {
+    let of_header = || {
+        let sent = headers.get(header::CONTENT_TYPE);
+        let sent = sent.map_or(DEFAULT_TYPE.as_bytes(), |value| value.as_bytes());
+        ContentType::parse(String::from_utf8_lossy(sent))
+    };
+    let content_type = upload.content_type.clone().map_or_else(of_header, Ok);
+    let content_type =
+        content_type.map_err(|invalid| Problem::for_field("/contentType", invalid))?;
+    let file = upload.into_file(content_type);
+    let upload = uploads
+        .create_multipart(caller, &file, Uuid::new_v4(), SystemTime::now())
+        .await
+        .map_err(Failure::from)?;
+    let begun = Document::new("InitiateMultipartUploadResult", |result| {
+        result
+            .text("Bucket", &upload.bucket)?
+            .text("Key", &upload.key)?
+            .text("UploadId", &upload.token)?;
+        Ok(())
+    });
+    Ok(begun?)
+}
+
+async fn complete(
+    uploads: &UploadService,
+    caller: &Authenticated,
+    upload: &Continued,
+    request: Request,
+) -> Result<Document> {
+    let (body, _reserved) = body::bytes(request, CompleteDto::MAX_BYTES).await?;
+    let _turn = caller.turn(CompleteDto::work(body.len())).await?;
+    let parts = listed_parts(&body, MAX_PARTS.into())?;
+    drop(body);
+    let parts = parts.into_iter().map(|part| CompletedPartDto {
+        // What is no number is none of a part's.
+        part_number: part.number.map(|text| text.trim().parse().unwrap_or(0)),
+        e_tag: part.etag,
+    });
+    let dto = CompleteDto {
+        parts: Some(parts.collect()),
+    };
+    let parts = body::valid_value(dto, FieldErrors::default())?;
+    let Continued { token, key, .. } = upload;
+    let made = uploads
+        .complete_multipart(caller, token, key, &parts, SystemTime::now())
+        .await
+        .map_err(Failure::from)?;
+    let completed = Document::new("CompleteMultipartUploadResult", |result| {
+        result
+            .text("Location", &made.location)?
+            .text("Bucket", &made.bucket)?
+            .text("Key", &made.key)?;
+        Ok(())
+    });
+    Ok(completed?)
+}
+
+async fn abort(
+    State(uploads): State<Arc<UploadService>>,
+    SealedCall { caller, call }: SealedCall,
+) -> Result<StatusCode> {
+    let Call::Continue(Operation::Abort, upload) = call else {
+        return Err(another_call().into());
+    };
+    uploads
+        .abort_multipart(&caller, &upload.token, &upload.key, SystemTime::now())
+        .await
+        .map_err(Failure::from)?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,109 @@
+//! `POST /s3/sign`: one call of Uppy's `signRequest` for each of its requests to S3, with the caller's
+//! credentials. Files and parts go to the store; the other calls come back, to [`super::calls`].
+
+mod dto;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use axum::Json;
+use axum::extract::State;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use self::dto::{SignDto, SignedDto, Signing, Wanted};
+use super::multipart::dto::as_text;
+use super::multipart::in_range;
+use super::{calls, file};
+use crate::http::AppState;
+use crate::http::auth::Authenticated;
+use crate::http::body::Valid;
+use crate::http::openapi::{
+    BodyProblems, CallerProblems, PolicyProblems, SessionProblems, SigningProblems,
+};
+use crate::http::own_address::OwnAddress;
+use crate::http::problem::Failure;
+use crate::upload::{Error, File, Operation, SealedCall, UploadService};
+
+pub(super) fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(sign))
+}
+
+/// Presign a request for Uppy 6
+///
+/// The answer is what Uppy's `signRequest` returns. Files and parts go to the store; URLs of the other calls lead
+/// back to this service, which answers them in S3's XML, and need no credentials.
+#[utoipa::path(
+    post,
+    path = "/s3/sign",
+    tag = "uppy",
+    operation_id = "signRequest",
+    request_body = SignDto,
+    responses(
+        (status = 200, description = "A presigned request", body = SignedDto),
+        CallerProblems,
+        BodyProblems,
+        SessionProblems,
+        PolicyProblems,
+        SigningProblems,
+    )
+)]
+async fn sign(
+    State(uploads): State<Arc<UploadService>>,
+    caller: Authenticated,
+    address: OwnAddress,
+    Valid(signing, _reserved): Valid<SignDto>,
+) -> Result<Json<SignedDto>, Failure> {
+    let now = SystemTime::now();
+    let back = |method, sealed: SealedCall| {
+        let url = calls::url(&address, &sealed.token);
+        SignedDto::of_call(method, url, sealed.expires_at, now)
+    };
+    let continued = |method, upload_id: &str, operation| {
+        let key = uploads.key_of_upload(&caller, upload_id, now)?;
+        let id = (upload_id, &*key);
+        let sealed = uploads.seal_call(&caller, id, operation, Duration::ZERO, now)?;
+        Ok::<_, Error>(back(method, sealed))
+    };
+    let Signing {
+        wanted,
+        filename,
+        content_type,
+        size,
+        metadata,
+        policy,
+    } = signing;
+    let signed = match wanted {
+        Wanted::File | Wanted::Create => {
+            let metadata = metadata.iter();
+            let file = file(
+                &uploads,
+                &caller,
+                Some(&filename),
+                ("/contentType", content_type.as_deref()),
+                metadata.map(|(name, value)| (name.clone(), as_text(value))),
+                policy.as_deref(),
+            )?;
+            let file = File { size, ..file };
+            if wanted == Wanted::Create {
+                // Uppy sends the type with the next request only.
+                let is_typed = content_type.is_some();
+                back("POST", uploads.seal_begin(&caller, &file, is_typed, now)?)
+            } else {
+                let grant = uploads.presign_single(&caller, &file, Uuid::new_v4(), now);
+                SignedDto::of_file(grant.await?, now)
+            }
+        }
+        Wanted::Part(id, number) => {
+            let number = in_range(u16::try_from(number).ok())?;
+            let key = uploads.key_of_upload(&caller, &id, now)?;
+            let request = uploads.presign_part(&caller, &id, &key, (number, size), now);
+            SignedDto::of_part(request.await?, now)
+        }
+        Wanted::List(id) => continued("GET", &id, Operation::List)?,
+        Wanted::Complete(id) => continued("POST", &id, Operation::Complete)?,
+        Wanted::Abort(id) => continued("DELETE", &id, Operation::Abort)?,
+    };
+    Ok(Json(signed))
+}

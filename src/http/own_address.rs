@@ -1,0 +1,117 @@
+//! presignd's own address as clients see it, for URLs that lead back to it.
+
+use std::net::SocketAddr;
+use std::str::FromStr;
+
+use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::http::request::Parts;
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, header};
+use ipnet::IpNet;
+
+use super::client_ip::is_trusted;
+use super::problem::{Failure, Problem, catalogue};
+use super::{AppState, Settings};
+
+/// How the address is found.
+#[derive(Debug)]
+pub(super) struct AddressSettings {
+    public_url: Option<String>,
+    trusted_proxies: Vec<IpNet>,
+}
+
+impl AddressSettings {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let public_url = settings.public_url.as_deref();
+        Self {
+            public_url: public_url.map(|url| url.trim_end_matches('/').to_owned()),
+            trusted_proxies: settings.trusted_proxies.clone(),
+        }
+    }
+}
+
+/// The address, without a slash at its end: `PUBLIC_URL`, or the host that the request was sent to. Only a
+/// trusted proxy may name another one in `X-Forwarded-Host` and `X-Forwarded-Proto`.
+#[derive(Debug)]
+pub(super) struct OwnAddress(pub(super) String);
+
+impl FromRequestParts<AppState> for OwnAddress {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Failure> {
+        let settings = &state.address;
+        if let Some(url) = &settings.public_url {
+            return Ok(Self(url.clone()));
+        }
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        let is_from_proxy = peer.is_some_and(|ConnectInfo(peer)| {
+            is_trusted(peer.ip().to_canonical(), &settings.trusted_proxies)
+        });
+        let address = of_request(&parts.headers, is_from_proxy);
+        address.map(Self).ok_or_else(|| {
+            let detail = "the request must have a `host` header that names a host";
+            Problem::with_detail(&catalogue::INVALID_REQUEST, detail).into()
+        })
+    }
+}
+
+fn of_request(headers: &HeaderMap, is_from_proxy: bool) -> Option<String> {
+    // A proxy writes its own value after one that a client sent.
+    let forwarded = |name: &str| {
+        let line = headers.get_all(name).iter().next_back();
+        let line = line.filter(|_| is_from_proxy)?.to_str().ok()?;
+        line.rsplit(',').next().map(str::trim)
+    };
+    let scheme = match forwarded("x-forwarded-proto") {
+        Some(scheme) if scheme.eq_ignore_ascii_case("https") => "https",
+        _ => "http",
+    };
+    let host = forwarded("x-forwarded-host").and_then(authority);
+    let host = host.or_else(|| authority(headers.get(header::HOST)?.to_str().ok()?))?;
+    Some(format!("{scheme}://{host}"))
+}
+
+fn authority(text: &str) -> Option<Authority> {
+    let authority = Authority::from_str(text).ok()?;
+    (!authority.as_str().contains('@')).then_some(authority)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn address(headers: &[(&'static str, &'static str)], is_from_proxy: bool) -> Option<String> {
+        let headers = headers.iter().map(|(name, value)| {
+            let name = HeaderName::from_static(name);
+            (name, HeaderValue::from_static(value))
+        });
+        of_request(&headers.collect(), is_from_proxy)
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_changes_the_address() {
+        let direct = [("host", "a.example:3000")];
+        assert_eq!(address(&direct, true).unwrap(), "http://a.example:3000");
+        let forwarded = [
+            ("host", "presignd:3000"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "evil.example, uploads.example"),
+        ];
+        let through_proxy = address(&forwarded, true).unwrap();
+        assert_eq!(through_proxy, "https://uploads.example");
+        let from_client = address(&forwarded, false).unwrap();
+        assert_eq!(from_client, "http://presignd:3000");
+    }
+
+    #[test]
+    fn what_is_no_host_is_no_address() {
+        for host in ["", "a b", "a/b", "user@a", "a?b", "a#b"] {
+            assert_eq!(address(&[("host", host)], false), None, "{host}");
+        }
+        assert_eq!(address(&[], false), None);
+        let invalid = [("host", "a"), ("x-forwarded-host", "b/c")];
+        assert_eq!(address(&invalid, true).unwrap(), "http://a");
+    }
+}

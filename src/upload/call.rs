@@ -1,0 +1,288 @@
+//! Calls of an upload in parts that are sealed into tokens: whoever holds one may make that one call until
+//! it expires, as with a presigned URL. They are for clients that insist on speaking S3 and send no
+//! credentials. The policy holds, because presignd answers these calls.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+use super::session::{Session, seconds};
+use super::ticket::Ticket;
+use super::{
+    Caller, ContentType, Error, Field, File, Filename, Metadata, UploadKind, UploadService,
+};
+
+/// A call that continues an upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Operation {
+    List,
+    Complete,
+    Abort,
+}
+
+/// What the holder of a token may do.
+#[derive(Debug)]
+pub enum Call {
+    Begin(Begin),
+    Continue(Operation, Continued),
+}
+
+impl Call {
+    /// Whom the call was sealed for.
+    pub fn caller(&self) -> &Caller {
+        match self {
+            Self::Begin(begin) => &begin.caller,
+            Self::Continue(_, continued) => &continued.caller,
+        }
+    }
+}
+
+/// An upload that may begin.
+#[derive(Debug)]
+pub struct Begin {
+    caller: Caller,
+    filename: Filename,
+    /// If there is none, the client that begins the upload chooses it.
+    pub content_type: Option<ContentType>,
+    size: Option<u64>,
+    policy: String,
+    metadata: Metadata,
+}
+
+impl Begin {
+    /// The file, of this type.
+    pub fn into_file(self, content_type: ContentType) -> File {
+        File {
+            filename: self.filename,
+            content_type,
+            size: self.size,
+            checksum_sha256: None,
+            content_md5: None,
+            checksum_crc64nvme: None,
+            policy: Some(self.policy),
+            metadata: self.metadata,
+        }
+    }
+}
+
+/// An upload that may be continued.
+pub struct Continued {
+    caller: Caller,
+    /// The sealed session.
+    pub token: String,
+    pub key: String,
+}
+
+/// The token lets anyone continue the upload.
+impl fmt::Debug for Continued {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Continued")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A call as a token. Whoever has it may make the call.
+pub struct SealedCall {
+    pub token: String,
+    /// The first moment at which the call is refused, in whole seconds.
+    pub expires_at: SystemTime,
+}
+
+impl fmt::Debug for SealedCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SealedCall")
+            .field("expires_at", &self.expires_at)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The claims of a token.
+#[derive(Serialize, Deserialize)]
+struct Claims {
+    call: Sealed,
+    /// Seconds since 1970.
+    exp: u64,
+    /// Sets these tokens apart from others that are signed with the same secret.
+    kind: Kind,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    Call,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Sealed {
+    Begin(Box<SealedFile>),
+    Continue(Operation, Box<Session>),
+}
+
+#[derive(Serialize, Deserialize)]
+struct SealedFile {
+    /// The segment of the caller.
+    caller: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ticket: Option<Ticket>,
+    policy: String,
+    filename: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    content_type: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+    metadata: Metadata,
+}
+
+impl UploadService {
+    /// A token to begin an upload of `file`. All of the file is checked now, but for its type unless it
+    /// `is_typed`; and all of it once more when the upload begins.
+    ///
+    /// # Errors
+    ///
+    /// The same as those of beginning it.
+    pub fn seal_begin(
+        &self,
+        caller: &Caller,
+        file: &File,
+        is_typed: bool,
+        now: SystemTime,
+    ) -> Result<SealedCall, Error> {
+        let sealed = self.checked_but_for_type(caller, file, is_typed);
+        let sealed = sealed.and_then(|expires_in| {
+            let sealed = SealedFile {
+                caller: caller.segment().to_owned(),
+                ticket: caller.ticket().map(|ticket| Ticket::clone(ticket)),
+                policy: caller.policy_name(file.policy.as_deref()).to_owned(),
+                filename: file.filename.as_str().to_owned(),
+                content_type: is_typed.then(|| file.content_type.as_str().to_owned()),
+                size: file.size,
+                metadata: file.metadata.clone(),
+            };
+            self.seal(Sealed::Begin(sealed.into()), now + expires_in)
+        });
+        match sealed {
+            // It is counted when the upload begins.
+            Ok(sealed) => Ok(sealed),
+            refused => {
+                let files = std::slice::from_ref(file);
+                self.counted(caller, UploadKind::Multipart, files, refused)
+            }
+        }
+    }
+
+    /// How long a grant for `file` is valid.
+    fn checked_but_for_type(
+        &self,
+        caller: &Caller,
+        file: &File,
+        is_typed: bool,
+    ) -> Result<Duration, Error> {
+        match self.checked(caller, file, UploadKind::Multipart) {
+            Ok(terms) => return Ok(terms.expires_in),
+            Err(Error::Refused(mut refusals)) => {
+                refusals.retain(|it| is_typed || it.field != Field::ContentType);
+                if !refusals.is_empty() {
+                    return Err(Error::Refused(refusals));
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        let terms = self.policies.load().terms(file.policy.as_deref(), caller)?;
+        Ok(terms.expires_in)
+    }
+
+    /// The key of the upload of this token, which the caller may continue.
+    ///
+    /// # Errors
+    ///
+    /// The same as those of all further calls.
+    pub fn key_of_upload(
+        &self,
+        caller: &Caller,
+        token: &str,
+        now: SystemTime,
+    ) -> Result<String, Error> {
+        let (session, _) = self.open(caller, token, None, now)?;
+        Ok(session.key)
+    }
+
+    /// A token for one call that continues an upload. It is valid for as long as the URLs of parts, and for
+    /// `extra` time.
+    ///
+    /// # Errors
+    ///
+    /// The caller cannot continue the upload.
+    pub fn seal_call(
+        &self,
+        caller: &Caller,
+        (token, key): (&str, &str),
+        operation: Operation,
+        extra: Duration,
+        now: SystemTime,
+    ) -> Result<SealedCall, Error> {
+        let (session, terms) = self.open(caller, token, Some(key), now)?;
+        let expires_at = now + terms.expires_in + extra;
+        self.seal(Sealed::Continue(operation, session.into()), expires_at)
+    }
+
+    fn seal(&self, call: Sealed, expires_at: SystemTime) -> Result<SealedCall, Error> {
+        let claims = Claims {
+            call,
+            exp: seconds(expires_at),
+            kind: Kind::Call,
+        };
+        Ok(SealedCall {
+            token: self.session_key.seal(&claims)?,
+            expires_at,
+        })
+    }
+
+    /// The call of a token.
+    ///
+    /// # Errors
+    ///
+    /// The token is not one of ours, or has expired.
+    pub fn open_call(&self, token: &str, now: SystemTime) -> Result<Call, Error> {
+        let claims: Option<Claims> = self.session_key.open_claims(token);
+        let claims = claims.ok_or(Error::NoSuchUpload)?;
+        if seconds(now) >= claims.exp {
+            return Err(Error::CallExpired);
+        }
+        match claims.call {
+            Sealed::Begin(sealed) => {
+                let begin = sealed.open().ok_or(Error::NoSuchUpload)?;
+                Ok(Call::Begin(begin))
+            }
+            Sealed::Continue(operation, session) => Ok(Call::Continue(
+                operation,
+                Continued {
+                    // What the caller may do was checked before the call was sealed, and the session
+                    // has the limit of the ticket.
+                    caller: Caller::sealed(&session.caller, None),
+                    token: self.session_key.seal(&*session)?,
+                    key: session.key,
+                },
+            )),
+        }
+    }
+}
+
+impl SealedFile {
+    /// What was sealed is valid, so it is only read again.
+    fn open(self) -> Option<Begin> {
+        let content_type = self.content_type.map(ContentType::parse).transpose();
+        Some(Begin {
+            caller: Caller::sealed(&self.caller, self.ticket),
+            filename: Filename::parse(self.filename).ok()?,
+            content_type: content_type.ok()?,
+            size: self.size,
+            policy: self.policy,
+            metadata: self.metadata,
+        })
+    }
+}
