@@ -252,6 +252,7 @@ impl Observation {
         let Some(problem) = problem else { return };
         let (parts, body) = problem.render(&self.id, dialect).into_parts();
         *response.status_mut() = parts.status;
+        response.extensions_mut().extend(parts.extensions);
         *response.body_mut() = body;
         response.headers_mut().remove(header::CONTENT_LENGTH);
         response.headers_mut().extend(parts.headers);

@@ -132,7 +132,7 @@ async fn uppy_6_sends_a_file_in_parts() {
     assert_eq!(done.headers()["content-type"], "application/xml");
     let done = done.text().await.unwrap();
     assert!(
-        element(&done, "Location").ends_with("/a%20b%20&amp;%20c.mp4"),
+        element(&done, "Location").ends_with("/a%20b%20%26%20c.mp4"),
         "{done}"
     );
     let key = element(&done, "Key").replace("&amp;", "&");
@@ -312,7 +312,7 @@ async fn a_refusal_has_its_reason_beside_the_status() {
         ),
         (
             "s3/params?filename=%E2%80%AE&type=a/b",
-            "400 filename must not contain U+202E",
+            "400 filename must not contain ",
         ),
         ("nowhere", "404 Not Found"),
     ] {
