@@ -128,9 +128,9 @@ test("a reset empties it, and aborts what is on its way", { timeout: 120_000 }, 
   const large = await makeFile(join(folder.path, "large.bin"), 20 * MiB);
   await choose("a.txt");
   await state("a.txt", "done");
-  proxy.fault = ({ path }) => (path.includes("partNumber=2&") ? { delay: 3_000 } : undefined);
+  proxy.fault = ({ path }) => (path.includes("partNumber=2&") ? { delay: 60_000 } : undefined);
   await page.locator("input[type=file]").setInputFiles(large.path);
-  await eventually("two parts are there", () => proxy.answered(/^store PUT .*partNumber=[13]&/) === 2);
+  await eventually("two parts are there", () => proxy.answered(/^store PUT .*partNumber=[13]&/) === 2, 60_000);
   assert.notDeepEqual(await server.parts(), []);
   await page.getByRole("button", { name: "Reset" }).click();
   await eventually("the list is empty", async () => (await property("files")).length === 0);

@@ -57,7 +57,7 @@ export async function startProxy(server) {
   async function forward(seen, incoming, outgoing, target) {
     const fault = (seen.method === "OPTIONS" ? undefined : await proxy.fault(seen)) ?? {};
     seen.fault = fault;
-    if (fault.delay) await sleep(fault.delay);
+    if (fault.delay) await sleep(fault.delay, undefined, { ref: false });
     // The client did not wait.
     if (outgoing.destroyed) return undefined;
     if (fault.drop) return outgoing.destroy();

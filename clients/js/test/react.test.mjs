@@ -116,7 +116,7 @@ for (const version of Object.keys(VERSIONS)) {
     await open(version);
     // A part is answered when `hold` says so.
     let hold = true;
-    proxy.fault = ({ path }) => (hold && path.includes("partNumber=2&") ? { delay: 2_000 } : undefined);
+    proxy.fault = ({ path }) => (hold && path.includes("partNumber=2&") ? { delay: 60_000 } : undefined);
     // Each rendering of the page that the browser could show.
     await page.evaluate(() => {
       window.torn = 0;
@@ -141,7 +141,7 @@ for (const version of Object.keys(VERSIONS)) {
     hold = true;
     proxy.requests.length = 0;
     await page.locator("input").setInputFiles(await sameAs(large, "unwanted.txt"));
-    await eventually("two parts are there", () => proxy.answered(/^store PUT .*partNumber=[13]&/) === 2);
+    await eventually("two parts are there", () => proxy.answered(/^store PUT .*partNumber=[13]&/) === 2, 60_000);
     assert.notDeepEqual(await server.parts(), []);
     await button("Remove", "unwanted.txt").click();
     await row("unwanted.txt").waitFor({ state: "detached" });

@@ -163,7 +163,11 @@ function memory() {
 
 /** An upload that has failed at its second part, when the others were there. */
 async function interrupted(sessions) {
-  proxy.fault = ({ path }) => (path.includes("partNumber=2&") ? { delay: 1_000, status: 403 } : undefined);
+  proxy.fault = async ({ path }) => {
+    if (!path.includes("partNumber=2&")) return undefined;
+    await eventually("the others are there", () => proxy.answered(/^store PUT .*partNumber=[13]&/) === 2, 60_000);
+    return { delay: 500, status: 403 };
+  };
   const upload = createClient({ url: proxy.service, sessions }).upload(await fileOf(large), PARTS);
   await assert.rejects(upload, { status: 403 });
   proxy.reset();

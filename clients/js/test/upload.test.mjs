@@ -182,13 +182,17 @@ test("an aborted upload leaves nothing in the store", { timeout: 120_000 }, asyn
   for (const how of ["abort", "signal", "paused", "failed"]) {
     proxy.reset();
     const stop = new AbortController();
-    proxy.fault = ({ path }) => {
+    const othersAnswered = () =>
+      eventually("two parts are there", () => proxy.answered(/^store PUT .*partNumber=[13]&/) === 2, 60_000);
+    proxy.fault = async ({ path }) => {
       if (!path.includes("partNumber=2&")) return undefined;
-      return how === "failed" ? { status: 403 } : { delay: 2_000 };
+      if (how !== "failed") return { delay: 60_000 };
+      await othersAnswered();
+      return { status: 403 };
     };
     const upload = client.upload(await fileOf(large), { ...PARTS, signal: stop.signal });
     upload.catch(() => {});
-    await eventually("two parts are there", () => proxy.answered(/^store PUT .*partNumber=[13]&/) === 2);
+    await othersAnswered();
     assert.ok((await server.parts()).length > others);
     if (how === "failed") await assert.rejects(upload, { status: 403 });
     if (how === "paused") upload.pause();
