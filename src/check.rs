@@ -5,10 +5,12 @@
 
 mod bucket;
 mod cors;
+mod lifecycle;
 mod marker;
 mod problem;
 mod removal;
 mod report;
+mod tags;
 mod unsigned;
 
 use std::ops::Deref;
@@ -35,6 +37,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why a check that sends anything but a form is skipped.
 const FORMS_ONLY: &str = "S3_FORMS_ONLY is true";
+
+/// What is changed in the buckets.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Fixes {
+    /// The CORS rule that browsers need is added.
+    pub cors: bool,
+    /// The lifecycle rules that remove what nobody completes or commits are added.
+    pub lifecycle: bool,
+}
 
 /// A configuration that can sign: the checks of all buckets that its policies use.
 #[derive(Debug)]
@@ -88,10 +99,10 @@ impl Checks {
     }
 
     /// Runs all checks, as far as that makes sense.
-    pub async fn run(&self, fix_cors: bool) -> Report {
+    pub async fn run(&self, fixes: Fixes) -> Report {
         let mut report = Report::default();
         for (index, check) in self.0.iter().enumerate() {
-            let mut lines = check.run(index == 0, fix_cors).await;
+            let mut lines = check.run(index == 0, fixes).await;
             if self.0.len() > 1 {
                 for line in &mut lines {
                     line.bucket = Some(check.bucket().to_owned());
@@ -178,15 +189,16 @@ impl Check {
     }
 
     /// Runs all checks of the bucket. The `first` one also checks what all buckets share.
-    async fn run(&self, first: bool, fix_cors: bool) -> Vec<Line> {
+    async fn run(&self, first: bool, fixes: Fixes) -> Vec<Line> {
         let mut lines = Vec::new();
         let may_go_on = self.until_the_bucket(first, &mut lines).await;
         if may_go_on {
             lines.extend(self.uploads().await);
+            lines.extend(self.tags().await);
             lines.push(self.unsigned_headers().await);
             lines.extend(self.public_endpoint().await);
-            lines.push(self.cors(fix_cors).await);
-            lines.push(self.lifecycle().await);
+            lines.push(self.cors(fixes.cors).await);
+            lines.extend(self.lifecycle(fixes.lifecycle).await);
             lines.push(self.public_access().await);
         } else {
             let detail = "uploads, CORS and the bucket's rules, until the failures above are fixed";

@@ -82,6 +82,9 @@ struct CheckArgs {
     /// Add what browsers need to the bucket's CORS rules
     #[arg(long)]
     fix_cors: bool,
+    /// Add the lifecycle rules that remove parts nobody completes and uploads nobody commits
+    #[arg(long)]
+    fix_lifecycle: bool,
 }
 
 fn after_help() -> String {
@@ -165,12 +168,16 @@ fn api_key(name: &str) -> Result<()> {
 
 async fn check(env: &Env, args: CheckArgs) -> Result<()> {
     let stop = serve::cancelled_by_signals()?;
+    let fixes = check::Fixes {
+        cors: args.fix_cors,
+        lifecycle: args.fix_lifecycle,
+    };
     let report = match Config::from_env(env) {
         Err(faults) => check::Report::from_faults(&faults.0),
         Ok(config) => match check::Checks::new(config, config::load_aws(env).await).await {
             Err(error) => check::Report::from_faults(&[format!("{error:#}")]),
             Ok(check) => tokio::select! {
-                report = check.run(args.fix_cors) => report,
+                report = check.run(fixes) => report,
                 () = stop.cancelled() => {
                     for line in check.clean_up().await {
                         eprintln!("{}", line.detail);

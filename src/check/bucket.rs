@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
-use aws_sdk_s3::types::{ExpirationStatus, LifecycleRule};
 use reqwest::header;
 
 use super::problem::{BUCKET_REGION, Problem};
@@ -161,45 +160,6 @@ impl Check {
         head.send().await.is_ok()
     }
 
-    pub(super) async fn lifecycle(&self) -> Line {
-        const CHECK: &str = "lifecycle";
-        const MISSING: &str = "no rule removes the parts of uploads that nobody completes; they cost money until they are removed";
-        const FIX: &str = "add a lifecycle rule with AbortIncompleteMultipartUpload for the whole bucket, 7 days or more";
-        let call = self.client.get_bucket_lifecycle_configuration();
-        let rules = match call
-            .bucket(self.bucket())
-            .send()
-            .await
-            .map_err(Problem::from)
-        {
-            Ok(output) => output.rules.unwrap_or_default(),
-            Err(problem)
-                if problem.is(&["NoSuchLifecycleConfiguration"])
-                    || problem.status() == Some(404) =>
-            {
-                Vec::new()
-            }
-            Err(problem) => return problem.unknown(CHECK, "s3:GetLifecycleConfiguration"),
-        };
-        let days = rules
-            .iter()
-            .filter(|rule| is_for_all(rule))
-            .filter_map(|rule| {
-                let abort = rule.abort_incomplete_multipart_upload()?;
-                abort.days_after_initiation()
-            });
-        let Some(days) = days.min() else {
-            return Line::warning(CHECK, MISSING).fix(FIX);
-        };
-        let detail = format!("unfinished uploads expire after {days} days");
-        // The lifetime of sessions.
-        if days < 7 {
-            return Line::warning(CHECK, detail)
-                .fix("set 7 days or more: clients may continue a multipart upload that long");
-        }
-        Line::ok(CHECK, detail)
-    }
-
     pub(super) async fn public_access(&self) -> Line {
         const CHECK: &str = "public-access";
         const FIX: &str = "turn on Block Public Access, unless the bucket is public on purpose";
@@ -231,20 +191,6 @@ impl Check {
             Line::warning(CHECK, "is blocked only in part").fix(FIX)
         }
     }
-}
-
-fn is_for_all(rule: &LifecycleRule) -> bool {
-    #[expect(deprecated, reason = "older rules have it")]
-    let prefix = rule.prefix();
-    rule.status() == &ExpirationStatus::Enabled
-        && prefix.is_none_or(str::is_empty)
-        && rule.filter().is_none_or(|filter| {
-            filter.prefix().is_none_or(str::is_empty)
-                && filter.tag().is_none()
-                && filter.and().is_none()
-                && filter.object_size_greater_than().is_none()
-                && filter.object_size_less_than().is_none()
-        })
 }
 
 /// The line for the difference between the store's clock and ours.

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use reqwest::header::{self, HeaderMap};
 use reqwest::multipart::{Form, Part};
 use reqwest::{RequestBuilder, Response};
-use uuid::Uuid;
+use uuid::{Builder, Uuid, Version};
 
 use super::problem::Problem;
 use super::removal::{Marker, Token};
@@ -109,16 +109,25 @@ impl Check {
     }
 
     async fn post(&self, sample: &Sample) -> Result<Line, Unable> {
+        let (key, request) = self.form_request(sample).await?;
+        self.store(&key, sample, request).await
+    }
+
+    /// The request that a client sends with a form, and the key that it has.
+    pub(super) async fn form_request(
+        &self,
+        sample: &Sample,
+    ) -> Result<(String, RequestBuilder), Problem> {
         let (caller, now) = (&sample.caller, SystemTime::now());
         let grant = self
             .uploads
-            .presign_post(caller, &sample.file, Uuid::new_v4(), now);
-        let grant = grant.await.map_err(Problem::from)?;
+            .presign_post(caller, &sample.file, marker_id(), now);
+        let grant = grant.await?;
         let fields = grant.form.fields.into_iter();
         let form = fields.fold(Form::new(), |form, (name, value)| form.text(name, value));
         let form = form.part("file", Part::bytes(sample.body).file_name("marker"));
         let request = self.http.post(&grant.form.url).multipart(form);
-        self.store(grant.key.as_str(), sample, request).await
+        Ok((grant.key.into_string(), request))
     }
 
     /// Sends a request that creates an object, sends a HEAD for the object and removes it.
@@ -128,15 +137,20 @@ impl Check {
         sample: &Sample,
         request: RequestBuilder,
     ) -> Result<Line, Unable> {
-        if !sample.has_unique_key {
-            let why = "its keys have no {uuid}, so it could replace another object";
-            return Err(Unable::WouldStay(why.to_owned()));
-        }
-        self.ensure_removable(key).await?;
+        self.ensure_may_store(key, sample).await?;
         let (marker, _) = self.send_marker(key, request).await?;
         let head = self.head(key, sample).await;
         self.discard(&marker).await?;
         head
+    }
+
+    /// Makes certain that an object of this key replaces no other, and can be removed.
+    pub(super) async fn ensure_may_store(&self, key: &str, sample: &Sample) -> Result<(), Unable> {
+        if !sample.has_unique_key {
+            let why = "its keys have no {uuid}, so it could replace another object";
+            return Err(Unable::WouldStay(why.to_owned()));
+        }
+        self.ensure_removable(key).await
     }
 
     /// Sends a request that creates an object, and remembers the object until it is removed.
@@ -264,7 +278,7 @@ impl Check {
         let (caller, now) = (&sample.caller, SystemTime::now());
         let upload = self
             .uploads
-            .create_multipart(caller, &sample.file, Uuid::new_v4(), now);
+            .create_multipart(caller, &sample.file, marker_id(), now);
         let upload = upload.await?;
         let (key, token) = (upload.key, Token(upload.token));
         let marker = Marker::Upload {
@@ -287,10 +301,15 @@ pub(super) async fn grant(
     file: &File,
 ) -> Result<Grant, Problem> {
     let now = SystemTime::now();
-    let grant = uploads
-        .presign_put(caller, file, Uuid::new_v4(), now)
-        .await?;
+    let grant = uploads.presign_put(caller, file, marker_id(), now).await?;
     Ok(grant)
+}
+
+/// The id in the key of a marker. Grants have ids of version 4 alone, so no policy can have granted the key: a service
+/// that the store notifies of a marker does not take it for an upload.
+fn marker_id() -> Uuid {
+    let random = Builder::from_bytes(Uuid::new_v4().into_bytes());
+    random.with_version(Version::Custom).into_uuid()
 }
 
 fn exposes_etag(headers: &HeaderMap) -> bool {

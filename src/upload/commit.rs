@@ -29,6 +29,9 @@ pub(super) const TAG: &str = "presignd";
 /// Its value until the upload is committed.
 pub(super) const PENDING: &str = "pending";
 
+/// The name and the value of the tag of an upload that is not committed.
+pub const PENDING_TAG: (&str, &str) = (TAG, PENDING);
+
 /// How often an object is verified and tagged: one that is replaced once is committed all the same.
 const MAX_ROUNDS: usize = 5;
 

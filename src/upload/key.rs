@@ -110,6 +110,14 @@ impl KeyTemplate {
         self.0.contains(&Part::Uuid)
     }
 
+    /// What all keys begin with.
+    pub(super) fn prefix(&self) -> &str {
+        match self.0.first() {
+            Some(Part::Text(text)) => text,
+            _ => "",
+        }
+    }
+
     /// Whether keys tell whose they are.
     pub(super) fn has_caller(&self) -> bool {
         self.0.contains(&Part::Caller)

@@ -29,6 +29,7 @@ use std::borrow::Cow;
 pub use self::call::{Begin, Call, Continued, Operation, SealedCall};
 pub use self::caller::Caller;
 pub use self::checksum::{Crc64NvmeChecksum, Md5Checksum, Sha256Checksum};
+pub use self::commit::PENDING_TAG;
 pub use self::content_type::ContentType;
 pub use self::delete::Deleted;
 pub use self::disposition::Disposition;

@@ -3,6 +3,7 @@
 mod cors;
 mod enforcement;
 mod markers;
+mod pending;
 mod stores;
 
 use presignd::dev;

@@ -23,6 +23,8 @@ pub struct Sample {
     pub checksum_sha256: Sha256Checksum,
     /// Whether its key is one that no other object can have.
     pub has_unique_key: bool,
+    /// What the keys of the policy begin with, if its uploads have to be committed.
+    pub pending_prefix: Option<String>,
     pub fits_form: bool,
     pub fits_multipart: bool,
 }
@@ -89,6 +91,7 @@ fn sample(name: &str, policy: &Arc<Policy>) -> Option<Sample> {
         body,
         checksum_sha256: checksum,
         has_unique_key: policy.key.is_unique(),
+        pending_prefix: policy.pending.then(|| policy.key.prefix().to_owned()),
         fits_form: policy.overwrite && policy.check(&file, UploadKind::Post).is_empty(),
         fits_multipart: policy.check(&file, UploadKind::Multipart).is_empty(),
         file,

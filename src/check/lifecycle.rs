@@ -1,0 +1,272 @@
+//! What the bucket's lifecycle rules remove: parts of uploads that nobody completes, and uploads that nobody
+//! commits.
+
+use aws_sdk_s3::types::{
+    AbortIncompleteMultipartUpload, BucketLifecycleConfiguration, ExpirationStatus,
+    LifecycleExpiration, LifecycleRule, LifecycleRuleAndOperator, LifecycleRuleFilter, Tag,
+    TransitionDefaultMinimumObjectSize,
+};
+
+use super::problem::Problem;
+use super::{Check, Line};
+use crate::upload::PENDING_TAG;
+
+const PARTS: &str = "lifecycle";
+const PENDING: &str = "lifecycle-pending";
+const FIX: &str = "let `presignd check --fix-lifecycle` add the rule";
+
+/// The lifetime of the session of an upload in parts.
+const MIN_DAYS_OF_PARTS: i32 = 7;
+/// What `--fix-lifecycle` gives an upload that nobody commits.
+const DAYS_OF_PENDING: i32 = 1;
+
+/// The rules of a bucket, and what is replaced together with them.
+#[derive(Clone, Debug, Default)]
+struct Rules {
+    all: Vec<LifecycleRule>,
+    smallest_to_move: Option<TransitionDefaultMinimumObjectSize>,
+}
+
+impl Check {
+    pub(super) async fn lifecycle(&self, fix: bool) -> Vec<Line> {
+        let checks = match self.pending_prefixes().next() {
+            None => &[PARTS][..],
+            Some(_) => &[PARTS, PENDING],
+        };
+        let mut rules = match self.lifecycle_rules().await {
+            Ok(rules) => rules,
+            Err(problem) => {
+                let unknown =
+                    |check: &&'static str| problem.unknown(check, "s3:GetLifecycleConfiguration");
+                return checks.iter().map(unknown).collect();
+            }
+        };
+        let missing = self.missing(&rules.all);
+        let is_fixed = fix && !missing.is_empty();
+        let kept = rules.all.len();
+        if is_fixed {
+            rules = match self.add(rules, missing).await {
+                Ok(rules) => rules,
+                Err(problem) => {
+                    let fix = problem.fix("s3:PutLifecycleConfiguration");
+                    let fix =
+                        fix.unwrap_or_else(|| "add the rules as docs/stores.md shows".to_owned());
+                    let detail = format!("the rules cannot be added: {problem}");
+                    return vec![Line::failed(PARTS, detail).fix(fix)];
+                }
+            };
+        }
+        let line = |check| match check {
+            PENDING => self.line_of_pending(&rules.all),
+            _ => line_of_parts(&rules.all),
+        };
+        let mut lines: Vec<Line> = checks.iter().map(|check| line(*check)).collect();
+        if is_fixed && let Some(line) = lines.first_mut() {
+            let detail = &line.detail;
+            line.detail = match kept {
+                0 => format!("{detail}; rules have been added"),
+                _ => {
+                    format!("{detail}; rules have been added, beside those that were there: {kept}")
+                }
+            };
+        }
+        lines
+    }
+
+    /// The fixed beginnings of the keys that pending uploads have.
+    fn pending_prefixes(&self) -> impl Iterator<Item = &str> {
+        let samples = self.samples.iter();
+        samples.filter_map(|sample| sample.pending_prefix.as_deref())
+    }
+
+    async fn lifecycle_rules(&self) -> Result<Rules, Problem> {
+        let call = self.client.get_bucket_lifecycle_configuration();
+        match call
+            .bucket(self.bucket())
+            .send()
+            .await
+            .map_err(Problem::from)
+        {
+            Ok(output) => Ok(Rules {
+                all: output.rules.unwrap_or_default(),
+                smallest_to_move: output.transition_default_minimum_object_size,
+            }),
+            Err(problem)
+                if problem.is(&["NoSuchLifecycleConfiguration"])
+                    || problem.status() == Some(404) =>
+            {
+                Ok(Rules::default())
+            }
+            Err(problem) => Err(problem),
+        }
+    }
+
+    /// Our own rules, as far as no rule does what they do.
+    fn missing(&self, rules: &[LifecycleRule]) -> Vec<LifecycleRule> {
+        let mut missing = Vec::new();
+        if days_of_parts(rules).is_none() {
+            let abort = AbortIncompleteMultipartUpload::builder();
+            let rule = rule("presignd-unfinished-uploads")
+                .filter(LifecycleRuleFilter::builder().prefix("").build())
+                .abort_incomplete_multipart_upload(
+                    abort.days_after_initiation(MIN_DAYS_OF_PARTS).build(),
+                );
+            missing.push(rule.build());
+        }
+        if self.pending_prefixes().next().is_some() && self.days_of_pending(rules).is_none() {
+            let (name, value) = PENDING_TAG;
+            let tag = Tag::builder().key(name).value(value).build();
+            let expiration = LifecycleExpiration::builder().days(DAYS_OF_PENDING);
+            let rule = rule("presignd-pending-uploads")
+                .filter(LifecycleRuleFilter::builder().set_tag(tag.ok()).build())
+                .expiration(expiration.build());
+            missing.push(rule.build());
+        }
+        // The builder needs a status, which ours have.
+        missing.into_iter().flatten().collect()
+    }
+
+    /// Adds `missing` to the rules of the bucket, and reads them again to see that they are in force.
+    async fn add(&self, rules: Rules, missing: Vec<LifecycleRule>) -> Result<Rules, Problem> {
+        let mut all = rules.all;
+        // Of ours there may be one that was disabled or changed.
+        all.retain(|rule| missing.iter().all(|missing| missing.id() != rule.id()));
+        all.extend(missing);
+        let configuration = BucketLifecycleConfiguration::builder().set_rules(Some(all));
+        let configuration = configuration
+            .build()
+            .map_err(|error| Problem::NotSent(error.to_string()))?;
+        self.client
+            .put_bucket_lifecycle_configuration()
+            .bucket(self.bucket())
+            .lifecycle_configuration(configuration)
+            .set_transition_default_minimum_object_size(rules.smallest_to_move)
+            .send()
+            .await?;
+        let rules = self.lifecycle_rules().await?;
+        if self.missing(&rules.all).is_empty() {
+            return Ok(rules);
+        }
+        let detail = "the store accepted the rules, and does not have them";
+        Err(Problem::NotSent(detail.to_owned()))
+    }
+
+    fn days_of_pending(&self, rules: &[LifecycleRule]) -> Option<i32> {
+        let prefixes: Vec<&str> = self.pending_prefixes().collect();
+        let days = rules.iter().filter(|rule| is_for_pending(rule, &prefixes));
+        days.filter_map(|rule| rule.expiration()?.days()).min()
+    }
+
+    fn line_of_pending(&self, rules: &[LifecycleRule]) -> Line {
+        if let Some(days) = self.days_of_pending(rules) {
+            let detail = format!("uploads that nobody commits expire after {days} days");
+            return Line::ok(PENDING, detail);
+        }
+        let (name, value) = PENDING_TAG;
+        let which = if rules.iter().any(has_pending_tag) {
+            format!(
+                "a rule for the tag {name}={value} is disabled, expires nothing, or is for a part of the uploads only: by other tags, a prefix or a size"
+            )
+        } else {
+            format!(
+                "no rule expires objects with the tag {name}={value}, so uploads that nobody commits stay for ever"
+            )
+        };
+        Line::warning(PENDING, which).fix(FIX)
+    }
+}
+
+fn rule(id: &str) -> aws_sdk_s3::types::builders::LifecycleRuleBuilder {
+    LifecycleRule::builder()
+        .id(id)
+        .status(ExpirationStatus::Enabled)
+}
+
+fn line_of_parts(rules: &[LifecycleRule]) -> Line {
+    const MISSING: &str = "no rule removes the parts of uploads that nobody completes; they cost money until they are removed";
+    let Some(days) = days_of_parts(rules) else {
+        return Line::warning(PARTS, MISSING).fix(format!(
+            "{FIX}: AbortIncompleteMultipartUpload for the whole bucket, {MIN_DAYS_OF_PARTS} days or more"
+        ));
+    };
+    let detail = format!("unfinished uploads expire after {days} days");
+    if days < MIN_DAYS_OF_PARTS {
+        return Line::warning(PARTS, detail)
+            .fix("set 7 days or more: clients may continue a multipart upload that long");
+    }
+    Line::ok(PARTS, detail)
+}
+
+fn days_of_parts(rules: &[LifecycleRule]) -> Option<i32> {
+    let abort = |rule: &LifecycleRule| {
+        let abort = rule.abort_incomplete_multipart_upload()?;
+        abort.days_after_initiation()
+    };
+    let rules = rules.iter().filter(|rule| {
+        let scope = Scope::of(rule);
+        scope.is_enabled && scope.tags.is_empty() && !scope.has_size && scope.is_for(&[""])
+    });
+    rules.filter_map(abort).min()
+}
+
+fn has_pending_tag(rule: &LifecycleRule) -> bool {
+    let is_pending = |tag: &&Tag| (tag.key(), tag.value()) == PENDING_TAG;
+    Scope::of(rule).tags.iter().any(is_pending)
+}
+
+/// Whether the rule is for all pending uploads, whose keys begin with one of `prefixes`, and not for all objects.
+fn is_for_pending(rule: &LifecycleRule, prefixes: &[&str]) -> bool {
+    let scope = Scope::of(rule);
+    let has_other = scope
+        .tags
+        .iter()
+        .any(|tag| (tag.key(), tag.value()) != PENDING_TAG);
+    scope.is_enabled
+        && !scope.tags.is_empty()
+        && !has_other
+        && !scope.has_size
+        && scope.is_for(prefixes)
+}
+
+/// The objects that a rule is for: those that have all of this.
+struct Scope<'a> {
+    is_enabled: bool,
+    tags: Vec<&'a Tag>,
+    prefixes: Vec<&'a str>,
+    has_size: bool,
+}
+
+impl<'a> Scope<'a> {
+    fn of(rule: &'a LifecycleRule) -> Self {
+        #[expect(deprecated, reason = "older rules have it")]
+        let prefix = rule.prefix();
+        let filter = rule.filter();
+        let and = filter.and_then(LifecycleRuleFilter::and);
+        let tags = filter.and_then(LifecycleRuleFilter::tag).into_iter();
+        let prefixes = [
+            prefix,
+            filter.and_then(LifecycleRuleFilter::prefix),
+            and.and_then(LifecycleRuleAndOperator::prefix),
+        ];
+        let sizes = [
+            filter.and_then(LifecycleRuleFilter::object_size_greater_than),
+            filter.and_then(LifecycleRuleFilter::object_size_less_than),
+            and.and_then(LifecycleRuleAndOperator::object_size_greater_than),
+            and.and_then(LifecycleRuleAndOperator::object_size_less_than),
+        ];
+        Self {
+            is_enabled: rule.status() == &ExpirationStatus::Enabled,
+            tags: tags
+                .chain(and.into_iter().flat_map(LifecycleRuleAndOperator::tags))
+                .collect(),
+            prefixes: prefixes.into_iter().flatten().collect(),
+            has_size: sizes.iter().any(Option::is_some),
+        }
+    }
+
+    /// Whether it has all keys with one of these beginnings.
+    fn is_for(&self, beginnings: &[&str]) -> bool {
+        let has = |prefix: &&str| beginnings.iter().all(|key| key.starts_with(*prefix));
+        self.prefixes.iter().all(has)
+    }
+}

@@ -1,0 +1,253 @@
+//! What `presignd check` says of policies with `pending`: does the store keep the tag, and does a rule expire
+//! what nobody commits? `--fix-lifecycle` adds the rules.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::types::{
+    BucketLifecycleConfiguration, ExpirationStatus, LifecycleExpiration, LifecycleRule,
+    LifecycleRuleFilter,
+};
+use axum::extract::Request;
+use axum::http::Method;
+use axum::middleware::Next;
+use presignd::dev::BUCKET;
+use presignd::upload::Arrival;
+use tempfile::TempDir;
+
+use super::{Run, check, check_at, check_fails, check_passes, with};
+use crate::helpers::{service, with_policies};
+use crate::stand_in::{StandIn, error, xml};
+
+const PENDING: &str = "[policies.default]\npending = true\n";
+
+/// A file with these policies, and the folder that it is in.
+fn policies(toml: &str) -> (TempDir, String) {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("policies.toml");
+    std::fs::write(&file, toml).unwrap();
+    let path = file.to_str().unwrap().to_owned();
+    (folder, path)
+}
+
+async fn fixed(stand: &StandIn, file: &str) -> Run {
+    let url = stand.url();
+    let variables = with(&url, &[("UPLOAD_POLICIES_FILE", file)]);
+    check(&variables, &["--fix-lifecycle"]).await
+}
+
+fn client(stand: &StandIn) -> Client {
+    let config = aws_sdk_s3::config::Builder::from(&stand.config());
+    Client::from_conf(config.force_path_style(true).build())
+}
+
+async fn rules(stand: &StandIn) -> Vec<LifecycleRule> {
+    let rules = client(stand).get_bucket_lifecycle_configuration();
+    rules.bucket(BUCKET).send().await.unwrap().rules.unwrap()
+}
+
+/// A rule of somebody else, which has nothing to do with uploads.
+fn theirs() -> LifecycleRule {
+    LifecycleRule::builder()
+        .id("theirs")
+        .status(ExpirationStatus::Enabled)
+        .filter(LifecycleRuleFilter::builder().prefix("logs/").build())
+        .expiration(LifecycleExpiration::builder().days(30).build())
+        .build()
+        .unwrap()
+}
+
+#[tokio::test]
+async fn fix_lifecycle_adds_what_is_missing_and_keeps_the_rest() {
+    let stand = StandIn::embedded().await;
+    let before = BucketLifecycleConfiguration::builder().rules(theirs());
+    let put = client(&stand)
+        .put_bucket_lifecycle_configuration()
+        .bucket(BUCKET);
+    let put = put.lifecycle_configuration(before.build().unwrap());
+    put.send().await.unwrap();
+    let (_folder, file) = policies(PENDING);
+    let run = check_passes(&stand.url(), &[("UPLOAD_POLICIES_FILE", &file)]).await;
+    run.says("tags", "ok", &["PUT, form, parts"]);
+    run.says("lifecycle", "warning", &["--fix-lifecycle"]);
+    run.says(
+        "lifecycle-pending",
+        "warning",
+        &["presignd=pending", "--fix-lifecycle"],
+    );
+    assert_eq!(
+        rules(&stand).await,
+        [theirs()],
+        "nothing was asked to change"
+    );
+
+    let run = fixed(&stand, &file).await;
+    assert_eq!(run.code, Some(0), "{:#}", run.report);
+    run.says("lifecycle", "ok", &["7 days", "added", "there: 1"]);
+    run.says("lifecycle-pending", "ok", &["1 days"]);
+    let added = rules(&stand).await;
+    assert_eq!((added.len(), &added[0]), (3, &theirs()));
+    let pending = added.last().unwrap();
+    let tag = pending.filter().unwrap().tag().unwrap();
+    assert_eq!((tag.key(), tag.value()), ("presignd", "pending"));
+
+    let again = fixed(&stand, &file).await;
+    let line = again.line("lifecycle");
+    assert!(!line.to_string().contains("added"), "{line}");
+    assert_eq!(rules(&stand).await, added);
+}
+
+#[tokio::test]
+async fn without_pending_only_the_rule_for_parts_is_added() {
+    let stand = StandIn::embedded().await;
+    let run = check(&with(&stand.url(), &[]), &["--fix-lifecycle"]).await;
+    assert_eq!(run.code, Some(0), "{:#}", run.report);
+    run.says("lifecycle", "ok", &["added"]);
+    let checks: Vec<&str> = run.statuses().into_iter().map(|(check, _)| check).collect();
+    assert!(!checks.contains(&"tags") && !checks.contains(&"lifecycle-pending"));
+    assert_eq!(rules(&stand).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_rule_counts_if_it_is_for_all_pending_uploads_and_for_no_others() {
+    const TAG: &str = "<Tag><Key>presignd</Key><Value>pending</Value></Tag>";
+    const OTHER: &str = "<Tag><Key>a</Key><Value>b</Value></Tag>";
+    let and = |more: &str| format!("<And>{TAG}{more}</And>");
+    for (filter, status, expected) in [
+        (TAG.to_owned(), "Enabled", "ok"),
+        (and("<Prefix>uploads/</Prefix>"), "Enabled", "ok"),
+        (and("<Prefix>up</Prefix>"), "Enabled", "ok"),
+        (and("<Prefix>other/</Prefix>"), "Enabled", "warning"),
+        (and("<Prefix>uploads/a</Prefix>"), "Enabled", "warning"),
+        (and(OTHER), "Enabled", "warning"),
+        (
+            and("<ObjectSizeGreaterThan>5</ObjectSizeGreaterThan>"),
+            "Enabled",
+            "warning",
+        ),
+        (OTHER.to_owned(), "Enabled", "warning"),
+        ("<Prefix></Prefix>".to_owned(), "Enabled", "warning"),
+        (TAG.to_owned(), "Disabled", "warning"),
+    ] {
+        let text = format!(
+            "<LifecycleConfiguration><Rule><Status>{status}</Status><Filter>{filter}</Filter><Expiration><Days>2</Days></Expiration></Rule></LifecycleConfiguration>"
+        );
+        let stand =
+            StandIn::but(move |_, uri| uri.contains("?lifecycle").then(|| xml(&text))).await;
+        let (_folder, file) = policies(PENDING);
+        let run = check_passes(&stand.url(), &[("UPLOAD_POLICIES_FILE", &file)]).await;
+        let line = run.line("lifecycle-pending");
+        assert_eq!(line["status"], expected, "{filter} {status}: {line}");
+        if expected == "ok" {
+            run.says("lifecycle-pending", "ok", &["2 days"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_refuses_rules_or_has_none_is_named() {
+    let (_folder, file) = policies(PENDING);
+    let stand = StandIn::but(|_, uri| {
+        uri.contains("?lifecycle")
+            .then(|| error(501, "NotImplemented"))
+    });
+    let run = fixed(&stand.await, &file).await;
+    assert_eq!(run.code, Some(0), "{:#}", run.report);
+    run.says("lifecycle", "skipped", &["does not support"]);
+    run.says("lifecycle-pending", "skipped", &["does not support"]);
+
+    let stand = StandIn::but(|method, uri| {
+        let is_it = method == Method::PUT && uri.contains("?lifecycle");
+        is_it.then(|| error(403, "AccessDenied"))
+    });
+    let run = fixed(&stand.await, &file).await;
+    assert_eq!(run.code, Some(1));
+    run.says("lifecycle", "failed", &["s3:PutLifecycleConfiguration"]);
+}
+
+/// As RustFS drops the tags of forms, and Ceph those of uploads in parts.
+#[tokio::test]
+async fn a_store_that_loses_the_tags_of_some_uploads_is_named() {
+    for (loses, kept, fix) in [
+        ("form", "PUT, parts", "S3_SUPPORTS_POST_POLICY=false"),
+        ("parts", "PUT, form", "multipart = false"),
+    ] {
+        let lost = Arc::new(Mutex::new(BTreeSet::new()));
+        let stand = StandIn::between(move |request: Request, next: Next| {
+            let lost = Arc::clone(&lost);
+            async move {
+                let uri = request.uri().clone();
+                let query = uri.query().unwrap_or_default().to_owned();
+                if request.method() == Method::GET && query.contains("tagging") {
+                    if lost.lock().unwrap().contains(uri.path()) {
+                        return xml("<Tagging><TagSet></TagSet></Tagging>");
+                    }
+                    return next.run(request).await;
+                }
+                let is_post = request.method() == Method::POST;
+                let answer = next.run(request).await;
+                let location = answer.headers().get("location");
+                let location = location.map(|location| location.to_str().unwrap());
+                if is_post && answer.status().is_success() {
+                    let key = match location.and_then(|it| it.split_once("/uploads/")) {
+                        Some((_, key)) if loses == "form" => Some(format!("/uploads/{key}")),
+                        None if loses == "parts" && query.contains("uploadId") => {
+                            Some(uri.path().to_owned())
+                        }
+                        _ => None,
+                    };
+                    // The location encodes slashes of the key as they are, and hyphens and dots.
+                    let key = key.map(|key| key.replace("%2D", "-").replace("%2E", "."));
+                    lost.lock().unwrap().extend(key);
+                }
+                answer
+            }
+        })
+        .await;
+        let (_folder, file) = policies(PENDING);
+        let run = check_fails(&stand.url(), &[("UPLOAD_POLICIES_FILE", &file)]).await;
+        run.says("tags", "failed", &[&format!("then: {loses}"), kept, fix]);
+        stand.is_as_it_was();
+    }
+}
+
+#[tokio::test]
+async fn a_store_without_tags_and_credentials_that_may_not_tag_are_named() {
+    let (_folder, file) = policies(PENDING);
+    for (status, code, words) in [
+        (501, "NotImplemented", "no tags"),
+        (403, "AccessDenied", "s3:PutObjectTagging"),
+    ] {
+        let stand =
+            StandIn::but(move |_, uri| uri.contains("?tagging").then(|| error(status, code)));
+        let stand = stand.await;
+        let run = check_fails(&stand.url(), &[("UPLOAD_POLICIES_FILE", &file)]).await;
+        run.says("tags", "failed", &[words]);
+        stand.is_as_it_was();
+    }
+}
+
+#[tokio::test]
+async fn the_store_may_notify_the_service_of_markers() {
+    let paths = Arc::new(Mutex::new(BTreeSet::new()));
+    let seen = Arc::clone(&paths);
+    let stand = StandIn::between(move |request: Request, next: Next| {
+        if request.method() == Method::DELETE {
+            seen.lock().unwrap().insert(request.uri().path().to_owned());
+        }
+        next.run(request)
+    })
+    .await;
+    let (_folder, file) = policies(PENDING);
+    check_at(&stand.url(), &[("UPLOAD_POLICIES_FILE", &file)]).await;
+    let uploads = service(&stand.config(), BUCKET, true, with_policies(PENDING)).await;
+    let paths = paths.lock().unwrap().clone();
+    assert!(paths.len() >= 6, "{paths:?}");
+    for path in paths {
+        let key = path.strip_prefix("/uploads/").unwrap();
+        let arrival = uploads.arrival(BUCKET, key, Duration::ZERO, SystemTime::now());
+        assert_eq!(arrival.await.unwrap(), Arrival::UnknownKey, "{key}");
+    }
+}
