@@ -194,11 +194,13 @@ impl Check {
         let may_go_on = self.until_the_bucket(first, &mut lines).await;
         if may_go_on {
             lines.extend(self.uploads().await);
-            lines.extend(self.tags().await);
+            let tags = self.tags().await;
+            let keeps_tags = tags.iter().all(|line| line.status == Status::Ok);
+            lines.extend(tags);
             lines.push(self.unsigned_headers().await);
             lines.extend(self.public_endpoint().await);
             lines.push(self.cors(fixes.cors).await);
-            lines.extend(self.lifecycle(fixes.lifecycle).await);
+            lines.extend(self.lifecycle(fixes.lifecycle, keeps_tags).await);
             lines.push(self.public_access().await);
         } else {
             let detail = "uploads, CORS and the bucket's rules, until the failures above are fixed";

@@ -28,7 +28,8 @@ struct Rules {
 }
 
 impl Check {
-    pub(super) async fn lifecycle(&self, fix: bool) -> Vec<Line> {
+    /// The rule for pending uploads is added only if the store `keeps_tags`.
+    pub(super) async fn lifecycle(&self, fix: bool, keeps_tags: bool) -> Vec<Line> {
         let checks = match self.pending_prefixes().next() {
             None => &[PARTS][..],
             Some(_) => &[PARTS, PENDING],
@@ -41,7 +42,7 @@ impl Check {
                 return checks.iter().map(unknown).collect();
             }
         };
-        let missing = self.missing(&rules.all);
+        let missing = self.missing(&rules.all, keeps_tags);
         let is_fixed = fix && !missing.is_empty();
         let kept = rules.all.len();
         if is_fixed {
@@ -102,7 +103,7 @@ impl Check {
     }
 
     /// Our own rules, as far as no rule does what they do.
-    fn missing(&self, rules: &[LifecycleRule]) -> Vec<LifecycleRule> {
+    fn missing(&self, rules: &[LifecycleRule], keeps_tags: bool) -> Vec<LifecycleRule> {
         let mut missing = Vec::new();
         if days_of_parts(rules).is_none() {
             let abort = AbortIncompleteMultipartUpload::builder();
@@ -113,7 +114,8 @@ impl Check {
                 );
             missing.push(rule.build());
         }
-        if self.pending_prefixes().next().is_some() && self.days_of_pending(rules).is_none() {
+        let has_pending = self.pending_prefixes().next().is_some();
+        if has_pending && keeps_tags && self.days_of_pending(rules).is_none() {
             let (name, value) = PENDING_TAG;
             let tag = Tag::builder().key(name).value(value).build();
             let expiration = LifecycleExpiration::builder().days(DAYS_OF_PENDING);
@@ -127,12 +129,40 @@ impl Check {
     }
 
     /// Adds `missing` to the rules of the bucket, and reads them again to see that they are in force.
+    ///
+    /// A store that ignores the tag of a rule would expire every object. So whatever is not read as it was written
+    /// is undone at once.
     async fn add(&self, rules: Rules, missing: Vec<LifecycleRule>) -> Result<Rules, Problem> {
-        let mut all = rules.all;
+        let mut wanted = rules.clone();
         // Of ours there may be one that was disabled or changed.
-        all.retain(|rule| missing.iter().all(|missing| missing.id() != rule.id()));
-        all.extend(missing);
-        let configuration = BucketLifecycleConfiguration::builder().set_rules(Some(all));
+        let is_other = |rule: &LifecycleRule| missing.iter().all(|our| our.id() != rule.id());
+        wanted.all.retain(is_other);
+        wanted.all.extend(missing.iter().cloned());
+        let written = self.set_lifecycle(wanted).await;
+        if let Err(problem @ Problem::Refused(_)) = written {
+            return Err(problem);
+        }
+        if let Ok(read) = self.lifecycle_rules().await
+            && missing.iter().all(|our| is_there(our, &read.all))
+        {
+            return Ok(read);
+        }
+        let detail = match self.set_lifecycle(rules).await {
+            Ok(()) => "the store does not keep them as they are written, so its former rules were set again".to_owned(),
+            Err(problem) => format!(
+                "the store does not keep them as they are written, and its former rules cannot be set again ({problem}): remove the rules whose names begin with presignd- AT ONCE, as they may expire every object"
+            ),
+        };
+        Err(Problem::NotSent(detail))
+    }
+
+    async fn set_lifecycle(&self, rules: Rules) -> Result<(), Problem> {
+        if rules.all.is_empty() {
+            let delete = self.client.delete_bucket_lifecycle();
+            delete.bucket(self.bucket()).send().await?;
+            return Ok(());
+        }
+        let configuration = BucketLifecycleConfiguration::builder().set_rules(Some(rules.all));
         let configuration = configuration
             .build()
             .map_err(|error| Problem::NotSent(error.to_string()))?;
@@ -143,12 +173,7 @@ impl Check {
             .set_transition_default_minimum_object_size(rules.smallest_to_move)
             .send()
             .await?;
-        let rules = self.lifecycle_rules().await?;
-        if self.missing(&rules.all).is_empty() {
-            return Ok(rules);
-        }
-        let detail = "the store accepted the rules, and does not have them";
-        Err(Problem::NotSent(detail.to_owned()))
+        Ok(())
     }
 
     fn days_of_pending(&self, rules: &[LifecycleRule]) -> Option<i32> {
@@ -172,8 +197,20 @@ impl Check {
                 "no rule expires objects with the tag {name}={value}, so uploads that nobody commits stay for ever"
             )
         };
-        Line::warning(PENDING, which).fix(FIX)
+        Line::warning(PENDING, which).fix(format!("{FIX}, once `tags` is ok"))
     }
+}
+
+/// Whether one of the rules is for the same objects as `our` rule and does the same with them.
+fn is_there(our: &LifecycleRule, rules: &[LifecycleRule]) -> bool {
+    let tag = |rule: &LifecycleRule| rule.filter().and_then(LifecycleRuleFilter::tag).cloned();
+    rules.iter().any(|rule| {
+        rule.id() == our.id()
+            && rule.status() == our.status()
+            && tag(rule) == tag(our)
+            && rule.expiration().and_then(LifecycleExpiration::days)
+                == our.expiration().and_then(LifecycleExpiration::days)
+    })
 }
 
 fn rule(id: &str) -> aws_sdk_s3::types::builders::LifecycleRuleBuilder {

@@ -229,6 +229,53 @@ async fn a_store_without_tags_and_credentials_that_may_not_tag_are_named() {
     }
 }
 
+/// As Garage reads rules: it skips the tag, and would expire every object.
+#[tokio::test]
+async fn a_store_that_ignores_the_tag_of_a_rule_never_keeps_the_rule() {
+    let (_folder, file) = policies(PENDING);
+    for has_tags in [true, false] {
+        let kept = Arc::new(Mutex::new(None));
+        let rules = Arc::clone(&kept);
+        let stand = StandIn::between(move |request: Request, next: Next| {
+            let rules = Arc::clone(&rules);
+            async move {
+                let uri = request.uri().to_string();
+                if !has_tags && uri.contains("?tagging") {
+                    return error(501, "NotImplemented");
+                }
+                if !uri.contains("?lifecycle") {
+                    return next.run(request).await;
+                }
+                let method = request.method().clone();
+                let body = axum::body::to_bytes(request.into_body(), 100_000);
+                let body = String::from_utf8(body.await.unwrap().to_vec()).unwrap();
+                let mut rules = rules.lock().unwrap();
+                if method == Method::PUT {
+                    let tag = "<Tag><Key>presignd</Key><Value>pending</Value></Tag>";
+                    assert_eq!(body.contains(tag), has_tags, "{body}");
+                    *rules = Some(body.replace(tag, ""));
+                } else if method == Method::DELETE {
+                    *rules = None;
+                }
+                let none = || error(404, "NoSuchLifecycleConfiguration");
+                rules.clone().map_or_else(none, |rules| xml(&rules))
+            }
+        })
+        .await;
+        let run = fixed(&stand, &file).await;
+        assert_eq!(run.code, Some(1));
+        let rules = kept.lock().unwrap().clone();
+        if has_tags {
+            run.says("lifecycle", "failed", &["former rules were set again"]);
+            assert_eq!(rules, None);
+        } else {
+            run.says("lifecycle", "ok", &["added"]);
+            run.says("lifecycle-pending", "warning", &["once `tags` is ok"]);
+            assert!(!rules.unwrap().contains("Expiration>"));
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_store_may_notify_the_service_of_markers() {
     let paths = Arc::new(Mutex::new(BTreeSet::new()));
