@@ -65,7 +65,7 @@ struct DevArgs {
     /// The secret key of the S3 store [default: a random one, kept in the folder of the uploads]
     #[arg(long, value_name = "KEY")]
     secret_key: Option<String>,
-    /// Who is told of uploads: an address for webhooks, whose secret is printed and kept in the folder of the uploads
+    /// Where webhooks of uploads go. Their secret is printed and kept in the folder of the uploads
     #[arg(long, value_name = "URL")]
     webhook: Option<reqwest::Url>,
     /// Listen on all addresses of a container, whose loopback address nobody outside can reach; URLs

@@ -64,7 +64,7 @@ pub(crate) struct Dev {
     pub(crate) data_dir: std::path::PathBuf,
     /// A random one if there is none.
     pub(crate) secret_key: Option<String>,
-    /// Who is told of uploads, instead of `WEBHOOK_URL`.
+    /// Where webhooks go, instead of `WEBHOOK_URL`.
     pub(crate) webhook: Option<reqwest::Url>,
     /// Whether to listen on all addresses, as a container must. Requests still have to name this
     /// machine in `Host`.

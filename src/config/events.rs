@@ -1,4 +1,4 @@
-//! What the store reports, and who is told of it: the variables of events.
+//! The variables of events and webhooks.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub(super) fn events(reader: &mut Reader<'_>) -> Option<Settings> {
             .collect::<Vec<_>>()
         {
             reader.fault(format!(
-                "{name} is set, but WEBHOOK_URL is not; set it to the address that is told of uploads, or remove {name}"
+                "{name} is set, but WEBHOOK_URL is not; set it to the address that webhooks go to, or remove {name}"
             ));
         }
         return None;

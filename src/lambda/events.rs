@@ -13,7 +13,7 @@ use crate::http::events::{Events, NotReceived};
 /// How many messages of a batch are worked on at the same time.
 const IN_FLIGHT: usize = 16;
 
-/// The members that tell what kind of event it is.
+/// The members that distinguish the kinds of events.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Kind<'a> {

@@ -40,24 +40,24 @@ pub(crate) fn settings(url: &str) -> http::Settings {
 }
 
 #[derive(Clone)]
-struct Told {
+struct Received {
     id: String,
     message: Value,
 }
 
 type Answer = fn() -> Response;
 
-/// An application: what it was told, and how it answers.
+/// An application: what it received, and how it answers.
 #[derive(Clone)]
 struct Application {
-    told: Arc<Mutex<Vec<Told>>>,
+    received: Arc<Mutex<Vec<Received>>>,
     answer: Arc<Mutex<Answer>>,
 }
 
 impl Application {
     async fn start() -> (Self, String) {
         let application = Self {
-            told: Arc::default(),
+            received: Arc::default(),
             answer: Arc::new(Mutex::new(|| StatusCode::NO_CONTENT.into_response())),
         };
         let router = Router::new()
@@ -67,8 +67,8 @@ impl Application {
         (application, format!("http://{addr}/hook?secret=1"))
     }
 
-    fn told(&self) -> Vec<Told> {
-        self.told.lock().unwrap().clone()
+    fn received(&self) -> Vec<Received> {
+        self.received.lock().unwrap().clone()
     }
 
     fn set_answer(&self, answer: Answer) {
@@ -87,7 +87,7 @@ async fn receive(State(this): State<Application>, headers: HeaderMap, body: Byte
     assert_eq!(text("webhook-signature"), format!("v1,{signature}"));
     assert_eq!(text("content-type"), "application/json");
     let message = serde_json::from_slice(&body).unwrap();
-    this.told.lock().unwrap().push(Told { id, message });
+    this.received.lock().unwrap().push(Received { id, message });
     let answer = *this.answer.lock().unwrap();
     answer()
 }

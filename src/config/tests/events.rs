@@ -1,4 +1,4 @@
-//! Who is told of uploads.
+//! Webhooks and their variables.
 
 use super::{config, faults};
 

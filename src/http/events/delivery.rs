@@ -1,4 +1,4 @@
-//! From an event of the store to a webhook: finds the upload, tells the application, and says whether the
+//! From an event of the store to a webhook: finds the upload, notifies the application, and says whether the
 //! store has to send the event again. It keeps nothing: the store's own queue is the memory.
 
 use std::fmt;
@@ -87,7 +87,7 @@ impl Outcome {
 }
 
 impl Events {
-    /// `None` if nobody is to be told.
+    /// `None` if no webhook is configured.
     pub(crate) fn from_settings(
         uploads: &Arc<UploadService>,
         settings: &http::Settings,
@@ -110,7 +110,7 @@ impl Events {
     pub(crate) async fn receive(&self, body: &[u8]) -> Result<(), NotReceived> {
         let events = records::parse(body).map_err(NotReceived::Invalid)?;
         let all = stream::iter(events)
-            .map(|event| self.tell(event))
+            .map(|event| self.report(event))
             .buffer_unordered(IN_FLIGHT)
             .fold(true, async |all, outcome| all && outcome.is_final());
         match timeout(TIMEOUT, all).await {
@@ -123,12 +123,12 @@ impl Events {
         }
     }
 
-    async fn tell(&self, event: Event) -> Outcome {
+    async fn report(&self, event: Event) -> Outcome {
         let outcome = match event {
             Event::Created(created) => {
                 // It fails only once the semaphore is closed, which nobody does.
                 let _turn = self.in_flight.acquire().await.ok();
-                self.tell_of(&created).await
+                self.report_object(&created).await
             }
             Event::Other => Outcome::Ignored,
         };
@@ -136,7 +136,7 @@ impl Events {
         outcome
     }
 
-    async fn tell_of(&self, created: &Created) -> Outcome {
+    async fn report_object(&self, created: &Created) -> Outcome {
         let now = SystemTime::now();
         // An event may come from a clock that is ahead.
         let age = now.duration_since(created.at).unwrap_or_default();

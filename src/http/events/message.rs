@@ -1,4 +1,4 @@
-//! What an application is told of an upload: the body and the id of a webhook, and its description.
+//! What a webhook says of an upload: its body, which is described for the OpenAPI document, and its id.
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use serde::Serialize;

@@ -166,7 +166,7 @@ fn decoded(key: &str) -> Result<String, &'static str> {
         .map_err(|_| "has a key that is not UTF-8")
 }
 
-/// Without a time nobody could tell when to give up on an event.
+/// Without a time nobody would know when to give up on an event.
 fn time_of(text: Option<&str>) -> Result<SystemTime, &'static str> {
     let time = text.and_then(|text| humantime::parse_rfc3339(text).ok());
     time.ok_or("has an event without its time in UTC")

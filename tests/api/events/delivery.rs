@@ -25,7 +25,7 @@ async fn an_object_that_comes_late_is_waited_for() {
         app.upload(&grant, "hello").await;
     });
     assert_eq!(answer.status(), StatusCode::OK);
-    assert_eq!(application.told().len(), 1);
+    assert_eq!(application.received().len(), 1);
 }
 
 #[tokio::test]
@@ -35,7 +35,7 @@ async fn a_new_event_of_a_missing_object_comes_again() {
     let answer = app.report(&notification(&grant.key)).await;
     assert!(answer.headers().contains_key("retry-after"));
     is(&problem(answer).await, 503, "event-not-delivered");
-    assert!(application.told().is_empty());
+    assert!(application.received().is_empty());
 }
 
 #[tokio::test]
@@ -56,7 +56,11 @@ async fn an_application_that_does_not_accept_a_message_gets_it_again() {
         // The store does not repeat it a thousand times a second.
         assert!(begin.elapsed() >= Duration::from_secs(2));
     }
-    assert_eq!(application.told().len(), 4, "and nobody follows a redirect");
+    assert_eq!(
+        application.received().len(),
+        4,
+        "and nobody follows a redirect"
+    );
     // A long answer, and an endless one, count by their status.
     application.set_answer(|| vec![b'x'; 2_000_000].into_response());
     assert_eq!(
@@ -71,7 +75,11 @@ async fn an_application_that_does_not_accept_a_message_gets_it_again() {
         app.report(&notification(&key)).await.status(),
         StatusCode::OK
     );
-    let ids: BTreeSet<String> = application.told().into_iter().map(|told| told.id).collect();
+    let ids: BTreeSet<String> = application
+        .received()
+        .into_iter()
+        .map(|received| received.id)
+        .collect();
     assert_eq!(ids.len(), 1);
 }
 
@@ -94,7 +102,7 @@ async fn one_event_that_fails_makes_all_of_its_notification_come_again() {
     let records = [&there, &missing].map(|key| record(dev::BUCKET, key, Duration::ZERO));
     let answer = app.report(&json!({"Records": records})).await;
     assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(application.told().len(), 1);
+    assert_eq!(application.received().len(), 1);
 }
 
 #[tokio::test]
@@ -124,7 +132,7 @@ async fn an_application_that_does_not_answer_in_time_gets_the_message_again() {
 }
 
 #[tokio::test]
-async fn an_event_that_comes_late_is_told_with_its_own_time() {
+async fn an_event_that_comes_late_is_reported_with_its_own_time() {
     let (app, application) = start(ANY).await;
     let key = app.uploaded("a.txt", "text/plain").await;
     let mut record = record(dev::BUCKET, &key, Duration::ZERO);
@@ -133,13 +141,13 @@ async fn an_event_that_comes_late_is_told_with_its_own_time() {
     record["eventTime"] = days_ago.as_str().into();
     let answer = app.report(&json!({"Records": [record]})).await;
     assert_eq!(answer.status(), StatusCode::OK);
-    let message = application.told().pop().unwrap().message;
+    let message = application.received().pop().unwrap().message;
     assert_eq!(message["type"], "upload.arrived");
     assert_eq!(message["timestamp"], days_ago);
 }
 
 #[tokio::test]
-async fn events_out_of_order_are_all_told_of_the_object_that_is_there() {
+async fn events_out_of_order_are_all_about_the_object_that_is_there() {
     let (app, application) = start(ANY).await;
     let grant = app.grant("a.txt", "text/plain").await;
     let mut notifications = Vec::new();
@@ -152,8 +160,10 @@ async fn events_out_of_order_are_all_told_of_the_object_that_is_there() {
         let answer = app.report(notification).await;
         assert_eq!(answer.status(), StatusCode::OK);
     }
-    let told = application.told();
-    let sizes = told.iter().map(|told| told.message["data"]["size"].clone());
+    let received = application.received();
+    let sizes = received
+        .iter()
+        .map(|received| received.message["data"]["size"].clone());
     assert_eq!(sizes.collect::<Vec<_>>(), [15, 15]);
-    assert_eq!(told[0].id, told[1].id, "it is the same version");
+    assert_eq!(received[0].id, received[1].id, "it is the same version");
 }

@@ -1,4 +1,4 @@
-//! What the application is told.
+//! What the messages to the application say.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,13 +10,13 @@ use super::{ANY, notification, record, start};
 use crate::helpers::Grant;
 
 #[tokio::test]
-async fn an_upload_is_told_with_a_signature_whatever_its_name() {
+async fn an_upload_is_reported_with_a_signature_whatever_its_name() {
     let (app, application) = start(ANY).await;
     for name in ["a.txt", "a b+c%2B.txt", "100%.txt", "사진.txt", "🎉.txt"] {
         let key = app.uploaded(name, "text/plain").await;
         let answer = app.report(&notification(&key)).await;
         assert_eq!(answer.status(), StatusCode::OK, "{name}");
-        let message = application.told().pop().unwrap().message;
+        let message = application.received().pop().unwrap().message;
         assert_eq!(message["type"], "upload.arrived");
         let data = &message["data"];
         let found = (&data["bucket"], &data["key"], &data["policy"]);
@@ -45,9 +45,9 @@ async fn ceph_and_event_bridge_send_keys_as_they_are() {
         let answer = app.report(&notification).await;
         assert_eq!(answer.status(), StatusCode::OK);
     }
-    let told = application.told();
-    assert_eq!(told.len(), 2);
-    assert_eq!(told[0].id, told[1].id, "it is the same version");
+    let received = application.received();
+    assert_eq!(received.len(), 2);
+    assert_eq!(received[0].id, received[1].id, "it is the same version");
 }
 
 #[tokio::test]
@@ -55,19 +55,23 @@ async fn the_same_version_has_the_same_id_and_another_one_has_not() {
     let (app, application) = start(ANY).await;
     let grant = app.grant("a.txt", "text/plain").await;
     for body in ["one", "one", "two"] {
-        if body != "one" || application.told().is_empty() {
+        if body != "one" || application.received().is_empty() {
             assert_eq!(app.upload(&grant, body).await.status(), StatusCode::OK);
         }
         app.report(&notification(&grant.key)).await;
     }
-    let ids: Vec<String> = application.told().into_iter().map(|told| told.id).collect();
+    let ids: Vec<String> = application
+        .received()
+        .into_iter()
+        .map(|received| received.id)
+        .collect();
     assert_eq!(ids[0], ids[1]);
     assert_ne!(ids[1], ids[2]);
     assert!(ids[0].starts_with("msg_"));
 }
 
 #[tokio::test]
-async fn an_object_that_violates_its_policy_is_told_as_refused() {
+async fn an_object_that_violates_its_policy_is_reported_as_refused() {
     let (app, application) = start(
         "[policies.small]\nkey = 'small/{uuid}/{filename}'\nmax_size = '3 B'\n[policies.default]",
     )
@@ -79,26 +83,26 @@ async fn an_object_that_violates_its_policy_is_told_as_refused() {
     put.content_type("text/plain").send().await.unwrap();
     let answer = app.report(&notification(key)).await;
     assert_eq!(answer.status(), StatusCode::OK);
-    let message = application.told().pop().unwrap().message;
+    let message = application.received().pop().unwrap().message;
     assert_eq!(message["type"], "upload.refused");
     assert_eq!(message["data"]["policy"], "small");
     assert_eq!(message["data"]["errors"][0]["pointer"], "/size");
 }
 
 #[tokio::test]
-async fn a_key_tells_its_caller() {
+async fn a_key_names_its_caller() {
     let (app, application) = start("[policies.own]\nkey = 'own/{caller}/{uuid}.{ext}'").await;
     let key = "own/auth0=7C7/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e.txt";
     let put = app.store.put_object().bucket(dev::BUCKET).key(key);
     put.content_type("text/plain").send().await.unwrap();
     app.report(&notification(key)).await;
-    let message = application.told().pop().unwrap().message;
+    let message = application.received().pop().unwrap().message;
     assert_eq!(message["type"], "upload.arrived", "{message}");
     assert_eq!(message["data"]["caller"], "auth0=7C7");
 }
 
 #[tokio::test]
-async fn whatever_is_no_upload_is_acknowledged_and_told_to_nobody() {
+async fn whatever_is_no_upload_is_acknowledged_and_makes_no_message() {
     let (app, application) = start(ANY).await;
     let key = app.uploaded("a.txt", "text/plain").await;
     let mut removed = record(dev::BUCKET, &key, Duration::ZERO);
@@ -123,7 +127,7 @@ async fn whatever_is_no_upload_is_acknowledged_and_told_to_nobody() {
     ] {
         assert_eq!(app.report(&body).await.status(), StatusCode::OK, "{what}");
     }
-    assert!(application.told().is_empty());
+    assert!(application.received().is_empty());
 }
 
 #[tokio::test]
@@ -134,13 +138,13 @@ async fn of_several_policies_the_first_that_allows_the_object_counts() {
     let grant: Grant = app.granted("/upload/presigned-url", &body).await;
     app.upload(&grant, "hello").await;
     app.report(&notification(&grant.key)).await;
-    let message = application.told().pop().unwrap().message;
+    let message = application.received().pop().unwrap().message;
     assert_eq!(message["type"], "upload.arrived");
     assert_eq!(message["data"]["policy"], "b");
 }
 
 #[tokio::test]
-async fn an_upload_to_another_bucket_of_a_policy_is_told_under_that_policy() {
+async fn an_upload_to_another_bucket_of_a_policy_is_reported_under_that_policy() {
     let (app, application) = start(
         "[policies.default]
         [policies.media]
@@ -156,9 +160,9 @@ async fn an_upload_to_another_bucket_of_a_policy_is_told_under_that_policy() {
         let record = record(bucket, &grant.key, Duration::ZERO);
         let answer = app.report(&json!({"Records": [record]})).await;
         assert_eq!(answer.status(), StatusCode::OK, "{bucket}");
-        assert_eq!(application.told().len(), messages, "{bucket}");
+        assert_eq!(application.received().len(), messages, "{bucket}");
     }
-    let message = application.told().pop().unwrap().message;
+    let message = application.received().pop().unwrap().message;
     assert_eq!(message["type"], "upload.arrived", "{message}");
     let data = &message["data"];
     let found = [&data["bucket"], &data["key"], &data["policy"]];
@@ -166,14 +170,18 @@ async fn an_upload_to_another_bucket_of_a_policy_is_told_under_that_policy() {
 }
 
 #[tokio::test]
-async fn a_pending_upload_is_told_before_its_commit_and_a_commit_makes_no_new_message() {
+async fn a_pending_upload_is_reported_before_its_commit_and_a_commit_makes_no_new_message() {
     let (app, application) = start("[policies.default]\npending = true").await;
     let key = app.uploaded("a.txt", "text/plain").await;
     let first = record(dev::BUCKET, &key, Duration::from_secs(5));
     app.report(&json!({"Records": [first]})).await;
-    let told = application.told().pop().unwrap();
-    assert_eq!(told.message["type"], "upload.arrived", "{}", told.message);
-    assert_eq!(told.message["data"]["key"], key);
+    let received = application.received().pop().unwrap();
+    assert_eq!(
+        received.message["type"], "upload.arrived",
+        "{}",
+        received.message
+    );
+    assert_eq!(received.message["data"]["key"], key);
 
     let commit = app.post("/upload/commit", &json!({"key": key})).await;
     assert_eq!(commit.status(), StatusCode::OK);
@@ -184,10 +192,10 @@ async fn a_pending_upload_is_told_before_its_commit_and_a_commit_makes_no_new_me
         let answer = app.report(&json!({"Records": [tagged]})).await;
         assert_eq!(answer.status(), StatusCode::OK, "{name}");
     }
-    assert_eq!(application.told().len(), 1);
+    assert_eq!(application.received().len(), 1);
     // A duplicate that comes after the commit is recognised as one.
     app.report(&notification(&key)).await;
-    assert_eq!(application.told().pop().unwrap().id, told.id);
+    assert_eq!(application.received().pop().unwrap().id, received.id);
 }
 
 #[tokio::test]
@@ -213,18 +221,18 @@ async fn each_message_is_what_the_document_describes() {
             assert!(value.get(name).is_some(), "{name} is not in {value}");
         }
     };
-    let told = application.told();
-    let types: Vec<&str> = told
+    let received = application.received();
+    let types: Vec<&str> = received
         .iter()
-        .map(|told| told.message["type"].as_str().unwrap())
+        .map(|received| received.message["type"].as_str().unwrap())
         .collect();
     assert_eq!(types, ["upload.arrived", "upload.refused"]);
     assert_eq!(schemas["UploadMessageType"]["enum"], json!(types));
-    for (name, told) in types.iter().zip(&told) {
+    for (name, received) in types.iter().zip(&received) {
         let webhook = &document["webhooks"][name]["post"];
         let body = &webhook["requestBody"]["content"]["application/json"]["schema"]["$ref"];
         assert_eq!(body, "#/components/schemas/UploadMessage");
-        described(&told.message, "UploadMessage");
-        described(&told.message["data"], "UploadMessageData");
+        described(&received.message, "UploadMessage");
+        described(&received.message["data"], "UploadMessageData");
     }
 }

@@ -27,7 +27,7 @@ async fn without_the_token_nothing_is_read() {
             is(&problem(answer).await, 401, "unauthorized");
         }
     }
-    assert!(application.told().is_empty());
+    assert!(application.received().is_empty());
     let in_path = post(&format!("/events/s3/{TOKEN}")).body(body);
     assert_eq!(in_path.send().await.unwrap().status(), StatusCode::OK);
     for path in ["/", "/events/s3", "/events/s3/x"] {
