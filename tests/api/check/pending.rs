@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 use super::{Run, check, check_at, check_fails, check_passes, with};
 use crate::helpers::{service, with_policies};
-use crate::stand_in::{StandIn, error, xml};
+use crate::stand_in::{StandIn, empty, error, xml};
 
 const PENDING: &str = "[policies.default]\npending = true\n";
 
@@ -256,6 +256,7 @@ async fn a_store_that_ignores_the_tag_of_a_rule_never_keeps_the_rule() {
                     *rules = Some(body.replace(tag, ""));
                 } else if method == Method::DELETE {
                     *rules = None;
+                    return empty(204);
                 }
                 let none = || error(404, "NoSuchLifecycleConfiguration");
                 rules.clone().map_or_else(none, |rules| xml(&rules))
