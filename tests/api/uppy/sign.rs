@@ -277,6 +277,11 @@ async fn a_request_that_uppy_never_sends_is_refused() {
             "/partNumber",
             "out-of-range",
         ),
+        (
+            json!({"method": "PUT", "key": "a", "partNumber": 0}),
+            "/partNumber",
+            "out-of-range",
+        ),
         (json!({"method": "PUT", "key": "a/"}), "/filename", "empty"),
         (
             json!({"method": "PUT", "key": "a", "contentType": "b"}),

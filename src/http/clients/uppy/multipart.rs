@@ -142,7 +142,7 @@ pub(super) fn in_range(part_number: Option<u16>) -> Result<u16, Problem> {
         .ok_or_else(|| Problem::for_field("/partNumber", out_of_range()))
 }
 
-fn out_of_range() -> Invalid {
+pub(super) fn out_of_range() -> Invalid {
     Invalid::new("out-of-range", "must be a whole number from 1 to 10,000")
 }
 

@@ -10,11 +10,12 @@ use uuid::Uuid;
 use validator::Validate;
 
 use crate::http::body::Dto;
+use crate::http::clients::uppy::multipart::out_of_range;
 use crate::http::clients::uppy::seconds_until;
 use crate::http::json::{Fields, Json as JsonText};
 use crate::http::openapi::{FilenameText, MediaTypeOrNothing};
 use crate::http::problem::FieldErrors;
-use crate::s3::PresignedRequest;
+use crate::s3::{MAX_PARTS, PresignedRequest};
 use crate::upload::{Grant, Invalid, PostGrant, SingleGrant};
 
 /// The request that Uppy is about to send to S3. The members that Uppy does not know are for applications that add
@@ -156,6 +157,11 @@ impl Dto for SignDto {
     }
 
     fn into_value(self, errors: &mut FieldErrors) -> Option<Signing> {
+        // Also where nothing needs the number: it would be a mistake of the client.
+        let number = self.part_number.unwrap_or(1);
+        if !(1..=u64::from(MAX_PARTS)).contains(&number) {
+            errors.push("/partNumber".to_owned(), out_of_range());
+        }
         let wanted = Wanted::new(&self.method?, self.upload_id, self.part_number);
         let wanted = wanted.map_err(|(pointer, invalid)| errors.push(pointer.to_owned(), invalid));
         let of_key = |key: String| filename_of_key(&key).to_owned();
