@@ -160,10 +160,24 @@ pub(super) fn rfc3339(moment: SystemTime) -> String {
             status = 201,
             description = "A presigned request",
             body = PresignedUrlDto,
-            links(("verify" = (
-                operation_id = "verifyUpload",
-                request_body = json!({"key": "$response.body#/key"})
-            )))
+            links(
+                ("verify" = (
+                    operation_id = "verifyUpload",
+                    request_body = json!({"key": "$response.body#/key"})
+                )),
+                ("commit" = (
+                    operation_id = "commitUpload",
+                    request_body = json!({"key": "$response.body#/key"})
+                )),
+                ("download" = (
+                    operation_id = "presignDownload",
+                    request_body = json!({"key": "$response.body#/key"})
+                )),
+                ("delete" = (
+                    operation_id = "deleteUpload",
+                    request_body = json!({"key": "$response.body#/key"})
+                )),
+            )
         ),
         CallerProblems,
         BodyProblems,
@@ -228,10 +242,24 @@ async fn presigned_urls(
             status = 201,
             description = "A presigned form",
             body = PresignedPostDto,
-            links(("verify" = (
-                operation_id = "verifyUpload",
-                request_body = json!({"key": "$response.body#/key"})
-            )))
+            links(
+                ("verify" = (
+                    operation_id = "verifyUpload",
+                    request_body = json!({"key": "$response.body#/key"})
+                )),
+                ("commit" = (
+                    operation_id = "commitUpload",
+                    request_body = json!({"key": "$response.body#/key"})
+                )),
+                ("download" = (
+                    operation_id = "presignDownload",
+                    request_body = json!({"key": "$response.body#/key"})
+                )),
+                ("delete" = (
+                    operation_id = "deleteUpload",
+                    request_body = json!({"key": "$response.body#/key"})
+                )),
+            )
         ),
         CallerProblems,
         BodyProblems,

@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use sha2::{Digest, Sha256};
-use tokio::sync::Semaphore;
 
 use super::policy::Terms;
 use super::verify::{Permits, each};
@@ -114,33 +113,27 @@ impl UploadService {
         wait: Duration,
         now: SystemTime,
     ) -> Result<Vec<Verification>, Error> {
-        let name = caller.policy_name(policy);
         let terms = &self.policies.load().terms(policy, caller)?;
         if !terms.pending {
-            return self.verify(caller, policy, expected, wait, now).await;
+            return self.verify_under(terms, caller, expected, wait, now).await;
         }
-        let share = self.heads.share(caller);
-        let commit =
-            |expected, now| self.commit_one(name, terms, caller, expected, share.as_ref(), now);
+        let commit = |expected, now| self.commit_one(terms, caller, expected, now);
         each(terms, caller, expected, wait, now, commit).await
     }
 
     async fn commit_one(
         self: &Arc<Self>,
-        policy_name: &str,
         policy: &Terms,
         caller: &Caller,
         expected: &Expected,
-        share: Option<&Arc<Semaphore>>,
         now: SystemTime,
     ) -> Result<Verification, Error> {
         let commit = Commit {
             service: Arc::clone(self),
-            policy_name: policy_name.to_owned(),
             policy: policy.clone(),
             caller: caller.clone(),
             expected: expected.clone(),
-            _permits: self.heads.permits(share).await,
+            _permits: self.heads.permits(caller).await,
         };
         // A task of its own, so that nothing stops it between writing a tag and verifying again: neither a client
         // that hangs up, nor a timeout, nor the failure of another key.
@@ -156,7 +149,6 @@ impl UploadService {
 /// One upload that is being committed.
 struct Commit {
     service: Arc<UploadService>,
-    policy_name: String,
     policy: Terms,
     caller: Caller,
     expected: Expected,
@@ -182,7 +174,7 @@ impl Commit {
         self.count(outcome);
         if has_written {
             tracing::warn!(
-                policy = self.policy_name,
+                policy = &*self.policy.name,
                 outcome,
                 "an upload was replaced while it was committed, or could not be verified again"
             );
@@ -204,14 +196,7 @@ impl Commit {
                 return Ok(Verification::NotUploaded);
             };
             let (mark, version) = (mark(&object), object.version_id.clone());
-            let judged = service.judge(
-                &self.policy_name,
-                policy,
-                &self.caller,
-                &self.expected,
-                object,
-                now,
-            );
+            let judged = service.judge(policy, &self.caller, &self.expected, object, now);
             let verification = judged.await?;
             if !matches!(verification, Verification::Uploaded(_)) {
                 return Ok(verification);
@@ -274,6 +259,6 @@ impl Commit {
     }
 
     fn count(&self, outcome: &'static str) {
-        self.service.count_commit(&self.policy_name, outcome);
+        self.service.count_commit(&self.policy.name, outcome);
     }
 }

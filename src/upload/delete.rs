@@ -33,8 +33,7 @@ impl UploadService {
         if !terms.key.could_have_made(caller, key) {
             return Ok(None);
         }
-        let share = self.heads.share(caller);
-        let _permits = self.heads.permits(share.as_ref()).await;
+        let _permits = self.heads.permits(caller).await;
         let delete = self.bucket(&terms).delete(key, now);
         let version_id = self.measured("DeleteObject", delete).await?;
         Ok(Some(Deleted {

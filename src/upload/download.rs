@@ -96,12 +96,11 @@ impl UploadService {
         };
         let could_have = |key: &str| terms.key.could_have_made(caller, key);
         if looks_at_objects(terms, wanted.disposition) {
-            let share = &self.heads.share(caller);
             let all = wanted.keys.iter().map(async |key| {
                 if !could_have(key) {
                     return Ok(Download::NotUploaded);
                 }
-                let _permits = self.heads.permits(share.as_ref()).await;
+                let _permits = self.heads.permits(caller).await;
                 self.presign_seen(terms, key, wanted, expires_in, now).await
             });
             return try_join_all(all).await;

@@ -1,6 +1,5 @@
 //! What the store reports: which upload is a new object, and is it what its policy allows?
 
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::time::sleep;
@@ -76,7 +75,7 @@ impl UploadService {
     async fn judged_by_first(
         &self,
         bucket: &s3::Bucket,
-        policies: &[(Arc<str>, Terms, Caller)],
+        policies: &[(Terms, Caller)],
         key: &str,
         now: SystemTime,
     ) -> Result<Option<Arrived>, Error> {
@@ -86,16 +85,16 @@ impl UploadService {
         };
         let expected = Expected::of_key(key);
         let mut first = None;
-        for (name, terms, owner) in policies {
+        for (terms, owner) in policies {
             let verification = self
-                .judge(name, terms, owner, &expected, object.clone(), now)
+                .judge(terms, owner, &expected, object.clone(), now)
                 .await?;
             if verification == Verification::NotUploaded {
                 return Ok(None); // It was replaced or removed in between.
             }
             let is_allowed = matches!(verification, Verification::Uploaded(_));
             let arrived = Arrived {
-                policy: name.to_string(),
+                policy: terms.name.to_string(),
                 caller: (!owner.is_anonymous()).then(|| owner.clone()),
                 object: object.clone(),
                 verification,

@@ -201,9 +201,7 @@ impl UploadService {
         const LONGEST: Duration = Duration::from_secs(5);
         self.receipts.as_ref()?;
         let expected = Expected::of_key(&session.key);
-        let name = caller.policy_name(session.policy.as_deref());
-        let share = self.heads.share(caller);
-        let verified = self.verify_one(name, policy, caller, &expected, share.as_ref(), now);
+        let verified = self.verify_one(policy, caller, &expected, now);
         match timeout(LONGEST, Box::pin(verified)).await {
             Ok(Ok(Verification::Uploaded(upload))) => upload.receipt,
             _ => None,

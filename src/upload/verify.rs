@@ -105,18 +105,15 @@ impl Default for HeadLimit {
 }
 
 impl HeadLimit {
-    /// The share of `caller`. Anonymous callers cannot be distinguished, and have no share.
-    pub(super) fn share(&self, caller: &Caller) -> Option<Arc<Semaphore>> {
-        let is_named = *caller != Caller::anonymous();
-        is_named.then(|| self.shares.of(&caller.segment().to_owned()))
-    }
-
-    /// Waits until one more object can be looked at, within the limit and the caller's share.
-    pub(super) async fn permits(&self, share: Option<&Arc<Semaphore>>) -> Permits {
+    /// Waits until one more object can be looked at, within the limit and the caller's share. Anonymous callers
+    /// cannot be distinguished, and have no share.
+    pub(super) async fn permits(&self, caller: &Caller) -> Permits {
         // These fail only when a semaphore is closed, which never happens.
-        let of_share = match share {
-            Some(share) => Arc::clone(share).acquire_owned().await.ok(),
-            None => None,
+        let of_share = if *caller == Caller::anonymous() {
+            None
+        } else {
+            let share = self.shares.of(&caller.segment().to_owned());
+            share.acquire_owned().await.ok()
         };
         let of_all = Arc::clone(&self.all).acquire_owned().await.ok();
         Permits {
@@ -147,29 +144,34 @@ impl UploadService {
         wait: Duration,
         now: SystemTime,
     ) -> Result<Vec<Verification>, Error> {
-        let name = caller.policy_name(policy);
-        let policy = &self.policies.load().terms(policy, caller)?;
-        let share = self.heads.share(caller);
-        let verify =
-            |expected, now| self.verify_one(name, policy, caller, expected, share.as_ref(), now);
+        let terms = &self.policies.load().terms(policy, caller)?;
+        self.verify_under(terms, caller, expected, wait, now).await
+    }
+
+    pub(super) async fn verify_under(
+        &self,
+        policy: &Terms,
+        caller: &Caller,
+        expected: &[Expected],
+        wait: Duration,
+        now: SystemTime,
+    ) -> Result<Vec<Verification>, Error> {
+        let verify = |expected, now| self.verify_one(policy, caller, expected, now);
         each(policy, caller, expected, wait, now, verify).await
     }
 
     pub(super) async fn verify_one(
         &self,
-        policy_name: &str,
         policy: &Terms,
         caller: &Caller,
         expected: &Expected,
-        share: Option<&Arc<Semaphore>>,
         now: SystemTime,
     ) -> Result<Verification, Error> {
-        let _permits = self.heads.permits(share).await;
+        let _permits = self.heads.permits(caller).await;
         let Some(object) = self.head(policy, &expected.key, now).await? else {
             return Ok(Verification::NotUploaded);
         };
-        self.judge(policy_name, policy, caller, expected, object, now)
-            .await
+        self.judge(policy, caller, expected, object, now).await
     }
 
     pub(super) async fn head(
@@ -186,7 +188,6 @@ impl UploadService {
     /// Compares an object with what its policy allows and with what is expected of it.
     pub(super) async fn judge(
         &self,
-        policy_name: &str,
         policy: &Terms,
         caller: &Caller,
         expected: &Expected,
@@ -227,7 +228,7 @@ impl UploadService {
             checksum_sha256: object.checksum_sha256,
             checksum_crc64nvme: object.checksum_crc64nvme,
             metadata: object.metadata,
-            policy: policy_name.to_owned(),
+            policy: policy.name.to_string(),
             receipt: None,
         };
         if let Some(receipts) = &self.receipts {

@@ -44,9 +44,9 @@ impl Policies {
     }
 }
 
-fn sample(name: &str, policy: &Arc<Policy>) -> Option<Sample> {
+fn sample(name: &Arc<str>, policy: &Arc<Policy>) -> Option<Sample> {
     const BODY: &[u8] = b"A marker of `presignd check`. It may be removed.\n";
-    let policy = Terms::new(policy, None);
+    let policy = Terms::new(name, policy, None);
     let length = usize::try_from(policy.max_size()).map_or(BODY.len(), |max| max.min(BODY.len()));
     let body = &BODY[..length];
     let checksum = Sha256Checksum::parse(&BASE64_STANDARD.encode(Sha256::digest(body))).ok()?;
@@ -79,13 +79,13 @@ fn sample(name: &str, policy: &Arc<Policy>) -> Option<Sample> {
                 checksum_sha256: policy.require_checksum.then(|| checksum.clone()),
                 checksum_crc64nvme: None,
                 content_md5: None,
-                policy: Some(name.to_owned()),
+                policy: Some(name.to_string()),
                 metadata: metadata.clone(),
             })
         })
         .find(|file| policy.check(file, UploadKind::Put).is_empty())?;
     Some(Sample {
-        policy: name.to_owned(),
+        policy: name.to_string(),
         bucket: policy.bucket.clone(),
         caller: policy.key.sample_caller(),
         body,

@@ -12,6 +12,8 @@ use crate::upload::{Caller, ContentType, Error, Field, Invalid, Refusal};
 /// What one caller may upload, and how: what a policy allows and the caller's ticket does too.
 #[derive(Clone, Debug)]
 pub(in crate::upload) struct Terms {
+    /// The name of the policy.
+    pub(in crate::upload) name: Arc<str>,
     policy: Arc<Policy>,
     ticket: Option<Arc<Ticket>>,
     max_size: u64,
@@ -55,7 +57,7 @@ impl Policies {
         if !caller.may_use(name) {
             return Err(Error::PolicyNotAllowed { file: 0 });
         }
-        let Some(policy) = self.0.get(name) else {
+        let Some((name, policy)) = self.0.get_key_value(name) else {
             let invalid = if asked.is_none() && name == DEFAULT_POLICY {
                 Invalid::new(
                     "policy-required",
@@ -66,7 +68,7 @@ impl Policies {
             };
             return Err(Error::Refused(vec![Refusal::new(Field::Policy, invalid)]));
         };
-        Ok(Terms::new(policy, caller.ticket()))
+        Ok(Terms::new(name, policy, caller.ticket()))
     }
 
     /// The policies that can have granted this key, in the order of their names, each with the caller whose
@@ -75,21 +77,22 @@ impl Policies {
         &self,
         bucket: Option<&str>,
         key: &str,
-    ) -> Vec<(Arc<str>, Terms, Caller)> {
+    ) -> Vec<(Terms, Caller)> {
         let policies = self.0.iter().filter_map(|(name, policy)| {
             if policy.bucket.as_deref() != bucket {
                 return None;
             }
             let owner = policy.key.owner(key)?;
-            Some((Arc::clone(name), Terms::new(policy, None), owner))
+            Some((Terms::new(name, policy, None), owner))
         });
         policies.collect()
     }
 }
 
 impl Terms {
-    pub(super) fn new(policy: &Arc<Policy>, ticket: Option<&Arc<Ticket>>) -> Self {
+    pub(super) fn new(name: &Arc<str>, policy: &Arc<Policy>, ticket: Option<&Arc<Ticket>>) -> Self {
         let terms = Self {
+            name: Arc::clone(name),
             policy: Arc::clone(policy),
             ticket: ticket.cloned(),
             max_size: policy.max_size,
