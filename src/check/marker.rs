@@ -70,6 +70,7 @@ impl Check {
         lines.push(head.unwrap_or_else(|| Line::skipped("head", "no object was uploaded")));
         lines.extend(self.form().await);
         lines.extend(self.multipart().await);
+        lines.extend(self.delete().await);
         lines
     }
 
@@ -203,6 +204,11 @@ impl Check {
         let object = match head.send().await.map_err(Problem::from) {
             Ok(object) => object,
             Err(problem) => {
+                // Downloads need the same permission as the HEAD.
+                if sample.may_download {
+                    let line = problem.failed(CHECK, "s3:GetObject for downloads");
+                    return Ok(line.for_policy(&sample.policy));
+                }
                 let detail = format!("whether an upload has arrived is unknown: {problem}");
                 let fix = problem.fix("s3:GetObject for POST /upload/verify and for nothing else");
                 return Ok(Line::warning(CHECK, detail).fix_if(fix));

@@ -5,10 +5,10 @@ use std::time::SystemTime;
 
 use aws_sdk_s3::types::BucketVersioningStatus;
 
-use super::Check;
-use super::marker::Unable;
+use super::marker::{Unable, grant};
 use super::problem::Problem;
-use crate::upload::Caller;
+use super::{Check, Line};
+use crate::upload::{Caller, Sample};
 
 /// The version of objects that were stored while the versioning of the bucket was off or suspended.
 const NULL_VERSION: &str = "null";
@@ -45,6 +45,44 @@ impl Marker {
 }
 
 impl Check {
+    /// Whether uploads can be deleted, if a policy lets callers do that.
+    pub(super) async fn delete(&self) -> Option<Line> {
+        const CHECK: &str = "delete";
+        let mut samples = self.samples.iter();
+        let sample = samples.find(|sample| sample.may_delete && sample.has_unique_key)?;
+        let line = match self.delete_nothing(sample).await {
+            Ok(()) => Line::ok(CHECK, "the credentials may delete objects"),
+            Err(Unable::Refused(problem)) => problem.failed(CHECK, "s3:DeleteObject"),
+            Err(unable) => unable.line(CHECK, sample),
+        };
+        Some(line.for_policy(&sample.policy))
+    }
+
+    /// Deletes an object that does not exist, as the service deletes one: without a version.
+    async fn delete_nothing(&self, sample: &Sample) -> Result<(), Unable> {
+        let grant = grant(&self.uploads, &sample.caller, &sample.file).await?;
+        let key = grant.key.as_str();
+        let removable = self.ensure_removable(key).await;
+        if self.is_versioned.load(Ordering::Relaxed) {
+            // The delete marker must not stay.
+            removable?;
+        }
+        let delete = self.client.delete_object().bucket(self.bucket()).key(key);
+        match delete.send().await.map_err(Problem::from) {
+            Ok(output) if output.delete_marker() == Some(true) => {
+                let marker = Marker::Object {
+                    key: key.to_owned(),
+                    version: output.version_id,
+                };
+                self.markers().push(marker.clone());
+                self.discard(&marker).await
+            }
+            Err(problem) if problem.is_denied() => Err(problem.into()),
+            // Some stores refuse to delete what does not exist.
+            _ => Ok(()),
+        }
+    }
+
     /// Tries to remove an object that does not exist, in the way in which one that exists would be.
     pub(super) async fn ensure_removable(&self, key: &str) -> Result<(), Unable> {
         let would_stay = |why: String| Err(Unable::WouldStay(why));
@@ -79,7 +117,7 @@ impl Check {
             Err(problem) if problem.is_denied() => {
                 let version = if is_versioned { "Version" } else { "" };
                 would_stay(format!(
-                    "{problem}; the credentials need s3:DeleteObject{version}, which the service itself does not need"
+                    "{problem}; the check needs s3:DeleteObject{version}"
                 ))
             }
             Err(problem) => would_stay(problem.to_string()),

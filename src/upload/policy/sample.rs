@@ -27,6 +27,9 @@ pub struct Sample {
     pub pending_prefix: Option<String>,
     pub fits_form: bool,
     pub fits_multipart: bool,
+    /// Whether the policy lets callers download and delete uploads.
+    pub may_download: bool,
+    pub may_delete: bool,
 }
 
 impl Sample {
@@ -94,6 +97,8 @@ fn sample(name: &Arc<str>, policy: &Arc<Policy>) -> Option<Sample> {
         pending_prefix: policy.pending.then(|| policy.key.prefix().to_owned()),
         fits_form: policy.overwrite && policy.check(&file, UploadKind::Post).is_empty(),
         fits_multipart: policy.check(&file, UploadKind::Multipart).is_empty(),
+        may_download: policy.download.is_some(),
+        may_delete: policy.delete,
         file,
     })
 }

@@ -296,3 +296,53 @@ async fn a_store_that_changes_what_it_keeps_is_found_out() {
     run.says("put", "failed", &["text/plain", "text/html"]);
     stand.is_as_it_was();
 }
+
+/// Policies that let callers download and delete, and an issuer of tokens, which they need.
+fn downloads_and_deletes(folder: &TempDir) -> [(&str, String); 5] {
+    let policies = folder.path().join("policies.toml");
+    let text = "[policies.album]\nkey = 'album/{uuid}'\ndownload = true\ndelete = true\n";
+    std::fs::write(&policies, text).unwrap();
+    [
+        (
+            "UPLOAD_POLICIES_FILE",
+            policies.to_str().unwrap().to_owned(),
+        ),
+        ("AUTH_MODE", "jwt".to_owned()),
+        ("JWT_ISSUER", "https://issuer.example/".to_owned()),
+        ("JWT_AUDIENCE", "presignd".to_owned()),
+        ("JWT_SECRET", "s".repeat(64)),
+    ]
+}
+
+#[tokio::test]
+async fn permissions_for_downloads_and_deletes_are_tried_where_a_policy_needs_them() {
+    let folder = TempDir::new().unwrap();
+    let variables = downloads_and_deletes(&folder);
+    let variables = variables
+        .each_ref()
+        .map(|(name, value)| (*name, value.as_str()));
+    let is_marker = |uri: &str| uri.starts_with("/uploads/album/");
+
+    let stand = StandIn::embedded().await;
+    let run = check_passes(&stand.url(), &variables).await;
+    run.says("delete", "ok", &["album"]);
+    stand.is_as_it_was();
+
+    let stand = StandIn::but(move |method, uri| {
+        let is_head = method == Method::HEAD && is_marker(uri);
+        is_head.then(|| error(403, "AccessDenied"))
+    })
+    .await;
+    let run = check_fails(&stand.url(), &variables).await;
+    run.says("head", "failed", &["s3:GetObject for downloads", "album"]);
+    stand.is_as_it_was();
+
+    let stand = StandIn::but(move |method, uri| {
+        let is_delete = method == Method::DELETE && is_marker(uri) && !uri.contains("uploadId");
+        is_delete.then(|| error(403, "AccessDenied"))
+    })
+    .await;
+    let run = check_fails(&stand.url(), &variables).await;
+    run.says("delete", "failed", &["s3:DeleteObject", "album"]);
+    stand.is_as_it_was();
+}
