@@ -8,13 +8,15 @@ mod cors;
 mod lifecycle;
 mod marker;
 mod problem;
+mod prove;
 mod removal;
 mod report;
+mod requests;
 mod tags;
 mod unsigned;
 
 use std::ops::Deref;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -38,13 +40,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Why a check that sends anything but a form is skipped.
 const FORMS_ONLY: &str = "S3_FORMS_ONLY is true";
 
-/// What is changed in the buckets.
+/// What the checks do beyond looking.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Fixes {
-    /// The CORS rule that browsers need is added.
-    pub cors: bool,
-    /// The lifecycle rules that remove what nobody completes or commits are added.
-    pub lifecycle: bool,
+pub struct Options {
+    /// Add what browsers need to the CORS rules of the buckets.
+    pub fix_cors: bool,
+    /// Add the lifecycle rules that remove what nobody completes or commits.
+    pub fix_lifecycle: bool,
+    /// Use grants against their terms.
+    pub prove: bool,
 }
 
 /// A configuration that can sign: the checks of all buckets that its policies use.
@@ -73,12 +77,15 @@ impl Checks {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .operation_timeout(TIMEOUT);
+        let requests = Arc::<AtomicU32>::default();
         let client_config = client.config().to_builder();
         let client_config = client_config
             .retry_config(RetryConfig::disabled())
-            .timeout_config(timeouts.build());
+            .timeout_config(timeouts.build())
+            .interceptor(requests::Counter(Arc::clone(&requests)));
         let common = Common {
             client: aws_sdk_s3::Client::from_conf(client_config.build()),
+            requests,
             http: reqwest::Client::builder()
                 .timeout(TIMEOUT)
                 .connect_timeout(CONNECT_TIMEOUT)
@@ -99,10 +106,10 @@ impl Checks {
     }
 
     /// Runs all checks, as far as that makes sense.
-    pub async fn run(&self, fixes: Fixes) -> Report {
+    pub async fn run(&self, options: Options) -> Report {
         let mut report = Report::default();
         for (index, check) in self.0.iter().enumerate() {
-            let mut lines = check.run(index == 0, fixes).await;
+            let mut lines = check.run(index == 0, options).await;
             if self.0.len() > 1 {
                 for line in &mut lines {
                     line.bucket = Some(check.bucket().to_owned());
@@ -132,6 +139,8 @@ struct Common {
     credentials: s3::CredentialsCache,
     /// For requests that the service never sends.
     client: aws_sdk_s3::Client,
+    /// How many requests the proof has sent to the store.
+    requests: Arc<AtomicU32>,
     /// Sends what clients and browsers send.
     http: reqwest::Client,
     /// The service on the endpoint that it calls itself.
@@ -189,7 +198,7 @@ impl Check {
     }
 
     /// Runs all checks of the bucket. The `first` one also checks what all buckets share.
-    async fn run(&self, first: bool, fixes: Fixes) -> Vec<Line> {
+    async fn run(&self, first: bool, options: Options) -> Vec<Line> {
         let mut lines = Vec::new();
         let may_go_on = self.until_the_bucket(first, &mut lines).await;
         if may_go_on {
@@ -198,9 +207,12 @@ impl Check {
             let keeps_tags = tags.iter().all(|line| line.status == Status::Ok);
             lines.extend(tags);
             lines.push(self.unsigned_headers().await);
+            if options.prove {
+                lines.extend(self.prove().await);
+            }
             lines.extend(self.public_endpoint().await);
-            lines.push(self.cors(fixes.cors).await);
-            lines.extend(self.lifecycle(fixes.lifecycle, keeps_tags).await);
+            lines.push(self.cors(options.fix_cors).await);
+            lines.extend(self.lifecycle(options.fix_lifecycle, keeps_tags).await);
             lines.push(self.public_access().await);
         } else {
             let detail = "uploads, CORS and the bucket's rules, until the failures above are fixed";

@@ -187,6 +187,7 @@ impl Check {
             Some(origin) => request.header(header::ORIGIN, super::cors::concrete(origin)),
             None => request,
         };
+        self.count_request();
         let response = request.send().await?;
         if !response.status().is_success() {
             return Err(Problem::from_response(response).await);
@@ -285,6 +286,7 @@ impl Check {
         let upload = self
             .uploads
             .create_multipart(caller, &sample.file, marker_id(), now);
+        self.count_request();
         let upload = upload.await?;
         let (key, token) = (upload.key, Token(upload.token));
         let marker = Marker::Upload {
@@ -313,7 +315,7 @@ pub(super) async fn grant(
 
 /// The id in the key of a marker. Grants have ids of version 4 alone, so no policy can have granted the key: a service
 /// that the store notifies of a marker does not take it for an upload.
-fn marker_id() -> Uuid {
+pub(super) fn marker_id() -> Uuid {
     let random = Builder::from_bytes(Uuid::new_v4().into_bytes());
     random.with_version(Version::Custom).into_uuid()
 }

@@ -180,6 +180,7 @@ impl Check {
             }
             Marker::Upload { key, token } => {
                 let (caller, now) = (Caller::anonymous(), SystemTime::now());
+                self.count_request();
                 self.uploads
                     .abort_multipart(&caller, &token.0, key, now)
                     .await?;

@@ -9,7 +9,7 @@ use crate::upload::Sample;
 const CHECK: &str = "unsigned-headers";
 const COPY_SOURCE: &str = "x-amz-copy-source";
 const ACL: &str = "x-amz-acl";
-const METADATA: &str = "x-amz-meta-presignd-unsigned";
+pub(super) const METADATA: &str = "x-amz-meta-presignd-unsigned";
 const READ_ALL: &str = "read every object that the credentials can read";
 const FIX: &str = "set S3_FORMS_ONLY=true, or have a proxy before the store refuse requests with x-amz-* headers that were not signed, and give the credentials s3:GetObject for the upload prefixes only: see docs/stores.md";
 
@@ -97,7 +97,7 @@ impl Check {
         Ok(accepted)
     }
 
-    async fn has_metadata(&self, key: &str) -> bool {
+    pub(super) async fn has_metadata(&self, key: &str) -> bool {
         let head = self.client.head_object().bucket(self.bucket()).key(key);
         let name = METADATA.trim_start_matches("x-amz-meta-");
         // If that is unknown, nothing shows that the header was ignored.
@@ -108,7 +108,7 @@ impl Check {
         })
     }
 
-    async fn is_public(&self, key: &str) -> bool {
+    pub(super) async fn is_public(&self, key: &str) -> bool {
         const ALL_USERS: &str = "http://acs.amazonaws.com/groups/global/AllUsers";
         let acl = self.client.get_object_acl().bucket(self.bucket()).key(key);
         acl.send().await.map_or(true, |acl| {

@@ -4,6 +4,7 @@ mod cors;
 mod enforcement;
 mod markers;
 mod pending;
+mod prove;
 mod stores;
 
 use presignd::dev;

@@ -1,0 +1,248 @@
+//! What is tried against the terms of a grant, and what it means where the store accepts it. To prove
+//! another promise, add a line here.
+
+use reqwest::Method;
+
+use super::Upload;
+use crate::check::Line;
+
+/// The grant that an attempt uses.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Terms {
+    AsUsual,
+    /// Bound to the SHA-256 of the file.
+    Checksum,
+    /// It has expired.
+    Expired,
+    /// Of a policy with `overwrite = false`.
+    WriteOnce,
+}
+
+pub(super) struct Attempt {
+    pub(super) check: &'static str,
+    pub(super) terms: Terms,
+    /// Whether the grant is first used as it should be.
+    pub(super) is_second: bool,
+    /// How the request differs from what was granted.
+    pub(super) change: fn(&mut Upload),
+    /// What a client can do where the store accepts it.
+    consequence: &'static str,
+    remedy: &'static str,
+    /// Why it is skipped where no policy has such terms.
+    pub(super) not_needed: &'static str,
+}
+
+impl Attempt {
+    pub(super) fn failed(&self) -> Line {
+        let detail = format!("accepted: {}", self.consequence);
+        Line::failed(self.check, detail).fix(self.remedy)
+    }
+}
+
+const USE_FORMS: &str =
+    "set S3_FORMS_ONLY=true if the form-… lines are ok, or use another store: see docs/stores.md";
+const USE_PUTS: &str = "set S3_SUPPORTS_POST_POLICY=false if the put-… lines are ok, or use another store: see docs/stores.md";
+const OTHER_STORE: &str = "use another store, or a newer version of this one: no setting helps";
+const VERIFY: &str = "call POST /upload/verify with the checksum, and accept no upload without it; or use another store";
+
+const PLAIN: Attempt = Attempt {
+    check: "",
+    terms: Terms::AsUsual,
+    is_second: false,
+    change: |_| {},
+    consequence: "",
+    remedy: OTHER_STORE,
+    not_needed: "",
+};
+
+pub(super) const PUTS: &[Attempt] = &[
+    Attempt {
+        check: "put-longer",
+        change: |upload| upload.body.push(b'x'),
+        consequence: "files can be larger than their grant says, and than max_size",
+        remedy: USE_FORMS,
+        ..PLAIN
+    },
+    Attempt {
+        check: "put-shorter",
+        change: shorten,
+        consequence: "files can be smaller than their grant says",
+        remedy: USE_FORMS,
+        ..PLAIN
+    },
+    Attempt {
+        check: "put-type",
+        change: |upload| set(&mut upload.headers, "content-type", OTHER_TYPE),
+        consequence: "any type can be uploaded, also under a policy that allows only images",
+        remedy: USE_FORMS,
+        ..PLAIN
+    },
+    Attempt {
+        check: "put-checksum",
+        terms: Terms::Checksum,
+        change: other_bytes,
+        consequence: "other bytes than those of checksumSha256 are stored, also under require_checksum",
+        remedy: VERIFY,
+        ..PLAIN
+    },
+    Attempt {
+        check: "put-expired",
+        terms: Terms::Expired,
+        consequence: "a grant can be used for ever, whatever expires_in says",
+        ..PLAIN
+    },
+    Attempt {
+        check: "put-as-get",
+        is_second: true,
+        change: |upload| upload.without_body(Method::GET),
+        consequence: "whoever may upload an object can also read it",
+        ..PLAIN
+    },
+    Attempt {
+        check: "put-as-delete",
+        is_second: true,
+        change: |upload| upload.without_body(Method::DELETE),
+        consequence: "whoever may upload an object can also delete it",
+        ..PLAIN
+    },
+    Attempt {
+        check: "put-key",
+        change: |upload| {
+            upload.key.push('x');
+            upload.url = upload.url.replacen('?', "x?", 1);
+        },
+        consequence: "one grant can replace any object of the bucket",
+        ..PLAIN
+    },
+    Attempt {
+        check: "put-again",
+        terms: Terms::WriteOnce,
+        is_second: true,
+        consequence: "uploads can be replaced under policies with overwrite = false",
+        remedy: "keep keys unique with {uuid}, accept only uploads that were verified or committed, or use another store",
+        not_needed: "no policy has overwrite = false",
+        ..PLAIN
+    },
+];
+
+pub(super) const FORMS: &[Attempt] = &[
+    Attempt {
+        check: "form-longer",
+        change: |upload| upload.body.push(b'x'),
+        consequence: "files can be larger than their form says, and than max_size",
+        remedy: USE_PUTS,
+        ..PLAIN
+    },
+    Attempt {
+        check: "form-shorter",
+        change: shorten,
+        consequence: "files can be smaller than their form says",
+        remedy: USE_PUTS,
+        ..PLAIN
+    },
+    Attempt {
+        check: "form-type",
+        change: |upload| set(&mut upload.fields, "content-type", OTHER_TYPE),
+        consequence: "any type can be uploaded, also under a policy that allows only images",
+        remedy: USE_PUTS,
+        ..PLAIN
+    },
+    Attempt {
+        check: "form-checksum",
+        terms: Terms::Checksum,
+        change: other_bytes,
+        consequence: "other bytes than those of checksumSha256 are stored, also under require_checksum",
+        remedy: "upload with PUT where the checksum matters, or verify it: see docs/stores.md",
+        ..PLAIN
+    },
+    Attempt {
+        check: "form-expired",
+        terms: Terms::Expired,
+        consequence: "a form can be used for ever, whatever expires_in says",
+        remedy: USE_PUTS,
+        ..PLAIN
+    },
+    Attempt {
+        check: "form-key",
+        change: |upload| {
+            upload.key.push('x');
+            let key = upload.key.clone();
+            set(&mut upload.fields, "key", &key);
+        },
+        consequence: "one form can replace any object of the bucket",
+        remedy: USE_PUTS,
+        ..PLAIN
+    },
+    Attempt {
+        check: "form-field",
+        change: |upload| set(&mut upload.fields, "x-amz-meta-presignd-extra", "1"),
+        consequence: "whoever has a form can add metadata, and perhaps an ACL, to the upload",
+        remedy: USE_PUTS,
+        ..PLAIN
+    },
+    Attempt {
+        check: "form-signature",
+        change: |upload| {
+            let signature = "0".repeat(64);
+            set(&mut upload.fields, "x-amz-signature", &signature);
+        },
+        consequence: "anyone can upload anything without a grant",
+        remedy: "keep this store away from untrusted networks",
+        ..PLAIN
+    },
+];
+
+/// A form whose HTTP headers say more than its fields.
+pub(super) const FORM_HEADERS: Attempt = Attempt {
+    check: "form-headers",
+    consequence: "HTTP headers of a form count though nothing signs them: its metadata, caching and disposition are whatever the client says",
+    remedy: "verify each upload, have a proxy before the store remove x-amz-* headers of forms, or set S3_SUPPORTS_POST_POLICY=false",
+    ..PLAIN
+};
+
+/// A part under another upload id than that which was signed.
+pub(super) const PART_UPLOAD: Attempt = Attempt {
+    check: "part-upload",
+    consequence: "whoever may send a part can send it to any unfinished upload",
+    ..PLAIN
+};
+
+pub(super) const PART_NUMBER: Attempt = Attempt {
+    check: "part-number",
+    consequence: "whoever may send one part can replace the others",
+    ..PLAIN
+};
+
+pub(super) const COMPLETE_ETAG: Attempt = Attempt {
+    check: "complete-etag",
+    consequence: "parts that change while an upload is completed are not noticed, so files can be larger than max_size",
+    remedy: "verify each upload after its completion, or use another store",
+    ..PLAIN
+};
+
+const OTHER_TYPE: &str = "application/x-presignd-other";
+
+impl Upload {
+    fn without_body(&mut self, method: Method) {
+        self.method = method;
+        self.body.clear();
+        // Their values are signed: with others the store would refuse the request because of them.
+        self.headers.retain(|(name, _)| name.starts_with("x-amz-"));
+    }
+}
+
+fn shorten(upload: &mut Upload) {
+    upload.body.pop();
+}
+
+/// As many others.
+fn other_bytes(upload: &mut Upload) {
+    upload.body.fill(b'x');
+}
+
+fn set(pairs: &mut Vec<(String, String)>, name: &str, value: &str) {
+    match pairs.iter_mut().find(|(known, _)| known == name) {
+        Some((_, old)) => value.clone_into(old),
+        None => pairs.push((name.to_owned(), value.to_owned())),
+    }
+}

@@ -1,0 +1,144 @@
+//! Attempts on uploads in parts.
+
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+use reqwest::header::ETAG;
+use reqwest::{Request, RequestBuilder, Url};
+
+use super::attempts::{Attempt, COMPLETE_ETAG, PART_NUMBER, PART_UPLOAD};
+use super::{Accepted, is_refusal, unclear};
+use crate::check::marker::Unable;
+use crate::check::problem::Problem;
+use crate::check::removal::Marker;
+use crate::check::{Check, Line};
+use crate::upload::Sample;
+
+const UPLOAD_ID: &str = "uploadId";
+
+impl Check {
+    pub(super) async fn prove_parts(&self) -> Vec<Line> {
+        const CHECK: &str = "part-terms";
+        let mut samples = self.samples.iter();
+        let sample = samples.find(|sample| sample.has_unique_key && sample.fits_multipart);
+        let Some(sample) = sample else {
+            return vec![Line::skipped(CHECK, "no policy allows a marker in parts")];
+        };
+        match self.all_of_parts(sample).await {
+            Ok(lines) => lines,
+            Err(Unable::Refused(problem)) => vec![unclear(CHECK, &problem)],
+            Err(unable) => vec![unable.line(CHECK, sample)],
+        }
+    }
+
+    async fn all_of_parts(&self, sample: &Sample) -> Result<Vec<Line>, Unable> {
+        let (marker, part) = self.create_multipart(sample).await?;
+        self.ensure_removable(marker.key()).await?;
+        let (other, other_part) = self.create_multipart(sample).await?;
+        let part = part.build().map_err(Problem::from)?;
+        let other_part = other_part.build().map_err(Problem::from)?;
+        let other_id = parameter(other_part.url(), UPLOAD_ID);
+        let mut lines = vec![
+            self.changed_part(&PART_UPLOAD, &part, UPLOAD_ID, &other_id)
+                .await,
+            self.changed_part(&PART_NUMBER, &part, "partNumber", "2")
+                .await,
+        ];
+        self.discard(&other).await?;
+
+        let id = parameter(part.url(), UPLOAD_ID);
+        let sent = self.send(RequestBuilder::from_parts(self.http.clone(), part));
+        let sent = sent.await?;
+        let tag = sent.headers().get(ETAG).and_then(|tag| tag.to_str().ok());
+        let tag = tag.unwrap_or_default();
+        let object = Marker::Object {
+            key: marker.key().to_owned(),
+            version: None,
+        };
+        self.markers().push(object.clone());
+        let wrong = "\"00000000000000000000000000000000\"";
+        let outcome = match self.complete(marker.key(), &id, wrong).await {
+            Ok(()) => Err(Accepted),
+            Err(problem) if is_refusal(&problem) => Ok(problem),
+            Err(problem) => return Err(problem.into()),
+        };
+        lines.push(line(&COMPLETE_ETAG, outcome));
+        // It is still there unless the store has accepted the wrong tag.
+        if self.complete(marker.key(), &id, tag).await.is_ok() {
+            let file = &sample.file;
+            lines.push(self.kept_of_parts(marker.key(), sample, file).await);
+        }
+        self.discard(&object).await?;
+        // Most stores forget a completed upload, so there may be nothing to abort.
+        match self.remove(&marker).await {
+            Ok(()) => {}
+            Err(problem) if problem.is(&["NoSuchUpload"]) => {}
+            Err(problem) => return Err(problem.into()),
+        }
+        self.markers().retain(|kept| *kept != marker);
+        Ok(lines)
+    }
+
+    /// Sends a part to a URL one of whose parameters has another value than the signed one.
+    async fn changed_part(
+        &self,
+        attempt: &Attempt,
+        part: &Request,
+        name: &str,
+        value: &str,
+    ) -> Line {
+        let Some(mut part) = part.try_clone() else {
+            return Line::skipped(attempt.check, "the part cannot be sent twice");
+        };
+        replace(part.url_mut(), name, value);
+        let request = RequestBuilder::from_parts(self.http.clone(), part);
+        match self.send(request).await {
+            Ok(_) => line(attempt, Err(Accepted)),
+            Err(problem) if is_refusal(&problem) => line(attempt, Ok(problem)),
+            Err(problem) => unclear(attempt.check, &problem),
+        }
+    }
+
+    async fn complete(&self, key: &str, id: &str, tag: &str) -> Result<(), Problem> {
+        let part = CompletedPart::builder().part_number(1).e_tag(tag).build();
+        let parts = CompletedMultipartUpload::builder().parts(part).build();
+        let call = self.client.complete_multipart_upload();
+        let call = call.bucket(self.bucket()).key(key).upload_id(id);
+        call.multipart_upload(parts).send().await?;
+        Ok(())
+    }
+}
+
+fn line(attempt: &Attempt, outcome: Result<Problem, Accepted>) -> Line {
+    match outcome {
+        Ok(problem) => Line::ok(attempt.check, format!("refused: {problem}")),
+        Err(Accepted) => attempt.failed(),
+    }
+}
+
+fn parameter(url: &Url, name: &str) -> String {
+    let mut pairs = url.query_pairs();
+    let value = pairs.find(|(known, _)| known == name);
+    value.map_or_else(String::new, |(_, value)| value.into_owned())
+}
+
+fn replace(url: &mut Url, name: &str, value: &str) {
+    let pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
+    let pairs = pairs.into_iter().map(|(known, old)| {
+        let value = if known == name { value.to_owned() } else { old };
+        (known, value)
+    });
+    let pairs: Vec<_> = pairs.collect();
+    url.query_pairs_mut().clear().extend_pairs(pairs);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_parameter_is_replaced_and_the_others_stay() {
+        let mut url: Url = "http://h/k?a=1%2F2&uploadId=x&b=3".parse().unwrap();
+        replace(&mut url, UPLOAD_ID, "y z");
+        assert_eq!(url.query(), Some("a=1%2F2&uploadId=y+z&b=3"));
+        assert_eq!(parameter(&url, UPLOAD_ID), "y z");
+    }
+}

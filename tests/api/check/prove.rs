@@ -1,0 +1,152 @@
+//! `presignd check --prove`: on a store that refuses everything that it should, and on stores that let
+//! one thing through.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::extract::Request;
+use axum::http::{Method, StatusCode, header};
+use axum::middleware::Next;
+use tempfile::TempDir;
+
+use super::{Run, check, with};
+use crate::stand_in::{StandIn, xml};
+
+/// Each promise is one that a policy here needs.
+const POLICIES: &str = "
+    [policies.default]
+    key = 'uploads/{uuid}/{filename}'
+    [policies.once]
+    key = 'once/{uuid}'
+    overwrite = false
+    cache_control = 'no-store'
+    tagging = { kind = 'test' }
+    metadata = { source = 'web' }
+";
+
+/// In the order in which they are tried.
+const REFUSED: [&str; 20] = [
+    "put-longer",
+    "put-shorter",
+    "put-type",
+    "put-checksum",
+    "put-expired",
+    "put-as-get",
+    "put-as-delete",
+    "put-key",
+    "put-again",
+    "part-upload",
+    "part-number",
+    "complete-etag",
+    "form-longer",
+    "form-shorter",
+    "form-type",
+    "form-checksum",
+    "form-expired",
+    "form-key",
+    "form-field",
+    "form-signature",
+];
+
+async fn prove(stand: &StandIn) -> Run {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("policies.toml");
+    std::fs::write(&file, POLICIES).unwrap();
+    let url = stand.url();
+    let more = [("UPLOAD_POLICIES_FILE", file.to_str().unwrap())];
+    check(&with(&url, &more), &["--prove"]).await
+}
+
+fn failed(run: &Run) -> Vec<&str> {
+    let statuses = run.statuses().into_iter();
+    let failed = statuses.filter(|(_, status)| *status == "failed");
+    failed.map(|(check, _)| check).collect()
+}
+
+#[tokio::test]
+async fn the_embedded_store_keeps_every_promise_and_nothing_stays_there() {
+    let stand = StandIn::embedded().await;
+    let run = prove(&stand).await;
+    assert_eq!(run.code, Some(0), "{:#}", run.report);
+    for check in REFUSED {
+        run.says(check, "ok", &["refused"]);
+    }
+    run.says("form-headers", "ok", &[]);
+    run.says("form-of-returns", "ok", &["1 MiB"]);
+    for check in ["kept", "kept-of-forms", "kept-of-parts"] {
+        run.says(check, "ok", &[]);
+    }
+    let cost = run.line("cost")["detail"].as_str().unwrap().to_owned();
+    let sent: u32 = cost.split(' ').find_map(|word| word.parse().ok()).unwrap();
+    assert!((60..150).contains(&sent), "{cost}");
+    stand.is_as_it_was();
+}
+
+/// Whether a client sends this, and only that which a grant allows or should refuse.
+fn is_attempt(request: &Request) -> bool {
+    let query = request.uri().query().unwrap_or_default();
+    let has = |name: &str| request.headers().contains_key(name);
+    let tries_headers =
+        has("x-amz-copy-source") || has("x-amz-acl") || has("x-amz-meta-presignd-unsigned");
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    let is_form = content_type.is_some_and(|it| it.as_bytes().starts_with(b"multipart/form-data"));
+    let completes = request.method() == Method::POST && query.contains("uploadId=");
+    !tries_headers && (query.contains("X-Amz-Signature=") || is_form || completes)
+}
+
+#[tokio::test]
+async fn what_a_store_lets_through_fails_and_nothing_else_does() {
+    for (number, check) in REFUSED.into_iter().enumerate() {
+        let refused = Arc::new(AtomicUsize::new(0));
+        let stand = StandIn::between(move |request: Request, next: Next| {
+            let refused = Arc::clone(&refused);
+            async move {
+                let is_attempt = is_attempt(&request);
+                let response = next.run(request).await;
+                if is_attempt
+                    && response.status().is_client_error()
+                    && refused.fetch_add(1, Ordering::SeqCst) == number
+                {
+                    return xml("<CompleteMultipartUploadResult/>");
+                }
+                response
+            }
+        })
+        .await;
+        let run = prove(&stand).await;
+        assert_eq!(failed(&run), [check], "{:#}", run.report);
+        run.says(check, "failed", &["accepted: ", "fix"]);
+        stand.is_as_it_was();
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_drops_what_was_signed_fails() {
+    for (name, method, lines) in [
+        ("cache-control", Method::HEAD, &["kept"][..]),
+        ("x-amz-meta-source", Method::HEAD, &["kept"]),
+        (
+            "content-disposition",
+            Method::GET,
+            &["kept", "kept", "kept-of-forms"],
+        ),
+    ] {
+        let only = method.clone();
+        let stand = StandIn::between(move |request: Request, next: Next| {
+            let only = only.clone();
+            async move {
+                let is_asked = request.method() == only;
+                let mut response = next.run(request).await;
+                if is_asked && response.status() == StatusCode::OK {
+                    response.headers_mut().remove(name);
+                }
+                response
+            }
+        })
+        .await;
+        let run = prove(&stand).await;
+        assert_eq!(failed(&run), lines, "{name}: {:#}", run.report);
+        assert!(run.report.to_string().contains(name));
+        stand.is_as_it_was();
+    }
+}
