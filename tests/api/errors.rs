@@ -69,7 +69,7 @@ async fn the_detail_is_a_sentence_for_people() {
     assert_eq!(problem["detail"], "filename must not be empty");
     let problem = post(&app, r#"{"filename":7,"contentTyp":"a/b"}"#).await;
     let expected = "contentTyp is not a field of this request, which has `filename`, \
-        `contentType`, `size`, `checksumSha256`, `contentMd5`, `policy`, `metadata`; contentType is required; \
+        `contentType`, `size`, `checksumSha256`, `checksumCrc64nvme`, `contentMd5`, `policy`, `metadata`; contentType is required; \
         filename must be a string, not a number";
     assert_eq!(problem["detail"], expected);
 }
