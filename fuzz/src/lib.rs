@@ -36,7 +36,7 @@ pub fn id() -> Uuid {
 
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
-        let runtime = Builder::new_current_thread().enable_time().build();
+        let runtime = Builder::new_current_thread().enable_all().build();
         runtime.expect("a runtime")
     });
     RUNTIME.block_on(future)
