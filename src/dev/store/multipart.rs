@@ -277,6 +277,8 @@ impl BucketStore {
         &self,
         request: S3Request<AbortMultipartUploadInput>,
     ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
+        // A part that arrives meanwhile is either removed with the others or refused.
+        let _one_at_a_time = self.replacing.lock().await;
         self.upload(&request.input.upload_id, &request.input.key)?;
         self.files.abort_multipart_upload(request).await
     }

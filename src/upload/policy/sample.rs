@@ -10,6 +10,10 @@ use crate::upload::{Caller, ContentType, File, Filename, Metadata, Sha256Checksu
 
 /// A small file that a policy accepts, as most clients would send it.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is independent of the others"
+)]
 pub struct Sample {
     pub policy: String,
     /// The bucket, if it is not the default one.
