@@ -214,9 +214,9 @@ test("an upload of another policy that a reload interrupted is not offered", { t
 });
 
 test("the keyboard does all, and the label names it", { timeout: 120_000 }, async () => {
+  await open({ multiple: "" });
   // From now on Chromium shows no dialog of its own.
   page.on("filechooser", () => {});
-  await open({ multiple: "" });
   // Playwright does not see the role, as it is none of an attribute.
   const session = await context.newCDPSession(page);
   const { nodes } = await session.send("Accessibility.getFullAXTree");
