@@ -70,12 +70,7 @@ impl Check {
         let delete = self.client.delete_object().bucket(self.bucket()).key(key);
         match delete.send().await.map_err(Problem::from) {
             Ok(output) if output.delete_marker() == Some(true) => {
-                let marker = Marker::Object {
-                    key: key.to_owned(),
-                    version: output.version_id,
-                };
-                self.markers().push(marker.clone());
-                self.discard(&marker).await
+                self.discard_delete_marker(key, output.version_id).await
             }
             Err(problem) if problem.is_denied() => Err(problem.into()),
             // Some stores refuse to delete what does not exist.
@@ -122,15 +117,24 @@ impl Check {
             }
             Err(problem) => would_stay(problem.to_string()),
             Ok(output) if output.delete_marker() == Some(true) => {
-                let marker = Marker::Object {
-                    key: key.to_owned(),
-                    version: output.version_id,
-                };
-                self.markers().push(marker.clone());
-                self.discard(&marker).await
+                self.discard_delete_marker(key, output.version_id).await
             }
             Ok(_) => Ok(()),
         }
+    }
+
+    /// Removes what a bucket with versions has put in place of a deleted object.
+    async fn discard_delete_marker(
+        &self,
+        key: &str,
+        version: Option<String>,
+    ) -> Result<(), Unable> {
+        let marker = Marker::Object {
+            key: key.to_owned(),
+            version,
+        };
+        self.markers().push(marker.clone());
+        self.discard(&marker).await
     }
 
     /// The version to delete in a bucket with versions, for uploads whose answer did not name it: forms, and
