@@ -11,7 +11,7 @@ use s3s::dto::{
     CompleteMultipartUploadOutput, CreateMultipartUploadInput, CreateMultipartUploadOutput, ETag,
     ListPartsInput, ListPartsOutput, PutObjectInput, UploadPartInput, UploadPartOutput,
 };
-use s3s::{S3, S3Error, S3Request, S3Response, S3Result, s3_error};
+use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 use tokio::fs;
 use uuid::Uuid;
 
@@ -219,8 +219,11 @@ impl BucketStore {
             upload_id: input.upload_id,
             ..AbortMultipartUploadInput::default()
         });
-        self.files.abort_multipart_upload(abort).await?;
-        answer(input, etag)
+        // If the same upload was completed twice at once, the other one may have removed the parts.
+        match self.abort(abort).await {
+            Err(error) if *error.code() != S3ErrorCode::NoSuchUpload => Err(error),
+            _ => answer(input, etag),
+        }
     }
 
     /// Writes the chosen parts to `object`, one after the other, and returns its entity tag: the MD5

@@ -127,6 +127,52 @@ async fn completing_again_gives_the_same_answer() {
     assert_eq!(other.complete(&etag).await.unwrap_err(), "NoSuchUpload");
 }
 
+/// What the store keeps of uploads in progress.
+fn parts_of_uploads(app: &App) -> Vec<String> {
+    let names = std::fs::read_dir(app.data()).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.contains(".upload")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_that_arrives_while_an_upload_is_completed_or_aborted_leaves_nothing() {
+    let app = spawn_app().await;
+    for round in 0..40 {
+        let upload = Upload::create(&app).await;
+        let etag = etag_of(upload.part(1).await.body("part")).await;
+        assert_ne!(parts_of_uploads(&app), Vec::<String>::new());
+        let late = (2..18).map(async |number| {
+            let part = upload.part(number).await.body("late");
+            tokio::time::sleep(Duration::from_micros(
+                700 * u64::from(number.unsigned_abs()),
+            ))
+            .await;
+            part.send().await
+        });
+        let late = futures_util::future::join_all(late);
+        let end = async {
+            if round % 2 == 0 {
+                upload.complete(&etag).await.unwrap();
+            } else {
+                let abort = app.store.abort_multipart_upload().bucket(BUCKET).key(KEY);
+                abort.upload_id(&upload.id).send().await.unwrap();
+            }
+        };
+        for answer in tokio::join!(late, end).0 {
+            let status = answer.unwrap().status();
+            assert!(
+                status == StatusCode::OK || status == StatusCode::NOT_FOUND,
+                "{status}"
+            );
+        }
+        assert_eq!(
+            parts_of_uploads(&app),
+            Vec::<String>::new(),
+            "round {round}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn if_match_needs_an_object() {
     let app = spawn_app().await;
