@@ -11,7 +11,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::presigning::PresigningConfig;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use presignd::s3::{self, Bucket, CredentialsCache, Object, Post, Put};
+use presignd::s3::{self, Bucket, CredentialsCache, Get, Object, Post, Put};
 use tokio::runtime::Runtime;
 
 const LIFE: Duration = Duration::from_mins(10);
@@ -59,7 +59,7 @@ async fn signed(bucket: &Bucket, key: &str) -> String {
     presigned.expect("signed").url
 }
 
-fn sign(criterion: &mut Criterion) {
+fn one(criterion: &mut Criterion) {
     let runtime = Runtime::new().expect("a runtime");
     let _entered = runtime.enter();
     let (client, bucket) = runtime.block_on(self::bucket(None));
@@ -76,6 +76,56 @@ fn sign(criterion: &mut Criterion) {
         b.iter(|| runtime.block_on(signed(&with_token, black_box(KEY))));
     });
     one.finish();
+
+    let mut one = criterion.benchmark_group("one GET");
+    let disposition = "attachment; filename=\"example.jpg\"";
+    one.bench_function("presigner", |b| {
+        b.iter(|| {
+            runtime.block_on(async {
+                let config = PresigningConfig::expires_in(LIFE).expect("ten minutes");
+                let request = client.get_object().bucket("bucket").key(black_box(KEY));
+                let request = request.response_content_disposition(disposition);
+                request.presigned(config).await.expect("signed")
+            })
+        });
+    });
+    one.bench_function("our own", |b| {
+        b.iter(|| {
+            runtime.block_on(async {
+                let get = Get {
+                    key: black_box(KEY),
+                    version_id: None,
+                    content_disposition: disposition,
+                    content_type: None,
+                };
+                let url = bucket.presign_get(&get, LIFE, SystemTime::now()).await;
+                url.expect("signed")
+            })
+        });
+    });
+    one.finish();
+
+    criterion.bench_function("one POST policy", |b| {
+        let post = Post {
+            object: object(KEY),
+            size: 0..=5_000_000,
+        };
+        b.iter_batched(
+            SystemTime::now,
+            |now| {
+                runtime
+                    .block_on(bucket.presign_post(&post, LIFE, now))
+                    .expect("signed")
+            },
+            BatchSize::SmallInput,
+        );
+    });
+}
+
+fn many(criterion: &mut Criterion) {
+    let runtime = Runtime::new().expect("a runtime");
+    let _entered = runtime.enter();
+    let (client, bucket) = runtime.block_on(self::bucket(None));
 
     let keys: Vec<String> = (0..1000).map(|n| format!("{KEY}{n}")).collect();
     let mut batch = criterion.benchmark_group("1,000 PUTs");
@@ -130,23 +180,7 @@ fn sign(criterion: &mut Criterion) {
         });
     });
     parts.finish();
-
-    criterion.bench_function("one POST policy", |b| {
-        let post = Post {
-            object: object(KEY),
-            size: 0..=5_000_000,
-        };
-        b.iter_batched(
-            SystemTime::now,
-            |now| {
-                runtime
-                    .block_on(bucket.presign_post(&post, LIFE, now))
-                    .expect("signed")
-            },
-            BatchSize::SmallInput,
-        );
-    });
 }
 
-criterion_group!(benches, sign);
+criterion_group!(benches, one, many);
 criterion_main!(benches);

@@ -33,7 +33,8 @@ struct Inner {
     registry: Registry,
     requests: Histograms<RequestLabels>,
     grants: Family<GrantLabels, Counter>,
-    commits: Family<CommitLabels, Counter>,
+    commits: Family<OutcomeLabels, Counter>,
+    deletes: Family<OutcomeLabels, Counter>,
     storage_calls: Histograms<CallLabels>,
     credentials_life: Gauge<f64, AtomicU64>,
     open_connections: Gauge,
@@ -73,7 +74,7 @@ struct GrantLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CommitLabels {
+struct OutcomeLabels {
     policy: Arc<str>,
     outcome: &'static str,
 }
@@ -94,6 +95,7 @@ impl Default for Metrics {
             requests: Family::new_with_constructor(histogram),
             grants: Family::default(),
             commits: Family::default(),
+            deletes: Family::default(),
             storage_calls: Family::new_with_constructor(histogram),
             credentials_life: Gauge::default(),
             open_connections: Gauge::default(),
@@ -118,8 +120,13 @@ impl Default for Metrics {
         );
         registry.register(
             "commits",
-            "Pending uploads that were to be committed, by what came of it",
+            "Pending uploads that were to be committed, by the outcome",
             inner.commits.clone(),
+        );
+        registry.register(
+            "deletes",
+            "Uploads that were to be deleted, by the outcome",
+            inner.deletes.clone(),
         );
         registry.register_with_unit(
             "storage_call_duration",
@@ -140,7 +147,7 @@ impl Default for Metrics {
         );
         registry.register(
             "reloads",
-            "Attempts to read API keys and policies again, by what came of them",
+            "Attempts to read API keys and policies again, by the outcome",
             inner.reloads.clone(),
         );
         registry.register_with_unit(
@@ -151,7 +158,7 @@ impl Default for Metrics {
         );
         registry.register(
             "events",
-            "Events of the store, by what came of them",
+            "Events of the store, by the outcome",
             inner.events.clone(),
         );
         registry.register_with_unit(
@@ -201,11 +208,16 @@ impl Metrics {
         self.0.grants.get_or_create(&labels).inc_by(files);
     }
 
-    /// Counts what came of committing an upload. `policy` must be a configured policy, so that labels stay
-    /// bounded.
+    /// Counts a request to commit an upload. `policy` must be a configured policy, so that labels stay bounded.
     pub(crate) fn commit(&self, policy: Arc<str>, outcome: &'static str) {
-        let labels = CommitLabels { policy, outcome };
+        let labels = OutcomeLabels { policy, outcome };
         self.0.commits.get_or_create(&labels).inc();
+    }
+
+    /// Counts a request to delete an upload. `policy` must be a configured policy, so that labels stay bounded.
+    pub(crate) fn delete(&self, policy: Arc<str>, outcome: &'static str) {
+        let labels = OutcomeLabels { policy, outcome };
+        self.0.deletes.get_or_create(&labels).inc();
     }
 
     pub(crate) fn storage_call(

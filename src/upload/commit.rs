@@ -259,6 +259,6 @@ impl Commit {
     }
 
     fn count(&self, outcome: &'static str) {
-        self.service.count_commit(&self.policy.name, outcome);
+        self.service.count_commit(&self.policy, outcome);
     }
 }

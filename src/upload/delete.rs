@@ -31,11 +31,14 @@ impl UploadService {
             return Err(Error::Refused(vec![Refusal::new(Field::Policy, invalid)]));
         }
         if !terms.key.could_have_made(caller, key) {
+            self.count_delete(&terms, "not_uploaded");
             return Ok(None);
         }
         let _permits = self.heads.permits(caller).await;
         let delete = self.bucket(&terms).delete(key, now);
-        let version_id = self.measured("DeleteObject", delete).await?;
+        let result = self.measured("DeleteObject", delete).await;
+        self.count_delete(&terms, if result.is_ok() { "deleted" } else { "failed" });
+        let version_id = result?;
         Ok(Some(Deleted {
             key: key.to_owned(),
             version_id,

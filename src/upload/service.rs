@@ -267,7 +267,7 @@ impl UploadService {
         })
     }
 
-    /// Counts what came of a request for grants for `files`.
+    /// Counts a request for grants for `files`.
     pub(super) fn counted<T>(
         &self,
         caller: &Caller,
@@ -303,11 +303,14 @@ impl UploadService {
         self.metrics.grants(policy, kind, outcome, files);
     }
 
-    /// Counts what came of committing an upload under this policy.
-    pub(super) fn count_commit(&self, policy: &str, outcome: &'static str) {
-        if let Some(policy) = self.policies.load().name(policy) {
-            self.metrics.commit(Arc::clone(policy), outcome);
-        }
+    /// Counts a request to commit an upload.
+    pub(super) fn count_commit(&self, terms: &Terms, outcome: &'static str) {
+        self.metrics.commit(Arc::clone(&terms.name), outcome);
+    }
+
+    /// Counts a request to delete an upload.
+    pub(super) fn count_delete(&self, terms: &Terms, outcome: &'static str) {
+        self.metrics.delete(Arc::clone(&terms.name), outcome);
     }
 
     /// Measures a call to the store.

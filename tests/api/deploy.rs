@@ -20,7 +20,7 @@ const DASHBOARD: &str = include_str!("../../deploy/grafana/presignd.json");
 async fn served() -> (BTreeSet<String>, BTreeSet<String>) {
     // Nobody receives webhooks, which is measured as well.
     let settings = events::settings("http://127.0.0.1:1/");
-    let policies = with_policies("[policies.default]\npending = true");
+    let policies = with_policies("[policies.default]\npending = true\ndelete = true");
     let app = spawn_app_with_both(policies, &settings).await;
     let router = http::metrics_router(Arc::clone(&app.uploads), &settings);
     let url = format!("http://{}/metrics", spawn(router).await);
@@ -28,6 +28,8 @@ async fn served() -> (BTreeSet<String>, BTreeSet<String>) {
     app.report(&events::notification(&key)).await;
     let committed = app.post("/upload/commit", &json!({"key": key})).await;
     assert_eq!(committed.status(), StatusCode::OK);
+    let deleted = app.post("/upload/delete", &json!({"key": key})).await;
+    assert_eq!(deleted.status(), StatusCode::OK);
     assert_eq!(app.get("/readyz").await.status(), StatusCode::OK);
     let (mut names, mut labels) = (BTreeSet::new(), BTreeSet::new());
     for line in metrics(&url)
