@@ -21,6 +21,8 @@ const CONCURRENCY = 4;
 /** How often one request is tried. With the pauses in between, that takes most of a minute. */
 const ATTEMPTS = 8;
 const LONGEST_PAUSE_MS = 15_000;
+/** A part that was on its way when its upload was aborted has arrived after this time. */
+const LATE_MS = 2_000;
 
 /**
  * @typedef {object} Scope What the uploads to one server under one policy share.
@@ -120,12 +122,17 @@ export class Run {
     this.#isSettled = true;
     this.#halt();
     if (!isOver) this.#change("cancelling");
-    // A part that arrives after the store has removed the others would stay there.
+    const wasSending = this.#partsInProgress.size > 0;
     await this.#running;
     try {
-      // After a failure another tab, or another upload of this file, may have taken the session.
-      if (isOver && this.#session) this.#release = await this.shared.sessions.hold(this.#session.id);
-      if (this.#session && this.#release) await discard(this.scope.ask, this.#session);
+      // A session that was not kept is known to this upload alone. One that was kept may have been taken by
+      // another tab, or by another upload of this file, after this one had failed.
+      const wasKept = Boolean(this.#release);
+      if (isOver && wasKept && this.#session) this.#release = await this.shared.sessions.hold(this.#session.id);
+      if (this.#session && (this.#release || !wasKept)) {
+        await discard(this.scope.ask, this.#session);
+        if (wasSending) discardLateParts(this.scope.ask, this.#session);
+      }
       await this.#forget();
       this.reject(aborted());
     } catch (cause) {
@@ -629,6 +636,17 @@ export async function discard(ask, session) {
     // What is not there need not be removed.
     if (!(error instanceof UploadError && error.refused)) throw error;
   }
+}
+
+/**
+ * A part whose bytes were all on their way may arrive after the store has removed the others, and would stay there.
+ *
+ * @param {import("./batch.js").Ask} ask
+ * @param {Session} session
+ */
+async function discardLateParts(ask, session) {
+  await new Promise((resolve) => setTimeout(resolve, LATE_MS));
+  await discard(ask, session).catch(() => {}); // best effort
 }
 
 /**

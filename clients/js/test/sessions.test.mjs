@@ -116,6 +116,34 @@ test("two uploads of one file at the same time do not share a session", async ()
   assert.deepEqual(await sessions.list(), []);
 });
 
+test("an upload that has no turn at the session of its file removes its own parts", { timeout: 120_000 }, async () => {
+  const sessions = memory();
+  const client = createClient({ url: proxy.service, sessions });
+  const others = await server.parts();
+  const held = ({ path }) => (path.includes("partNumber=2&") ? { delay: 60_000 } : undefined);
+  proxy.fault = held;
+  const othersAnswered = () =>
+    eventually("the other parts are there", () => proxy.answered(/^store PUT .*partNumber=[13]&/) === 2, 60_000);
+  const first = client.upload(await fileOf(large), PARTS);
+  first.catch(() => {});
+  await othersAnswered();
+  const before = await server.parts();
+  for (const how of ["in progress", "failed"]) {
+    proxy.reset();
+    proxy.fault = how === "failed" ? async (seen) => held(seen) && (await othersAnswered(), { status: 403 }) : held;
+    const second = client.upload(await fileOf(large), PARTS);
+    second.catch(() => {});
+    await othersAnswered();
+    assert.ok((await server.parts()).length > before.length, "it has an upload of its own");
+    if (how === "failed") await assert.rejects(second, { status: 403 });
+    await second.abort();
+    assert.deepEqual(await server.parts(), before);
+  }
+  assert.equal((await sessions.list()).length, 1, "the session of the first one is kept");
+  await first.abort();
+  assert.deepEqual(await server.parts(), others);
+});
+
 test("without a place for sessions, or with one that fails, uploads work and pause", async () => {
   const broken = async () => {
     throw new Error("quota");

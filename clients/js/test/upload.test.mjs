@@ -203,6 +203,23 @@ test("an aborted upload leaves nothing in the store", { timeout: 120_000 }, asyn
   }
 });
 
+test("a part that arrives after the abort is removed, too", { timeout: 120_000 }, async () => {
+  const others = await server.parts();
+  // As if the store had removed the parts before the last one arrived.
+  let aborts = 0;
+  proxy.fault = ({ method, path }) => {
+    if (method === "DELETE") return (aborts += 1) === 1 ? { status: 200, body: "{}" } : undefined;
+    return path.includes("partNumber=2&") ? { delay: 60_000 } : undefined;
+  };
+  const upload = client.upload(await fileOf(large), PARTS);
+  upload.catch(() => {});
+  await eventually("the others are there", () => proxy.answered(/^store PUT .*partNumber=[13]&/) === 2, 60_000);
+  await upload.abort();
+  assert.notDeepEqual(await server.parts(), others);
+  await eventually("no part is left", async () => (await server.parts()).length === others.length);
+  assert.equal(aborts, 2);
+});
+
 test("an upload that is aborted before it starts asks for nothing", async () => {
   const upload = client.upload(smallFile("never.txt"), { signal: AbortSignal.abort() });
   await assert.rejects(upload, { code: "aborted" });
