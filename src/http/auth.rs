@@ -164,6 +164,15 @@ impl Gate {
                 "a token in the path must have the claim `{TICKET_CLAIM}`, and live at most 24 hours from its `iat`"
             )));
         }
+        let keys = self.auth.api_keys.as_ref();
+        if keys.is_some_and(|keys| keys.has_name_of(&verified.caller)) {
+            // Such a caller would reach the uploads of the key's holder.
+            tracing::warn!(
+                caller = verified.caller.segment(),
+                "a token was refused because its `sub` is the name of an API key; rename the key"
+            );
+            return Err(Denied::Unauthorized);
+        }
         Ok(Sender::from(verified.caller))
     }
 

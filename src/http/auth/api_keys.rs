@@ -1,7 +1,7 @@
 //! API keys: random texts that the operator gives out, and of which only hashes are kept.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -23,7 +23,13 @@ const PREFIX: &str = "presignd_";
 /// - A lookup by the hash takes the same time however many keys there are. Its timing is no use to a
 ///   client, who can choose a key but not its hash.
 #[derive(Clone)]
-pub struct ApiKeys(Arc<ArcSwap<HashMap<TokenHash, Sender>>>);
+pub struct ApiKeys(Arc<ArcSwap<InForce>>);
+
+struct InForce {
+    senders: HashMap<TokenHash, Sender>,
+    /// The segments of all senders.
+    names: HashSet<Arc<str>>,
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -71,7 +77,15 @@ impl ApiKeys {
                 Entry::Occupied(_) => return Err(fault("sha256 is that of another entry")),
             };
         }
-        Ok(Self(Arc::new(ArcSwap::from_pointee(keys))))
+        let names = keys
+            .values()
+            .map(|sender: &Sender| sender.caller.shared_segment());
+        let names = names.map(Arc::clone).collect();
+        let in_force = InForce {
+            senders: keys,
+            names,
+        };
+        Ok(Self(Arc::new(ArcSwap::from_pointee(in_force))))
     }
 
     /// Replaces the keys for all requests from now on.
@@ -81,7 +95,12 @@ impl ApiKeys {
 
     /// The sender whose key has this hash.
     pub(super) fn get(&self, hash: &TokenHash) -> Option<Sender> {
-        self.0.load().get(hash).cloned()
+        self.0.load().senders.get(hash).cloned()
+    }
+
+    /// Whether a key has this caller's name.
+    pub(super) fn has_name_of(&self, caller: &Caller) -> bool {
+        self.0.load().names.contains(caller.segment())
     }
 }
 

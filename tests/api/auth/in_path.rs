@@ -141,7 +141,7 @@ async fn a_ticket_of_an_issuer_whose_clock_is_ahead_is_accepted_once_its_time_ha
 #[tokio::test]
 async fn a_ticket_in_the_path_beside_any_other_credential_is_refused() {
     let settings = with_policies(POLICIES);
-    let (key, entry) = new_api_key("alice").unwrap();
+    let (key, entry) = new_api_key("back-end").unwrap();
     let auth = Auth {
         api_keys: Some(ApiKeys::parse(&entry, &settings.policies).unwrap()),
         ..jwt(

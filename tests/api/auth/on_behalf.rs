@@ -191,3 +191,26 @@ async fn a_key_among_ten_thousand_is_found() {
         StatusCode::CREATED
     );
 }
+
+#[tokio::test]
+async fn a_token_whose_sub_is_the_name_of_an_api_key_is_refused() {
+    let settings = with_policies(POLICIES);
+    let keys = |name| {
+        let (_, entry) = new_api_key(name).unwrap();
+        ApiKeys::parse(&entry, &settings.policies).unwrap()
+    };
+    let in_force = keys("back-end");
+    let key = JwtKey::of_secret(SECRET).unwrap();
+    let auth = Auth {
+        api_keys: Some(in_force.clone()),
+        ..jwt(Keys::One(Arc::new(key)), None)
+    };
+    let app = spawn(settings.clone(), auth).await;
+    let by = |name: &str| status(asking(&app).bearer_auth(signed(&claims(name))));
+    assert_eq!(by("back-end").await, StatusCode::UNAUTHORIZED);
+    assert_eq!(by("alice").await, StatusCode::CREATED);
+    // Also one that was verified before the key came into force.
+    in_force.replace(&keys("alice"));
+    assert_eq!(by("alice").await, StatusCode::UNAUTHORIZED);
+    assert_eq!(by("back-end").await, StatusCode::CREATED);
+}
