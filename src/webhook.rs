@@ -138,7 +138,7 @@ impl Webhook {
         self.url.scheme() == "http" && !is_local
     }
 
-    /// Posts the JSON `body`. An application that has answered 2xx has the message.
+    /// Posts the JSON `body`. The application has the message once it answers with a status of 2xx.
     pub(crate) async fn send(
         &self,
         id: &str,

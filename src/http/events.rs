@@ -127,8 +127,8 @@ pub(super) fn probes(has_page: bool) -> Router {
 /// For the store: a bucket notification of AWS, MinIO, RustFS or Ceph, or an event of EventBridge. presignd
 /// finds the policy that can have granted each key, verifies the object, and posts the webhook
 /// `upload.arrived` or `upload.refused` to the application. The answer is 200 once the application has
-/// answered 2xx to all of them, or if there is nothing to report. After any other answer the store has to send
-/// the notification again.
+/// accepted every webhook with a status of 2xx, or if there is nothing to report. After any other answer the
+/// store has to send the notification again.
 #[utoipa::path(
     post,
     path = "/events/s3",

@@ -6,7 +6,7 @@ use utoipa::{PartialSchema, ToSchema};
 use super::problem::FieldErrors;
 use crate::upload::Invalid;
 
-/// So many keys of a list count as one request in the rate limit, where each is a call to the store.
+/// How many keys of a list count as one request in the rate limit. Each of them is a call to the store.
 pub(super) const KEYS_PER_REQUEST: usize = 10;
 
 /// The uploads that a request is about.

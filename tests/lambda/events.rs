@@ -14,11 +14,11 @@ use crate::function::{Function, spawn};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// A function, and the types and keys that its application was told. The application refuses keys with
+/// A function, and the types and keys that its application received. The application refuses keys with
 /// `refuse` in them.
 async fn start() -> (Function, Arc<Mutex<Vec<String>>>) {
-    let told: Arc<Mutex<Vec<String>>> = Arc::default();
-    let keys = Arc::clone(&told);
+    let reported: Arc<Mutex<Vec<String>>> = Arc::default();
+    let keys = Arc::clone(&reported);
     let application = Router::new().fallback(async move |body: Bytes| {
         let message: Value = serde_json::from_slice(&body).unwrap();
         let key = message["data"]["key"].as_str().unwrap().to_owned();
@@ -30,7 +30,7 @@ async fn start() -> (Function, Arc<Mutex<Vec<String>>>) {
     });
     let url = format!("http://{}/", spawn(application).await);
     let variables = [("WEBHOOK_URL", &*url), ("WEBHOOK_SECRET", SECRET)];
-    (Function::start(&variables).await, told)
+    (Function::start(&variables).await, reported)
 }
 
 async fn uploaded(function: &Function, filename: &str) -> String {
@@ -71,7 +71,7 @@ fn of_queue(bodies: &[(&str, Value)]) -> Value {
 
 #[tokio::test]
 async fn what_s3_reports_is_told() {
-    let (function, told) = start().await;
+    let (function, reported) = start().await;
     let key = uploaded(&function, "a b.txt").await;
     for event in [
         of_s3(&key),
@@ -81,13 +81,13 @@ async fn what_s3_reports_is_told() {
     ] {
         let answer = function.outcome(event).await.unwrap();
         assert_eq!(answer, json!({"batchItemFailures": []}));
-        assert_eq!(told.lock().unwrap().pop().as_ref(), Some(&key));
+        assert_eq!(reported.lock().unwrap().pop().as_ref(), Some(&key));
     }
 }
 
 #[tokio::test]
 async fn what_is_not_delivered_comes_again() {
-    let (function, told) = start().await;
+    let (function, reported) = start().await;
     let key = uploaded(&function, "a.txt").await;
     let refused = uploaded(&function, "refuse.txt").await;
     assert!(function.outcome(of_s3(&refused)).await.is_err());
@@ -107,7 +107,7 @@ async fn what_is_not_delivered_comes_again() {
         .collect();
     failed.sort_unstable();
     assert_eq!(failed, ["1", "3"]);
-    assert_eq!(*told.lock().unwrap(), [key]);
+    assert_eq!(*reported.lock().unwrap(), [key]);
     // Requests are still answered, and what is neither is a failure.
     let healthy = function.ask(Front::Alb, &Sent::get("/healthz")).await;
     assert_eq!(healthy.status, StatusCode::OK);

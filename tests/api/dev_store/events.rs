@@ -14,11 +14,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::helpers::{built_in, client, service, spawn};
 
-/// Sends requests to a store that reports them, and returns the keys that the application is told, in
+/// Sends requests to a store that reports them, and returns the keys that the application receives, in
 /// order.
-async fn told(folder: &TempDir, expected: usize) -> Vec<String> {
-    let told: Arc<Mutex<Vec<String>>> = Arc::default();
-    let keys = Arc::clone(&told);
+async fn reported(folder: &TempDir, expected: usize) -> Vec<String> {
+    let reported: Arc<Mutex<Vec<String>>> = Arc::default();
+    let keys = Arc::clone(&reported);
     let application = Router::new().fallback(async move |body: Bytes| {
         let message: Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(message["type"], "upload.arrived", "{message}");
@@ -47,7 +47,7 @@ async fn told(folder: &TempDir, expected: usize) -> Vec<String> {
     let (sent, ()) = tokio::join!(notifier.run(addr, &stop), async {
         for _ in 0..200 {
             tokio::time::sleep(Duration::from_millis(100)).await;
-            if told.lock().unwrap().len() >= expected.max(3) {
+            if reported.lock().unwrap().len() >= expected.max(3) {
                 break;
             }
             if expected == 0
@@ -62,7 +62,7 @@ async fn told(folder: &TempDir, expected: usize) -> Vec<String> {
         stop.cancel();
     });
     sent.unwrap();
-    told.lock().unwrap().clone()
+    reported.lock().unwrap().clone()
 }
 
 async fn upload_in_each_way(base: &str) {
@@ -115,9 +115,9 @@ async fn upload_in_each_way(base: &str) {
 }
 
 #[tokio::test]
-async fn each_way_to_upload_is_told_once() {
+async fn each_way_to_upload_is_reported_once() {
     let folder = TempDir::new().unwrap();
-    let mut names: Vec<String> = told(&folder, 3)
+    let mut names: Vec<String> = reported(&folder, 3)
         .await
         .iter()
         .map(|key| key.rsplit('/').next().unwrap().to_owned())
@@ -125,5 +125,5 @@ async fn each_way_to_upload_is_told_once() {
     names.sort_unstable();
     assert_eq!(names, ["form 한.txt", "parts 🎉.txt", "put a+b%.txt"]);
     // Nothing is left for the next start.
-    assert_eq!(told(&folder, 0).await, [""; 0]);
+    assert_eq!(reported(&folder, 0).await, [""; 0]);
 }
