@@ -259,6 +259,7 @@ impl Commit {
     }
 
     fn count(&self, outcome: &'static str) {
-        self.service.count_commit(&self.policy, outcome);
+        let policy = Arc::clone(&self.policy.name);
+        self.service.metrics.commit(policy, outcome);
     }
 }

@@ -31,13 +31,14 @@ impl UploadService {
             return Err(Error::Refused(vec![Refusal::new(Field::Policy, invalid)]));
         }
         if !terms.key.could_have_made(caller, key) {
-            self.count_delete(&terms, "not_uploaded");
+            self.metrics.delete(terms.name, "not_uploaded");
             return Ok(None);
         }
         let _permits = self.heads.permits(caller).await;
         let delete = self.bucket(&terms).delete(key, now);
         let result = self.measured("DeleteObject", delete).await;
-        self.count_delete(&terms, if result.is_ok() { "deleted" } else { "failed" });
+        let outcome = if result.is_ok() { "deleted" } else { "failed" };
+        self.metrics.delete(terms.name, outcome);
         let version_id = result?;
         Ok(Some(Deleted {
             key: key.to_owned(),

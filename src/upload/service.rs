@@ -27,7 +27,7 @@ pub struct UploadService {
     supports_post: bool,
     forms_only: bool,
     pub(super) session_key: SessionKey,
-    metrics: Metrics,
+    pub(super) metrics: Metrics,
     pub(super) heads: HeadLimit,
     /// Signs receipts of verified uploads, if there is a key.
     pub(super) receipts: Option<Receipts>,
@@ -301,16 +301,6 @@ impl UploadService {
         let policy = known.unwrap_or_else(|| "<unknown>".into());
         let files = u64::try_from(files).unwrap_or(u64::MAX);
         self.metrics.grants(policy, kind, outcome, files);
-    }
-
-    /// Counts a request to commit an upload.
-    pub(super) fn count_commit(&self, terms: &Terms, outcome: &'static str) {
-        self.metrics.commit(Arc::clone(&terms.name), outcome);
-    }
-
-    /// Counts a request to delete an upload.
-    pub(super) fn count_delete(&self, terms: &Terms, outcome: &'static str) {
-        self.metrics.delete(Arc::clone(&terms.name), outcome);
     }
 
     /// Measures a call to the store.
