@@ -33,6 +33,7 @@ use super::problem::catalogue::{self, Kind};
         (name = "upload", description = "Presign and verify uploads"),
         (name = "download", description = "Presign downloads of uploads"),
         (name = "uppy", description = "The protocol of Uppy's S3 plugin: set its `companionEndpoint` (`endpoint` up to version 5) to this service"),
+        (name = "better-upload", description = "The protocol of better-upload's client: set its `api` to `/better-upload` of this service"),
         (name = "events", description = "For the store, where `EVENTS_TOKEN` is set"),
         (name = "operations", description = "Probes for operators"),
     ),

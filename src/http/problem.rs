@@ -46,14 +46,37 @@ pub(crate) struct Problem {
     pub(super) errors: Vec<FieldError>,
     /// The id of this request in the log, also in the `x-request-id` header.
     request_id: String,
-    /// The same as `detail`, for Uppy; on `/s3/…` alone.
+    /// What a client that others wrote reads; on `/s3/…` and `/better-upload` alone.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = String, required = false)]
-    error: Option<String>,
+    #[schema(value_type = ClientError, required = false)]
+    error: Option<ClientError>,
     /// The same as `detail`, for Uppy, which shows it to its user; on `/s3/…` alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, required = false)]
     message: Option<String>,
+}
+
+/// What went wrong, as a client that others wrote reads it.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+enum ClientError {
+    /// The same as `detail`, for Uppy.
+    Text(String),
+    /// For better-upload.
+    Typed(TypedError),
+}
+
+/// What better-upload gives to its application.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = BetterUploadError)]
+struct TypedError {
+    /// One of better-upload's types: `invalid_request`, `too_many_files`, `file_too_large`, `invalid_file_type`,
+    /// `rejected` or `unknown`.
+    #[serde(rename = "type")]
+    #[schema(example = "invalid_file_type")]
+    kind: &'static str,
+    /// The same as `detail`.
+    message: String,
 }
 
 /// One field that is wrong.
@@ -118,8 +141,14 @@ impl Problem {
         let mut reason = None;
         if dialect == Some(Dialect::Uppy) {
             reason = reason_phrase(&self.detail);
-            self.error = Some(self.detail.clone());
+            self.error = Some(ClientError::Text(self.detail.clone()));
             self.message = Some(self.detail.clone());
+        }
+        if dialect == Some(Dialect::BetterUpload) {
+            self.error = Some(ClientError::Typed(TypedError {
+                kind: self.better_upload_type(),
+                message: self.detail.clone(),
+            }));
         }
         let mut response = (status, Json(self)).into_response();
         response.headers_mut().insert(
@@ -132,6 +161,19 @@ impl Problem {
         response
     }
 
+    /// The type that better-upload has for the problem, or for the first of its fields.
+    fn better_upload_type(&self) -> &'static str {
+        let code = self.errors.first().map_or(self.code, |error| error.code);
+        match (code, self.status) {
+            ("too-many-files", _) => "too_many_files",
+            ("file-too-large", _) => "file_too_large",
+            ("type-not-allowed" | "active-content" | "type-required", _) => "invalid_file_type",
+            (_, 401 | 403 | 422 | 429) => "rejected",
+            (_, 400..500) => "invalid_request",
+            _ => "unknown",
+        }
+    }
+
     fn status(&self) -> StatusCode {
         StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
@@ -142,6 +184,8 @@ impl Problem {
 pub(crate) enum Dialect {
     /// With the members `error` and `message`, and a reason phrase.
     Uppy,
+    /// With the member `error`, which has a type.
+    BetterUpload,
     /// As S3 writes its errors.
     Xml,
 }
@@ -193,6 +237,17 @@ impl Failure {
         Self::new(error, |_, field| match field {
             Field::ContentType => "/type".to_owned(),
             field => member(field),
+        })
+    }
+
+    /// For a request of better-upload, which has other names, and metadata for all of its files.
+    pub(crate) fn from_better_upload(error: upload::Error) -> Self {
+        Self::new(error, |file, field| match field {
+            Field::Policy => "/route".to_owned(),
+            Field::Metadata | Field::MetadataOf(_) => member(field),
+            Field::Filename => format!("/files/{file}/name"),
+            Field::ContentType => format!("/files/{file}/type"),
+            field => format!("/files/{file}{}", member(field)),
         })
     }
 

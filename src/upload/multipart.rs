@@ -3,7 +3,9 @@
 //! The type is checked when an upload begins, and its size when it is completed: by the store's own
 //! list of its parts, before there is an object.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod several;
+
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -59,34 +61,40 @@ impl UploadService {
     ) -> Result<MultipartUpload, Error> {
         let upload = async {
             let policy = self.checked(caller, file, UploadKind::Multipart)?;
-            let policy = &policy;
-            let key = policy.key.key(caller, &file.filename, id, day(now));
-            let properties = ComputedProperties::new(policy, file);
-            let object = properties.object(policy, file, &key);
-            let upload_id = self
-                .measured(
-                    "CreateMultipartUpload",
-                    self.bucket(policy).create_multipart(&object, now),
-                )
-                .await?;
-            let key = key.as_str().to_owned();
-            let session = Session::new(
-                upload_id,
-                (policy.bucket.clone(), key.clone()),
-                caller.policy_name(file.policy.as_deref()).to_owned(),
-                file.size,
-                caller,
-                now,
-            );
-            Ok(MultipartUpload {
-                key,
-                bucket: self.bucket(policy).name().to_owned(),
-                token: self.session_key.seal(&session)?,
-            })
+            self.begin_multipart(caller, &policy, file, id, now).await
         }
         .await;
         let files = std::slice::from_ref(file);
         self.counted(caller, UploadKind::Multipart, files, upload)
+    }
+
+    async fn begin_multipart(
+        &self,
+        caller: &Caller,
+        policy: &Terms,
+        file: &File,
+        id: Uuid,
+        now: SystemTime,
+    ) -> Result<MultipartUpload, Error> {
+        let key = policy.key.key(caller, &file.filename, id, day(now));
+        let properties = ComputedProperties::new(policy, file);
+        let object = properties.object(policy, file, &key);
+        let call = self.bucket(policy).create_multipart(&object, now);
+        let upload_id = self.measured("CreateMultipartUpload", call).await?;
+        let key = key.as_str().to_owned();
+        let session = Session::new(
+            upload_id,
+            (policy.bucket.clone(), key.clone()),
+            caller.policy_name(file.policy.as_deref()).to_owned(),
+            file.size,
+            caller,
+            now,
+        );
+        Ok(MultipartUpload {
+            key,
+            bucket: self.bucket(policy).name().to_owned(),
+            token: self.session_key.seal(&session)?,
+        })
     }
 
     /// A grant to PUT one part, which has exactly `size` bytes if that is given.
@@ -95,17 +103,12 @@ impl UploadService {
         caller: &Caller,
         token: &str,
         key: &str,
-        (number, size): (u16, Option<u64>),
+        part: (u16, Option<u64>),
         now: SystemTime,
     ) -> Result<PresignedRequest, Error> {
         self.refuse_if_forms_only()?;
         let (session, policy) = self.open(caller, token, Some(key), now)?;
-        check_part_numbers(&session, &policy, [number])?;
-        let largest = max_size(&session, &policy).min(s3::MAX_PUT_BYTES);
-        if let Some(Err(invalid)) = size.map(|size| check_size(size, largest)) {
-            return Err(Error::Refused(vec![Refusal::new(Field::Size, invalid)]));
-        }
-        let part = (number, size);
+        check_parts(&session, &policy, [part])?;
         let request = self
             .bucket(&policy)
             .presign_part(key, &session.upload_id, part, policy.expires_in, now)
@@ -114,26 +117,26 @@ impl UploadService {
         Ok(request)
     }
 
-    /// A grant to PUT each of the parts, by their numbers.
+    /// A grant to PUT each of the parts, by their numbers. One has exactly this number of bytes if it is given.
     pub async fn presign_parts(
         &self,
         caller: &Caller,
         token: &str,
         key: &str,
-        numbers: &BTreeSet<u16>,
+        parts: &BTreeMap<u16, Option<u64>>,
         now: SystemTime,
     ) -> Result<BTreeMap<u16, PresignedRequest>, Error> {
         self.refuse_if_forms_only()?;
         let (session, policy) = self.open(caller, token, Some(key), now)?;
-        check_part_numbers(&session, &policy, numbers.iter().copied())?;
+        let parts = parts.iter().map(|(&number, &size)| (number, size));
+        check_parts(&session, &policy, parts.clone())?;
         let mut requests = BTreeMap::new();
-        for &number in numbers {
-            let part = (number, None);
+        for part in parts {
             let request = self
                 .bucket(&policy)
                 .presign_part(key, &session.upload_id, part, policy.expires_in, now)
                 .await?;
-            requests.insert(number, request);
+            requests.insert(part.0, request);
             // Signing never waits, so a long list would keep this thread from other requests.
             tokio::task::consume_budget().await;
         }
@@ -346,25 +349,31 @@ fn max_size(session: &Session, policy: &Terms) -> u64 {
         .map_or(policy.max_size(), |size| size.min(policy.max_size()))
 }
 
-/// Refuses part numbers beyond those that the upload can need: all parts but the last one have at least
-/// [5 MiB](https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html).
-fn check_part_numbers(
+/// Refuses part numbers beyond those that the upload can need, as all parts but the last one have at least
+/// [5 MiB](https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html); and parts that are too large.
+fn check_parts(
     session: &Session,
     policy: &Terms,
-    numbers: impl IntoIterator<Item = u16>,
+    parts: impl IntoIterator<Item = (u16, Option<u64>)>,
 ) -> Result<(), Error> {
     const MIN_PART_BYTES: u64 = 5 * 1024 * 1024;
     let max_size = max_size(session, policy);
     let last = (max_size / MIN_PART_BYTES + 1).min(s3::MAX_PARTS.into());
-    if numbers.into_iter().all(|number| u64::from(number) <= last) {
-        return Ok(());
+    for (number, size) in parts {
+        let refusal = if u64::from(number) > last {
+            let detail = format!("must be at most {last}: the upload has at most {max_size} bytes");
+            let invalid = Invalid::new("part-number-too-high", detail);
+            Refusal::new(Field::PartNumber, invalid)
+        } else if let Some(Err(invalid)) =
+            size.map(|size| check_size(size, max_size.min(s3::MAX_PUT_BYTES)))
+        {
+            Refusal::new(Field::Size, invalid)
+        } else {
+            continue;
+        };
+        return Err(Error::Refused(vec![refusal]));
     }
-    let detail = format!("must be at most {last}: the upload has at most {max_size} bytes");
-    let refusal = Refusal::new(
-        Field::PartNumber,
-        Invalid::new("part-number-too-high", detail),
-    );
-    Err(Error::Refused(vec![refusal]))
+    Ok(())
 }
 
 /// Those of the `stored` parts that the client names.

@@ -148,8 +148,7 @@ impl Terms {
             refusals.push(Refusal::new(Field::ContentType, invalid));
         }
         if let Some(Err(mut invalid)) = file.size.map(|size| check_size(size, max_size)) {
-            let fits_in_parts = self.multipart && file.size <= Some(self.max_size);
-            if fits_in_parts && !self.require_checksum {
+            if self.allows_parts() && file.size <= Some(self.max_size) {
                 invalid.detail += "; a larger file is sent in parts, with `POST /s3/multipart`";
             }
             refusals.push(Refusal::new(Field::Size, invalid));
@@ -213,6 +212,11 @@ impl Terms {
 }
 
 impl Policy {
+    /// Whether files may be uploaded in parts, which no checksum can be bound to.
+    pub(super) fn allows_parts(&self) -> bool {
+        self.multipart && !self.require_checksum
+    }
+
     fn check_type(&self, content_type: &ContentType) -> Result<(), Invalid> {
         check_ranges(&self.content_types, content_type)?;
         if self.active_content == ActiveContent::Reject && content_type.is_active() {

@@ -93,7 +93,7 @@ impl UploadService {
         now: SystemTime,
     ) -> Result<Vec<Grant>, Error> {
         let grants = async {
-            let policies = self.all_checked(caller, files)?;
+            let policies = self.all_checked(caller, files, UploadKind::Put)?;
             let mut grants = Vec::with_capacity(files.len());
             for (file, policy) in files.iter().zip(policies) {
                 grants.push(self.sign_put(caller, &policy, file, new_id(), now).await?);
@@ -186,17 +186,20 @@ impl UploadService {
     }
 
     /// The policy of each file, or all reasons why any of them is refused.
-    fn all_checked(&self, caller: &Caller, files: &[File]) -> Result<Vec<Terms>, Error> {
+    pub(super) fn all_checked(
+        &self,
+        caller: &Caller,
+        files: &[File],
+        kind: UploadKind,
+    ) -> Result<Vec<Terms>, Error> {
         let mut policies = Vec::with_capacity(files.len());
         let mut refused = Vec::new();
         for (index, file) in files.iter().enumerate() {
-            match self.checked(caller, file, UploadKind::Put) {
+            match self.checked(caller, file, kind) {
                 Ok(policy) => policies.push(policy),
                 Err(Error::Refused(refusals)) => {
-                    refused.extend(refusals.into_iter().map(|refusal| Refusal {
-                        file: index,
-                        ..refusal
-                    }));
+                    let refusals = refusals.into_iter();
+                    refused.extend(refusals.map(|it| Refusal { file: index, ..it }));
                 }
                 Err(Error::PolicyNotAllowed { .. }) => {
                     return Err(Error::PolicyNotAllowed { file: index });
@@ -204,11 +207,10 @@ impl UploadService {
                 Err(error) => return Err(error),
             }
         }
-        if refused.is_empty() {
-            Ok(policies)
-        } else {
-            Err(Error::Refused(refused))
+        if !refused.is_empty() {
+            return Err(Error::Refused(refused));
         }
+        Ok(policies)
     }
 
     async fn sign_put(

@@ -5,7 +5,7 @@ mod in_path;
 mod jwks;
 mod jwt;
 mod on_behalf;
-mod tickets;
+pub(crate) mod tickets;
 
 use std::collections::BTreeSet;
 

@@ -235,6 +235,10 @@ async fn null_counts_as_absent_for_an_optional_field() {
     });
     let response = app.post("/s3/multipart", &uppy).await;
     assert_eq!(response.status(), StatusCode::OK);
+    let file = json!({"name": "a", "size": 1, "type": "a/b"});
+    let better_upload = json!({"route": null, "files": [file], "metadata": null});
+    let response = app.post("/better-upload", &better_upload).await;
+    assert_eq!(response.status(), StatusCode::OK);
     let verify = json!({
         "key": "a", "keys": null, "policy": null, "size": null, "checksumSha256": null,
         "wait": null,
@@ -270,6 +274,7 @@ async fn no_body_makes_a_problem_of_more_than_64_kib() {
         ("/upload/verify", 1024 * 1024),
         ("/download/presigned-url", 2 * 1024 * 1024),
         ("/s3/multipart", 64 * 1024),
+        ("/better-upload", 64 * 1024),
     ] {
         for unit in ["/", "\\u0000", "\\\"", "한"] {
             let name = unit.repeat((longest - 3000) / unit.len());
@@ -288,6 +293,7 @@ async fn no_body_makes_a_problem_of_more_than_64_kib() {
                 format!(r#"{{"metadata":{}}}"#, names(count - 2, "1")),
                 format!(r#"{{"filename":"{name}","contentType":"{short}"}}"#),
                 format!(r#"{{"key":"{name}","keys":["{short}"]}}"#),
+                format!(r#"{{"route":"{name}","files":[{{"name":"{short}"}}]}}"#),
             ] {
                 assert!(body.len() <= longest, "{path} {unit}: {}", body.len());
                 let response = app.post_text(path, body).await;

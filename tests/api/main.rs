@@ -6,6 +6,7 @@
 
 mod auth;
 mod batch;
+mod better_upload;
 mod buckets;
 mod check;
 mod checksums;

@@ -134,6 +134,13 @@ fn requests(upload_id: &str, key: &str) -> Vec<(&'static str, Vec<u8>)> {
                 numbers.join(",")
             )),
         ),
+        (
+            "uploads of better-upload",
+            post(
+                "/better-upload",
+                &json!({"files": [{"name": name, "size": 3_u64 << 30, "type": ""}]}).to_string(),
+            ),
+        ),
         ("lists of parts", get(&format!("{upload}?key={key}"))),
         (
             "completions",

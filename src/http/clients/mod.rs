@@ -1,14 +1,24 @@
 //! The protocols of upload clients that others wrote. Each module translates one protocol; none of
 //! them decides what may be uploaded.
 
+mod better_upload;
 mod uppy;
 
 use axum::extract::State;
 use axum::response::Response;
+use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::AppState;
 use super::problem::Dialect;
+use crate::upload::{Caller, Metadata, UploadService, check_metadata};
+
+/// The type of a file whose client sends none.
+const DEFAULT_TYPE: &str = "application/octet-stream";
+/// The most parts that one request can sign.
+const MAX_BATCH: usize = 200;
+/// This many parts count as one request in the rate limit.
+const PARTS_PER_REQUEST: usize = 20;
 
 /// Marks an answer as one for clients that read problems in another form.
 async fn mark(State(dialect): State<Dialect>, mut response: Response) -> Response {
@@ -22,10 +32,45 @@ pub(super) fn router_of_policies() -> OpenApiRouter<AppState> {
 }
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().merge(uppy::router())
+    OpenApiRouter::new()
+        .merge(uppy::router())
+        .merge(better_upload::router())
 }
 
 /// The calls that are sealed into URLs, which need no other credentials.
 pub(super) fn router_of_calls() -> OpenApiRouter<AppState> {
     uppy::calls::router()
+}
+
+/// Metadata as clients send it, without what the policy does not let them set: some send it unasked.
+fn allowed_metadata(
+    uploads: &UploadService,
+    caller: &Caller,
+    policy: Option<&str>,
+    metadata: impl IntoIterator<Item = (String, String)>,
+) -> Metadata {
+    metadata
+        .into_iter()
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+        .filter(|(name, value)| {
+            check_metadata(name, value).is_ok() && uploads.allows_metadata(caller, policy, name)
+        })
+        .collect()
+}
+
+/// Like JavaScript's `String(value)`, which Uppy sends with small files, and which Companion applies to
+/// what Uppy sends with large ones.
+fn as_text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
+        Value::Object(_) => "[object Object]".into(),
+        Value::Array(elements) => {
+            let texts = elements.iter().map(|element| match element {
+                Value::Null => String::new(),
+                element => as_text(element),
+            });
+            texts.collect::<Vec<_>>().join(",")
+        }
+    }
 }

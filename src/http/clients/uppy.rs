@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use crate::http::AppState;
 use crate::http::auth::Authenticated;
-use crate::http::clients::mark;
+use crate::http::clients::{DEFAULT_TYPE, allowed_metadata, mark};
 use crate::http::openapi::{
     CallerProblems, FilenameText, MediaTypeOrNothing, ParameterProblems, PolicyProblems,
     SigningProblems,
@@ -31,7 +31,6 @@ use crate::http::openapi::{
 use crate::http::problem::{Dialect, Failure, FieldErrors, Problem};
 use crate::upload::{
     Caller, ContentType, File, Filename, Grant, Invalid, PostGrant, SingleGrant, UploadService,
-    check_metadata,
 };
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
@@ -41,9 +40,6 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
         .merge(sign::router())
         .layer(map_response_with_state(Dialect::Uppy, mark))
 }
-
-/// The type of a file whose client sends none.
-const DEFAULT_TYPE: &str = "application/octet-stream";
 
 type Pairs = Query<Vec<(String, String)>>;
 
@@ -55,8 +51,7 @@ fn parameter<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
         .map(|(_, value)| value.as_str())
 }
 
-/// A file as Companion's clients describe it, with a name for its type in their requests. Metadata that the policy does not let clients set is
-/// left out: Uppy sends it unasked.
+/// A file as Companion's clients describe it, with a name for its type in their requests.
 fn file(
     uploads: &UploadService,
     caller: &Caller,
@@ -74,13 +69,7 @@ fn file(
         .filter(|t| !t.is_empty())
         .unwrap_or(DEFAULT_TYPE);
     let content_type = errors.check(|| type_pointer.into(), ContentType::parse(content_type));
-    let metadata = metadata
-        .into_iter()
-        .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
-        .filter(|(name, value)| {
-            check_metadata(name, value).is_ok() && uploads.allows_metadata(caller, policy, name)
-        })
-        .collect();
+    let metadata = allowed_metadata(uploads, caller, policy, metadata);
     match (filename, content_type) {
         (Some(filename), Some(content_type)) => Ok(File {
             filename,

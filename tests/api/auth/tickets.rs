@@ -28,13 +28,13 @@ overwrite = true
 key = "open/{uuid}"
 "#;
 
-pub(super) async fn app() -> App {
+pub(crate) async fn app() -> App {
     let key = JwtKey::of_secret(SECRET).unwrap();
     spawn(with_policies(POLICIES), jwt(Keys::One(Arc::new(key)), None)).await
 }
 
 /// A token of Alice with this ticket.
-pub(super) fn ticket(upload: Value) -> String {
+pub(crate) fn ticket(upload: Value) -> String {
     ticket_of("alice", upload)
 }
 

@@ -15,12 +15,11 @@ use axum::routing::get;
 use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
-use super::DEFAULT_TYPE;
 use super::multipart::dto::{CompleteDto, CompletedPartDto};
 use crate::http::AppState;
 use crate::http::auth::Authenticated;
 use crate::http::body::{self, Dto};
-use crate::http::clients::mark;
+use crate::http::clients::{DEFAULT_TYPE, mark};
 use crate::http::own_address::OwnAddress;
 use crate::http::problem::{Dialect, Failure, FieldErrors, Problem, catalogue};
 use crate::http::xml::{Document, listed_parts};

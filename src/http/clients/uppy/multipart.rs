@@ -2,7 +2,7 @@
 
 pub(super) mod dto;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -20,11 +20,11 @@ use uuid::Uuid;
 
 use self::dto::{
     AbortedDto, CompleteDto, CompletedDto, CreateDto, CreatedDto, PartDto, PartUrlDto, PartUrlsDto,
-    as_text,
 };
 use super::{AppState, Pairs, bytes, file, parameter, seconds_until};
 use crate::http::auth::Authenticated;
 use crate::http::body::Valid;
+use crate::http::clients::{MAX_BATCH, PARTS_PER_REQUEST, as_text};
 use crate::http::openapi::{
     BodyProblems, CallerProblems, ObjectProblems, ParameterProblems, PolicyProblems,
     SessionProblems, SigningProblems, StoreProblems,
@@ -32,11 +32,6 @@ use crate::http::openapi::{
 use crate::http::problem::{Failure, Problem};
 use crate::s3::MAX_PARTS;
 use crate::upload::{File, Invalid, UploadService};
-
-/// The most parts that one request can sign. Uppy's clients ask for a few at a time.
-const MAX_BATCH: usize = 200;
-/// This many parts count as one request in the rate limit.
-const PARTS_PER_REQUEST: usize = 20;
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
     let mut router = OpenApiRouter::new()
@@ -308,15 +303,15 @@ async fn sign_parts(
         return Err(Problem::for_field("/partNumbers", Invalid::new("length", detail)).into());
     }
     // Each part is signed once, however often it is named.
-    let numbers: BTreeSet<u16> = numbers
+    let parts: BTreeMap<u16, Option<u64>> = numbers
         .split(',')
-        .map(part_number)
-        .collect::<Result<_, _>>()?;
+        .map(|number| Ok((part_number(number)?, None)))
+        .collect::<Result<_, Problem>>()?;
     drop(pairs);
-    caller.count_more((numbers.len() - 1) / PARTS_PER_REQUEST)?;
+    caller.count_more((parts.len() - 1) / PARTS_PER_REQUEST)?;
     let _turn = caller.turn(1).await?;
     let requests = uploads
-        .presign_parts(&caller, &token, &key, &numbers, SystemTime::now())
+        .presign_parts(&caller, &token, &key, &parts, SystemTime::now())
         .await
         .map_err(Failure::from)?;
     let presigned_urls = requests

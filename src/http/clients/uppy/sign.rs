@@ -13,12 +13,12 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use self::dto::{SignDto, SignedDto, Signing, Wanted};
-use super::multipart::dto::as_text;
 use super::multipart::in_range;
 use super::{calls, file};
 use crate::http::AppState;
 use crate::http::auth::Authenticated;
 use crate::http::body::Valid;
+use crate::http::clients::as_text;
 use crate::http::openapi::{
     BodyProblems, CallerProblems, PolicyProblems, SessionProblems, SigningProblems,
 };

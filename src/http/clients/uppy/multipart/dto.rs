@@ -74,23 +74,6 @@ pub(super) struct CreatedDto {
     pub(super) bucket: String,
 }
 
-/// Like JavaScript's `String(value)`, which Uppy sends with small files, and which Companion applies to
-/// what Uppy sends with large ones.
-pub(in crate::http::clients::uppy) fn as_text(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
-        Value::Object(_) => "[object Object]".into(),
-        Value::Array(elements) => {
-            let texts = elements.iter().map(|element| match element {
-                Value::Null => String::new(),
-                element => as_text(element),
-            });
-            texts.collect::<Vec<_>>().join(",")
-        }
-    }
-}
-
 /// A part that the store has.
 #[derive(Serialize, ToSchema)]
 #[schema(as = UploadedPart)]

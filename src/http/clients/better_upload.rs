@@ -1,0 +1,191 @@
+//! `POST /better-upload`: the protocol of [better-upload](https://better-upload.com)'s client, version 3.
+//!
+//! One answer has all that the client needs for its files: a PUT for each, or uploads in parts for all of
+//! them. Files and parts go to the store; completing and aborting an upload come back, to
+//! [`super::uppy::calls`].
+
+mod dto;
+mod plan;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use axum::Json;
+use axum::extract::State;
+use axum::middleware::map_response_with_state;
+use axum::response::Result;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+use self::dto::{
+    AnswerDto, AskDto, Asked, AskedFile, InPartsDto, MultipartDto, MultipartsDto, NoMetadata,
+    ObjectDto, PartDto, SingleDto, SinglesDto,
+};
+use super::uppy::calls;
+use super::{DEFAULT_TYPE, PARTS_PER_REQUEST, allowed_metadata, as_text, mark};
+use crate::http::AppState;
+use crate::http::auth::Authenticated;
+use crate::http::body::Valid;
+use crate::http::openapi::{
+    BodyProblems, CallerProblems, PolicyProblems, SigningProblems, StoreProblems,
+};
+use crate::http::own_address::OwnAddress;
+use crate::http::problem::{Dialect, Failure, FieldErrors, Problem};
+use crate::upload::{
+    Caller, ContentType, Error, Field, File, Invalid, MultipartUpload, Operation, Refusal,
+    UploadService,
+};
+
+/// How long an upload can be completed after the URLs of its parts have expired: the last of them may have been
+/// used in the last moment.
+const EXTRA: Duration = Duration::from_hours(1);
+
+pub(super) fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(presign))
+        .layer(map_response_with_state(Dialect::BetterUpload, mark))
+}
+
+/// Presign uploads for better-upload
+///
+/// All or nothing: if one file is refused, all are. If a file is larger than 32 MiB or has no type, and the policy allows
+/// uploads in parts, all files of the answer are sent in parts.
+#[utoipa::path(
+    post,
+    path = "/better-upload",
+    tag = "better-upload",
+    operation_id = "presignForBetterUpload",
+    request_body = AskDto,
+    responses(
+        (status = 200, description = "Presigned requests", body = AnswerDto),
+        CallerProblems,
+        BodyProblems,
+        PolicyProblems,
+        SigningProblems,
+        StoreProblems,
+    )
+)]
+async fn presign(
+    State(uploads): State<Arc<UploadService>>,
+    caller: Authenticated,
+    address: OwnAddress,
+    Valid(asked, _reserved): Valid<AskDto>,
+) -> Result<Json<AnswerDto>> {
+    let now = SystemTime::now();
+    let allows_parts = uploads
+        .allows_parts(&caller, asked.route.as_deref())
+        .map_err(Failure::from_better_upload)?;
+    let is_for_parts =
+        |it: &AskedFile| it.content_type.is_none() || it.size > plan::MAX_SINGLE_BYTES;
+    let in_parts = allows_parts && asked.files.iter().any(is_for_parts);
+    let files = files(&uploads, &caller, &asked, in_parts)?;
+    let sent = asked.files.into_iter().map(|file| file.sent);
+    if !in_parts {
+        let grants = uploads
+            .presign_puts(&caller, &files, Uuid::new_v4, now)
+            .await
+            .map_err(Failure::from_better_upload)?;
+        let files = sent.zip(grants);
+        return Ok(Json(AnswerDto::Single(SinglesDto {
+            files: files.map(|(sent, it)| SingleDto::new(sent, it)).collect(),
+            metadata: NoMetadata {},
+        })));
+    }
+    let sizes: Vec<u64> = files.iter().filter_map(|file| file.size).collect();
+    let part_size = plan::part_size(&sizes).ok_or_else(|| {
+        let largest = (0..sizes.len()).max_by_key(|&index| sizes[index]);
+        let detail =
+            "is too large in one request with the others: an answer has at most 200 parts of 5 GiB";
+        let refusal = Refusal {
+            file: largest.unwrap_or_default(),
+            field: Field::Size,
+            invalid: Invalid::new("file-too-large", detail),
+        };
+        Failure::from_better_upload(Error::Refused(vec![refusal]))
+    })?;
+    let parts = sizes.iter().map(|&size| plan::parts(size, part_size));
+    let parts: Vec<_> = parts.collect();
+    let count: usize = parts.iter().map(BTreeMap::len).sum();
+    // Each file is a call to the store.
+    caller.count_more(files.len() - 1 + (count - 1) / PARTS_PER_REQUEST)?;
+    let _turn = caller.turn(1).await?;
+    let begun = uploads
+        .create_multiparts(&caller, &files, now)
+        .await
+        .map_err(Failure::from_better_upload)?;
+    let mut files = Vec::with_capacity(begun.len());
+    for ((sent, upload), parts) in sent.zip(begun).zip(parts) {
+        let MultipartUpload { token, key, .. } = &upload;
+        let call = |operation| {
+            let sealed = uploads.seal_call(&caller, (token, key), operation, EXTRA, now)?;
+            Ok::<_, Error>(calls::url(&address, &sealed.token))
+        };
+        let complete_signed_url = call(Operation::Complete).map_err(Failure::from)?;
+        let abort_signed_url = call(Operation::Abort).map_err(Failure::from)?;
+        let requests = uploads
+            .presign_parts(&caller, token, key, &parts, now)
+            .await
+            .map_err(Failure::from_better_upload)?;
+        let parts = requests.into_iter().zip(parts.into_values());
+        let parts = parts.map(|((part_number, request), size)| PartDto {
+            signed_url: request.url,
+            part_number,
+            size: size.unwrap_or_default(),
+        });
+        files.push(InPartsDto {
+            parts: parts.collect(),
+            file: ObjectDto::in_parts(sent, upload.key),
+            upload_id: "",
+            complete_signed_url,
+            abort_signed_url,
+        });
+    }
+    Ok(Json(AnswerDto::Multipart(MultipartsDto {
+        multipart: MultipartDto { files, part_size },
+        metadata: NoMetadata {},
+    })))
+}
+
+/// The files, with the metadata of the request.
+fn files(
+    uploads: &UploadService,
+    caller: &Caller,
+    asked: &Asked,
+    in_parts: bool,
+) -> Result<Vec<File>, Problem> {
+    let policy = asked.route.as_deref();
+    let metadata = asked.metadata.iter();
+    let metadata = metadata.map(|(name, value)| (name.clone(), as_text(value)));
+    let metadata = allowed_metadata(uploads, caller, policy, metadata);
+    let mut errors = FieldErrors::default();
+    let mut files = Vec::with_capacity(asked.files.len());
+    for (index, file) in asked.files.iter().enumerate() {
+        let content_type = match &file.content_type {
+            Some(content_type) => Ok(content_type.clone()),
+            None if in_parts => ContentType::parse(DEFAULT_TYPE),
+            None => {
+                let detail = "must not be empty: the policy does not allow uploads in parts, and only they can \
+                    be bound to a type that the client does not send";
+                Err(Invalid::new("type-required", detail))
+            }
+        };
+        let content_type = errors.check(|| format!("/files/{index}/type"), content_type);
+        files.extend(content_type.map(|content_type| File {
+            filename: file.filename.clone(),
+            content_type,
+            size: Some(file.size),
+            checksum_sha256: None,
+            checksum_crc64nvme: None,
+            content_md5: None,
+            policy: asked.route.clone(),
+            metadata: metadata.clone(),
+        }));
+    }
+    if errors.is_empty() {
+        Ok(files)
+    } else {
+        Err(errors.into_problem())
+    }
+}

@@ -1,0 +1,85 @@
+//! How files are divided into parts. Pure.
+
+use std::collections::BTreeMap;
+
+use crate::http::clients::MAX_BATCH;
+use crate::s3::MAX_PUT_BYTES;
+
+/// The size of parts, if that makes few enough of them.
+const PART_BYTES: u64 = 16 * 1024 * 1024;
+/// A larger file goes in parts.
+pub(super) const MAX_SINGLE_BYTES: u64 = 2 * PART_BYTES;
+
+/// The smallest size of parts, [`PART_BYTES`] or that doubled again and again, with which files of these sizes
+/// have no more parts than one answer can have.
+pub(super) fn part_size(sizes: &[u64]) -> Option<u64> {
+    let doubled = std::iter::successors(Some(PART_BYTES), |size| Some(size * 2));
+    let mut candidates = doubled
+        .take_while(|size| *size < MAX_PUT_BYTES)
+        .chain([MAX_PUT_BYTES]);
+    candidates.find(|size| {
+        let parts: u64 = sizes.iter().map(|it| it.div_ceil(*size).max(1)).sum();
+        usize::try_from(parts).is_ok_and(|parts| parts <= MAX_BATCH)
+    })
+}
+
+/// The parts of one file and their sizes. An empty file has an empty part.
+pub(super) fn parts(size: u64, part_size: u64) -> BTreeMap<u16, Option<u64>> {
+    let ends = (1..=u16::MAX).map(|number| u64::from(number) * part_size);
+    let mut parts = BTreeMap::new();
+    for (number, end) in (1..).zip(ends) {
+        if end >= size {
+            parts.insert(number, Some(size + part_size - end));
+            break;
+        }
+        parts.insert(number, Some(part_size));
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MIB: u64 = 1024 * 1024;
+    const GIB: u64 = 1024 * MIB;
+
+    #[test]
+    fn parts_are_as_small_as_one_answer_allows() {
+        assert_eq!(part_size(&[0]), Some(16 * MIB));
+        assert_eq!(part_size(&[200 * 16 * MIB]), Some(16 * MIB));
+        assert_eq!(part_size(&[200 * 16 * MIB + 1]), Some(32 * MIB));
+        assert_eq!(part_size(&[100 * 16 * MIB; 2]), Some(16 * MIB));
+        assert_eq!(part_size(&[1000 * GIB]), Some(5 * GIB));
+        assert_eq!(part_size(&[1000 * GIB + 1]), None);
+        assert_eq!(part_size(&[u64::MAX / 2; 2]), None);
+    }
+
+    #[test]
+    fn the_last_part_has_the_rest() {
+        assert_eq!(parts(0, 16), BTreeMap::from([(1, Some(0))]));
+        assert_eq!(parts(16, 16), BTreeMap::from([(1, Some(16))]));
+        let two = BTreeMap::from([(1, Some(16)), (2, Some(1))]);
+        assert_eq!(parts(17, 16), two);
+    }
+
+    proptest! {
+        #[test]
+        fn all_parts_together_are_the_files(sizes in prop::collection::vec(0..=8 * GIB, 1..=100)) {
+            let part_size = part_size(&sizes).unwrap();
+            let mut count = 0;
+            for size in sizes {
+                let parts = parts(size, part_size);
+                count += parts.len();
+                let (last, others) = parts.values().collect::<Vec<_>>().split_last()
+                    .map(|(last, others)| (last.unwrap(), others.to_vec())).unwrap();
+                prop_assert!(others.iter().all(|it| **it == Some(part_size)));
+                prop_assert!(last <= part_size);
+                prop_assert_eq!(others.len() as u64 * part_size + last, size);
+            }
+            prop_assert!(count <= MAX_BATCH);
+        }
+    }
+}
