@@ -258,7 +258,7 @@ impl Check {
     async fn part(&self, sample: &Sample) -> Result<(), Unable> {
         let grant = grant(&self.uploads, &sample.caller, &sample.file).await?;
         self.ensure_parts_removable(grant.key.as_str()).await?;
-        let (marker, request) = self.create_multipart(sample).await?;
+        let (marker, request) = self.create_multipart(sample, &sample.file).await?;
         let response = self.send(request).await?;
         if !response.headers().contains_key(header::ETAG) {
             let what = "the store answers a part without an ETag";
@@ -281,11 +281,12 @@ impl Check {
     pub(super) async fn create_multipart(
         &self,
         sample: &Sample,
+        file: &File,
     ) -> Result<(Marker, RequestBuilder), Problem> {
         let (caller, now) = (&sample.caller, SystemTime::now());
         let upload = self
             .uploads
-            .create_multipart(caller, &sample.file, marker_id(), now);
+            .create_multipart(caller, file, marker_id(), now);
         self.count_request();
         let upload = upload.await?;
         let (key, token) = (upload.key, Token(upload.token));

@@ -1,5 +1,6 @@
 //! Why a request to the store failed, and how to fix it.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use aws_sdk_s3::config::http::HttpResponse;
@@ -272,7 +273,12 @@ impl fmt::Display for Problem {
 fn element(xml: &str, name: &str) -> String {
     let after = xml.split_once(&format!("<{name}>"));
     let text = after.and_then(|(_, rest)| rest.split_once(&format!("</{name}>")));
-    text.map_or_else(String::new, |(text, _)| text.to_owned())
+    text.map_or_else(String::new, |(text, _)| unescaped(text))
+}
+
+/// As people read it: Garage writes `&apos;` for a quotation mark.
+fn unescaped(text: &str) -> String {
+    quick_xml::escape::unescape(text).map_or_else(|_| text.to_owned(), Cow::into_owned)
 }
 
 #[cfg(test)]
@@ -289,5 +295,12 @@ mod tests {
             !says.contains("secret") && says.contains("refused"),
             "{says}"
         );
+    }
+
+    #[test]
+    fn messages_are_shown_without_the_escapes_of_xml() {
+        let xml = "<Error><Message>Key &apos;a&apos; &lt; &#38;b</Message></Error>";
+        assert_eq!(element(xml, "Message"), "Key 'a' < &b");
+        assert_eq!(element("<A>5 & 6</A>", "A"), "5 & 6");
     }
 }

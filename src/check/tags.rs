@@ -10,13 +10,13 @@ use super::marker::{Unable, grant};
 use super::problem::Problem;
 use super::removal::Marker;
 use super::{Check, Line};
-use crate::upload::{PENDING_TAG, Sample};
+use crate::upload::{File, PENDING_TAG, Sample};
 
 const CHECK: &str = "tags";
 
 /// A way of uploading.
 #[derive(Clone, Copy)]
-enum Way {
+pub(super) enum Way {
     Put,
     Form,
     Parts,
@@ -95,7 +95,7 @@ impl Check {
     }
 
     /// The ways in which files may be uploaded under the policy.
-    fn ways(&self, sample: &Sample) -> impl Iterator<Item = Way> {
+    pub(super) fn ways(&self, sample: &Sample) -> impl Iterator<Item = Way> {
         let config = &self.config;
         let ways = [
             (Way::Put, !config.forms_only),
@@ -122,7 +122,7 @@ impl Check {
                 self.ensure_may_store(&key, sample).await?;
                 self.send_marker(&key, request).await?.0
             }
-            Way::Parts => self.completed_marker(sample).await?,
+            Way::Parts => self.completed_marker(sample, &sample.file).await?,
         };
         let is_kept = self.read_and_replace(&marker).await;
         self.discard(&marker).await?;
@@ -130,12 +130,18 @@ impl Check {
     }
 
     /// Completes an upload in one part.
-    async fn completed_marker(&self, sample: &Sample) -> Result<Marker, Unable> {
-        let grant = grant(&self.uploads, &sample.caller, &sample.file).await?;
-        self.ensure_parts_removable(grant.key.as_str()).await?;
-        let (upload, part) = self.create_multipart(sample).await?;
+    pub(super) async fn completed_marker(
+        &self,
+        sample: &Sample,
+        file: &File,
+    ) -> Result<Marker, Unable> {
+        let grant = grant(&self.uploads, &sample.caller, file).await?;
+        let key = grant.key.as_str();
+        self.ensure_parts_removable(key).await?;
+        // Before the upload begins: Garage forgets the unfinished uploads of a key that is deleted.
+        self.ensure_may_store(key, sample).await?;
+        let (upload, part) = self.create_multipart(sample, file).await?;
         let key = upload.key().to_owned();
-        self.ensure_may_store(&key, sample).await?;
         let answer = self.send(part).await?;
         let etag = answer.headers().get(header::ETAG);
         let etag = etag.and_then(|etag| etag.to_str().ok()).unwrap_or_default();

@@ -118,8 +118,10 @@ impl Check {
     }
 
     async fn copies_parts(&self, sample: &Sample, copy_source: &str) -> Result<bool, Unable> {
-        let (marker, request) = self.create_multipart(sample).await?;
-        let copies = match self.send(request.header(COPY_SOURCE, copy_source)).await {
+        let (marker, request) = self.create_multipart(sample, &sample.file).await?;
+        // Ceph refuses a copy with a body.
+        let request = request.header(COPY_SOURCE, copy_source).body("");
+        let copies = match self.send(request).await {
             Ok(response) => {
                 let body = response.text().await.map_err(Problem::from)?;
                 body.contains("CopyPartResult")

@@ -94,14 +94,14 @@ pub(super) const PUTS: &[Attempt] = &[
     Attempt {
         check: "put-as-get",
         is_second: true,
-        change: |upload| upload.without_body(Method::GET),
+        change: |upload| upload.method = Method::GET,
         consequence: "whoever may upload an object can also read it",
         ..PLAIN
     },
     Attempt {
         check: "put-as-delete",
         is_second: true,
-        change: |upload| upload.without_body(Method::DELETE),
+        change: |upload| upload.method = Method::DELETE,
         consequence: "whoever may upload an object can also delete it",
         ..PLAIN
     },
@@ -221,15 +221,6 @@ pub(super) const COMPLETE_ETAG: Attempt = Attempt {
 };
 
 const OTHER_TYPE: &str = "application/x-presignd-other";
-
-impl Upload {
-    fn without_body(&mut self, method: Method) {
-        self.method = method;
-        self.body.clear();
-        // Their values are signed: with others the store would refuse the request because of them.
-        self.headers.retain(|(name, _)| name.starts_with("x-amz-"));
-    }
-}
 
 fn shorten(upload: &mut Upload) {
     upload.body.pop();

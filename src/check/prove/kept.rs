@@ -5,13 +5,10 @@ use std::time::SystemTime;
 use super::{Kind, NO_SAMPLE, Upload, unclear};
 use crate::check::marker::Unable;
 use crate::check::problem::Problem;
+use crate::check::tags::Way;
 use crate::check::{Check, Line};
 use crate::s3::ServerSideEncryption;
 use crate::upload::{ContentType, File, Sample};
-
-const BY_PUT: &str = "kept";
-const BY_FORM: &str = "kept-of-forms";
-const BY_PARTS: &str = "kept-of-parts";
 
 /// Types that browsers execute, which most policies sign a disposition for.
 const ACTIVE: [&str; 2] = ["text/html", "image/svg+xml"];
@@ -35,50 +32,58 @@ const CONSEQUENCES: [(&str, &str); 8] = [
 ];
 
 impl Check {
-    /// A line for each policy and, for forms, one.
+    /// A line for each policy and each way of uploading.
     pub(super) async fn kept(&self) -> Vec<Line> {
         let mut lines = Vec::new();
-        if !self.config.forms_only {
-            for sample in self.samples.iter().filter(|sample| sample.has_unique_key) {
-                lines.push(self.kept_of(BY_PUT, Kind::Put, sample).await);
-            }
-            if lines.is_empty() {
-                lines.push(Line::skipped(BY_PUT, NO_SAMPLE));
+        for sample in self.samples.iter().filter(|sample| sample.has_unique_key) {
+            for way in self.ways(sample) {
+                lines.push(self.kept_by(way, sample).await);
             }
         }
-        if self.config.supports_post
-            && let Some(sample) = self.form_sample()
-        {
-            lines.push(self.kept_of(BY_FORM, Kind::Form, sample).await);
+        if lines.is_empty() {
+            lines.push(Line::skipped("kept", NO_SAMPLE));
         }
         lines
     }
 
-    async fn kept_of(&self, check: &'static str, kind: Kind, sample: &Sample) -> Line {
+    async fn kept_by(&self, way: Way, sample: &Sample) -> Line {
+        let (check, kind) = match way {
+            Way::Put => ("kept", Kind::Put),
+            Way::Form => ("kept-of-forms", Kind::Form),
+            // A PUT of the same file is signed with the same properties.
+            Way::Parts => ("kept-of-parts", Kind::Put),
+        };
         let dropped = async {
-            let upload = self.active(kind, sample).await?;
-            self.ensure_removable(&upload.key).await?;
-            let request = self.request(&upload);
-            let (marker, _) = self.send_marker(&upload.key, request).await?;
-            let dropped = self.dropped(&upload.key, &upload).await;
+            let (file, upload) = self.active(kind, sample).await?;
+            let marker = if let Way::Parts = way {
+                self.completed_marker(sample, &file).await?
+            } else {
+                self.ensure_removable(&upload.key).await?;
+                let request = self.request(&upload);
+                self.send_marker(&upload.key, request).await?.0
+            };
+            let dropped = self.dropped(marker.key(), &upload).await;
             self.discard(&marker).await?;
             Ok(dropped?)
         };
-        kept_line(check, sample, dropped.await)
-    }
-
-    /// The line of an object that was made of parts.
-    pub(super) async fn kept_of_parts(&self, key: &str, sample: &Sample, file: &File) -> Line {
-        let dropped = async {
-            // A PUT of the same file is signed with the same properties.
-            let put = self.granted(Kind::Put, sample, file, SystemTime::now());
-            Ok(self.dropped(key, &put.await?).await?)
+        let line = match dropped.await {
+            Ok(dropped) if dropped.is_empty() => {
+                Line::ok(check, "the object has all that was signed")
+            }
+            Ok(dropped) => {
+                let detail = format!("the store drops {}", dropped.join("; "));
+                Line::failed(check, detail).fix(
+                    "remove what needs it from the policy (active_content = \"reject\" for the disposition), or use another way to upload or another store",
+                )
+            }
+            Err(Unable::Refused(problem)) => unclear(check, &problem),
+            Err(unable) => unable.line(check, sample),
         };
-        kept_line(BY_PARTS, sample, dropped.await)
+        line.for_policy(&sample.policy)
     }
 
     /// An upload of active content, if the policy allows that.
-    async fn active(&self, kind: Kind, sample: &Sample) -> Result<Upload, Problem> {
+    async fn active(&self, kind: Kind, sample: &Sample) -> Result<(File, Upload), Problem> {
         let now = SystemTime::now();
         for content_type in ACTIVE.map(ContentType::parse) {
             let Ok(content_type) = content_type else {
@@ -89,10 +94,11 @@ impl Check {
                 ..sample.file.clone()
             };
             if let Ok(upload) = self.granted(kind, sample, &file, now).await {
-                return Ok(upload);
+                return Ok((file, upload));
             }
         }
-        self.granted(kind, sample, &sample.file, now).await
+        let upload = self.granted(kind, sample, &sample.file, now).await?;
+        Ok((sample.file.clone(), upload))
     }
 
     /// What the object does not have, though it was sent.
@@ -163,19 +169,4 @@ impl Check {
             Err(problem) => Err(problem),
         }
     }
-}
-
-fn kept_line(check: &'static str, sample: &Sample, dropped: Result<Vec<String>, Unable>) -> Line {
-    let line = match dropped {
-        Ok(dropped) if dropped.is_empty() => Line::ok(check, "the object has all that was signed"),
-        Ok(dropped) => {
-            let detail = format!("the store drops {}", dropped.join("; "));
-            Line::failed(check, detail).fix(
-                "remove what needs it from the policy (active_content = \"reject\" for the disposition), or use another way to upload or another store",
-            )
-        }
-        Err(Unable::Refused(problem)) => unclear(check, &problem),
-        Err(unable) => return unable.line(check, sample),
-    };
-    line.for_policy(&sample.policy)
 }

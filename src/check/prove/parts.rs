@@ -1,12 +1,11 @@
 //! Attempts on uploads in parts.
 
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
-use reqwest::header::ETAG;
 use reqwest::{Request, RequestBuilder, Url};
 
 use super::attempts::{Attempt, COMPLETE_ETAG, PART_NUMBER, PART_UPLOAD};
 use super::{Accepted, is_refusal, unclear};
-use crate::check::marker::Unable;
+use crate::check::marker::{Unable, grant};
 use crate::check::problem::Problem;
 use crate::check::removal::Marker;
 use crate::check::{Check, Line};
@@ -30,9 +29,13 @@ impl Check {
     }
 
     async fn all_of_parts(&self, sample: &Sample) -> Result<Vec<Line>, Unable> {
-        let (marker, part) = self.create_multipart(sample).await?;
-        self.ensure_removable(marker.key()).await?;
-        let (other, other_part) = self.create_multipart(sample).await?;
+        let file = &sample.file;
+        let grant = grant(&self.uploads, &sample.caller, file).await?;
+        // Before the upload begins: Garage forgets the unfinished uploads of a key that is deleted.
+        self.ensure_removable(grant.key.as_str()).await?;
+        self.ensure_parts_removable(grant.key.as_str()).await?;
+        let (marker, part) = self.create_multipart(sample, file).await?;
+        let (other, other_part) = self.create_multipart(sample, file).await?;
         let part = part.build().map_err(Problem::from)?;
         let other_part = other_part.build().map_err(Problem::from)?;
         let other_id = parameter(other_part.url(), UPLOAD_ID);
@@ -46,9 +49,7 @@ impl Check {
 
         let id = parameter(part.url(), UPLOAD_ID);
         let sent = self.send(RequestBuilder::from_parts(self.http.clone(), part));
-        let sent = sent.await?;
-        let tag = sent.headers().get(ETAG).and_then(|tag| tag.to_str().ok());
-        let tag = tag.unwrap_or_default();
+        sent.await?;
         let object = Marker::Object {
             key: marker.key().to_owned(),
             version: None,
@@ -61,19 +62,8 @@ impl Check {
             Err(problem) => return Err(problem.into()),
         };
         lines.push(line(&COMPLETE_ETAG, outcome));
-        // It is still there unless the store has accepted the wrong tag.
-        if self.complete(marker.key(), &id, tag).await.is_ok() {
-            let file = &sample.file;
-            lines.push(self.kept_of_parts(marker.key(), sample, file).await);
-        }
         self.discard(&object).await?;
-        // Most stores forget a completed upload, so there may be nothing to abort.
-        match self.remove(&marker).await {
-            Ok(()) => {}
-            Err(problem) if problem.is(&["NoSuchUpload"]) => {}
-            Err(problem) => return Err(problem.into()),
-        }
-        self.markers().retain(|kept| *kept != marker);
+        self.discard(&marker).await?;
         Ok(lines)
     }
 

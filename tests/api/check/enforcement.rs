@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
 use axum::extract::Request;
-use axum::http::{HeaderValue, Method};
+use axum::http::{HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::{check_fails, check_passes};
-use crate::stand_in::{StandIn, xml};
+use crate::stand_in::{StandIn, error, xml};
 
 const METADATA: &str = "x-amz-meta-presignd-unsigned";
 const ACL: &str = "x-amz-acl";
@@ -52,12 +52,18 @@ async fn accepting(names: &'static [&'static str], honours: bool) -> StandIn {
                     }
                 }
                 let is_head = request.method() == Method::HEAD;
+                let length = request.headers().get(header::CONTENT_LENGTH);
+                let has_body = length.is_some_and(|length| length != "0");
                 let mut response: Response = next.run(request).await;
                 if is_head && has(METADATA) {
                     let one = HeaderValue::from_static("1");
                     response.headers_mut().insert(METADATA, one);
                 }
                 if copied && query.contains("partNumber=") {
+                    // As Ceph does.
+                    if has_body {
+                        return error(400, "RequestTimeout");
+                    }
                     return "<CopyPartResult><ETag>e</ETag></CopyPartResult>".into_response();
                 }
                 if copied {

@@ -1,8 +1,9 @@
 //! `presignd check --prove`: on a store that refuses everything that it should, and on stores that let
 //! one thing through.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use axum::extract::Request;
 use axum::http::{Method, StatusCode, header};
@@ -10,7 +11,7 @@ use axum::middleware::Next;
 use tempfile::TempDir;
 
 use super::{Run, check, with};
-use crate::stand_in::{StandIn, xml};
+use crate::stand_in::{StandIn, error, xml};
 
 /// Each promise is one that a policy here needs.
 const POLICIES: &str = "
@@ -49,9 +50,13 @@ const REFUSED: [&str; 20] = [
 ];
 
 async fn prove(stand: &StandIn) -> Run {
+    prove_with(stand, POLICIES).await
+}
+
+async fn prove_with(stand: &StandIn, policies: &str) -> Run {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("policies.toml");
-    std::fs::write(&file, POLICIES).unwrap();
+    std::fs::write(&file, policies).unwrap();
     let url = stand.url();
     let more = [("UPLOAD_POLICIES_FILE", file.to_str().unwrap())];
     check(&with(&url, &more), &["--prove"]).await
@@ -120,15 +125,24 @@ async fn what_a_store_lets_through_fails_and_nothing_else_does() {
     }
 }
 
+/// Of a policy that has no forms, as it has `overwrite = false`.
+const KEPT: &[&str] = &["kept", "kept-of-parts"];
+
 #[tokio::test]
 async fn a_store_that_drops_what_was_signed_fails() {
     for (name, method, lines) in [
-        ("cache-control", Method::HEAD, &["kept"][..]),
-        ("x-amz-meta-source", Method::HEAD, &["kept"]),
+        ("cache-control", Method::HEAD, KEPT),
+        ("x-amz-meta-source", Method::HEAD, KEPT),
         (
             "content-disposition",
             Method::GET,
-            &["kept", "kept", "kept-of-forms"],
+            &[
+                "kept",
+                "kept-of-forms",
+                "kept-of-parts",
+                "kept",
+                "kept-of-parts",
+            ],
         ),
     ] {
         let only = method.clone();
@@ -149,4 +163,35 @@ async fn a_store_that_drops_what_was_signed_fails() {
         assert!(run.report.to_string().contains(name));
         stand.is_as_it_was();
     }
+}
+
+/// As Garage does.
+#[tokio::test]
+async fn a_store_that_forgets_the_unfinished_uploads_of_a_deleted_key_is_tried_all_the_same() {
+    let deleted: Arc<Mutex<BTreeSet<String>>> = Arc::default();
+    let stand = StandIn::between(move |request: Request, next: Next| {
+        let path = request.uri().path().to_owned();
+        let query = request.uri().query().unwrap_or_default();
+        let mut deleted = deleted.lock().unwrap();
+        let is_forgotten = query.contains("uploadId=") && deleted.contains(&path);
+        if query.starts_with("uploads") {
+            deleted.remove(&path);
+        } else if request.method() == Method::DELETE && !query.contains("uploadId=") {
+            deleted.insert(path);
+        }
+        drop(deleted);
+        async move {
+            if is_forgotten {
+                return error(404, "NoSuchUpload");
+            }
+            next.run(request).await
+        }
+    })
+    .await;
+    let policies = "[policies.default]\nkey = '{uuid}'\npending = true";
+    let run = prove_with(&stand, policies).await;
+    assert_eq!(failed(&run), [""; 0], "{:#}", run.report);
+    run.says("tags", "ok", &["parts"]);
+    run.says("complete-etag", "ok", &["refused"]);
+    run.says("kept-of-parts", "ok", &[]);
 }
