@@ -3,6 +3,7 @@
 //!
 //! Every request to the store has a timeout. URLs, signatures and secrets are never part of the report.
 
+mod acceleration;
 mod bucket;
 mod cors;
 mod lifecycle;
@@ -64,6 +65,7 @@ impl Checks {
         let credentials = serve::credentials(&config, sdk_config)?;
         let called = s3::Settings {
             public_endpoint: None,
+            accelerate: false,
             ..s3.clone()
         };
         let called = serve::buckets(&config, sdk_config, &called, &credentials).await?;
@@ -92,7 +94,8 @@ impl Checks {
                 .redirect(reqwest::redirect::Policy::none())
                 .build()?,
             uploads: service(&called),
-            public_uploads: s3.public_endpoint.is_some().then(|| service(&public)),
+            public_uploads: (s3.public_endpoint.is_some() || s3.accelerate)
+                .then(|| service(&public)),
             credentials,
             config: Arc::new(config),
             aws: Arc::new(aws),
@@ -315,6 +318,14 @@ impl Check {
         let Some(uploads) = &self.public_uploads else {
             return lines;
         };
+        if self.config.s3.accelerate {
+            let line = self.acceleration().await;
+            let is_off = line.status == Status::Failed;
+            lines.push(line);
+            if is_off {
+                return lines;
+            }
+        }
         if let Err(problem) = self.ask(&self.public_address).await {
             let detail = format!(
                 "{} cannot be reached from here: {problem}",

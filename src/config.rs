@@ -5,6 +5,7 @@ mod aws;
 mod dotenv;
 mod env;
 mod events;
+mod store;
 #[cfg(test)]
 mod tests;
 
@@ -39,6 +40,9 @@ pub const VARIABLES: &[&str] = &[
     "AWS_ENDPOINT_URL",
     "S3_PUBLIC_ENDPOINT_URL",
     "S3_FORCE_PATH_STYLE",
+    "S3_ACCELERATE",
+    "AWS_USE_DUALSTACK_ENDPOINT",
+    "AWS_USE_FIPS_ENDPOINT",
     "BIND_ADDR",
     "METRICS_ADDR",
     "MAX_CONNECTIONS",
@@ -115,7 +119,7 @@ impl Config {
     pub fn from_env(env: &Env) -> Result<Self, Faults> {
         let mut reader = Reader::new(env, |_| true);
         aws::check(&mut reader);
-        let s3 = s3(&mut reader);
+        let s3 = store::s3(&mut reader);
         Self::read(reader, s3)
     }
 
@@ -238,22 +242,6 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
         max_connections: max_connections.map_or(default.max_connections, |n| n.get().into()),
         ..default
     }
-}
-
-fn s3(reader: &mut Reader<'_>) -> Option<s3::Settings> {
-    let name = "AWS_S3_BUCKET_NAME";
-    let why = format!("set it to the name of the bucket to upload to{HINT_AT_DEV}");
-    reader.required(name, &why);
-    let bucket = reader.read(name, s3::BUCKET_NAME, |bucket| {
-        s3::is_bucket_name(bucket).then(|| bucket.to_owned())
-    });
-    let force_path_style = reader.parse("S3_FORCE_PATH_STYLE", "true or false");
-    let public_endpoint = endpoint(reader, "S3_PUBLIC_ENDPOINT_URL", S3_ENDPOINT);
-    Some(s3::Settings {
-        bucket: bucket?,
-        force_path_style: force_path_style.unwrap_or(false),
-        public_endpoint,
-    })
 }
 
 /// A variable that has to be an endpoint, if it is set.

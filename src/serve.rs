@@ -86,6 +86,7 @@ pub(crate) async fn dev(env: &Env, args: Dev) -> Result<()> {
         bucket: dev::BUCKET.into(),
         force_path_style: true,
         public_endpoint: None,
+        accelerate: false,
     };
     let mut config = Config::with_store(env, s3_settings.clone())?;
     let addr = args.addr.unwrap_or(config.bind_addr);

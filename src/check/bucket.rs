@@ -77,6 +77,7 @@ impl Check {
         let settings = s3::Settings {
             force_path_style: !self.config.s3.force_path_style,
             public_endpoint: None,
+            accelerate: false,
             bucket: self.bucket.clone(),
         };
         let credentials = self.credentials.clone();

@@ -1,6 +1,8 @@
 //! Whether the store refuses `x-amz-*` headers that were not signed. A signature cannot forbid a header:
 //! where the store accepts them, one grant is worth far more than it says.
 
+use reqwest::header::CONTENT_LENGTH;
+
 use super::marker::{Unable, grant};
 use super::problem::Problem;
 use super::{Check, FORMS_ONLY, Line};
@@ -120,7 +122,8 @@ impl Check {
     async fn copies_parts(&self, sample: &Sample, copy_source: &str) -> Result<bool, Unable> {
         let (marker, request) = self.create_multipart(sample, &sample.file).await?;
         // Ceph refuses a copy with a body.
-        let request = request.header(COPY_SOURCE, copy_source).body("");
+        let request = request.header(COPY_SOURCE, copy_source);
+        let request = request.header(CONTENT_LENGTH, 0).body("");
         let copies = match self.send(request).await {
             Ok(response) => {
                 let body = response.text().await.map_err(Problem::from)?;

@@ -240,6 +240,7 @@ fn the_embedded_store_needs_no_variable_of_a_store() {
         bucket: "uploads".into(),
         force_path_style: true,
         public_endpoint: None,
+        accelerate: false,
     };
     let env = env(&[("AWS_REGION", "foo bar"), ("AWS_SECRET_ACCESS_KEY", "'x'")]);
     assert!(Config::with_store(&env, s3).is_ok());

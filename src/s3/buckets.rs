@@ -39,7 +39,7 @@ impl From<Bucket> for Buckets {
 }
 
 /// The variables to look at when [`buckets`] fails.
-pub const CANNOT_SIGN: &str = "cannot sign with these settings (AWS_S3_BUCKET_NAME, AWS_REGION, AWS_ENDPOINT_URL_S3, S3_PUBLIC_ENDPOINT_URL, S3_SUPPORTS_POST_POLICY, `bucket` of a policy)";
+pub const CANNOT_SIGN: &str = "cannot sign with these settings (AWS_S3_BUCKET_NAME, AWS_REGION, AWS_ENDPOINT_URL_S3, S3_PUBLIC_ENDPOINT_URL, S3_ACCELERATE, S3_SUPPORTS_POST_POLICY, `bucket` of a policy)";
 
 /// The bucket that `settings` name and the `others`, with clients that sign with `credentials`.
 ///
@@ -63,14 +63,16 @@ pub async fn buckets(
         ("S3_PUBLIC_ENDPOINT_URL", public_endpoint.clone()),
     ];
     let client = client(config, path_style, &credentials);
+    let presigner = client.config().to_builder();
     let presigner = match public_endpoint {
-        Some(endpoint) => {
-            let config = client.config().to_builder().endpoint_url(endpoint);
-            Client::from_conf(config.build())
-        }
-        None => client.clone(),
+        Some(endpoint) => presigner.endpoint_url(endpoint),
+        None => presigner.accelerate(settings.accelerate),
     };
+    let presigner = Client::from_conf(presigner.build());
     let bucket = async |name: &str| {
+        if settings.accelerate && name.contains(['.', ':']) {
+            return Err(PresignError::not_accelerated(name));
+        }
         for (variable, endpoint) in &endpoints {
             if endpoint
                 .as_ref()

@@ -63,6 +63,8 @@ pub struct Settings {
     pub force_path_style: bool,
     /// The endpoint that clients see, if it is not the one that the service calls.
     pub public_endpoint: Option<String>,
+    /// Send clients to S3 Transfer Acceleration.
+    pub accelerate: bool,
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -169,6 +169,12 @@ impl PresignError {
         ))
     }
 
+    pub(super) fn not_accelerated(name: &str) -> Self {
+        Self(format!(
+            "S3 accelerates no access point and no bucket with a dot in its name, such as {name}; unset S3_ACCELERATE, or use another bucket"
+        ))
+    }
+
     pub(super) fn for_bucket(self, name: &str) -> Self {
         Self(format!("bucket {name}: {}", self.0))
     }

@@ -135,6 +135,7 @@ pub(crate) async fn service_counting(
         bucket: bucket.to_owned(),
         force_path_style: path_style,
         public_endpoint: None,
+        accelerate: false,
     };
     let named = settings.policies.buckets().into_iter().flatten();
     let buckets = s3::buckets(config, &s3_settings, named, credentials, false);

@@ -27,6 +27,7 @@ async fn service(config: &SdkConfig, public: &str) -> SocketAddr {
         bucket: BUCKET.to_owned(),
         force_path_style: true,
         public_endpoint: Some(public.to_owned()),
+        accelerate: false,
     };
     let buckets = s3::buckets(config, &bucket, [], credentials, true);
     let buckets = buckets.await.unwrap();

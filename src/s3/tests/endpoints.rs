@@ -15,11 +15,15 @@ async fn objects_are_where_boto3_puts_them() {
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new("eu-west-1"));
         config.set_endpoint_url(text("endpoint"));
+        let is = |name: &str| row[name].as_bool();
+        config.set_use_dual_stack(is("dual_stack"));
+        config.set_use_fips(is("fips"));
         let config = config.build();
         let settings = |public_endpoint| Settings {
             bucket: text("bucket").unwrap(),
             force_path_style: row["path_style"].as_bool().unwrap(),
             public_endpoint,
+            accelerate: is("accelerate").unwrap_or(false),
         };
         let elsewhere = config
             .to_builder()
@@ -63,6 +67,7 @@ async fn an_endpoint_that_contains_the_bucket_is_refused_by_its_variable() {
         bucket: "my-bucket".into(),
         force_path_style: true,
         public_endpoint: None,
+        accelerate: false,
     };
     let credentials = CredentialsCache::new(provider, Duration::ZERO);
     let error = buckets(&config, &settings, [], credentials.clone(), true).await;
@@ -77,5 +82,34 @@ async fn an_endpoint_that_contains_the_bucket_is_refused_by_its_variable() {
     let error = error.unwrap_err().to_string();
     for part in ["bucket my-bucket", "AWS_ENDPOINT_URL_S3"] {
         assert!(error.contains(part), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_bucket_that_cannot_be_accelerated_is_refused_by_its_name() {
+    let provider = SharedCredentialsProvider::new(Credentials::new("A", "s", None, None, "test"));
+    let config = SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("eu-west-1"));
+    let config = config.build();
+    let access_point = "arn:aws:s3:eu-west-1:123456789012:accesspoint/a";
+    for (bucket, other, named) in [
+        ("with.dot", "my-bucket", "with.dot"),
+        ("my-bucket", "with.dot", "with.dot"),
+        (access_point, "my-bucket", access_point),
+    ] {
+        let settings = Settings {
+            bucket: bucket.into(),
+            force_path_style: false,
+            public_endpoint: None,
+            accelerate: true,
+        };
+        let credentials = CredentialsCache::new(provider.clone(), Duration::ZERO);
+        let error = buckets(&config, &settings, [other], credentials, true).await;
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains(named) && error.contains("S3_ACCELERATE"),
+            "{error}"
+        );
     }
 }

@@ -53,7 +53,7 @@ async fn accepting(names: &'static [&'static str], honours: bool) -> StandIn {
                 }
                 let is_head = request.method() == Method::HEAD;
                 let length = request.headers().get(header::CONTENT_LENGTH);
-                let has_body = length.is_some_and(|length| length != "0");
+                let is_empty = length.is_some_and(|length| length == "0");
                 let mut response: Response = next.run(request).await;
                 if is_head && has(METADATA) {
                     let one = HeaderValue::from_static("1");
@@ -61,7 +61,7 @@ async fn accepting(names: &'static [&'static str], honours: bool) -> StandIn {
                 }
                 if copied && query.contains("partNumber=") {
                     // As Ceph does.
-                    if has_body {
+                    if !is_empty {
                         return error(400, "RequestTimeout");
                     }
                     return "<CopyPartResult><ETag>e</ETag></CopyPartResult>".into_response();
