@@ -258,6 +258,8 @@ mod tests {
             "<CompleteMultipartUpload><Part><ETag>&b;</ETag></Part></CompleteMultipartUpload>",
             "<CompleteMultipartUpload><Part><ETag>&#0;</ETag></Part></CompleteMultipartUpload>",
             bomb,
+            "<!DOCTYPE CompleteMultipartUpload><CompleteMultipartUpload></CompleteMultipartUpload>",
+            "<!DOCTYPE a SYSTEM \"file:///etc/passwd\"><CompleteMultipartUpload></CompleteMultipartUpload>",
             &nested,
             &format!("<CompleteMultipartUpload>{nested}"),
         ] {

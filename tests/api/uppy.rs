@@ -1,6 +1,7 @@
 //! Uppy's protocol: the answers that its plugin expects, and uploads that only their creators continue.
 
 mod in_path;
+mod own_address;
 mod sign;
 mod single;
 mod stand_ins;

@@ -1,4 +1,5 @@
-// The TypeScript of docs/uppy.md compiles under `tsc --strict` against the versions of Uppy that it is for.
+// The TypeScript of docs/uppy.md and docs/better-upload.md compiles under `tsc --strict` against the versions that it is
+// for.
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -9,20 +10,24 @@ import { promisify } from "node:util";
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 
-test("the snippets of docs/uppy.md compile", { timeout: 120_000 }, async () => {
-  const page = await readFile(here("../../docs/uppy.md"), "utf8");
-  // ```ts is for the latest version, ```ts uppy-5 for an older one.
-  const snippets = [...page.matchAll(/^```ts *(\S*)\n(.*?)^```$/gms)];
-  assert.equal(snippets.length, 4);
+test("the snippets of the pages about clients compile", { timeout: 120_000 }, async () => {
+  const snippets = [];
+  for (const [name, folder, count] of [["uppy", "uppy-6", 4], ["better-upload", "better-upload", 1]]) {
+    const page = await readFile(here(`../../docs/${name}.md`), "utf8");
+    // ```ts is for the latest version, ```ts uppy-5 for an older one.
+    const found = [...page.matchAll(/^```(tsx?) *(\S*)\n(.*?)^```$/gms)];
+    assert.equal(found.length, count, name);
+    snippets.push(...found.map(([, ending, version, code]) => ({ folder: version || folder, ending, code })));
+  }
   const files = [];
   try {
-    for (const [index, [, version, code]] of snippets.entries()) {
+    for (const [index, { folder, ending, code }] of snippets.entries()) {
       // Beside the package whose dependencies it imports.
-      const file = here(`${version || "uppy-6"}/snippet-${index}.ts`);
+      const file = here(`${folder}/snippet-${index}.${ending}`);
       files.push(file);
       await writeFile(file, code);
     }
-    const options = ["--strict", "--noEmit", "--skipLibCheck", "--target", "es2022", "--module", "nodenext"];
+    const options = ["--strict", "--noEmit", "--skipLibCheck", "--jsx", "react-jsx", "--target", "es2022", "--module", "nodenext"];
     const tsc = promisify(execFile)(process.execPath, [here("node_modules/typescript/bin/tsc"), ...options, ...files]);
     const { stdout } = await tsc.catch((error) => error);
     assert.equal(stdout, "");

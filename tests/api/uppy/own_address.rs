@@ -1,0 +1,83 @@
+//! presignd's own address, in URLs that lead back to it.
+
+use presignd::http;
+use serde_json::{Value, json};
+
+use crate::helpers::{App, built_in, client, spawn_app_with_both};
+
+const FORWARDED: [(&str, &str); 2] = [
+    ("x-forwarded-proto", "https"),
+    ("x-forwarded-host", "uploads.example.com"),
+];
+
+async fn app(trusted_proxy: Option<&str>, public_url: Option<&str>) -> App {
+    let trusted = trusted_proxy.map(|network| network.parse().unwrap());
+    let http_settings = http::Settings {
+        trusted_proxies: trusted.into_iter().collect(),
+        public_url: public_url.map(str::to_owned),
+        ..http::Settings::default()
+    };
+    spawn_app_with_both(built_in(), &http_settings).await
+}
+
+/// The addresses in the answers of both routes that give such URLs.
+async fn addresses(app: &App, headers: &[(&str, &str)]) -> Vec<String> {
+    let file = json!({"name": "a", "size": 1, "type": ""});
+    let mut found = Vec::new();
+    for (path, body, pointers) in [
+        (
+            "/s3/sign",
+            json!({"method": "POST", "key": "a"}),
+            &["/url"][..],
+        ),
+        (
+            "/better-upload",
+            json!({"files": [file]}),
+            &[
+                "/multipart/files/0/completeSignedUrl",
+                "/multipart/files/0/abortSignedUrl",
+            ],
+        ),
+    ] {
+        let mut request = client().post(format!("{}{path}", app.base)).json(&body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer: Value = request.send().await.unwrap().json().await.unwrap();
+        for pointer in pointers {
+            let url = answer.pointer(pointer).unwrap().as_str().unwrap();
+            found.push(url.split_once("/s3/upload/").unwrap().0.to_owned());
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn behind_a_trusted_proxy_urls_lead_to_the_address_that_it_forwards() {
+    let app = app(Some("127.0.0.0/8"), None).await;
+    assert_eq!(
+        addresses(&app, &FORWARDED).await,
+        ["https://uploads.example.com"; 3]
+    );
+    // A proxy that forwards the scheme alone keeps the host.
+    let host = app.base.strip_prefix("http://").unwrap();
+    let https = format!("https://{host}");
+    assert_eq!(addresses(&app, &FORWARDED[..1]).await, [&*https; 3]);
+    // What a client sends comes before what the proxy adds.
+    let twice = [("x-forwarded-host", "evil.example, uploads.example.com")];
+    assert_eq!(
+        addresses(&app, &twice).await,
+        ["http://uploads.example.com"; 3]
+    );
+}
+
+#[tokio::test]
+async fn nobody_else_changes_the_address_of_urls_that_lead_back() {
+    for proxy in [None, Some("10.0.0.0/8")] {
+        let app = app(proxy, None).await;
+        assert_eq!(addresses(&app, &FORWARDED).await, [&*app.base; 3]);
+    }
+    let configured = "https://configured.example.com/base";
+    let app = app(Some("127.0.0.0/8"), Some(configured)).await;
+    assert_eq!(addresses(&app, &FORWARDED).await, [configured; 3]);
+}
