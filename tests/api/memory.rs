@@ -229,9 +229,12 @@ async fn no_hundred_requests_of_a_caller_take_more_than_64_mib() {
                 "{what}, read: {read_all}: {} MiB",
                 grown >> 10
             );
-            // On a busy machine, 64 HEAD requests at the same time may be too few for all.
-            let is_fault =
-                |status: &Option<u16>| status.is_none_or(|status| status >= 500 && status != 504);
+            // On a busy machine, 64 HEAD requests at the same time may be too few for all, and a connection to
+            // the store may take too long.
+            let is_late = |status| matches!(status, 503 | 504);
+            let is_fault = |status: &Option<u16>| {
+                status.is_none_or(|status| status >= 500 && !is_late(status))
+            };
             assert!(!statuses.keys().any(is_fault), "{what}: {statuses:?}");
         }
     }
