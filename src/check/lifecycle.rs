@@ -58,7 +58,7 @@ impl Check {
             };
         }
         let line = |check| match check {
-            PENDING => self.line_of_pending(&rules.all),
+            PENDING => self.line_of_pending(&rules.all, fix && !keeps_tags),
             _ => line_of_parts(&rules.all),
         };
         let mut lines: Vec<Line> = checks.iter().map(|check| line(*check)).collect();
@@ -182,7 +182,8 @@ impl Check {
         days.filter_map(|rule| rule.expiration()?.days()).min()
     }
 
-    fn line_of_pending(&self, rules: &[LifecycleRule]) -> Line {
+    /// `is_left_out` says that the rule was to be added, and was not.
+    fn line_of_pending(&self, rules: &[LifecycleRule], is_left_out: bool) -> Line {
         if let Some(days) = self.days_of_pending(rules) {
             let detail = format!("uploads that nobody commits expire after {days} days");
             return Line::ok(PENDING, detail);
@@ -197,6 +198,11 @@ impl Check {
                 "no rule expires objects with the tag {name}={value}, so uploads that nobody commits stay for ever"
             )
         };
+        if is_left_out {
+            let why = "the rule was not added, because `tags` is not ok: a store that ignores the tag of a rule would expire every object";
+            return Line::warning(PENDING, format!("{which}; {why}"))
+                .fix("fix `tags` first: see there");
+        }
         Line::warning(PENDING, which).fix(format!("{FIX}, once `tags` is ok"))
     }
 }

@@ -2,6 +2,7 @@
 
 mod cors;
 mod enforcement;
+mod kept;
 mod markers;
 mod pending;
 mod prove;

@@ -11,7 +11,7 @@ use axum::middleware::Next;
 use axum::response::Response;
 use tempfile::TempDir;
 
-use super::{check_at, check_fails, check_passes, with};
+use super::{check, check_at, check_fails, check_passes, with};
 use crate::process::presignd;
 use crate::stand_in::{StandIn, error, files, xml};
 
@@ -118,16 +118,15 @@ async fn what_stays_is_named() {
     run.says("left-behind", "failed", &[key]);
 }
 
-#[tokio::test]
-async fn ctrl_c_leaves_nothing() {
-    // The store has the object, and does not answer when asked for it.
+/// Runs the check until the store is asked something that `hangs`, then sends it a signal. The store has all
+/// that it was sent before.
+async fn interrupted(args: &[&str], signal: &str, hangs: fn(&Request) -> bool) -> StandIn {
     let is_asked = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&is_asked);
     let stand = StandIn::between(move |request: Request, next: Next| {
         let asked = Arc::clone(&asked);
         async move {
-            let uri = request.uri().to_string();
-            if request.method() == Method::HEAD && is_object(&uri) {
+            if hangs(&request) {
                 asked.store(true, Ordering::SeqCst);
                 std::future::pending::<()>().await;
             }
@@ -137,7 +136,7 @@ async fn ctrl_c_leaves_nothing() {
     .await;
     let folder = TempDir::new().unwrap();
     let url = stand.url();
-    let mut command = presignd(&["check"], folder.path());
+    let mut command = presignd(&[&["check"], args].concat(), folder.path());
     command
         .envs(with(&url, &[]))
         .stdout(Stdio::piped())
@@ -146,11 +145,11 @@ async fn ctrl_c_leaves_nothing() {
     while !is_asked.load(Ordering::SeqCst) {
         assert!(
             child.try_wait().unwrap().is_none(),
-            "ended before there was an object"
+            "ended before the store was asked"
         );
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
-    let kill = format!("kill -s INT {}", child.id());
+    let kill = format!("kill -s {signal} {}", child.id());
     let kill = std::process::Command::new("sh")
         .args(["-c", &kill])
         .status();
@@ -167,6 +166,32 @@ async fn ctrl_c_leaves_nothing() {
     });
     let (code, errors) = ended.await.unwrap();
     assert_eq!((code, errors.as_str()), (Some(1), "presignd: stopped\n"));
+    stand
+}
+
+#[tokio::test]
+async fn ctrl_c_leaves_nothing() {
+    let hangs = |request: &Request| {
+        request.method() == Method::HEAD && is_object(&request.uri().to_string())
+    };
+    interrupted(&[], "INT", hangs).await.is_as_it_was();
+}
+
+#[tokio::test]
+async fn a_proof_that_is_interrupted_leaves_nothing() {
+    // While there is an object whose grant is tried in another way.
+    let is_other_method = |request: &Request| {
+        let query = request.uri().query().unwrap_or_default();
+        request.method() == Method::GET && query.contains("X-Amz-Signature=")
+    };
+    let stand = interrupted(&["--prove"], "TERM", is_other_method).await;
+    stand.is_as_it_was();
+    // While there is a part.
+    let completes = |request: &Request| {
+        let query = request.uri().query().unwrap_or_default();
+        request.method() == Method::POST && query.contains("uploadId=")
+    };
+    let stand = interrupted(&["--prove"], "INT", completes).await;
     stand.is_as_it_was();
 }
 
@@ -241,8 +266,10 @@ async fn versions_and_delete_markers_are_removed_too() {
         ("Suspended", &[]),
     ] {
         let (stand, versions) = versioned(status, says).await;
-        let run = check_passes(&stand.url(), &[]).await;
+        let run = check(&with(&stand.url(), &[]), &["--prove"]).await;
+        assert_eq!(run.code, Some(0), "{:#}", run.report);
         run.says("post", "ok", &["removed"]);
+        run.says("kept-of-parts", "ok", &[]);
         let left = versions.lock().unwrap().clone();
         assert!(left.is_empty(), "{status} {says:?}: {left:?}");
     }

@@ -271,7 +271,8 @@ async fn a_store_that_ignores_the_tag_of_a_rule_never_keeps_the_rule() {
             assert_eq!(rules, None);
         } else {
             run.says("lifecycle", "ok", &["added"]);
-            run.says("lifecycle-pending", "warning", &["once `tags` is ok"]);
+            let why = ["was not added", "`tags` is not ok", "expire every object"];
+            run.says("lifecycle-pending", "warning", &why);
             assert!(!rules.unwrap().contains("Expiration>"));
         }
     }

@@ -53,7 +53,7 @@ async fn prove(stand: &StandIn) -> Run {
     prove_with(stand, POLICIES).await
 }
 
-async fn prove_with(stand: &StandIn, policies: &str) -> Run {
+pub(super) async fn prove_with(stand: &StandIn, policies: &str) -> Run {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("policies.toml");
     std::fs::write(&file, policies).unwrap();
@@ -62,7 +62,7 @@ async fn prove_with(stand: &StandIn, policies: &str) -> Run {
     check(&with(&url, &more), &["--prove"]).await
 }
 
-fn failed(run: &Run) -> Vec<&str> {
+pub(super) fn failed(run: &Run) -> Vec<&str> {
     let statuses = run.statuses().into_iter();
     let failed = statuses.filter(|(_, status)| *status == "failed");
     failed.map(|(check, _)| check).collect()

@@ -1,0 +1,139 @@
+//! Stores that drop what was signed, and stores with parsers of forms that are not S3's.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::extract::Request;
+use axum::http::{Method, header};
+use axum::middleware::Next;
+use axum::response::Response;
+
+use super::prove::{failed, prove_with};
+use crate::stand_in::{StandIn, error, xml};
+
+const PLAIN: &str = "[policies.default]\nkey = '{uuid}'\n";
+
+fn is_form(request: &Request) -> bool {
+    let content_type = request.headers().get(header::CONTENT_TYPE);
+    content_type.is_some_and(|it| it.as_bytes().starts_with(b"multipart/form-data"))
+}
+
+#[tokio::test]
+async fn tags_encryption_class_and_acl_that_are_dropped_fail() {
+    const POLICY: &str = "
+        [policies.default]
+        key = '{uuid}'
+        tagging = { kind = 'test' }
+        server_side_encryption = 'AES256'
+        storage_class = 'STANDARD'
+        acl = 'public-read'
+    ";
+    const PUBLIC: &str = "<AccessControlPolicy><AccessControlList><Grant><Grantee \
+        xmlns:xsi='http://www.w3.org/2001/XMLSchema-instance' xsi:type='Group'>\
+        <URI>http://acs.amazonaws.com/groups/global/AllUsers</URI></Grantee>\
+        <Permission>READ</Permission></Grant></AccessControlList></AccessControlPolicy>";
+    const PRIVATE: &str =
+        "<AccessControlPolicy><AccessControlList></AccessControlList></AccessControlPolicy>";
+    let properties = [
+        ("x-amz-server-side-encryption", "AES256", "is not encrypted"),
+        (
+            "x-amz-storage-class",
+            "STANDARD",
+            "is in another storage class",
+        ),
+    ];
+    for (dropped, consequence) in [
+        ("nothing", ""),
+        ("tagging", "has other tags"),
+        ("acl", "has another ACL"),
+        (properties[0].0, properties[0].2),
+        (properties[1].0, properties[1].2),
+    ] {
+        let stand = StandIn::between(move |request: Request, next: Next| async move {
+            let query = request.uri().query().unwrap_or_default();
+            let is_get = request.method() == Method::GET;
+            if is_get && query.starts_with("acl") {
+                return xml(if dropped == "acl" { PRIVATE } else { PUBLIC });
+            }
+            if is_get && query.starts_with("tagging") && dropped == "tagging" {
+                return xml("<Tagging><TagSet></TagSet></Tagging>");
+            }
+            let is_head = request.method() == Method::HEAD;
+            let mut response: Response = next.run(request).await;
+            for (name, value, _) in properties.iter().filter(|_| is_head) {
+                let value = if *name == dropped { "OTHER" } else { value };
+                response.headers_mut().insert(*name, value.parse().unwrap());
+            }
+            response
+        })
+        .await;
+        let run = prove_with(&stand, POLICY).await;
+        if dropped == "nothing" {
+            assert_eq!(failed(&run), [""; 0], "{:#}", run.report);
+            continue;
+        }
+        let lines = ["kept", "kept-of-forms", "kept-of-parts"];
+        assert_eq!(failed(&run), lines, "{dropped}: {:#}", run.report);
+        for line in lines {
+            run.says(line, "failed", &[dropped, consequence, "policy"]);
+        }
+        stand.is_as_it_was();
+    }
+}
+
+/// As RustFS does.
+#[tokio::test]
+async fn a_store_that_obeys_the_http_headers_of_a_form_fails() {
+    const METADATA: &str = "x-amz-meta-presignd-unsigned";
+    let obeyed = Arc::new(AtomicBool::new(false));
+    let stand = StandIn::between(move |request: Request, next: Next| {
+        let obeyed = Arc::clone(&obeyed);
+        async move {
+            let is_head = request.method() == Method::HEAD;
+            if is_form(&request) {
+                let is_sent = request.headers().contains_key(METADATA);
+                obeyed.store(is_sent, Ordering::SeqCst);
+            } else if request.method() == Method::DELETE {
+                obeyed.store(false, Ordering::SeqCst);
+            }
+            let mut response: Response = next.run(request).await;
+            if is_head && obeyed.load(Ordering::SeqCst) {
+                response
+                    .headers_mut()
+                    .insert(METADATA, "1".parse().unwrap());
+            }
+            response
+        }
+    })
+    .await;
+    let run = prove_with(&stand, PLAIN).await;
+    assert_eq!(failed(&run), ["form-headers"], "{:#}", run.report);
+    run.says(
+        "form-headers",
+        "failed",
+        &["accepted", "verify each upload"],
+    );
+    stand.is_as_it_was();
+}
+
+/// As RustFS does, too.
+#[tokio::test]
+async fn a_store_that_loses_its_place_among_carriage_returns_fails() {
+    let stand = StandIn::between(|request: Request, next: Next| async move {
+        if !is_form(&request) {
+            return next.run(request).await;
+        }
+        let (parts, body) = request.into_parts();
+        let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        if body.windows(1024).any(|run| run == [b'\r'; 1024]) {
+            return error(400, "InvalidRequest");
+        }
+        next.run(Request::from_parts(parts, body.into())).await
+    })
+    .await;
+    let run = prove_with(&stand, PLAIN).await;
+    assert_eq!(failed(&run), ["form-of-returns"], "{:#}", run.report);
+    let words = ["carriage returns", "S3_SUPPORTS_POST_POLICY=false"];
+    run.says("form-of-returns", "failed", &words);
+    stand.is_as_it_was();
+}
