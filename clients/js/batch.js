@@ -15,6 +15,7 @@ export const FRESH_MS = 60_000;
  * @typedef {object} Wanted
  * @property {Record<string, unknown>} body The request for one file.
  * @property {number} size
+ * @property {boolean} form Whether a form may upload it.
  * @property {Promise<Grant> | null} grant
  * @property {number} at When it was asked for.
  */
@@ -37,10 +38,11 @@ export class Grants {
    *
    * @param {Record<string, unknown>} body
    * @param {number} size
+   * @param {boolean} form
    * @returns {Wanted}
    */
-  add(body, size) {
-    const wanted = { body, size, grant: null, at: 0 };
+  add(body, size, form) {
+    const wanted = { body, size, form, grant: null, at: 0 };
     this.#waiting.add(wanted);
     return wanted;
   }
@@ -75,12 +77,12 @@ export class Grants {
     const batch = [first];
     let bytes = first.size;
     for (const other of this.#waiting) {
-      if (isFresh(other)) continue;
+      if (isFresh(other) || other.form !== first.form) continue;
       bytes += other.size;
       if (bytes > BYTES_AHEAD || batch.length === FILES_MAX) break;
       batch.push(other);
     }
-    const answer = this.#grant(batch.map(({ body }) => body));
+    const answer = this.#grant(batch.map(({ body }) => body), first.form);
     batch.forEach((wanted, index) => {
       wanted.at = performance.now();
       wanted.grant = answer.then((grants) => {
@@ -97,12 +99,14 @@ export class Grants {
    * A grant or an error for each file.
    *
    * @param {Record<string, unknown>[]} files
+   * @param {boolean} forms
    * @returns {Promise<(Grant | UploadError)[]>}
    */
-  async #grant(files) {
-    if (files.length === 1) return [await this.#ask("POST", "/upload/presigned-url", { body: files[0] })];
+  async #grant(files, forms) {
+    const isAlone = files.length === 1;
+    if (isAlone && !forms) return [await this.#ask("POST", "/upload/presigned-url", { body: files[0] })];
     try {
-      return (await this.#ask("POST", "/upload/presigned-urls", { body: { files } })).uploads;
+      return (await this.#ask("POST", "/upload/presigned-urls", { body: { files, forms } })).uploads;
     } catch (error) {
       // One refused file has the service refuse them all; it names the file in its errors.
       if (!(error instanceof UploadError && error.refused)) throw error;
@@ -116,10 +120,12 @@ export class Grants {
       }
       if (refused.size === 0) throw error;
       const others = files.filter((_, index) => !refused.has(index));
-      const grants = others.length ? await this.#grant(others) : [];
+      const grants = others.length ? await this.#grant(others, forms) : [];
       return files.map((_, index) => {
         const errors = refused.get(index);
         if (!errors) return /** @type {Grant | UploadError} */ (grants.shift());
+        // The message of a file that was asked for alone is about this file.
+        if (isAlone) return new UploadError(error.message, { ...error, errors });
         return problem({ code: errors[0].code, errors, requestId }, status);
       });
     }

@@ -5,6 +5,19 @@ const STALLED_AFTER_MS = 60_000;
 /** The service answers within 60 s, and a store may take minutes to join thousands of parts. */
 const ANSWERED_WITHIN_MS = 180_000;
 
+/** A larger file shows its progress, for which browsers send a preflight in any case. */
+const FORM_MAX = 256 * 1024;
+
+/**
+ * Whether to ask for a form instead of a PUT. A browser sends a CORS preflight before each PUT to a new URL, and none
+ * before a form. Other programs send none at all.
+ *
+ * @param {number} size
+ */
+export function prefersForm(size) {
+  return typeof XMLHttpRequest !== "undefined" && size <= FORM_MAX;
+}
+
 /**
  * @typedef {object} FieldError One reason of a refusal.
  * @property {string} pointer Where: a JSON pointer into the request, such as `/filename`.
@@ -142,7 +155,7 @@ function refusal(response, answer) {
  */
 export function problem({ code, detail, errors = [], requestId }, status, retryAfterMs) {
   const reasons = errors.map(({ pointer, detail }) => {
-    const field = FIELDS[pointer.slice(1)];
+    const field = FIELDS[pointer.replace(/^(\/files\/\d+)?\//, "")];
     return field && `${field} ${detail}.`;
   });
   let message = `The service answered ${status}.`;
@@ -194,7 +207,7 @@ export async function send({ method, url, headers = {}, fields }, bytes, { signa
     body.append("file", bytes);
   }
   const answer = await (typeof XMLHttpRequest === "undefined" ? sendByFetch : sendByXhr)(
-    { method, url, headers, body, signal },
+    { method, url, headers, body, isSimple: Boolean(fields) && prefersForm(bytes.size), signal },
     // The form around a file counts as progress, too.
     (loaded) => onprogress(Math.min(loaded, bytes.size)),
   );
@@ -206,7 +219,15 @@ export async function send({ method, url, headers = {}, fields }, bytes, { signa
     : storeError(answer.status, answer.text);
 }
 
-/** @typedef {{ method: string, url: string, headers: Record<string, string>, body: Blob | FormData, signal: AbortSignal }} Sending */
+/**
+ * @typedef {object} Sending
+ * @property {string} method
+ * @property {string} url
+ * @property {Record<string, string>} headers
+ * @property {Blob | FormData} body
+ * @property {boolean} isSimple Whether it must need no preflight, so that its progress is not followed.
+ * @property {AbortSignal} signal
+ */
 /** @typedef {{ status: number, text: string, etag: string | null }} StoreAnswer */
 
 /**
@@ -216,7 +237,7 @@ export async function send({ method, url, headers = {}, fields }, bytes, { signa
  * @param {(loaded: number) => void} onprogress
  * @returns {Promise<StoreAnswer>}
  */
-function sendByXhr({ method, url, headers, body, signal }, onprogress) {
+function sendByXhr({ method, url, headers, body, isSimple, signal }, onprogress) {
   return new Promise((resolve) => {
     const xhr = new XMLHttpRequest();
     const abort = () => xhr.abort();
@@ -224,12 +245,16 @@ function sendByXhr({ method, url, headers, body, signal }, onprogress) {
     let stalled;
     xhr.open(method, url);
     for (const [name, value] of Object.entries(headers)) xhr.setRequestHeader(name, value);
-    // It begins with the first byte: until then the request may wait for a connection.
-    xhr.upload.onprogress = ({ loaded }) => {
-      clearTimeout(stalled);
-      stalled = setTimeout(abort, STALLED_AFTER_MS);
-      onprogress(loaded);
-    };
+    if (isSimple) {
+      xhr.timeout = ANSWERED_WITHIN_MS;
+    } else {
+      // It begins with the first byte: until then the request may wait for a connection.
+      xhr.upload.onprogress = ({ loaded }) => {
+        clearTimeout(stalled);
+        stalled = setTimeout(abort, STALLED_AFTER_MS);
+        onprogress(loaded);
+      };
+    }
     xhr.onloadend = () => {
       clearTimeout(stalled);
       signal.removeEventListener("abort", abort);

@@ -1,7 +1,7 @@
 // The upload of one file: how it is sent, paused, resumed after a reload, retried and verified.
 
 import { FRESH_MS } from "./batch.js";
-import { UploadError, aborted, send, sleep } from "./requests.js";
+import { UploadError, aborted, prefersForm, send, sleep } from "./requests.js";
 
 /** @typedef {import("./sessions.js").Session} Session */
 /** @typedef {import("./index.js").UploadOptions} UploadOptions */
@@ -32,7 +32,7 @@ const LATE_MS = 2_000;
  * @property {import("./batch.js").Grants} grants
  * @property {import("./batch.js").Verifications} verifications
  * @property {{ checksum?: boolean, whole?: boolean, form?: boolean }} needs What the policy turned out to need:
- *   a checksum, files in one request each, forms.
+ *   a checksum, files in one request each, forms (or, if this is `false`, no forms).
  */
 
 /**
@@ -194,10 +194,9 @@ export class Run {
   async #sendWhole(signal) {
     const { needs } = this.scope;
     const hadChecksum = Boolean(this.#sha256);
-    const hadForm = Boolean(needs.form);
+    const hadForm = needs.form;
     try {
-      const request = await this.#request(signal);
-      return await (needs.form ? this.#sendForm(request, signal) : this.#sendPut(request, signal));
+      return await this.#sendRequest(await this.#request(signal), signal);
     } catch (error) {
       if (!(error instanceof UploadError)) throw error;
       if (error.has("checksum-required") && !hadChecksum) needs.checksum = true;
@@ -258,12 +257,15 @@ export class Run {
   }
 
   /**
+   * Sends the file with one request: a PUT, or a form.
+   *
    * @param {Record<string, unknown>} request
    * @param {AbortSignal} signal
    */
-  async #sendPut(request, signal) {
-    const { grants } = this.scope;
-    let wanted = grants.add(request, this.file.size);
+  async #sendRequest(request, signal) {
+    const { grants, needs } = this.scope;
+    const { size } = this.file;
+    let wanted = grants.add(request, size, needs.form ?? prefersForm(size));
     let mayBeThere = false;
     try {
       return await this.#persist(signal, () =>
@@ -273,12 +275,19 @@ export class Run {
           // answer was lost.
           const grant = await grants.get(wanted);
           try {
-            return { key: grant.key, etag: await this.#sendTo(grant, signal) };
+            const onprogress = (/** @type {number} */ loaded) => this.#progress(loaded);
+            return { key: grant.key, etag: await send(grant, this.file, { signal, onprogress }) };
           } catch (error) {
-            const { status } = /** @type {UploadError} */ (error);
+            const { status, retry, message, ...details } = /** @type {UploadError} */ (error);
             // The policy forbids overwriting, and what is there is the first attempt.
             if (status === 412 && mayBeThere) return { key: grant.key, etag: null };
             if (status) wanted = { ...wanted, grant: null };
+            // Not every store that should accept forms does, and a CORS rule may hide their answers.
+            if (grant.fields && !needs.form && (status ? !retry : mayBeThere)) {
+              needs.form = false;
+              wanted = { ...wanted, grant: null, form: false };
+              throw new UploadError(message, { ...details, status, retry: true, cause: error });
+            }
             mayBeThere = status === 0;
             throw error;
           }
@@ -287,28 +296,6 @@ export class Run {
     } finally {
       grants.remove(wanted);
     }
-  }
-
-  /**
-   * @param {Record<string, unknown>} request
-   * @param {AbortSignal} signal
-   */
-  async #sendForm(request, signal) {
-    return this.#persist(signal, () =>
-      this.shared.slots.use(signal, async () => {
-        this.#change("uploading");
-        const grant = await this.scope.ask("POST", "/upload/presigned-post", { body: request, signal });
-        return { key: grant.key, etag: await this.#sendTo(grant, signal) };
-      }),
-    );
-  }
-
-  /**
-   * @param {import("./requests.js").StoreRequest} grant
-   * @param {AbortSignal} signal
-   */
-  #sendTo(grant, signal) {
-    return send(grant, this.file, { signal, onprogress: (loaded) => this.#progress(loaded) });
   }
 
   /** @param {AbortSignal} signal */

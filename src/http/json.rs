@@ -119,6 +119,10 @@ impl<'a> Json<'a> {
             .ok_or_else(|| Invalid::new("out-of-range", format!("must be {}", expected())))
     }
 
+    pub(super) fn boolean(self) -> Result<bool, Invalid> {
+        self.0.parse().map_err(|_| self.is_not("true or false"))
+    }
+
     /// Any value, for protocols that define none.
     pub(super) fn value(self) -> Result<Value, Invalid> {
         serde_json::from_str(self.0)

@@ -18,13 +18,13 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use self::files::{FileDto, FilesDto};
+use self::files::{FileDto, Files, FilesDto};
 use super::AppState;
 use super::auth::Authenticated;
 use super::body::Valid;
 use super::openapi::{BodyProblems, CallerProblems, PolicyProblems, SigningProblems};
 use super::problem::Failure;
-use crate::upload::{Grant, PostGrant, UploadService};
+use crate::upload::{Grant, PostGrant, SingleGrant, UploadService};
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -55,6 +55,10 @@ struct PresignedUrlDto {
     #[serde(serialize_with = "as_map")]
     #[schema(value_type = BTreeMap<String, String>, example = json!({"content-type": "image/jpeg"}))]
     headers: Vec<(Cow<'static, str>, String)>,
+    /// The fields of the form, if the request is one. Only a list with `forms` has forms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = json!({"key": "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/example.jpg"}))]
+    fields: Option<BTreeMap<String, String>>,
     /// When the URL expires (RFC 3339, UTC).
     #[schema(format = "date-time", example = "2026-01-01T00:10:00Z")]
     expires_at: String,
@@ -67,7 +71,24 @@ impl From<Grant> for PresignedUrlDto {
             key: grant.key.into_string(),
             method: grant.request.method,
             headers: grant.request.headers,
+            fields: None,
             expires_at: rfc3339(grant.request.expires_at),
+        }
+    }
+}
+
+impl From<SingleGrant> for PresignedUrlDto {
+    fn from(grant: SingleGrant) -> Self {
+        match grant {
+            SingleGrant::Put(grant) => grant.into(),
+            SingleGrant::Form(PostGrant { key, form, .. }) => Self {
+                url: form.url,
+                key: key.into_string(),
+                method: "POST",
+                headers: Vec::new(),
+                fields: Some(form.fields.into_iter().collect()),
+                expires_at: rfc3339(form.expires_at),
+            },
         }
     }
 }
@@ -199,7 +220,8 @@ async fn presigned_url(
 /// Presign several uploads
 ///
 /// All or nothing: if one file is refused, all are, and the problem names each reason by the file's
-/// place in the list.
+/// place in the list. With `forms`, an upload that has `fields` is a form, as `POST
+/// /upload/presigned-post` describes it.
 #[utoipa::path(
     post,
     path = "/upload/presigned-urls",
@@ -217,13 +239,19 @@ async fn presigned_url(
 async fn presigned_urls(
     State(uploads): State<Arc<UploadService>>,
     caller: Authenticated,
-    Valid(files, _reserved): Valid<FilesDto>,
+    Valid(list, _reserved): Valid<FilesDto>,
 ) -> Result<(StatusCode, Json<PresignedUrlsDto>), Failure> {
-    let grants = uploads
-        .presign_puts(&caller, &files, Uuid::new_v4, SystemTime::now())
-        .await
-        .map_err(Failure::from_list)?;
-    let uploads = grants.into_iter().map(PresignedUrlDto::from).collect();
+    let Files { files, forms } = list;
+    let now = SystemTime::now();
+    let uploads = if forms {
+        let grants = uploads.presign_singles(&caller, &files, Uuid::new_v4, now);
+        let grants = grants.await.map_err(Failure::from_list)?;
+        grants.into_iter().map(PresignedUrlDto::from).collect()
+    } else {
+        let grants = uploads.presign_puts(&caller, &files, Uuid::new_v4, now);
+        let grants = grants.await.map_err(Failure::from_list)?;
+        grants.into_iter().map(PresignedUrlDto::from).collect()
+    };
     Ok((StatusCode::CREATED, Json(PresignedUrlsDto { uploads })))
 }
 

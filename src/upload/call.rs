@@ -170,7 +170,7 @@ impl UploadService {
             Ok(sealed) => Ok(sealed),
             refused => {
                 let files = std::slice::from_ref(file);
-                self.counted(caller, UploadKind::Multipart, files, refused)
+                self.counted(caller, |_| UploadKind::Multipart, files, refused)
             }
         }
     }

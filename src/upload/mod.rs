@@ -13,6 +13,7 @@ mod disposition;
 mod download;
 mod events;
 mod filename;
+mod grants;
 mod key;
 mod metadata;
 mod multipart;
@@ -233,6 +234,18 @@ impl From<s3::Error> for Error {
 }
 
 impl Error {
+    /// The same error, of the file with this index in a list.
+    fn of_file(self, index: usize) -> Self {
+        match self {
+            Self::Refused(refusals) => {
+                let refusals = refusals.into_iter();
+                Self::Refused(refusals.map(|it| Refusal { file: index, ..it }).collect())
+            }
+            Self::PolicyNotAllowed { .. } => Self::PolicyNotAllowed { file: index },
+            error => error,
+        }
+    }
+
     /// Whether the request asked for something that is not allowed, and nothing failed.
     fn is_refusal(&self) -> bool {
         match self {

@@ -65,7 +65,7 @@ impl UploadService {
         }
         .await;
         let files = std::slice::from_ref(file);
-        self.counted(caller, UploadKind::Multipart, files, upload)
+        self.counted(caller, |_| UploadKind::Multipart, files, upload)
     }
 
     async fn begin_multipart(

@@ -11,8 +11,8 @@ use sha2::{Digest, Sha256};
 
 use super::caller::segment;
 use super::content_type::ContentTypeRange;
+use super::grants::REPLACED_IN_FORMS;
 use super::metadata::{self, Metadata};
-use super::service::REPLACED_IN_FORMS;
 
 /// What narrows a policy for one caller; it never allows more than the policy.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]

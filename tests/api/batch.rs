@@ -1,10 +1,16 @@
 //! Many files in one request: the same as one by one, all or nothing.
 
+use std::collections::BTreeMap;
+
+use presignd::upload::Settings;
 use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::helpers::{Grant, fields, spawn_app, spawn_app_with_policies};
+use crate::helpers::{
+    App, Grant, built_in, fields, spawn_app, spawn_app_with, spawn_app_with_policies,
+};
+use crate::presigned_post::send;
 
 const URLS: &str = "/upload/presigned-urls";
 
@@ -174,4 +180,69 @@ async fn of_a_list_that_is_far_too_long_no_element_is_looked_at() {
     let body = json!({"files": vec![json!({}); 500_000]});
     let problem = app.refused(URLS, &body).await;
     assert_eq!(fields(&problem), [("/files", "length")]);
+}
+
+/// An upload of a list with `forms`.
+#[derive(Debug, Deserialize)]
+struct Listed {
+    url: String,
+    key: String,
+    method: String,
+    headers: BTreeMap<String, String>,
+    fields: Option<BTreeMap<String, String>>,
+}
+
+async fn listed(app: &App, files: Value) -> Vec<Listed> {
+    let body = json!({"forms": true, "files": files});
+    let mut answer: BTreeMap<String, Vec<Listed>> =
+        app.granted("/upload/presigned-urls", &body).await;
+    answer.remove("uploads").unwrap()
+}
+
+#[tokio::test]
+async fn a_list_has_forms_where_they_can_keep_the_policy_and_puts_elsewhere() {
+    let policies = "[policies.default]\n[policies.once]\noverwrite = false\n";
+    let app = spawn_app_with_policies(policies).await;
+    let file = |name: &str, policy: &str| json!({"filename": name, "contentType": "text/plain", "size": 5, "policy": policy});
+    let files = json!([
+        file("a.txt", "default"),
+        file("b.txt", "once"),
+        // A form would replace this.
+        file("${filename}.txt", "default"),
+    ]);
+    let uploads = listed(&app, files).await;
+    let methods: Vec<&str> = uploads.iter().map(|it| it.method.as_str()).collect();
+    assert_eq!(methods, ["POST", "PUT", "PUT"]);
+    assert!(uploads[0].headers.is_empty());
+    let fields = uploads[0].fields.as_ref().unwrap();
+    assert!(uploads[1].fields.is_none() && uploads[2].fields.is_none());
+    // The store accepts exactly the size that was granted.
+    for (body, status) in [("123456", 400), ("12345", 204)] {
+        let answer = send(&app, &uploads[0].url, fields, body).await;
+        assert_eq!(answer.status(), status, "{body}");
+    }
+    assert!(uploads[0].key.ends_with("/a.txt"));
+    app.refused(
+        "/upload/presigned-urls",
+        &json!({"forms": "yes", "files": [file("a.txt", "default")]}),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_list_has_puts_alone_where_the_store_has_no_forms_and_forms_alone_where_only_these_are_granted()
+ {
+    let file = json!([{"filename": "a.txt", "contentType": "text/plain"}]);
+    let without = spawn_app_with(Settings {
+        supports_post: false,
+        ..built_in()
+    })
+    .await;
+    assert_eq!(listed(&without, file.clone()).await[0].method, "PUT");
+    let only = spawn_app_with(Settings {
+        forms_only: true,
+        ..built_in()
+    })
+    .await;
+    assert_eq!(listed(&only, file).await[0].method, "POST");
 }

@@ -115,6 +115,13 @@ fn requests(upload_id: &str, key: &str) -> Vec<(&'static str, Vec<u8>)> {
                 &json!({"files": files}).to_string(),
             ),
         ),
+        (
+            "lists of forms",
+            post(
+                "/upload/presigned-urls",
+                &json!({"files": files, "forms": true}).to_string(),
+            ),
+        ),
         ("hostile bodies", post("/upload/presigned-urls", &hostile)),
         (
             "forms",

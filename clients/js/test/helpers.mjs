@@ -38,12 +38,14 @@ export function smallFile(name, size = 1_000, type = "text/plain") {
  */
 export async function startProxy(server) {
   const agent = new Agent({ keepAlive: true });
-  const proxy = { requests: [], fault: () => undefined, inFlight: 0, most: 0 };
+  const proxy = { requests: [], preflights: [], fault: () => undefined, inFlight: 0, most: 0 };
   const listen = (to, target) =>
     new Promise((resolve, reject) => {
       const listener = createServer((incoming, outgoing) => {
         const seen = { to, method: incoming.method, path: incoming.url, headers: incoming.headers };
-        if (seen.method !== "OPTIONS") {
+        if (seen.method === "OPTIONS") {
+          proxy.preflights.push(seen);
+        } else {
           proxy.requests.push(seen);
           proxy.inFlight += 1;
           proxy.most = Math.max(proxy.most, proxy.inFlight);
@@ -122,6 +124,7 @@ export async function startProxy(server) {
     proxy.requests.filter(({ isAnswered, to, method, path }) => isAnswered && pattern.test(`${to} ${method} ${path}`)).length;
   proxy.reset = () => {
     proxy.requests.length = 0;
+    proxy.preflights.length = 0;
     proxy.most = 0;
     proxy.fault = () => undefined;
   };

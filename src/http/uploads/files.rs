@@ -156,10 +156,21 @@ pub(super) struct FilesDto {
     )]
     #[schema(value_type = Vec<FileDto>, required = true, min_items = 1, max_items = 1000)]
     files: Option<Vec<FileDto>>,
+
+    /// Whether the client can send forms (`multipart/form-data`), too. Then a file gets a form where the
+    /// store accepts forms and one can keep the policy. A browser sends a form without a CORS preflight.
+    #[schema(value_type = Option<bool>, required = false, example = false)]
+    forms: Option<bool>,
+}
+
+/// What a request for several grants says.
+pub(super) struct Files {
+    pub(super) files: Vec<File>,
+    pub(super) forms: bool,
 }
 
 impl Dto for FilesDto {
-    type Value = Vec<File>;
+    type Value = Files;
 
     /// Enough for 1,000 files with long names and some metadata each.
     const MAX_BYTES: usize = 2 * 1024 * 1024;
@@ -174,16 +185,20 @@ impl Dto for FilesDto {
             files: fields.list("files", 1000, |reader, json| {
                 reader.object(json, FileDto::read)
             }),
+            forms: fields.optional("forms", JsonText::boolean),
         };
         fields.refuse_others();
         files
     }
 
-    fn into_value(self, errors: &mut FieldErrors) -> Option<Vec<File>> {
+    fn into_value(self, errors: &mut FieldErrors) -> Option<Files> {
         let files = self.files.unwrap_or_default().into_iter().enumerate();
         let files: Vec<Option<File>> = files
             .map(|(index, file)| file.into_file(&format!("/files/{index}"), errors))
             .collect();
-        files.into_iter().collect()
+        Some(Files {
+            files: files.into_iter().collect::<Option<_>>()?,
+            forms: self.forms.unwrap_or_default(),
+        })
     }
 }

@@ -30,7 +30,7 @@ impl UploadService {
         now: SystemTime,
     ) -> Result<Vec<MultipartUpload>, Error> {
         let uploads = async {
-            let policies = self.all_checked(caller, files, UploadKind::Multipart)?;
+            let policies = self.all_checked(caller, files, |_| UploadKind::Multipart)?;
             let each = files.iter().zip(&policies);
             let calls: Vec<_> = each
                 .map(|(file, policy)| {
@@ -52,6 +52,6 @@ impl UploadService {
             begun.into_iter().collect()
         }
         .await;
-        self.counted(caller, UploadKind::Multipart, files, uploads)
+        self.counted(caller, |_| UploadKind::Multipart, files, uploads)
     }
 }

@@ -11,9 +11,9 @@ use crate::s3;
 use crate::upload::Invalid;
 use crate::upload::commit;
 use crate::upload::content_type::ContentTypeRange;
+use crate::upload::grants::REPLACED_IN_FORMS;
 use crate::upload::key::KeyTemplate;
 use crate::upload::metadata::{self, Metadata};
-use crate::upload::service::REPLACED_IN_FORMS;
 
 /// Why a policy cannot be enforced: where in the file, and the reason.
 #[derive(Debug, thiserror::Error)]

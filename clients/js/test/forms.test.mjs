@@ -1,0 +1,105 @@
+// Small files in Chromium go as forms, before which a browser sends no preflight.
+
+import assert from "node:assert/strict";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, afterEach, before, beforeEach, test } from "node:test";
+
+import { servePages, startBrowser, startProxy, startServer, temporaryFolder, watch } from "./helpers.mjs";
+
+const SCRIPT = `
+  import { createClient } from "../index.js";
+  const client = createClient({ url: new URLSearchParams(location.search).get("service") });
+  window.send = async (sizes, options) => {
+    const files = sizes.map((size, index) => new File(["x".repeat(size)], index + ".txt", { type: "text/plain" }));
+    const results = await client.uploadAll(files, options);
+    return results.map(({ value, reason }) => value ?? { code: reason.code, message: reason.message, errors: reason.errors });
+  };`;
+
+let server, proxy, browser, pages, folder, context, page, troubles, expected;
+
+before(async () => {
+  folder = await temporaryFolder();
+  const policies = join(folder.path, "policies.toml");
+  await writeFile(policies, '[policies.default]\n[policies.once]\noverwrite = false\n[policies.images]\ncontent_types = ["image/*"]\n');
+  [server, browser] = await Promise.all([startServer({ UPLOAD_POLICIES_FILE: policies }), startBrowser()]);
+  proxy = await startProxy(server);
+  pages = await servePages({ forms: { script: SCRIPT } });
+});
+
+after(async () => {
+  await browser?.close();
+  await Promise.all([proxy?.stop(), pages?.stop()]);
+  await Promise.all([server?.stop(), folder?.remove()]);
+});
+
+beforeEach(async () => {
+  proxy.reset();
+  expected = [];
+  context = await browser.newContext();
+  page = await context.newPage();
+  troubles = watch(page, new Set([pages.origin, proxy.service, proxy.store]), expected);
+  await page.goto(`${pages.origin}/forms?service=${encodeURIComponent(proxy.service)}`);
+  await page.waitForFunction(() => window.send);
+});
+
+afterEach(async () => {
+  await context?.close();
+  assert.deepEqual(troubles, []);
+});
+
+const send = (sizes, options) => page.evaluate(([sizes, options]) => window.send(sizes, options), [sizes, options]);
+const preflights = () => proxy.preflights.filter(({ to }) => to === "store").length;
+
+test("small files need no preflight, and one call grants them all", async () => {
+  const sizes = [1_000, 0, 20_000, 256 * 1024];
+  for (const [index, { key, size, etag }] of (await send(sizes)).entries()) {
+    assert.equal(size, sizes[index]);
+    assert.ok(etag);
+    assert.equal(await readFile(server.object(key), "utf8"), "x".repeat(size));
+  }
+  assert.deepEqual([proxy.count(/^store POST/), proxy.count(/^store PUT/), preflights()], [4, 0, 0]);
+  assert.equal(proxy.count(/presigned-url/), 1);
+});
+
+test("larger files, and those of a policy that forbids overwriting, go by PUT", async () => {
+  await send([256 * 1024 + 1]);
+  await send([1_000], { policy: "once" });
+  assert.deepEqual([proxy.count(/^store POST/), proxy.count(/^store PUT/)], [0, 2]);
+});
+
+test("where a form fails, the file goes by PUT, and so do those that follow", async () => {
+  expected.push(/501/);
+  proxy.fault = ({ to, method }) => (to === "store" && method === "POST" ? { status: 501 } : undefined);
+  const [{ key }] = await send([1_000]);
+  assert.equal(await readFile(server.object(key), "utf8"), "x".repeat(1_000));
+  await send([1_000, 2_000]);
+  assert.deepEqual([proxy.count(/^store POST/), proxy.count(/^store PUT/)], [1, 3]);
+});
+
+test("where the store hides its answers to forms, the file goes by PUT", { timeout: 60_000 }, async () => {
+  expected.push(/CORS|ERR_FAILED/);
+  proxy.fault = ({ to, method }) => (to === "store" && method === "POST" ? { without: "access-control-allow-origin" } : undefined);
+  const [{ size }] = await send([1_000]);
+  assert.equal(size, 1_000);
+  assert.deepEqual([proxy.count(/^store POST/), proxy.count(/^store PUT/)], [2, 1]);
+});
+
+test("a form whose connection is lost is sent again, under the same key", { timeout: 60_000 }, async () => {
+  expected.push(/ERR_/);
+  proxy.once(/^store POST/, { loseAnswer: true });
+  const before = (await server.keys()).length;
+  const [{ size }] = await send([1_000]);
+  assert.equal(size, 1_000);
+  assert.equal(proxy.count(/^store POST/), 2);
+  assert.equal((await server.keys()).length, before + 1);
+});
+
+test("a file that is refused says why", async () => {
+  expected.push(/422/);
+  const [alone] = await send([1_000], { policy: "images" });
+  assert.match(alone.message, /^The content type must be one of image\/\*/);
+  assert.deepEqual(alone.errors.map(({ pointer }) => pointer), ["/contentType"]);
+  const [unknown] = await send([1_000], { policy: "unknown" });
+  assert.match(unknown.message, /policy/);
+});

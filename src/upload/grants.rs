@@ -1,0 +1,260 @@
+//! Grants of requests that each upload a whole file: PUTs and forms.
+
+use std::time::SystemTime;
+
+use uuid::Uuid;
+
+use super::checksum::Checksum;
+use super::policy::Terms;
+use super::service::{ComputedProperties, day};
+use super::{
+    Caller, Error, Field, File, Grant, Invalid, ObjectKey, PostGrant, Refusal, SingleGrant,
+    UploadKind, UploadService,
+};
+use crate::s3;
+
+impl UploadService {
+    /// A grant to PUT `file`, once or more until it expires, under a key that `id` makes unique.
+    pub async fn presign_put(
+        &self,
+        caller: &Caller,
+        file: &File,
+        id: Uuid,
+        now: SystemTime,
+    ) -> Result<Grant, Error> {
+        let grant = async {
+            let policy = self.checked(caller, file, UploadKind::Put)?;
+            self.sign_put(caller, &policy, file, id, now).await
+        }
+        .await;
+        let files = std::slice::from_ref(file);
+        self.counted(caller, |_| UploadKind::Put, files, grant)
+    }
+
+    /// A grant to PUT each of `files`, in their order, or none of them.
+    pub async fn presign_puts(
+        &self,
+        caller: &Caller,
+        files: &[File],
+        mut new_id: impl FnMut() -> Uuid,
+        now: SystemTime,
+    ) -> Result<Vec<Grant>, Error> {
+        let grants = async {
+            let policies = self.all_checked(caller, files, |_| UploadKind::Put)?;
+            let mut grants = Vec::with_capacity(files.len());
+            for (file, policy) in files.iter().zip(policies) {
+                grants.push(self.sign_put(caller, &policy, file, new_id(), now).await?);
+                // Signing never waits, so a long list would keep this thread from other requests.
+                tokio::task::consume_budget().await;
+            }
+            Ok(grants)
+        }
+        .await;
+        self.counted(caller, |_| UploadKind::Put, files, grants)
+    }
+
+    /// A grant to upload each of `files` with one request, in their order, or none of them: with a form
+    /// where one can be used, otherwise with a PUT.
+    pub async fn presign_singles(
+        &self,
+        caller: &Caller,
+        files: &[File],
+        mut new_id: impl FnMut() -> Uuid,
+        now: SystemTime,
+    ) -> Result<Vec<SingleGrant>, Error> {
+        let kind = |file: &File| {
+            if self.grants_form(caller, file) {
+                UploadKind::Post
+            } else {
+                UploadKind::Put
+            }
+        };
+        let grants = async {
+            let policies = self.all_checked(caller, files, kind)?;
+            let mut grants = Vec::with_capacity(files.len());
+            for (index, (file, policy)) in files.iter().zip(policies).enumerate() {
+                let id = new_id();
+                let grant = if kind(file) == UploadKind::Post {
+                    self.sign_single(caller, &policy, file, id, now).await
+                } else {
+                    let put = self.sign_put(caller, &policy, file, id, now).await;
+                    put.map(SingleGrant::Put)
+                };
+                grants.push(grant.map_err(|error| error.of_file(index))?);
+                tokio::task::consume_budget().await;
+            }
+            Ok(grants)
+        }
+        .await;
+        self.counted(caller, kind, files, grants)
+    }
+
+    /// A grant to upload `file` with a form.
+    pub async fn presign_post(
+        &self,
+        caller: &Caller,
+        file: &File,
+        id: Uuid,
+        now: SystemTime,
+    ) -> Result<PostGrant, Error> {
+        let grant = async {
+            if !self.supports_post {
+                return Err(Error::PostNotSupported);
+            }
+            let policy = self.checked(caller, file, UploadKind::Post)?;
+            if !policy.overwrite {
+                return Err(Error::PostCannotKeepPolicy);
+            }
+            self.sign_post(caller, &policy, file, id, now).await
+        }
+        .await;
+        let files = std::slice::from_ref(file);
+        self.counted(caller, |_| UploadKind::Post, files, grant)
+    }
+
+    /// A grant to upload `file` with one request: with a form, which binds a range of sizes, if the store
+    /// accepts forms and one can keep the policy; otherwise with a PUT.
+    pub async fn presign_single(
+        &self,
+        caller: &Caller,
+        file: &File,
+        id: Uuid,
+        now: SystemTime,
+    ) -> Result<SingleGrant, Error> {
+        if self.grants_form(caller, file) {
+            let form = self.presign_post(caller, file, id, now).await?;
+            return Ok(SingleGrant::Form(form));
+        }
+        let put = self.presign_put(caller, file, id, now).await?;
+        Ok(SingleGrant::Put(put))
+    }
+
+    /// Whether the store accepts forms, and one can keep the policy of `file`.
+    fn grants_form(&self, caller: &Caller, file: &File) -> bool {
+        let terms = || self.policies.load().terms(file.policy.as_deref(), caller);
+        self.supports_post && terms().is_ok_and(|terms| terms.overwrite)
+    }
+
+    /// The policy of each file, or all reasons why any of them is refused.
+    pub(super) fn all_checked(
+        &self,
+        caller: &Caller,
+        files: &[File],
+        kind: impl Fn(&File) -> UploadKind,
+    ) -> Result<Vec<Terms>, Error> {
+        let mut policies = Vec::with_capacity(files.len());
+        let mut refused = Vec::new();
+        for (index, file) in files.iter().enumerate() {
+            let checked = self.checked(caller, file, kind(file));
+            match checked.map_err(|error| error.of_file(index)) {
+                Ok(policy) => policies.push(policy),
+                Err(Error::Refused(refusals)) => refused.extend(refusals),
+                Err(error) => return Err(error),
+            }
+        }
+        if refused.is_empty() {
+            Ok(policies)
+        } else {
+            Err(Error::Refused(refused))
+        }
+    }
+
+    /// A form, or a PUT if a form cannot carry what the client says about `file`.
+    async fn sign_single(
+        &self,
+        caller: &Caller,
+        policy: &Terms,
+        file: &File,
+        id: Uuid,
+        now: SystemTime,
+    ) -> Result<SingleGrant, Error> {
+        match self.sign_post(caller, policy, file, id, now).await {
+            Err(Error::Refused(_) | Error::PostTooLarge) if !self.forms_only => {
+                let policy = self.checked(caller, file, UploadKind::Put)?;
+                let put = self.sign_put(caller, &policy, file, id, now).await;
+                put.map(SingleGrant::Put)
+            }
+            form => form.map(SingleGrant::Form),
+        }
+    }
+
+    async fn sign_put(
+        &self,
+        caller: &Caller,
+        policy: &Terms,
+        file: &File,
+        id: Uuid,
+        now: SystemTime,
+    ) -> Result<Grant, Error> {
+        let key = policy.key.key(caller, &file.filename, id, day(now));
+        let properties = ComputedProperties::new(policy, file);
+        let put = s3::Put {
+            object: properties.object(policy, file, &key),
+            size: file.size,
+            if_none_match: !policy.overwrite,
+            content_md5: file.content_md5.as_ref().map(Checksum::as_base64),
+        };
+        let request = self
+            .bucket(policy)
+            .presign_put(&put, policy.expires_in, now)
+            .await?;
+        Ok(Grant { key, request })
+    }
+
+    async fn sign_post(
+        &self,
+        caller: &Caller,
+        policy: &Terms,
+        file: &File,
+        id: Uuid,
+        now: SystemTime,
+    ) -> Result<PostGrant, Error> {
+        let key = policy.key.key(caller, &file.filename, id, day(now));
+        let refusals = replaced_in_forms(file, &key);
+        if !refusals.is_empty() {
+            return Err(Error::Refused(refusals));
+        }
+        let properties = ComputedProperties::new(policy, file);
+        let post = s3::Post {
+            object: properties.object(policy, file, &key),
+            size: match file.size {
+                Some(size) => size..=size,
+                None => 0..=policy.max_size().min(s3::MAX_PUT_BYTES),
+            },
+        };
+        let form = self
+            .bucket(policy)
+            .presign_post(&post, policy.expires_in, now)
+            .await?;
+        let max_size = *post.size.end();
+        Ok(PostGrant {
+            key,
+            max_size,
+            form,
+        })
+    }
+}
+
+/// S3 replaces this with the name of the file that is sent,
+/// [in any field of a form](https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTForms.html).
+pub(super) const REPLACED_IN_FORMS: &str = "${filename}";
+
+/// The parts of `file` that a form cannot carry. A template can produce the variable from a name that
+/// does not contain it.
+fn replaced_in_forms(file: &File, key: &ObjectKey) -> Vec<Refusal> {
+    let texts = [
+        (Field::Filename, file.filename.as_str()),
+        (Field::Filename, key.as_str()),
+        (Field::ContentType, file.content_type.as_str()),
+    ];
+    let metadata = file.metadata.iter();
+    texts
+        .into_iter()
+        .chain(metadata.map(|(name, value)| (Field::MetadataOf(name.clone()), value.as_str())))
+        .filter(|(_, text)| text.contains(REPLACED_IN_FORMS))
+        .map(|(field, _)| {
+            let detail = "must not contain `${filename}`, which has a meaning of its own in a form";
+            Refusal::new(field, Invalid::new("reserved", detail))
+        })
+        .collect()
+}
