@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::config::{self, Config, Env};
+use crate::output::{explain, print};
 use crate::{check, http, serve, upload};
 
 const NAME: &str = env!("CARGO_PKG_NAME");
@@ -123,10 +124,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Check(args) => block_on(check(&Env::load()?, args)),
         Command::Openapi => openapi(),
         Command::Healthcheck => block_on(healthcheck(&Env::load()?)),
-        Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), NAME, &mut std::io::stdout());
-            Ok(())
-        }
+        Command::Completions { shell } => completions(shell),
         Command::Man { folder } => man(&folder),
     }
 }
@@ -161,12 +159,13 @@ fn api_key(name: &str) -> Result<()> {
     // The next start checks the file in the same way; the caller should learn it now.
     http::auth::ApiKeys::parse(&entry, &upload::Policies::built_in(Duration::ZERO))
         .map_err(|why| anyhow!("NAME: {why}"))?;
-    eprintln!("The key of {name:?}. It is shown only once: give it to them.\n");
-    println!("{key}");
-    eprintln!(
-        "\nTo accept it, add this to API_KEYS_FILE, with `policies = [...]` if it may not use all policies:\n"
-    );
-    eprint!("{entry}");
+    explain(format_args!(
+        "The key of {name:?}. It is shown only once: give it to them.\n\n"
+    ));
+    print(format_args!("{key}\n"))?;
+    explain(format_args!(
+        "\nTo accept it, add this to API_KEYS_FILE, with `policies = [...]` if it may not use all policies:\n\n{entry}"
+    ));
     Ok(())
 }
 
@@ -185,7 +184,7 @@ async fn check(env: &Env, args: CheckArgs) -> Result<()> {
                 report = check.run(options) => report,
                 () = stop.cancelled() => {
                     for line in check.clean_up().await {
-                        eprintln!("{}", line.detail);
+                        explain(format_args!("{}\n", line.detail));
                     }
                     bail!("stopped");
                 }
@@ -193,9 +192,10 @@ async fn check(env: &Env, args: CheckArgs) -> Result<()> {
         },
     };
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        let json = serde_json::to_string_pretty(&report)?;
+        print(format_args!("{json}\n"))?;
     } else {
-        print!("{report}");
+        print(&report)?;
     }
     match report.failed() {
         0 => Ok(()),
@@ -205,8 +205,14 @@ async fn check(env: &Env, args: CheckArgs) -> Result<()> {
 }
 
 fn openapi() -> Result<()> {
-    println!("{}", http::openapi().to_pretty_json()?);
-    Ok(())
+    let document = http::openapi().to_pretty_json()?;
+    Ok(print(format_args!("{document}\n"))?)
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), NAME, &mut script);
+    Ok(print(String::from_utf8(script)?)?)
 }
 
 fn man(folder: &std::path::Path) -> Result<()> {

@@ -12,7 +12,7 @@
 //!
 //! Around them: [`cli`] has one function for each command, [`config`] reads the environment into one
 //! value, `serve` builds the service from it, [`check`] tries a configuration against its store,
-//! [`webhook`] notifies an application, [`telemetry`] writes the log, `refreshed` is a cached value that is fetched again in time, `turns`
+//! [`webhook`] notifies an application, [`telemetry`] writes the log, [`output`] is what commands print, `refreshed` is a cached value that is fetched again in time, `turns`
 //! shares out what is scarce, `lambda` is the service as a function of AWS Lambda, and [`dev`] is the
 //! embedded store of `presignd dev`.
 
@@ -25,6 +25,7 @@ mod error_chain;
 pub mod http;
 #[cfg(feature = "lambda")]
 mod lambda;
+pub mod output;
 mod refreshed;
 pub mod s3;
 mod serve;

@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     match presignd::cli::run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("presignd: {error:#}");
+            presignd::output::explain(format_args!("presignd: {error:#}\n"));
             ExitCode::FAILURE
         }
     }

@@ -81,6 +81,7 @@ pub(crate) async fn dev(env: &Env, args: Dev) -> Result<()> {
     use self::listeners::listen;
 
     use crate::dev;
+    use crate::output::print;
 
     let s3_settings = s3::Settings {
         bucket: dev::BUCKET.into(),
@@ -139,8 +140,8 @@ pub(crate) async fn dev(env: &Env, args: Dev) -> Result<()> {
         } => Some("x-api-key: YOUR-API-KEY"),
         _ => None,
     };
-    print!("{}", embedded.banner(addr, s3_addr, credential)?);
-    print!("{}", notifier.banner());
+    print(embedded.banner(addr, s3_addr, credential)?)?;
+    print(notifier.banner())?;
 
     let router = http::router(Arc::clone(&service.uploads), &service.settings);
     let ((), (), sent) = tokio::join!(
@@ -150,10 +151,10 @@ pub(crate) async fn dev(env: &Env, args: Dev) -> Result<()> {
     );
     sent?;
     telemetry::flush();
-    println!(
-        "Stopped. The uploads are still in {}.",
+    print(format_args!(
+        "Stopped. The uploads are still in {}.\n",
         args.data_dir.display()
-    );
+    ))?;
     Ok(())
 }
 

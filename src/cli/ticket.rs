@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::config::Env;
 use crate::http::auth::TICKET_CLAIM;
+use crate::output::{explain, print};
 use crate::upload::Ticket;
 
 /// Programs that create a ticket with nothing but what their language brings. The three lines after this
@@ -93,16 +94,16 @@ pub(super) fn ticket(env: &Env, args: TicketArgs) -> Result<()> {
     let mut header = Header::new(algorithm);
     header.kid = args.kid;
     let token = jsonwebtoken::encode(&header, &claims, &key).context("the key cannot sign")?;
-    eprintln!("A ticket with these claims:\n{claims:#}\n");
-    println!("{token}");
-    eprintln!(
-        "\nIn an application, three lines sign such `claims` with the `secret` of JWT_SECRET."
+    explain(format_args!("A ticket with these claims:\n{claims:#}\n\n"));
+    print(format_args!("{token}\n"))?;
+    explain(
+        "\nIn an application, three lines sign such `claims` with the `secret` of JWT_SECRET.\n",
     );
     for (language, program) in PROGRAMS {
-        eprintln!("\n{language}:");
+        explain(format_args!("\n{language}:\n"));
         let lines = program.lines().skip_while(|line| !line.ends_with(SIGN));
         for line in lines.skip(1).take(3) {
-            eprintln!("  {}", line.trim_start());
+            explain(format_args!("  {}\n", line.trim_start()));
         }
     }
     Ok(())

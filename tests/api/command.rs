@@ -1,5 +1,6 @@
 //! The binary, as a user runs it.
 
+mod closed_pipe;
 mod install;
 mod reload;
 mod ticket;
