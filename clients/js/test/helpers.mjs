@@ -1,12 +1,14 @@
 // A proxy in front of `presignd dev` that breaks requests, and what the tests of the client share.
 
+import assert from "node:assert/strict";
 import { openAsBlob } from "node:fs";
 import { Agent, createServer, request } from "node:http";
 import { basename } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { isDeepStrictEqual } from "node:util";
 
-import { startBrowser as launch } from "../../../tests/browser/helpers.mjs";
+import { eventually, startBrowser as launch } from "../../../tests/browser/helpers.mjs";
 
 export { MiB, digest, eventually, makeFile, screenshot, startServer, temporaryFolder, throttle, watch } from "../../../tests/browser/helpers.mjs";
 
@@ -22,6 +24,13 @@ export async function fileOf({ path }, { type = "", lastModified = 1_700_000_000
 /** A file in memory whose bytes follow from its name. */
 export function smallFile(name, size = 1_000, type = "text/plain") {
   return new File([Buffer.alloc(size, name)], name, { type, lastModified: 1 });
+}
+
+/** Waits until the store has these parts of uploads in progress and no others. */
+export async function untilParts(server, expected) {
+  let parts;
+  const isSo = async () => isDeepStrictEqual((parts = await server.parts()), expected);
+  await eventually("only these parts are left", isSo).catch(() => assert.deepEqual(parts, expected));
 }
 
 /**

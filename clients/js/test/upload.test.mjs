@@ -9,7 +9,7 @@ import { after, before, beforeEach, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { UploadError, createClient } from "../index.js";
-import { MiB, digest, eventually, fileOf, makeFile, smallFile, startProxy, startServer, temporaryFolder } from "./helpers.mjs";
+import { MiB, digest, eventually, fileOf, makeFile, smallFile, startProxy, startServer, temporaryFolder, untilParts } from "./helpers.mjs";
 
 /** Three parts of the 11 MiB of `large`. */
 const PARTS = { multipartThreshold: MiB, partSize: 5 * MiB };
@@ -178,7 +178,7 @@ test("a pause stops the requests, and the upload goes on where it was", { timeou
 
 test("an aborted upload leaves nothing in the store", { timeout: 120_000 }, async () => {
   // A creation whose answer was lost leaves an upload that nobody knows.
-  const others = (await server.parts()).length;
+  const others = await server.parts();
   for (const how of ["abort", "signal", "paused", "failed"]) {
     proxy.reset();
     const stop = new AbortController();
@@ -193,13 +193,13 @@ test("an aborted upload leaves nothing in the store", { timeout: 120_000 }, asyn
     const upload = client.upload(await fileOf(large), { ...PARTS, signal: stop.signal });
     upload.catch(() => {});
     await othersAnswered();
-    assert.ok((await server.parts()).length > others);
+    assert.ok((await server.parts()).length > others.length);
     if (how === "failed") await assert.rejects(upload, { status: 403 });
     if (how === "paused") upload.pause();
     if (how === "signal") stop.abort();
     else await upload.abort();
     if (how !== "failed") await assert.rejects(upload, { code: "aborted", status: 0 });
-    await eventually("the parts are gone", async () => (await server.parts()).length === others);
+    await untilParts(server, others);
   }
 });
 
@@ -216,7 +216,7 @@ test("a part that arrives after the abort is removed, too", { timeout: 120_000 }
   await eventually("the others are there", () => proxy.answered(/^store PUT .*partNumber=[13]&/) === 2, 60_000);
   await upload.abort();
   assert.notDeepEqual(await server.parts(), others);
-  await eventually("no part is left", async () => (await server.parts()).length === others.length);
+  await untilParts(server, others);
   assert.equal(aborts, 2);
 });
 
