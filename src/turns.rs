@@ -1,54 +1,207 @@
-//! Lets everyone who shares something use at most a part of it, and wait in line for that part.
+//! What many share and nobody may use up, such as memory: each caller has a part of it, and all of
+//! them together have no more than there is.
 
 use std::collections::HashMap;
-use std::hash::Hash;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// A semaphore for each of those who share something. It exists only while it is in use, so those who
-/// do not use it cost no memory.
-#[derive(Debug)]
-pub(crate) struct Turns<K> {
-    permits: usize,
-    in_use: Mutex<HashMap<K, Weak<Semaphore>>>,
+/// Who has one part of what is shared.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum CallerKey {
+    Name(Arc<str>),
+    /// All callers without a name in a network.
+    Network(IpAddr),
+    /// A user whom the holder of an API key calls for.
+    User {
+        key: Arc<str>,
+        name: Arc<str>,
+    },
 }
 
-impl<K: Clone + Eq + Hash> Turns<K> {
-    /// Each has this number of permits.
-    pub(crate) fn new(permits: usize) -> Self {
+/// The amounts that may be in use at the same time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Amounts {
+    pub(crate) caller: u32,
+    /// Of all users whom the holder of one API key calls for. Each of them is a caller, too.
+    pub(crate) users: u32,
+    pub(crate) all: u32,
+}
+
+/// Semaphores of all who use something at the moment. Whoever uses nothing takes no memory.
+#[derive(Debug)]
+pub(crate) struct Turns {
+    amounts: Amounts,
+    in_use: Mutex<HashMap<Sharer, Weak<Semaphore>>>,
+    all: Arc<Semaphore>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Sharer {
+    Caller(CallerKey),
+    UsersOf(Arc<str>),
+}
+
+/// An amount in use, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Turn(#[expect(dead_code, reason = "held until it is dropped")] Permits);
+
+/// Of the caller, of the users of its API key, and of all.
+type Permits = [Option<OwnedSemaphorePermit>; 3];
+/// The semaphores, and how much to take from each.
+type Levels = [Option<(Arc<Semaphore>, u32)>; 3];
+
+impl Turns {
+    pub(crate) fn new(amounts: Amounts) -> Self {
         Self {
-            permits,
+            amounts,
             in_use: Mutex::default(),
+            all: semaphore(amounts.all),
         }
     }
 
-    /// The semaphore of `key`. It serves those who wait in the order in which they came.
-    pub(crate) fn of(&self, key: &K) -> Arc<Semaphore> {
-        let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(semaphore) = in_use.get(key).and_then(Weak::upgrade) {
-            return semaphore;
+    /// Waits until the caller may use this amount, in the order in which requests came. Whoever asks for
+    /// more than there is for it gets all of that. An unknown caller shares with all.
+    pub(crate) async fn acquire(&self, caller: Option<&CallerKey>, amount: u32) -> Turn {
+        let mut permits = Permits::default();
+        // Always in this order, so that no two requests wait for each other. Nobody waits in the line of all
+        // with more than its part.
+        for (permit, level) in permits.iter_mut().zip(self.levels(caller, amount)) {
+            if let Some((semaphore, amount)) = level {
+                // It fails only once a semaphore is closed, which nobody does.
+                *permit = semaphore.acquire_many_owned(amount).await.ok();
+            }
         }
-        in_use.retain(|_, semaphore| semaphore.strong_count() > 0);
-        let semaphore = Arc::new(Semaphore::new(self.permits));
-        in_use.insert(key.clone(), Arc::downgrade(&semaphore));
-        semaphore
+        Turn(permits)
     }
+
+    /// `None` if the caller would have to wait.
+    pub(crate) fn try_acquire(&self, caller: Option<&CallerKey>, amount: u32) -> Option<Turn> {
+        let mut permits = Permits::default();
+        for (permit, level) in permits.iter_mut().zip(self.levels(caller, amount)) {
+            if let Some((semaphore, amount)) = level {
+                *permit = Some(semaphore.try_acquire_many_owned(amount).ok()?);
+            }
+        }
+        Some(Turn(permits))
+    }
+
+    fn levels(&self, caller: Option<&CallerKey>, amount: u32) -> Levels {
+        let Amounts {
+            caller: of_caller,
+            users,
+            all,
+        } = self.amounts;
+        let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut level =
+            |sharer, part: u32| (semaphore_of(&mut in_use, sharer, part), amount.min(part));
+        let of_users = match caller {
+            Some(CallerKey::User { key, .. }) => {
+                Some(level(Sharer::UsersOf(Arc::clone(key)), users))
+            }
+            _ => None,
+        };
+        let of_caller = caller.map(|caller| level(Sharer::Caller(caller.clone()), of_caller));
+        let of_all = (Arc::clone(&self.all), amount.min(all));
+        [of_caller, of_users, Some(of_all)]
+    }
+}
+
+fn semaphore_of(
+    in_use: &mut HashMap<Sharer, Weak<Semaphore>>,
+    sharer: Sharer,
+    part: u32,
+) -> Arc<Semaphore> {
+    if let Some(semaphore) = in_use.get(&sharer).and_then(Weak::upgrade) {
+        return semaphore;
+    }
+    if in_use.len() == in_use.capacity() {
+        // Only now, and then with room for as many more, so that it is rare.
+        in_use.retain(|_, semaphore| semaphore.strong_count() > 0);
+        in_use.reserve(in_use.len() + 1);
+    }
+    let semaphore = semaphore(part);
+    in_use.insert(sharer, Arc::downgrade(&semaphore));
+    semaphore
+}
+
+fn semaphore(permits: u32) -> Arc<Semaphore> {
+    let permits = usize::try_from(permits).unwrap_or(usize::MAX);
+    Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)))
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
+    fn named(name: &str) -> CallerKey {
+        CallerKey::Name(name.into())
+    }
+
+    fn user(name: &str) -> CallerKey {
+        CallerKey::User {
+            key: "backend".into(),
+            name: name.into(),
+        }
+    }
+
+    fn turns(caller: u32, users: u32, all: u32) -> Turns {
+        Turns::new(Amounts { caller, users, all })
+    }
+
     #[test]
-    fn each_has_one_semaphore_while_it_is_in_use() {
-        let turns = Turns::new(16);
-        let alice = turns.of(&"alice");
-        assert_eq!(alice.available_permits(), 16);
-        assert!(Arc::ptr_eq(&alice, &turns.of(&"alice")));
-        assert!(!Arc::ptr_eq(&alice, &turns.of(&"bob")));
-        // Bob is gone, and so is the memory for him.
-        turns.of(&"carol");
-        assert_eq!(turns.in_use.lock().unwrap().len(), 2);
+    fn a_caller_gets_its_part_and_takes_nothing_from_others() {
+        let turns = turns(10, 12, 15);
+        let take = |name, amount| turns.try_acquire(Some(&named(name)), amount);
+        let first = take("a", 8).unwrap();
+        assert!(take("a", 3).is_none());
+        let _second = take("b", 7).unwrap();
+        assert!(take("c", 1).is_none());
+        assert!(turns.try_acquire(None, 1).is_none());
+        drop(first);
+        assert!(take("c", 8).is_some());
+    }
+
+    #[test]
+    fn whoever_asks_for_more_than_its_part_gets_its_part() {
+        let turns = turns(10, 12, 15);
+        let _large = turns.try_acquire(Some(&named("a")), 100).unwrap();
+        assert!(turns.try_acquire(Some(&named("a")), 1).is_none());
+        assert!(turns.try_acquire(Some(&named("b")), 5).is_some());
+    }
+
+    #[test]
+    fn each_user_of_an_api_key_has_a_part_and_all_of_them_have_less_than_there_is() {
+        let turns = turns(4, 8, 16);
+        let _first = turns.try_acquire(Some(&user("a")), 4).unwrap();
+        assert!(turns.try_acquire(Some(&user("a")), 1).is_none());
+        let _second = turns.try_acquire(Some(&user("b")), 4).unwrap();
+        assert!(turns.try_acquire(Some(&user("c")), 1).is_none());
+        // The holder of the key itself, and everyone else, are not affected.
+        assert!(turns.try_acquire(Some(&named("backend")), 4).is_some());
+        assert!(turns.try_acquire(Some(&named("a")), 4).is_some());
+    }
+
+    #[test]
+    fn who_waits_for_its_own_part_keeps_nothing_from_others() {
+        let turns = turns(10, 12, 15);
+        let (a, b) = (named("a"), named("b"));
+        let _held = turns.try_acquire(Some(&a), 10).unwrap();
+        let waiting = turns.acquire(Some(&a), 1);
+        tokio::pin!(waiting);
+        assert!(waiting.as_mut().now_or_never().is_none());
+        assert!(turns.acquire(Some(&b), 5).now_or_never().is_some());
+    }
+
+    #[test]
+    fn who_uses_nothing_takes_no_memory() {
+        let turns = turns(1, 1, 1);
+        for n in 0..10_000 {
+            turns.try_acquire(Some(&named(&n.to_string())), 1).unwrap();
+        }
+        assert!(turns.in_use.lock().unwrap().len() < 100);
     }
 }

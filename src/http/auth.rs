@@ -8,7 +8,7 @@ mod jwt;
 mod sealed;
 mod verified;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -28,12 +28,13 @@ pub(crate) use self::jwt::TICKET_CLAIM;
 pub use self::jwt::{Jwt, JwtKey, JwtKeyError, Keys};
 use self::verified::{Verified, VerifiedTokens};
 use super::client_ip::{client_ip, network};
-use super::context::{RequestContext, Turn};
+use super::context::RequestContext;
+use super::memory::Work;
 use super::problem::Problem;
 use super::problem::catalogue::{self, Kind};
 use super::rate_limit::RateLimit;
-use super::shares::{Share, Shares};
 use super::{AppState, Settings};
+use crate::turns::{Amounts, CallerKey, Turn, Turns};
 use crate::upload::Caller;
 
 pub(super) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -44,8 +45,12 @@ pub(super) const TICKET_PATH: &str = "/t/{ticket}";
 pub(super) const POLICY_PATH: &str = "/p/{policy}";
 /// When a client should try again while the issuer's keys are unavailable.
 const ISSUER_RETRY_AFTER: Duration = Duration::from_secs(10);
-/// How many requests of one caller may wait for something at the same time.
-const WAITING_PER_CALLER: usize = 64;
+/// How many requests may wait for uploads at the same time.
+const WAITING: Amounts = Amounts {
+    caller: 64,
+    users: 1024,
+    all: u32::MAX, // the number of connections bounds it
+};
 
 /// How callers authenticate: in one of these ways. Without any, anyone may call.
 #[derive(Clone, Debug, Default)]
@@ -102,20 +107,13 @@ enum Denied {
     IssuerUnavailable,
 }
 
-/// Who shares a limit: a caller with a name, or all callers without one in a network.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum CallerKey {
-    Name(Arc<str>),
-    Network(IpAddr),
-}
-
 /// Authenticates callers and holds them to their limits.
 pub(super) struct Gate {
     auth: Auth,
     verified: VerifiedTokens,
     rate_limit: Option<RateLimit>,
     trusted_proxies: Vec<IpNet>,
-    waiting: Shares,
+    waiting: Turns,
 }
 
 impl Gate {
@@ -125,7 +123,7 @@ impl Gate {
             verified: VerifiedTokens::new(),
             rate_limit: settings.rate.map(RateLimit::new),
             trusted_proxies: settings.trusted_proxies.clone(),
-            waiting: Shares::new(WAITING_PER_CALLER, usize::MAX),
+            waiting: Turns::new(WAITING),
         }
     }
 
@@ -226,14 +224,14 @@ impl Authenticated {
         }
     }
 
-    /// Waits for memory to work with, as [`RequestContext::turn`] says.
+    /// Waits for memory to work with.
     ///
     /// # Errors
     ///
-    /// The answer when earlier requests of this caller take too long.
-    pub(super) async fn turn(&self, units: u32) -> Result<Turn, Response> {
+    /// The answer when earlier requests take too long.
+    pub(super) async fn turn(&self, work: Work) -> Result<Option<Turn>, Response> {
         match &self.context {
-            Some(context) => context.turn(units).await,
+            Some(context) => context.memory().work(context.caller(), work).await,
             None => Ok(None),
         }
     }
@@ -244,14 +242,9 @@ impl Authenticated {
     /// # Errors
     ///
     /// The answer when too many requests of this caller wait already.
-    pub(super) fn wait(&self) -> Result<Option<Share>, Response> {
-        let Some(key) = &self.key else {
-            return Ok(None);
-        };
-        let share = self.gate.waiting.try_take(key, 1);
-        share
-            .map(Some)
-            .ok_or_else(|| retry_later(&catalogue::TOO_MANY_WAITING, Duration::from_secs(1)))
+    pub(super) fn wait(&self) -> Result<Turn, Response> {
+        let turn = self.gate.waiting.try_acquire(self.caller.key().as_ref(), 1);
+        turn.ok_or_else(|| retry_later(&catalogue::TOO_MANY_WAITING, Duration::from_secs(1)))
     }
 }
 
@@ -276,9 +269,7 @@ impl FromRequestParts<AppState> for Authenticated {
             Err(denied) => Err(denied),
         };
         let key = match &sender {
-            Ok(Sender { caller, .. }) if !caller.is_anonymous() => {
-                Some(CallerKey::Name(Arc::clone(caller.shared_segment())))
-            }
+            Ok(Sender { caller, .. }) if !caller.is_anonymous() => caller.key(),
             _ => network(),
         };
         gate.count(key.as_ref(), NonZeroU32::MIN)?;
@@ -305,7 +296,11 @@ impl FromRequestParts<AppState> for Authenticated {
         if let (Some(context), Some(key)) = (&context, key.clone()) {
             context.set_caller(key, on_behalf_of.as_ref());
         }
-        let caller = on_behalf_of.unwrap_or(sender.caller);
+        let caller = match (on_behalf_of, &key) {
+            (Some(user), _) => user,
+            (None, Some(CallerKey::Network(network))) => sender.caller.in_network(*network),
+            (None, _) => sender.caller,
+        };
         let caller = match policy {
             Some(policy) => caller.with_policy(&policy),
             None => caller,

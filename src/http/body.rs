@@ -1,27 +1,29 @@
 //! From the body of a request to a valid value, or to a problem that names every invalid field.
 
-use std::time::Duration;
+use std::mem;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Duration, Instant, timeout_at};
 use validator::{Validate, ValidationErrors, ValidationErrorsKind};
 
-use super::context::{RequestContext, Turn};
+use super::context::RequestContext;
 use super::json::{Fields, Json, MAX_SHAPE_ERRORS, Reader};
+use super::memory::{Mapped, Room, Work};
 use super::problem::{FieldErrors, Problem, catalogue, push_segment};
+use crate::turns::Turn;
 use crate::upload::Invalid;
 
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// How many bytes of long bodies the service holds at once, which is enough for a few hundred lists
-/// of a usual length. More wait, so that no flood of them takes more memory.
-const LONG_BODIES_BYTES: usize = 64 * 1024 * 1024;
-static LONG_BODIES: Semaphore = Semaphore::const_new(LONG_BODIES_BYTES);
+/// While others wait for the room of a long body, at least [`BYTES_PER_WINDOW`] of it have to arrive in
+/// each of these times.
+const WINDOW: Duration = Duration::from_secs(5);
+const BYTES_PER_WINDOW: usize = 8 * 1024;
 /// So much of each body needs no room: the number of connections bounds it.
 pub(super) const SHORT_BODY_BYTES: usize = 64 * 1024;
 
@@ -36,10 +38,9 @@ pub(crate) trait Dto: Default + Validate {
     /// The longest body, in bytes.
     const MAX_BYTES: usize = 64 * 1024;
 
-    /// How many units of memory, of 2 MiB each, a request with a body of this length needs at most while
-    /// it is worked on. Requests that need little have no need to wait for others.
-    fn work(_body_bytes: usize) -> u32 {
-        0
+    /// What a request with a body of this length needs at most while it is worked on.
+    fn work(_body_bytes: usize) -> Work {
+        Work::Short
     }
 
     fn read(fields: &mut Fields<'_, '_, '_>) -> Self;
@@ -48,60 +49,84 @@ pub(crate) trait Dto: Default + Validate {
     fn into_value(self, errors: &mut FieldErrors) -> Option<Self::Value>;
 }
 
-/// Extracts a valid value from a JSON body, and the memory that is reserved for the request. It has to
-/// be held until there is an answer.
+/// Extracts a valid value from a JSON body, and the memory that is reserved for the work on it. It has
+/// to be held until there is an answer.
 #[derive(Debug)]
-pub(crate) struct Valid<T: Dto>(pub(crate) T::Value, pub(crate) Reserved);
-
-/// Memory for a body, and for the work on it.
-#[derive(Debug, Default)]
-pub(crate) struct Reserved {
-    in_all: Option<SemaphorePermit<'static>>,
-    of_caller: Turn,
-    turn: Turn,
-}
+pub(crate) struct Valid<T: Dto>(pub(crate) T::Value, pub(crate) Option<Turn>);
 
 impl<S: Send + Sync, T: Dto> FromRequest<S> for Valid<T> {
     type Rejection = Response;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Response> {
-        let caller = request.extensions().get::<RequestContext>().cloned();
-        let (body, mut reserved) = Self::body(request, caller.as_ref()).await?;
-        if let Some(caller) = caller {
-            reserved.turn = caller.turn(T::work(body.len())).await?;
-        }
-        let value = valid::<T>(&body).map_err(Problem::into_response)?;
-        Ok(Self(value, reserved))
-    }
-}
-
-impl<T: Dto> Valid<T> {
-    async fn body(
-        request: Request,
-        caller: Option<&RequestContext>,
-    ) -> Result<(Vec<u8>, Reserved), Response> {
+        let context = request.extensions().get::<RequestContext>().cloned();
         let length = check_head(request.headers(), T::MAX_BYTES).map_err(Problem::into_response)?;
-        let body = read_body(request.into_body(), T::MAX_BYTES, length, caller);
-        within_time(body).await
+        let body = request.into_body();
+        let received = read_body(body, T::MAX_BYTES, length, context.as_ref()).await?;
+        let turn = match &context {
+            Some(context) => {
+                let work = T::work(received.bytes().len());
+                context.memory().work(context.caller(), work).await?
+            }
+            None => None,
+        };
+        let value = valid::<T>(received.bytes()).map_err(Problem::into_response)?;
+        Ok(Self(value, turn))
     }
 }
 
-/// The body of a request of any content type, of at most `max` bytes, and the memory that is reserved for it.
+/// A body, and the room that it takes from others if it is long.
+#[derive(Default)]
+pub(super) struct Received {
+    short: Vec<u8>,
+    long: Option<Mapped>,
+    of_caller: Option<Turn>,
+    of_all: Option<OwnedSemaphorePermit>,
+    overdraft: Option<OwnedSemaphorePermit>,
+}
+
+/// The body of a request of any content type, which has at most `max` bytes.
 ///
 /// # Errors
 ///
 /// The answer when the body is too long or does not arrive.
-pub(super) async fn bytes(request: Request, max: usize) -> Result<(Vec<u8>, Reserved), Response> {
-    let caller = request.extensions().get::<RequestContext>().cloned();
+pub(super) async fn bytes(request: Request, max: usize) -> Result<Received, Response> {
+    let context = request.extensions().get::<RequestContext>().cloned();
     let length = check_length(request.headers(), max).map_err(Problem::into_response)?;
-    let body = read_body(request.into_body(), max, length, caller.as_ref());
-    within_time(body).await
+    read_body(request.into_body(), max, length, context.as_ref()).await
 }
 
-async fn within_time<T>(body: impl Future<Output = Result<T, Response>>) -> Result<T, Response> {
-    tokio::time::timeout(BODY_TIMEOUT, body)
-        .await
-        .map_err(|_| Problem::new(&catalogue::BODY_TIMEOUT).into_response())?
+/// Until when a body has to arrive.
+struct Pace {
+    end: Instant,
+    window_end: Instant,
+    bytes_in_window: usize,
+}
+
+impl Pace {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            end: now + BODY_TIMEOUT,
+            window_end: now + WINDOW,
+            bytes_in_window: 0,
+        }
+    }
+
+    /// Notes bytes that arrived. The client has no fault in how long they waited for room.
+    fn has_received(&mut self, bytes: usize, waited: Duration) {
+        self.bytes_in_window = self.bytes_in_window.saturating_add(bytes);
+        self.end += waited;
+        self.window_end += waited;
+    }
+
+    /// Whether the body is too late, at the end of a window.
+    fn is_over(&mut self, is_wanted: bool) -> bool {
+        let now = Instant::now();
+        let is_slow = self.bytes_in_window < BYTES_PER_WINDOW;
+        self.window_end = now + WINDOW;
+        self.bytes_in_window = 0;
+        now >= self.end || (is_slow && is_wanted)
+    }
 }
 
 /// The whole body. Memory for a long one is reserved while its bytes arrive, so that a client that
@@ -110,12 +135,23 @@ async fn read_body(
     body: Body,
     max: usize,
     length: Option<usize>,
-    caller: Option<&RequestContext>,
-) -> Result<(Vec<u8>, Reserved), Response> {
+    context: Option<&RequestContext>,
+) -> Result<Received, Response> {
     let mut body = Limited::new(body, max);
-    let mut bytes = Vec::new();
-    let mut reserved = Reserved::default();
-    while let Some(frame) = body.frame().await {
+    let mut received = Received::default();
+    let mut pace = Pace::new();
+    loop {
+        let Ok(frame) = timeout_at(pace.window_end.min(pace.end), body.frame()).await else {
+            let is_wanted = received.of_caller.is_some()
+                && context.is_some_and(|context| context.memory().is_wanted());
+            if pace.is_over(is_wanted) {
+                return Err(Problem::new(&catalogue::BODY_TIMEOUT).into_response());
+            }
+            continue;
+        };
+        let Some(frame) = frame else {
+            return Ok(received);
+        };
         let frame = frame.map_err(|error| {
             let problem = if error.is::<LengthLimitError>() {
                 payload_too_large(max)
@@ -127,26 +163,61 @@ async fn read_body(
         let Ok(data) = frame.into_data() else {
             continue;
         };
-        let so_far = bytes.len() + data.len();
-        if so_far > SHORT_BODY_BYTES {
-            let more = so_far - bytes.len().max(SHORT_BODY_BYTES);
-            if let (Some(caller), None) = (caller, &reserved.of_caller) {
-                // For all of it at once: bodies that wait for each other would never arrive.
-                let length = length.unwrap_or(max);
-                reserved.of_caller = caller.room_for_body(length).await?;
-                bytes.reserve_exact(length.saturating_sub(bytes.len()));
-            }
-            let more = u32::try_from(more).unwrap_or(u32::MAX);
-            let more = LONG_BODIES.acquire_many(more).await;
-            // It fails only once the semaphore is closed, which nobody does.
-            match (&mut reserved.in_all, more) {
-                (Some(room), Ok(more)) => room.merge(more),
-                (room, more) => *room = more.ok(),
-            }
+        let mut waited = Duration::ZERO;
+        let is_long = received.bytes().len() + data.len() > SHORT_BODY_BYTES;
+        if let Some(context) = context.filter(|_| is_long) {
+            let arrived = Instant::now();
+            let length = length.unwrap_or(max);
+            received.make_room(context, data.len(), length, max).await?;
+            waited = arrived.elapsed();
         }
-        bytes.extend_from_slice(&data);
+        pace.has_received(data.len(), waited);
+        received.extend(&data);
     }
-    Ok((bytes, reserved))
+}
+
+impl Received {
+    pub(super) fn bytes(&self) -> &[u8] {
+        match &self.long {
+            Some(long) => long.as_ref(),
+            None => &self.short,
+        }
+    }
+
+    fn extend(&mut self, bytes: &[u8]) {
+        match &mut self.long {
+            Some(long) => long.extend(bytes),
+            None => self.short.extend_from_slice(bytes),
+        }
+    }
+
+    /// Waits for room for `more` bytes of a long body, which has about `length` bytes, and `max` at most.
+    async fn make_room(
+        &mut self,
+        context: &RequestContext,
+        more: usize,
+        length: usize,
+        max: usize,
+    ) -> Result<(), Response> {
+        if self.of_caller.is_none() {
+            let turn = context.memory().body(context.caller(), length).await?;
+            let mut long = Mapped::new(max).map_err(|_| Problem::internal().into_response())?;
+            long.extend(&mem::take(&mut self.short));
+            self.long = Some(long);
+            self.of_caller = Some(turn);
+        }
+        if self.overdraft.is_some() {
+            return Ok(());
+        }
+        let more = more.min(self.bytes().len() + more - SHORT_BODY_BYTES);
+        let room = context.memory().arrived(more).await;
+        match (room.ok_or_else(|| context.no_room())?, &mut self.of_all) {
+            (Room::Part(part), Some(all)) => all.merge(part),
+            (Room::Part(part), none) => *none = Some(part),
+            (Room::AllOfIt(overdraft), _) => self.overdraft = Some(overdraft),
+        }
+        Ok(())
+    }
 }
 
 /// The length of the body, if it is known. Refuses a body that cannot be read by its head alone,

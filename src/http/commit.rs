@@ -61,7 +61,7 @@ async fn commit(
     caller: Authenticated,
     Valid(request, _reserved): Valid<VerifyDto>,
 ) -> axum::response::Result<Json<AnswerDto>> {
-    let _admitted = request.admit(&caller).await?;
+    let _waiting = request.admit(&caller)?;
     let Request {
         expected,
         policy,

@@ -5,17 +5,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::extract::MatchedPath;
-use axum::response::Response;
-use tokio::sync::OwnedSemaphorePermit;
+use axum::response::{IntoResponse, Response};
 
-use super::auth::{CallerKey, TICKET_PATH, retry_later};
+use super::auth::{TICKET_PATH, retry_later};
+use super::memory::Memory;
 use super::middleware::Observer;
-use super::problem::catalogue::{self, Kind};
-use crate::turns::Turns;
+use super::problem::{Problem, catalogue};
+use crate::turns::CallerKey;
 use crate::upload::Caller;
-
-/// How long a request waits for earlier ones of the same caller.
-const TURN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A request's extension, which the middleware adds and reads.
 #[derive(Clone, Debug)]
@@ -26,11 +23,8 @@ struct Learned {
     observer: Arc<Observer>,
     route: OnceLock<MatchedPath>,
     sender: OnceLock<CallerKey>,
-    on_behalf_of: OnceLock<Arc<str>>,
+    on_behalf_of: OnceLock<CallerKey>,
 }
-
-/// What a request has waited for. Others can have it when this is dropped.
-pub(super) type Turn = Option<OwnedSemaphorePermit>;
 
 impl RequestContext {
     pub(super) fn new(observer: Arc<Observer>) -> Self {
@@ -59,66 +53,48 @@ impl RequestContext {
     /// Notes who calls. `sender` is whose credentials the request has.
     pub(super) fn set_caller(&self, sender: CallerKey, on_behalf_of: Option<&Caller>) {
         self.0.sender.set(sender).ok(); // only the first extractor of a request counts
-        if let Some(caller) = on_behalf_of {
-            let name = Arc::clone(caller.shared_segment());
-            self.0.on_behalf_of.set(name).ok(); // the same
+        if let Some(user) = on_behalf_of.and_then(Caller::key) {
+            self.0.on_behalf_of.set(user).ok(); // the same
         }
     }
 
-    /// Waits until there is room for a long body of the caller, from its arrival to the answer.
-    ///
-    /// # Errors
-    ///
-    /// The answer when earlier bodies keep the room for too long.
-    pub(super) async fn room_for_body(&self, bytes: usize) -> Result<Turn, Response> {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let kind = &catalogue::TOO_MANY_LONG_BODIES;
-        self.wait(&self.0.observer.long_bodies, bytes, kind).await
+    pub(super) fn memory(&self) -> &Memory {
+        &self.0.observer.memory
     }
 
-    /// Waits until earlier requests of the caller leave `units` of memory, of 2 MiB each, for the work on
-    /// this one. So one caller makes the service use little memory, however many requests it sends.
-    ///
-    /// # Errors
-    ///
-    /// The answer when the earlier requests take too long.
-    pub(super) async fn turn(&self, units: u32) -> Result<Turn, Response> {
-        self.wait(&self.0.observer.work, units, &catalogue::TOO_MUCH_AT_ONCE)
-            .await
-    }
-
-    async fn wait(
-        &self,
-        turns: &Turns<CallerKey>,
-        permits: u32,
-        kind: &Kind,
-    ) -> Result<Turn, Response> {
-        let Some(key) = self.sender().filter(|_| permits > 0) else {
-            return Ok(None);
-        };
-        let turn = turns.of(key).acquire_many_owned(permits);
-        match tokio::time::timeout(TURN_TIMEOUT, turn).await {
-            Ok(turn) => Ok(turn.ok()), // it fails only once the semaphore is closed, which nobody does
-            Err(_elapsed) => Err(retry_later(kind, Duration::from_secs(1))),
+    /// The answer when there is no room for a long body. A store that notifies has no part of its own.
+    pub(super) fn no_room(&self) -> Response {
+        match self.caller() {
+            Some(_) => retry_later(&catalogue::TOO_MANY_LONG_BODIES, Duration::from_secs(1)),
+            None => Problem::new(&catalogue::BODY_TIMEOUT).into_response(),
         }
+    }
+
+    /// Who has a part of what callers share: the one whom the sender calls for, or the sender.
+    pub(super) fn caller(&self) -> Option<&CallerKey> {
+        self.0.on_behalf_of.get().or_else(|| self.sender())
     }
 
     /// Whose credentials the request has, once that is known.
-    pub(super) fn sender(&self) -> Option<&CallerKey> {
+    fn sender(&self) -> Option<&CallerKey> {
         self.0.sender.get()
     }
 
     /// Whom the sender calls for, if that is not itself.
     pub(super) fn on_behalf_of(&self) -> Option<&str> {
-        self.0.on_behalf_of.get().map(|name| &**name)
+        name(self.0.on_behalf_of.get()?)
     }
 
     /// The name of the sender, if it has one.
     pub(super) fn sender_name(&self) -> Option<&str> {
-        match self.sender()? {
-            CallerKey::Name(name) => Some(name),
-            CallerKey::Network(_) => None,
-        }
+        name(self.sender()?)
+    }
+}
+
+fn name(key: &CallerKey) -> Option<&str> {
+    match key {
+        CallerKey::Name(name) | CallerKey::User { name, .. } => Some(name),
+        CallerKey::Network(_) => None,
     }
 }
 

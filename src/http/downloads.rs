@@ -20,6 +20,7 @@ use super::auth::Authenticated;
 use super::body::{Dto, Valid};
 use super::json::{Fields, Json as JsonText};
 use super::keys::{KEYS_PER_REQUEST, Keys, one_or_many, schemas_of};
+use super::memory::Work;
 use super::openapi::{
     BodyProblems, CallerProblems, FilenameText, PolicyProblems, StoreProblems, of_upload,
 };
@@ -27,11 +28,6 @@ use super::problem::{Failure, FieldErrors, Problem, catalogue};
 use super::uploads::{as_map, rfc3339};
 use crate::s3::PresignedRequest;
 use crate::upload::{Disposition, Download, Filename, Invalid, UploadService, Wanted};
-
-/// The answer to more keys than these may have megabytes.
-const SHORT_LIST: usize = 10;
-/// What it takes then, in units of memory of 2 MiB: up to 4 MB, and copies of it while it is written.
-const LONG_ANSWER: u32 = 8;
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(presigned_url))
@@ -105,6 +101,13 @@ impl Dto for DownloadDto {
 
     /// Enough for 1,000 of the longest keys.
     const MAX_BYTES: usize = 2 * 1024 * 1024;
+
+    /// Room for keys and for a grant for each, of which there are three copies while the answer is written.
+    /// presignd may have to ask the store about each. Few keys are shorter than this.
+    fn work(body_bytes: usize) -> Work {
+        let keys = (1 + body_bytes / 48).min(1000);
+        Work::AskStore(4 * body_bytes + keys * 6 * 1024)
+    }
 
     fn read(fields: &mut Fields<'_, '_, '_>) -> Self {
         fields.ignore_null("keys");
@@ -313,10 +316,6 @@ async fn presigned_url(
     if uploads.looks_at_downloads(&caller, policy, wanted.disposition) {
         caller.count_more((wanted.keys.len() - 1) / KEYS_PER_REQUEST)?;
     }
-    let _turn = match wanted.keys.len() {
-        ..=SHORT_LIST => None,
-        _ => caller.turn(LONG_ANSWER).await?,
-    };
     let found = uploads
         .presign_gets(&caller, policy, &wanted, SystemTime::now())
         .await

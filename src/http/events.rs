@@ -174,11 +174,11 @@ impl EventsState {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
             return response;
         }
-        let (body, _reserved) = match body::bytes(request, MAX_BYTES).await {
-            Ok(body) => body,
+        let received = match body::bytes(request, MAX_BYTES).await {
+            Ok(received) => received,
             Err(response) => return response,
         };
-        match self.events.receive(&body).await {
+        match self.events.receive(received.bytes()).await {
             Ok(()) => StatusCode::OK.into_response(),
             Err(NotReceived::Invalid(why)) => {
                 let detail = format!("the body {why}; it must be a notification of S3");

@@ -20,14 +20,14 @@ use tower::util::MapRequestLayer;
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_http::cors::CorsLayer;
 
-use super::auth::{CallerKey, retry_later};
+use super::auth::retry_later;
 use super::context::RequestContext;
 use super::head::{self, REQUEST_ID};
+use super::memory::{Mapped, Memory};
 use super::problem::{Cause, Dialect, Problem, catalogue};
-use super::shares::{Share, Shares};
 use super::{HttpService, Settings};
 use crate::telemetry::{Metrics, Trace};
-use crate::turns::Turns;
+use crate::turns::{CallerKey, Turn};
 
 /// Headers of every answer, unless its route sets another value. Only the pages need scripts; no
 /// browser may run, cache or embed anything else, or name it as a referrer.
@@ -56,13 +56,6 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(150);
 
 /// Longer answers count against the budget of bytes that wait to be read.
 const SHORT_ANSWER_BYTES: usize = 64 * 1024;
-const UNREAD_PER_CALLER: usize = 8 * 1024 * 1024;
-const UNREAD_IN_ALL: usize = 64 * 1024 * 1024;
-/// How many bytes the long bodies of one caller may have, from their arrival to the answer.
-const LONG_BODIES_PER_CALLER: usize = 4 * 1024 * 1024;
-/// How many units of memory, of 2 MiB each, the requests of one caller may use while they are worked
-/// on.
-const WORK_UNITS_PER_CALLER: usize = 16;
 
 /// Adds the middleware to all routes and fallbacks that `router` has so far.
 ///
@@ -94,10 +87,7 @@ pub(super) struct Observer {
     metrics: Metrics,
     trusted_proxies: Vec<IpNet>,
     local_hosts_only: bool,
-    /// Bytes of long answers that are being sent.
-    unread: Shares,
-    pub(super) long_bodies: Turns<CallerKey>,
-    pub(super) work: Turns<CallerKey>,
+    pub(super) memory: Memory,
 }
 
 impl Observer {
@@ -106,9 +96,7 @@ impl Observer {
             metrics,
             trusted_proxies: settings.trusted_proxies.clone(),
             local_hosts_only: settings.local_hosts_only,
-            unread: Shares::new(UNREAD_PER_CALLER, UNREAD_IN_ALL),
-            long_bodies: Turns::new(LONG_BODIES_PER_CALLER),
-            work: Turns::new(WORK_UNITS_PER_CALLER),
+            memory: Memory::new(),
         }
     }
 }
@@ -143,8 +131,8 @@ async fn observe(
             "a page of this origin may not call; CORS_ALLOWED_ORIGINS allows it"
         );
     }
-    let response = match context.sender() {
-        Some(key) => within_budget(response, key, &observer.unread).await,
+    let response = match context.caller() {
+        Some(caller) => within_budget(response, caller, &observer.memory).await,
         None => response,
     };
     Ok(observation.finish(response))
@@ -152,34 +140,37 @@ async fn observe(
 
 /// A long answer stays in memory until the client has read it, so each caller, and all of them
 /// together, may only have a number of bytes waiting. Answers without a caller are static files.
-async fn within_budget(response: Response, caller: &CallerKey, unread: &Shares) -> Response {
+async fn within_budget(response: Response, caller: &CallerKey, memory: &Memory) -> Response {
     let length = response.body().size_hint().lower();
     let length = usize::try_from(length).unwrap_or(usize::MAX);
     if length <= SHORT_ANSWER_BYTES {
         return response;
     }
-    let Some(share) = unread.try_take(caller, length) else {
+    let Some(turn) = memory.answer(caller, length) else {
         return retry_later(&catalogue::ANSWERS_UNREAD, Duration::from_secs(1));
     };
     let (parts, body) = response.into_parts();
     let Ok(bytes) = body.collect().await else {
         return Problem::internal().into_response();
     };
-    // The share lives exactly as long as the bytes, which hyper keeps until they are sent.
-    // A copy is as long as its bytes; what an answer was written to may have twice the room.
-    let bytes = Bytes::copy_from_slice(&bytes.to_bytes());
-    let bytes = Bytes::from_owner(Unread(bytes, share));
+    let bytes = bytes.to_bytes();
+    let Ok(mut copy) = Mapped::new(bytes.len()) else {
+        return Problem::internal().into_response();
+    };
+    copy.extend(&bytes);
+    // The turn lasts exactly as long as the bytes, which hyper keeps until they are sent.
+    let bytes = Bytes::from_owner(Unread(copy, turn));
     Response::from_parts(parts, Body::from(bytes))
 }
 
 struct Unread(
-    Bytes,
-    #[expect(dead_code, reason = "held until it is dropped")] Share,
+    Mapped,
+    #[expect(dead_code, reason = "held until it is dropped")] Turn,
 );
 
 impl AsRef<[u8]> for Unread {
     fn as_ref(&self) -> &[u8] {
-        &self.0
+        self.0.as_ref()
     }
 }
 

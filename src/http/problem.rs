@@ -278,6 +278,7 @@ impl Failure {
             Error::NoCredentials(_) => Problem::new(&catalogue::CREDENTIALS_UNAVAILABLE),
             Error::NoSuchUpload => Problem::new(&catalogue::NO_SUCH_UPLOAD),
             Error::CallExpired => Problem::new(&catalogue::CALL_EXPIRED),
+            Error::TooMuchAtOnce => Problem::new(&catalogue::TOO_MUCH_AT_ONCE),
             Error::Store(error) => Problem::new(match error {
                 StoreError::NoSuchUpload(_) => &catalogue::NO_SUCH_UPLOAD,
                 StoreError::InvalidParts(_) => &catalogue::INVALID_PARTS,
@@ -336,7 +337,10 @@ impl IntoResponse for Failure {
         if let Some(cause) = self.cause.filter(|_| status.is_server_error()) {
             response.extensions_mut().insert(Cause(causes(&cause)));
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        if matches!(
+            status,
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+        ) {
             response
                 .headers_mut()
                 .insert(header::RETRY_AFTER, RETRY_AFTER);

@@ -11,7 +11,7 @@ use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed, StateStore};
 use governor::{Quota, RateLimiter};
 
-use super::auth::CallerKey;
+use crate::turns::CallerKey;
 
 /// How often each caller may call.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -122,7 +122,9 @@ impl RateLimit {
     fn slot(&self, caller: &CallerKey) -> usize {
         let (half, hash) = match caller {
             CallerKey::Network(network) => (0, self.hasher.hash_one(network)),
-            CallerKey::Name(name) => (Self::SLOTS, self.hasher.hash_one(name)),
+            CallerKey::Name(name) | CallerKey::User { name, .. } => {
+                (Self::SLOTS, self.hasher.hash_one(name))
+            }
         };
         // The lower bits of a hash are as random as any.
         half + usize::try_from(hash & u64::from(u32::MAX)).unwrap_or_default() % Self::SLOTS

@@ -21,6 +21,7 @@ use super::auth::Authenticated;
 use super::body::{Dto, Valid};
 use super::json::{Fields, Json as JsonText};
 use super::keys::{Keys, one_or_many, schemas_of};
+use super::memory::Work;
 use super::openapi::{
     BodyProblems, CallerProblems, Crc64NvmeText, PolicyProblems, Sha256Text, StoreProblems,
     VerifyProblems,
@@ -100,6 +101,12 @@ impl Dto for VerifyDto {
 
     /// Enough for 100 of the longest keys, even if each character of them is escaped.
     const MAX_BYTES: usize = 1024 * 1024;
+
+    /// Room for keys and for what the store says of them. Few are shorter than this.
+    fn work(body_bytes: usize) -> Work {
+        let keys = (1 + body_bytes / 48).min(100);
+        Work::AskStore(3 * body_bytes + keys * 4096)
+    }
 
     fn read(fields: &mut Fields<'_, '_, '_>) -> Self {
         fields.ignore_null("keys");
@@ -335,7 +342,7 @@ async fn verify(
     caller: Authenticated,
     Valid(request, _reserved): Valid<VerifyDto>,
 ) -> axum::response::Result<Json<AnswerDto>> {
-    let _admitted = request.admit(&caller).await?;
+    let _waiting = request.admit(&caller)?;
     let Request {
         expected,
         policy,

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Write};
+use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
 use base16ct::HexDisplay;
@@ -11,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::policy::DEFAULT_POLICY;
 use super::ticket::Ticket;
+use crate::turns::CallerKey;
 
 /// No name becomes this: `=` is always followed by two hexadecimal digits.
 static ANONYMOUS: LazyLock<Arc<str>> = LazyLock::new(|| "=anonymous".into());
@@ -28,6 +30,17 @@ pub struct Caller {
     ticket: Option<Arc<Ticket>>,
     /// The only policy that this request may use, also if it names none.
     policy: Option<Arc<str>>,
+    origin: Origin,
+}
+
+/// Where the requests of a caller come from.
+#[derive(Clone, PartialEq, Eq)]
+enum Origin {
+    Itself,
+    /// It has no name.
+    Network(IpAddr),
+    /// The holder of this API key calls for it.
+    Key(Arc<str>),
 }
 
 impl Caller {
@@ -41,7 +54,14 @@ impl Caller {
             policies: None,
             ticket: None,
             policy: None,
+            origin: Origin::Itself,
         }
+    }
+
+    /// The same caller in a network, with whose other callers without names it shares its limits.
+    pub(crate) fn in_network(self, network: IpAddr) -> Self {
+        let origin = Origin::Network(network);
+        Self { origin, ..self }
     }
 
     /// The caller of this name, which may be any text but an empty one.
@@ -52,6 +72,7 @@ impl Caller {
             policies,
             ticket: None,
             policy: None,
+            origin: Origin::Itself,
         }
     }
 
@@ -65,6 +86,7 @@ impl Caller {
             policies: None,
             ticket: Some(Arc::new(Ticket::from_segments(vars))),
             policy: None,
+            origin: Origin::Itself,
         })
     }
 
@@ -75,6 +97,7 @@ impl Caller {
             policies: None,
             ticket: ticket.map(Arc::new),
             policy: None,
+            origin: Origin::Itself,
         }
     }
 
@@ -121,14 +144,32 @@ impl Caller {
     }
 
     /// [`segment`](Self::segment), to be kept without a copy.
-    pub fn shared_segment(&self) -> &Arc<str> {
+    pub(crate) fn shared_segment(&self) -> &Arc<str> {
         &self.segment
     }
 
-    /// The caller of another name who may use the same policies.
+    /// Whose part it is that this caller uses of what all share. `None` if nothing tells anonymous callers
+    /// from each other.
+    pub(crate) fn key(&self) -> Option<CallerKey> {
+        let name = || Arc::clone(&self.segment);
+        match &self.origin {
+            Origin::Itself if self.is_anonymous() => None,
+            Origin::Itself => Some(CallerKey::Name(name())),
+            Origin::Network(network) => Some(CallerKey::Network(*network)),
+            Origin::Key(key) => Some(CallerKey::User {
+                key: Arc::clone(key),
+                name: name(),
+            }),
+        }
+    }
+
+    /// The caller of another name whom this one calls for, and who may use the same policies.
     #[must_use]
     pub fn renamed(&self, name: &str) -> Self {
-        Self::named(name, self.policies.clone())
+        Self {
+            origin: Origin::Key(Arc::clone(&self.segment)),
+            ..Self::named(name, self.policies.clone())
+        }
     }
 
     /// Roughly what its names and its ticket take in memory, in bytes.

@@ -18,9 +18,10 @@ use std::time::{Duration, Instant, SystemTime};
 use sha2::{Digest, Sha256};
 
 use super::policy::Terms;
-use super::verify::{Permits, each};
+use super::verify::each;
 use super::{Caller, Error, Expected, UploadService, Verification};
 use crate::s3::{StoreError, StoredObject};
+use crate::turns::Turn;
 
 /// The name of the tag.
 pub(super) const TAG: &str = "presignd";
@@ -133,7 +134,7 @@ impl UploadService {
             policy: policy.clone(),
             caller: caller.clone(),
             expected: expected.clone(),
-            _permits: self.heads.permits(caller).await,
+            _turn: self.heads.turn(caller).await?,
         };
         // A task of its own, so that nothing stops it between writing a tag and verifying again: neither a client
         // that hangs up, nor a timeout, nor the failure of another key.
@@ -152,7 +153,7 @@ struct Commit {
     policy: Terms,
     caller: Caller,
     expected: Expected,
-    _permits: Permits,
+    _turn: Turn,
 }
 
 impl Commit {

@@ -34,7 +34,7 @@ impl UploadService {
             self.metrics.delete(terms.name, "not_uploaded");
             return Ok(None);
         }
-        let _permits = self.heads.permits(caller).await;
+        let _turn = self.heads.turn(caller).await?;
         let delete = self.bucket(&terms).delete(key, now);
         let result = self.measured("DeleteObject", delete).await;
         let outcome = if result.is_ok() { "deleted" } else { "failed" };

@@ -100,7 +100,7 @@ impl UploadService {
                 if !could_have(key) {
                     return Ok(Download::NotUploaded);
                 }
-                let _permits = self.heads.permits(caller).await;
+                let _turn = self.heads.turn(caller).await?;
                 self.presign_seen(terms, key, wanted, expires_in, now).await
             });
             return try_join_all(all).await;

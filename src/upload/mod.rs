@@ -208,6 +208,9 @@ pub enum Error {
     /// The token of a sealed call has expired.
     #[error("the call has expired")]
     CallExpired,
+    /// The requests before this one keep the store busy.
+    #[error("too many requests at the same time")]
+    TooMuchAtOnce,
     /// No credentials are available to sign with.
     #[error("no credentials to sign with")]
     NoCredentials(#[source] s3::CredentialsError),
@@ -257,7 +260,8 @@ impl Error {
             | Self::PostCannotKeepPolicy
             | Self::PostTooLarge
             | Self::NoSuchUpload
-            | Self::CallExpired => true,
+            | Self::CallExpired
+            | Self::TooMuchAtOnce => true,
             Self::NoCredentials(_) | Self::Signing(_) | Self::Sealing(_) | Self::Store(_) => false,
         }
     }

@@ -5,11 +5,9 @@
 
 mod differences;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::try_join_all;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 
 use self::differences::differences;
@@ -19,8 +17,8 @@ use super::{
     Caller, ContentType, Crc64NvmeChecksum, Error, Field, Metadata, Refusal, Sha256Checksum,
     UploadService,
 };
-use crate::s3::{self, StoreError, StoredObject};
-use crate::turns::Turns;
+use crate::s3::{self, StoredObject};
+use crate::turns::{Amounts, Turn, Turns};
 
 /// The longest time to wait for uploads that are not there yet.
 pub const MAX_WAIT: Duration = Duration::from_secs(20);
@@ -85,48 +83,36 @@ pub enum Verification {
     Replaced,
 }
 
+/// How long a key may wait until the store can be asked about it. It is longer than a call, so that a
+/// store that does not answer is named as the cause, and other requests are not.
+const QUEUE_TIMEOUT: Duration = s3::CALL_TIMEOUT.saturating_add(Duration::from_secs(5));
+
 /// Limits the concurrent HEAD requests of all verifications: each holds a connection to the store.
 #[derive(Debug)]
-pub(super) struct HeadLimit {
-    all: Arc<Semaphore>,
-    /// The shares of the callers who are verifying, so that none of them can use up the limit.
-    shares: Turns<String>,
-}
+pub(super) struct HeadLimit(Turns);
 
 impl Default for HeadLimit {
     fn default() -> Self {
-        /// What one caller may use of the limit, in all of its requests.
-        const SHARE: usize = 16;
-        Self {
-            all: Arc::new(Semaphore::new(64)),
-            shares: Turns::new(SHARE),
-        }
+        Self(Turns::new(Amounts {
+            caller: 16,
+            users: 32,
+            all: 64,
+        }))
     }
 }
 
 impl HeadLimit {
-    /// Waits until one more object can be looked at, within the limit and the caller's share. Anonymous callers
-    /// cannot be distinguished, and have no share.
-    pub(super) async fn permits(&self, caller: &Caller) -> Permits {
-        // These fail only when a semaphore is closed, which never happens.
-        let of_share = if *caller == Caller::anonymous() {
-            None
-        } else {
-            let share = self.shares.of(&caller.segment().to_owned());
-            share.acquire_owned().await.ok()
-        };
-        let of_all = Arc::clone(&self.all).acquire_owned().await.ok();
-        Permits {
-            _of_share: of_share,
-            _of_all: of_all,
-        }
+    /// Waits until the store can be asked about one more object.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooMuchAtOnce`] if that takes too long.
+    pub(super) async fn turn(&self, caller: &Caller) -> Result<Turn, Error> {
+        let caller = caller.key();
+        let turn = self.0.acquire(caller.as_ref(), 1);
+        let turn = timeout(QUEUE_TIMEOUT, turn).await;
+        turn.map_err(|_elapsed| Error::TooMuchAtOnce)
     }
-}
-
-/// Part of the [`HeadLimit`] until it is dropped.
-pub(super) struct Permits {
-    _of_share: Option<OwnedSemaphorePermit>,
-    _of_all: Option<OwnedSemaphorePermit>,
 }
 
 impl UploadService {
@@ -167,7 +153,7 @@ impl UploadService {
         expected: &Expected,
         now: SystemTime,
     ) -> Result<Verification, Error> {
-        let _permits = self.heads.permits(caller).await;
+        let _turn = self.heads.turn(caller).await?;
         let Some(object) = self.head(policy, &expected.key, now).await? else {
             return Ok(Verification::NotUploaded);
         };
@@ -254,32 +240,29 @@ where
     F: Future<Output = Result<Verification, Error>>,
 {
     let begin = Instant::now();
-    let verified = async {
-        let mut found = vec![Verification::NotUploaded; expected.len()];
-        let mut missing: Vec<usize> = (0..expected.len())
-            .filter(|&i| policy.key.could_have_made(caller, &expected[i].key))
-            .collect();
-        for round in 0.. {
-            let now = now + begin.elapsed();
-            let all = missing.iter().map(|&i| one(&expected[i], now));
-            for (&i, verification) in missing.iter().zip(try_join_all(all).await?) {
-                found[i] = verification;
-            }
-            missing.retain(|&i| found[i] == Verification::NotUploaded);
-            let left = wait.saturating_sub(begin.elapsed());
-            if missing.is_empty() || left.is_zero() {
-                break;
-            }
-            sleep(pause(round).min(left)).await;
+    let mut found = vec![Verification::NotUploaded; expected.len()];
+    let mut missing: Vec<usize> = (0..expected.len())
+        .filter(|&i| policy.key.could_have_made(caller, &expected[i].key))
+        .collect();
+    for round in 0.. {
+        let now = now + begin.elapsed();
+        let all = missing.iter().map(|&i| one(&expected[i], now));
+        let verified = match try_join_all(all).await {
+            // What the last round has found is an answer, too.
+            Err(Error::TooMuchAtOnce) if round > 0 => break,
+            verified => verified?,
+        };
+        for (&i, verification) in missing.iter().zip(verified) {
+            found[i] = verification;
         }
-        Ok(found)
-    };
-    // Each request has its own timeout, but many of them in a queue can take far longer.
-    let limit = wait + s3::CALL_TIMEOUT;
-    timeout(limit, verified).await.unwrap_or_else(|_| {
-        let cause = format!("not all HEAD requests ended within {limit:?}");
-        Err(Error::Store(StoreError::TimedOut(cause.into())))
-    })
+        missing.retain(|&i| found[i] == Verification::NotUploaded);
+        let left = wait.saturating_sub(begin.elapsed());
+        if missing.is_empty() || left.is_zero() {
+            break;
+        }
+        sleep(pause(round).min(left)).await;
+    }
+    Ok(found)
 }
 
 /// The pause after the first HEAD request, the second, and so on: 250 ms, then twice as long each time,

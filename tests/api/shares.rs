@@ -1,17 +1,27 @@
 //! What one caller may hold at the same time, so that others are answered.
 
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::extract::Request;
 use futures_util::future::join_all;
+use presignd::dev;
+use presignd::http::auth::{ApiKeys, new_api_key};
 use presignd::http::{self, Rate};
+use presignd::upload::UploadService;
 use reqwest::StatusCode;
-use serde_json::json;
-use tokio::io::AsyncWriteExt;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::helpers::{built_in, client, is, problem, spawn_app, spawn_app_with_both};
+use crate::helpers::{
+    built_in, client, is, problem, service, spawn, spawn_app, spawn_app_with_both,
+};
+use crate::stand_in::{StandIn, object};
 use crate::uppy::create_at;
 
 #[tokio::test]
@@ -60,25 +70,137 @@ async fn a_caller_waits_for_uploads_with_64_requests_at_most() {
     assert_eq!(refused, 6);
 }
 
-#[tokio::test]
-async fn bodies_of_which_one_byte_arrives_delay_no_list() {
-    let app = spawn_app().await;
-    let addr = app.base.strip_prefix("http://").unwrap();
-    let mut slow = Vec::new();
-    for _ in 0..64 {
-        let mut stream = TcpStream::connect(addr).await.unwrap();
-        let head = "POST /upload/presigned-urls HTTP/1.1\r\nhost: localhost\r\n\
-                    content-type: application/json\r\ncontent-length: 2097152\r\n\r\n{";
-        stream.write_all(head.as_bytes()).await.unwrap();
-        slow.push(stream);
-    }
+/// An app to which a test is a proxy: the header [`FROM`] says where a request comes from.
+async fn spawn_behind_proxy(uploads: Arc<UploadService>) -> SocketAddr {
+    let settings = http::Settings {
+        trusted_proxies: vec!["127.0.0.0/8".parse().unwrap()],
+        ..http::Settings::default()
+    };
+    spawn(http::router(uploads, &settings)).await
+}
+
+const FROM: &str = "x-forwarded-for";
+
+/// A list of files whose body is long.
+fn long_list() -> Value {
     let name = "n".repeat(200);
     let file = json!({"filename": name, "contentType": "text/plain"});
     let list = json!({"files": vec![file; 500]});
     assert!(list.to_string().len() > 64 * 1024);
+    list
+}
+
+/// Begins to send a body of 2 MiB, and stops after so many bytes of it.
+async fn stalled(addr: SocketAddr, from: &str, bytes: usize) -> TcpStream {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    let head = format!(
+        "POST /upload/presigned-urls HTTP/1.1\r\nhost: localhost\r\n{FROM}: {from}\r\n\
+         content-type: application/json\r\ncontent-length: 2097152\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&vec![b' '; bytes]).await.unwrap();
+    stream
+}
+
+/// Sends a long list, which must not be delayed.
+async fn is_granted_soon(addr: SocketAddr, from: &str) {
+    let url = format!("http://{addr}/upload/presigned-urls");
     let begin = Instant::now();
-    let answer = app.post("/upload/presigned-urls", &list).await;
-    assert_eq!(answer.status(), StatusCode::CREATED);
+    let request = client().post(url).header(FROM, from).json(&long_list());
+    let status = request.send().await.unwrap().status();
     let took = begin.elapsed();
-    assert!(took < Duration::from_secs(8), "{took:?}");
+    assert_eq!(status, StatusCode::CREATED, "after {took:?}");
+    assert!(took < Duration::from_secs(9), "{took:?}");
+}
+
+#[tokio::test]
+async fn bodies_of_which_little_arrives_delay_no_list() {
+    let app = spawn_app().await;
+    let addr = spawn_behind_proxy(app.uploads).await;
+    let mut slow = Vec::new();
+    for n in 0..64 {
+        slow.push(stalled(addr, "198.51.100.1", 1).await);
+        slow.push(stalled(addr, &format!("192.0.2.{n}"), 65_537).await);
+    }
+    is_granted_soon(addr, "198.51.100.1").await;
+}
+
+#[tokio::test]
+async fn long_bodies_that_stall_make_room_for_others_within_seconds() {
+    let app = spawn_app().await;
+    let addr = spawn_behind_proxy(app.uploads).await;
+    // Two of one caller have all of its room.
+    let mut slow = vec![
+        stalled(addr, "198.51.100.1", 65_537).await,
+        stalled(addr, "198.51.100.1", 65_537).await,
+    ];
+    is_granted_soon(addr, "198.51.100.1").await;
+    // Sixteen that are almost complete have the room of all.
+    for n in 0..17 {
+        slow.push(stalled(addr, &format!("192.0.2.{n}"), 2 * 1024 * 1024 - 10).await);
+    }
+    is_granted_soon(addr, "198.51.100.2").await;
+    let mut answer = [0; 12];
+    slow[0].read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 408");
+}
+
+#[tokio::test]
+async fn a_network_that_verifies_much_keeps_nobody_else_waiting() {
+    let release = Arc::new(Semaphore::new(0));
+    let released = Arc::clone(&release);
+    let store = StandIn::answering(move |request: Request| {
+        let released = Arc::clone(&released);
+        async move {
+            if request.uri().path().ends_with("slow") {
+                released.acquire().await.unwrap().forget();
+            }
+            object(&[])
+        }
+    })
+    .await;
+    let uploads = service(&store.config(), dev::BUCKET, true, built_in()).await;
+    let addr = spawn_behind_proxy(uploads).await;
+    let verify = |from: &'static str, keys: Value| {
+        let request = client().post(format!("http://{addr}/upload/verify"));
+        request.header(FROM, from).json(&keys).send()
+    };
+    let key = |name| format!("uploads/{}/{name}", Uuid::new_v4());
+    let slow: Vec<String> = (0..100).map(|_| key("slow")).collect();
+    let flood = tokio::spawn(verify("198.51.100.1", json!({"keys": slow})));
+    let mut asked = 0;
+    while asked < 16 {
+        asked += store.asked();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // None of the calls before this one has been answered.
+    let other = verify("198.51.100.2", json!({"key": key("fast")})).await;
+    assert_eq!(other.unwrap().status(), StatusCode::OK);
+    assert_eq!((asked, store.asked()), (16, 1));
+    release.add_permits(100);
+    assert_eq!(flood.await.unwrap().unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_user_of_an_api_key_leaves_room_for_the_others() {
+    let (key, entry) = new_api_key("back-end").unwrap();
+    let settings = built_in();
+    let entry = format!("{entry}on_behalf = true\n");
+    let http_settings = http::Settings {
+        auth: ApiKeys::parse(&entry, &settings.policies).unwrap().into(),
+        ..http::Settings::default()
+    };
+    let app = spawn_app_with_both(settings, &http_settings).await;
+    let verify = |user: &'static str| {
+        let body = json!({"key": format!("uploads/{}/a", Uuid::new_v4()), "wait": 3});
+        let request = app.client.post(format!("{}/upload/verify", app.base));
+        let request = request.bearer_auth(&key).header("x-on-behalf-of", user);
+        let request = request.json(&body);
+        async move { request.send().await.unwrap().status().as_u16() }
+    };
+    let alice = join_all((0..70).map(|_| verify("alice")));
+    let bob = join_all((0..60).map(|_| verify("bob")));
+    let (alice, bob) = tokio::join!(alice, bob);
+    assert_eq!(alice.iter().filter(|status| **status == 429).count(), 6);
+    assert!(bob.iter().all(|status| *status == 404), "{bob:?}");
 }

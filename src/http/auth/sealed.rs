@@ -35,8 +35,13 @@ impl Authenticated {
         if let (Some(context), Some(key)) = (&context, key.clone()) {
             context.set_caller(key, None);
         }
+        let caller = caller.cloned().unwrap_or_else(Caller::anonymous);
+        let caller = match &key {
+            Some(CallerKey::Network(network)) => caller.in_network(*network),
+            _ => caller,
+        };
         Ok(Self {
-            caller: caller.cloned().unwrap_or_else(Caller::anonymous),
+            caller,
             key,
             gate: Arc::clone(gate),
             context,

@@ -24,10 +24,11 @@ use self::dto::{
     ObjectDto, PartDto, SingleDto, SinglesDto,
 };
 use super::uppy::calls;
-use super::{DEFAULT_TYPE, PARTS_PER_REQUEST, allowed_metadata, as_text, mark};
+use super::{DEFAULT_TYPE, PART_URL_BYTES, PARTS_PER_REQUEST, allowed_metadata, as_text, mark};
 use crate::http::AppState;
 use crate::http::auth::Authenticated;
 use crate::http::body::Valid;
+use crate::http::memory::Work;
 use crate::http::openapi::{
     BodyProblems, CallerProblems, PolicyProblems, SigningProblems, StoreProblems,
 };
@@ -110,7 +111,7 @@ async fn presign(
     let count: usize = parts.iter().map(BTreeMap::len).sum();
     // Each file is a call to the store.
     caller.count_more(files.len() - 1 + (count - 1) / PARTS_PER_REQUEST)?;
-    let _turn = caller.turn(1).await?;
+    let _turn = caller.turn(Work::AskStore(count * PART_URL_BYTES)).await?;
     let begun = uploads
         .create_multiparts(&caller, &files, now)
         .await

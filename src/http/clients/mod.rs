@@ -19,6 +19,8 @@ const DEFAULT_TYPE: &str = "application/octet-stream";
 const MAX_BATCH: usize = 200;
 /// This many parts count as one request in the rate limit.
 const PARTS_PER_REQUEST: usize = 20;
+/// How many bytes of memory the URL of a part takes until it is in the answer.
+const PART_URL_BYTES: usize = 8 * 1024;
 
 /// Marks an answer as one for clients that read problems in another form.
 async fn mark(State(dialect): State<Dialect>, mut response: Response) -> Response {

@@ -85,8 +85,8 @@ kinds! {
         "this route does not support GET; see the `allow` header",
         "the route has other methods; see `Allow`";
     BODY_TIMEOUT: REQUEST_TIMEOUT "body-timeout",
-        "the body did not arrive within 20s",
-        "the body did not arrive within 20 seconds";
+        "the body did not arrive within 20s, or stalled",
+        "the body did not arrive within 20 seconds, or a long one stalled while others waited for its room";
     OBJECT_EXISTS: CONFLICT "object-exists",
         "an object with this key exists, and the policy forbids overwriting it",
         "the key is taken, and the policy forbids overwriting it";
@@ -169,14 +169,14 @@ kinds! {
         "too many requests of this caller wait for uploads; ask again without `wait`",
         "too many requests of this caller wait for uploads";
     TOO_MANY_LONG_BODIES: TOO_MANY_REQUESTS "too-many-long-bodies",
-        "earlier long bodies of this caller are still arriving; send fewer at the same time",
-        "earlier long bodies of the caller are still arriving";
+        "earlier long bodies are still arriving; send fewer at the same time",
+        "earlier long bodies, of the caller or of all, are still arriving";
     TOO_MUCH_AT_ONCE: TOO_MANY_REQUESTS "too-much-at-once",
-        "earlier requests of this caller are still being worked on; send fewer at the same time",
-        "earlier long requests of the caller are still being worked on";
+        "earlier requests are still being worked on; send fewer at the same time",
+        "earlier requests, of the caller or of all, are still being worked on";
     ANSWERS_UNREAD: TOO_MANY_REQUESTS "answers-unread",
         "earlier answers have not been read yet; read them, or close their connections",
-        "the caller has not read earlier answers";
+        "earlier answers, of the caller or of all, have not been read";
     INTERNAL: INTERNAL_SERVER_ERROR "internal",
         "something went wrong in presignd; its log has the cause under this request id",
         "a fault in presignd";

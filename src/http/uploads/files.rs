@@ -6,6 +6,7 @@ use validator::Validate;
 
 use crate::http::body::Dto;
 use crate::http::json::{Fields, Json as JsonText};
+use crate::http::memory::Work;
 use crate::http::openapi::{
     Crc64NvmeText, FilenameText, Md5Text, MediaTypeText, MetadataName, MetadataValue, Sha256Text,
 };
@@ -175,9 +176,11 @@ impl Dto for FilesDto {
     /// Enough for 1,000 files with long names and some metadata each.
     const MAX_BYTES: usize = 2 * 1024 * 1024;
 
-    /// An answer has up to 4 MB, and while it is written there are three copies of most of it.
-    fn work(_body_bytes: usize) -> u32 {
-        8
+    /// Room for the files and for a grant for each, of which there are three copies while the answer is
+    /// written. No file is shorter than this.
+    fn work(body_bytes: usize) -> Work {
+        let files = (1 + body_bytes / 36).min(1000);
+        Work::Sign(4 * body_bytes + files * 6 * 1024)
     }
 
     fn read(fields: &mut Fields<'_, '_, '_>) -> Self {

@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use super::{AnswerDto, ResultDto, VerifiedListDto, outcome};
 use crate::http::auth::Authenticated;
-use crate::http::context::Turn;
 use crate::http::keys::KEYS_PER_REQUEST;
 use crate::http::problem::Problem;
-use crate::http::shares::Share;
-use crate::upload::{Expected, MAX_WAIT_KEYS, Verification};
+use crate::turns::Turn;
+use crate::upload::{Expected, Verification};
 
 /// What a request asks for.
 pub(in crate::http) struct Request {
@@ -18,32 +17,19 @@ pub(in crate::http) struct Request {
     pub(in crate::http) wait: Duration,
 }
 
-/// What a request has until it is answered, so that one caller cannot have too much at once.
-pub(in crate::http) struct Admitted {
-    _waiting: Option<Share>,
-    _turn: Turn,
-}
-
 impl Request {
-    /// Counts the request by its keys, and waits until the caller may have one more such request.
-    pub(in crate::http) async fn admit(
+    /// Counts the request by its keys. If it waits for uploads, it has a turn of the caller until it is
+    /// answered.
+    pub(in crate::http) fn admit(
         &self,
         caller: &Authenticated,
-    ) -> axum::response::Result<Admitted> {
+    ) -> axum::response::Result<Option<Turn>> {
         // Each key is a call to the store.
         caller.count_more((self.expected.len() - 1) / KEYS_PER_REQUEST)?;
-        let waiting = match self.wait {
-            Duration::ZERO => None,
-            _ => caller.wait()?,
-        };
-        let turn = match self.expected.len() {
-            ..=MAX_WAIT_KEYS => None,
-            _ => caller.turn(1).await?,
-        };
-        Ok(Admitted {
-            _waiting: waiting,
-            _turn: turn,
-        })
+        match self.wait {
+            Duration::ZERO => Ok(None),
+            _ => Ok(Some(caller.wait()?)),
+        }
     }
 
     pub(in crate::http) fn answer(self, found: Vec<Verification>) -> Result<AnswerDto, Problem> {

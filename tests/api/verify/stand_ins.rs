@@ -180,7 +180,7 @@ async fn many_keys_are_verified_at_once_but_not_all_of_them() {
 }
 
 #[tokio::test]
-async fn a_long_queue_before_a_slow_store_is_answered_in_time() {
+async fn a_long_queue_before_a_slow_store_is_refused_and_not_called_a_fault_of_the_store() {
     let store = StandIn::answering(async |_| {
         tokio::time::sleep(Duration::from_secs(8)).await;
         object(&[])
@@ -190,15 +190,12 @@ async fn a_long_queue_before_a_slow_store_is_answered_in_time() {
     let begin = Instant::now();
     let answers = join_all((0..4).map(|_| ask(&base, many.clone()))).await;
     let took = begin.elapsed();
-    assert!(took < Duration::from_secs(30), "{took:?}");
-    let mut late = 0;
+    // The time in the queue, and a call that had begun before its end.
+    assert!(took < Duration::from_secs(45), "{took:?}");
     for answer in answers {
-        if answer.status() != StatusCode::OK {
-            is(&problem(answer).await, 504, "storage-timeout");
-            late += 1;
-        }
+        assert!(answer.headers().contains_key("retry-after"));
+        is(&problem(answer).await, 429, "too-much-at-once");
     }
-    assert!((1..4).contains(&late), "{late}");
 }
 
 #[tokio::test]

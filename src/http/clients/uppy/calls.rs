@@ -15,11 +15,13 @@ use axum::routing::get;
 use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
+use super::multipart::PARTS_BYTES;
 use super::multipart::dto::{CompleteDto, CompletedPartDto};
 use crate::http::AppState;
 use crate::http::auth::Authenticated;
 use crate::http::body::{self, Dto};
 use crate::http::clients::{DEFAULT_TYPE, mark};
+use crate::http::memory::Work;
 use crate::http::own_address::OwnAddress;
 use crate::http::problem::{Dialect, Failure, FieldErrors, Problem, catalogue};
 use crate::http::xml::{Document, listed_parts};
@@ -75,7 +77,7 @@ async fn list(
         return Err(another_call().into());
     };
     // There may be 10,000 parts.
-    let _turn = caller.turn(2).await?;
+    let _turn = caller.turn(Work::AskStore(2 * PARTS_BYTES)).await?;
     let Continued { token, key, .. } = &upload;
     let parts = uploads
         .list_parts(&caller, token, key, SystemTime::now())
@@ -147,10 +149,11 @@ async fn complete(
     upload: &Continued,
     request: Request,
 ) -> Result<Document> {
-    let (body, _reserved) = body::bytes(request, CompleteDto::MAX_BYTES).await?;
-    let _turn = caller.turn(CompleteDto::work(body.len())).await?;
-    let parts = listed_parts(&body, MAX_PARTS.into())?;
-    drop(body);
+    let received = body::bytes(request, CompleteDto::MAX_BYTES).await?;
+    let work = CompleteDto::work(received.bytes().len());
+    let _turn = caller.turn(work).await?;
+    let parts = listed_parts(received.bytes(), MAX_PARTS.into())?;
+    drop(received);
     let parts = parts.into_iter().map(|part| CompletedPartDto {
         // What is no number is none of a part's.
         part_number: part.number.map(|text| text.trim().parse().unwrap_or(0)),

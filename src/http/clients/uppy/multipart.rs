@@ -24,7 +24,8 @@ use self::dto::{
 use super::{AppState, Pairs, bytes, file, parameter, seconds_until};
 use crate::http::auth::Authenticated;
 use crate::http::body::Valid;
-use crate::http::clients::{MAX_BATCH, PARTS_PER_REQUEST, as_text};
+use crate::http::clients::{MAX_BATCH, PART_URL_BYTES, PARTS_PER_REQUEST, as_text};
+use crate::http::memory::Work;
 use crate::http::openapi::{
     BodyProblems, CallerProblems, ObjectProblems, ParameterProblems, PolicyProblems,
     SessionProblems, SigningProblems, StoreProblems,
@@ -32,6 +33,9 @@ use crate::http::openapi::{
 use crate::http::problem::{Failure, Problem};
 use crate::s3::MAX_PARTS;
 use crate::upload::{File, Invalid, UploadService};
+
+/// What 10,000 parts take that the store lists.
+pub(super) const PARTS_BYTES: usize = 2 * 1024 * 1024;
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
     let mut router = OpenApiRouter::new()
@@ -212,8 +216,7 @@ async fn list_parts(
     upload: OpenUpload,
 ) -> axum::response::Result<Json<Vec<PartDto>>> {
     let OpenUpload { caller, token, key } = upload;
-    // There may be 10,000 parts.
-    let _turn = caller.turn(2).await?;
+    let _turn = caller.turn(Work::AskStore(2 * PARTS_BYTES)).await?;
     let parts = uploads
         .list_parts(&caller, &token, &key, SystemTime::now())
         .await
@@ -309,7 +312,9 @@ async fn sign_parts(
         .collect::<Result<_, Problem>>()?;
     drop(pairs);
     caller.count_more((parts.len() - 1) / PARTS_PER_REQUEST)?;
-    let _turn = caller.turn(1).await?;
+    let _turn = caller
+        .turn(Work::Sign(parts.len() * PART_URL_BYTES))
+        .await?;
     let requests = uploads
         .presign_parts(&caller, &token, &key, &parts, SystemTime::now())
         .await

@@ -7,9 +7,10 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use validator::Validate;
 
-use super::out_of_range;
-use crate::http::body::{Dto, SHORT_BODY_BYTES};
+use super::{PARTS_BYTES, out_of_range};
+use crate::http::body::Dto;
 use crate::http::json::{Fields, Json as JsonText};
+use crate::http::memory::Work;
 use crate::http::openapi::{FilenameText, MediaTypeOrNothing};
 use crate::http::problem::FieldErrors;
 use crate::s3::MAX_PARTS;
@@ -158,8 +159,8 @@ impl Dto for CompleteDto {
 
     /// Room for the parts that the store lists, up to 10,000, and for those that the body names, as they
     /// are read and as they are sent to the store.
-    fn work(body_bytes: usize) -> u32 {
-        if body_bytes > SHORT_BODY_BYTES { 8 } else { 2 }
+    fn work(body_bytes: usize) -> Work {
+        Work::AskStore(PARTS_BYTES + 4 * body_bytes)
     }
 
     fn read(fields: &mut Fields<'_, '_, '_>) -> Self {

@@ -1,0 +1,198 @@
+//! The memory that long requests may take: each caller has a part, and all of them together have
+//! little enough for a small container.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::response::Response;
+use memmap2::MmapMut;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use super::auth::retry_later;
+use super::problem::catalogue::{self, Kind};
+use crate::turns::{Amounts, CallerKey, Turn, Turns};
+
+const MIB: u32 = 1024 * 1024;
+/// How long a request waits for earlier ones.
+const TURN_TIMEOUT: Duration = Duration::from_secs(10);
+/// What the long bodies of all callers may have that have arrived and have not been read as JSON.
+const ARRIVED: usize = 32 * 1024 * 1024;
+/// How many bodies may be completed without room when there is none.
+const OVERDRAFTS: usize = 4;
+
+/// Room among all callers' for long bodies.
+#[derive(Debug)]
+pub(super) enum Room {
+    Part(OwnedSemaphorePermit),
+    AllOfIt(OwnedSemaphorePermit),
+}
+
+/// What an answer needs while it is worked on, in bytes. Short work needs no turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    Short,
+    /// It takes the processor some milliseconds.
+    Sign(usize),
+    /// It takes as long as the store does, so it must not keep others from signing.
+    AskStore(usize),
+}
+
+/// What is in use of each kind.
+#[derive(Debug)]
+pub(super) struct Memory {
+    /// From the time when a body is known to be long. The whole length counts at once, as bodies of one
+    /// caller that wait for each other would never arrive.
+    bodies: Turns,
+    /// The same of all callers, but only what has arrived: who only announces bodies takes nothing from others.
+    arrived: Arc<Semaphore>,
+    /// Who has one of these needs no more room. Otherwise bodies of which a part has arrived could wait
+    /// for each other.
+    overdrafts: Arc<Semaphore>,
+    /// How many bodies wait for room.
+    waiting: AtomicUsize,
+    sign: Turns,
+    ask_store: Turns,
+    /// Long answers until they have been sent.
+    unread: Turns,
+}
+
+impl Memory {
+    pub(super) fn new() -> Self {
+        let turns = |caller, users, all| Turns::new(Amounts { caller, users, all });
+        Self {
+            bodies: turns(4 * MIB, 16 * MIB, u32::MAX),
+            arrived: Arc::new(Semaphore::new(ARRIVED)),
+            overdrafts: Arc::new(Semaphore::new(OVERDRAFTS)),
+            waiting: AtomicUsize::new(0),
+            sign: turns(16 * MIB, 32 * MIB, 48 * MIB),
+            ask_store: turns(8 * MIB, 16 * MIB, 32 * MIB),
+            unread: turns(8 * MIB, 16 * MIB, 32 * MIB),
+        }
+    }
+
+    /// Waits for a long body's room among the caller's.
+    ///
+    /// # Errors
+    ///
+    /// The answer when earlier bodies keep the room for too long.
+    pub(super) async fn body(
+        &self,
+        caller: Option<&CallerKey>,
+        bytes: usize,
+    ) -> Result<Turn, Response> {
+        let _waiting = Waiting::new(&self.waiting);
+        let kind = &catalogue::TOO_MANY_LONG_BODIES;
+        wait(&self.bodies, caller, bytes, kind).await
+    }
+
+    /// Whether a body waits for room that another one has.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    /// Waits for room among all callers' for a part of a long body that has arrived, or for all of it.
+    /// `None` if that takes too long.
+    pub(super) async fn arrived(&self, bytes: usize) -> Option<Room> {
+        let _waiting = Waiting::new(&self.waiting);
+        let part = Arc::clone(&self.arrived).acquire_many_owned(count(bytes));
+        let overdraft = Arc::clone(&self.overdrafts).acquire_owned();
+        let room = async {
+            tokio::select! {
+                biased;
+                part = part => part.ok().map(Room::Part),
+                all = overdraft => all.ok().map(Room::AllOfIt),
+            }
+        };
+        timeout(TURN_TIMEOUT, room).await.ok()?
+    }
+
+    /// Waits for the memory that the work on a request needs.
+    ///
+    /// # Errors
+    ///
+    /// The answer when earlier requests keep it for too long.
+    pub(super) async fn work(
+        &self,
+        caller: Option<&CallerKey>,
+        work: Work,
+    ) -> Result<Option<Turn>, Response> {
+        let (turns, bytes) = match work {
+            Work::Short => return Ok(None),
+            Work::Sign(bytes) => (&self.sign, bytes),
+            Work::AskStore(bytes) => (&self.ask_store, bytes),
+        };
+        wait(turns, caller, bytes, &catalogue::TOO_MUCH_AT_ONCE)
+            .await
+            .map(Some)
+    }
+
+    /// Room for an answer, if earlier ones have been read.
+    pub(super) fn answer(&self, caller: &CallerKey, bytes: usize) -> Option<Turn> {
+        self.unread.try_acquire(Some(caller), count(bytes))
+    }
+}
+
+/// Counts in a number of those who wait, until it is dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Bytes whose memory goes back to the system as soon as they are dropped. The allocator would keep most
+/// of what megabytes of many clients leave behind, in pieces that are too small for the next ones.
+pub(super) struct Mapped {
+    map: MmapMut,
+    length: usize,
+}
+
+impl Mapped {
+    /// Only what is written takes memory.
+    ///
+    /// # Errors
+    ///
+    /// The system has no memory.
+    pub(super) fn new(capacity: usize) -> io::Result<Self> {
+        let map = MmapMut::map_anon(capacity)?;
+        Ok(Self { map, length: 0 })
+    }
+
+    /// Adds bytes, for which there has to be capacity.
+    pub(super) fn extend(&mut self, bytes: &[u8]) {
+        self.map[self.length..][..bytes.len()].copy_from_slice(bytes);
+        self.length += bytes.len();
+    }
+}
+
+impl AsRef<[u8]> for Mapped {
+    fn as_ref(&self) -> &[u8] {
+        &self.map[..self.length]
+    }
+}
+
+async fn wait(
+    turns: &Turns,
+    caller: Option<&CallerKey>,
+    bytes: usize,
+    kind: &Kind,
+) -> Result<Turn, Response> {
+    let turn = timeout(TURN_TIMEOUT, turns.acquire(caller, count(bytes)));
+    turn.await
+        .map_err(|_elapsed| retry_later(kind, Duration::from_secs(1)))
+}
+
+fn count(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
