@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use presignd::http::auth::{JwtKey, Keys};
 use presignd::http::{self, Rate};
@@ -84,4 +85,21 @@ async fn a_cached_token_lets_in_its_own_caller_alone() {
             assert_eq!(status(asking(&app).bearer_auth(tampered)).await, 401);
         }
     }
+}
+
+#[tokio::test]
+async fn a_cached_token_is_refused_once_it_has_expired() {
+    let key = JwtKey::of_secret(SECRET).unwrap();
+    let app = super::spawn(with_policies(POLICIES), jwt(Keys::One(Arc::new(key)), None)).await;
+    let mut claims = claims("alice");
+    // Clocks may differ by 30 seconds, of which 8 are left.
+    claims["exp"] = json!(claims["iat"].as_u64().unwrap() - 22);
+    let token = signed(&claims);
+    for _ in 0..2 {
+        let status = status(asking(&app).bearer_auth(&token)).await;
+        assert_eq!(status, StatusCode::CREATED);
+    }
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    let status = status(asking(&app).bearer_auth(&token)).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
 }
