@@ -114,18 +114,23 @@ impl Pace {
 
     /// Notes bytes that arrived. The client has no fault in how long they waited for room.
     fn has_received(&mut self, bytes: usize, waited: Duration) {
-        self.bytes_in_window = self.bytes_in_window.saturating_add(bytes);
         self.end += waited;
         self.window_end += waited;
+        self.bytes_in_window += bytes;
+        if self.bytes_in_window >= BYTES_PER_WINDOW {
+            self.begin_window();
+        }
     }
 
-    /// Whether the body is too late, at the end of a window.
+    /// Whether the body is too late, when too little has arrived in a window.
     fn is_over(&mut self, is_wanted: bool) -> bool {
-        let now = Instant::now();
-        let is_slow = self.bytes_in_window < BYTES_PER_WINDOW;
-        self.window_end = now + WINDOW;
+        self.begin_window();
+        is_wanted || Instant::now() >= self.end
+    }
+
+    fn begin_window(&mut self) {
+        self.window_end = Instant::now() + WINDOW;
         self.bytes_in_window = 0;
-        now >= self.end || (is_slow && is_wanted)
     }
 }
 

@@ -110,7 +110,8 @@ async fn is_granted_soon(addr: SocketAddr, from: &str) {
     let status = request.send().await.unwrap().status();
     let took = begin.elapsed();
     assert_eq!(status, StatusCode::CREATED, "after {took:?}");
-    assert!(took < Duration::from_secs(9), "{took:?}");
+    // Whatever waits for those who stall gets 429 after 10 seconds.
+    assert!(took < Duration::from_secs(15), "{took:?}");
 }
 
 #[tokio::test]
