@@ -450,7 +450,8 @@ for (const [name, options] of Object.entries({
     await drop([
       { name: "done and kept under a long name.txt", type: "text/plain", bytes: [1] },
       { name: "refused.exe", type: "application/x-msdownload", bytes: [1] },
-      { name: "failed.txt", type: "text/plain", bytes: [1] },
+      // It is too large for a form, whose URL would not have its name.
+      { name: "failed.txt", type: "text/plain", bytes: Array(300_000).fill(1) },
     ]);
     await done("done and kept under a long name.txt");
     await row("refused.exe").locator(".status", { hasText: "Refused" }).waitFor();
