@@ -101,6 +101,7 @@ export class UploadList {
       );
       if (interrupted) {
         interrupted.file = file;
+        interrupted.options = options;
         this.#begin(interrupted);
         continue;
       }

@@ -178,7 +178,9 @@ for (const version of Object.keys(VERSIONS)) {
     await state("large.bin", "interrupted");
     await page.locator("input").setInputFiles(large.path);
     await state("large.bin", "done");
-    assert.equal(proxy.count(/partNumber=1&/), 0, "the first part was sent twice");
+    // What was interrupted is resumed under the options of now, so that it goes in parts again.
+    assert.deepEqual([proxy.count(/^store PUT/), proxy.count(/^store PUT .*partNumber=3&/)], [1, 1]);
+    await untilParts(server, []);
     assert.equal(await page.locator("li").count(), 1);
   });
 
