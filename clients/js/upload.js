@@ -457,6 +457,7 @@ export class Run {
           const url = await this.#partUrl(session, part, signal);
           // Those that follow need not wait for theirs.
           for (const following of next()) this.#partUrl(session, following, signal).catch(() => {}); // asked for again
+          this.#partsInProgress.set(number, 0);
           try {
             return await send({ method: "PUT", url }, blob, { signal, onprogress });
           } catch (error) {
