@@ -206,9 +206,10 @@ test("an aborted upload leaves nothing in the store", { timeout: 120_000 }, asyn
 test("a part that arrives after the abort is removed, too", { timeout: 120_000 }, async () => {
   const others = await server.parts();
   // As if the store had removed the parts before the last one arrived.
-  let aborts = 0;
+  // Uploads of the test before may be aborted a second time now.
+  const aborted = new Set();
   proxy.fault = ({ method, path }) => {
-    if (method === "DELETE") return (aborts += 1) === 1 ? { status: 200, body: "{}" } : undefined;
+    if (method === "DELETE") return aborted.has(path) ? undefined : (aborted.add(path), { status: 200, body: "{}" });
     return path.includes("partNumber=2&") ? { delay: 60_000 } : undefined;
   };
   const upload = client.upload(await fileOf(large), PARTS);
@@ -217,7 +218,6 @@ test("a part that arrives after the abort is removed, too", { timeout: 120_000 }
   await upload.abort();
   assert.notDeepEqual(await server.parts(), others);
   await untilParts(server, others);
-  assert.equal(aborts, 2);
 });
 
 test("an upload that is aborted before it starts asks for nothing", async () => {
