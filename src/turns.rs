@@ -93,9 +93,15 @@ impl Turns {
             users,
             all,
         } = self.amounts;
+        // Whoever asks for more than its own part does not use up what all share.
+        let amount = match caller {
+            Some(CallerKey::User { .. }) => amount.min(of_caller).min(users),
+            Some(_) => amount.min(of_caller),
+            None => amount,
+        };
+        let amount = amount.min(all);
         let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut level =
-            |sharer, part: u32| (semaphore_of(&mut in_use, sharer, part), amount.min(part));
+        let mut level = |sharer, part| (semaphore_of(&mut in_use, sharer, part), amount);
         let of_users = match caller {
             Some(CallerKey::User { key, .. }) => {
                 Some(level(Sharer::UsersOf(Arc::clone(key)), users))
@@ -103,8 +109,7 @@ impl Turns {
             _ => None,
         };
         let of_caller = caller.map(|caller| level(Sharer::Caller(caller.clone()), of_caller));
-        let of_all = (Arc::clone(&self.all), amount.min(all));
-        [of_caller, of_users, Some(of_all)]
+        [of_caller, of_users, Some((Arc::clone(&self.all), amount))]
     }
 }
 
