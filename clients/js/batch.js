@@ -6,6 +6,7 @@ import { UploadError, problem } from "./requests.js";
 
 /** The service grants this many files at once. */
 const FILES_MAX = 1_000;
+const FORMS_MAX = 250;
 /** Those that come next are granted together with a file, but no more than can soon be sent. */
 const BYTES_AHEAD = 64 * 1024 * 1024;
 /** A grant that is older is asked for again, as it may expire while the file is sent. */
@@ -75,11 +76,12 @@ export class Grants {
   /** @param {Wanted} first */
   #request(first) {
     const batch = [first];
+    const most = first.form ? FORMS_MAX : FILES_MAX;
     let bytes = first.size;
     for (const other of this.#waiting) {
       if (isFresh(other) || other.form !== first.form) continue;
       bytes += other.size;
-      if (bytes > BYTES_AHEAD || batch.length === FILES_MAX) break;
+      if (bytes > BYTES_AHEAD || batch.length === most) break;
       batch.push(other);
     }
     const answer = this.#grant(batch.map(({ body }) => body), first.form);

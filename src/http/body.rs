@@ -25,7 +25,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 const WINDOW: Duration = Duration::from_secs(5);
 const BYTES_PER_WINDOW: usize = 8 * 1024;
 /// So much of each body needs no room: the number of connections bounds it.
-pub(super) const SHORT_BODY_BYTES: usize = 64 * 1024;
+pub(super) const SHORT_BODY_BYTES: usize = 32 * 1024;
 
 /// The body of a request before its meaning is checked.
 ///

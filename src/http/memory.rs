@@ -68,8 +68,8 @@ impl Memory {
             overdrafts: Arc::new(Semaphore::new(OVERDRAFTS)),
             waiting: AtomicUsize::new(0),
             sign: turns(16 * MIB, 32 * MIB, 48 * MIB),
-            ask_store: turns(8 * MIB, 16 * MIB, 32 * MIB),
-            unread: turns(8 * MIB, 16 * MIB, 32 * MIB),
+            ask_store: turns(6 * MIB, 16 * MIB, 32 * MIB),
+            unread: turns(6 * MIB, 16 * MIB, 32 * MIB),
         }
     }
 

@@ -227,6 +227,12 @@ async fn a_list_has_forms_where_they_can_keep_the_policy_and_puts_elsewhere() {
         &json!({"forms": "yes", "files": [file("a.txt", "default")]}),
     )
     .await;
+    let many = vec![file("a.txt", "default"); 251];
+    let body = json!({"forms": true, "files": many});
+    let problem = app.refused("/upload/presigned-urls", &body).await;
+    assert_eq!(crate::helpers::fields(&problem), [("/files", "length")]);
+    let uploads = listed(&app, json!(many[..250])).await;
+    assert!(uploads.iter().all(|upload| upload.method == "POST"));
 }
 
 #[tokio::test]

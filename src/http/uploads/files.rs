@@ -160,9 +160,13 @@ pub(super) struct FilesDto {
 
     /// Whether the client can send forms (`multipart/form-data`), too. Then a file gets a form where the
     /// store accepts forms and one can keep the policy. A browser sends a form without a CORS preflight.
+    /// A list with `forms` has 250 files at most.
     #[schema(value_type = Option<bool>, required = false, example = false)]
     forms: Option<bool>,
 }
+
+/// Each form may be three times as long as a URL.
+const MAX_FORMS: usize = 250;
 
 /// What a request for several grants says.
 pub(super) struct Files {
@@ -180,7 +184,7 @@ impl Dto for FilesDto {
     /// written. No file is shorter than this.
     fn work(body_bytes: usize) -> Work {
         let files = (1 + body_bytes / 36).min(1000);
-        Work::Sign(4 * body_bytes + files * 6 * 1024)
+        Work::Sign(4 * body_bytes + files * 9 * 1024)
     }
 
     fn read(fields: &mut Fields<'_, '_, '_>) -> Self {
@@ -199,9 +203,14 @@ impl Dto for FilesDto {
         let files: Vec<Option<File>> = files
             .map(|(index, file)| file.into_file(&format!("/files/{index}"), errors))
             .collect();
+        let forms = self.forms.unwrap_or_default();
+        if forms && files.len() > MAX_FORMS {
+            let detail = format!("must have at most {MAX_FORMS} files with `forms`");
+            errors.push("/files".to_owned(), Invalid::new("length", detail));
+        }
         Some(Files {
             files: files.into_iter().collect::<Option<_>>()?,
-            forms: self.forms.unwrap_or_default(),
+            forms,
         })
     }
 }
