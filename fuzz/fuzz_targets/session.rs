@@ -7,7 +7,7 @@
 
 #![no_main]
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -146,7 +146,7 @@ fn caller(name: &str) -> Caller {
 fn opens(caller: &Caller, token: &str, key: &str, seconds: u64) -> bool {
     let now = midnight() + Duration::from_secs(seconds);
     let answer = SERVICE.check_multipart(caller, token, key, now);
-    let parts = BTreeSet::from([1]);
+    let parts = BTreeMap::from([(1, None)]);
     let parts = block_on(SERVICE.presign_parts(caller, token, key, &parts, now));
     assert_eq!(answer.is_ok(), parts.is_ok());
     match answer {
@@ -158,8 +158,8 @@ fn opens(caller: &Caller, token: &str, key: &str, seconds: u64) -> bool {
 
 /// URLs of parts have the key of the upload, and the store's own id of it.
 fn check_parts(caller: &Caller, upload: &MultipartUpload) {
-    let numbers = BTreeSet::from([1, 10_000]);
-    let parts = SERVICE.presign_parts(caller, &upload.token, &upload.key, &numbers, midnight());
+    let parts = BTreeMap::from([(1, None), (10_000, None)]);
+    let parts = SERVICE.presign_parts(caller, &upload.token, &upload.key, &parts, midnight());
     for (number, part) in block_on(parts).expect("parts") {
         let url = part.url.strip_prefix(Place::Local.base()).expect(&part.url);
         let (path, query) = url.split_once('?').expect(url);
