@@ -74,7 +74,7 @@ impl UploadService {
             let mut grants = Vec::with_capacity(files.len());
             for (index, (file, policy)) in files.iter().zip(policies).enumerate() {
                 let id = new_id();
-                let grant = if kind(file) == UploadKind::Post {
+                let grant = if self.has_forms_under(&policy) {
                     self.sign_single(caller, &policy, file, id, now).await
                 } else {
                     let put = self.sign_put(caller, &policy, file, id, now).await;
@@ -131,8 +131,12 @@ impl UploadService {
 
     /// Whether the store accepts forms, and one can keep the policy of `file`.
     fn grants_form(&self, caller: &Caller, file: &File) -> bool {
-        let terms = || self.policies.load().terms(file.policy.as_deref(), caller);
-        self.supports_post && terms().is_ok_and(|terms| terms.overwrite)
+        let terms = self.policies.load().terms(file.policy.as_deref(), caller);
+        terms.is_ok_and(|terms| self.has_forms_under(&terms))
+    }
+
+    fn has_forms_under(&self, terms: &Terms) -> bool {
+        self.supports_post && terms.overwrite
     }
 
     /// The policy of each file, or all reasons why any of them is refused.

@@ -90,7 +90,7 @@ fn long_list() -> Value {
     list
 }
 
-/// Begins to send a body of 2 MiB, and stops after so many bytes of it.
+/// Begins to send a body of 2 MiB, and stops after `bytes` of it.
 async fn stalled(addr: SocketAddr, from: &str, bytes: usize) -> TcpStream {
     let mut stream = TcpStream::connect(addr).await.unwrap();
     let head = format!(
