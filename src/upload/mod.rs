@@ -12,6 +12,7 @@ mod delete;
 mod disposition;
 mod download;
 mod events;
+mod existing;
 mod filename;
 mod grants;
 mod key;

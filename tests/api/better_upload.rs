@@ -1,6 +1,7 @@
 //! better-upload's protocol: what its client, version 3, does with the answers, and what it shows of refusals.
 
 mod attacks;
+mod skip;
 
 use std::collections::BTreeMap;
 

@@ -14,7 +14,7 @@ let server, ticketed, strict, browser, folder, pages, context, page, troubles;
 before(async () => {
   folder = await temporaryFolder();
   const policies = join(folder.path, "policies.toml");
-  await writeFile(policies, '[policies.default]\ncontent_types = ["image/*"]\n');
+  await writeFile(policies, '[policies.default]\ncontent_types = ["image/*"]\n[policies.once]\nkey = "once/{filename}"\noverwrite = false\n');
   [server, ticketed, strict, browser, pages] = await Promise.all([
     startServer(),
     startServer(TICKETS),
@@ -120,6 +120,22 @@ test("better-upload sends the metadata that was signed, its own and that of a ti
   await choose(small);
   await settled(small);
   await arrived(ticketed, small);
+});
+
+test("better-upload's hook shows a file as complete that is uploaded already, and sends the others", { timeout: 60_000 }, async () => {
+  const old = await file("uploaded already.txt", 10);
+  const large = await file("uploaded already.mp4", 32 * MiB + 1);
+  const another = await file("not yet.txt", 10);
+  for (const [files, sent] of [[[old, large], 4], [[old], 0], [[old, large], 0], [[another, old], 1]]) {
+    await open(strict, { hook: true, route: "once" });
+    let requests = 0;
+    page.on("request", (request) => (requests += request.method() === "PUT" ? 1 : 0));
+    await choose(...files);
+    await settled(...files);
+    assert.equal(requests, sent);
+    await context.close();
+  }
+  await arrived(strict, old, large, another);
 });
 
 async function open(server, options, expected = []) {

@@ -20,8 +20,8 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use self::dto::{
-    AnswerDto, AskDto, Asked, AskedFile, InPartsDto, MultipartDto, MultipartsDto, NoMetadata,
-    ObjectDto, PartDto, SingleDto, SinglesDto,
+    AnswerDto, AskDto, Asked, AskedFile, FileDto, InPartsDto, MultipartDto, MultipartsDto,
+    NoMetadata, ObjectDto, PartDto, SingleDto, SinglesDto,
 };
 use super::uppy::calls;
 use super::{DEFAULT_TYPE, PART_URL_BYTES, PARTS_PER_REQUEST, allowed_metadata, as_text, mark};
@@ -35,13 +35,15 @@ use crate::http::openapi::{
 use crate::http::own_address::OwnAddress;
 use crate::http::problem::{Dialect, Failure, FieldErrors, Problem};
 use crate::upload::{
-    Caller, ContentType, Error, Field, File, Invalid, MultipartUpload, Operation, Refusal,
-    UploadService,
+    Caller, ContentType, Error, Field, File, Invalid, MultipartUpload, ObjectKey, Operation,
+    Refusal, UploadService,
 };
 
 /// How long an upload can be completed after the URLs of its parts have expired: the last of them may have been
 /// used in the last moment.
 const EXTRA: Duration = Duration::from_hours(1);
+/// Room for what the store says of one object.
+const HEAD_BYTES: usize = 4096;
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -52,7 +54,8 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
 /// Presign uploads for better-upload
 ///
 /// All or nothing: if one file is refused, all are. If a file is larger than 32 MiB or has no type, and the policy allows
-/// uploads in parts, all files of the answer are sent in parts.
+/// uploads in parts, all files of the answer are sent in parts. A file that is uploaded already is not sent again if the
+/// policy has `overwrite = false` and a key without `{uuid}`: the store would refuse it.
 #[utoipa::path(
     post,
     path = "/better-upload",
@@ -81,19 +84,44 @@ async fn presign(
     let is_for_parts =
         |it: &AskedFile| it.content_type.is_none() || it.size > plan::MAX_SINGLE_BYTES;
     let in_parts = allows_parts && asked.files.iter().any(is_for_parts);
-    let files = files(&uploads, &caller, &asked, in_parts)?;
+    let mut files = files(&uploads, &caller, &asked, in_parts)?;
+    let existing = existing(&uploads, &caller, &asked, &files, in_parts, now).await?;
+    let mut is_new = existing.iter().map(Option::is_none);
+    files.retain(|_| is_new.next().unwrap_or_default());
     let sent = asked.files.into_iter().map(|file| file.sent);
-    if !in_parts {
-        let grants = uploads
-            .presign_puts(&caller, &files, Uuid::new_v4, now)
-            .await
-            .map_err(Failure::from_better_upload)?;
-        let files = sent.zip(grants);
-        return Ok(Json(AnswerDto::Single(SinglesDto {
-            files: files.map(|(sent, it)| SingleDto::new(sent, it)).collect(),
-            metadata: NoMetadata {},
-        })));
+    let sent = sent.zip(existing).collect();
+    if in_parts {
+        return in_parts_answer(&uploads, &caller, &address, sent, &files, now).await;
     }
+    let grants = uploads.presign_puts(&caller, &files, Uuid::new_v4, now);
+    let mut grants = grants
+        .await
+        .map_err(Failure::from_better_upload)?
+        .into_iter();
+    let files = sent
+        .into_iter()
+        .filter_map(|(sent, existing)| match existing {
+            Some(key) => Some(SingleDto::skipped(sent, key)),
+            None => grants.next().map(|grant| SingleDto::new(sent, grant)),
+        });
+    Ok(Json(AnswerDto::Single(SinglesDto {
+        files: files.collect(),
+        metadata: NoMetadata {},
+    })))
+}
+
+/// A file as the client sent it, and the key of its object if it is uploaded already.
+type Sent = (FileDto, Option<ObjectKey>);
+
+/// Begins an upload in parts for each of `files`, which are those of `sent` that are not uploaded.
+async fn in_parts_answer(
+    uploads: &UploadService,
+    caller: &Authenticated,
+    address: &OwnAddress,
+    sent: Vec<Sent>,
+    files: &[File],
+    now: SystemTime,
+) -> Result<Json<AnswerDto>> {
     let sizes: Vec<u64> = files.iter().filter_map(|file| file.size).collect();
     let part_size = plan::part_size(&sizes).ok_or_else(|| {
         let largest = (0..sizes.len()).max_by_key(|&index| sizes[index]);
@@ -109,24 +137,33 @@ async fn presign(
     let parts = sizes.iter().map(|&size| plan::parts(size, part_size));
     let parts: Vec<_> = parts.collect();
     let count: usize = parts.iter().map(BTreeMap::len).sum();
-    // Each file is a call to the store.
-    caller.count_more(files.len() - 1 + (count - 1) / PARTS_PER_REQUEST)?;
+    // Each file is a call to the store. One request is counted already.
+    let calls = files.len() + count.saturating_sub(1) / PARTS_PER_REQUEST;
+    caller.count_more(calls.saturating_sub(1))?;
     let _turn = caller.turn(Work::AskStore(count * PART_URL_BYTES)).await?;
     let begun = uploads
-        .create_multiparts(&caller, &files, now)
+        .create_multiparts(caller, files, now)
         .await
         .map_err(Failure::from_better_upload)?;
-    let mut files = Vec::with_capacity(begun.len());
-    for ((sent, upload), parts) in sent.zip(begun).zip(parts) {
+    let mut begun = begun.into_iter().zip(parts);
+    let mut files = Vec::with_capacity(sent.len());
+    for (sent, existing) in sent {
+        if let Some(key) = existing {
+            files.push(InPartsDto::skipped(sent, key));
+            continue;
+        }
+        let Some((upload, parts)) = begun.next() else {
+            break;
+        };
         let MultipartUpload { token, key, .. } = &upload;
         let call = |operation| {
-            let sealed = uploads.seal_call(&caller, (token, key), operation, EXTRA, now)?;
-            Ok::<_, Error>(calls::url(&address, &sealed.token))
+            let sealed = uploads.seal_call(caller, (token, key), operation, EXTRA, now)?;
+            Ok::<_, Error>(calls::url(address, &sealed.token))
         };
         let complete_signed_url = call(Operation::Complete).map_err(Failure::from)?;
         let abort_signed_url = call(Operation::Abort).map_err(Failure::from)?;
         let requests = uploads
-            .presign_parts(&caller, token, key, &parts, now)
+            .presign_parts(caller, token, key, &parts, now)
             .await
             .map_err(Failure::from_better_upload)?;
         let parts = requests.into_iter().zip(parts.into_values());
@@ -137,16 +174,38 @@ async fn presign(
         });
         files.push(InPartsDto {
             parts: parts.collect(),
-            file: ObjectDto::in_parts(sent, upload.key),
+            file: ObjectDto::bare(sent, upload.key),
             upload_id: "",
             complete_signed_url,
             abort_signed_url,
+            skip: None,
         });
     }
     Ok(Json(AnswerDto::Multipart(MultipartsDto {
         multipart: MultipartDto { files, part_size },
         metadata: NoMetadata {},
     })))
+}
+
+/// The keys of those files that are uploaded already, in their order.
+async fn existing(
+    uploads: &UploadService,
+    caller: &Authenticated,
+    asked: &Asked,
+    files: &[File],
+    in_parts: bool,
+    now: SystemTime,
+) -> Result<Vec<Option<ObjectKey>>> {
+    let is_asked = uploads.refuses_repeated(caller, asked.route.as_deref());
+    if !is_asked.map_err(Failure::from_better_upload)? {
+        return Ok(files.iter().map(|_| None).collect());
+    }
+    // Each of them is a call to the store.
+    caller.count_more(files.len() - 1)?;
+    let _turn = caller
+        .turn(Work::AskStore(files.len() * HEAD_BYTES))
+        .await?;
+    Ok(uploads.already_uploaded(caller, files, in_parts, now).await)
 }
 
 /// The files, with the metadata of the request.

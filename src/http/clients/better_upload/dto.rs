@@ -11,7 +11,7 @@ use crate::http::body::Dto;
 use crate::http::json::{Fields, Json as JsonText};
 use crate::http::openapi::{FilenameText, MediaTypeOrNothing};
 use crate::http::problem::FieldErrors;
-use crate::upload::{ContentType, Filename, Grant, Invalid};
+use crate::upload::{ContentType, Filename, Grant, Invalid, ObjectKey};
 
 /// The most files of one request.
 const MAX_FILES: usize = 100;
@@ -216,9 +216,10 @@ struct ObjectInfoDto {
 #[serde(rename_all = "camelCase")]
 #[schema(as = BetterUploadSingle)]
 pub(super) struct SingleDto {
-    /// Where to send the file. Whoever has this URL can upload, so treat it as a secret.
+    /// Where to send the file. Whoever has this URL can upload, so treat it as a secret. It is empty if there is
+    /// nothing to send.
     #[schema(
-        format = "uri",
+        format = "uri-reference",
         example = "https://my-bucket.s3.ap-northeast-2.amazonaws.com/uploads/x?X-Amz-Expires=600"
     )]
     signed_url: String,
@@ -226,6 +227,9 @@ pub(super) struct SingleDto {
     /// The headers of the PUT besides `content-type` and those of `objectInfo`: the client sends all of them, and
     /// one that it sends twice would not be what was signed.
     headers: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Skip, inline, required = false)]
+    skip: Option<Skip>,
 }
 
 impl SingleDto {
@@ -254,8 +258,28 @@ impl SingleDto {
             signed_url: request.url,
             file: ObjectDto::new(file, object_info),
             headers,
+            skip: None,
         }
     }
+
+    /// Of a file that is uploaded already.
+    pub(super) fn skipped(file: FileDto, key: ObjectKey) -> Self {
+        Self {
+            signed_url: String::new(),
+            file: ObjectDto::bare(file, key.into_string()),
+            headers: BTreeMap::new(),
+            skip: Some(Skip::Completed),
+        }
+    }
+}
+
+/// Why the client sends nothing.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Skip {
+    /// The policy has `overwrite = false` and a key without `{uuid}`, and the object that is there has the size and
+    /// the type of this file. Nothing compares the bytes.
+    Completed,
 }
 
 /// Uploads in parts of the same size.
@@ -275,21 +299,39 @@ pub(super) struct MultipartDto {
 #[schema(as = BetterUploadInParts)]
 pub(super) struct InPartsDto {
     pub(super) file: ObjectDto,
+    /// Empty if there is nothing to send.
     pub(super) parts: Vec<PartDto>,
     /// Empty: the URLs contain it.
     pub(super) upload_id: &'static str,
-    /// Where to POST the list of parts that completes the upload, in S3's XML.
+    /// Where to POST the list of parts that completes the upload, in S3's XML. Empty if there is nothing to send.
     #[schema(
-        format = "uri",
+        format = "uri-reference",
         example = "https://uploads.example.com/s3/upload/eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl"
     )]
     pub(super) complete_signed_url: String,
-    /// Where to send the DELETE that aborts the upload.
+    /// Where to send the DELETE that aborts the upload. Empty if there is nothing to send.
     #[schema(
-        format = "uri",
+        format = "uri-reference",
         example = "https://uploads.example.com/s3/upload/eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl"
     )]
     pub(super) abort_signed_url: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Skip, inline, required = false)]
+    pub(super) skip: Option<Skip>,
+}
+
+impl InPartsDto {
+    /// Of a file that is uploaded already.
+    pub(super) fn skipped(file: FileDto, key: ObjectKey) -> Self {
+        Self {
+            file: ObjectDto::bare(file, key.into_string()),
+            parts: Vec::new(),
+            upload_id: "",
+            complete_signed_url: String::new(),
+            abort_signed_url: String::new(),
+            skip: Some(Skip::Completed),
+        }
+    }
 }
 
 impl ObjectDto {
@@ -302,8 +344,8 @@ impl ObjectDto {
         }
     }
 
-    /// Of an upload in parts, with which the client sends no headers.
-    pub(super) fn in_parts(file: FileDto, key: String) -> Self {
+    /// Of an object with which the client sends no headers.
+    pub(super) fn bare(file: FileDto, key: String) -> Self {
         let object_info = ObjectInfoDto {
             key,
             metadata: BTreeMap::new(),

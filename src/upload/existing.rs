@@ -1,0 +1,70 @@
+//! Files that are uploaded already, where the store would refuse them.
+
+use std::time::SystemTime;
+
+use futures_util::future::join_all;
+use uuid::Uuid;
+
+use super::policy::Terms;
+use super::service::day;
+use super::{Caller, Error, Expected, File, ObjectKey, UploadKind, UploadService, Verification};
+
+impl UploadService {
+    /// Whether a policy can give two files the same key, and has the store refuse the second one.
+    pub fn refuses_repeated(&self, caller: &Caller, policy: Option<&str>) -> Result<bool, Error> {
+        let terms = self.policies.load().terms(policy, caller)?;
+        Ok(refuses_repeated(&terms))
+    }
+
+    /// The keys of those of `files` that need not be uploaded, in their order: the policy has the store
+    /// refuse them, and the object that is there has the size and the type of the file and is what the
+    /// policy allows. It is `None` for all of them if any is refused, and for those that the store cannot
+    /// be asked about.
+    pub async fn already_uploaded(
+        &self,
+        caller: &Caller,
+        files: &[File],
+        in_parts: bool,
+        now: SystemTime,
+    ) -> Vec<Option<ObjectKey>> {
+        let kind = if in_parts {
+            UploadKind::Multipart
+        } else {
+            UploadKind::Put
+        };
+        let Ok(policies) = self.all_checked(caller, files, |_| kind) else {
+            return files.iter().map(|_| None).collect();
+        };
+        let files = files.iter().zip(&policies);
+        join_all(files.map(|(file, policy)| self.find(caller, policy, file, now))).await
+    }
+
+    async fn find(
+        &self,
+        caller: &Caller,
+        policy: &Terms,
+        file: &File,
+        now: SystemTime,
+    ) -> Option<ObjectKey> {
+        if !refuses_repeated(policy) {
+            return None;
+        }
+        let key = policy
+            .key
+            .key(caller, &file.filename, Uuid::nil(), day(now));
+        let expected = Expected {
+            size: file.size,
+            ..Expected::of_key(key.as_str())
+        };
+        match self.verify_one(policy, caller, &expected, now).await {
+            Ok(Verification::Uploaded(it)) if it.content_type == file.content_type.as_str() => {
+                Some(key)
+            }
+            _ => None,
+        }
+    }
+}
+
+fn refuses_repeated(policy: &Terms) -> bool {
+    !policy.overwrite && !policy.key.is_unique()
+}

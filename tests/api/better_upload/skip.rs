@@ -1,0 +1,148 @@
+//! Files that are uploaded already, under a policy that has the store refuse them.
+
+use presignd::http;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::{PATH, answer, asked, complete, file, put, put_parts, refused};
+use crate::helpers::{client, is, spawn_app_with_both, spawn_app_with_policies, with_policies};
+use crate::stand_in::{StandIn, empty};
+
+const ONCE: &str = "[policies.once]\nkey = 'once/{filename}'\noverwrite = false\nmax_size = '10 B'\n\
+    [policies.unique]\noverwrite = false\n\
+    [policies.again]\nkey = 'again/{filename}'\noverwrite = true\n";
+
+#[tokio::test]
+async fn better_upload_skips_a_file_that_the_store_would_refuse_as_uploaded_already() {
+    let app = spawn_app_with_policies(ONCE).await;
+    let old = file("old.txt", 3, "text/plain");
+    let answer = asked(&app, "once", std::slice::from_ref(&old)).await;
+    assert!(answer["files"][0].get("skip").is_none());
+    assert_eq!(
+        put(&answer["files"][0], b"abc".into()).await.status(),
+        StatusCode::OK
+    );
+
+    let answer = asked(
+        &app,
+        "once",
+        &[file("new.txt", 3, "text/plain"), old.clone()],
+    )
+    .await;
+    let [new, skipped] = answer["files"].as_array().unwrap().as_slice() else {
+        panic!("{answer}");
+    };
+    assert_eq!(
+        *skipped,
+        json!({
+            "signedUrl": "",
+            "file": {"name": "old.txt", "size": 3, "type": "text/plain",
+                "objectInfo": {"key": "once/old.txt", "metadata": {}}},
+            "headers": {},
+            "skip": "completed",
+        })
+    );
+    assert!(new.get("skip").is_none());
+    assert_eq!(put(new, b"new".into()).await.status(), StatusCode::OK);
+    assert_eq!(app.stored("once/new.txt").await.unwrap().0, b"new");
+    assert_eq!(app.stored("once/old.txt").await.unwrap().0, b"abc");
+
+    // All of them: the answer is still of the same kind.
+    let answer = asked(&app, "once", &[old]).await;
+    assert_eq!(answer["files"][0]["skip"], "completed");
+
+    // Another file of that name is sent, and the store refuses it.
+    for other in [
+        file("old.txt", 4, "text/plain"),
+        file("old.txt", 3, "text/csv"),
+    ] {
+        let answer = asked(&app, "once", std::slice::from_ref(&other)).await;
+        let single = &answer["files"][0];
+        assert!(single.get("skip").is_none(), "{other}");
+        let bytes = vec![b'x'; usize::try_from(other["size"].as_u64().unwrap()).unwrap()];
+        assert_eq!(
+            put(single, bytes).await.status(),
+            StatusCode::PRECONDITION_FAILED
+        );
+    }
+}
+
+#[tokio::test]
+async fn better_upload_skips_files_among_those_that_are_sent_in_parts() {
+    let app = spawn_app_with_policies(ONCE).await;
+    let old = file("old", 3, "");
+    let answer = asked(&app, "once", std::slice::from_ref(&old)).await;
+    let upload = &answer["multipart"]["files"][0];
+    let list = put_parts(upload, &answer["multipart"]["partSize"], b"abc").await;
+    assert_eq!(complete(upload, list).await.status(), StatusCode::OK);
+
+    let answer = asked(&app, "once", &[old, file("new", 3, "")]).await;
+    let multipart = &answer["multipart"];
+    assert_eq!(
+        multipart["files"][0],
+        json!({
+            "file": {"name": "old", "size": 3, "type": "",
+                "objectInfo": {"key": "once/old", "metadata": {}}},
+            "parts": [], "uploadId": "", "completeSignedUrl": "", "abortSignedUrl": "",
+            "skip": "completed",
+        })
+    );
+    let new = &multipart["files"][1];
+    assert!(new.get("skip").is_none());
+    let list = put_parts(new, &multipart["partSize"], b"new").await;
+    assert_eq!(complete(new, list).await.status(), StatusCode::OK);
+    assert_eq!(app.stored("once/new").await.unwrap().0, b"new");
+}
+
+#[tokio::test]
+async fn better_upload_asks_the_store_only_where_it_could_refuse_the_file() {
+    let store = StandIn::embedded().await;
+    let base = store.service(ONCE).await;
+    store.asked();
+    let ask = async |policy: &str, sizes: [u64; 2]| {
+        let files =
+            sizes.map(|size| json!({"name": size.to_string(), "size": size, "type": "a/b"}));
+        let request = client().post(format!("{base}{PATH}"));
+        let request = request.json(&json!({"route": policy, "files": files}));
+        let status = request.send().await.unwrap().status();
+        (status.as_u16(), store.asked())
+    };
+    assert_eq!(ask("unique", [1, 2]).await, (200, 0));
+    assert_eq!(ask("again", [1, 2]).await, (200, 0));
+    assert_eq!(ask("once", [1, 2]).await, (200, 2));
+    // A file that the policy refuses tells nobody what the store has.
+    assert_eq!(ask("once", [1, 11]).await, (422, 0));
+}
+
+#[tokio::test]
+async fn better_upload_sends_a_file_of_which_the_store_tells_nothing() {
+    for status in [403, 500] {
+        let store = StandIn::but(move |method, _| (*method == Method::HEAD).then(|| empty(status)));
+        let base = store.await.service(ONCE).await;
+        let request = client().post(format!("{base}{PATH}"));
+        let request = request.json(&json!({"route": "once", "files": [file("a", 1, "a/b")]}));
+        let answer = answer(request.send().await.unwrap()).await;
+        assert!(answer["files"][0].get("skip").is_none());
+        assert_ne!(answer["files"][0]["signedUrl"], "");
+    }
+}
+
+#[tokio::test]
+async fn each_question_whether_a_file_is_uploaded_counts_as_a_request() {
+    let rate = http::Rate {
+        per_second: 0.001,
+        burst: 20.try_into().unwrap(),
+    };
+    let settings = http::Settings {
+        rate: Some(rate),
+        ..http::Settings::default()
+    };
+    let app = spawn_app_with_both(with_policies(ONCE), &settings).await;
+    let files: Vec<Value> = (0..10).map(|n| file("a", n, "a/b")).collect();
+    for _ in 0..2 {
+        asked(&app, "once", &files).await;
+    }
+    let body = json!({"route": "once", "files": files});
+    let (problem, _) = refused(&app, &body).await;
+    is(&problem, 429, "rate-limited");
+}
