@@ -1,9 +1,14 @@
 // How fast our client, Uppy 6 and boto3 upload the same files to the same store, with and without 50 ms of latency.
 //
-//   PRESIGND_BIN=target/release/presignd PYTHON=python-with-boto3 node tests/browser/speed.mjs [ROUNDS]
+//   node tests/browser/speed.mjs --quick    tries the script: small files and one round, with the debug build
+//   PRESIGND_BIN=target/release/presignd TMPDIR=/dev/shm node tests/browser/speed.mjs [--rounds 5] [--load small]
 //
-// It prints the median time of each, our time divided by the best of the others, the largest JavaScript heap of the
-// page, and how much more memory its process had at most. Ours verifies each upload, as it does by default;
+// The second command measures; it wants idle cores, and 3 GiB in TMPDIR, which should be in memory so that no disk
+// limits anyone. PYTHON names a Python with boto3, and `--load large` or `--load small` measures one of the two loads.
+//
+// A round measures each client once, with a fresh server and browser. Which one is first changes from round to round.
+// The result is a table of the median times, our time divided by the best of the others, the largest JavaScript heap
+// of the page, and how much more memory its process had at most. Ours verifies each upload, as it does by default;
 // `unverified` does not, and neither do the others.
 
 import { execFile } from "node:child_process";
@@ -11,9 +16,10 @@ import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { createServer as createPages } from "node:http";
 import { connect, createServer } from "node:net";
+import { loadavg } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { promisify } from "node:util";
+import { parseArgs, promisify } from "node:util";
 import { Worker, isMainThread, workerData } from "node:worker_threads";
 
 import { build } from "esbuild";
@@ -21,6 +27,8 @@ import { build } from "esbuild";
 import { MiB, makeFile, startBrowser, startServer, temporaryFolder } from "./helpers.mjs";
 
 const LATENCY = 50;
+/** The proxy holds at most this much in each direction of a connection: 1 GiB/s need 25 MiB on the way. */
+const HELD_MAX = 32 * MiB;
 const run = promisify(execFile);
 
 const PAGE = `
@@ -31,62 +39,92 @@ const PAGE = `
   window.ours = async (url, files, options) => {
     const client = createClient({ url });
     const results = await client.uploadAll(files, options);
-    if (results.some(({ status }) => status !== "fulfilled")) throw new Error("an upload failed");
+    for (const { reason } of results) if (reason) throw reason;
   };
   window.unverified = (url, files) => window.ours(url, files, { verify: false });
-  window.uppy = async (url, files) => {
+  window.uppy6 = async (url, files) => {
+    if (!AwsS3.VERSION.startsWith("6.")) throw new Error("this is Uppy " + AwsS3.VERSION + "; run npm ci --prefix tests/browser");
     const uppy = new Uppy().use(AwsS3, { companionEndpoint: url });
     uppy.addFiles(files.map((file) => ({ name: file.name, type: file.type, data: file })));
-    const { successful } = await uppy.upload();
-    if (successful.length !== files.length) throw new Error("an upload failed");
+    const { failed } = await uppy.upload();
+    if (failed.length) throw new Error(failed[0].error);
   };
 `;
 
+// One transfer manager sends all files, as many requests at once as boto3 does by default.
 const BOTO3 = `
-import concurrent.futures, os, sys, time
+import os, sys, time
 import boto3
+from boto3.s3.transfer import TransferConfig, create_transfer_manager
 
 endpoint, secret, *paths = sys.argv[1:]
 s3 = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="presignd-dev", aws_secret_access_key=secret)
 begin = time.monotonic()
-with concurrent.futures.ThreadPoolExecutor(10) as pool:
-    list(pool.map(lambda path: s3.upload_file(path, "uploads", "boto3/" + os.path.basename(path)), paths))
+with create_transfer_manager(s3, TransferConfig()) as manager:
+    uploads = [manager.upload(path, "uploads", "boto3/" + os.path.basename(path)) for path in paths]
+for upload in uploads:
+    upload.result()
 print(time.monotonic() - begin)
 `;
 
+const NAMES = ["ours", "unverified", "uppy6", "boto3"];
+
 if (isMainThread) await main();
-else delay(workerData);
+else if (workerData.target) delay(workerData);
+else swallow();
 
 async function main() {
-  const rounds = Number(process.argv[2] ?? 1);
+  const { values } = parseArgs({
+    options: { quick: { type: "boolean" }, rounds: { type: "string" }, load: { type: "string" } },
+  });
+  const { quick, load } = values;
+  const rounds = Number(values.rounds ?? (quick ? 1 : 3));
+  const sizes = {
+    large: quick ? [128 * MiB] : [1024 * MiB],
+    small: Array.from({ length: quick ? 50 : 500 }, () => 20_000),
+  };
+  console.log(`The proxy that adds the latency passes ${await proxyThroughput()} MiB/s on.`);
   const folder = await temporaryFolder();
+  const rows = [];
   try {
-    const film = [await makeFile(join(folder.path, "film.mp4"), 1024 * MiB)];
-    const photos = [];
-    for (let n = 0; n < 500; n++) photos.push(await makeFile(join(folder.path, `${n}.jpg`), 20_000));
-    for (const latency of [0, LATENCY]) {
-      for (const [what, files] of [["one file of 1 GiB", film], ["500 files of 20 KB", photos]]) {
-        const paths = files.map(({ path }) => path);
-        const results = { ours: [], unverified: [], uppy: [], boto3: [] };
+    for (const [kind, list] of Object.entries(sizes)) {
+      if (load && load !== kind) continue;
+      const paths = [];
+      for (const [n, size] of list.entries()) paths.push((await makeFile(join(folder.path, `${n}.jpg`), size)).path);
+      for (const latency of [0, LATENCY]) {
+        const what = `${list.length === 1 ? `${list[0] / MiB} MiB` : `${list.length} files of 20 KB`}, ${latency} ms`;
+        const results = Object.fromEntries(NAMES.map((name) => [name, []]));
         for (let round = 0; round < rounds; round++) {
-          for (const [name, list] of Object.entries(results)) list.push(await measure(name, paths, latency));
+          const first = round % NAMES.length;
+          for (const name of [...NAMES.slice(first), ...NAMES.slice(0, first)]) {
+            const before = loadavg()[0];
+            const result = await measure(name, paths, latency);
+            results[name].push(result);
+            console.log(`${what}, round ${round + 1}: ${name} ${result.seconds.toFixed(2)} s (load ${before.toFixed(1)})`);
+          }
         }
-        report(`${what}, ${latency} ms`, results);
+        rows.push(row(what, results));
       }
     }
   } finally {
     await folder.remove();
   }
+  const title = ["median of the times in s", ...NAMES, "ours / best of the others", "page heap of ours, Uppy", "process of ours, Uppy"];
+  console.log(["", title, title.map(() => "---"), ...rows].map((cells) => (cells ? `| ${cells.join(" | ")} |` : "")).join("\n"));
 }
 
-function report(what, results) {
-  const median = (list, of) => list.map(of).sort((a, b) => a - b)[Math.floor(list.length / 2)];
-  const seconds = Object.fromEntries(Object.entries(results).map(([name, list]) => [name, median(list, (it) => it.seconds)]));
-  console.log(`\n${what}: ours / best of the others ${(seconds.ours / Math.min(seconds.uppy, seconds.boto3)).toFixed(2)}`);
-  for (const [name, list] of Object.entries(results)) {
-    const memory = list[0].heap ? `, heap ${Math.max(...list.map((it) => it.heap))} MiB, process +${Math.max(...list.map((it) => it.growth))} MiB` : "";
-    console.log(`  ${name.padEnd(10)} ${seconds[name].toFixed(2)} s (${list.map((it) => it.seconds.toFixed(2)).join(", ")})${memory}`);
-  }
+function row(what, results) {
+  const median = (list) => list.toSorted((a, b) => a - b)[Math.floor(list.length / 2)];
+  const seconds = NAMES.map((name) => median(results[name].map((it) => it.seconds)));
+  const [ours, , ...others] = seconds;
+  const most = (of) => ["ours", "uppy6"].map((name) => Math.max(...results[name].map(of))).join(", ");
+  return [
+    what,
+    ...seconds.map((it) => it.toFixed(2)),
+    (ours / Math.min(...others)).toFixed(2),
+    `${most((it) => it.heap)} MiB`,
+    `+${most((it) => it.growth)} MiB`,
+  ];
 }
 
 async function measure(name, paths, latency) {
@@ -135,6 +173,8 @@ async function inBrowser(name, service, paths, rules) {
         await new Promise((resolve) => setTimeout(resolve, 100));
       }
     })();
+    // A closed page ends the sampling of an upload that has failed.
+    sampling.catch(() => {});
     const milliseconds = await page.evaluate(
       async ([name, service]) => {
         const begin = performance.now();
@@ -164,35 +204,76 @@ async function startPages() {
   return { server, url: `http://127.0.0.1:${server.address().port}/` };
 }
 
-async function startProxy(target, wait) {
-  const worker = new Worker(new URL(import.meta.url), { workerData: { target, wait } });
+async function startWorker(data) {
+  const worker = new Worker(new URL(import.meta.url), { workerData: data });
   const [port] = await once(worker, "message");
   return { worker, url: `http://127.0.0.1:${port}` };
 }
 
-/** A proxy that passes everything on `wait` milliseconds late, in both directions. */
-async function delay({ target, wait }) {
+function startProxy(target, wait) {
+  return startWorker({ target, wait });
+}
+
+/** How many MiB a second go through the proxy, over as many connections as a browser opens. */
+async function proxyThroughput() {
+  const sink = await startWorker({});
+  const proxy = await startProxy(sink.url, LATENCY / 2);
+  const chunk = Buffer.alloc(MiB);
+  const each = 256;
+  const connections = 6;
+  const begin = performance.now();
+  const pump = async () => {
+    const socket = connect({ host: "127.0.0.1", port: Number(new URL(proxy.url).port) });
+    const closed = once(socket.resume(), "close");
+    for (let n = 0; n < each; n++) if (!socket.write(chunk)) await once(socket, "drain");
+    socket.end();
+    await closed;
+  };
+  await Promise.all(Array.from({ length: connections }, pump));
+  const seconds = (performance.now() - begin) / 1000;
+  await Promise.all([sink, proxy].map(({ worker }) => worker.terminate()));
+  return Math.round((each * connections) / seconds);
+}
+
+async function listen(server) {
   const { parentPort } = await import("node:worker_threads");
+  server.listen(0, "127.0.0.1", () => parentPort.postMessage(server.address().port));
+}
+
+function swallow() {
+  listen(createServer((client) => client.resume()));
+}
+
+/** A proxy that passes everything on `wait` milliseconds late, in both directions. */
+function delay({ target, wait }) {
   const { hostname, port } = new URL(target);
   const pass = (from, to) => {
+    // What is held, or written and not yet accepted: a slow receiver slows the sender down.
     let held = 0;
     from.on("data", (chunk) => {
       held += chunk.length;
-      if (held > 32 * MiB) from.pause();
+      if (held > HELD_MAX) from.pause();
       setTimeout(() => {
-        held -= chunk.length;
-        if (held < 16 * MiB) from.resume();
-        if (!to.destroyed) to.write(chunk);
+        if (to.destroyed) return;
+        to.write(chunk, () => {
+          held -= chunk.length;
+          if (held < HELD_MAX / 2) from.resume();
+        });
       }, wait);
     });
     from.on("end", () => setTimeout(() => to.end(), wait));
     from.on("error", () => to.destroy());
     from.on("close", () => setTimeout(() => to.destroy(), wait));
   };
-  const server = createServer({ noDelay: true, allowHalfOpen: true }, (client) => {
-    const upstream = connect({ host: hostname, port: Number(port), noDelay: true, allowHalfOpen: true });
-    pass(client, upstream);
-    pass(upstream, client);
+  const options = { noDelay: true, allowHalfOpen: true };
+  const server = createServer({ ...options, pauseOnConnect: true }, (client) => {
+    // The handshake of a new connection takes a round trip, too.
+    setTimeout(() => {
+      const upstream = connect({ host: hostname, port: Number(port), ...options });
+      pass(client, upstream);
+      pass(upstream, client);
+      client.resume();
+    }, 2 * wait);
   });
-  server.listen(0, "127.0.0.1", () => parentPort.postMessage(server.address().port));
+  listen(server);
 }
