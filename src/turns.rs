@@ -20,6 +20,16 @@ pub(crate) enum CallerKey {
     },
 }
 
+impl CallerKey {
+    /// The API key whose holder calls for this user.
+    pub(crate) fn api_key(&self) -> Option<&str> {
+        match self {
+            Self::User { key, .. } => Some(key),
+            Self::Name(_) | Self::Network(_) => None,
+        }
+    }
+}
+
 /// The amounts that may be in use at the same time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Amounts {
@@ -41,6 +51,15 @@ pub(crate) struct Turns {
 enum Sharer {
     Caller(CallerKey),
     UsersOf(Arc<str>),
+}
+
+/// Who has nothing left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Full {
+    Caller,
+    /// All users whom the holder of one API key calls for.
+    Users,
+    All,
 }
 
 /// An amount in use, until it is dropped.
@@ -76,15 +95,24 @@ impl Turns {
         Turn(permits)
     }
 
-    /// `None` if the caller would have to wait.
-    pub(crate) fn try_acquire(&self, caller: Option<&CallerKey>, amount: u32) -> Option<Turn> {
+    /// # Errors
+    ///
+    /// Whom the caller would have to wait for.
+    pub(crate) fn try_acquire(
+        &self,
+        caller: Option<&CallerKey>,
+        amount: u32,
+    ) -> Result<Turn, Full> {
         let mut permits = Permits::default();
-        for (permit, level) in permits.iter_mut().zip(self.levels(caller, amount)) {
+        let levels = self.levels(caller, amount).into_iter();
+        let levels = levels.zip([Full::Caller, Full::Users, Full::All]);
+        for (permit, (level, full)) in permits.iter_mut().zip(levels) {
             if let Some((semaphore, amount)) = level {
-                *permit = Some(semaphore.try_acquire_many_owned(amount).ok()?);
+                let acquired = semaphore.try_acquire_many_owned(amount);
+                *permit = Some(acquired.map_err(|_none| full)?);
             }
         }
-        Some(Turn(permits))
+        Ok(Turn(permits))
     }
 
     fn levels(&self, caller: Option<&CallerKey>, amount: u32) -> Levels {
@@ -162,32 +190,33 @@ mod tests {
         let turns = turns(10, 12, 15);
         let take = |name, amount| turns.try_acquire(Some(&named(name)), amount);
         let first = take("a", 8).unwrap();
-        assert!(take("a", 3).is_none());
+        assert_eq!(take("a", 3).unwrap_err(), Full::Caller);
         let _second = take("b", 7).unwrap();
-        assert!(take("c", 1).is_none());
-        assert!(turns.try_acquire(None, 1).is_none());
+        assert_eq!(take("c", 1).unwrap_err(), Full::All);
+        assert!(turns.try_acquire(None, 1).is_err());
         drop(first);
-        assert!(take("c", 8).is_some());
+        assert!(take("c", 8).is_ok());
     }
 
     #[test]
     fn whoever_asks_for_more_than_its_part_gets_its_part() {
         let turns = turns(10, 12, 15);
         let _large = turns.try_acquire(Some(&named("a")), 100).unwrap();
-        assert!(turns.try_acquire(Some(&named("a")), 1).is_none());
-        assert!(turns.try_acquire(Some(&named("b")), 5).is_some());
+        assert!(turns.try_acquire(Some(&named("a")), 1).is_err());
+        assert!(turns.try_acquire(Some(&named("b")), 5).is_ok());
     }
 
     #[test]
     fn each_user_of_an_api_key_has_a_part_and_all_of_them_have_less_than_there_is() {
         let turns = turns(4, 8, 16);
         let _first = turns.try_acquire(Some(&user("a")), 4).unwrap();
-        assert!(turns.try_acquire(Some(&user("a")), 1).is_none());
+        let more = |name| turns.try_acquire(Some(&user(name)), 1).unwrap_err();
+        assert_eq!(more("a"), Full::Caller);
         let _second = turns.try_acquire(Some(&user("b")), 4).unwrap();
-        assert!(turns.try_acquire(Some(&user("c")), 1).is_none());
+        assert_eq!(more("c"), Full::Users);
         // The holder of the key itself, and everyone else, are not affected.
-        assert!(turns.try_acquire(Some(&named("backend")), 4).is_some());
-        assert!(turns.try_acquire(Some(&named("a")), 4).is_some());
+        assert!(turns.try_acquire(Some(&named("backend")), 4).is_ok());
+        assert!(turns.try_acquire(Some(&named("a")), 4).is_ok());
     }
 
     #[test]

@@ -244,7 +244,7 @@ impl Authenticated {
     /// The answer when too many requests of this caller wait already.
     pub(super) fn wait(&self) -> Result<Turn, Response> {
         let turn = self.gate.waiting.try_acquire(self.caller.key().as_ref(), 1);
-        turn.ok_or_else(|| retry_later(&catalogue::TOO_MANY_WAITING, Duration::from_secs(1)))
+        turn.map_err(|_full| retry_later(&catalogue::TOO_MANY_WAITING, Duration::from_secs(1)))
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::auth::retry_later;
 use super::problem::catalogue::{self, Kind};
+use super::unread::Unread;
 use crate::turns::{Amounts, CallerKey, Turn, Turns};
 
 const MIB: u32 = 1024 * 1024;
@@ -55,8 +56,7 @@ pub(super) struct Memory {
     waiting: AtomicUsize,
     sign: Turns,
     ask_store: Turns,
-    /// Long answers until they have been sent.
-    unread: Turns,
+    pub(super) unread: Unread,
 }
 
 impl Memory {
@@ -69,7 +69,7 @@ impl Memory {
             waiting: AtomicUsize::new(0),
             sign: turns(16 * MIB, 32 * MIB, 48 * MIB),
             ask_store: turns(6 * MIB, 16 * MIB, 32 * MIB),
-            unread: turns(6 * MIB, 16 * MIB, 32 * MIB),
+            unread: Unread::new(turns(6 * MIB, 16 * MIB, 32 * MIB)),
         }
     }
 
@@ -127,11 +127,6 @@ impl Memory {
         wait(turns, caller, bytes, &catalogue::TOO_MUCH_AT_ONCE)
             .await
             .map(Some)
-    }
-
-    /// Room for an answer, if earlier ones have been read.
-    pub(super) fn answer(&self, caller: &CallerKey, bytes: usize) -> Option<Turn> {
-        self.unread.try_acquire(Some(caller), count(bytes))
     }
 }
 
@@ -193,6 +188,6 @@ async fn wait(
         .map_err(|_elapsed| retry_later(kind, Duration::from_secs(1)))
 }
 
-fn count(bytes: usize) -> u32 {
+pub(super) fn count(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -27,7 +27,7 @@ use super::memory::{Mapped, Memory};
 use super::problem::{Cause, Dialect, Problem, catalogue};
 use super::{HttpService, Settings};
 use crate::telemetry::{Metrics, Trace};
-use crate::turns::{CallerKey, Turn};
+use crate::turns::CallerKey;
 
 /// Headers of every answer, unless its route sets another value. Only the pages need scripts; no
 /// browser may run, cache or embed anything else, or name it as a referrer.
@@ -146,10 +146,10 @@ async fn within_budget(response: Response, caller: &CallerKey, memory: &Memory) 
     if length <= SHORT_ANSWER_BYTES {
         return response;
     }
-    let Some(turn) = memory.answer(caller, length) else {
+    let Some(answer) = memory.unread.admit(caller, length) else {
         return retry_later(&catalogue::ANSWERS_UNREAD, Duration::from_secs(1));
     };
-    let (parts, body) = response.into_parts();
+    let (mut parts, body) = response.into_parts();
     let Ok(bytes) = body.collect().await else {
         return Problem::internal().into_response();
     };
@@ -158,20 +158,8 @@ async fn within_budget(response: Response, caller: &CallerKey, memory: &Memory) 
         return Problem::internal().into_response();
     };
     copy.extend(&bytes);
-    // The turn lasts exactly as long as the bytes, which hyper keeps until they are sent.
-    let bytes = Bytes::from_owner(Unread(copy, turn));
-    Response::from_parts(parts, Body::from(bytes))
-}
-
-struct Unread(
-    Mapped,
-    #[expect(dead_code, reason = "held until it is dropped")] Turn,
-);
-
-impl AsRef<[u8]> for Unread {
-    fn as_ref(&self) -> &[u8] {
-        self.0.as_ref()
-    }
+    parts.extensions.insert(Arc::clone(&answer)); // for the connection
+    Response::from_parts(parts, Body::new(answer.body(copy)))
 }
 
 /// A request in progress. It is logged, counted and traced when it is dropped: after the answer, or

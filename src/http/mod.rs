@@ -25,6 +25,7 @@ mod problem;
 mod rate_limit;
 mod receipts;
 mod server;
+mod unread;
 mod uploads;
 mod verify;
 mod xml;

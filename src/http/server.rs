@@ -16,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(super) use self::connection::Closer;
 use self::connection::{Connections, run};
 use super::HttpService;
 use crate::telemetry::Metrics;

@@ -118,6 +118,7 @@ impl UploadService {
         if !terms.pending {
             return self.verify_under(terms, caller, expected, wait, now).await;
         }
+        let _list = self.heads.list(caller, expected.len()).await?;
         let commit = |expected, now| self.commit_one(terms, caller, expected, now);
         each(terms, caller, expected, wait, now, commit).await
     }

@@ -96,6 +96,7 @@ impl UploadService {
         };
         let could_have = |key: &str| terms.key.could_have_made(caller, key);
         if looks_at_objects(terms, wanted.disposition) {
+            let _list = self.heads.list(caller, wanted.keys.len()).await?;
             let all = wanted.keys.iter().map(async |key| {
                 if !could_have(key) {
                     return Ok(Download::NotUploaded);

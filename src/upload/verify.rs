@@ -86,22 +86,45 @@ pub enum Verification {
 /// How long a key may wait until the store can be asked about it. It is longer than a call, so that a
 /// store that does not answer is named as the cause, and other requests are not.
 const QUEUE_TIMEOUT: Duration = s3::CALL_TIMEOUT.saturating_add(Duration::from_secs(5));
+/// How long a list may wait until it is worked on.
+const LIST_TIMEOUT: Duration = Duration::from_secs(10);
+/// A list of more keys waits for its turn among other lists.
+const SHORT_LIST: usize = 16;
 
 /// Limits the concurrent HEAD requests of all verifications: each holds a connection to the store.
 #[derive(Debug)]
-pub(super) struct HeadLimit(Turns);
+pub(super) struct HeadLimit {
+    heads: Turns,
+    /// The keys of the lists that are worked on. They are a few more than keep all HEAD requests busy. If
+    /// all lists were worked on at the same time, all of them would be too late once there are too many.
+    listed: Turns,
+}
 
 impl Default for HeadLimit {
     fn default() -> Self {
-        Self(Turns::new(Amounts {
-            caller: 16,
-            users: 32,
-            all: 64,
-        }))
+        let turns = |caller, users, all| Turns::new(Amounts { caller, users, all });
+        Self {
+            heads: turns(16, 32, 64),
+            listed: turns(200, 300, 600),
+        }
     }
 }
 
 impl HeadLimit {
+    /// Waits until a list of this many keys can be worked on. A short one need not wait.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooMuchAtOnce`] if that takes too long.
+    pub(super) async fn list(&self, caller: &Caller, keys: usize) -> Result<Option<Turn>, Error> {
+        if keys <= SHORT_LIST {
+            return Ok(None);
+        }
+        let (caller, keys) = (caller.key(), u32::try_from(keys).unwrap_or(u32::MAX));
+        let turn = timeout(LIST_TIMEOUT, self.listed.acquire(caller.as_ref(), keys)).await;
+        turn.map(Some).map_err(|_elapsed| Error::TooMuchAtOnce)
+    }
+
     /// Waits until the store can be asked about one more object.
     ///
     /// # Errors
@@ -109,7 +132,7 @@ impl HeadLimit {
     /// [`Error::TooMuchAtOnce`] if that takes too long.
     pub(super) async fn turn(&self, caller: &Caller) -> Result<Turn, Error> {
         let caller = caller.key();
-        let turn = self.0.acquire(caller.as_ref(), 1);
+        let turn = self.heads.acquire(caller.as_ref(), 1);
         let turn = timeout(QUEUE_TIMEOUT, turn).await;
         turn.map_err(|_elapsed| Error::TooMuchAtOnce)
     }
@@ -142,6 +165,7 @@ impl UploadService {
         wait: Duration,
         now: SystemTime,
     ) -> Result<Vec<Verification>, Error> {
+        let _list = self.heads.list(caller, expected.len()).await?;
         let verify = |expected, now| self.verify_one(policy, caller, expected, now);
         each(policy, caller, expected, wait, now, verify).await
     }

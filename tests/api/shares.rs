@@ -14,7 +14,8 @@ use presignd::upload::UploadService;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedReadHalf;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
@@ -204,4 +205,105 @@ async fn a_user_of_an_api_key_leaves_room_for_the_others() {
     let (alice, bob) = tokio::join!(alice, bob);
     assert_eq!(alice.iter().filter(|status| **status == 429).count(), 6);
     assert!(bob.iter().all(|status| *status == 404), "{bob:?}");
+}
+
+#[tokio::test]
+async fn when_there_are_too_many_lists_to_verify_some_are_answered_and_the_others_are_refused() {
+    let store = StandIn::answering(async |_: Request| {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        object(&[])
+    })
+    .await;
+    let uploads = service(&store.config(), dev::BUCKET, true, built_in()).await;
+    let addr = spawn_behind_proxy(uploads).await;
+    // Together, they need longer than any key may wait.
+    let verify = |n| {
+        let key = |_| format!("uploads/{}/a", Uuid::new_v4());
+        let keys: Vec<String> = (0..100).map(key).collect();
+        let request = client().post(format!("http://{addr}/upload/verify"));
+        let request = request.header(FROM, format!("192.0.2.{n}"));
+        request.json(&json!({"keys": keys})).send()
+    };
+    let answers = join_all((0..40).map(verify)).await;
+    let mut verified = 0;
+    for answer in answers {
+        let answer = answer.unwrap();
+        if answer.status() == StatusCode::OK {
+            verified += 1;
+            continue;
+        }
+        assert!(answer.headers().contains_key("retry-after"));
+        is(&problem(answer).await, 429, "too-much-at-once");
+    }
+    // Twelve where the processor is fast enough.
+    assert!((4..36).contains(&verified), "{verified}");
+}
+
+/// Sends a list several times, and reads nothing. The kernel holds the first answers.
+async fn unread(addr: SocketAddr, from: &str) -> OwnedReadHalf {
+    let body = long_list().to_string();
+    let length = body.len();
+    let request = |connection| {
+        format!(
+            "POST /upload/presigned-urls HTTP/1.1\r\nhost: localhost\r\n{FROM}: {from}\r\nconnection: {connection}\r\n\
+             content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+        )
+    };
+    let mut requests = vec![request("keep-alive"); UNREAD - 1];
+    requests.push(request("close"));
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let (read, mut write) = socket.connect(addr).await.unwrap().into_split();
+    // The service reads no request before it has sent the answer to the one before.
+    tokio::spawn(async move {
+        write.write_all(requests.concat().as_bytes()).await.ok(); // it may be closed
+        write.forget();
+    });
+    read
+}
+
+const UNREAD: usize = 10;
+
+/// How many answers come until the service closes the connection.
+async fn answers(mut read: OwnedReadHalf) -> usize {
+    let mut bytes = Vec::new();
+    read.read_to_end(&mut bytes).await.ok(); // it may be reset
+    let text = String::from_utf8_lossy(&bytes);
+    text.matches("HTTP/1.1 201").count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_does_not_read_long_answers_makes_room_for_the_next_ones() {
+    let app = spawn_app().await;
+    let addr = spawn_behind_proxy(app.uploads).await;
+    let status = async |from: &str| {
+        let request = client().post(format!("http://{addr}/upload/presigned-urls"));
+        let request = request.header(FROM, from).json(&long_list());
+        let response = request.send().await.unwrap();
+        let status = response.status();
+        response.bytes().await.unwrap();
+        status
+    };
+    let other = unread(addr, "198.51.100.2").await;
+    let mut slow = Vec::new();
+    while status("198.51.100.1").await == StatusCode::CREATED {
+        assert!(
+            slow.len() < 100,
+            "the caller has all the room that it wants"
+        );
+        slow.push(unread(addr, "198.51.100.1").await);
+    }
+    let has_room = async {
+        while status("198.51.100.1").await != StatusCode::CREATED {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    let has_room = tokio::time::timeout(Duration::from_secs(40), has_room);
+    has_room
+        .await
+        .expect("whoever does not read keeps its room");
+    let read = join_all(slow.into_iter().map(answers)).await;
+    assert!(read.iter().any(|answers| *answers < UNREAD), "{read:?}");
+    // This one took nothing from others.
+    assert_eq!(answers(other).await, UNREAD);
 }

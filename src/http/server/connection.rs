@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Limits;
 use crate::http::HttpService;
+use crate::http::unread::Answer;
 
 /// With this many connections, an answer waits until the other requests that have arrived are answered,
 /// too. Answers in a row wake the clients' processors once and not each time, which is worth half of
@@ -67,6 +68,9 @@ pub(super) async fn run(
             if is_one_of_many && !stop.is_cancelled() {
                 tokio::task::yield_now().await;
             }
+            if let Some(answer) = response.extensions_mut().remove::<Arc<Answer>>() {
+                answer.is_sent_by(connection.closer());
+            }
             // hyper closes a connection on which the rest of a body may still come.
             if stop.is_cancelled() || state.has_unread_body() {
                 let close = HeaderValue::from_static("close");
@@ -91,7 +95,7 @@ pub(super) async fn run(
 
 /// All open connections.
 pub(super) struct Connections {
-    open: Mutex<HashMap<u64, (Arc<State>, CancellationToken)>>,
+    open: Mutex<HashMap<u64, Closer>>,
     next: AtomicU64,
     count: AtomicUsize,
     gauge: Gauge,
@@ -113,16 +117,18 @@ impl Connections {
     pub(super) fn open(self: &Arc<Self>, close: CancellationToken) -> Connection {
         let state = Arc::new(State::new(self.begin));
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.insert(id, (Arc::clone(&state), close.clone()));
         self.count.fetch_add(1, Ordering::Relaxed);
         self.gauge.inc();
-        Connection {
+        let connection = Connection {
             id,
             state,
             close,
             all: Arc::clone(self),
-        }
+        };
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.insert(id, connection.closer());
+        drop(open);
+        connection
     }
 
     /// Closes the connection that has been idle for the longest time, if any is.
@@ -130,13 +136,12 @@ impl Connections {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let longest = open
             .values()
-            .filter(|(_, close)| !close.is_cancelled())
-            .min_by_key(|(state, _)| state.idle_since());
-        if let Some((state, close)) = longest
-            && state.idle_since() != BUSY
+            .filter(|closer| !closer.close.is_cancelled())
+            .min_by_key(|closer| closer.state.idle_since());
+        if let Some(closer) = longest
+            && closer.state.idle_since() != BUSY
         {
-            state.makes_room.store(true, Ordering::Relaxed);
-            close.cancel();
+            closer.make_room();
         }
     }
 }
@@ -147,6 +152,30 @@ pub(super) struct Connection {
     state: Arc<State>,
     close: CancellationToken,
     all: Arc<Connections>,
+}
+
+impl Connection {
+    fn closer(&self) -> Closer {
+        Closer {
+            state: Arc::clone(&self.state),
+            close: self.close.clone(),
+        }
+    }
+}
+
+/// Closes a connection.
+#[derive(Debug)]
+pub(in crate::http) struct Closer {
+    state: Arc<State>,
+    close: CancellationToken,
+}
+
+impl Closer {
+    /// Closes the connection for others, also in the middle of an answer, but not while a handler works for it.
+    pub(in crate::http) fn make_room(&self) {
+        self.state.makes_room.store(true, Ordering::Relaxed);
+        self.close.cancel();
+    }
 }
 
 impl Drop for Connection {
@@ -164,6 +193,7 @@ const BUSY: u64 = u64::MAX;
 
 /// What a connection is doing. A connection is idle while no handler works for it, also while its
 /// client does not read the last answer.
+#[derive(Debug)]
 struct State {
     begin: Instant,
     /// Milliseconds after `begin`, or [`BUSY`].

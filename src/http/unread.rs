@@ -1,0 +1,230 @@
+//! Long answers until their clients have read them. Whoever reads slowest makes room when others need it.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::task::{Context, Poll};
+
+use axum::body::Bytes;
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+use tokio::time::{Duration, Instant};
+
+use super::memory::{Mapped, count};
+use super::server::Closer;
+use crate::turns::{CallerKey, Full, Turn, Turns};
+
+/// How long every client may read an answer, also when others need its room.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What a connection gets of an answer at a time.
+const PART_BYTES: usize = 64 * 1024;
+
+/// The long answers that are being sent.
+#[derive(Debug)]
+pub(super) struct Unread {
+    turns: Turns,
+    answers: Mutex<Vec<Weak<Answer>>>,
+}
+
+impl Unread {
+    pub(super) fn new(turns: Turns) -> Self {
+        Self {
+            turns,
+            answers: Mutex::default(),
+        }
+    }
+
+    /// Room for an answer. If there is none, those who have been reading slowly make some for the next ones.
+    pub(super) fn admit(&self, caller: &CallerKey, bytes: usize) -> Option<Arc<Answer>> {
+        let turn = match self.turns.try_acquire(Some(caller), count(bytes)) {
+            Ok(turn) => turn,
+            Err(full) => {
+                for answer in self.slowest(full, caller, count(bytes)) {
+                    answer.make_room();
+                }
+                return None;
+            }
+        };
+        let answer = Arc::new(Answer {
+            caller: caller.clone(),
+            bytes: count(bytes),
+            begin: Instant::now(),
+            sent: AtomicU32::new(0),
+            connection: OnceLock::new(),
+            _turn: turn,
+        });
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        answers.retain(|answer| answer.strong_count() > 0);
+        answers.push(Arc::downgrade(&answer));
+        Some(answer)
+    }
+
+    /// The slowest of those who could make room for `bytes` of the caller, and no more than have to.
+    fn slowest(&self, full: Full, caller: &CallerKey, bytes: u32) -> Vec<Arc<Answer>> {
+        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let answers = answers.iter().filter_map(Weak::upgrade);
+        let mut slow: Vec<_> = answers
+            .filter(|answer| answer.begin.elapsed() >= PATIENCE)
+            // Whoever has used up its own part takes nothing from others.
+            .filter(|answer| match full {
+                Full::Caller => answer.caller == *caller,
+                Full::Users => answer.caller.api_key() == caller.api_key(),
+                Full::All => true,
+            })
+            .collect();
+        slow.sort_by_cached_key(|answer| answer.bytes_per_second());
+        let mut room = 0;
+        let enough = slow.iter().position(|answer| {
+            room += answer.bytes;
+            room >= bytes
+        });
+        slow.truncate(enough.map_or(slow.len(), |last| last + 1));
+        slow
+    }
+}
+
+/// An answer and its room, until all of it has been sent.
+#[derive(Debug)]
+pub(super) struct Answer {
+    caller: CallerKey,
+    bytes: u32,
+    begin: Instant,
+    sent: AtomicU32,
+    connection: OnceLock<Closer>,
+    _turn: Turn,
+}
+
+impl Answer {
+    /// Notes what closes the connection that sends the answer.
+    pub(super) fn is_sent_by(&self, connection: Closer) {
+        self.connection.set(connection).ok(); // an answer has one connection
+    }
+
+    fn make_room(&self) {
+        // Without a connection of ours, as in a function, there is nothing to close.
+        if let Some(connection) = self.connection.get() {
+            connection.make_room();
+        }
+    }
+
+    fn bytes_per_second(&self) -> u128 {
+        let sent = u128::from(self.sent.load(Ordering::Relaxed));
+        sent * 1000 / self.begin.elapsed().as_millis().max(1)
+    }
+
+    pub(super) fn body(self: Arc<Self>, bytes: Mapped) -> AnswerBody {
+        // The room lasts as long as the bytes, which hyper keeps until they are sent.
+        let rest = Bytes::from_owner(Kept(bytes, Arc::clone(&self)));
+        AnswerBody { rest, answer: self }
+    }
+}
+
+struct Kept(
+    Mapped,
+    #[expect(dead_code, reason = "held until it is dropped")] Arc<Answer>,
+);
+
+impl AsRef<[u8]> for Kept {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_ref()
+    }
+}
+
+/// Hands out the answer in parts. Whenever hyper asks for one, most of those before have been sent.
+pub(super) struct AnswerBody {
+    rest: Bytes,
+    answer: Arc<Answer>,
+}
+
+impl HttpBody for AnswerBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.rest.is_empty() {
+            return Poll::Ready(None);
+        }
+        let sent = self.answer.bytes.saturating_sub(count(self.rest.len()));
+        self.answer.sent.store(sent, Ordering::Relaxed);
+        let length = self.rest.len().min(PART_BYTES);
+        let part = self.rest.split_to(length);
+        Poll::Ready(Some(Ok(Frame::data(part))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(count(self.rest.len()).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::turns::Amounts;
+
+    fn named(name: &str) -> CallerKey {
+        CallerKey::Name(name.into())
+    }
+
+    fn user(name: &str) -> CallerKey {
+        CallerKey::User {
+            key: "backend".into(),
+            name: name.into(),
+        }
+    }
+
+    fn unread() -> Unread {
+        Unread::new(Turns::new(Amounts {
+            caller: 1000,
+            users: 1500,
+            all: 2000,
+        }))
+    }
+
+    /// An answer of which this much has been sent.
+    fn answer(unread: &Unread, caller: &CallerKey, bytes: usize, sent: u32) -> Arc<Answer> {
+        let answer = unread.admit(caller, bytes).unwrap();
+        answer.sent.store(sent, Ordering::Relaxed);
+        answer
+    }
+
+    fn is(found: &[Arc<Answer>], expected: &[&Arc<Answer>]) -> bool {
+        found.len() == expected.len() && found.iter().zip(expected).all(|(a, b)| Arc::ptr_eq(a, b))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_slowest_make_room_and_no_more_of_them_than_have_to() {
+        let unread = unread();
+        let fast = answer(&unread, &named("a"), 500, 400);
+        let slow = answer(&unread, &named("b"), 500, 100);
+        let slowest = answer(&unread, &named("c"), 500, 0);
+        let new = |bytes| unread.slowest(Full::All, &named("d"), bytes);
+        assert!(new(500).is_empty(), "all of them have time");
+        tokio::time::advance(PATIENCE).await;
+        let newest = answer(&unread, &named("b"), 500, 0);
+        assert!(is(&new(500), &[&slowest]));
+        assert!(is(&new(501), &[&slowest, &slow]));
+        assert!(is(&new(2000), &[&slowest, &slow, &fast]));
+        drop((slowest, newest));
+        assert!(is(&new(500), &[&slow]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_has_used_up_its_part_takes_nothing_from_others() {
+        let unread = unread();
+        let of_other = answer(&unread, &named("a"), 500, 0);
+        let of_user = answer(&unread, &user("a"), 500, 100);
+        let own = answer(&unread, &user("b"), 1000, 900);
+        tokio::time::advance(PATIENCE).await;
+        let slowest = |full| unread.slowest(full, &user("b"), 1);
+        assert!(is(&slowest(Full::Caller), &[&own]));
+        assert!(is(&slowest(Full::Users), &[&of_user]));
+        assert!(is(&slowest(Full::All), &[&of_other]));
+    }
+}
