@@ -278,7 +278,7 @@ pub(crate) fn upload_settings(config: &Config) -> upload::Settings {
 fn auth(auth: &config::Auth) -> Result<Auth> {
     let jwt = auth.jwt.as_ref().map(|jwt| {
         let keys = match &jwt.keys {
-            JwtKeys::One(key) => Keys::One(Arc::clone(key)),
+            JwtKeys::One(key) => Keys::from(Arc::clone(key)),
             JwtKeys::Published(url) => {
                 let jwks = Jwks::new(url.clone());
                 Keys::Set(jwks.context("JWT_JWKS_URL cannot be used")?)
@@ -344,7 +344,11 @@ fn announce(
             "WEBHOOK_URL is an http URL, so others on the way can read the names of files; use https outside of a private network"
         );
     }
-    for name in ["API_KEYS_FILE", "UPLOAD_POLICIES_FILE"] {
+    for name in [
+        "API_KEYS_FILE",
+        "JWT_PUBLIC_KEY_FILE",
+        "UPLOAD_POLICIES_FILE",
+    ] {
         if env.names_file_of_everyone(name) {
             tracing::warn!(
                 "any user of this machine can write the file of {name}; remove that permission: chmod o-w"

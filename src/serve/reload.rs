@@ -1,10 +1,13 @@
-//! Reads the API keys and the policies again when SIGHUP arrives. All else needs a restart.
+//! Reads the keys of callers and of the issuer, and the policies again when SIGHUP arrives. All else needs a
+//! restart.
+
+use std::sync::Arc;
 
 use anyhow::Result;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Service, warn_of_same_keys};
-use crate::config::{Config, Faults};
+use crate::config::{Config, Faults, JwtKeys};
 
 impl Service {
     /// `read` reads the whole configuration, so that a reload is held to what a start is held to. If it has
@@ -34,12 +37,17 @@ impl Service {
                         {
                             current.replace(new);
                         }
-                        tracing::info!("API keys and policies were read again");
+                        if let (Some(current), Some(new)) = (&auth.jwt, &config.auth.jwt)
+                            && let JwtKeys::One(key) = &new.keys
+                        {
+                            current.keys.replace(Arc::clone(key));
+                        }
+                        tracing::info!("keys and policies were read again");
                     }
                     Err(faults) => {
                         for fault in faults.0 {
                             tracing::error!(
-                                "API keys and policies stay as they were, because of a fault: {fault}"
+                                "keys and policies stay as they were, because of a fault: {fault}"
                             );
                         }
                     }

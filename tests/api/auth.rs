@@ -3,7 +3,7 @@
 mod cached;
 mod in_path;
 mod jwks;
-mod jwt;
+pub(crate) mod jwt;
 mod on_behalf;
 pub(crate) mod tickets;
 

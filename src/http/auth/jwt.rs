@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse};
@@ -58,9 +59,11 @@ pub struct Jwt {
     pub policies_claim: Option<String>,
 }
 
+/// Clones share their keys.
 #[derive(Clone)]
 pub enum Keys {
-    One(Arc<JwtKey>),
+    /// One that can be replaced.
+    One(Arc<ArcSwap<JwtKey>>),
     /// Those that the issuer publishes.
     Set(Jwks),
 }
@@ -71,7 +74,7 @@ pub struct JwtKey {
     algorithms: Vec<Algorithm>,
     /// Its name among an issuer's published keys.
     pub(super) id: Option<String>,
-    /// Tells a published key from all others.
+    /// Tells the key from all others.
     pub(super) fingerprint: TokenHash,
 }
 
@@ -117,7 +120,7 @@ impl JwtKey {
         if secret.len() < MIN_SECRET_BYTES {
             return Err(JwtKeyError::TooShort);
         }
-        Ok(Self::new(DecodingKey::from_secret(secret), HMAC))
+        Ok(Self::new(DecodingKey::from_secret(secret), HMAC, secret))
     }
 
     /// Of a public key in PEM. Keys by which no token could be verified are refused.
@@ -130,20 +133,20 @@ impl JwtKey {
         if let Ok(key) = DecodingKey::from_rsa_pem(pem) {
             // The encoding of a key is a little longer than its modulus.
             return match der.len() {
-                MIN_RSA_BYTES.. => Ok(Self::new(key, RSA)),
+                MIN_RSA_BYTES.. => Ok(Self::new(key, RSA, &der)),
                 _ => Err(JwtKeyError::ShortRsaKey),
             };
         }
         if let Ok(key) = DecodingKey::from_ec_pem(pem) {
             let has = |oid: &[u8]| der.windows(oid.len()).any(|part| part == oid);
             return match (has(P256_OID), has(P384_OID)) {
-                (true, _) => Ok(Self::new(key, &[Algorithm::ES256])),
-                (_, true) => Ok(Self::new(key, &[Algorithm::ES384])),
+                (true, _) => Ok(Self::new(key, &[Algorithm::ES256], &der)),
+                (_, true) => Ok(Self::new(key, &[Algorithm::ES384], &der)),
                 _ => Err(JwtKeyError::NotPublicKey),
             };
         }
         DecodingKey::from_ed_pem(pem)
-            .map(|key| Self::new(key, ED))
+            .map(|key| Self::new(key, ED, &der))
             .map_err(|_| JwtKeyError::NotPublicKey)
     }
 
@@ -189,17 +192,31 @@ impl JwtKey {
         };
         Some(Self {
             id: jwk.common.key_id.clone(),
-            fingerprint: Sha256::digest(serde_json::to_vec(jwk).ok()?).into(),
-            ..Self::new(key, &algorithms)
+            ..Self::new(key, &algorithms, &serde_json::to_vec(jwk).ok()?)
         })
     }
 
-    fn new(key: DecodingKey, algorithms: &[Algorithm]) -> Self {
+    fn new(key: DecodingKey, algorithms: &[Algorithm], encoded: &[u8]) -> Self {
         Self {
             key,
             algorithms: algorithms.to_vec(),
             id: None,
-            fingerprint: TokenHash::default(),
+            fingerprint: Sha256::digest(encoded).into(),
+        }
+    }
+}
+
+impl From<Arc<JwtKey>> for Keys {
+    fn from(key: Arc<JwtKey>) -> Self {
+        Self::One(Arc::new(ArcSwap::new(key)))
+    }
+}
+
+impl Keys {
+    /// Replaces the only key for all requests from now on.
+    pub(crate) fn replace(&self, key: Arc<JwtKey>) {
+        if let Self::One(current) = self {
+            current.store(key);
         }
     }
 }
@@ -216,7 +233,7 @@ impl Jwt {
     /// Whether tokens that the key has signed are still accepted.
     pub(super) async fn accepts(&self, key: &JwtKey) -> Result<bool, Denied> {
         match &self.keys {
-            Keys::One(_) => Ok(true),
+            Keys::One(current) => Ok(current.load().fingerprint == key.fingerprint),
             Keys::Set(keys) => keys
                 .has(key)
                 .await
@@ -230,7 +247,7 @@ impl Jwt {
             return Err(Denied::Unauthorized);
         }
         let key = match &self.keys {
-            Keys::One(key) => Arc::clone(key),
+            Keys::One(key) => key.load_full(),
             Keys::Set(keys) => keys
                 .key(header.kid.as_deref())
                 .await

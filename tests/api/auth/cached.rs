@@ -17,7 +17,7 @@ use crate::helpers::{App, spawn_app_with_both, with_policies};
 async fn app() -> App {
     let key = JwtKey::of_secret(SECRET).unwrap();
     let http_settings = http::Settings {
-        auth: jwt(Keys::One(Arc::new(key)), None),
+        auth: jwt(Keys::from(Arc::new(key)), None),
         rate: Some(Rate {
             per_second: 0.001,
             burst: NonZeroU32::new(2).unwrap(),
@@ -76,7 +76,11 @@ async fn a_flood_of_valid_tokens_counts_for_its_caller() {
 #[tokio::test]
 async fn a_cached_token_lets_in_its_own_caller_alone() {
     let key = JwtKey::of_secret(SECRET).unwrap();
-    let app = super::spawn(with_policies(POLICIES), jwt(Keys::One(Arc::new(key)), None)).await;
+    let app = super::spawn(
+        with_policies(POLICIES),
+        jwt(Keys::from(Arc::new(key)), None),
+    )
+    .await;
     let token = signed(&claims("alice"));
     for _ in 0..2 {
         assert_eq!(status(asking(&app).bearer_auth(&token)).await, 201);
@@ -90,7 +94,11 @@ async fn a_cached_token_lets_in_its_own_caller_alone() {
 #[tokio::test]
 async fn a_cached_token_is_refused_once_it_has_expired() {
     let key = JwtKey::of_secret(SECRET).unwrap();
-    let app = super::spawn(with_policies(POLICIES), jwt(Keys::One(Arc::new(key)), None)).await;
+    let app = super::spawn(
+        with_policies(POLICIES),
+        jwt(Keys::from(Arc::new(key)), None),
+    )
+    .await;
     let mut claims = claims("alice");
     // Clocks may differ by 30 seconds, of which 8 are left.
     claims["exp"] = json!(claims["iat"].as_u64().unwrap() - 22);

@@ -20,12 +20,12 @@ use serde_json::{Value, json};
 use super::{POLICIES, asking, spawn, status, unauthorized};
 use crate::helpers::{App, Grant, with_policies};
 
-pub(super) const ISSUER: &str = "https://issuer.example/";
-pub(super) const AUDIENCE: &str = "presignd";
+pub(crate) const ISSUER: &str = "https://issuer.example/";
+pub(crate) const AUDIENCE: &str = "presignd";
 pub(super) const SECRET: &[u8] = b"a secret of more than 32 bytes, as it has to be";
 
 /// A key of an issuer: signs tokens, and is public in PEM.
-pub(super) struct IssuerKey {
+pub(crate) struct IssuerKey {
     pub(super) algorithm: Algorithm,
     pub(super) private: EncodingKey,
     public_der: Vec<u8>,
@@ -48,7 +48,7 @@ impl IssuerKey {
         }
     }
 
-    pub(super) fn ec(algorithm: Algorithm) -> Self {
+    pub(crate) fn ec(algorithm: Algorithm) -> Self {
         let curve = match algorithm {
             Algorithm::ES256 => &ECDSA_P256_SHA256_FIXED_SIGNING,
             _ => &ECDSA_P384_SHA384_FIXED_SIGNING,
@@ -72,11 +72,11 @@ impl IssuerKey {
         }
     }
 
-    fn pem(&self) -> String {
+    pub(crate) fn pem(&self) -> String {
         pem("PUBLIC", &self.public_der)
     }
 
-    pub(super) fn sign(&self, id: Option<&str>, claims: &Value) -> String {
+    pub(crate) fn sign(&self, id: Option<&str>, claims: &Value) -> String {
         let mut header = Header::new(self.algorithm);
         header.kid = id.map(str::to_owned);
         jsonwebtoken::encode(&header, claims, &self.private).unwrap()
@@ -91,7 +91,7 @@ pub(super) fn now() -> u64 {
 }
 
 /// What a good token says.
-pub(super) fn claims(sub: &str) -> Value {
+pub(crate) fn claims(sub: &str) -> Value {
     json!({"iss": ISSUER, "aud": AUDIENCE, "sub": sub, "exp": now() + 300, "iat": now()})
 }
 
@@ -105,7 +105,11 @@ pub(super) fn jwt(keys: Keys, policies_claim: Option<&str>) -> Auth {
 }
 
 async fn app(key: JwtKey) -> App {
-    spawn(with_policies(POLICIES), jwt(Keys::One(Arc::new(key)), None)).await
+    spawn(
+        with_policies(POLICIES),
+        jwt(Keys::from(Arc::new(key)), None),
+    )
+    .await
 }
 
 async fn with_secret() -> App {
@@ -413,7 +417,7 @@ async fn no_sub_leads_outside_of_its_own_place() {
 #[tokio::test]
 async fn a_claim_lists_the_policies_of_a_caller() {
     let key = JwtKey::of_secret(SECRET).unwrap();
-    let auth = jwt(Keys::One(Arc::new(key)), Some("upload_policies"));
+    let auth = jwt(Keys::from(Arc::new(key)), Some("upload_policies"));
     let app = spawn(with_policies(POLICIES), auth).await;
     for (claim, allowed) in [
         (Some(json!(["default"])), true),

@@ -18,7 +18,7 @@ async fn with_both() -> (App, String) {
     let auth = Auth {
         api_keys: Some(ApiKeys::parse(&entry, &settings.policies).unwrap()),
         ..jwt(
-            Keys::One(Arc::new(JwtKey::of_secret(SECRET).unwrap())),
+            Keys::from(Arc::new(JwtKey::of_secret(SECRET).unwrap())),
             None,
         )
     };
@@ -203,7 +203,7 @@ async fn a_token_whose_sub_is_the_name_of_an_api_key_is_refused() {
     let key = JwtKey::of_secret(SECRET).unwrap();
     let auth = Auth {
         api_keys: Some(in_force.clone()),
-        ..jwt(Keys::One(Arc::new(key)), None)
+        ..jwt(Keys::from(Arc::new(key)), None)
     };
     let app = spawn(settings.clone(), auth).await;
     let by = |name: &str| status(asking(&app).bearer_auth(signed(&claims(name))));

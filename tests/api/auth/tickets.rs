@@ -30,7 +30,11 @@ key = "open/{uuid}"
 
 pub(crate) async fn app() -> App {
     let key = JwtKey::of_secret(SECRET).unwrap();
-    spawn(with_policies(POLICIES), jwt(Keys::One(Arc::new(key)), None)).await
+    spawn(
+        with_policies(POLICIES),
+        jwt(Keys::from(Arc::new(key)), None),
+    )
+    .await
 }
 
 /// A token of Alice with this ticket.
@@ -512,7 +516,7 @@ async fn completing_keeps_to_the_limit_of_the_ticket() {
 #[tokio::test]
 async fn a_caller_of_listed_policies_cannot_use_another_one_by_a_ticket() {
     let key = JwtKey::of_secret(SECRET).unwrap();
-    let auth = jwt(Keys::One(Arc::new(key)), Some("policies"));
+    let auth = jwt(Keys::from(Arc::new(key)), Some("policies"));
     let app = spawn(with_policies(POLICIES), auth).await;
     let mut claims = claims("alice");
     claims["policies"] = json!(["avatar"]);

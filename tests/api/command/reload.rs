@@ -1,12 +1,14 @@
-//! API keys and policies that are read again while the service runs.
+//! Keys and policies that are read again while the service runs.
 
 use std::path::Path;
 use std::time::Duration;
 
+use jsonwebtoken::Algorithm;
 use presignd::http::auth::new_api_key;
 use reqwest::StatusCode;
 use serde_json::json;
 
+use crate::auth::jwt::{AUDIENCE, ISSUER, IssuerKey, claims};
 use crate::helpers::client;
 use crate::process::{Running, base};
 
@@ -27,6 +29,11 @@ async fn reload(dev: &Running, metrics: &str, expected: &str) -> String {
     counted.await.expect("the reload is not counted")
 }
 
+fn free_addr() -> String {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    port.local_addr().unwrap().to_string()
+}
+
 fn write(folder: &Path, name: &str, text: &str) {
     std::fs::write(folder.join(name), text).unwrap();
 }
@@ -40,9 +47,7 @@ async fn a_reload_changes_keys_and_policies_and_a_fault_leaves_both_as_they_were
     let [(old, old_entry), (new, new_entry)] = ["a", "b"].map(|name| new_api_key(name).unwrap());
     write(folder, "keys.toml", &old_entry);
     write(folder, "policies.toml", OLD);
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let metrics_addr = port.local_addr().unwrap().to_string();
-    drop(port);
+    let metrics_addr = free_addr();
     let variables = [
         ("AUTH_MODE", "api-key"),
         ("API_KEYS_FILE", "keys.toml"),
@@ -102,4 +107,48 @@ async fn a_reload_changes_keys_and_policies_and_a_fault_leaves_both_as_they_were
     for secret in [&old, &new] {
         assert!(!log.contains(secret.as_str()), "{log}");
     }
+}
+
+#[tokio::test]
+async fn a_reload_replaces_the_key_of_an_issuer_and_a_fault_leaves_it_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let [old, new] = [(); 2].map(|()| IssuerKey::ec(Algorithm::ES256));
+    write(folder, "issuer.pem", &old.pem());
+    let metrics_addr = free_addr();
+    let variables = [
+        ("AUTH_MODE", "jwt"),
+        ("JWT_ISSUER", ISSUER),
+        ("JWT_AUDIENCE", AUDIENCE),
+        ("JWT_PUBLIC_KEY_FILE", "issuer.pem"),
+        ("METRICS_ADDR", &metrics_addr),
+        ("LOG_FORMAT", "json"),
+    ];
+    let mut dev = Running::dev(folder, &variables);
+    let base = base(&dev.printed_until("-T hello.txt"));
+    let metrics = format!("http://{metrics_addr}/metrics");
+    let [old_token, new_token] = [&old, &new].map(|key| key.sign(None, &claims("alice")));
+    let ask = async |token: &str| {
+        let body = json!({"filename": "a", "contentType": "a/b"});
+        let request = client().post(format!("{base}/upload/presigned-url"));
+        let response = request.bearer_auth(token).json(&body).send().await;
+        response.unwrap().status().as_u16()
+    };
+    assert_eq!([ask(&old_token).await, ask(&new_token).await], [201, 401]);
+    write(folder, "issuer.pem", "no key");
+    reload(
+        &dev,
+        &metrics,
+        "presignd_reloads_total{outcome=\"failed\"} 1",
+    )
+    .await;
+    assert_eq!([ask(&old_token).await, ask(&new_token).await], [201, 401]);
+    // The old token was accepted before; that is not remembered.
+    write(folder, "issuer.pem", &new.pem());
+    reload(&dev, &metrics, "presignd_reloads_total{outcome=\"ok\"} 1").await;
+    assert_eq!([ask(&old_token).await, ask(&new_token).await], [401, 201]);
+
+    let (code, _, log) = dev.stop("TERM");
+    assert_eq!(code, Some(0));
+    assert!(log.contains("JWT_PUBLIC_KEY_FILE: issuer.pem"), "{log}");
 }

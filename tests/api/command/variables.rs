@@ -3,11 +3,13 @@
 use std::net::TcpListener;
 use std::path::Path;
 
+use jsonwebtoken::Algorithm;
 use presignd::http::auth::new_api_key;
 use reqwest::Method;
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::auth::jwt::{AUDIENCE, ISSUER, IssuerKey};
 use crate::helpers::{Grant, client};
 use crate::process::{BUCKET, Running, base, one_line_and_exit_1, presignd, run};
 
@@ -269,15 +271,24 @@ fn serve_warns_of_a_file_of_policies_or_keys_that_everyone_can_write() {
         path.to_str().unwrap().to_owned()
     };
     let (_, entry) = new_api_key("alice").unwrap();
+    let issuer = IssuerKey::ec(Algorithm::ES256);
     for (mode, warns) in [(0o666, true), (0o644, false)] {
         let keys = file("keys.toml", &entry, mode);
         let policies = file("policies.toml", "[policies.default]", mode);
+        let issuer = file("issuer.pem", &issuer.pem(), mode);
         let log = first_lines_of_serve(&[
-            ("AUTH_MODE", "api-key"),
+            ("AUTH_MODE", "api-key,jwt"),
             ("API_KEYS_FILE", &keys),
+            ("JWT_ISSUER", ISSUER),
+            ("JWT_AUDIENCE", AUDIENCE),
+            ("JWT_PUBLIC_KEY_FILE", &issuer),
             ("UPLOAD_POLICIES_FILE", &policies),
         ]);
-        for name in ["API_KEYS_FILE", "UPLOAD_POLICIES_FILE"] {
+        for name in [
+            "API_KEYS_FILE",
+            "JWT_PUBLIC_KEY_FILE",
+            "UPLOAD_POLICIES_FILE",
+        ] {
             let warning = format!("can write the file of {name}");
             assert_eq!(log.contains(&warning), warns, "{log}");
         }
