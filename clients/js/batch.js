@@ -141,24 +141,28 @@ function isFresh({ grant, at }) {
 
 /** The service verifies this many keys at once. */
 const KEYS_MAX = 100;
-/** While these calls are under way, the keys of the next one gather. */
-const CALLS_AT_ONCE = 2;
+/** While files are sent, the keys of those that have arrived gather for this long. */
+const GATHER_MS = 300;
 
 /** Verifications of the uploads under one policy. */
 export class Verifications {
   /** @type {{ key: string, resolve: (upload: any) => void, reject: (error: unknown) => void }[]} */
   #queue = [];
-  #calls = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer;
   #ask;
   #policy;
+  #slots;
 
   /**
    * @param {Ask} ask
    * @param {string | undefined} policy
+   * @param {import("./requests.js").Slots} slots Those of requests to the store.
    */
-  constructor(ask, policy) {
+  constructor(ask, policy, slots) {
     this.#ask = ask;
     this.#policy = policy;
+    this.#slots = slots;
   }
 
   /**
@@ -168,32 +172,31 @@ export class Verifications {
   verify(key) {
     return new Promise((resolve, reject) => {
       this.#queue.push({ key, resolve, reject });
-      this.#next();
+      if (this.#slots.busy && this.#queue.length < KEYS_MAX) this.#timer ??= setTimeout(() => this.#flush(), GATHER_MS);
+      else this.#flush();
     });
   }
 
-  async #next() {
-    if (this.#calls === CALLS_AT_ONCE || this.#queue.length === 0) return;
-    this.#calls += 1;
-    const batch = this.#queue.splice(0, KEYS_MAX);
+  async #flush() {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    const batch = this.#queue.splice(0);
+    const policy = this.#policy;
     try {
-      const [{ key }] = batch;
+      const [{ key, resolve }] = batch;
       if (batch.length === 1) {
-        batch[0].resolve(await this.#ask("POST", "/upload/verify", { body: { key, policy: this.#policy } }));
-      } else {
-        const body = { keys: batch.map(({ key }) => key), policy: this.#policy };
-        const { results } = await this.#ask("POST", "/upload/verify", { body });
-        batch.forEach(({ resolve, reject }, index) => {
-          const { upload, problem: document, status } = results[index];
-          if (upload) resolve(upload);
-          else reject(problem(document, status));
-        });
+        resolve(await this.#ask("POST", "/upload/verify", { body: { key, policy } }));
+        return;
       }
+      const keys = batch.map(({ key }) => key);
+      const { results } = await this.#ask("POST", "/upload/verify", { body: { keys, policy } });
+      batch.forEach(({ resolve, reject }, index) => {
+        const { upload, problem: document, status } = results[index];
+        if (upload) resolve(upload);
+        else reject(problem(document, status));
+      });
     } catch (error) {
       for (const { reject } of batch) reject(error);
-    } finally {
-      this.#calls -= 1;
-      this.#next();
     }
   }
 }

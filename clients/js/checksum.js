@@ -1,6 +1,7 @@
 // Checksums of files of any size, read in slices, so that the memory stays flat.
 
 const MiB = 1024 * 1024;
+/** A multiple of what the checksums read at a time. */
 const SLICE = 4 * MiB;
 /** Up to this size the browser computes the SHA-256, about ten times as fast; it needs all bytes at once. */
 const WHOLE_MAX = 32 * MiB;
@@ -28,25 +29,12 @@ function base64(words) {
   return btoa(String.fromCharCode(...words.flatMap((word) => [word >>> 24, (word >>> 16) & 255, (word >>> 8) & 255, word & 255])));
 }
 
-/**
- * The CRC-64/NVME of a file in base64, as S3 reports it for whole objects.
- *
- * @param {Blob} file
- * @param {AbortSignal} signal
- */
-export async function crc64nvme(file, signal) {
-  const crc = new Crc64Nvme();
-  await readSlices(file, signal, (bytes) => crc.update(bytes));
-  return crc.digest();
-}
-
 /** Slicing by eight: table `k` has the CRCs of a byte that `k` zero bytes follow; low and high halves. */
 const TABLES = 8;
 /** @type {{ low: Int32Array, high: Int32Array } | undefined} */
 let crcTables;
 
 function tables() {
-  if (crcTables) return crcTables;
   const low = new Int32Array(TABLES * 256);
   const high = new Int32Array(TABLES * 256);
   for (let byte = 0; byte < 256; byte += 1) {
@@ -71,24 +59,27 @@ function tables() {
     low[index] = ((l >>> 8) | (h << 24)) ^ low[l & 255];
     high[index] = (h >>> 8) ^ high[l & 255];
   }
-  crcTables = { low, high };
-  return crcTables;
+  return { low, high };
 }
 
-export class Crc64Nvme {
-  #low = -1;
-  #high = -1;
-
-  /** @param {Uint8Array} bytes */
-  update(bytes) {
-    const { low, high } = tables();
+/**
+ * The CRC-64/NVME of a file in base64, as S3 reports it for whole objects.
+ *
+ * @param {Blob} file
+ * @param {AbortSignal} signal
+ */
+export async function crc64nvme(file, signal) {
+  const { low, high } = (crcTables ??= tables());
+  const crc = Int32Array.of(-1, -1);
+  await readSlices(file, signal, (bytes) => {
     const { length } = bytes;
-    let l = this.#low;
-    let h = this.#high;
+    let [l, h] = crc;
     let at = 0;
+    // Browsers run on little-endian machines alone.
+    const words = new Int32Array(bytes.buffer, 0, length >> 2);
     for (; at + 8 <= length; at += 8) {
-      l ^= bytes[at] | (bytes[at + 1] << 8) | (bytes[at + 2] << 16) | (bytes[at + 3] << 24);
-      h ^= bytes[at + 4] | (bytes[at + 5] << 8) | (bytes[at + 6] << 16) | (bytes[at + 7] << 24);
+      l ^= words[at >> 2];
+      h ^= words[(at >> 2) + 1];
       const a = 1792 + (l & 255);
       const b = 1536 + ((l >>> 8) & 255);
       const c = 1280 + ((l >>> 16) & 255);
@@ -105,13 +96,9 @@ export class Crc64Nvme {
       l = ((l >>> 8) | (h << 24)) ^ low[index];
       h = (h >>> 8) ^ high[index];
     }
-    this.#low = l;
-    this.#high = h;
-  }
-
-  digest() {
-    return base64([~this.#high, ~this.#low]);
-  }
+    crc.set([l, h]);
+  });
+  return base64([~crc[1], ~crc[0]]);
 }
 
 /**
@@ -126,9 +113,19 @@ export async function sha256(file, signal) {
     const digest = new DataView(await crypto.subtle.digest("SHA-256", await file.arrayBuffer()));
     return base64(Array.from({ length: 8 }, (_, word) => digest.getUint32(4 * word)));
   }
-  const hash = new Sha256();
-  await readSlices(file, signal, (bytes) => hash.update(bytes));
-  return hash.digest();
+  const state = fractions(8, 2);
+  let rest = new Uint8Array();
+  await readSlices(file, signal, (bytes) => {
+    compress(state, bytes);
+    // Only the last slice has one.
+    rest = bytes.slice(bytes.length - (bytes.length % 64));
+  });
+  const end = new Uint8Array(rest.length < 56 ? 64 : 128);
+  end.set(rest);
+  end[rest.length] = 0x80;
+  new DataView(end.buffer).setBigUint64(end.length - 8, BigInt(file.size) * 8n);
+  compress(state, end);
+  return base64([...state]);
 }
 
 /**
@@ -153,53 +150,16 @@ function fractions(count, root) {
 /** @type {Int32Array | undefined} */
 let roundConstants;
 
-export class Sha256 {
-  #state = fractions(8, 2);
-  #words = new Int32Array(64);
-  #block = new Uint8Array(64);
-  #buffered = 0;
-  #length = 0;
-
-  /** @param {Uint8Array} bytes */
-  update(bytes) {
-    this.#length += bytes.length;
-    let at = 0;
-    while (at < bytes.length) {
-      if (this.#buffered === 0 && at + 64 <= bytes.length) {
-        this.#compress(bytes, at);
-        at += 64;
-        continue;
-      }
-      const take = Math.min(64 - this.#buffered, bytes.length - at);
-      this.#block.set(bytes.subarray(at, at + take), this.#buffered);
-      this.#buffered += take;
-      at += take;
-      if (this.#buffered < 64) return;
-      this.#buffered = 0;
-      this.#compress(this.#block, 0);
-    }
-  }
-
-  digest() {
-    const bits = this.#length * 8;
-    const padding = new Uint8Array(((this.#buffered < 56 ? 64 : 128) - this.#buffered));
-    padding[0] = 0x80;
-    const view = new DataView(padding.buffer);
-    view.setUint32(padding.length - 8, Math.floor(bits / 2 ** 32));
-    view.setUint32(padding.length - 4, bits >>> 0);
-    this.update(padding);
-    return base64([...this.#state]);
-  }
-
-  /**
-   * @param {Uint8Array} bytes
-   * @param {number} at
-   */
-  #compress(bytes, at) {
-    roundConstants ??= fractions(64, 3);
-    const constants = roundConstants;
-    const words = this.#words;
-    const state = this.#state;
+/**
+ * Adds the whole blocks of 64 bytes to the state.
+ *
+ * @param {Int32Array} state
+ * @param {Uint8Array} bytes
+ */
+function compress(state, bytes) {
+  const constants = (roundConstants ??= fractions(64, 3));
+  const words = new Int32Array(64);
+  for (let at = 0; at + 64 <= bytes.length; ) {
     for (let t = 0; t < 16; t += 1, at += 4) {
       words[t] = (bytes[at] << 24) | (bytes[at + 1] << 16) | (bytes[at + 2] << 8) | bytes[at + 3];
     }

@@ -4,7 +4,7 @@
 import { Grants, Verifications } from "./batch.js";
 import { Slots, UploadError, ask } from "./requests.js";
 import { Sessions, indexedDbSessions } from "./sessions.js";
-import { Run, discard } from "./upload.js";
+import { Run } from "./upload.js";
 
 export { UploadError };
 
@@ -89,23 +89,20 @@ export function createClient(options) {
 }
 
 export class Client {
-  #url;
   #headers;
-  #sessions;
-  #shared;
   /** @type {Map<string | undefined, import("./upload.js").Scope>} By policy. */
   #scopes = new Map();
 
   /** @param {ClientOptions} [options] */
   constructor({ url = "", headers = () => ({}), policy, sessions = indexedDbSessions() } = {}) {
-    this.#url = url.replace(/\/+$/, "");
+    this.url = url.replace(/\/+$/, "");
     this.#headers = headers;
     this.policy = policy;
-    this.#sessions = new Sessions(sessions);
-    this.#shared = {
+    /** @internal */
+    this.shared = {
       slots: new Slots(REQUESTS_AT_ONCE),
       hashing: new Slots(FILES_HASHED_AT_ONCE),
-      sessions: this.#sessions,
+      sessions: new Sessions(sessions),
     };
   }
 
@@ -118,7 +115,7 @@ export class Client {
    * @returns {Upload}
    */
   upload(file, options = {}) {
-    return this.#start(this.#scope(options), file, options);
+    return this.#start(this.scope(options), file, options);
   }
 
   /**
@@ -130,7 +127,7 @@ export class Client {
    */
   uploadAll(files, options = {}) {
     const list = [...files];
-    const scope = this.#scope(options);
+    const scope = this.scope(options);
     const total = list.reduce((sum, { size }) => sum + size, 0);
     let loaded = 0;
     const uploads = list.map((file) => {
@@ -155,7 +152,7 @@ export class Client {
    */
   download(key, options) {
     const body = { key, policy: this.policy, ...options };
-    return this.#scope().ask("POST", "/download/presigned-url", { body });
+    return this.scope().ask("POST", "/download/presigned-url", { body });
   }
 
   /**
@@ -166,36 +163,7 @@ export class Client {
    * @returns {Promise<void>}
    */
   async remove(key, { policy = this.policy } = {}) {
-    await this.#scope().ask("POST", "/upload/delete", { body: { key, policy } });
-  }
-
-  /**
-   * Calls `show` with each upload that a reload has interrupted and that no tab has resumed, and `hide` with the id
-   * of one that another tab resumes or discards. Returns a function that stops it.
-   *
-   * @param {(session: Session) => void} show
-   * @param {(id: string) => void} hide
-   */
-  followInterrupted(show, hide) {
-    return this.#sessions.follow((session) => {
-      if (session.url === this.#url) show(session);
-    }, hide);
-  }
-
-  /**
-   * Removes the parts of an interrupted upload from the store.
-   *
-   * @param {Session} session
-   */
-  async discard(session) {
-    const release = await this.#sessions.hold(session.id);
-    if (!release) throw new UploadError("This file is being uploaded in another tab.", { code: "in-another-tab" });
-    try {
-      await discard(this.#scope(session).ask, session);
-      await this.#sessions.delete(session.id);
-    } finally {
-      release();
-    }
+    await this.scope().ask("POST", "/upload/delete", { body: { key, policy } });
   }
 
   /**
@@ -205,7 +173,7 @@ export class Client {
    * @returns {Upload}
    */
   #start(scope, file, options) {
-    const run = new Run(this.#shared, scope, file, options);
+    const run = new Run(this.shared, scope, file, options);
     run.resume();
     return Object.assign(run.promise, {
       pause: () => run.pause(),
@@ -215,11 +183,12 @@ export class Client {
   }
 
   /**
+   * @internal
    * @param {{ policy?: string, ticket?: UploadOptions["ticket"] }} [options]
    * @returns {import("./upload.js").Scope}
    */
-  #scope({ policy = this.policy, ticket } = {}) {
-    const url = this.#url;
+  scope({ policy = this.policy, ticket } = {}) {
+    const { url } = this;
     const known = this.#scopes.get(policy);
     if (known && !ticket) return known;
     /** @type {import("./batch.js").Ask} */
@@ -241,7 +210,7 @@ export class Client {
       policy,
       ask: askService,
       grants: new Grants(askService),
-      verifications: new Verifications(askService, policy),
+      verifications: new Verifications(askService, policy, this.shared.slots),
       needs: {},
     };
     if (!ticket) this.#scopes.set(policy, scope);

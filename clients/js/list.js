@@ -2,6 +2,8 @@
 // framework; `react.js` and `element.js` render it.
 
 import { UploadError } from "./index.js";
+import { follow } from "./sessions.js";
+import { discard } from "./upload.js";
 
 /** @typedef {import("./index.js").Client} Client */
 /** @typedef {import("./index.js").Session} Session */
@@ -68,8 +70,10 @@ export class UploadList {
   /** @param {() => void} listener Called when `getSnapshot()` has changed. */
   subscribe = (listener) => {
     this.#listeners.add(listener);
-    this.#unfollow ??= this.#client.followInterrupted(
-      (session) => this.#offer(session),
+    const { url, shared } = this.#client;
+    this.#unfollow ??= follow(
+      shared.sessions,
+      (session) => session.url === url && this.#offer(session),
       (id) => this.#withdraw(id),
     );
     return () => {
@@ -141,19 +145,34 @@ export class UploadList {
     try {
       if (item.state === "interrupted" && session) {
         this.#update(entry, { state: "cancelling", error: undefined });
-        await this.#client.discard(session);
+        await this.#discard(session);
       } else if (!FINISHED.has(item.state)) {
         await entry.upload?.abort();
       }
     } catch (error) {
       if (!(error instanceof UploadError)) throw error;
-      if (error.code !== "in-another-tab") {
-        this.#update(entry, { state: entry.file ? "failed" : "interrupted", error });
-        return;
-      }
+      this.#update(entry, { state: entry.file ? "failed" : "interrupted", error });
+      return;
     }
     this.#entries.delete(id);
     this.#changed();
+  }
+
+  /**
+   * Removes the parts of an interrupted upload from the store.
+   *
+   * @param {Session} session
+   */
+  async #discard(session) {
+    const { sessions } = this.#client.shared;
+    const release = await sessions.hold(session.id);
+    if (!release) return; // another tab has resumed it
+    try {
+      await discard(this.#client.scope(session).ask, session);
+      await sessions.delete(session.id);
+    } finally {
+      release();
+    }
   }
 
   /**

@@ -45,32 +45,31 @@ export class UploadError extends Error {
    * @param {string} message
    * @param {Details} [details]
    */
-  constructor(
-    message,
-    { code = "failed", status = 0, errors = [], requestId, refused = false, retry = false, retryAfterMs = 0, cause } = {},
-  ) {
+  constructor(message, { cause, ...details } = {}) {
     super(message, { cause });
-    /**
-     * The code of the service's problem document, the store's error code, or one of `network`, `aborted`,
-     * `headers` (these could not be made), `unreadable-file`, `unreadable-answer`, `hidden-etag` and `in-another-tab`.
-     */
-    this.code = code;
-    /** The HTTP status; 0 if there was no answer. */
-    this.status = status;
-    /** All reasons of a refusal. */
-    this.errors = errors;
-    /** The id under which the log of the service, or of the store, has this request. */
-    this.requestId = requestId;
-    /** Whether the service refused this file, so that the same request would be refused again. */
-    this.refused = refused;
-    /** Whether the same request may work later. */
-    this.retry = retry;
-    this.retryAfterMs = retryAfterMs;
+    Object.assign(this, details);
   }
 
-  /** @param {string} code */
-  has(code) {
-    return this.code === code || this.errors.some((error) => error.code === code);
+  /**
+   * The code of the service's problem document, the store's error code, or one of `failed`, `network`, `aborted`,
+   * `headers` (these could not be made), `unreadable-file`, `unreadable-answer`, `mismatch` and `hidden-etag`.
+   */
+  code = "failed";
+  /** The HTTP status; 0 if there was no answer. */
+  status = 0;
+  /** @type {FieldError[]} All reasons of a refusal. */
+  errors = [];
+  /** @type {string | undefined} The id under which the log of the service, or of the store, has this request. */
+  requestId;
+  /** Whether the service refused this file, so that the same request would be refused again. */
+  refused = false;
+  /** Whether the same request may work later. */
+  retry = false;
+  retryAfterMs = 0;
+
+  /** @param {string[]} codes */
+  has(...codes) {
+    return [this, ...this.errors].some(({ code }) => codes.includes(code));
   }
 }
 
@@ -111,18 +110,19 @@ export async function ask(method, url, { body, headers, signal, keepalive } = {}
     signal?.throwIfAborted();
     throw new UploadError("The service cannot be reached.", { code: "network", retry: true, cause });
   }
-  if (!response.ok) throw refusal(response, answer);
+  const { ok, status } = response;
+  if (!ok) throw refusal(response, answer);
   try {
     return JSON.parse(answer);
   } catch (cause) {
     // The connection was lost in the middle of the answer, or a proxy answered instead of the service.
-    const { status } = response;
     throw new UploadError("The service's answer cannot be read.", { code: "unreadable-answer", status, retry: true, cause });
   }
 }
 
 /** @type {Record<string, string>} What the service's errors call the fields of a request, in words for people. */
 const FIELDS = {
+  "": "The request",
   filename: "The file name",
   contentType: "The content type",
   type: "The content type",
@@ -144,36 +144,27 @@ function refusal(response, answer) {
     return problem(JSON.parse(answer), status, retryAfterMs);
   } catch {
     // It is no problem document: most likely a proxy's page.
-    return new UploadError(`The service answered ${status}.`, { status, ...kindOf(status), retryAfterMs });
+    return problem({}, status, retryAfterMs);
   }
 }
 
 /**
- * @param {{ code: string, detail?: string, errors?: FieldError[], requestId?: string }} document
+ * @param {{ code?: string, detail?: string, errors?: FieldError[], requestId?: string }} document
  * @param {number} status
  * @param {number} [retryAfterMs]
  */
-export function problem({ code, detail, errors = [], requestId }, status, retryAfterMs) {
+export function problem({ code = "failed", detail, errors = [], requestId }, status, retryAfterMs) {
   const reasons = errors.map(({ pointer, detail }) => {
-    const field = FIELDS[pointer.replace(/^(\/files\/\d+)?\//, "")];
-    return field && `${field} ${detail}.`;
+    const field = pointer.replace(/^(\/files\/\d+)?\//, "");
+    return `${FIELDS[field] ?? field} ${detail}.`;
   });
-  let message = `The service answered ${status}.`;
-  if (errors.length && reasons.every(Boolean)) message = reasons.join(" ");
+  let message = reasons.join(" ") || `The service answered ${status}.`;
   // The cause of a fault of the service is in its log, under this id.
-  else if (detail) message = `${detail.charAt(0).toUpperCase()}${detail.slice(1)}${status < 500 ? "" : ` (${requestId})`}.`;
-  return new UploadError(message, { code, status, errors, requestId, ...kindOf(status), retryAfterMs });
-}
-
-/**
- * What an answer of the service with this status means.
- *
- * @param {number} status
- */
-function kindOf(status) {
+  if (detail && !errors.length) message = `${detail.charAt(0).toUpperCase()}${detail.slice(1)}${status < 500 ? "" : ` (${requestId})`}.`;
   const retry = mayWorkLater(status);
   // With another credential the same request may work.
-  return { retry, refused: !retry && status < 500 && status !== 401 };
+  const refused = !retry && status < 500 && status !== 401;
+  return new UploadError(message, { code, status, errors, requestId, refused, retry, retryAfterMs });
 }
 
 /** @param {number} status */
@@ -288,8 +279,6 @@ async function sendByFetch({ method, url, headers, body, signal }, onprogress) {
 /** @type {Record<string, string>} What the store's codes mean, in words for people. */
 const STORE_CODES = {
   SignatureDoesNotMatch: "The request differs from the one that was granted.",
-  BadDigest: "The bytes that arrived are not those of the file.",
-  EntityTooLarge: "The file is larger than the grant allows.",
   PreconditionFailed: "There is an object of this name already.",
 };
 
@@ -300,10 +289,10 @@ const STORE_CODES = {
 function storeError(status, xml) {
   /** @param {string} name */
   const element = (name) => xml.match(new RegExp(`<${name}>([^<]*)</${name}>`))?.[1];
-  const code = element("Code");
+  const code = element("Code") ?? "failed";
   const reason = element("Message");
   const isExpired = /expired/i.test(reason ?? "");
-  const text = isExpired ? "The grant has expired." : (code && STORE_CODES[code]) || reason;
+  const text = isExpired ? "The grant has expired." : STORE_CODES[code] ?? reason;
   return new UploadError(`The store answered ${status}${text ? `: ${text}` : "."}`, {
     code,
     status,
@@ -317,7 +306,7 @@ function storeError(status, xml) {
  * Waits, but not longer than until the browser is online again or `signal` is aborted.
  *
  * @param {number} ms
- * @param {AbortSignal} signal
+ * @param {AbortSignal} [signal]
  * @returns {Promise<void>}
  */
 export function sleep(ms, signal) {
@@ -325,13 +314,13 @@ export function sleep(ms, signal) {
     const end = () => {
       clearTimeout(timer);
       globalThis.removeEventListener?.("online", end);
-      signal.removeEventListener("abort", end);
-      if (signal.aborted) reject(signal.reason);
+      signal?.removeEventListener("abort", end);
+      if (signal?.aborted) reject(signal.reason);
       else resolve();
     };
     const timer = setTimeout(end, ms);
     globalThis.addEventListener?.("online", end);
-    signal.addEventListener("abort", end);
+    signal?.addEventListener("abort", end);
   });
 }
 
@@ -340,9 +329,11 @@ export class Slots {
   /** @type {(() => void)[]} */
   #queue = [];
 
-  /** @param {number} free */
-  constructor(free) {
-    this.free = free;
+  busy = 0;
+
+  /** @param {number} most */
+  constructor(most) {
+    this.most = most;
   }
 
   /**
@@ -353,14 +344,14 @@ export class Slots {
    */
   async use(signal, task) {
     signal.throwIfAborted();
-    if (this.free > 0) this.free -= 1;
+    if (this.busy < this.most) this.busy += 1;
     else await this.#turn(signal);
     try {
       return await task();
     } finally {
       const next = this.#queue.shift();
       if (next) next();
-      else this.free += 1;
+      else this.busy -= 1;
     }
   }
 

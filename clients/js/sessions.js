@@ -97,43 +97,44 @@ export class Sessions {
     if (release) notify(id);
     return release;
   }
+}
 
-  /**
-   * Calls `show` with each session that no tab holds: now, or when its tab has been closed. Calls `hide` with
-   * the id of one that another tab has resumed or removed. Returns a function that stops it.
-   *
-   * @param {(session: Session) => void} show
-   * @param {(id: string) => void} hide
-   */
-  follow(show, hide) {
-    const stop = new AbortController();
-    const { signal } = stop;
-    /** @type {Set<string>} */
-    const awaited = new Set();
-    /** @param {string} id */
-    const whenFree = async (id) => {
-      if (awaited.has(id)) return;
-      awaited.add(id);
-      try {
-        await globalThis.navigator?.locks?.request(LOCK + id, { mode: "shared", signal }, () => {});
-      } catch {
-        return;
-      }
-      awaited.delete(id);
-      const session = await this.get(id);
-      if (session && !signal.aborted) show(session);
-    };
-    if (typeof BroadcastChannel !== "undefined") {
-      const channel = new BroadcastChannel(LOCK);
-      channel.onmessage = ({ data }) => {
-        hide(data);
-        whenFree(data);
-      };
-      signal.addEventListener("abort", () => channel.close());
+/**
+ * Calls `show` with each session that no tab holds: now, or when its tab has been closed. Calls `hide` with the id of
+ * one that another tab has resumed or removed. Returns a function that stops it.
+ *
+ * @param {Sessions} sessions
+ * @param {(session: Session) => void} show
+ * @param {(id: string) => void} hide
+ */
+export function follow(sessions, show, hide) {
+  const stop = new AbortController();
+  const { signal } = stop;
+  /** @type {Set<string>} */
+  const awaited = new Set();
+  /** @param {string} id */
+  const whenFree = async (id) => {
+    if (awaited.has(id)) return;
+    awaited.add(id);
+    try {
+      await globalThis.navigator?.locks?.request(LOCK + id, { mode: "shared", signal }, () => {});
+    } catch {
+      return;
     }
-    this.list().then((sessions) => sessions.forEach(({ id }) => whenFree(id)));
-    return () => stop.abort();
+    awaited.delete(id);
+    const session = await sessions.get(id);
+    if (session && !signal.aborted) show(session);
+  };
+  if (typeof BroadcastChannel !== "undefined") {
+    const channel = new BroadcastChannel(LOCK);
+    channel.onmessage = ({ data }) => {
+      hide(data);
+      whenFree(data);
+    };
+    signal.addEventListener("abort", () => channel.close());
   }
+  sessions.list().then((list) => list.forEach(({ id }) => whenFree(id)));
+  return () => stop.abort();
 }
 
 /** Node 20 and pages without HTTPS have no locks. There two tabs may send the same parts. @type {Set<string>} */

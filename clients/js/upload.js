@@ -42,6 +42,8 @@ const LATE_MS = 2_000;
  * @property {import("./sessions.js").Sessions} sessions
  */
 
+/** @typedef {{ number: number, start: number, size: number }} Part */
+
 export class Run {
   /** @type {UploadState} */
   #state = "paused";
@@ -129,15 +131,17 @@ export class Run {
       // another tab, or by another upload of this file, after this one had failed.
       const wasKept = Boolean(this.#release);
       if (isOver && wasKept && this.#session) this.#release = await this.shared.sessions.hold(this.#session.id);
-      if (this.#session && (this.#release || !wasKept)) {
-        await discard(this.scope.ask, this.#session);
-        if (wasSending) discardLateParts(this.scope.ask, this.#session);
+      const session = this.#session;
+      if (session && (this.#release || !wasKept)) {
+        await discard(this.scope.ask, session);
+        // A part whose bytes were all on their way may arrive after that, and would stay in the store.
+        if (wasSending) sleep(LATE_MS).then(() => discard(this.scope.ask, session)).catch(() => {}); // best effort
       }
       await this.#forget();
       this.reject(aborted());
     } catch (cause) {
-      const { message, ...details } = /** @type {UploadError} */ (cause);
-      const error = new UploadError(`The parts are still in the store. ${message}`, { ...details, cause });
+      const error = /** @type {UploadError} */ (cause);
+      error.message = `The parts are still in the store. ${error.message}`;
       this.reject(error);
       throw error;
     } finally {
@@ -178,10 +182,10 @@ export class Run {
     if (isWhole) return this.#sendWhole(signal);
     try {
       return await this.#sendParts(signal);
-    } catch (error) {
+    } catch (cause) {
+      const error = /** @type {UploadError} */ (cause);
       // Some policies allow no parts, because parts have no SHA-256 of the whole file for example.
-      const codes = ["multipart-not-supported", "multipart-not-allowed", "forms-only"];
-      if (!(error instanceof UploadError && codes.some((code) => error.has(code)))) throw error;
+      if (!error.has?.("multipart-not-supported", "multipart-not-allowed", "forms-only")) throw error;
       needs.whole = true;
       return this.#sendWhole(signal);
     }
@@ -197,10 +201,10 @@ export class Run {
     const hadForm = needs.form;
     try {
       return await this.#sendRequest(await this.#request(signal), signal);
-    } catch (error) {
-      if (!(error instanceof UploadError)) throw error;
-      if (error.has("checksum-required") && !hadChecksum) needs.checksum = true;
-      else if (error.has("forms-only") && !hadForm) needs.form = true;
+    } catch (cause) {
+      const error = /** @type {UploadError} */ (cause);
+      if (!hadChecksum && error.has?.("checksum-required")) needs.checksum = true;
+      else if (!hadForm && error.has?.("forms-only")) needs.form = true;
       else throw error;
       return this.#sendWhole(signal);
     }
@@ -278,7 +282,8 @@ export class Run {
             const onprogress = (/** @type {number} */ loaded) => this.#progress(loaded);
             return { key: grant.key, etag: await send(grant, this.file, { signal, onprogress }) };
           } catch (error) {
-            const { status, retry, message, ...details } = /** @type {UploadError} */ (error);
+            const failure = /** @type {UploadError} */ (error);
+            const { status, retry } = failure;
             // The policy forbids overwriting, and what is there is the first attempt.
             if (status === 412 && mayBeThere) return { key: grant.key, etag: null };
             if (status) wanted = { ...wanted, grant: null };
@@ -286,10 +291,11 @@ export class Run {
             if (grant.fields && !needs.form && (status ? !retry : mayBeThere)) {
               needs.form = false;
               wanted = { ...wanted, grant: null, form: false };
-              throw new UploadError(message, { ...details, status, retry: true, cause: error });
+              failure.retry = true;
+            } else {
+              mayBeThere = status === 0;
             }
-            mayBeThere = status === 0;
-            throw error;
+            throw failure;
           }
         }),
       );
@@ -305,20 +311,22 @@ export class Run {
     await this.#claim();
     const there = this.#session && (await this.#partsThere(this.#session, signal));
     if (there === "complete") return { key: /** @type {Session} */ (this.#session).key, etag: null };
-    /** @type {Map<number, string>} Part number → ETag, of those that the store has. */
-    const parts = there ?? new Map();
     const session = (there && this.#session) || (await this.#create(signal));
 
     const { size } = this.file;
     const { partSize } = session;
-    /** @param {number} number */
-    const sizeOf = (number) => Math.min(partSize, size - (number - 1) * partSize);
-    /** @type {number[]} */
+    const stored = new Map(there?.map((part) => [part.PartNumber, part]));
+    /** @type {Map<number, string>} Part number → ETag, of those that the store has. */
+    const parts = new Map();
+    /** @type {Part[]} */
     const missing = [];
-    for (let number = 1; number <= Math.ceil(size / partSize); number += 1) {
-      if (!parts.has(number)) missing.push(number);
+    for (let number = 1, start = 0; start < size; number += 1, start += partSize) {
+      const part = { number, start, size: Math.min(partSize, size - start) };
+      const known = stored.get(number);
+      if (known?.Size === part.size) parts.set(number, known.ETag);
+      else missing.push(part);
     }
-    this.#kept = [...parts.keys()].reduce((sum, number) => sum + sizeOf(number), 0);
+    this.#kept = size - missing.reduce((sum, part) => sum + part.size, 0);
     this.#partsInProgress.clear();
     this.#progress(this.#kept);
 
@@ -327,17 +335,13 @@ export class Run {
     const failure = new AbortController();
     const either = AbortSignal.any([signal, failure.signal]);
     const sendMissing = async () => {
-      for (let number; (number = missing.shift()); ) {
-        const next = () => missing.slice(0, concurrency).map((number) => ({ number, size: sizeOf(number) }));
-        parts.set(number, await this.#sendPart(session, { number, size: sizeOf(number) }, next, either));
+      for (let part; (part = missing.shift()); ) {
+        const next = () => missing.slice(0, concurrency);
+        parts.set(part.number, await this.#sendPart(session, part, next, either));
       }
     };
-    const workers = Array.from({ length: concurrency }, () =>
-      sendMissing().catch((error) => {
-        failure.abort(error);
-      }),
-    );
-    await Promise.all(workers);
+    const stopAll = (/** @type {unknown} */ error) => failure.abort(error);
+    await Promise.all(Array.from({ length: concurrency }, () => sendMissing().catch(stopAll)));
     signal.throwIfAborted();
     if (failure.signal.aborted) throw failure.signal.reason;
     await this.#complete(session, parts, signal);
@@ -380,18 +384,11 @@ export class Run {
    *
    * @param {Session} session
    * @param {AbortSignal} signal
-   * @returns {Promise<Map<number, string> | "complete" | null>}
+   * @returns {Promise<{ PartNumber: number, ETag: string, Size: number }[] | "complete" | null>}
    */
   async #partsThere(session, signal) {
-    const { partSize } = session;
-    const { size } = this.file;
     try {
-      /** @type {{ PartNumber: number, ETag: string, Size: number }[]} */
-      const list = await this.#persist(signal, () => this.scope.ask("GET", pathOf(session), { signal }));
-      const whole = list.filter(({ PartNumber: number, Size }) =>
-        Size === Math.min(partSize, size - (number - 1) * partSize),
-      );
-      return new Map(whole.map(({ PartNumber, ETag }) => [PartNumber, ETag]));
+      return await this.#persist(signal, () => this.scope.ask("GET", pathOf(session), { signal }));
     } catch (error) {
       signal.throwIfAborted();
       if (!(error instanceof UploadError && error.refused)) throw error;
@@ -416,7 +413,7 @@ export class Run {
    * The URL of a part. It binds the part's size.
    *
    * @param {Session} session
-   * @param {{ number: number, size: number }} part
+   * @param {Part} part
    * @param {AbortSignal} signal
    */
   #partUrl(session, { number, size }, signal) {
@@ -434,14 +431,13 @@ export class Run {
    * Sends one part; its ETag.
    *
    * @param {Session} session
-   * @param {{ number: number, size: number }} part
-   * @param {() => { number: number, size: number }[]} next The parts that come next.
+   * @param {Part} part
+   * @param {() => Part[]} next The parts that come next.
    * @param {AbortSignal} signal
    * @returns {Promise<string>}
    */
   async #sendPart(session, part, next, signal) {
-    const { number, size } = part;
-    const start = (number - 1) * session.partSize;
+    const { number, start, size } = part;
     // This is only a reference to the file, which the browser reads while it sends.
     const blob = this.file.slice(start, start + size);
     /** @param {number} loaded */
@@ -480,7 +476,7 @@ export class Run {
       // An upload that the service refuses or the store does not know cannot go on, but a new one can start.
       if (error instanceof UploadError && (error.refused || error.status === 404)) {
         await this.#forget();
-        throw new UploadError(error.message, { ...error, refused: false, cause: error });
+        error.refused = false;
       }
       throw error;
     } finally {
@@ -627,17 +623,6 @@ export async function discard(ask, session) {
 }
 
 /**
- * A part whose bytes were all on their way may arrive after the store has removed the others, and would stay there.
- *
- * @param {import("./batch.js").Ask} ask
- * @param {Session} session
- */
-async function discardLateParts(ask, session) {
-  await new Promise((resolve) => setTimeout(resolve, LATE_MS));
-  await discard(ask, session).catch(() => {}); // best effort
-}
-
-/**
  * @param {Session} session
  * @param {string} [path]
  * @param {Record<string, string>} [parameters]
@@ -653,6 +638,5 @@ function typeOf(file) {
 
 /** @param {unknown} cause */
 function unreadable(cause) {
-  const message = "The file cannot be read any more. It may have been changed or moved; choose it again.";
-  return new UploadError(message, { code: "unreadable-file", cause });
+  return new UploadError("The file was changed or moved. Choose it again.", { code: "unreadable-file", cause });
 }

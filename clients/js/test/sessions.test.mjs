@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { after, before, beforeEach, test } from "node:test";
 
 import { createClient } from "../index.js";
+import { UploadList } from "../list.js";
 import { MiB, digest, eventually, fileOf, makeFile, startProxy, startServer, temporaryFolder } from "./helpers.mjs";
 
 const PARTS = { multipartThreshold: MiB, partSize: 5 * MiB };
@@ -166,15 +167,16 @@ test("interrupted uploads are shown, and can be discarded", async () => {
   await interrupted(sessions);
   const parts = (await server.parts()).length;
   const client = createClient({ url: proxy.service, sessions });
-  const shown = [];
-  const stop = client.followInterrupted((session) => shown.push(session), () => {});
-  const elsewhere = [];
-  const stopOther = createClient({ url: server.service, sessions }).followInterrupted((session) => elsewhere.push(session), () => {});
-  await eventually("it is shown", () => shown.length);
-  await client.discard(shown[0]);
+  const list = new UploadList(client);
+  const stop = list.subscribe(() => {});
+  const elsewhere = new UploadList(createClient({ url: server.service, sessions }));
+  const stopOther = elsewhere.subscribe(() => {});
+  const shown = await eventually("it is shown", () => list.getSnapshot()[0]);
+  assert.equal(shown.state, "interrupted");
+  await list.remove(shown.id);
   stop();
   stopOther();
-  assert.deepEqual([await sessions.list(), elsewhere], [[], []]);
+  assert.deepEqual([await sessions.list(), list.getSnapshot(), elsewhere.getSnapshot()], [[], [], []]);
   assert.ok((await server.parts()).length < parts);
 });
 
