@@ -82,6 +82,8 @@ pub(super) struct Received {
     of_caller: Option<Turn>,
     of_all: Option<OwnedSemaphorePermit>,
     overdraft: Option<OwnedSemaphorePermit>,
+    /// How long it has waited for room.
+    waited: Duration,
 }
 
 /// The body of a request of any content type, which has at most `max` bytes.
@@ -168,15 +170,13 @@ async fn read_body(
         let Ok(data) = frame.into_data() else {
             continue;
         };
-        let mut waited = Duration::ZERO;
+        let waited = received.waited;
         let is_long = received.bytes().len() + data.len() > SHORT_BODY_BYTES;
         if let Some(context) = context.filter(|_| is_long) {
-            let arrived = Instant::now();
             let length = length.unwrap_or(max);
             received.make_room(context, data.len(), length, max).await?;
-            waited = arrived.elapsed();
         }
-        pace.has_received(data.len(), waited);
+        pace.has_received(data.len(), received.waited.saturating_sub(waited));
         received.extend(&data);
     }
 }
@@ -204,6 +204,7 @@ impl Received {
         length: usize,
         max: usize,
     ) -> Result<(), Response> {
+        let begin = Instant::now();
         if self.of_caller.is_none() {
             let turn = context.memory().body(context.caller(), length).await?;
             let mut long = Mapped::new(max).map_err(|_| Problem::internal().into_response())?;
@@ -215,7 +216,9 @@ impl Received {
             return Ok(());
         }
         let more = more.min(self.bytes().len() + more - SHORT_BODY_BYTES);
-        let room = context.memory().arrived(more).await;
+        let waited = self.waited + begin.elapsed();
+        let room = context.memory().arrived(more, waited).await;
+        self.waited += begin.elapsed();
         match (room.ok_or_else(|| context.no_room())?, &mut self.of_all) {
             (Room::Part(part), Some(all)) => all.merge(part),
             (Room::Part(part), none) => *none = Some(part),

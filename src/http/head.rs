@@ -31,7 +31,8 @@ pub(super) fn check(request: &Request, local_hosts_only: bool) -> Result<(), Pro
     }
     // RFC 9112, 6.1.
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+    let is_unknown = |coding: &HeaderValue| !coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    if codings.next().is_some_and(is_unknown) || codings.next().is_some() {
         return Err(Problem::new(&catalogue::UNSUPPORTED_TRANSFER_CODING));
     }
     if local_hosts_only && !names_local_host(request) {

@@ -94,8 +94,8 @@ impl Memory {
     }
 
     /// Waits for room among all callers' for a part of a long body that has arrived, or for all of it.
-    /// `None` if that takes too long.
-    pub(super) async fn arrived(&self, bytes: usize) -> Option<Room> {
+    /// `None` if that takes too long, together with what the body has `waited` before.
+    pub(super) async fn arrived(&self, bytes: usize, waited: Duration) -> Option<Room> {
         let _waiting = Waiting::new(&self.waiting);
         let part = Arc::clone(&self.arrived).acquire_many_owned(count(bytes));
         let overdraft = Arc::clone(&self.overdrafts).acquire_owned();
@@ -106,7 +106,9 @@ impl Memory {
                 all = overdraft => all.ok().map(Room::AllOfIt),
             }
         };
-        timeout(TURN_TIMEOUT, room).await.ok()?
+        timeout(TURN_TIMEOUT.saturating_sub(waited), room)
+            .await
+            .ok()?
     }
 
     /// Waits for the memory that the work on a request needs.

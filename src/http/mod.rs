@@ -153,7 +153,7 @@ pub fn router(uploads: Arc<UploadService>, settings: &Settings) -> impl HttpServ
         .nest(auth::POLICY_PATH, below_policy)
         .merge(page.unwrap_or_default())
         .merge(of_store)
-        .merge(docs::router(document));
+        .merge(docs::router(&document));
     let cors = settings.allowed_origins.layer();
     let observer = Observer::new(settings, settings.metrics.clone());
     middleware::add(with_fallbacks(router), cors, observer)

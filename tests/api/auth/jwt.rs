@@ -1,4 +1,6 @@
-//! Tokens: each way to bend one, and each kind of key.
+//! Tokens: each way to tamper with one, and each kind of key.
+
+mod issuer;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,82 +8,22 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rsa::KeySize;
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair,
-    KeyPair, RsaKeyPair,
-};
+use aws_lc_rs::signature::{EcdsaKeyPair, KeyPair, RsaKeyPair};
 use base64::Engine;
-use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use presignd::http::auth::{Auth, Jwt, JwtKey, Keys};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
+pub(crate) use self::issuer::IssuerKey;
+use self::issuer::pem;
 use super::{POLICIES, asking, spawn, status, unauthorized};
 use crate::helpers::{App, Grant, with_policies};
 
 pub(crate) const ISSUER: &str = "https://issuer.example/";
 pub(crate) const AUDIENCE: &str = "presignd";
 pub(super) const SECRET: &[u8] = b"a secret of more than 32 bytes, as it has to be";
-
-/// A key of an issuer: signs tokens, and is public in PEM.
-pub(crate) struct IssuerKey {
-    pub(super) algorithm: Algorithm,
-    pub(super) private: EncodingKey,
-    public_der: Vec<u8>,
-}
-
-fn pem(kind: &str, der: &[u8]) -> String {
-    let base64 = BASE64_STANDARD.encode(der);
-    format!("-----BEGIN {kind} KEY-----\n{base64}\n-----END {kind} KEY-----\n")
-}
-
-impl IssuerKey {
-    pub(super) fn rsa(algorithm: Algorithm) -> Self {
-        let pair = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
-        let private: aws_lc_rs::encoding::Pkcs8V1Der<'_> = pair.as_der().unwrap();
-        Self {
-            algorithm,
-            private: EncodingKey::from_rsa_pem(pem("PRIVATE", private.as_ref()).as_bytes())
-                .unwrap(),
-            public_der: pair.public_key().as_der().unwrap().as_ref().to_vec(),
-        }
-    }
-
-    pub(crate) fn ec(algorithm: Algorithm) -> Self {
-        let curve = match algorithm {
-            Algorithm::ES256 => &ECDSA_P256_SHA256_FIXED_SIGNING,
-            _ => &ECDSA_P384_SHA384_FIXED_SIGNING,
-        };
-        let pair = EcdsaKeyPair::generate(curve).unwrap();
-        let private = pair.to_pkcs8v1().unwrap();
-        Self {
-            algorithm,
-            private: EncodingKey::from_ec_der(private.as_ref()),
-            public_der: pair.public_key().as_der().unwrap().as_ref().to_vec(),
-        }
-    }
-
-    pub(super) fn ed() -> Self {
-        let pair = Ed25519KeyPair::generate().unwrap();
-        let private = pair.to_pkcs8v1().unwrap();
-        Self {
-            algorithm: Algorithm::EdDSA,
-            private: EncodingKey::from_ed_der(private.as_ref()),
-            public_der: pair.public_key().as_der().unwrap().as_ref().to_vec(),
-        }
-    }
-
-    pub(crate) fn pem(&self) -> String {
-        pem("PUBLIC", &self.public_der)
-    }
-
-    pub(crate) fn sign(&self, id: Option<&str>, claims: &Value) -> String {
-        let mut header = Header::new(self.algorithm);
-        header.kid = id.map(str::to_owned);
-        jsonwebtoken::encode(&header, claims, &self.private).unwrap()
-    }
-}
 
 pub(super) fn now() -> u64 {
     SystemTime::now()

@@ -1,0 +1,79 @@
+//! What happens to connections when the service stops.
+
+use std::time::Duration;
+
+use presignd::dev;
+use presignd::http::{self, Limits, Server};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use super::{BODY, HALF_A_HEAD, HEAD, REQUEST, connect, listen, rest, short, spawn};
+use crate::helpers::{built_in, service};
+
+/// How to serve when the service has to stop immediately.
+fn stopped() -> Server {
+    let server = Server::default();
+    server.stop.cancel();
+    server
+}
+
+#[tokio::test]
+async fn a_stop_closes_what_is_idle_or_half_sent_and_answers_requests_in_progress() {
+    let limits = Limits {
+        drain_timeout: Duration::from_mins(1),
+        ..short()
+    };
+    let (addr, stop, server) = spawn(limits).await;
+    let silent = connect(addr, "").await;
+    let half = connect(addr, HALF_A_HEAD).await;
+    let mut under_way = connect(addr, HEAD).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    drop(stop);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!server.is_finished(), "it did not wait for the answer");
+    assert!(
+        TcpStream::connect(addr).await.is_err(),
+        "new connections are taken"
+    );
+    under_way.write_all(BODY.as_bytes()).await.unwrap();
+    let answer = rest(under_way).await;
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
+    assert_eq!(rest(silent).await, "");
+    assert_eq!(rest(half).await, "");
+    server.await.unwrap();
+}
+
+#[tokio::test]
+async fn all_who_are_connected_when_the_service_stops_are_answered() {
+    let config = dev::sdk_config("127.0.0.1:1".parse().unwrap());
+    let uploads = service(&config, "bucket", true, built_in()).await;
+    let router = http::router(uploads, &http::Settings::default());
+    let (addr, listener) = listen();
+    let mut clients = Vec::new();
+    for _ in 0..300 {
+        clients.push(connect(addr, REQUEST).await);
+    }
+    // It stops before it has looked at any of them.
+    http::serve(listener, router, stopped()).await;
+    for client in clients {
+        assert!(rest(client).await.starts_with("HTTP/1.1 200"));
+    }
+}
+
+#[tokio::test]
+async fn requests_that_are_there_at_a_stop_are_answered_however_long_they_take() {
+    const CLIENTS: usize = 500;
+    // All of them take twice as long as a stop waits for requests on idle connections.
+    let busy = || async { std::thread::sleep(Duration::from_millis(2)) };
+    let router = axum::Router::new().route("/healthz", axum::routing::get(busy));
+    let (addr, listener) = listen();
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        clients.push(connect(addr, REQUEST).await);
+    }
+    http::serve(listener, router, stopped()).await;
+    for client in clients {
+        assert!(rest(client).await.starts_with("HTTP/1.1 200"));
+    }
+}
