@@ -14,8 +14,7 @@ export const FRESH_MS = 60_000;
 
 /**
  * @typedef {object} Wanted
- * @property {Record<string, unknown>} body The request for one file.
- * @property {number} size
+ * @property {{ size: number }} body The request for one file.
  * @property {boolean} form Whether a form may upload it.
  * @property {Promise<Grant> | null} grant
  * @property {number} at When it was asked for.
@@ -37,13 +36,12 @@ export class Grants {
   /**
    * Announces a file that will need a grant.
    *
-   * @param {Record<string, unknown>} body
-   * @param {number} size
+   * @param {Wanted["body"]} body
    * @param {boolean} form
    * @returns {Wanted}
    */
-  add(body, size, form) {
-    const wanted = { body, size, form, grant: null, at: 0 };
+  add(body, form) {
+    const wanted = { body, form, grant: null, at: 0 };
     this.#waiting.add(wanted);
     return wanted;
   }
@@ -77,10 +75,10 @@ export class Grants {
   #request(first) {
     const batch = [first];
     const most = first.form ? FORMS_MAX : FILES_MAX;
-    let bytes = first.size;
+    let bytes = first.body.size;
     for (const other of this.#waiting) {
       if (isFresh(other) || other.form !== first.form) continue;
-      bytes += other.size;
+      bytes += other.body.size;
       if (bytes > BYTES_AHEAD || batch.length === most) break;
       batch.push(other);
     }
@@ -100,38 +98,36 @@ export class Grants {
   /**
    * A grant or an error for each file.
    *
-   * @param {Record<string, unknown>[]} files
+   * @param {Wanted["body"][]} files
    * @param {boolean} forms
    * @returns {Promise<(Grant | UploadError)[]>}
    */
   async #grant(files, forms) {
-    const isAlone = files.length === 1;
-    if (isAlone && !forms) return [await this.#ask("POST", "/upload/presigned-url", { body: files[0] })];
     try {
       return (await this.#ask("POST", "/upload/presigned-urls", { body: { files, forms } })).uploads;
     } catch (error) {
       // One refused file has the service refuse them all; it names the file in its errors.
-      if (!(error instanceof UploadError && error.refused)) throw error;
-      const { status, requestId } = error;
-      /** @type {Map<number, import("./requests.js").FieldError[]>} */
-      const refused = new Map();
-      for (const { pointer, ...reason } of error.errors) {
-        const [, index, rest] = pointer.match(/^\/files\/(\d+)(.*)/) ?? [];
-        if (index === undefined) throw error;
-        refused.set(Number(index), [...(refused.get(Number(index)) ?? []), { pointer: rest, ...reason }]);
-      }
-      if (refused.size === 0) throw error;
-      const others = files.filter((_, index) => !refused.has(index));
+      const { status, requestId, refused, errors } = /** @type {UploadError} */ (error);
+      if (!refused) throw error;
+      const ofFiles = files.map((_, index) => errorsUnder(`/files/${index}`, errors));
+      const others = files.filter((_, index) => !ofFiles[index].length);
+      if (others.length === files.length) throw error;
       const grants = others.length ? await this.#grant(others, forms) : [];
-      return files.map((_, index) => {
-        const errors = refused.get(index);
-        if (!errors) return /** @type {Grant | UploadError} */ (grants.shift());
-        // The message of a file that was asked for alone is about this file.
-        if (isAlone) return new UploadError(error.message, { ...error, errors });
+      return ofFiles.map((errors) => {
+        if (!errors.length) return /** @type {Grant | UploadError} */ (grants.shift());
         return problem({ code: errors[0].code, errors, requestId }, status);
       });
     }
   }
+}
+
+/**
+ * @param {string} parent
+ * @param {import("./requests.js").FieldError[]} errors
+ */
+function errorsUnder(parent, errors) {
+  const under = errors.filter(({ pointer }) => `${pointer}/`.startsWith(`${parent}/`));
+  return under.map((error) => ({ ...error, pointer: error.pointer.slice(parent.length) }));
 }
 
 /** @param {Wanted} wanted */

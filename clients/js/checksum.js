@@ -24,19 +24,20 @@ async function readSlices(file, signal, update) {
   }
 }
 
-/** @param {number[]} words Of 32 bits each. */
-function base64(words) {
-  return btoa(String.fromCharCode(...words.flatMap((word) => [word >>> 24, (word >>> 16) & 255, (word >>> 8) & 255, word & 255])));
+/** @param {Iterable<number>} bytes */
+function base64(bytes) {
+  return btoa(String.fromCharCode(...bytes));
 }
 
-/** Slicing by eight: table `k` has the CRCs of a byte that `k` zero bytes follow; low and high halves. */
-const TABLES = 8;
-/** @type {{ low: Int32Array, high: Int32Array } | undefined} */
-let crcTables;
+/** @param {Int32Array} words Each is four bytes, the highest one first. */
+function bytesOf(words) {
+  return [...words].flatMap((word) => [24, 16, 8, 0].map((shift) => (word >>> shift) & 255));
+}
 
+/** Slicing by eight: table `k` of eight has the CRCs of a byte that `k` zero bytes follow; low and high halves. */
 function tables() {
-  const low = new Int32Array(TABLES * 256);
-  const high = new Int32Array(TABLES * 256);
+  const low = new Int32Array(2048);
+  const high = new Int32Array(2048);
   for (let byte = 0; byte < 256; byte += 1) {
     let l = byte;
     let h = 0;
@@ -53,7 +54,7 @@ function tables() {
     low[byte] = l;
     high[byte] = h;
   }
-  for (let index = 256; index < TABLES * 256; index += 1) {
+  for (let index = 256; index < 2048; index += 1) {
     const l = low[index - 256];
     const h = high[index - 256];
     low[index] = ((l >>> 8) | (h << 24)) ^ low[l & 255];
@@ -69,7 +70,7 @@ function tables() {
  * @param {AbortSignal} signal
  */
 export async function crc64nvme(file, signal) {
-  const { low, high } = (crcTables ??= tables());
+  const { low, high } = tables();
   const crc = Int32Array.of(-1, -1);
   await readSlices(file, signal, (bytes) => {
     const { length } = bytes;
@@ -98,7 +99,7 @@ export async function crc64nvme(file, signal) {
     }
     crc.set([l, h]);
   });
-  return base64([~crc[1], ~crc[0]]);
+  return base64(bytesOf(Int32Array.of(~crc[1], ~crc[0])));
 }
 
 /**
@@ -110,13 +111,13 @@ export async function crc64nvme(file, signal) {
 export async function sha256(file, signal) {
   // Pages without HTTPS have no `crypto.subtle`.
   if (file.size <= WHOLE_MAX && globalThis.crypto?.subtle) {
-    const digest = new DataView(await crypto.subtle.digest("SHA-256", await file.arrayBuffer()));
-    return base64(Array.from({ length: 8 }, (_, word) => digest.getUint32(4 * word)));
+    return base64(new Uint8Array(await crypto.subtle.digest("SHA-256", await file.arrayBuffer())));
   }
   const state = fractions(8, 2);
+  const constants = fractions(64, 3);
   let rest = new Uint8Array();
   await readSlices(file, signal, (bytes) => {
-    compress(state, bytes);
+    compress(state, constants, bytes);
     // Only the last slice has one.
     rest = bytes.slice(bytes.length - (bytes.length % 64));
   });
@@ -124,8 +125,8 @@ export async function sha256(file, signal) {
   end.set(rest);
   end[rest.length] = 0x80;
   new DataView(end.buffer).setBigUint64(end.length - 8, BigInt(file.size) * 8n);
-  compress(state, end);
-  return base64([...state]);
+  compress(state, constants, end);
+  return base64(bytesOf(state));
 }
 
 /**
@@ -147,17 +148,14 @@ function fractions(count, root) {
   return words;
 }
 
-/** @type {Int32Array | undefined} */
-let roundConstants;
-
 /**
  * Adds the whole blocks of 64 bytes to the state.
  *
  * @param {Int32Array} state
+ * @param {Int32Array} constants Of the 64 rounds.
  * @param {Uint8Array} bytes
  */
-function compress(state, bytes) {
-  const constants = (roundConstants ??= fractions(64, 3));
+function compress(state, constants, bytes) {
   const words = new Int32Array(64);
   for (let at = 0; at + 64 <= bytes.length; ) {
     for (let t = 0; t < 16; t += 1, at += 4) {

@@ -2,7 +2,7 @@
 // retries when the connection drops. No dependency, no framework.
 
 import { Grants, Verifications } from "./batch.js";
-import { Slots, UploadError, ask } from "./requests.js";
+import { Slots, UploadError, ask, fromCause } from "./requests.js";
 import { Sessions, indexedDbSessions } from "./sessions.js";
 import { Run } from "./upload.js";
 
@@ -94,7 +94,7 @@ export class Client {
   #scopes = new Map();
 
   /** @param {ClientOptions} [options] */
-  constructor({ url = "", headers = () => ({}), policy, sessions = indexedDbSessions() } = {}) {
+  constructor({ url = "", headers, policy, sessions = indexedDbSessions() } = {}) {
     this.url = url.replace(/\/+$/, "");
     this.#headers = headers;
     this.policy = policy;
@@ -196,12 +196,11 @@ export class Client {
       /** @type {Record<string, string>} */
       let headers;
       try {
-        headers = { ...(await this.#headers()) };
+        headers = { ...(await this.#headers?.()) };
         if (ticket) headers.authorization = `Bearer ${typeof ticket === "function" ? await ticket() : ticket}`;
       } catch (cause) {
         // `fetch` rejects with a TypeError while the network is down.
-        const message = cause instanceof Error ? cause.message : String(cause);
-        throw new UploadError(message, { code: "headers", retry: cause instanceof TypeError, cause });
+        throw fromCause(cause, { code: "headers", retry: cause instanceof TypeError });
       }
       return ask(method, url + path, { ...call, headers });
     };

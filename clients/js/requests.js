@@ -73,6 +73,16 @@ export class UploadError extends Error {
   }
 }
 
+/**
+ * The error that something else has caused, such as a function of the app.
+ *
+ * @param {unknown} cause
+ * @param {Details} [details]
+ */
+export function fromCause(cause, details) {
+  return new UploadError(cause instanceof Error ? cause.message : String(cause), { ...details, cause });
+}
+
 /** The error of an upload that was aborted. */
 export function aborted() {
   return new UploadError("The upload was aborted.", { code: "aborted" });
@@ -103,7 +113,7 @@ export async function ask(method, url, { body, headers, signal, keepalive } = {}
       signal: signal ? AbortSignal.any([signal, limit]) : limit,
       keepalive,
       headers: body ? { ...headers, "content-type": "application/json" } : headers,
-      body: body === undefined ? undefined : JSON.stringify(body),
+      body: JSON.stringify(body),
     });
     answer = await response.text();
   } catch (cause) {
@@ -139,7 +149,7 @@ const FIELDS = {
  */
 function refusal(response, answer) {
   const { status } = response;
-  const retryAfterMs = Number(response.headers.get("retry-after") ?? 0) * 1000 || 0;
+  const retryAfterMs = Number(response.headers.get("retry-after")) * 1000 || 0;
   try {
     return problem(JSON.parse(answer), status, retryAfterMs);
   } catch {
@@ -155,12 +165,12 @@ function refusal(response, answer) {
  */
 export function problem({ code = "failed", detail, errors = [], requestId }, status, retryAfterMs) {
   const reasons = errors.map(({ pointer, detail }) => {
-    const field = pointer.replace(/^(\/files\/\d+)?\//, "");
+    const field = pointer.slice(1);
     return `${FIELDS[field] ?? field} ${detail}.`;
   });
   let message = reasons.join(" ") || `The service answered ${status}.`;
   // The cause of a fault of the service is in its log, under this id.
-  if (detail && !errors.length) message = `${detail.charAt(0).toUpperCase()}${detail.slice(1)}${status < 500 ? "" : ` (${requestId})`}.`;
+  if (detail && !errors.length) message = `${detail[0].toUpperCase()}${detail.slice(1)}${status < 500 ? "" : ` (${requestId})`}.`;
   const retry = mayWorkLater(status);
   // With another credential the same request may work.
   const refused = !retry && status < 500 && status !== 401;
@@ -306,7 +316,7 @@ function storeError(status, xml) {
  * Waits, but not longer than until the browser is online again or `signal` is aborted.
  *
  * @param {number} ms
- * @param {AbortSignal} [signal]
+ * @param {AbortSignal} signal
  * @returns {Promise<void>}
  */
 export function sleep(ms, signal) {
@@ -314,13 +324,13 @@ export function sleep(ms, signal) {
     const end = () => {
       clearTimeout(timer);
       globalThis.removeEventListener?.("online", end);
-      signal?.removeEventListener("abort", end);
-      if (signal?.aborted) reject(signal.reason);
+      signal.removeEventListener("abort", end);
+      if (signal.aborted) reject(signal.reason);
       else resolve();
     };
     const timer = setTimeout(end, ms);
     globalThis.addEventListener?.("online", end);
-    signal?.addEventListener("abort", end);
+    signal.addEventListener("abort", end);
   });
 }
 

@@ -36,23 +36,11 @@ export class Sessions {
   }
 
   /**
-   * @param {string} url
-   * @param {string | undefined} policy
-   * @param {File} file
-   */
-  idOf(url, policy, { name, size, lastModified }) {
-    return JSON.stringify([url, policy ?? null, name, size, lastModified]);
-  }
-
-  /**
    * @param {string} id
    * @returns {Promise<Session | null>}
    */
   async get(id) {
-    const session = await this.#try((store) => store.get(id));
-    if (!session || Date.now() - session.created < VALID_MS) return session || null;
-    await this.#try((store) => store.delete(id));
-    return null;
+    return (await this.#try((store) => store.get(id))) || null;
   }
 
   /** @param {Session} session */
@@ -89,11 +77,9 @@ export class Sessions {
    * Takes the upload for this tab. Returns a function that gives it back; `null` if another upload has it.
    *
    * @param {string} id
-   * @returns {Promise<(() => void) | null>}
    */
   async hold(id) {
-    // A tab that waits for its turn to show the upload holds the lock for a moment.
-    const release = (await tryLock(id)) ?? (await new Promise((resolve) => setTimeout(resolve, 100)), await tryLock(id));
+    const release = await lock(id);
     if (release) notify(id);
     return release;
   }
@@ -123,7 +109,9 @@ export function follow(sessions, show, hide) {
     }
     awaited.delete(id);
     const session = await sessions.get(id);
-    if (session && !signal.aborted) show(session);
+    if (!session || signal.aborted) return;
+    if (Date.now() - session.created < VALID_MS) show(session);
+    else sessions.delete(id);
   };
   if (typeof BroadcastChannel !== "undefined") {
     const channel = new BroadcastChannel(LOCK);
@@ -144,7 +132,7 @@ const held = new Set();
  * @param {string} id
  * @returns {Promise<(() => void) | null>}
  */
-async function tryLock(id) {
+async function lock(id) {
   const locks = globalThis.navigator?.locks;
   if (!locks) {
     if (held.has(id)) return null;
@@ -152,10 +140,10 @@ async function tryLock(id) {
     return () => held.delete(id);
   }
   return new Promise((resolve) => {
-    locks.request(LOCK + id, { ifAvailable: true }, (lock) => {
-      if (!lock) return resolve(null);
-      return new Promise((release) => resolve(() => release(undefined)));
-    });
+    // A tab that waits for its turn to show the upload holds the lock for a moment.
+    const signal = AbortSignal.timeout(100);
+    const begin = () => new Promise((release) => resolve(() => release(undefined)));
+    locks.request(LOCK + id, { signal }, begin).catch(() => resolve(null));
   });
 }
 

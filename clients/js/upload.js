@@ -1,7 +1,7 @@
 // The upload of one file: how it is sent, paused, resumed after a reload, retried and verified.
 
 import { FRESH_MS } from "./batch.js";
-import { UploadError, aborted, prefersForm, send, sleep } from "./requests.js";
+import { UploadError, aborted, fromCause, prefersForm, send, sleep } from "./requests.js";
 
 /** @typedef {import("./sessions.js").Session} Session */
 /** @typedef {import("./index.js").UploadOptions} UploadOptions */
@@ -45,6 +45,10 @@ const LATE_MS = 2_000;
 /** @typedef {{ number: number, start: number, size: number }} Part */
 
 export class Run {
+  /** @type {any} These two settle the promise. */
+  #resolve;
+  /** @type {any} */
+  #reject;
   /** @type {UploadState} */
   #state = "paused";
   /** @type {AbortController | null} */
@@ -58,11 +62,11 @@ export class Run {
   #partsInProgress = new Map();
   /** @type {Map<number, { url: Promise<string>, at: number }>} */
   #partUrls = new Map();
+  #id;
   /** @type {Session | null} */
   #session = null;
-  /** @type {(() => void) | null} Gives the session back to other tabs. */
-  #release = null;
-  #hasClaimed = false;
+  /** @type {(() => void) | null | undefined} Gives the session back to other tabs; `undefined` before it is claimed. */
+  #release;
 
   /** @type {{ key: string, etag: string | null } | null} */
   #sent = null;
@@ -82,15 +86,14 @@ export class Run {
     this.scope = scope;
     this.file = file;
     this.options = options;
-    /** @type {(uploaded: Uploaded) => void} */
-    this.resolve = () => {};
-    /** @type {(error: unknown) => void} */
-    this.reject = () => {};
     /** @type {Promise<Uploaded>} */
     this.promise = new Promise((resolve, reject) => {
-      this.resolve = resolve;
-      this.reject = reject;
+      this.#resolve = resolve;
+      this.#reject = reject;
     });
+    const { name, size, lastModified } = file;
+    // Its session is that of the same file under the same policy of the same server.
+    this.#id = JSON.stringify([scope.url, scope.policy ?? null, name, size, lastModified]);
     const { signal } = options;
     const onabort = () => this.abort().catch(() => {}); // the upload's promise has the error
     if (signal?.aborted) queueMicrotask(onabort);
@@ -135,14 +138,15 @@ export class Run {
       if (session && (this.#release || !wasKept)) {
         await discard(this.scope.ask, session);
         // A part whose bytes were all on their way may arrive after that, and would stay in the store.
-        if (wasSending) sleep(LATE_MS).then(() => discard(this.scope.ask, session)).catch(() => {}); // best effort
+        const again = () => discard(this.scope.ask, session).catch(() => {}); // best effort
+        if (wasSending) setTimeout(again, LATE_MS);
       }
       await this.#forget();
-      this.reject(aborted());
+      this.#reject(aborted());
     } catch (cause) {
       const error = /** @type {UploadError} */ (cause);
       error.message = `The parts are still in the store. ${error.message}`;
-      this.reject(error);
+      this.#reject(error);
       throw error;
     } finally {
       this.#release?.();
@@ -163,12 +167,11 @@ export class Run {
       const uploaded = await this.#verify(this.#sent, signal);
       await this.#forget();
       this.#isSettled = true;
-      this.resolve(uploaded);
+      this.#resolve(uploaded);
     } catch (error) {
       if (signal.aborted) return;
       this.#isSettled = true;
-      if (error instanceof UploadError) this.reject(error);
-      else this.reject(new UploadError(error instanceof Error ? error.message : String(error), { cause: error }));
+      this.#reject(error instanceof UploadError ? error : fromCause(error));
     }
     this.#stop = null;
     this.#release?.();
@@ -263,13 +266,13 @@ export class Run {
   /**
    * Sends the file with one request: a PUT, or a form.
    *
-   * @param {Record<string, unknown>} request
+   * @param {import("./batch.js").Wanted["body"]} request
    * @param {AbortSignal} signal
    */
   async #sendRequest(request, signal) {
     const { grants, needs } = this.scope;
     const { size } = this.file;
-    let wanted = grants.add(request, size, needs.form ?? prefersForm(size));
+    let wanted = grants.add(request, needs.form ?? prefersForm(size));
     let mayBeThere = false;
     try {
       return await this.#persist(signal, () =>
@@ -308,7 +311,12 @@ export class Run {
   async #sendParts(signal) {
     // Reading the file again for its checksum is cheaper than waiting for it first.
     this.#crc(signal).catch(() => {}); // verifying asks for it again
-    await this.#claim();
+    if (this.#release === undefined) {
+      const { sessions } = this.shared;
+      this.#release = await sessions.hold(this.#id);
+      // Otherwise another upload of the same file is in progress, and this one has no session to resume.
+      if (this.#release) this.#session = await sessions.get(this.#id);
+    }
     const there = this.#session && (await this.#partsThere(this.#session, signal));
     if (there === "complete") return { key: /** @type {Session} */ (this.#session).key, etag: null };
     const session = (there && this.#session) || (await this.#create(signal));
@@ -342,21 +350,9 @@ export class Run {
     };
     const stopAll = (/** @type {unknown} */ error) => failure.abort(error);
     await Promise.all(Array.from({ length: concurrency }, () => sendMissing().catch(stopAll)));
-    signal.throwIfAborted();
-    if (failure.signal.aborted) throw failure.signal.reason;
+    either.throwIfAborted();
     await this.#complete(session, parts, signal);
     return { key: session.key, etag: null };
-  }
-
-  /** Takes the session of this file for this upload, if there is one to resume and nobody else has it. */
-  async #claim() {
-    if (this.#hasClaimed) return;
-    const { sessions } = this.shared;
-    const id = sessions.idOf(this.scope.url, this.scope.policy, this.file);
-    this.#release = await sessions.hold(id);
-    if (this.#release) this.#session = await sessions.get(id);
-    // Otherwise another upload of the same file is in progress, and this one has no session to resume.
-    this.#hasClaimed = true;
   }
 
   /** @param {AbortSignal} signal */
@@ -369,10 +365,9 @@ export class Run {
         body: { filename: name, type: typeOf(this.file), size, policy, metadata: this.options.metadata },
       }),
     );
-    const least = Math.ceil(Math.ceil(size / PARTS_MAX) / MiB) * MiB;
+    const least = Math.ceil(size / PARTS_MAX / MiB) * MiB;
     const partSize = Math.max(this.options.partSize ?? PART_SIZE, PART_SIZE_MIN, least);
-    const id = this.shared.sessions.idOf(url, policy, this.file);
-    const session = { id, url, policy, name, size, lastModified, key, uploadId, partSize, created: Date.now() };
+    const session = { id: this.#id, url, policy, name, size, lastModified, key, uploadId, partSize, created: Date.now() };
     this.#partUrls.clear();
     await this.#keep(session);
     signal.throwIfAborted();
@@ -391,21 +386,13 @@ export class Run {
       return await this.#persist(signal, () => this.scope.ask("GET", pathOf(session), { signal }));
     } catch (error) {
       signal.throwIfAborted();
-      if (!(error instanceof UploadError && error.refused)) throw error;
+      if (!wasRefused(error)) throw error;
       // The store may have joined the parts although the answer was lost, or the page was closed then.
-      if (session.completing && (await this.#isThere(session))) return "complete";
+      const isJoined = session.completing && (await this.scope.verifications.verify(session.key).catch(() => null));
+      if (isJoined?.size === session.size) return "complete";
       // Otherwise the upload is too old, or was removed elsewhere. Nothing is lost by starting again.
       await this.#forget();
       return null;
-    }
-  }
-
-  /** @param {Session} session */
-  async #isThere({ key, size }) {
-    try {
-      return (await this.scope.verifications.verify(key)).size === size;
-    } catch {
-      return false;
     }
   }
 
@@ -450,6 +437,7 @@ export class Run {
     try {
       const etag = await this.#persist(signal, () =>
         this.shared.slots.use(signal, async () => {
+          this.#change("uploading");
           const url = await this.#partUrl(session, part, signal);
           // Those that follow need not wait for theirs.
           for (const following of next()) this.#partUrl(session, following, signal).catch(() => {}); // asked for again
@@ -474,9 +462,10 @@ export class Run {
     } catch (error) {
       signal.throwIfAborted();
       // An upload that the service refuses or the store does not know cannot go on, but a new one can start.
-      if (error instanceof UploadError && (error.refused || error.status === 404)) {
+      const failure = /** @type {UploadError} */ (error);
+      if (failure.refused || failure.status === 404) {
         await this.#forget();
-        error.refused = false;
+        failure.refused = false;
       }
       throw error;
     } finally {
@@ -499,7 +488,7 @@ export class Run {
       });
     } catch (error) {
       signal.throwIfAborted();
-      if (error instanceof UploadError && error.refused) {
+      if (wasRefused(error)) {
         discard(this.scope.ask, session).catch(() => {}); // best effort
         await this.#forget();
       }
@@ -530,7 +519,7 @@ export class Run {
       throw new UploadError(message, { code: "mismatch", refused: true });
     } catch (error) {
       // The object is missing or is another one, so the file has to be sent again.
-      if (error instanceof UploadError && error.refused) {
+      if (wasRefused(error)) {
         this.#sent = null;
         await this.#forget();
       }
@@ -567,7 +556,11 @@ export class Run {
         signal.throwIfAborted();
         if (!(error instanceof UploadError)) throw error;
         // A file that was changed or removed looks like a lost connection.
-        if (error.status === 0) await this.#assertReadable();
+        if (error.status === 0) {
+          await this.file.slice(0, 1).arrayBuffer().catch((cause) => {
+            throw unreadable(cause);
+          });
+        }
         // Failures while the browser is offline do not count, as that can take any time. Waiting for
         // `online` alone would be wrong, too: the service may be on this machine.
         if (globalThis.navigator?.onLine !== false) failures += 1;
@@ -580,19 +573,9 @@ export class Run {
     }
   }
 
-  async #assertReadable() {
-    try {
-      await this.file.slice(0, 1).arrayBuffer();
-    } catch (cause) {
-      throw unreadable(cause);
-    }
-  }
-
   /** @param {number} loaded */
   #progress(loaded) {
-    if (!this.#stop) return;
-    if (loaded > 0 && ["waiting", "reconnecting"].includes(this.#state)) this.#change("uploading");
-    this.options.onProgress?.({ loaded: Math.min(loaded, this.file.size), total: this.file.size });
+    if (this.#stop) this.options.onProgress?.({ loaded, total: this.file.size });
   }
 
   /**
@@ -618,7 +601,7 @@ export async function discard(ask, session) {
     await ask("DELETE", pathOf(session), { keepalive: true });
   } catch (error) {
     // What is not there need not be removed.
-    if (!(error instanceof UploadError && error.refused)) throw error;
+    if (!wasRefused(error)) throw error;
   }
 }
 
@@ -629,6 +612,11 @@ export async function discard(ask, session) {
  */
 function pathOf({ uploadId, key }, path = "", parameters = {}) {
   return `/s3/multipart/${encodeURIComponent(uploadId)}${path}?${new URLSearchParams({ key, ...parameters })}`;
+}
+
+/** @param {unknown} error */
+function wasRefused(error) {
+  return error instanceof UploadError && error.refused;
 }
 
 /** @param {File} file */

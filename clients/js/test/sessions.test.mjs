@@ -74,18 +74,31 @@ test("an upload that was joined before its answer was lost has arrived", async (
   assert.deepEqual(await sessions.list(), []);
 });
 
-test("an upload that the store has forgotten, or that is too old, begins again", async () => {
-  for (const why of ["forgotten", "old"]) {
+test("an upload that the store has forgotten, or whose id has expired, begins again", async () => {
+  for (const why of ["forgotten", "expired"]) {
     const sessions = memory();
     await interrupted(sessions);
     const [session] = await sessions.list();
-    if (why === "old") sessions.set(session.id, { ...session, created: session.created - 8 * 24 * 3600 * 1000 });
+    // An id that the service does not know is refused as one that has expired.
+    if (why === "expired") sessions.set(session.id, { ...session, uploadId: "expired" });
     else await fetch(`${server.service}/s3/multipart/${session.uploadId}?key=${encodeURIComponent(session.key)}`, { method: "DELETE" });
     const uploaded = await createClient({ url: proxy.service, sessions }).upload(await fileOf(large), PARTS);
     await arrived(uploaded);
     assert.notEqual(uploaded.key, session.key);
     assert.deepEqual(await sessions.list(), []);
   }
+});
+
+test("an upload that is too old is not offered, but forgotten", async () => {
+  const sessions = memory();
+  await interrupted(sessions);
+  const [session] = await sessions.list();
+  sessions.set(session.id, { ...session, created: session.created - 8 * 24 * 3600 * 1000 });
+  const list = new UploadList(createClient({ url: proxy.service, sessions }));
+  const stop = list.subscribe(() => {});
+  await eventually("it is forgotten", async () => (await sessions.list()).length === 0);
+  stop();
+  assert.deepEqual(list.getSnapshot(), []);
 });
 
 test("another file, another policy or another server has a session of its own", async () => {

@@ -8,7 +8,9 @@ import { join } from "node:path";
 import { after, before, beforeEach, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
+import { Verifications } from "../batch.js";
 import { UploadError, createClient } from "../index.js";
+import { Slots } from "../requests.js";
 import { MiB, digest, eventually, fileOf, makeFile, smallFile, startProxy, startServer, temporaryFolder, untilParts } from "./helpers.mjs";
 
 /** Three parts of the 11 MiB of `large`. */
@@ -307,6 +309,29 @@ test("1,000 files are granted with one call", { timeout: 120_000 }, async () => 
   assert.equal(proxy.count(/^store PUT/), 1_000);
   assert.deepEqual(last, { loaded: 10_000, total: 10_000 });
   for (const index of [0, 17, 999]) await arrived(files[index], results[index].value);
+});
+
+test("the keys of small files gather while others are sent, and the last one has all verified", async () => {
+  const calls = [];
+  const ask = async (_method, _path, { body: { key, keys } }) => {
+    calls.push(keys ?? [key]);
+    return key ? { key } : { results: keys.map((key) => ({ upload: { key } })) };
+  };
+  const slots = new Slots(6);
+  const verifications = new Verifications(ask, undefined, slots);
+  slots.busy = 1;
+  const first = ["a", "b", "c"].map((key) => verifications.verify(key));
+  assert.deepEqual(calls, []);
+  slots.busy = 0;
+  const last = verifications.verify("d");
+  assert.deepEqual(calls, [["a", "b", "c", "d"]]);
+  assert.deepEqual(await Promise.all([...first, last]), ["a", "b", "c", "d"].map((key) => ({ key })));
+  slots.busy = 1;
+  const hundred = Array.from({ length: 100 }, (_, index) => verifications.verify(String(index)));
+  assert.equal(calls[1].length, 100);
+  await Promise.all(hundred);
+  // However long the others take, it does not wait for them.
+  assert.deepEqual(await verifications.verify("e"), { key: "e" });
 });
 
 test("when the grant of a batch fails, the batch is granted again, and not each file", { timeout: 120_000 }, async () => {
