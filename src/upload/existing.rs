@@ -32,8 +32,12 @@ impl UploadService {
         } else {
             UploadKind::Put
         };
+        let none = || files.iter().map(|_| None).collect();
         let Ok(policies) = self.all_checked(caller, files, |_| kind) else {
-            return files.iter().map(|_| None).collect();
+            return none();
+        };
+        let Ok(_list) = self.heads.list(caller, files.len()).await else {
+            return none();
         };
         let files = files.iter().zip(&policies);
         join_all(files.map(|(file, policy)| self.find(caller, policy, file, now))).await
