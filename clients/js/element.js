@@ -4,7 +4,7 @@
 import { createClient } from "./index.js";
 import { ACTIVE, FINISHED, UploadList } from "./list.js";
 import { Row } from "./element/row.js";
-import { style } from "./element/style.js";
+import { styles } from "./element/style.js";
 import { Announcer, make, setText } from "./element/text.js";
 
 /** @typedef {import("./index.js").Client} Client */
@@ -59,7 +59,7 @@ export class PresigndUpload extends Base {
     // A label of the page names the group.
     this.#internals.role = "group";
     const root = this.attachShadow({ mode: "open", delegatesFocus: true });
-    root.adoptedStyleSheets = [style()];
+    root.adoptedStyleSheets = styles();
     this.choose = make("button", { id: "choose", type: "button", class: "main", part: "button choose" });
     this.input = make("input", { id: "input", type: "file", hidden: "", "aria-label": "Files" });
     this.dropZone = make(

@@ -1,8 +1,9 @@
 // The look of `<presignd-upload>`. Pages change it by custom properties and parts. Without a
 // `color-scheme` of the page it is light.
 
-const CSS = `
-:host {
+/** What the upload page around the element has, too. */
+const SHARED = `
+:host, :root {
   --accent: var(--presignd-accent, light-dark(#0f766e, #3db8a9));
   --accent-text: var(--presignd-accent-text, light-dark(#ffffff, #06211e));
   --accent-soft: var(--presignd-accent-soft, light-dark(#e3f1ef, #16302d));
@@ -15,13 +16,8 @@ const CSS = `
   --bad-soft: light-dark(#fdeeec, #3a1d1a);
   --warn: light-dark(#8a5a00, #e8b85a);
   --track: light-dark(#e6ebea, #2b3533);
-  display: block;
-  container-type: inline-size;
-  color: var(--text);
-  line-height: 1.5;
 }
 
-:host([hidden]),
 [hidden] {
   display: none !important;
 }
@@ -31,14 +27,47 @@ const CSS = `
   margin: 0;
 }
 
-button {
-  min-height: 2.25rem;
+button, input, select {
   padding: 0.3rem 0.85rem;
   border: 1px solid var(--border);
   border-radius: 0.5rem;
   background: var(--card);
   color: var(--text);
   font: inherit;
+}
+
+:focus-visible {
+  outline: 2px solid var(--accent);
+  outline-offset: 2px;
+}
+
+code {
+  font-family: ui-monospace, "SF Mono", Menlo, Consolas, monospace;
+  font-size: 0.95em;
+  overflow-wrap: anywhere;
+}
+
+@media (pointer: coarse) {
+  .drop-hint {
+    display: none;
+  }
+}
+`;
+
+const OWN = `
+:host {
+  display: block;
+  container-type: inline-size;
+  color: var(--text);
+  line-height: 1.5;
+}
+
+:host([hidden]) {
+  display: none !important;
+}
+
+button {
+  min-height: 2.25rem;
   font-size: 0.9rem;
   white-space: nowrap;
   cursor: pointer;
@@ -61,11 +90,6 @@ button.main {
   color: var(--accent-text);
   font-size: 1rem;
   font-weight: 600;
-}
-
-:focus-visible {
-  outline: 2px solid var(--accent);
-  outline-offset: 2px;
 }
 
 .drop {
@@ -174,12 +198,6 @@ ul {
   line-height: 1.4;
 }
 
-code {
-  font-family: ui-monospace, "SF Mono", Menlo, Consolas, monospace;
-  font-size: 0.95em;
-  overflow-wrap: anywhere;
-}
-
 .actions {
   grid-area: 1 / 3;
   display: flex;
@@ -267,12 +285,6 @@ progress::-moz-progress-bar {
   }
 }
 
-@media (pointer: coarse) {
-  .drop-hint {
-    display: none;
-  }
-}
-
 @media (prefers-reduced-motion: reduce) {
   * {
     transition: none !important;
@@ -286,14 +298,17 @@ progress::-moz-progress-bar {
 }
 `;
 
-/** @type {CSSStyleSheet | undefined} */
-let sheet;
-
-/** One sheet for all elements of the page. It works under a policy that forbids inline styles. */
-export function style() {
-  if (!sheet) {
-    sheet = new CSSStyleSheet();
-    sheet.replaceSync(CSS);
-  }
+/** @param {string} css */
+function sheetOf(css) {
+  const sheet = new CSSStyleSheet();
+  sheet.replaceSync(css);
   return sheet;
+}
+
+/** @type {CSSStyleSheet[] | undefined} */
+let sheets;
+
+/** The shared sheet and the element's own, for all elements of the page. They work where inline styles are forbidden. */
+export function styles() {
+  return (sheets ??= [sheetOf(SHARED), sheetOf(OWN)]);
 }

@@ -1,7 +1,10 @@
 // The page around the element: the policy, the credential and the title.
 
 import "../element.js";
+import { styles } from "../element/style.js";
 
+const [shared] = styles();
+document.adoptedStyleSheets = [shared];
 const $ = (id) => document.getElementById(id);
 const uploads = $("uploads");
 
