@@ -36,13 +36,15 @@ let folder, packed;
 
 before(async () => {
   folder = await temporaryFolder();
-  await run("npm", ["run", "types"], { cwd: root });
+  await run(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "--project", "tsconfig.types.json"], { cwd: root });
   const { stdout } = await run("npm", ["pack", "--json", "--pack-destination", folder.path], { cwd: root });
   [packed] = JSON.parse(stdout);
   const project = join(folder.path, "project");
-  await mkdir(project);
+  // npm would do the same more slowly, as the package has no dependency.
+  const installed = join(project, "node_modules/presignd-client");
+  await mkdir(installed, { recursive: true });
+  await run("tar", ["-xzf", join(folder.path, packed.filename), "--strip-components=1", "-C", installed]);
   await writeFile(join(project, "package.json"), '{ "private": true, "type": "module" }');
-  await run("npm", ["install", "--offline", "--no-audit", "--no-fund", join(folder.path, packed.filename)], { cwd: project });
   folder.project = project;
 });
 
