@@ -7,7 +7,7 @@
 # security fixes.
 
 # The builder has the same Debian release as the final image: the binary links against its glibc.
-FROM rust:1.95-slim-bookworm AS build
+FROM rust:1.95-slim-bookworm AS dependencies
 WORKDIR /build
 
 # cargo-auditable writes the list of crates into the binary, for image scanners to read. It is built without
@@ -22,17 +22,23 @@ RUN mkdir -p src benches tests/lambda tests/traces \
  && touch src/lib.rs \
  && cargo auditable build --release --locked --no-default-features --features otlp
 
+FROM dependencies AS build
 COPY clients clients
 COPY src src
 # COPY keeps modification times, and cargo would not rebuild sources that are older than the empty crate.
 RUN touch src/main.rs src/lib.rs \
  && cargo auditable build --release --locked --no-default-features --features otlp
 
-# The same with the embedded store. It starts from the crates that are built already.
-FROM build AS build-dev
-RUN touch src/main.rs src/lib.rs \
- && cargo auditable build --release --locked --features otlp \
+# The same with the embedded store, which needs more crates.
+FROM dependencies AS dependencies-dev
+RUN cargo auditable build --release --locked --features otlp \
  && mkdir /data
+
+FROM dependencies-dev AS build-dev
+COPY clients clients
+COPY src src
+RUN touch src/main.rs src/lib.rs \
+ && cargo auditable build --release --locked --features otlp
 
 # A container's loopback address cannot be reached from outside, hence --in-container.
 FROM gcr.io/distroless/cc-debian12:nonroot AS dev
