@@ -193,3 +193,22 @@ async fn wait(
 pub(super) fn count(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unread_answers_have_a_limit_for_each_caller_and_for_all() {
+        let memory = Memory::new();
+        let admitted = |n: u32| {
+            let caller = CallerKey::Name(n.to_string().into());
+            let admit = || memory.unread.admit(&caller, 1024 * 1024);
+            std::iter::from_fn(admit).collect::<Vec<_>>()
+        };
+        let mut answers = admitted(0);
+        assert_eq!(answers.len(), 6);
+        answers.extend((1..100).flat_map(admitted));
+        assert_eq!(answers.len(), 32);
+    }
+}
