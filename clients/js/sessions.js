@@ -139,12 +139,18 @@ async function lock(id) {
     held.add(id);
     return () => held.delete(id);
   }
-  return new Promise((resolve) => {
-    // A tab that waits for its turn to show the upload holds the lock for a moment.
-    const signal = AbortSignal.timeout(100);
-    const begin = () => new Promise((release) => resolve(() => release(undefined)));
-    locks.request(LOCK + id, { signal }, begin).catch(() => resolve(null));
-  });
+  /** @returns {Promise<(() => void) | null>} */
+  const attempt = () =>
+    new Promise((resolve) => {
+      const hold = (/** @type {Lock | null} */ lock) =>
+        new Promise((/** @type {(_?: undefined) => void} */ release) => {
+          resolve(lock && release);
+          if (!lock) release();
+        });
+      locks.request(LOCK + id, { ifAvailable: true }, hold);
+    });
+  // A tab that waits for its turn to show the upload holds the lock for a moment.
+  return (await attempt()) ?? (await new Promise((resolve) => setTimeout(resolve, 100)), attempt());
 }
 
 /**

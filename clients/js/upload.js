@@ -452,7 +452,7 @@ export class Run {
       );
       this.#partUrls.delete(number);
       if (!etag) {
-        const message = "The store hides the header ETag. Its CORS rule must expose it.";
+        const message = "The CORS rule of the store must expose ETag.";
         throw new UploadError(message, { code: "hidden-etag" });
       }
       this.#partsInProgress.delete(number);

@@ -71,7 +71,7 @@ test("a store that hides ETag is named with the fix", async () => {
   proxy.fault = ({ to }) => (to === "store" ? { without: "etag" } : undefined);
   const large = await makeFile(join(folder.path, "large.bin"), 6 * MiB);
   const error = await failure(client.upload(await fileOf(large), { multipartThreshold: MiB }));
-  assert.deepEqual([error.code, error.message], ["hidden-etag", "The store hides the header ETag. Its CORS rule must expose it."]);
+  assert.deepEqual([error.code, error.message], ["hidden-etag", "The CORS rule of the store must expose ETag."]);
 });
 
 test("a store that has another size is not believed", async () => {
