@@ -101,7 +101,7 @@ impl Answer {
     }
 
     fn make_room(&self) {
-        // Without a connection of ours, as in a function, there is nothing to close.
+        // In AWS Lambda, presignd has no connection that it could close.
         if let Some(connection) = self.connection.get() {
             connection.make_room();
         }
