@@ -165,16 +165,16 @@ fn semaphore(permits: u32) -> Arc<Semaphore> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use futures_util::FutureExt;
 
     use super::*;
 
-    fn named(name: &str) -> CallerKey {
+    pub(crate) fn named(name: &str) -> CallerKey {
         CallerKey::Name(name.into())
     }
 
-    fn user(name: &str) -> CallerKey {
+    pub(crate) fn user(name: &str) -> CallerKey {
         CallerKey::User {
             key: "backend".into(),
             name: name.into(),

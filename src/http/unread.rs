@@ -167,17 +167,7 @@ impl HttpBody for AnswerBody {
 mod tests {
     use super::*;
     use crate::turns::Amounts;
-
-    fn named(name: &str) -> CallerKey {
-        CallerKey::Name(name.into())
-    }
-
-    fn user(name: &str) -> CallerKey {
-        CallerKey::User {
-            key: "backend".into(),
-            name: name.into(),
-        }
-    }
+    use crate::turns::tests::{named, user};
 
     fn unread() -> Unread {
         Unread::new(Turns::new(Amounts {
