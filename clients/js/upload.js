@@ -16,8 +16,8 @@ const MULTIPART_THRESHOLD = 16 * MiB;
 const PART_SIZE = 8 * MiB;
 const PART_SIZE_MIN = 5 * MiB;
 const PARTS_MAX = 10_000;
-/** How many parts of one file are sent at once. */
-const CONCURRENCY = 4;
+/** Parts of one file that are sent at once: as many as a browser has connections to a host over HTTP/1.1. */
+const CONCURRENCY = 6;
 /** How often one request is tried. With the pauses in between, that takes most of a minute. */
 const ATTEMPTS = 8;
 const LONGEST_PAUSE_MS = 15_000;

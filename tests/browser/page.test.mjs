@@ -14,6 +14,8 @@ import { MiB, digest, eventually, makeFile, screenshot, startBrowser, startServe
 /** What a test causes when it breaks a connection or a request. */
 const BROKEN = [/^failed: (PUT|GET) .*[?&](partNumber|key)=.* net::ERR_ABORTED$/];
 const OFFLINE = [/net::ERR_INTERNET_DISCONNECTED/, /net::ERR_NETWORK_CHANGED/];
+/** The size of 13 parts, of which 6 are sent at once: many are left when the first ones have arrived. */
+const MANY_PARTS = 100 * MiB;
 
 let server, strict, browser, folder, context, page, troubles, expected;
 
@@ -113,7 +115,7 @@ test("100 MB go in parts, several at once, and nothing is left of the parts", { 
   await choose(file);
   await arrived(file, await done("video.mp4", 45_000));
   assert.equal(puts.finished.length, 12);
-  assert.ok(puts.most >= 2 && puts.most <= 4, `${puts.most} at once`);
+  assert.ok(puts.most >= 2 && puts.most <= 6, `${puts.most} at once`);
   assert.equal(await remembered(), 0);
 });
 
@@ -157,7 +159,7 @@ test("pause and resume, by keyboard", { timeout: 60_000 }, async () => {
   expected = BROKEN;
   await open(server);
   const limit = await throttle(page, 20 * MiB);
-  const file = await makeFile(join(folder.path, "paused.mp4"), 60 * MiB);
+  const file = await makeFile(join(folder.path, "paused.mp4"), MANY_PARTS);
   const puts = countPuts();
   await choose(file);
   await eventually("a part has arrived", () => puts.finished.length > 0);
@@ -171,7 +173,7 @@ test("pause and resume, by keyboard", { timeout: 60_000 }, async () => {
   const there = puts.finished.length;
   await sleep(1500);
   assert.equal(puts.finished.length, there, "a part went out during the pause");
-  assert.ok(there < 8);
+  assert.ok(there < 13);
 
   await limit.lift();
   // The focus is still on the button, which is now the other.
@@ -185,7 +187,7 @@ test("offline and back", { timeout: 60_000 }, async () => {
   await open(server);
   // Slow, but not by the throttle, which would lift Playwright's `setOffline`.
   await page.route(`${server.store}/**`, (route) => sleep(300).then(() => route.continue()));
-  const file = await makeFile(join(folder.path, "train.mp4"), 100 * MiB);
+  const file = await makeFile(join(folder.path, "train.mp4"), MANY_PARTS);
   const puts = countPuts();
   await choose(file);
   await eventually("a part has arrived", () => puts.finished.length > 0);
@@ -203,7 +205,7 @@ test("reload and resume", { timeout: 60_000 }, async () => {
   expected = BROKEN;
   await open(server);
   const limit = await throttle(page, 20 * MiB);
-  const file = await makeFile(join(folder.path, "제주도.mp4"), 60 * MiB);
+  const file = await makeFile(join(folder.path, "제주도.mp4"), MANY_PARTS);
   const puts = countPuts();
   await choose(file);
   await eventually("two parts have arrived", () => puts.finished.length > 1);
@@ -234,7 +236,7 @@ test("cancel leaves no parts behind", { timeout: 60_000 }, async () => {
   await open(server);
   const before = (await server.keys()).length;
   await throttle(page, 20 * MiB);
-  const file = await makeFile(join(folder.path, "unwanted.mp4"), 60 * MiB);
+  const file = await makeFile(join(folder.path, "unwanted.mp4"), MANY_PARTS);
   const puts = countPuts();
   // Under way, paused, and left over by a reload.
   for (const how of ["Cancel", "Pause", "reload"]) {
@@ -281,7 +283,7 @@ test("an upload belongs to one tab, until that is closed", { timeout: 60_000 }, 
   expected = BROKEN;
   await open(server);
   await throttle(page, 10 * MiB);
-  const file = await makeFile(join(folder.path, "shared.mp4"), 60 * MiB);
+  const file = await makeFile(join(folder.path, "shared.mp4"), MANY_PARTS);
   const puts = countPuts();
   await choose(file);
   await eventually("a part has arrived", () => puts.finished.length > 0);
@@ -315,7 +317,7 @@ test("an upload that is resumed keeps its policy", { timeout: 60_000 }, async ()
   await open(strict);
   await visit(`${strict.service}/?policy=large`);
   const limit = await throttle(page, 8 * MiB);
-  const file = await makeFile(join(folder.path, "policy.mp4"), 40 * MiB);
+  const file = await makeFile(join(folder.path, "policy.mp4"), MANY_PARTS);
   const puts = countPuts();
   await choose(file);
   await eventually("a part has arrived", () => puts.finished.length > 0);

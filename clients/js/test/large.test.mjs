@@ -54,7 +54,7 @@ test("a large file resumes after a reload, in flat memory", { timeout: 600_000 }
     const number = new URL(response.url()).searchParams.get("partNumber");
     if (number && response.ok()) sent.push(number);
   });
-  const limit = await throttle(page, 400 * MiB);
+  const limit = await throttle(page, 50 * MiB);
   await page.goto(`${pages.origin}/large?service=${encodeURIComponent(server.service)}`);
   const session = await context.newCDPSession(page);
   let most = 0;
