@@ -34,7 +34,8 @@ export async function untilParts(server, expected) {
 }
 
 /**
- * A proxy for the service and one for its store, whose address it puts into the service's answers.
+ * A proxy for the service and one for its store, whose address it puts into the service's answers. With `isOne`, both
+ * have the same address.
  *
  * `proxy.fault` gets each request as `{ to: "service" | "store", method, path }` and may return
  * - `{ delay }`: milliseconds to wait before the request is forwarded
@@ -45,12 +46,13 @@ export async function untilParts(server, expected) {
  * - `{ status, body, headers }`: an answer of the proxy's own
  * - `{ without }`: the name of a header that the answer loses
  */
-export async function startProxy(server) {
+export async function startProxy(server, { isOne = false } = {}) {
   const agent = new Agent({ keepAlive: true });
   const proxy = { requests: [], preflights: [], fault: () => undefined, inFlight: 0, most: 0 };
-  const listen = (to, target) =>
+  const listen = (name) =>
     new Promise((resolve, reject) => {
       const listener = createServer((incoming, outgoing) => {
+        const to = isOne && /^\/uploads\b/.test(incoming.url) ? "store" : name;
         const seen = { to, method: incoming.method, path: incoming.url, headers: incoming.headers };
         if (seen.method === "OPTIONS") {
           proxy.preflights.push(seen);
@@ -60,7 +62,7 @@ export async function startProxy(server) {
           proxy.most = Math.max(proxy.most, proxy.inFlight);
           outgoing.once("close", () => (proxy.inFlight -= 1));
         }
-        forward(seen, incoming, outgoing, new URL(target)).catch(() => outgoing.destroy());
+        forward(seen, incoming, outgoing, new URL(server[to])).catch(() => outgoing.destroy());
       });
       listener.once("error", reject).listen(0, "127.0.0.1", () => resolve(listener));
     });
@@ -102,7 +104,7 @@ export async function startProxy(server) {
     for await (const chunk of answer) chunks.push(chunk);
     let body = Buffer.concat(chunks);
     if (fault.loseAnswer) return outgoing.destroy();
-    if (to(answer).includes("json")) body = Buffer.from(body.toString().replaceAll(server.store, proxy.store));
+    if (answer.headers["content-type"]?.includes("json")) body = Buffer.from(body.toString().replaceAll(server.store, proxy.store));
     const kept = { ...answer.headers, "content-length": body.length };
     if (answer.statusCode === 204) delete kept["content-length"];
     delete kept["transfer-encoding"];
@@ -112,10 +114,8 @@ export async function startProxy(server) {
     if (!fault.cutAnswer) return outgoing.end(body);
     outgoing.write(body.subarray(0, Math.floor(body.length / 2)), () => outgoing.destroy());
   }
-  const to = ({ headers }) => headers["content-type"] ?? "";
-
-  const listeners = await Promise.all([listen("service", server.service), listen("store", server.store)]);
-  [proxy.service, proxy.store] = listeners.map((listener) => `http://127.0.0.1:${listener.address().port}`);
+  const listeners = await Promise.all(isOne ? [listen("service")] : [listen("service"), listen("store")]);
+  [proxy.service, proxy.store = proxy.service] = listeners.map((listener) => `http://127.0.0.1:${listener.address().port}`);
 
   /** Breaks the first request whose method and path match, once. */
   proxy.once = (pattern, fault) => {

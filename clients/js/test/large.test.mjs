@@ -1,4 +1,4 @@
-// A large file in Chromium: it resumes after a reload, and the page's memory stays flat.
+// A large file in Chromium: it resumes after a reload, the page's memory stays flat, and small files have their turn.
 //
 //   LARGE_MIB=2048 npm test -- test/large.test.mjs
 
@@ -6,8 +6,9 @@ import assert from "node:assert/strict";
 import { open, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 
-import { MiB, digest, eventually, servePages, startBrowser, startServer, temporaryFolder, throttle, watch } from "./helpers.mjs";
+import { MiB, digest, eventually, makeFile, servePages, startBrowser, startProxy, startServer, temporaryFolder, throttle, watch } from "./helpers.mjs";
 
 const SIZE = Number(process.env.LARGE_MIB ?? 96) * MiB;
 const PARTS = Math.ceil(SIZE / (8 * MiB));
@@ -17,6 +18,7 @@ const MEMORY_MAX = 32 * MiB;
 const SCRIPT = `
   import { createClient } from "../index.js";
   const client = createClient({ url: new URLSearchParams(location.search).get("service") });
+  window.send = (name) => client.upload(new File([name], name, { type: "text/plain" }));
   document.querySelector("input").onchange = ({ target }) => {
     const onProgress = ({ loaded }) => (window.loaded = loaded);
     client.upload(target.files[0], { onProgress, checksum: "crc64nvme" }).then(
@@ -83,4 +85,39 @@ test("a large file resumes after a reload, in flat memory", { timeout: 600_000 }
   assert.ok(most <= MEMORY_MAX, `${most / MiB} MiB`);
   assert.deepEqual(troubles, []);
   await context.close();
+});
+
+test("where presignd and its store have one address, a call waits for one of the parts that take all connections", { timeout: 120_000 }, async () => {
+  const proxy = await startProxy(server, { isOne: true });
+  const context = await browser.newContext();
+  try {
+    const page = await context.newPage();
+    await page.goto(`${pages.origin}/large?service=${encodeURIComponent(proxy.service)}`);
+    let answerSmall;
+    const answerPart = [];
+    proxy.fault = ({ to, path }) => {
+      if (to !== "store") return undefined;
+      return new Promise((resolve) => (path.includes("partNumber=") ? answerPart.push(resolve) : (answerSmall = resolve)));
+    };
+    const small = page.evaluate(() => window.send("small.txt"));
+    await eventually("the small file is on its way", () => answerSmall, 30_000);
+    await page.locator("input").setInputFiles((await makeFile(join(folder.path, "parts.bin"), 64 * MiB)).path);
+    await eventually("five parts are, too", () => answerPart.length === 5, 30_000);
+    answerSmall();
+    await eventually("a sixth part took its place", () => answerPart.length === 6, 30_000);
+    await sleep(1_000);
+    assert.equal(proxy.count(/verify/), 0, "a connection was left for the verification");
+    answerPart[0]();
+    assert.equal((await small).size, 9);
+    assert.equal(proxy.answered(/^store PUT/), 1, "it waited for more than one part");
+
+    proxy.fault = () => undefined;
+    answerPart.forEach((answer) => answer());
+    const { key } = await eventually("the large one has arrived", () => page.evaluate(() => window.result), 60_000);
+    assert.equal((await stat(server.object(key))).size, 64 * MiB);
+    assert.equal(proxy.count(/^store PUT/), 8, "a part was sent twice");
+  } finally {
+    await context.close();
+    await proxy.stop();
+  }
 });
