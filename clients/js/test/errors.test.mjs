@@ -80,17 +80,26 @@ test("a store that has another size is not believed", async () => {
   assert.deepEqual([error.code, error.message], ["mismatch", "The store has 1 bytes instead of 1000."]);
 });
 
-test("a service that nobody reaches is tried for a while, and then named", { timeout: 90_000 }, async (t) => {
-  // The pauses between attempts take most of a minute.
-  t.mock.timers.enable({ apis: ["setTimeout"] });
-  const ticking = setInterval(() => t.mock.timers.tick(15_000), 5);
+test("a service that nobody reaches is tried for a while, with growing pauses, and then named", async (t) => {
+  const pauses = [];
+  const { setTimeout } = globalThis;
+  t.mock.method(globalThis, "setTimeout", (callback, ms, ...values) => {
+    // Node has timers of its own for a connection.
+    if (!new Error().stack.includes("at sleep")) return setTimeout(callback, ms, ...values);
+    pauses.push(ms);
+    return setTimeout(callback, 0);
+  });
   const tries = [];
   const onState = (state, error) => error && tries.push(error.message);
   const error = await failure(createClient({ url: "http://127.0.0.1:1" }).upload(smallFile("a.txt"), { onState }));
-  clearInterval(ticking);
   assert.deepEqual([error.code, error.status, error.message], ["network", 0, "The service cannot be reached."]);
   assert.deepEqual(tries, Array(7).fill("The service cannot be reached."));
   assert.ok(error.cause);
+  const longest = [500, 1_000, 2_000, 4_000, 8_000, 15_000, 15_000];
+  const shares = pauses.map((ms, index) => ms / longest[index]);
+  assert.equal(shares.length, 7);
+  assert.ok(shares.every((share) => share >= 0.5 && share < 1), pauses.join());
+  assert.equal(new Set(shares).size, 7, "the pauses are not random");
 });
 
 test("a file that cannot be read any more says so at once", async () => {

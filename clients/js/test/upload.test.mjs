@@ -8,9 +8,7 @@ import { join } from "node:path";
 import { after, before, beforeEach, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
-import { Verifications } from "../batch.js";
 import { UploadError, createClient } from "../index.js";
-import { Slots } from "../requests.js";
 import { MiB, digest, eventually, fileOf, makeFile, smallFile, startProxy, startServer, temporaryFolder, untilParts } from "./helpers.mjs";
 
 /** Three parts of the 11 MiB of `large`. */
@@ -166,6 +164,18 @@ test("5 % of all requests fail, and none of 100 files is lost", { timeout: 120_0
   assert.ok(faults >= 5, `${faults} faults`);
 });
 
+test("what is asked to come back later does", { timeout: 120_000 }, async () => {
+  const at = [];
+  const headers = { "retry-after": "2", "access-control-expose-headers": "retry-after" };
+  proxy.fault = ({ path }) => {
+    if (!path.includes("/upload/presigned-url")) return undefined;
+    return at.push(performance.now()) === 1 ? { status: 429, headers } : undefined;
+  };
+  const file = smallFile("later.txt");
+  await arrived(file, await client.upload(file));
+  assert.ok(at[1] - at[0] >= 1_990, `after ${at[1] - at[0]} ms`);
+});
+
 test("a pause stops the requests, and the upload goes on where it was", { timeout: 120_000 }, async () => {
   proxy.fault = ({ to, path }) => (to === "store" && !path.includes("partNumber=1&") ? { delay: 1_000 } : undefined);
   const states = [];
@@ -308,6 +318,24 @@ test("the URL of a part that has expired is replaced", { timeout: 120_000 }, asy
   }
 });
 
+test("the URL of a part is asked for ahead, and asked for again when it may soon expire", async (t) => {
+  const { now } = performance;
+  for (const [later, times] of [[0, 1], [61_000, 2]]) {
+    proxy.reset();
+    let passed = 0;
+    t.mock.method(performance, "now", () => now.call(performance) + passed);
+    proxy.fault = async ({ to, path }) => {
+      if (to !== "store" || !path.includes("partNumber=1&")) return undefined;
+      await eventually("the next URL is there", () => proxy.answered(/^service GET .*\/2\?/));
+      passed = later;
+      return undefined;
+    };
+    await largeArrived(await client.upload(await fileOf(large), { ...PARTS, concurrency: 1 }));
+    const asked = [1, 2, 3].map((number) => proxy.count(new RegExp(`^service GET .*/${number}\\?`)));
+    assert.deepEqual(asked, [1, times, 1]);
+  }
+});
+
 test("1,000 files are granted with one call", { timeout: 120_000 }, async () => {
   const files = Array.from({ length: 1_000 }, (_, index) => smallFile(`${index}.txt`, 10));
   let last;
@@ -317,29 +345,6 @@ test("1,000 files are granted with one call", { timeout: 120_000 }, async () => 
   assert.equal(proxy.count(/^store PUT/), 1_000);
   assert.deepEqual(last, { loaded: 10_000, total: 10_000 });
   for (const index of [0, 17, 999]) await arrived(files[index], results[index].value);
-});
-
-test("the keys of small files gather while others are sent, and the last one has all verified", async () => {
-  const calls = [];
-  const ask = async (_method, _path, { body: { key, keys } }) => {
-    calls.push(keys ?? [key]);
-    return key ? { key } : { results: keys.map((key) => ({ upload: { key } })) };
-  };
-  const slots = new Slots(6);
-  const verifications = new Verifications(ask, undefined, slots);
-  slots.busy = 1;
-  const first = ["a", "b", "c"].map((key) => verifications.verify(key));
-  assert.deepEqual(calls, []);
-  slots.busy = 0;
-  const last = verifications.verify("d");
-  assert.deepEqual(calls, [["a", "b", "c", "d"]]);
-  assert.deepEqual(await Promise.all([...first, last]), ["a", "b", "c", "d"].map((key) => ({ key })));
-  slots.busy = 1;
-  const hundred = Array.from({ length: 100 }, (_, index) => verifications.verify(String(index)));
-  assert.equal(calls[1].length, 100);
-  await Promise.all(hundred);
-  // However long the others take, it does not wait for them.
-  assert.deepEqual(await verifications.verify("e"), { key: "e" });
 });
 
 test("when the grant of a batch fails, the batch is granted again, and not each file", { timeout: 120_000 }, async () => {
@@ -357,7 +362,9 @@ test("a refused file of a batch is refused alone, and says why", async () => {
   try {
     const files = [smallFile("a.txt"), smallFile("b.exe", 9_000, "application/x-msdownload"), smallFile("c.txt")];
     const [a, b, c] = await createClient({ url: strict.service }).uploadAll(files);
-    assert.deepEqual([a.status, c.status], ["fulfilled", "fulfilled"]);
+    for (const [file, { value }] of [[files[0], a], [files[2], c]]) {
+      assert.deepEqual(await readFile(strict.object(value.key)), Buffer.from(await file.arrayBuffer()));
+    }
     assert.ok(b.reason instanceof UploadError);
     const { refused, status, errors, requestId, message } = b.reason;
     assert.deepEqual([refused, status], [true, 422]);
@@ -366,6 +373,17 @@ test("a refused file of a batch is refused alone, and says why", async () => {
     assert.match(message, /^The content type must be one of text\/\*\. The size .*5120 bytes/);
   } finally {
     await strict.stop();
+  }
+});
+
+test("a file of many that is not in the store fails alone", { timeout: 120_000 }, async () => {
+  // The store says that it has the file, and has not.
+  proxy.fault = ({ to, path }) => (to === "store" && path.includes("/7.txt") ? { status: 200 } : undefined);
+  const files = Array.from({ length: 20 }, (_, index) => smallFile(`${index}.txt`));
+  const results = await client.uploadAll(files);
+  for (const [index, { value, reason }] of results.entries()) {
+    if (index === 7) assert.deepEqual([reason.status, reason.code], [404, "not-uploaded"]);
+    else await arrived(files[index], value);
   }
 });
 

@@ -1,0 +1,107 @@
+// Which files share a call to the service.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { Grants, Verifications } from "../batch.js";
+import { Slots } from "../requests.js";
+import { MiB } from "./helpers.mjs";
+
+/** Grants whose calls are only noted, as the sizes of their files. */
+function grants() {
+  const calls = [];
+  const ask = async (_method, _path, { body: { files, forms } }) => {
+    calls.push({ sizes: files.map(({ size }) => size), forms });
+    return { uploads: files.map(({ size }) => ({ key: String(size) })) };
+  };
+  return { calls, grants: new Grants(ask) };
+}
+
+test("a call grants 1,000 files at most, or 250 forms, and each file gets its own grant", async () => {
+  for (const [form, most] of [[false, 1_000], [true, 250]]) {
+    const { calls, grants: all } = grants();
+    const wanted = Array.from({ length: 2_500 }, (_, size) => all.add({ size }, form));
+    for (const [size, one] of wanted.entries()) assert.deepEqual(await all.get(one), { key: String(size) });
+    assert.deepEqual(calls.map(({ forms }) => forms), calls.map(() => form));
+    const counts = Array.from({ length: Math.ceil(2_500 / most) }, (_, call) => Math.min(most, 2_500 - call * most));
+    assert.deepEqual(calls.map(({ sizes }) => sizes.length), counts);
+  }
+});
+
+test("files that go as forms and others are granted apart", async () => {
+  const { calls, grants: all } = grants();
+  const wanted = [1, 2, 3, 4].map((size) => all.add({ size }, size % 2 === 0));
+  for (const one of wanted) await all.get(one);
+  assert.deepEqual(calls, [{ sizes: [1, 3], forms: false }, { sizes: [2, 4], forms: true }]);
+});
+
+test("no more is granted ahead than can soon be sent", async () => {
+  const { calls, grants: all } = grants();
+  const wanted = [30, 30, 30, 100, 1].map((size) => all.add({ size: size * MiB }, false));
+  for (const one of wanted) await all.get(one);
+  assert.deepEqual(calls.map(({ sizes }) => sizes.map((size) => size / MiB)), [[30, 30], [30], [100], [1]]);
+});
+
+test("a grant that may soon expire is asked for again", async (t) => {
+  const { calls, grants: all } = grants();
+  let now = 0;
+  t.mock.method(performance, "now", () => now);
+  const [first, second, third] = [1, 2, 3].map((size) => all.add({ size }, false));
+  await all.get(first);
+  now = 60_000;
+  await all.get(second);
+  assert.equal(calls.length, 1);
+  now = 60_001;
+  await all.get(third);
+  assert.deepEqual(calls.map(({ sizes }) => sizes), [[1, 2, 3], [3]]);
+});
+
+/** Verifications whose calls are noted; `answer` is what each key gets. */
+function verifications(answer = (key) => ({ upload: { key } })) {
+  const calls = [];
+  const ask = async (_method, _path, { body: { key, keys, policy } }) => {
+    calls.push(keys ?? [key]);
+    assert.equal(policy, "photos");
+    return key ? { key } : { results: keys.map(answer) };
+  };
+  const slots = new Slots(6);
+  return { calls, slots, verifications: new Verifications(ask, "photos", slots) };
+}
+
+test("the keys of small files gather while others are sent, and the last one has all verified", async () => {
+  const { calls, slots, verifications: all } = verifications();
+  slots.busy = 1;
+  const first = ["a", "b", "c"].map((key) => all.verify(key));
+  assert.deepEqual(calls, []);
+  slots.busy = 0;
+  const last = all.verify("d");
+  assert.deepEqual(calls, [["a", "b", "c", "d"]]);
+  assert.deepEqual(await Promise.all([...first, last]), ["a", "b", "c", "d"].map((key) => ({ key })));
+  slots.busy = 1;
+  const hundred = Array.from({ length: 100 }, (_, index) => all.verify(String(index)));
+  assert.equal(calls[1].length, 100);
+  await Promise.all(hundred);
+  // However long the others take, it does not wait for them.
+  assert.deepEqual(await all.verify("e"), { key: "e" });
+});
+
+test("of keys that are verified together, one that fails fails alone; a call that fails fails for all", async () => {
+  const { slots, verifications: all } = verifications((key) => {
+    if (key === "b") return { problem: { code: "not-uploaded" }, status: 404 };
+    return { upload: { key } };
+  });
+  slots.busy = 1;
+  const some = ["a", "b"].map((key) => all.verify(key));
+  slots.busy = 0;
+  const results = await Promise.allSettled([...some, all.verify("c")]);
+  assert.deepEqual(results.map(({ value }) => value), [{ key: "a" }, undefined, { key: "c" }]);
+  assert.deepEqual([results[1].reason.code, results[1].reason.status], ["not-uploaded", 404]);
+
+  const down = new Error("down");
+  const failing = new Verifications(() => Promise.reject(down), undefined, slots);
+  slots.busy = 1;
+  const first = failing.verify("a");
+  slots.busy = 0;
+  const both = await Promise.allSettled([first, failing.verify("b")]);
+  assert.deepEqual(both.map(({ reason }) => reason), [down, down]);
+});
