@@ -4,6 +4,7 @@ import { spawn } from "node:child_process";
 import { createHash, randomFillSync } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { mkdtemp, open, readdir, rm } from "node:fs/promises";
+import { createServer as createWeb } from "node:http";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -82,6 +83,22 @@ export async function startServer(variables = {}, options = []) {
     throw error;
   }
   return server;
+}
+
+/** Serves files on an origin of its own: a map from their paths to `[type, body]`. */
+export async function serveFiles(files) {
+  const web = createWeb((request, response) => {
+    const [type, body] = files.get(request.url.split("?")[0]) ?? ["text/plain", undefined];
+    response.writeHead(body === undefined ? 404 : 200, { "content-type": type }).end(body);
+  });
+  await new Promise((resolve, reject) => web.once("error", reject).listen(0, "127.0.0.1", resolve));
+  return {
+    origin: `http://127.0.0.1:${web.address().port}`,
+    stop() {
+      web.closeAllConnections();
+      return new Promise((resolve) => web.close(resolve));
+    },
+  };
 }
 
 /** The tests of `clients/js` have a Playwright of their own. */

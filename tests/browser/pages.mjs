@@ -2,11 +2,12 @@
 
 import { createHmac } from "node:crypto";
 import { readFile } from "node:fs/promises";
-import { createServer } from "node:http";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import { build } from "esbuild";
+
+import { serveFiles } from "./helpers.mjs";
 
 /** What a server needs to accept tokens that [`token`] mints. */
 export const TICKETS = {
@@ -61,16 +62,5 @@ export async function servePages(names, folder) {
     files.set(`/${name}/page.js`, ["text/javascript", await readFile(join(outdir, name, "page.js"))]);
     files.set(`/${name}/page.css`, ["text/css", css]);
   }
-  const web = createServer((request, response) => {
-    const [type, body] = files.get(request.url) ?? ["text/plain", undefined];
-    response.writeHead(body === undefined ? 404 : 200, { "content-type": type }).end(body);
-  });
-  await new Promise((resolve, reject) => web.once("error", reject).listen(0, "127.0.0.1", resolve));
-  return {
-    origin: `http://127.0.0.1:${web.address().port}`,
-    stop() {
-      web.closeAllConnections();
-      return new Promise((resolve) => web.close(resolve));
-    },
-  };
+  return serveFiles(files);
 }

@@ -15,7 +15,6 @@
 import { execFile } from "node:child_process";
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
-import { createServer as createPages } from "node:http";
 import { connect, createServer } from "node:net";
 import { loadavg } from "node:os";
 import { join } from "node:path";
@@ -25,7 +24,7 @@ import { Worker, isMainThread, workerData } from "node:worker_threads";
 
 import { build } from "esbuild";
 
-import { MiB, makeFile, startBrowser, startServer, temporaryFolder } from "./helpers.mjs";
+import { MiB, makeFile, serveFiles, startBrowser, startServer, temporaryFolder } from "./helpers.mjs";
 
 const LATENCY = 50;
 /** The proxy holds at most this much in each direction of a connection: 1 GiB/s need 25 MiB on the way. */
@@ -197,7 +196,7 @@ async function inBrowser(name, service, paths, rules) {
   const pages = await startPages();
   try {
     const page = await browser.newPage();
-    await page.goto(pages.url);
+    await page.goto(pages.origin);
     await page.setInputFiles("input", paths);
     const session = await page.context().newCDPSession(page);
     await session.send("Performance.enable");
@@ -234,20 +233,15 @@ async function inBrowser(name, service, paths, rules) {
     return { seconds: milliseconds / 1000, heap: Math.round(heap), growth: Math.round(most - before) };
   } finally {
     await browser.close();
-    pages.server.close();
+    await pages.stop();
   }
 }
 
 async function startPages() {
   const resolveDir = fileURLToPath(new URL("uppy-6", import.meta.url));
   const { outputFiles } = await build({ stdin: { contents: PAGE, resolveDir }, bundle: true, write: false, format: "esm", logLevel: "error" });
-  const server = createPages((request, response) => {
-    const isScript = request.url === "/page.js";
-    response.setHeader("content-type", isScript ? "text/javascript" : "text/html");
-    response.end(isScript ? outputFiles[0].contents : '<input type="file" multiple><script type="module" src="/page.js"></script>');
-  }).listen(0, "127.0.0.1");
-  await once(server, "listening");
-  return { server, url: `http://127.0.0.1:${server.address().port}/` };
+  const html = '<input type="file" multiple><script type="module" src="/page.js"></script>';
+  return serveFiles(new Map([["/", ["text/html", html]], ["/page.js", ["text/javascript", outputFiles[0].contents]]]));
 }
 
 async function startWorker(data) {

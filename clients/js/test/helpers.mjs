@@ -8,7 +8,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { isDeepStrictEqual } from "node:util";
 
-import { eventually, startBrowser as launch } from "../../../tests/browser/helpers.mjs";
+import { eventually, serveFiles, startBrowser as launch } from "../../../tests/browser/helpers.mjs";
 
 export { MiB, digest, eventually, makeFile, screenshot, startServer, temporaryFolder, throttle, watch } from "../../../tests/browser/helpers.mjs";
 
@@ -147,11 +147,11 @@ export async function startProxy(server, { isOne = false } = {}) {
 
 /**
  * Serves pages of another origin than presignd's. Each is `{ body, script }`, whose script is bundled as an
- * application would bundle it; `alias` replaces packages.
+ * application would bundle it; `alias` replaces packages. A form can be sent to `/sent`.
  */
 export async function servePages(pages) {
   const { build } = await import("esbuild");
-  const files = new Map();
+  const files = new Map([["/sent", ["text/plain", "sent"]]]);
   for (const [name, { body = "", script, alias }] of Object.entries(pages)) {
     const html = `<!doctype html><html lang="en"><meta charset="utf-8"><title>${name}</title><link rel="icon" href="data:,">
       <meta name="viewport" content="width=device-width, initial-scale=1"><main>${body}</main>
@@ -167,16 +167,5 @@ export async function servePages(pages) {
     files.set(`/${name}`, ["text/html", html]);
     files.set(`/${name}.js`, ["text/javascript", outputFiles[0].contents]);
   }
-  const web = createServer((incoming, outgoing) => {
-    const [type, body] = files.get(incoming.url.split("?")[0]) ?? ["text/plain", "sent"];
-    outgoing.writeHead(200, { "content-type": type }).end(body);
-  });
-  await new Promise((resolve, reject) => web.once("error", reject).listen(0, "127.0.0.1", resolve));
-  return {
-    origin: `http://127.0.0.1:${web.address().port}`,
-    stop() {
-      web.closeAllConnections();
-      return new Promise((resolve) => web.close(resolve));
-    },
-  };
+  return serveFiles(files);
 }
