@@ -1,4 +1,4 @@
-// A large file in Chromium: it resumes after a reload, the page's memory stays flat, and small files have their turn.
+// A large file in Chromium: it resumes after a reload, the page's memory stays flat, and others have their turn.
 //
 //   LARGE_MIB=2048 npm test -- test/large.test.mjs
 
@@ -116,6 +116,34 @@ test("where presignd and its store have one address, a call waits for one of the
     const { key } = await eventually("the large one has arrived", () => page.evaluate(() => window.result), 60_000);
     assert.equal((await stat(server.object(key))).size, 64 * MiB);
     assert.equal(proxy.count(/^store PUT/), 8, "a part was sent twice");
+  } finally {
+    await context.close();
+    await proxy.stop();
+  }
+});
+
+test("a file that another tab is uploading does not wait for that tab", { timeout: 120_000 }, async () => {
+  const proxy = await startProxy(server);
+  const context = await browser.newContext();
+  try {
+    const { path } = await makeFile(join(folder.path, "both.bin"), 17 * MiB);
+    const tabs = [];
+    const held = [];
+    for (const tab of ["first", "second"]) {
+      // The parts of the first tab are held until the second one has uploaded the file.
+      proxy.fault = ({ to }) => (to === "store" && tab === "first" ? new Promise((go) => held.push(go)) : undefined);
+      const page = await context.newPage();
+      tabs.push(page);
+      await page.goto(`${pages.origin}/large?service=${encodeURIComponent(proxy.service)}`);
+      await page.locator("input").setInputFiles(path);
+      if (tab === "first") await eventually("its parts are on their way", () => held.length === 3, 30_000);
+    }
+    const result = (page) => eventually("it has arrived", () => page.evaluate(() => window.result), 30_000);
+    const second = await result(tabs[1]);
+    held.forEach((go) => go());
+    const first = await result(tabs[0]);
+    for (const { key } of [first, second]) assert.equal(await digest(server.object(key)), await digest(path));
+    assert.notEqual(first.key, second.key);
   } finally {
     await context.close();
     await proxy.stop();
