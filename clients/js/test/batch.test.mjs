@@ -68,7 +68,7 @@ function verifications(answer = (key) => ({ upload: { key } })) {
   return { calls, slots, verifications: new Verifications(ask, "photos", slots) };
 }
 
-test("the keys of small files gather while others are sent, and the last one has all verified", async () => {
+test("the keys of small files gather while others are sent, and the last one has all verified", { timeout: 30_000 }, async () => {
   const { calls, slots, verifications: all } = verifications();
   slots.busy = 1;
   const first = ["a", "b", "c"].map((key) => all.verify(key));
