@@ -363,6 +363,7 @@ test("a refused file of a batch is refused alone, and says why", async () => {
     const files = [smallFile("a.txt"), smallFile("b.exe", 9_000, "application/x-msdownload"), smallFile("c.txt")];
     const [a, b, c] = await createClient({ url: strict.service }).uploadAll(files);
     for (const [file, { value }] of [[files[0], a], [files[2], c]]) {
+      assert.ok(value.key.endsWith(`/${file.name}`), `${file.name} has the key ${value.key}`);
       assert.deepEqual(await readFile(strict.object(value.key)), Buffer.from(await file.arrayBuffer()));
     }
     assert.ok(b.reason instanceof UploadError);
