@@ -48,7 +48,7 @@ export async function untilParts(server, expected) {
  */
 export async function startProxy(server, { isOne = false } = {}) {
   const agent = new Agent({ keepAlive: true });
-  const proxy = { requests: [], preflights: [], fault: () => undefined, inFlight: 0, most: 0 };
+  const proxy = { requests: [], preflights: [], fault: () => undefined };
   const listen = (name) =>
     new Promise((resolve, reject) => {
       const listener = createServer((incoming, outgoing) => {
@@ -58,9 +58,6 @@ export async function startProxy(server, { isOne = false } = {}) {
           proxy.preflights.push(seen);
         } else {
           proxy.requests.push(seen);
-          proxy.inFlight += 1;
-          proxy.most = Math.max(proxy.most, proxy.inFlight);
-          outgoing.once("close", () => (proxy.inFlight -= 1));
         }
         forward(seen, incoming, outgoing, new URL(server[to])).catch(() => outgoing.destroy());
       });
@@ -134,7 +131,6 @@ export async function startProxy(server, { isOne = false } = {}) {
   proxy.reset = () => {
     proxy.requests.length = 0;
     proxy.preflights.length = 0;
-    proxy.most = 0;
     proxy.fault = () => undefined;
   };
   proxy.stop = async () => {
@@ -151,7 +147,7 @@ export async function startProxy(server, { isOne = false } = {}) {
  */
 export async function servePages(pages) {
   const { build } = await import("esbuild");
-  const files = new Map([["/sent", ["text/plain", "sent"]]]);
+  const files = new Map([["/sent", ["text/html", '<link rel="icon" href="data:,">sent']]]);
   for (const [name, { body = "", script, alias }] of Object.entries(pages)) {
     const html = `<!doctype html><html lang="en"><meta charset="utf-8"><title>${name}</title><link rel="icon" href="data:,">
       <meta name="viewport" content="width=device-width, initial-scale=1"><main>${body}</main>
