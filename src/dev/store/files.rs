@@ -1,7 +1,8 @@
 //! How an object is kept as files, and how it is replaced.
 
 use std::fmt::Write;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine};
@@ -10,7 +11,6 @@ use s3s::dto::{ETag, ETagCondition};
 use s3s::{S3Error, S3Result, s3_error};
 use serde_json::{Map, Value};
 use tokio::fs;
-use tokio::io::AsyncReadExt;
 use uuid::Uuid;
 
 /// The headers `If-Match` and `If-None-Match`.
@@ -76,23 +76,34 @@ impl Staged {
     /// Computes the CRC64NVME of the bytes and keeps it, as S3 does where an upload names no checksum.
     pub(super) async fn add_crc64nvme(&self) -> S3Result<()> {
         let [object, _, internal] = self.files();
-        let add = async {
-            let mut file = fs::File::open(object).await?;
+        blocking(move || {
+            let mut file = File::open(object)?;
             let mut checksum = Crc64Nvme::new();
             let mut buffer = vec![0; 256 * 1024];
             loop {
-                match file.read(&mut buffer).await? {
+                match file.read(&mut buffer)? {
                     0 => break,
                     count => checksum.update(&buffer[..count]),
                 }
             }
             let checksum = BASE64_STANDARD.encode(checksum.finalize());
-            let mut info: Map<String, Value> = serde_json::from_slice(&fs::read(&internal).await?)?;
+            let mut info: Map<String, Value> = serde_json::from_slice(&std::fs::read(&internal)?)?;
             info.insert("checksum_crc64nvme".to_owned(), checksum.into());
-            fs::write(internal, serde_json::to_vec(&info)?).await
-        };
-        add.await.map_err(S3Error::internal_error)
+            std::fs::write(internal, serde_json::to_vec(&info)?)
+        })
+        .await
     }
+}
+
+/// Runs `work` on a thread that may wait for files. tokio's own files wait for such a thread before
+/// each piece, which makes gigabytes take several times as long.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> S3Result<T> {
+    let result = tokio::task::spawn_blocking(work).await;
+    result
+        .map_err(S3Error::internal_error)?
+        .map_err(S3Error::internal_error)
 }
 
 impl Drop for Staged {

@@ -1,6 +1,8 @@
 //! Uploads in parts.
 
 use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -16,7 +18,7 @@ use tokio::fs;
 use uuid::Uuid;
 
 use super::BucketStore;
-use super::files::{Conditions, Staged, hex, remove_if_there};
+use super::files::{Conditions, Staged, blocking, hex, remove_if_there};
 use super::tags;
 
 /// All parts but the last have at least this many bytes.
@@ -265,15 +267,17 @@ impl BucketStore {
                 "You must specify at least one part."
             ));
         }
-        let join = async {
-            let mut whole = fs::File::create(object).await?;
-            for file in &files {
-                tokio::io::copy(&mut fs::File::open(file).await?, &mut whole).await?;
+        let count = files.len();
+        let object = object.to_owned();
+        blocking(move || {
+            let mut whole = File::create(object)?;
+            for file in files {
+                io::copy(&mut File::open(file)?, &mut whole)?;
             }
-            whole.sync_data().await
-        };
-        join.await.map_err(S3Error::internal_error)?;
-        Ok(format!("{}-{}", hex(&digest.finalize()), files.len()))
+            whole.sync_data()
+        })
+        .await?;
+        Ok(format!("{}-{count}", hex(&digest.finalize())))
     }
 
     pub(super) async fn abort(
