@@ -2,7 +2,7 @@
 
 /** A request that has made no progress for this long has lost its connection. */
 const STALLED_AFTER_MS = 60_000;
-/** The service answers within 60 s, and a store may take minutes to join thousands of parts. */
+/** The service answers within 150 s, and a store may take minutes to join thousands of parts. */
 const ANSWERED_WITHIN_MS = 180_000;
 
 /** A larger file shows its progress, for which browsers send a preflight in any case. */
