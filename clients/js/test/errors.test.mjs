@@ -13,7 +13,7 @@ let server, proxy, folder, client;
 before(async () => {
   folder = await temporaryFolder();
   const policies = join(folder.path, "policies.toml");
-  await writeFile(policies, '[policies.default]\n[policies.text]\ncontent_types = ["text/*"]\nmax_size = "5 KiB"\n');
+  await writeFile(policies, '[policies.default]\n[policies.text]\ncontent_types = ["text/*"]\nmax_size = "5 KiB"\n[policies.once]\noverwrite = false\n');
   server = await startServer({ UPLOAD_POLICIES_FILE: policies });
   proxy = await startProxy(server);
   client = createClient({ url: proxy.service });
@@ -56,6 +56,18 @@ test("a 403 of the store is explained by its XML", async () => {
     await explained("SignatureDoesNotMatch", "The request signature we calculated does not match"),
     "The store answered 403: The request differs from the one that was granted.",
   );
+});
+
+test("where nothing may be overwritten, a file whose first answer was lost has arrived", async () => {
+  const answers = [];
+  proxy.fault = ({ to }) => (to === "store" && answers.push(to) === 1 ? { loseAnswer: true } : undefined);
+  const { size } = await client.upload(smallFile("once.txt"), { policy: "once" });
+  assert.deepEqual([size, answers.length], [1_000, 2]);
+
+  // Without a lost answer, it is another file.
+  proxy.fault = ({ to }) => (to === "store" ? { status: 412, body: "<Error><Code>PreconditionFailed</Code></Error>" } : undefined);
+  const error = await failure(client.upload(smallFile("once.txt"), { policy: "once" }));
+  assert.equal(error.message, "The store answered 412: There is an object of this name already.");
 });
 
 test("what a proxy answers instead of the service or the store is no riddle", async () => {
