@@ -84,7 +84,7 @@ impl<'a> Json<'a> {
         let Some(text) = self.0.strip_prefix('"').and_then(|t| t.strip_suffix('"')) else {
             return Err(self.is_not("a string"));
         };
-        if !text.contains('\\') {
+        if !text.as_bytes().contains(&b'\\') {
             return Ok(Cow::Borrowed(text));
         }
         // The syntax is right, so nothing else can be wrong with an escape.
@@ -293,8 +293,10 @@ impl<'a, 'e> Fields<'_, 'a, 'e> {
         name: &'static str,
         read: impl FnOnce(Json<'a>) -> Result<T, Invalid>,
     ) -> Option<T> {
-        let json = self.take(name)?;
-        self.reader.within(name, |reader| reader.value(json, read))
+        let value = read(self.take(name)?);
+        value
+            .map_err(|invalid| self.reader.within(name, |reader| reader.note(invalid)))
+            .ok()
     }
 
     /// Like [`required`](Self::required), but `null` counts as absent.

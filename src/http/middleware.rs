@@ -2,15 +2,14 @@
 //! of a problem, and the headers that all answers have. Knows no route.
 
 use std::convert::Infallible;
-use std::mem;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
@@ -31,21 +30,22 @@ use crate::turns::CallerKey;
 
 /// Headers of every answer, unless its route sets another value. Only the pages need scripts; no
 /// browser may run, cache or embed anything else, or name it as a referrer.
-pub(super) static ON_ALL: LazyLock<HeaderMap> = LazyLock::new(|| {
-    let policy = "default-src 'none'; frame-ancestors 'none'";
-    let mut headers = HeaderMap::with_capacity(12); // with room for those of a route
-    headers.extend(
-        [
-            (header::CACHE_CONTROL, "no-store"),
-            (header::CONTENT_SECURITY_POLICY, policy),
-            (header::REFERRER_POLICY, "no-referrer"),
-            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-            (header::X_FRAME_OPTIONS, "DENY"),
-        ]
-        .map(|(name, value)| (name, HeaderValue::from_static(value))),
-    );
-    headers
-});
+pub(super) static ON_ALL: [(HeaderName, HeaderValue); 5] = [
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+    ),
+    (
+        header::REFERRER_POLICY,
+        HeaderValue::from_static("no-referrer"),
+    ),
+    (
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    ),
+    (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+];
 
 /// Label for unknown routes and methods.
 const UNKNOWN: &str = "<unknown>";
@@ -197,12 +197,14 @@ impl Observation {
         if !response.status().is_success() {
             self.explain(&mut response);
         }
-        let mut headers = ON_ALL.clone();
-        headers.extend(mem::take(response.headers_mut())); // what the route set replaces the others
+        let headers = response.headers_mut();
+        headers.reserve(ON_ALL.len() + 1);
+        for (name, value) in &ON_ALL {
+            headers.entry(name).or_insert_with(|| value.clone());
+        }
         if let Ok(id) = HeaderValue::from_str(&self.id) {
             headers.insert(REQUEST_ID, id);
         }
-        *response.headers_mut() = headers;
         self.status = Some(response.status());
         response
     }
