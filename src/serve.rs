@@ -2,6 +2,7 @@
 
 mod listeners;
 mod reload;
+mod signals;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use aws_config::SdkConfig;
 use tokio_util::sync::CancellationToken;
 
 use self::listeners::Listeners;
+pub(crate) use self::signals::cancelled_by_signals;
 use crate::config::{self, Aws, Config, Env, JwtKeys};
 use crate::error_chain::causes;
 use crate::http::HttpService;
@@ -20,7 +22,7 @@ use crate::telemetry::Metrics;
 use crate::upload::{self, Policies, SessionKey, UploadService};
 use crate::{http, s3, telemetry};
 
-/// `presignd serve`: until a signal.
+/// `presignd serve`: runs the service until a signal.
 pub(crate) async fn serve(env: &Env) -> Result<()> {
     let config = Config::from_env(env)?;
     let _log = telemetry::init(config.telemetry.clone())?;
@@ -37,8 +39,8 @@ pub(crate) async fn serve(env: &Env) -> Result<()> {
             () = stop.cancelled() => Ok(()),
         };
     }
-    // The usual soft limit, 1,024, is less than a service has connections. Where it cannot be raised,
-    // connections wait.
+    // The usual soft limit of 1,024 is less than the connections of a service. If it cannot be
+    // raised, connections wait.
     rlimit::increase_nofile_limit(u64::MAX).ok(); // best effort
     let listeners = Listeners::open(config.bind_addr, "BIND_ADDR", &config)?;
     let aws = config::load_aws(env).await;
@@ -71,7 +73,7 @@ pub(crate) struct Dev {
     pub(crate) in_container: bool,
 }
 
-/// `presignd dev`: the service with an embedded store, until a signal.
+/// `presignd dev`: runs the service with an embedded store until a signal.
 #[cfg(feature = "dev")]
 pub(crate) async fn dev(env: &Env, args: Dev) -> Result<()> {
     use std::net::Ipv4Addr;
@@ -105,8 +107,8 @@ pub(crate) async fn dev(env: &Env, args: Dev) -> Result<()> {
         .session_key
         .get_or_insert_with(|| embedded.session_key());
     if config.allowed_origins == http::AllowedOrigins::None {
-        // A front end under development is a page of this machine. Pages of the internet would fill
-        // the disk: a form needs no preflight.
+        // A front end under development is a page of this machine. Other pages could fill the disk,
+        // because a form needs no preflight.
         config.allowed_origins = http::AllowedOrigins::Loopback;
     }
     if config.receipts.is_none() {
@@ -125,7 +127,7 @@ pub(crate) async fn dev(env: &Env, args: Dev) -> Result<()> {
     };
     let listeners = Listeners::open(opened(addr), "--addr", &config)?;
     let s3_listener = listen(opened(args.s3_addr), "--s3-addr")?;
-    // What clients are to use: of the listeners only the ports, which the system may have chosen.
+    // The addresses for clients, with the listeners' ports, which the system may have chosen.
     let addr = SocketAddr::new(addr.ip(), listeners.addr()?.port());
     let s3_addr = SocketAddr::new(args.s3_addr.ip(), s3_listener.local_addr()?.port());
     let page = http::page::Settings::new(&format!("http://{s3_addr}"))?;
@@ -158,7 +160,7 @@ pub(crate) async fn dev(env: &Env, args: Dev) -> Result<()> {
     Ok(())
 }
 
-/// The service but for its listeners.
+/// The service without its listeners.
 struct Service {
     uploads: Arc<UploadService>,
     credentials: s3::CredentialsCache,
@@ -227,7 +229,7 @@ impl Service {
         tokio::join!(http::serve(listeners.service, router, server), metrics);
     }
 
-    /// Looks for credentials before the first request does, without delaying the start.
+    /// Warns in the background if there are no credentials, before the first request fails.
     fn warn_without_credentials(&self) {
         let credentials = self.credentials.clone();
         tokio::spawn(async move {
@@ -316,7 +318,7 @@ fn announce(
     );
     if !env.ignored.is_empty() {
         tracing::warn!(
-            "of .env these are ignored, as presignd has no such variables: {}; set them in the environment if the AWS SDK should see them",
+            "these names in .env are ignored, because presignd has no such variables: {}; set them in the environment if the AWS SDK should see them",
             env.ignored.join(", ")
         );
     }
@@ -376,27 +378,4 @@ fn stopped_by(stop: &CancellationToken) -> http::Server {
         stop: stop.clone(),
         ..http::Server::default()
     }
-}
-
-/// A token that SIGINT or SIGTERM cancels. A second signal ends the process immediately.
-///
-/// The signals are caught from this call on, even if nobody waits for the token yet.
-pub(crate) fn cancelled_by_signals() -> Result<CancellationToken> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let stop = CancellationToken::new();
-    let cancelled = stop.clone();
-    tokio::spawn(async move {
-        for _ in 0..2 {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            cancelled.cancel();
-        }
-        // No message: a blocked stdout or stderr may be the reason for the second signal.
-        std::process::exit(1);
-    });
-    Ok(stop)
 }
