@@ -41,14 +41,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Why a check that sends anything but a form is skipped.
 const FORMS_ONLY: &str = "S3_FORMS_ONLY is true";
 
-/// What the checks do beyond looking.
+/// What the checks do only on request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     /// Add what browsers need to the CORS rules of the buckets.
     pub fix_cors: bool,
     /// Add the lifecycle rules that remove what nobody completes or commits.
     pub fix_lifecycle: bool,
-    /// Use grants against their terms.
+    /// Violate the terms of grants, and fail where the store accepts it.
     pub prove: bool,
 }
 
@@ -108,7 +108,7 @@ impl Checks {
         Ok(Self(all.collect()))
     }
 
-    /// Runs all checks, as far as that makes sense.
+    /// Runs all checks. A bucket that cannot be reached or used has fewer.
     pub async fn run(&self, options: Options) -> Report {
         let mut report = Report::default();
         for (index, check) in self.0.iter().enumerate() {
@@ -123,7 +123,8 @@ impl Checks {
         report
     }
 
-    /// Removes what is still in the buckets; a line for each from which something could not be removed.
+    /// Removes what the checks left in the buckets. Returns a line for each bucket where this
+    /// failed.
     pub async fn clean_up(&self) -> Vec<Line> {
         let mut lines = Vec::new();
         for check in &self.0 {
@@ -136,19 +137,19 @@ impl Checks {
 /// What the checks of all buckets share.
 #[derive(Clone, Debug)]
 struct Common {
-    /// What `serve` would run with.
+    /// The configuration that `serve` would use.
     config: Arc<Config>,
     aws: Arc<Aws>,
     credentials: s3::CredentialsCache,
-    /// For requests that the service never sends.
+    /// Sends requests that the service itself never sends.
     client: aws_sdk_s3::Client,
     /// How many requests the proof has sent to the store.
     requests: Arc<AtomicU32>,
     /// Sends what clients and browsers send.
     http: reqwest::Client,
-    /// The service on the endpoint that it calls itself.
+    /// The service, with the endpoint that it calls.
     uploads: Arc<UploadService>,
-    /// The same for the endpoint that clients see, if that is another.
+    /// The service, with the endpoint that clients see, if that is another one.
     public_uploads: Option<Arc<UploadService>>,
 }
 
@@ -158,7 +159,7 @@ struct Check {
     common: Common,
     /// The bucket's name.
     bucket: String,
-    /// Of the policies that use the bucket.
+    /// Files for the policies that use the bucket.
     samples: Vec<Sample>,
     /// The bucket's URL, for the service and for clients.
     address: String,
@@ -181,7 +182,8 @@ impl Deref for Check {
 }
 
 impl Check {
-    /// `name` is what policies call the bucket, `called` and `public` the bucket at both endpoints.
+    /// `name` is the bucket's name in policies. `called` is the bucket at the endpoint that the
+    /// service calls, and `public` at the one that clients see.
     fn new(common: Common, name: Option<&str>, called: &s3::Bucket, public: &s3::Bucket) -> Self {
         let address = |bucket: &s3::Bucket| bucket.address("").trim_end_matches('/').to_owned();
         let samples = common.config.policies.samples().into_iter();
@@ -225,7 +227,7 @@ impl Check {
         lines
     }
 
-    /// Whether it makes sense to try more.
+    /// Runs the checks up to the existence of the bucket. False if the others cannot succeed.
     async fn until_the_bucket(&self, first: bool, lines: &mut Vec<Line>) -> bool {
         lines.push(self.settings());
         if first {
@@ -252,7 +254,7 @@ impl Check {
         Line::ok("settings", detail)
     }
 
-    /// Who may ask for grants; no line if other machines cannot reach the service.
+    /// A line that says who may ask for grants; none if other machines cannot reach the service.
     fn callers(&self) -> Option<Line> {
         const CHECK: &str = "callers";
         if self.config.bind_addr.ip().is_loopback() {
@@ -353,7 +355,7 @@ impl Check {
         lines
     }
 
-    /// Removes what is still in the bucket; a line if something could not be removed.
+    /// Removes what the checks left in the bucket. Returns a line if this failed.
     async fn clean_up(&self) -> Option<Line> {
         let mut left = Vec::new();
         let markers = std::mem::take(&mut *self.markers());
@@ -378,7 +380,7 @@ impl Check {
     }
 }
 
-/// The name of the provider, which the SDK shows in `Debug` only. Secrets are not part of that text.
+/// The name of the provider. The SDK shows it only in `Debug`, without the secrets.
 fn source(credentials: &Credentials) -> String {
     let text = format!("{credentials:?}");
     text.split('"').nth(1).unwrap_or("a provider").to_owned()

@@ -31,7 +31,7 @@ enum Command {
     Serve,
     /// Create an API key for a caller: print it once, and the entry of `API_KEYS_FILE` that accepts it
     ApiKey {
-        /// Whom the key is for, as logs and `{caller}` in keys name them
+        /// The caller's name, as in logs and in `{caller}` of keys
         name: String,
     },
     /// Create a ticket to try things out with: a token that narrows what its bearer may upload
@@ -66,7 +66,7 @@ struct DevArgs {
     /// The secret key of the S3 store [default: a random one, kept in the folder of the uploads]
     #[arg(long, value_name = "KEY")]
     secret_key: Option<String>,
-    /// Where webhooks of uploads go. Their secret is printed and kept in the folder of the uploads
+    /// The URL to send webhooks to. Their secret is printed and kept in the folder of the uploads
     #[arg(long, value_name = "URL")]
     webhook: Option<reqwest::Url>,
     /// Listen on all addresses of a container, whose loopback address nobody outside can reach; URLs
@@ -87,7 +87,8 @@ struct CheckArgs {
     /// Add the lifecycle rules that remove parts nobody completes and uploads nobody commits
     #[arg(long)]
     fix_lifecycle: bool,
-    /// Use grants against their terms, and fail where the store accepts it; about 100 requests for each bucket
+    /// Violate the terms of grants, and fail where the store accepts it; about 100 requests for
+    /// each bucket
     #[arg(long)]
     prove: bool,
 }
@@ -105,7 +106,7 @@ fn after_help() -> String {
     text.trim_end_matches(",\n").to_owned()
 }
 
-/// A port alone is one of this machine.
+/// Parses an address. A port alone means the loopback address.
 #[cfg(feature = "dev")]
 fn loopback_addr(text: &str) -> Result<SocketAddr, &'static str> {
     let port = || Some(SocketAddr::from(([127, 0, 0, 1], text.parse().ok()?)));
@@ -156,7 +157,7 @@ async fn serve(env: &Env) -> Result<()> {
 
 fn api_key(name: &str) -> Result<()> {
     let (key, entry) = http::auth::new_api_key(name)?;
-    // The next start checks the file in the same way; the caller should learn it now.
+    // The next start would refuse an invalid name, so it is refused now.
     http::auth::ApiKeys::parse(&entry, &upload::Policies::built_in(Duration::ZERO))
         .map_err(|why| anyhow!("NAME: {why}"))?;
     explain(format_args!(

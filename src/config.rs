@@ -1,4 +1,5 @@
-//! The environment, read in one pass into one [`Config`]. A start reports all faults of it at once.
+//! Reads the environment in one pass into one [`Config`], so that a start reports all of its faults
+//! at once.
 
 mod auth;
 mod aws;
@@ -27,8 +28,8 @@ use crate::telemetry::LogFormat;
 use crate::upload::{Policies, Receipts, SessionKey};
 use crate::{s3, telemetry};
 
-/// Every variable that has a meaning here; `.env.example` explains them. The SDK reads those that begin
-/// with `AWS_`, but for the bucket's name, and more of its own.
+/// Every variable of presignd; `.env.example` explains them. The SDK reads those that begin with
+/// `AWS_`, except the bucket's name, and others that are not listed here.
 pub const VARIABLES: &[&str] = &[
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
@@ -83,7 +84,7 @@ const S3_ENDPOINT: &str = "http://127.0.0.1:9000";
 const DEFAULT_BIND_ADDR: &str = "127.0.0.1:3000";
 const DEFAULT_EXPIRES_IN: Duration = Duration::from_mins(10);
 
-/// What the environment says. Values only: `serve` makes what runs from them.
+/// The settings in the environment. They are only values, from which `serve` builds the service.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub bind_addr: SocketAddr,
@@ -93,20 +94,20 @@ pub struct Config {
     pub policies: Policies,
     /// Whether the store accepts presigned POST.
     pub supports_post: bool,
-    /// Whether forms alone are granted: [`crate::upload::Settings::forms_only`].
+    /// Whether only forms are granted: [`crate::upload::Settings::forms_only`].
     pub forms_only: bool,
     /// Seals the sessions of multipart uploads; a random one if there is none.
     pub session_key: Option<SessionKey>,
-    /// Signs receipts, if there are to be any.
+    /// Signs receipts; `None` signs none.
     pub receipts: Option<Receipts>,
     pub auth: Auth,
-    /// What the store reports to the application, if it does.
+    /// How the store's events reach the application; `None` without a webhook.
     pub events: Option<crate::http::events::Settings>,
     /// How often each caller may call; no limit if there is none.
     pub rate: Option<Rate>,
-    /// Whose `X-Forwarded-For` counts.
+    /// Proxies whose `X-Forwarded-For` counts.
     pub trusted_proxies: Vec<IpNet>,
-    /// presignd's own address, if requests do not say it.
+    /// presignd's own address, if it is not the host that requests name.
     pub public_url: Option<String>,
     pub allowed_origins: AllowedOrigins,
     pub telemetry: telemetry::Settings,
@@ -123,7 +124,7 @@ impl Config {
         Self::read(reader, s3)
     }
 
-    /// For a service on the store that `s3` leads to, whatever the environment says of stores.
+    /// The configuration for the store in `s3`, whatever store the environment names.
     ///
     /// # Errors
     ///
@@ -205,11 +206,11 @@ impl Config {
     }
 }
 
-/// `BIND_ADDR` alone, for who asks a running service.
+/// Reads only `BIND_ADDR`, to call a running service.
 ///
 /// # Errors
 ///
-/// It is no address.
+/// `BIND_ADDR` is not an address.
 pub fn bind_addr_of(env: &Env) -> Result<SocketAddr, Faults> {
     let mut reader = Reader::new(env, |name| name == "BIND_ADDR");
     let addr = bind_addr(&mut reader);
@@ -251,12 +252,12 @@ fn endpoint(reader: &mut Reader<'_>, name: &str, example: &str) -> Option<String
         let authority = uri.authority().map(Authority::as_str);
         matches!(uri.scheme_str(), Some("http" | "https"))
             && uri.host().is_some_and(|host| !host.is_empty())
-            // Clients, or the log, would get to see a password in it.
+            // Clients and the log would show a password in it.
             && authority.is_some_and(|authority| !authority.contains('@'))
             && uri.query().is_none()
     });
     if uri.is_none() {
-        // Not the value: it may hold a password.
+        // The value is not repeated, because it may contain a password.
         reader.fault(format!(
             "{name} must be a URL such as {example}, with no user and no query"
         ));
@@ -283,7 +284,7 @@ fn policies(reader: &mut Reader<'_>) -> Option<Policies> {
     reader.keep(name, policies)
 }
 
-/// Whether forms alone are granted, which nothing else may contradict.
+/// Whether only forms are granted. Settings that contradict this are faults.
 fn forms_only(reader: &mut Reader<'_>, supports_post: bool, policies: Option<&Policies>) -> bool {
     let name = "S3_FORMS_ONLY";
     let forms_only = reader.parse(name, "true or false").unwrap_or(false);
@@ -365,7 +366,7 @@ fn telemetry(reader: &mut Reader<'_>) -> telemetry::Settings {
     });
     let must_be = "a log filter such as info or presignd=debug";
     let filter = reader.read("RUST_LOG", must_be, |filter| {
-        // With a space it would count as the name of a module, and all else would fall silent.
+        // A filter with a space would count as the name of a module, and turn off all other logs.
         filter.parse().ok().filter(|_| !filter.contains(' '))
     });
     let name = "OTEL_EXPORTER_OTLP_ENDPOINT";

@@ -44,7 +44,7 @@ use crate::upload::{Receipts, SessionKey};
 pub const BUCKET: &str = "uploads";
 /// The file with the key of receipts, in the data folder.
 const RECEIPT_KEY_FILE: &str = ".receipt-key.pem";
-/// What stands before the 32 bytes of an Ed25519 key in
+/// The bytes before the 32 bytes of an Ed25519 key in
 /// [PKCS#8](https://www.rfc-editor.org/rfc/rfc8410#section-7).
 const PKCS8_OF_ED25519: [u8; 16] =
     *b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20";
@@ -73,9 +73,9 @@ impl fmt::Debug for Dev {
 }
 
 impl Dev {
-    /// The store on the folder `data_dir`, which is created if it does not exist. Without
-    /// `secret_key`, a random one is generated and kept in the folder, as any web page would know a
-    /// fixed one.
+    /// Opens the store on the folder `data_dir`, which is created if it does not exist. Without
+    /// `secret_key`, a random one is generated and kept in the folder, because web pages could know
+    /// a fixed one.
     pub fn open(data_dir: &Path, secret_key: Option<String>) -> Result<Self> {
         let cannot_use = || format!("cannot keep uploads in {}", data_dir.display());
         fs::create_dir_all(data_dir.join(BUCKET)).with_context(cannot_use)?;
@@ -136,7 +136,7 @@ impl Dev {
             .layer(from_fn(strict::log_refused_preflight)))
     }
 
-    /// The service with a log for people. The store knows its grants from then on.
+    /// The service with a log for people. The store gets to know its grants, to explain refusals.
     pub fn watched(&self, service: impl HttpService) -> Router {
         log::watched(service, self.grants.clone())
     }
@@ -256,9 +256,8 @@ fn kept(file: &Path, generate: impl FnOnce() -> io::Result<String>) -> io::Resul
     }
 }
 
-/// The settings of the log. Unless something else is set it is for people, who see dev's own lines
-/// instead of those of the middleware and of `s3s`. As JSON it is the log of `presignd serve`, which
-/// names no file.
+/// The settings of the log. By default it is for people, and has dev's own lines instead of those
+/// of the middleware and of `s3s`. In JSON it is the log of `presignd serve`, which names no file.
 pub fn telemetry(mut settings: telemetry::Settings) -> telemetry::Settings {
     let format = settings.format.unwrap_or(LogFormat::Pretty);
     settings.format = Some(format);

@@ -24,7 +24,7 @@ pub(crate) struct Limits {
     pub(crate) timeout: Duration,
     /// The shortest time between the starts of two fetches while the cached value can be used.
     pub(crate) interval: Duration,
-    /// The same while there is none that can be used.
+    /// The same while no cached value can be used.
     pub(crate) interval_without_value: Duration,
 }
 
@@ -35,7 +35,7 @@ pub(crate) enum Age {
     Fresh,
     /// Use it, and fetch another one in the background.
     Stale,
-    /// Wait for another one, and use it only if there is none.
+    /// Wait for another one, and use this one only if there is none.
     Old,
     /// Never use it.
     Expired,
@@ -124,7 +124,7 @@ where
         state.cached.as_ref().map(|(value, _)| value.clone())
     }
 
-    /// The fetch that is running, which may begin now.
+    /// The running fetch, which begins now if there is none; `None` if it is too soon for one.
     fn running_fetch<F>(
         &self,
         state: &mut State<T, E>,

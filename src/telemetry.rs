@@ -46,7 +46,8 @@ pub fn default_filter() -> Targets {
 /// Sends the log of this process to standard error until the returned guard is dropped, and its traces to
 /// the collector, if there is one.
 ///
-/// A thread of its own writes the log, so no request waits for it. If nobody reads, lines are lost.
+/// A thread of its own writes the log, so no request waits for it. If nobody reads standard error,
+/// lines are lost.
 pub fn init(settings: Settings) -> anyhow::Result<WorkerGuard> {
     #[cfg(feature = "otlp")]
     if let Some(collector) = &settings.traces {
@@ -58,7 +59,7 @@ pub fn init(settings: Settings) -> anyhow::Result<WorkerGuard> {
     } else {
         LogFormat::Json
     });
-    // The thread flushes when it has written all that there is: many lines a second share a system call.
+    // The thread flushes when its queue is empty, so that many lines share a system call.
     let (writer, guard) = tracing_appender::non_blocking(BufWriter::new(std::io::stderr()));
     let output = fmt::layer().with_writer(writer);
     let output = match format {

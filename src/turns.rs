@@ -1,5 +1,5 @@
-//! What many share and nobody may use up, such as memory: each caller has a part of it, and all of
-//! them together have no more than there is.
+//! Limits on what callers share, such as memory: one for each caller, and one for all of them
+//! together.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Who has one part of what is shared.
+/// A caller for the purpose of limits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum CallerKey {
     Name(Arc<str>),
@@ -34,12 +34,12 @@ impl CallerKey {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Amounts {
     pub(crate) caller: u32,
-    /// Of all users whom the holder of one API key calls for. Each of them is a caller, too.
+    /// For all users of one API key together. Each of them is a caller, too.
     pub(crate) users: u32,
     pub(crate) all: u32,
 }
 
-/// Semaphores of all who use something at the moment. Whoever uses nothing takes no memory.
+/// Semaphores of the callers that use something at the moment. Other callers take no memory.
 #[derive(Debug)]
 pub(crate) struct Turns {
     amounts: Amounts,
@@ -53,7 +53,7 @@ enum Sharer {
     UsersOf(Arc<str>),
 }
 
-/// Who has nothing left.
+/// The limit that is used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Full {
     Caller,
@@ -66,7 +66,7 @@ pub(crate) enum Full {
 #[derive(Debug)]
 pub(crate) struct Turn(#[expect(dead_code, reason = "held until it is dropped")] Permits);
 
-/// Of the caller, of the users of its API key, and of all.
+/// Permits of the caller's limit, of the limit of its API key's users, and of the limit of all.
 type Permits = [Option<OwnedSemaphorePermit>; 3];
 /// The semaphores, and how much to take from each.
 type Levels = [Option<(Arc<Semaphore>, u32)>; 3];
@@ -80,15 +80,15 @@ impl Turns {
         }
     }
 
-    /// Waits until the caller may use this amount, in the order in which requests came. Whoever asks for
-    /// more than there is for it gets all of that. An unknown caller shares with all.
+    /// Waits until the caller may use this amount. Requests are served in order. An amount beyond
+    /// the caller's limit is reduced to it. An unknown caller has only the limit of all.
     pub(crate) async fn acquire(&self, caller: Option<&CallerKey>, amount: u32) -> Turn {
         let mut permits = Permits::default();
-        // Always in this order, so that no two requests wait for each other. Nobody waits in the line of all
-        // with more than its part.
+        // Always in this order, so that no two requests wait for each other. A request joins the
+        // queue of all only once its caller's own limit has room.
         for (permit, level) in permits.iter_mut().zip(self.levels(caller, amount)) {
             if let Some((semaphore, amount)) = level {
-                // It fails only once a semaphore is closed, which nobody does.
+                // This fails only if a semaphore is closed, and nothing closes one.
                 *permit = semaphore.acquire_many_owned(amount).await.ok();
             }
         }
@@ -97,7 +97,7 @@ impl Turns {
 
     /// # Errors
     ///
-    /// Whom the caller would have to wait for.
+    /// The limit that is used up.
     pub(crate) fn try_acquire(
         &self,
         caller: Option<&CallerKey>,
@@ -121,7 +121,7 @@ impl Turns {
             users,
             all,
         } = self.amounts;
-        // Whoever asks for more than its own part does not use up what all share.
+        // No caller takes more of what all share than its own limit allows.
         let amount = match caller {
             Some(CallerKey::User { .. }) => amount.min(of_caller).min(users),
             Some(_) => amount.min(of_caller),
@@ -150,7 +150,8 @@ fn semaphore_of(
         return semaphore;
     }
     if in_use.len() == in_use.capacity() {
-        // Only now, and then with room for as many more, so that it is rare.
+        // Unused entries are removed only when the map is full. It then gets room for as many
+        // again, so this is rare.
         in_use.retain(|_, semaphore| semaphore.strong_count() > 0);
         in_use.reserve(in_use.len() + 1);
     }
@@ -199,7 +200,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn whoever_asks_for_more_than_its_part_gets_its_part() {
+    fn an_amount_beyond_the_callers_limit_is_reduced_to_it() {
         let turns = turns(10, 12, 15);
         let _large = turns.try_acquire(Some(&named("a")), 100).unwrap();
         assert!(turns.try_acquire(Some(&named("a")), 1).is_err());
@@ -220,7 +221,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn who_waits_for_its_own_part_keeps_nothing_from_others() {
+    fn a_caller_that_waits_for_its_own_limit_blocks_no_others() {
         let turns = turns(10, 12, 15);
         let (a, b) = (named("a"), named("b"));
         let _held = turns.try_acquire(Some(&a), 10).unwrap();
@@ -231,7 +232,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn who_uses_nothing_takes_no_memory() {
+    fn callers_that_use_nothing_take_no_memory() {
         let turns = turns(1, 1, 1);
         for n in 0..10_000 {
             turns.try_acquire(Some(&named(&n.to_string())), 1).unwrap();

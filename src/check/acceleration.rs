@@ -1,4 +1,4 @@
-//! Whether the bucket has S3 Transfer Acceleration, where clients are sent to it.
+//! Whether S3 Transfer Acceleration is on for the bucket, if clients are sent to it.
 
 use aws_sdk_s3::types::BucketAccelerateStatus;
 
@@ -52,7 +52,7 @@ mod tests {
         for (answer, expected, words) in [
             (Ok(Some(Enabled)), Status::Ok, "is on"),
             (Ok(Some(Suspended)), Status::Failed, "is off"),
-            // As S3 answers about a bucket that has never had it.
+            // S3's answer for a bucket where it has never been on.
             (Ok(None), Status::Failed, "is off"),
             (
                 Err(refused(501, "NotImplemented")),

@@ -9,7 +9,8 @@ use super::problem::{BUCKET_REGION, Problem};
 use super::{Check, Line};
 use crate::s3;
 
-/// S3 refuses what is signed with a clock that differs [by more](https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html).
+/// S3 refuses signatures of a clock that differs [by
+/// more](https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html).
 const MAX_SKEW: Duration = Duration::from_mins(15);
 const NOTABLE_SKEW: Duration = Duration::from_secs(30);
 
@@ -23,7 +24,8 @@ pub(super) struct Reached {
 }
 
 impl Check {
-    /// Sends a HEAD for the bucket without a signature: any answer shows that the store can be reached.
+    /// Sends an unsigned HEAD request for the bucket: any answer shows that the store can be
+    /// reached.
     pub(super) async fn ask(&self, address: &str) -> Result<Reached, Problem> {
         let (begin, now) = (Instant::now(), SystemTime::now());
         let response = self.http.head(address).send().await?;
@@ -87,7 +89,8 @@ impl Check {
         (other != self.address).then_some(other)
     }
 
-    /// Whether the bucket exists, and where. False if nothing can be tried with it.
+    /// Checks whether the bucket exists, and in which region. False if nothing can be tried with
+    /// it.
     pub(super) async fn region_and_bucket(&self, reached: &Reached, lines: &mut Vec<Line>) -> bool {
         const CHECK: &str = "bucket";
         let head = self.client.head_bucket().bucket(self.bucket()).send().await;
@@ -101,7 +104,7 @@ impl Check {
         real = real.or_else(|| reached.region.clone());
         let mut denied = None;
         if problem.as_ref().and_then(Problem::status).is_some() {
-            // Answers to HEAD have no body with a reason.
+            // The answer to a HEAD request has no body, so another call asks for the reason.
             let location = self.client.get_bucket_location().bucket(self.bucket());
             if let Err(reason) = location.send().await.map_err(Problem::from) {
                 real = real.or_else(|| reason.region().map(str::to_owned));
@@ -225,8 +228,8 @@ fn clock(clocks: Option<(SystemTime, SystemTime)>) -> Line {
     line.fix("set the clock (NTP)")
 }
 
-/// The line for the region that requests are signed for and the `real` one; and whether requests fail
-/// because they differ.
+/// Compares the region that requests are signed for with the `real` one. Returns a line, and
+/// whether requests fail because the regions differ.
 fn region(ours: &str, real: Option<&str>, is_accepted: bool) -> (Line, bool) {
     const CHECK: &str = "region";
     let Some(real) = real else {

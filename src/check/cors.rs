@@ -18,7 +18,7 @@ use crate::http::AllowedOrigins;
 use crate::upload::{ContentType, Crc64NvmeChecksum, File};
 
 const CHECK: &str = "cors";
-/// Types that browsers run.
+/// Types whose scripts browsers run.
 const ACTIVE_TYPES: [&str; 4] = [
     "text/html",
     "image/svg+xml",
@@ -44,7 +44,7 @@ impl Check {
         line
     }
 
-    /// The line, and the rules that the bucket should have if it has others.
+    /// Returns the line, and the rules that the bucket should have if its own are not enough.
     async fn cors_and_rules(&self, fix: bool) -> (Line, Option<Value>) {
         let origins = self.origins();
         if origins.is_empty() {
@@ -102,8 +102,8 @@ impl Check {
         (line, shown)
     }
 
-    /// The line of rules that should be enough, after the store has answered preflights: some stores
-    /// understand `x-amz-meta-*` literally.
+    /// Sends preflights to confirm rules that look sufficient: some stores read `x-amz-meta-*`
+    /// literally.
     async fn confirmed(
         &self,
         needs: &Needs,
@@ -132,7 +132,7 @@ impl Check {
         (Line::ok(CHECK, detail), None)
     }
 
-    /// The headers that a browser sends, with all that a client may ask for.
+    /// The headers that a browser sends if the client asks for everything that it may.
     async fn signed_headers(&self) -> BTreeSet<String> {
         let mut headers = BTreeSet::from(["content-type".to_owned()]);
         for sample in &self.samples {
@@ -150,7 +150,7 @@ impl Check {
             });
             for file in std::iter::once(with_checksum.clone()).chain(active) {
                 let grant = grant(&self.uploads, &sample.caller, &file).await;
-                // A type that the policy refuses needs nothing.
+                // A type that the policy refuses needs no headers.
                 let signed = grant.map(|grant| grant.request.headers).unwrap_or_default();
                 headers.extend(signed.into_iter().map(|(name, _)| name.into_owned()));
             }
@@ -192,7 +192,7 @@ impl Check {
         )))
     }
 
-    /// Where the rules cannot be read, because of `problem`.
+    /// Checks with preflights alone, because `problem` prevents reading the rules.
     async fn cors_by_preflights(&self, needs: &Needs, problem: &Problem) -> (Line, Option<Value>) {
         let configuration = Some(configuration(&needs.added_to(&[])));
         let unread = format!("the rules cannot be read ({problem})");
@@ -259,7 +259,7 @@ impl Check {
         request = request
             .header(header::ORIGIN, origin)
             .header(header::ACCESS_CONTROL_REQUEST_METHOD, method);
-        // A form has no headers that browsers ask for.
+        // A form has no headers that need a preflight.
         if is_put {
             let names = joined(headers, ",");
             request = request.header(header::ACCESS_CONTROL_REQUEST_HEADERS, names);
@@ -272,7 +272,7 @@ impl Check {
         let allows_header = |name: &String| allows(&header::ACCESS_CONTROL_ALLOW_HEADERS, name);
         Ok(response.status().is_success()
             && allows(&header::ACCESS_CONTROL_ALLOW_ORIGIN, origin)
-            // Browsers send a form without asking for its method.
+            // A form's method needs no preflight.
             && (!is_put
                 || allows(&header::ACCESS_CONTROL_ALLOW_METHODS, method)
                     && headers.iter().all(allows_header)))
@@ -291,7 +291,7 @@ pub(super) fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterat
     values.flat_map(|value| value.split(',')).map(str::trim)
 }
 
-/// An origin to ask with: for `*`, any.
+/// The origin to send in preflights: an arbitrary one for `*`.
 pub(super) fn concrete(origin: &str) -> &str {
     if origin == "*" {
         "https://presignd-check.example"

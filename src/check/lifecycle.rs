@@ -20,7 +20,7 @@ const MIN_DAYS_OF_PARTS: i32 = 7;
 /// What `--fix-lifecycle` gives an upload that nobody commits.
 const DAYS_OF_PENDING: i32 = 1;
 
-/// The rules of a bucket, and what is replaced together with them.
+/// The rules of a bucket, and the setting that is replaced together with them.
 #[derive(Clone, Debug, Default)]
 struct Rules {
     all: Vec<LifecycleRule>,
@@ -74,7 +74,7 @@ impl Check {
         lines
     }
 
-    /// The fixed beginnings of the keys that pending uploads have.
+    /// The fixed prefixes of the keys of pending uploads.
     fn pending_prefixes(&self) -> impl Iterator<Item = &str> {
         let samples = self.samples.iter();
         samples.filter_map(|sample| sample.pending_prefix.as_deref())
@@ -102,7 +102,7 @@ impl Check {
         }
     }
 
-    /// Our own rules, as far as no rule does what they do.
+    /// Our own rules, without those whose effect another rule has.
     fn missing(&self, rules: &[LifecycleRule], keeps_tags: bool) -> Vec<LifecycleRule> {
         let mut missing = Vec::new();
         if days_of_parts(rules).is_none() {
@@ -130,11 +130,11 @@ impl Check {
 
     /// Adds `missing` to the rules of the bucket, and reads them again to see that they are in force.
     ///
-    /// A store that ignores the tag of a rule would expire every object. So whatever is not read as it was written
-    /// is undone at once.
+    /// A store that ignores the tag of a rule would expire every object. So rules that are not read
+    /// back as they were written are removed at once.
     async fn add(&self, rules: Rules, missing: Vec<LifecycleRule>) -> Result<Rules, Problem> {
         let mut wanted = rules.clone();
-        // Of ours there may be one that was disabled or changed.
+        // One of our rules may exist, but be disabled or changed.
         let is_other = |rule: &LifecycleRule| missing.iter().all(|our| our.id() != rule.id());
         wanted.all.retain(is_other);
         wanted.all.extend(missing.iter().cloned());
@@ -182,7 +182,7 @@ impl Check {
         days.filter_map(|rule| rule.expiration()?.days()).min()
     }
 
-    /// `is_left_out` says that the rule was to be added, and was not.
+    /// `is_left_out` says that the rule should have been added, but was not.
     fn line_of_pending(&self, rules: &[LifecycleRule], is_left_out: bool) -> Line {
         if let Some(days) = self.days_of_pending(rules) {
             let detail = format!("uploads that nobody commits expire after {days} days");
@@ -271,7 +271,7 @@ fn is_for_pending(rule: &LifecycleRule, prefixes: &[&str]) -> bool {
         && scope.is_for(prefixes)
 }
 
-/// The objects that a rule is for: those that have all of this.
+/// The objects that a rule applies to: those that meet all of these conditions.
 struct Scope<'a> {
     is_enabled: bool,
     tags: Vec<&'a Tag>,
@@ -307,7 +307,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// Whether it has all keys with one of these beginnings.
+    /// Whether it contains all keys with one of these prefixes.
     fn is_for(&self, beginnings: &[&str]) -> bool {
         let has = |prefix: &&str| beginnings.iter().all(|key| key.starts_with(*prefix));
         self.prefixes.iter().all(has)

@@ -1,5 +1,5 @@
-//! Uploads small markers with requests that the service's own code signs, sent as clients send them. None
-//! is sent before it is certain that it can be removed.
+//! Uploads small markers with requests that the service's own code signs, sent as clients send
+//! them. None is sent unless it can certainly be removed.
 
 use std::time::SystemTime;
 
@@ -16,10 +16,10 @@ use crate::upload::{Caller, File, Grant, Sample, UploadService};
 /// Why a marker was not stored, or not removed.
 #[derive(Debug)]
 pub(super) enum Unable {
-    /// It could not be removed; why.
+    /// It was not sent, because it could not be removed; the reason.
     WouldStay(String),
     Refused(Problem),
-    /// It was not stored as it was sent, or not removed.
+    /// It was stored differently from what was sent, or not removed.
     Unfaithful(String),
 }
 
@@ -51,7 +51,7 @@ impl From<Problem> for Unable {
 }
 
 impl Check {
-    /// Uploads under each policy, in each way.
+    /// Uploads a marker under each policy, in each way.
     pub(super) async fn uploads(&self) -> Vec<Line> {
         let mut lines = Vec::new();
         let mut head = None;
@@ -74,7 +74,7 @@ impl Check {
         lines
     }
 
-    /// PUTs a sample; the line is that of its HEAD.
+    /// PUTs a sample. Returns the line of the HEAD request that follows.
     pub(super) async fn put(
         &self,
         uploads: &UploadService,
@@ -114,7 +114,7 @@ impl Check {
         self.store(&key, sample, request).await
     }
 
-    /// The request that a client sends with a form, and the key that it has.
+    /// The request that a client sends with a form, and the key of its object.
     pub(super) async fn form_request(
         &self,
         sample: &Sample,
@@ -145,7 +145,7 @@ impl Check {
         head
     }
 
-    /// Makes certain that an object of this key replaces no other, and can be removed.
+    /// Ensures that an object of this key replaces no other one and can be removed.
     pub(super) async fn ensure_may_store(&self, key: &str, sample: &Sample) -> Result<(), Unable> {
         if !sample.has_unique_key {
             let why = "its keys have no {uuid}, so it could replace another object";
@@ -164,7 +164,7 @@ impl Check {
             key: key.to_owned(),
             version,
         };
-        // Before it is sent: it may be stored even if there is no answer.
+        // It is remembered first, because it may be stored even if no answer arrives.
         self.markers().push(object(None));
         let response = match self.send(request).await {
             Err(problem @ Problem::Refused(_)) => {
@@ -205,7 +205,7 @@ impl Check {
         let object = match head.send().await.map_err(Problem::from) {
             Ok(object) => object,
             Err(problem) => {
-                // Downloads need the same permission as the HEAD.
+                // Downloads need the same permission as the HEAD request.
                 if sample.may_download {
                     let line = problem.failed(CHECK, "s3:GetObject for downloads");
                     return Ok(line.for_policy(&sample.policy));
@@ -276,8 +276,8 @@ impl Check {
         self.discard(&marker).await
     }
 
-    /// Creates a multipart upload, which it remembers until it is aborted; and a request that sends the
-    /// first part.
+    /// Creates a multipart upload, and remembers it until it is aborted. Also returns a request
+    /// that sends the first part.
     pub(super) async fn create_multipart(
         &self,
         sample: &Sample,
@@ -314,8 +314,9 @@ pub(super) async fn grant(
     Ok(grant)
 }
 
-/// The id in the key of a marker. Grants have ids of version 4 alone, so no policy can have granted the key: a service
-/// that the store notifies of a marker does not take it for an upload.
+/// The id in the key of a marker. Grants have only ids of version 4, so no policy can have granted
+/// the key. A service that the store notifies of a marker therefore does not mistake it for an
+/// upload.
 pub(super) fn marker_id() -> Uuid {
     let random = Builder::from_bytes(Uuid::new_v4().into_bytes());
     random.with_version(Version::Custom).into_uuid()

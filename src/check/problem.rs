@@ -10,29 +10,29 @@ use super::report::Line;
 use crate::error_chain::causes;
 use crate::{s3, upload};
 
-/// The header in which S3 says where a bucket really is.
+/// The header in which S3 names the region of a bucket.
 pub(super) const BUCKET_REGION: &str = "x-amz-bucket-region";
 
 /// The failure of a request.
 #[derive(Clone, Debug)]
 pub(super) enum Problem {
-    /// There was no answer; why.
+    /// There was no answer, for this reason.
     NoAnswer(String),
     TimedOut,
     Refused(Refused),
-    /// The request succeeded, but its answer is not what S3 answers.
+    /// The request succeeded, but S3 would not give this answer.
     Unreadable,
-    /// The request was not sent; why.
+    /// The request was not sent, for this reason.
     NotSent(String),
 }
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Refused {
-    /// Unknown where the service's own code read the answer.
+    /// Unknown if the service's own code read the answer.
     pub(super) status: Option<u16>,
     pub(super) code: String,
     pub(super) message: String,
-    /// Where the bucket is, as the answer says.
+    /// The region of the bucket, if the answer names it.
     pub(super) region: Option<String>,
 }
 
@@ -44,7 +44,8 @@ impl Refused {
         region_header: Option<&str>,
         body: &str,
     ) -> Self {
-        // Garage has one code for these and for missing permissions; only its message tells which.
+        // Garage has the same code for these faults as for missing permissions; only its message
+        // differs.
         let code = match code.as_str() {
             "AccessDenied" if message.contains("No such key") => "InvalidAccessKeyId".to_owned(),
             "AccessDenied" if message.contains("Invalid signature") => {
@@ -140,7 +141,7 @@ impl From<upload::Error> for Problem {
 }
 
 impl Problem {
-    /// For an answer that is no success.
+    /// The problem that an unsuccessful answer states.
     pub(super) async fn from_response(mut response: reqwest::Response) -> Self {
         const LONGEST: usize = 64 * 1024;
         let mut body = Vec::new();
@@ -151,7 +152,7 @@ impl Problem {
         }
         let body = String::from_utf8_lossy(&body);
         let region = response.headers().get(BUCKET_REGION);
-        // No other elements: they may repeat what was signed.
+        // Other elements are ignored, because they may repeat what was signed.
         Self::Refused(Refused::new(
             response.status().as_u16(),
             element(&body, "Code"),
@@ -185,7 +186,8 @@ impl Problem {
         self.is(&["NotImplemented"]) || matches!(self.status(), Some(501 | 405))
     }
 
-    /// Whether permissions are missing, as far as that is known: answers to HEAD have no code.
+    /// Whether permissions are missing, as far as that is known: answers to HEAD requests have no
+    /// code.
     pub(super) fn is_denied(&self) -> bool {
         self.is(&["AccessDenied", "AllAccessDisabled"])
             || (self.status() == Some(403) && self.is(&[""]))

@@ -1,4 +1,4 @@
-//! `presignd check --prove`: uses grants against their terms, as a malicious client would, and fails
+//! `presignd check --prove`: violates the terms of grants, as a malicious client would, and fails
 //! where the store accepts it. Like all checks, it uploads only what it can remove.
 
 mod attempts;
@@ -29,7 +29,7 @@ struct Upload {
     key: String,
     url: String,
     headers: Vec<(String, String)>,
-    /// Those of a form; empty for a PUT.
+    /// The fields of a form; empty for a PUT.
     fields: Vec<(String, String)>,
     body: Vec<u8>,
 }
@@ -71,8 +71,8 @@ impl Check {
         lines
     }
 
-    /// Makes all attempts of one kind, provided that the store accepts what is as it was granted:
-    /// otherwise a refusal proves nothing.
+    /// Makes all attempts of one kind, if the store accepts the request that was granted: otherwise
+    /// a refusal proves nothing.
     async fn all(&self, kind: Kind, attempts: &[Attempt]) -> Vec<Line> {
         let control = match kind {
             Kind::Put => "put-terms",
@@ -180,7 +180,7 @@ impl Check {
         Ok(None)
     }
 
-    /// HTTP headers of a form must not count: they are signed nowhere.
+    /// HTTP headers of a form must have no effect, because nothing signs them.
     async fn form_headers(&self) -> Line {
         const ATTEMPT: &Attempt = &attempts::FORM_HEADERS;
         let Some(sample) = self.form_sample() else {
@@ -206,8 +206,8 @@ impl Check {
         }
     }
 
-    /// The one upload that must be accepted: some stores lose their place in files with many carriage
-    /// returns, which begin the boundaries of a form.
+    /// An upload that must be accepted: some stores fail to read files with many carriage returns,
+    /// because one begins each boundary of a form.
     async fn form_of_returns(&self) -> Line {
         const CHECK: &str = "form-of-returns";
         const SIZE: usize = 1024 * 1024;
@@ -247,7 +247,7 @@ impl Check {
         samples.find(|sample| sample.has_unique_key && sample.fits_form)
     }
 
-    /// What a client sends that has got a grant for `file` at `now` and keeps to it.
+    /// What an honest client sends that got a grant for `file` at `now`.
     async fn granted(
         &self,
         kind: Kind,
@@ -299,11 +299,11 @@ impl Check {
     }
 }
 
-/// The store did what it must refuse.
+/// The store accepted what it must refuse.
 #[derive(Debug)]
 struct Accepted;
 
-/// Whether this is an answer to what was tried, not a sign that the store is busy or broken.
+/// Whether the store refused the attempt, and is not just busy or broken.
 fn is_refusal(problem: &Problem) -> bool {
     let status = problem.status();
     status.is_some_and(|status| status == 501 || (400..500).contains(&status) && status != 429)

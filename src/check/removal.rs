@@ -78,7 +78,7 @@ impl Check {
         }
     }
 
-    /// Tries to remove an object that does not exist, in the way in which one that exists would be.
+    /// Tries to remove an object that does not exist, in the same way as an existing one.
     pub(super) async fn ensure_removable(&self, key: &str) -> Result<(), Unable> {
         let would_stay = |why: String| Err(Unable::WouldStay(why));
         let versioning = self.client.get_bucket_versioning().bucket(self.bucket());
@@ -102,7 +102,7 @@ impl Check {
         let delete = self.client.delete_object().bucket(self.bucket()).key(key);
         let delete = delete.set_version_id(version).send().await;
         match delete.map_err(Problem::from) {
-            // Some stores refuse to delete what does not exist, or a version that does not.
+            // Some stores refuse to delete an object or a version that does not exist.
             Err(problem)
                 if matches!(problem.status(), Some(400 | 404))
                     && !problem.is(&["NoSuchBucket"]) =>
@@ -123,7 +123,7 @@ impl Check {
         }
     }
 
-    /// Removes what a bucket with versions has put in place of a deleted object.
+    /// Removes the marker that a bucket with versions has put in place of a deleted object.
     async fn discard_delete_marker(
         &self,
         key: &str,
@@ -177,7 +177,8 @@ impl Check {
                 };
                 let delete = || self.client.delete_object().bucket(self.bucket()).key(key);
                 let deleted = delete().set_version_id(version.clone()).send().await?;
-                // The bucket may keep versions all the same: a delete marker must not stay either.
+                // The bucket may keep versions nevertheless, and a delete marker must not stay
+                // either.
                 if version.is_none() && deleted.delete_marker() == Some(true) {
                     delete().set_version_id(deleted.version_id).send().await?;
                 }
@@ -187,7 +188,8 @@ impl Check {
                 self.count_request();
                 let abort = self.uploads.abort_multipart(&caller, &token.0, key, now);
                 match abort.await.map_err(Problem::from) {
-                    // Most stores forget a completed upload, Garage also those of a key that is deleted.
+                    // Most stores drop a completed upload. Garage also drops those of a key that is
+                    // deleted.
                     Err(problem) if problem.is(&["NoSuchUpload"]) => {}
                     aborted => aborted?,
                 }

@@ -92,7 +92,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// For a configuration that cannot be used.
+    /// The report on a configuration that cannot be used.
     pub fn from_faults(faults: &[String]) -> Self {
         let lines = faults.iter();
         Self {

@@ -1,4 +1,4 @@
-//! Counts requests to the store, so that the report can say what it costs.
+//! Counts requests to the store, so that the report can state their number.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

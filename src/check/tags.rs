@@ -31,7 +31,7 @@ impl Way {
         }
     }
 
-    /// How to do without it.
+    /// The fix if tags do not arrive in this way.
     fn without(self) -> &'static str {
         match self {
             Self::Put => "remove `pending` from the policy",
@@ -138,7 +138,8 @@ impl Check {
         let grant = grant(&self.uploads, &sample.caller, file).await?;
         let key = grant.key.as_str();
         self.ensure_parts_removable(key).await?;
-        // Before the upload begins: Garage forgets the unfinished uploads of a key that is deleted.
+        // Checked before the upload begins: Garage drops the unfinished uploads of a key that is
+        // deleted.
         self.ensure_may_store(key, sample).await?;
         let (upload, part) = self.create_multipart(sample, file).await?;
         let key = upload.key().to_owned();
@@ -147,7 +148,7 @@ impl Check {
         let etag = etag.and_then(|etag| etag.to_str().ok()).unwrap_or_default();
         let parts = BTreeMap::from([(1, etag.to_owned())]);
         let object = Marker::Object { key, version: None };
-        // Before it is complete: it may be stored even if there is no answer.
+        // It is remembered first, because it may be stored even if no answer arrives.
         self.markers().push(object.clone());
         if let Marker::Upload { key, token } = &upload {
             let now = SystemTime::now();
@@ -173,7 +174,7 @@ impl Check {
                 let mut tags = output.tag_set.iter();
                 tags.any(|tag| (tag.key(), tag.value()) == PENDING_TAG)
             }
-            // So some versions of Ceph answer about tags that they have lost.
+            // This is the answer of some versions of Ceph for tags that they have lost.
             Err(Problem::Unreadable) => false,
             Err(problem) => return Err(problem),
         };

@@ -1,5 +1,5 @@
-//! Whether the store refuses `x-amz-*` headers that were not signed. A signature cannot forbid a header:
-//! where the store accepts them, one grant is worth far more than it says.
+//! Whether the store refuses `x-amz-*` headers that were not signed. A signature cannot forbid a
+//! header: if the store accepts one, a grant permits far more than it says.
 
 use reqwest::header::CONTENT_LENGTH;
 
@@ -102,7 +102,7 @@ impl Check {
     pub(super) async fn has_metadata(&self, key: &str) -> bool {
         let head = self.client.head_object().bucket(self.bucket()).key(key);
         let name = METADATA.trim_start_matches("x-amz-meta-");
-        // If that is unknown, nothing shows that the header was ignored.
+        // If the request fails, nothing shows that the header was ignored.
         head.send().await.map_or(true, |object| {
             object
                 .metadata

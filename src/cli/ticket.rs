@@ -14,9 +14,9 @@ use crate::http::auth::TICKET_CLAIM;
 use crate::output::{explain, print};
 use crate::upload::Ticket;
 
-/// Programs that create a ticket with nothing but what their language brings. The three lines after this
-/// comment sign it.
+/// The comment in each of the [`PROGRAMS`] that stands before the three lines that sign the ticket.
 const SIGN: &str = " Sign:";
+/// Programs that create a ticket with only what their language brings.
 const PROGRAMS: [(&str, &str); 6] = [
     ("Node", include_str!("ticket/ticket.mjs")),
     ("Python", include_str!("ticket/ticket.py")),
@@ -28,7 +28,7 @@ const PROGRAMS: [(&str, &str); 6] = [
 
 #[derive(Debug, clap::Args)]
 pub(super) struct TicketArgs {
-    /// The caller, as logs and `{caller}` in keys name them
+    /// The caller's name, as in logs and in `{caller}` of keys
     #[arg(long, value_name = "NAME", default_value = "alice")]
     sub: String,
     /// The only policy that the ticket allows

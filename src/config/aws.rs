@@ -56,7 +56,7 @@ pub(super) fn check(reader: &mut Reader<'_>) {
     for name in [id, secret, token] {
         let is_graphic = |text: &str| text.bytes().all(|b| b.is_ascii_graphic());
         if reader.get(name).is_some_and(|text| !is_graphic(text)) {
-            // Not the value: it is a secret.
+            // The value is not repeated, because it is a secret.
             reader.fault(format!(
                 "{name} has a space or a character beyond ASCII; set it to the text that the store gave out"
             ));

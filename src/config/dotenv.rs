@@ -38,7 +38,7 @@ fn refuse_if_others_can_write(metadata: &Metadata) -> Result<()> {
         !everyone_can_write(metadata),
         "any user of this machine can write it; remove that permission: chmod o-w .env"
     );
-    // The owner of a process is the owner of its entry there; other systems have no such entry.
+    // The owner of this entry is the user that runs the process. Other systems have no such entry.
     if let Ok(this_process) = std::fs::metadata("/proc/self") {
         ensure!(
             [0, this_process.uid()].contains(&metadata.uid()),
@@ -69,7 +69,7 @@ fn parse(text: &str) -> Result<Vec<(String, String)>> {
     Ok(variables)
 }
 
-/// `NAME=value`, with `export` before it if it is also a shell script; `None` for a line without a
+/// Parses `NAME=value`, also after `export`, as in a shell script. `None` for a line without a
 /// variable.
 fn parse_line(line: &str) -> Result<Option<(String, String)>> {
     if line.is_empty() || line.starts_with('#') {

@@ -1,5 +1,5 @@
 //! Where variables come from, and how one is read. A fault names its variable, the rule and what to
-//! do, and never holds a secret.
+//! do, and never contains a secret.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
@@ -11,21 +11,21 @@ use anyhow::Result;
 
 use super::{VARIABLES, dotenv};
 
-/// The environment of this process, and below it `.env` of the working directory.
+/// The environment of this process and, with lower precedence, `.env` of the working directory.
 ///
-/// - Values are trimmed, and one that is empty counts as unset. That holds for all that presignd and the
-///   AWS SDK read.
-/// - Of `.env` only the documented variables count: others could make the SDK run a command.
+/// - Values are trimmed, and an empty one counts as unset. This holds for all variables that
+///   presignd and the AWS SDK read.
+/// - Only documented variables in `.env` count: others could make the SDK run a command.
 #[derive(Clone, Default)]
 pub struct Env {
     values: HashMap<String, String>,
     /// Faults of values that could not be read at all, by the name of the variable.
     faults: BTreeMap<String, String>,
-    /// Names in `.env` that do not count.
+    /// Names in `.env` that are ignored.
     pub(crate) ignored: Vec<String>,
 }
 
-/// Without the values: the log must not contain the process's variables.
+/// Omits the values: the log must not contain the process's variables.
 impl fmt::Debug for Env {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Env")
@@ -33,7 +33,7 @@ impl fmt::Debug for Env {
 }
 
 impl Env {
-    /// Whether any user of this machine can write the file that the variable `name` names.
+    /// Whether any user of this machine can write the file whose path is in the variable `name`.
     pub(crate) fn names_file_of_everyone(&self, name: &str) -> bool {
         let file = self.values.get(name).map(std::fs::metadata);
         file.and_then(Result::ok)
@@ -106,7 +106,7 @@ impl Env {
         self.values.get(name).map(String::as_str)
     }
 
-    /// For the SDK, which finds the folder of its files by variables of the system.
+    /// All variables, for the SDK: it finds its files by those of the system, such as `HOME`.
     pub(super) fn values(&self) -> HashMap<String, String> {
         self.values.clone()
     }
@@ -117,7 +117,7 @@ fn is_checked(name: &str) -> bool {
     name.starts_with("AWS_") || VARIABLES.contains(&name)
 }
 
-/// All that is wrong with the configuration, a line for each variable.
+/// All faults of the configuration, a line for each variable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Faults(pub Vec<String>);
 
@@ -183,8 +183,8 @@ impl<'a> Reader<'a> {
         self.get(name)
     }
 
-    /// The value that `read` makes of the variable; a fault if it makes none. The fault repeats the value,
-    /// which must be no secret.
+    /// Converts the variable with `read`; adds a fault if that returns `None`. The fault repeats
+    /// the value, so this must not be used for secrets.
     pub(super) fn read<T>(
         &mut self,
         name: &str,

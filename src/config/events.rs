@@ -10,7 +10,7 @@ use crate::webhook::{Secrets, Webhook};
 
 const DEFAULT_GIVE_UP_AFTER: Duration = Duration::from_hours(24);
 
-/// `None` if no webhook is configured, or with a fault.
+/// `None` if no webhook is configured, or if there is a fault.
 pub(super) fn events(reader: &mut Reader<'_>) -> Option<Settings> {
     const OTHERS: [&str; 3] = ["EVENTS_TOKEN", "WEBHOOK_SECRET", "WEBHOOK_GIVE_UP_AFTER"];
     if !reader.is_set("WEBHOOK_URL") {
@@ -73,7 +73,7 @@ fn webhook_url(reader: &mut Reader<'_>) -> Option<Url> {
             && url.fragment().is_none()
     });
     if url.is_none() {
-        // Not the value: its path or query may hold a secret.
+        // The value is not repeated, because its path or query may contain a secret.
         reader.fault(format!(
             "{name} must be a URL such as https://app.example.com/hooks/uploads, with no user and no fragment"
         ));

@@ -1,4 +1,4 @@
-//! Which bucket, and at which of the store's endpoints.
+//! The variables of the bucket and of the store's endpoints.
 
 use super::env::Reader;
 use super::{HINT_AT_DEV, S3_ENDPOINT, endpoint};

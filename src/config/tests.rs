@@ -7,7 +7,7 @@ use super::*;
 
 pub(super) const VALID: (&str, &str) = ("AWS_S3_BUCKET_NAME", "my-bucket");
 
-/// An environment, of which the last value of a variable counts.
+/// An environment in which the last value of a variable counts.
 pub(super) fn env(variables: &[(&str, &str)]) -> Env {
     let variables = variables.iter();
     Env::new(
@@ -27,7 +27,7 @@ pub(super) fn faults(variables: &[(&str, &str)]) -> Vec<String> {
     config(variables).expect_err(&format!("{variables:?}")).0
 }
 
-/// Each of the values is the one fault, named by its variable, on one line.
+/// Each of the values causes one fault, on one line, which begins with the variable.
 #[track_caller]
 pub(super) fn refused(name: &str, values: &[&str]) {
     for value in values {
@@ -197,7 +197,7 @@ fn localhost_is_an_address_too() {
 }
 
 #[test]
-fn of_dotenv_only_documented_variables_count_and_the_environment_wins() {
+fn only_documented_variables_in_dotenv_count_and_the_environment_wins() {
     let of = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
         let pairs = pairs.iter();
         pairs
@@ -277,7 +277,7 @@ fn origins_are_read_as_a_list() {
 }
 
 #[test]
-fn who_may_call_has_to_be_said_where_other_machines_can_call() {
+fn auth_mode_is_required_where_other_machines_can_call() {
     for addr in ["0.0.0.0:3000", "[::]:3000", "10.0.0.1:80"] {
         refused_for("AUTH_MODE is not set", &[("BIND_ADDR", addr)]);
         assert!(config(&[("BIND_ADDR", addr), ("AUTH_MODE", "none")]).is_ok());
@@ -308,7 +308,7 @@ fn forms_only_is_refused_together_with_what_needs_a_put() {
     refused("S3_FORMS_ONLY", &["yes"]);
 }
 
-/// The one fault begins with these words.
+/// There is one fault, which begins with these words.
 #[track_caller]
 fn refused_for(says: &str, variables: &[(&str, &str)]) {
     let faults = faults(variables);

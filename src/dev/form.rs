@@ -1,5 +1,5 @@
-//! The body of a form on its way to `s3s`: cut into pieces that `s3s` can read, while its fields are
-//! copied, as `s3s` passes on only those that it knows.
+//! Prepares the body of a form for `s3s`: cuts it into pieces that `s3s` can read, and copies its
+//! fields, because `s3s` passes on only those that it knows.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,8 +8,8 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, header};
 use futures_util::{StreamExt, stream};
 
-/// The largest piece of a form that is passed to `s3s`. Its parser refuses what it has kept of one
-/// piece and the next if both together exceed 64 KiB.
+/// The largest piece of a form that is passed to `s3s`. Its parser fails if the rest of one piece
+/// and the next piece exceed 64 KiB together.
 const MAX_FRAME_BYTES: usize = 16 * 1024;
 
 /// The most bytes that are copied. S3 accepts 20,000 bytes before the file, which comes last.
@@ -23,7 +23,7 @@ pub(super) fn is_form(headers: &HeaderMap) -> bool {
         .is_some_and(|it| it.eq_ignore_ascii_case(FORM))
 }
 
-/// The beginning of a form, as far as it has arrived. An extension of the request.
+/// The beginning of a form, as far as it has arrived. It is an extension of the request.
 #[derive(Clone, Debug, Default)]
 pub(super) struct FormFields(Arc<Mutex<Vec<u8>>>);
 
@@ -50,7 +50,8 @@ impl FormFields {
     }
 }
 
-/// Cuts the body of a form. Other bodies keep their length, which a body loses when it is cut.
+/// Cuts the body of a form into pieces. Other bodies stay whole, because a cut body has no known
+/// length.
 pub(super) fn readable(mut request: Request) -> Request {
     if !is_form(request.headers()) {
         return request;

@@ -1,4 +1,4 @@
-//! The last grants of the service, with which the store explains a signature that does not match.
+//! The last grants of the service. With them the store explains a signature that does not match.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};

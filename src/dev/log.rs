@@ -20,7 +20,7 @@ use crate::http::HttpService;
 /// The longest body that is copied for the log; longer ones are logged without names.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
-/// The service with a log of its requests. Its grants are remembered.
+/// The service with a log of its requests. The log also remembers its grants.
 pub(super) fn watched(service: impl HttpService, grants: Grants) -> Router {
     Router::new()
         .fallback_service(service)
@@ -127,8 +127,8 @@ fn collect(value: &Value, name: &str, found: &mut Vec<String>) {
     }
 }
 
-/// The request, and a copy of what the service reads of its body if that is JSON. The service alone
-/// decides how long it waits for a body, and how much of it to accept.
+/// Copies a JSON body while the service reads it. So the service alone decides how long to wait for
+/// a body, and how much of it to accept.
 fn copied(request: Request) -> (Request, Arc<Mutex<Vec<u8>>>) {
     let copy = Arc::new(Mutex::new(Vec::new()));
     if !is_json(request.headers()) {
@@ -149,7 +149,7 @@ fn copied(request: Request) -> (Request, Arc<Mutex<Vec<u8>>>) {
     (request, copy)
 }
 
-/// The body of an answer, and what it says if it is JSON that is not too long.
+/// The body of an answer, and its JSON if it has some that is not too long.
 async fn json_in(headers: &HeaderMap, body: Body) -> (Body, Value) {
     let length = body.size_hint().upper();
     let is_short = length.is_some_and(|length| length <= MAX_BYTES as u64);

@@ -1,5 +1,6 @@
-//! The notifications of the embedded store: an event for each new object, in a folder until the service has
-//! acknowledged it. So neither a restart nor an application that is down loses one.
+//! The notifications of the embedded store: an event for each new object. It stays in a folder
+//! until the service has acknowledged it, so that no event is lost while the service or the
+//! application is down.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -35,7 +36,7 @@ const IN_FLIGHT: usize = 8;
 const PAUSE: Duration = Duration::from_secs(1);
 const GIVE_UP_AFTER: Duration = Duration::from_hours(24);
 
-/// What the store sends to the service, if anyone is to be notified of uploads.
+/// Sends the store's events to the service, if there is a webhook.
 #[derive(Debug)]
 pub struct Notifier(Option<Sender>);
 
@@ -55,8 +56,8 @@ struct Queue {
 }
 
 impl Notifier {
-    /// Notifies `webhook` of uploads, or whom `settings` name. The store gets a token of its own, unless they
-    /// have one.
+    /// Sends webhooks to `webhook`, or else as `settings` say. A token for the store is generated
+    /// if the settings have none.
     ///
     /// # Errors
     ///
@@ -104,7 +105,7 @@ impl Notifier {
         self.0.as_ref().map_or("", |sender| &sender.banner)
     }
 
-    /// The store, whose new objects become events before their uploads are answered.
+    /// The store with a layer that keeps an event for each new object.
     pub fn watching(&self, store: Router) -> Router {
         match &self.0 {
             Some(sender) => store.layer(from_fn_with_state(sender.queue.clone(), watch)),
@@ -116,7 +117,7 @@ impl Notifier {
     ///
     /// # Errors
     ///
-    /// There is no HTTP client.
+    /// The HTTP client cannot be built.
     pub async fn run(self, mut addr: SocketAddr, stop: &CancellationToken) -> Result<()> {
         let Some(Sender { queue, token, .. }) = self.0 else {
             return Ok(());
@@ -151,7 +152,7 @@ impl Queue {
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let id = Uuid::new_v4();
         let file = format!("{:020}-{id}", since.as_nanos());
-        // Half of an event must not be sent after a crash.
+        // The file is renamed when it is complete: a crash must not leave half of an event.
         let staged = self.folder.join(format!("{file}.new"));
         fs::write(&staged, event(object, name, now).to_string())?;
         fs::rename(staged, self.folder.join(format!("{file}.json")))?;
@@ -187,7 +188,7 @@ impl Queue {
     }
 }
 
-/// A record as S3 has it.
+/// An event in S3's format.
 fn event((bucket, key): (&str, &str), name: &str, at: SystemTime) -> Value {
     json!({"Records": [{
         "eventVersion": "2.1",
@@ -201,7 +202,7 @@ fn event((bucket, key): (&str, &str), name: &str, at: SystemTime) -> Value {
     }]})
 }
 
-/// Keeps an event of each object that the store creates, before the client learns that it is there.
+/// Keeps an event for each object that the store creates, before the client gets its answer.
 async fn watch(State(queue): State<Queue>, request: Request, next: Next) -> Response {
     let name = event_name(request.method(), request.uri());
     let path = request.uri().path().to_owned();
@@ -225,7 +226,7 @@ async fn watch(State(queue): State<Queue>, request: Request, next: Next) -> Resp
     }
 }
 
-/// What S3 calls the creation of an object by such a request, if it can be one.
+/// S3's name for the event of such a request, if it can create an object.
 fn event_name(method: &Method, uri: &Uri) -> Option<&'static str> {
     let query = uri.query().unwrap_or_default();
     let names = || {
@@ -234,7 +235,7 @@ fn event_name(method: &Method, uri: &Uri) -> Option<&'static str> {
             .map(|pair| pair.split('=').next().unwrap_or_default())
     };
     let is_of_upload = names().any(|name| name == "uploadId");
-    // Other parameters name something that belongs to an object or a bucket.
+    // Other parameters address a part of an object or a bucket, such as its tags.
     let is_of_object =
         names().all(|name| name.is_empty() || name == "x-id" || name.starts_with("X-Amz-"));
     match *method {

@@ -57,8 +57,8 @@ pub(super) struct BucketStore {
     root: PathBuf,
     name: String,
     files: Arc<FileSystem>,
-    /// Held while an object or a part is moved into its place, so that of two uploads with
-    /// `If-None-Match` one is refused.
+    /// Locked while an object or a part is moved into its place, so that one of two uploads with
+    /// `If-None-Match` is refused.
     replacing: tokio::sync::Mutex<()>,
     completed: Completed,
 }
@@ -262,8 +262,8 @@ impl BucketStore {
         fs::create_dir_all(folder)
             .await
             .map_err(S3Error::internal_error)?;
-        // The bytes come last: whoever reads in between finds the tags of the new object, not bytes that
-        // pass for what the tags of the old one say.
+        // The bytes are moved last, so that nobody who reads in between finds new bytes with old
+        // tags.
         for (from, to) in staged.files().iter().zip(&places).rev() {
             fs::rename(from, to)
                 .await
@@ -272,8 +272,8 @@ impl BucketStore {
         Ok(())
     }
 
-    /// Refuses keys that no file can have beside the objects that are there: of `a` and `a/b`, a
-    /// folder holds one.
+    /// Refuses keys that cannot be files beside the existing objects: a folder holds either `a` or
+    /// `a/b`.
     fn check_has_room(&self, key: &str) -> S3Result<()> {
         let bucket = self.folder();
         if !bucket.is_dir() {

@@ -68,7 +68,7 @@ pub(super) async fn log_refused_preflight(request: Request, next: Next) -> Respo
     if let Some(origin) = origin.filter(|_| !is_allowed) {
         tracing::warn!(
             origin = origin.to_str().unwrap_or_default(),
-            "a page of this origin may not send to the store; CORS_ALLOWED_ORIGINS allows it"
+            "a page of this origin may not send to the store; add the origin to CORS_ALLOWED_ORIGINS"
         );
     }
     response
@@ -132,7 +132,8 @@ fn refuse(request: &Request) -> Option<Response> {
         .get(header::HOST)
         .and_then(|host| host.to_str().ok());
     if !host.is_some_and(http::is_loopback) {
-        // By DNS rebinding, a page's own host name could lead here: it would be of the same origin.
+        // With DNS rebinding, a page's own host name could lead here, and the page would be of the
+        // same origin.
         let message = "The Host header names another host; this store answers for loopback addresses and localhost.";
         return Some(refusal(StatusCode::FORBIDDEN, "AccessDenied", message));
     }

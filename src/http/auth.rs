@@ -1,5 +1,5 @@
-//! Who calls, and how often. Handlers get their [`Caller`] from [`Authenticated`], and
-//! nothing can be granted without a caller.
+//! Authenticates callers and limits how often they call. Handlers get their [`Caller`] from
+//! [`Authenticated`], and nothing can be granted without a caller.
 
 mod api_keys;
 mod credential;
@@ -39,9 +39,9 @@ use crate::upload::Caller;
 
 pub(super) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 pub(super) const ON_BEHALF_OF: HeaderName = HeaderName::from_static("x-on-behalf-of");
-/// What stands before the path of any route when a ticket authenticates the request.
+/// The prefix of any route's path when a ticket authenticates the request.
 pub(super) const TICKET_PATH: &str = "/t/{ticket}";
-/// What stands before the path of a route for clients that cannot name a policy in any other way.
+/// The prefix of a route's path for clients that cannot name a policy in any other way.
 pub(super) const POLICY_PATH: &str = "/p/{policy}";
 /// When a client should try again while the issuer's keys are unavailable.
 const ISSUER_RETRY_AFTER: Duration = Duration::from_secs(10);
@@ -86,11 +86,11 @@ fn hash(token: &str) -> TokenHash {
     Sha256::digest(token).into()
 }
 
-/// Whom the credentials of a request belong to.
+/// The owner of a request's credentials.
 #[derive(Clone, Debug)]
 struct Sender {
     caller: Caller,
-    /// Whether the sender may name another caller, whom it calls for.
+    /// Whether the sender may call on behalf of another caller.
     may_call_on_behalf: bool,
 }
 
@@ -99,15 +99,16 @@ struct Sender {
 enum Denied {
     /// The credentials are missing or invalid. The client does not learn which.
     Unauthorized,
-    /// The token is valid, but its ticket is not, for this reason. Who has such a token may learn it.
+    /// The token is valid, but its ticket is not, for this reason, which the client may see.
     InvalidTicket(String),
-    /// Too many invalid tokens came from the same address; a new token is not even verified for this long.
+    /// Too many invalid tokens came from the same address; for this long, new tokens are refused
+    /// without being verified.
     TooManyFailures(Duration),
     /// The issuer's keys are unavailable, so the token cannot be verified.
     IssuerUnavailable,
 }
 
-/// Authenticates callers and holds them to their limits.
+/// Authenticates callers and enforces their limits.
 pub(super) struct Gate {
     auth: Auth,
     verified: VerifiedTokens,
@@ -164,7 +165,7 @@ impl Gate {
         }
         let keys = self.auth.api_keys.as_ref();
         if keys.is_some_and(|keys| keys.has_name_of(&verified.caller)) {
-            // Such a caller would reach the uploads of the key's holder.
+            // Such a token could access the uploads of the API key's holder.
             tracing::warn!(
                 caller = verified.caller.segment(),
                 "a token was refused because its `sub` is the name of an API key; rename the key"
@@ -188,7 +189,8 @@ impl Gate {
             }
             self.verified.remove(hash);
         }
-        // Verifying costs more than refusing, so whoever has sent too many invalid tokens has to wait first.
+        // Verifying costs more than refusing, so a network with too many invalid tokens has to
+        // wait.
         if let (Some(limit), Some(network)) = (&self.rate_limit, network()) {
             limit.ask(&network).map_err(Denied::TooManyFailures)?;
         }
@@ -211,11 +213,11 @@ pub(super) struct Authenticated {
 }
 
 impl Authenticated {
-    /// Counts a request as `requests` more than the one that it is.
+    /// Counts the request as `requests` additional ones.
     ///
     /// # Errors
     ///
-    /// The answer when there were too many.
+    /// The answer if the caller has sent too many requests.
     pub(super) fn count_more(&self, requests: usize) -> Result<(), Response> {
         let requests = u32::try_from(requests).unwrap_or(u32::MAX);
         match NonZeroU32::new(requests) {
@@ -236,8 +238,8 @@ impl Authenticated {
         }
     }
 
-    /// Has to be held while a request waits for something that may come later. It bounds how many
-    /// connections one caller can keep busy.
+    /// Returns a permit to hold while a request waits for an upload. It limits how many connections
+    /// one caller can keep busy.
     ///
     /// # Errors
     ///
@@ -314,7 +316,7 @@ impl FromRequestParts<AppState> for Authenticated {
     }
 }
 
-/// Where a request comes from.
+/// The network that a request comes from.
 fn network_of(parts: &Parts, gate: &Gate) -> Option<CallerKey> {
     let ConnectInfo(peer) = parts.extensions.get::<ConnectInfo<SocketAddr>>()?;
     let client = client_ip(peer.ip(), &parts.headers, &gate.trusted_proxies);
@@ -361,7 +363,7 @@ impl Sender {
     }
 }
 
-/// Callers for themselves alone.
+/// A sender that may call only for itself.
 impl From<Caller> for Sender {
     fn from(caller: Caller) -> Self {
         Self {

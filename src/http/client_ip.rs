@@ -1,4 +1,4 @@
-//! Who sent a request when the client does not say: the address of the client, also behind proxies.
+//! Finds the address of the client that sent a request, also behind proxies.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -14,7 +14,8 @@ pub(super) fn client_ip(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) ->
         if !is_trusted(client, trusted) {
             break;
         }
-        // A trusted proxy that writes something else hides the client; the proxy is what is known.
+        // A trusted proxy that writes no address hides the client, so the proxy's own address
+        // counts.
         let hop = std::str::from_utf8(hop).unwrap_or_default();
         let Some(address) = parse_address(hop.trim()) else {
             break;

@@ -1,4 +1,4 @@
-//! `/upload/commit`: the upload counts from now on, if it is what was granted.
+//! `/upload/commit`: commits an upload that is what was granted, so that it counts from then on.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! What is learned about a request on its way to the handler, and needed outside of all routes: for
-//! the log line, and for limits on what one caller may use.
+//! What routing and authentication find out about a request, for the log line and for the limits of
+//! its caller.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -50,7 +50,7 @@ impl RequestContext {
         self.0.route.get().map(pattern)
     }
 
-    /// Notes who calls. `sender` is whose credentials the request has.
+    /// Sets who calls. `sender` owns the credentials of the request.
     pub(super) fn set_caller(&self, sender: CallerKey, on_behalf_of: Option<&Caller>) {
         self.0.sender.set(sender).ok(); // only the first extractor of a request counts
         if let Some(user) = on_behalf_of.and_then(Caller::key) {
@@ -62,7 +62,8 @@ impl RequestContext {
         &self.0.observer.memory
     }
 
-    /// The answer when there is no room for a long body. A store that notifies has no part of its own.
+    /// The answer when there is no room for a long body. A store that sends notifications has no
+    /// limit of its own.
     pub(super) fn no_room(&self) -> Response {
         match self.caller() {
             Some(_) => retry_later(&catalogue::TOO_MANY_LONG_BODIES, Duration::from_secs(1)),
@@ -70,17 +71,17 @@ impl RequestContext {
         }
     }
 
-    /// Who has a part of what callers share: the one whom the sender calls for, or the sender.
+    /// The caller whose limits apply: the user whom the sender calls for, or the sender.
     pub(super) fn caller(&self) -> Option<&CallerKey> {
         self.0.on_behalf_of.get().or_else(|| self.sender())
     }
 
-    /// Whose credentials the request has, once that is known.
+    /// The owner of the request's credentials, once known.
     fn sender(&self) -> Option<&CallerKey> {
         self.0.sender.get()
     }
 
-    /// Whom the sender calls for, if that is not itself.
+    /// The user whom the sender calls for, if it is not the sender itself.
     pub(super) fn on_behalf_of(&self) -> Option<&str> {
         name(self.0.on_behalf_of.get()?)
     }

@@ -20,7 +20,8 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 /// Where the document is.
 const DOCUMENT: &str = "/openapi.json";
 
-/// All answers share their bytes, so that those that nobody reads take no memory: anyone may ask.
+/// All answers share the same bytes, because anyone may request them: unread answers take no
+/// memory.
 pub(super) fn router<S: Clone + Send + Sync + 'static>(document: &OpenApi) -> Router<S> {
     let document = serde_json::to_vec(document).expect("the document is valid JSON");
     let document = Bytes::from(document);

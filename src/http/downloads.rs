@@ -102,8 +102,9 @@ impl Dto for DownloadDto {
     /// Enough for 1,000 of the longest keys.
     const MAX_BYTES: usize = 2 * 1024 * 1024;
 
-    /// Room for keys and for a grant for each, of which there are three copies while the answer is written.
-    /// presignd may have to ask the store about each. Few keys are shorter than this.
+    /// Memory for keys and for a grant for each, of which there are three copies while the answer
+    /// is written. presignd may have to ask the store about each. Few keys are shorter than 48
+    /// bytes.
     fn work(body_bytes: usize) -> Work {
         let keys = (1 + body_bytes / 48).min(1000);
         Work::AskStore(4 * body_bytes + keys * 6 * 1024)
@@ -313,7 +314,7 @@ async fn presigned_url(
         policy,
     } = request;
     let policy = policy.as_deref();
-    if uploads.looks_at_downloads(&caller, policy, wanted.disposition) {
+    if uploads.asks_store_for_downloads(&caller, policy, wanted.disposition) {
         caller.count_more((wanted.keys.len() - 1) / KEYS_PER_REQUEST)?;
     }
     let found = uploads

@@ -29,10 +29,10 @@ use super::openapi::EventProblems;
 use super::problem::{Problem, catalogue};
 use crate::webhook::Webhook;
 
-/// Stores repeat a failed call at once, some of them a thousand times a second, so the answer to one is
-/// late.
+/// Delays the answer to a failed call: stores repeat it at once, some of them a thousand times a
+/// second.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(3);
-/// The longest notification. Queues on their way carry no more than 256 KiB.
+/// The longest notification. Queues in between carry no more than 256 KiB.
 const MAX_BYTES: usize = 1024 * 1024;
 
 /// Who may report events, and who is notified of them.
@@ -54,7 +54,8 @@ impl Token {
 
     /// # Errors
     ///
-    /// The rule that the text breaks, as the rest of a sentence that begins with its name.
+    /// The rule that the text breaks. It completes a sentence that begins with the name of the
+    /// variable.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
         if text.len() < Self::MIN_BYTES || !text.bytes().all(is_plain) {
@@ -68,7 +69,7 @@ impl Token {
         &self.0
     }
 
-    /// Takes the same time for all others.
+    /// Compares in a time that does not depend on where `other` differs.
     fn is(&self, other: &str) -> bool {
         let mac = |text: &str| {
             let mac = Hmac::<Sha256>::new_from_slice(b"").ok()?;
@@ -87,7 +88,7 @@ impl fmt::Debug for Token {
     }
 }
 
-/// What the routes work with.
+/// State shared by these routes.
 #[derive(Clone)]
 pub(super) struct EventsState {
     events: Arc<Events>,
@@ -109,8 +110,8 @@ pub(super) fn router() -> OpenApiRouter<EventsState> {
         .routes(routes!(receive_with_token_in_path))
 }
 
-/// Answers to stores that ask with HEAD, before they send anything, whether someone is there. The root is
-/// not routed if it `has_page`.
+/// Answers the HEAD requests that some stores send first, to find out whether the service exists.
+/// With `has_page`, the root belongs to the page.
 pub(super) fn probes(has_page: bool) -> Router {
     let here = || -> MethodRouter { routing::head(async || StatusCode::OK) };
     let router = Router::new()

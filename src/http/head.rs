@@ -1,5 +1,5 @@
-//! The head of a request, before any route sees it: what HTTP forbids, its id, and whether a browser
-//! asks for a page.
+//! The head of a request, before any route sees it: what HTTP forbids, its id, and the origin of a
+//! preflight.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -38,7 +38,7 @@ pub(super) fn check(request: &Request, local_hosts_only: bool) -> Result<(), Pro
     if local_hosts_only && !names_local_host(request) {
         return Err(Problem::new(&catalogue::HOST_NOT_ALLOWED));
     }
-    // What is decoded leniently would become another name than the client meant.
+    // Lenient decoding could turn a name into another one than the client meant.
     let query = request.uri().query().unwrap_or_default();
     if percent_decode_str(query).decode_utf8().is_err() {
         let detail = "the query must be UTF-8 once its `%` escapes are decoded";
@@ -47,8 +47,8 @@ pub(super) fn check(request: &Request, local_hosts_only: bool) -> Result<(), Pro
     Ok(())
 }
 
-/// Whether the request is for this machine by all that it says: its target may name a host, too, which
-/// then [replaces](https://www.rfc-editor.org/rfc/rfc9112#section-3.2.2) that of the header.
+/// Whether every host that the request names is this machine. Its target may name a host, too,
+/// which then [replaces](https://www.rfc-editor.org/rfc/rfc9112#section-3.2.2) that of the header.
 fn names_local_host(request: &Request) -> bool {
     let header = request.headers().get(header::HOST);
     let parsed = |host: &HeaderValue| host.to_str().ok()?.parse::<Authority>().ok();
@@ -63,7 +63,7 @@ fn is_local(authority: &Authority) -> bool {
     host == "localhost" || host.ends_with(".localhost") || address.parse::<IpAddr>().is_ok()
 }
 
-/// The origin of a page whose browser asks whether it may call.
+/// The origin in a preflight: that of the page which wants to call.
 pub(crate) fn preflight_origin(request: &Request) -> Option<HeaderValue> {
     let headers = request.headers();
     let is_preflight = request.method() == Method::OPTIONS
@@ -76,7 +76,7 @@ pub(crate) fn preflight_origin(request: &Request) -> Option<HeaderValue> {
 #[derive(Clone, Debug)]
 pub(crate) struct RequestId(pub(crate) String);
 
-/// Whether a trusted proxy forwarded the request, so that its headers say more than the client chose.
+/// Whether a trusted proxy forwarded the request, so that its headers can be trusted.
 pub(super) fn is_by_proxy(request: &Request, trusted: &[IpNet]) -> bool {
     let peer = || request.extensions().get::<ConnectInfo<SocketAddr>>();
     !trusted.is_empty() && peer().is_some_and(|peer| is_trusted(peer.ip().to_canonical(), trusted))

@@ -1,4 +1,4 @@
-//! Routes for those who run the service.
+//! Routes for operators: probes and metrics.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ async fn healthz() -> Json<Health> {
     Json(Health { status: "ok" })
 }
 
-/// What the routes for operators answer from.
+/// State shared by the routes for operators.
 pub(super) struct Operations {
     uploads: Arc<UploadService>,
     readiness: Readiness,
@@ -121,7 +121,7 @@ async fn readyz(State(operations): State<Arc<Operations>>) -> Result<Json<Health
     match probe {
         Ok(None) => Ok(Json(Health { status: "ok" })),
         Ok(Some(problem)) => Err(problem.into()),
-        Err(_) => Err(Problem::internal().into()), // It panicked, or did not end in time.
+        Err(_) => Err(Problem::internal().into()), // It panicked, or did not finish in time.
     }
 }
 

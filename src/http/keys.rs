@@ -13,13 +13,13 @@ pub(super) const KEYS_PER_REQUEST: usize = 10;
 #[derive(Debug)]
 pub(super) struct Keys {
     pub(super) keys: Vec<String>,
-    /// Whether they were given as a list, and the answer has to be one.
+    /// Whether the request has a list; the answer then has one, too.
     pub(super) is_list: bool,
 }
 
 impl Keys {
-    /// The value of the fields `key` and `keys`, of which a request has one. `of_one` are the pointers to fields
-    /// that need `key`, and whether they are there.
+    /// Reads the fields `key` and `keys`, of which a request has exactly one. `of_one` are pointers
+    /// to the fields that need `key`, and whether the request has them.
     pub(super) fn read(
         key: Option<String>,
         keys: Option<Vec<String>>,

@@ -1,4 +1,4 @@
-//! The memory that long requests may take: each caller has a part, and all of them together have
+//! The memory that long requests may use: each caller has a limit, and all of them together use
 //! little enough for a small container.
 
 use std::io;
@@ -19,38 +19,39 @@ use crate::turns::{Amounts, CallerKey, Turn, Turns};
 const MIB: u32 = 1024 * 1024;
 /// How long a request waits for earlier ones.
 const TURN_TIMEOUT: Duration = Duration::from_secs(10);
-/// What the long bodies of all callers may have that have arrived and have not been read as JSON.
+/// The most bytes of all callers' long bodies that may have arrived but are not parsed yet.
 const ARRIVED: usize = 32 * 1024 * 1024;
-/// How many bodies may be completed without room when there is none.
+/// How many bodies may be received to their end when there is no room left.
 const OVERDRAFTS: usize = 4;
 
-/// Room among all callers' for long bodies.
+/// A long body's share of the room of all callers.
 #[derive(Debug)]
 pub(super) enum Room {
     Part(OwnedSemaphorePermit),
     AllOfIt(OwnedSemaphorePermit),
 }
 
-/// What an answer needs while it is worked on, in bytes. Short work needs no turn.
+/// The memory that a request needs while it is processed, in bytes. Short work needs no permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
     Short,
-    /// It takes the processor some milliseconds.
+    /// Takes some milliseconds of processor time.
     Sign(usize),
-    /// It takes as long as the store does, so it must not keep others from signing.
+    /// Takes as long as the store does, so it must not keep others from signing.
     AskStore(usize),
 }
 
-/// What is in use of each kind.
+/// The memory in use, by kind.
 #[derive(Debug)]
 pub(super) struct Memory {
-    /// From the time when a body is known to be long. The whole length counts at once, as bodies of one
-    /// caller that wait for each other would never arrive.
+    /// Held from the time when a body is known to be long. Its whole length counts at once: if it
+    /// counted as it arrives, the bodies of one caller could wait for each other forever.
     bodies: Turns,
-    /// The same of all callers, but only what has arrived: who only announces bodies takes nothing from others.
+    /// The bytes that have arrived, of all callers. Announced bytes do not count, so announcing
+    /// bodies takes nothing from others.
     arrived: Arc<Semaphore>,
-    /// Who has one of these needs no more room. Otherwise bodies of which a part has arrived could wait
-    /// for each other.
+    /// A body with one of these permits needs no more room. Without them, bodies that have arrived
+    /// in part could wait for each other forever.
     overdrafts: Arc<Semaphore>,
     /// How many bodies wait for room.
     waiting: AtomicUsize,
@@ -73,7 +74,7 @@ impl Memory {
         }
     }
 
-    /// Waits for a long body's room among the caller's.
+    /// Waits until the caller's own limit has room for a long body.
     ///
     /// # Errors
     ///
@@ -93,8 +94,9 @@ impl Memory {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
-    /// Waits for room among all callers' for a part of a long body that has arrived, or for all of it.
-    /// `None` if that takes too long, together with what the body has `waited` before.
+    /// Waits until the limit of all callers has room for a part of a long body that has arrived, or
+    /// for all of it. `None` if the body has to wait too long; it has already `waited` for this
+    /// time.
     pub(super) async fn arrived(&self, bytes: usize, waited: Duration) -> Option<Room> {
         let _waiting = Waiting::new(&self.waiting);
         let part = Arc::clone(&self.arrived).acquire_many_owned(count(bytes));
@@ -132,7 +134,7 @@ impl Memory {
     }
 }
 
-/// Counts in a number of those who wait, until it is dropped.
+/// Counts as one waiting body until it is dropped.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {
@@ -148,15 +150,15 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Bytes whose memory goes back to the system as soon as they are dropped. The allocator would keep most
-/// of what megabytes of many clients leave behind, in pieces that are too small for the next ones.
+/// Bytes whose memory returns to the system as soon as they are dropped. The allocator would keep
+/// most of the memory of many clients' bodies, in pieces too small to reuse.
 pub(super) struct Mapped {
     map: MmapMut,
     length: usize,
 }
 
 impl Mapped {
-    /// Only what is written takes memory.
+    /// Reserves this many bytes. Only those that are written take memory.
     ///
     /// # Errors
     ///
@@ -166,7 +168,7 @@ impl Mapped {
         Ok(Self { map, length: 0 })
     }
 
-    /// Adds bytes, for which there has to be capacity.
+    /// Appends bytes, which must fit into the capacity.
     pub(super) fn extend(&mut self, bytes: &[u8]) {
         self.map[self.length..][..bytes.len()].copy_from_slice(bytes);
         self.length += bytes.len();

@@ -1,4 +1,4 @@
-//! The outside: routes, layers and the server. Translates between HTTP and [`crate::upload`], and
+//! The HTTP side: routes, layers and the server. Translates between HTTP and [`crate::upload`], and
 //! decides nothing.
 
 pub mod auth;
@@ -84,7 +84,7 @@ impl<S> HttpService for S where
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     pub allowed_origins: AllowedOrigins,
-    /// The upload page at `/`, if there is to be one.
+    /// The upload page at `/`; `None` serves no page.
     pub page: Option<page::Settings>,
     /// Who may call.
     pub auth: Auth,
@@ -92,12 +92,12 @@ pub struct Settings {
     pub rate: Option<Rate>,
     /// Proxies whose `X-Forwarded-For`, `X-Request-Id` and `traceparent` count.
     pub trusted_proxies: Vec<IpNet>,
-    /// presignd's own address, if requests do not say it.
+    /// presignd's own address, if it is not the host that requests name.
     pub public_url: Option<String>,
     /// Whether `Host` has to name this machine. A web page can make a browser send requests to a
     /// loopback address under a host name of its own (DNS rebinding).
     pub local_hosts_only: bool,
-    /// What the store reports to the application, if it does.
+    /// How the store's events reach the application; `None` without a webhook.
     pub events: Option<events::Settings>,
     pub metrics: Metrics,
     /// Cancelled when the service is to stop: it is not ready from then on.
@@ -168,7 +168,7 @@ pub fn metrics_router(
     let (probes, _) = health::router().split_for_parts();
     let router = health::metrics_router().merge(probes);
     let router = router.with_state(Arc::new(Operations::new(uploads, settings)));
-    // What Prometheus and the cluster request is not counted among what clients request.
+    // The requests of Prometheus and of the cluster are not counted with those of clients.
     let observer = Observer::new(settings, Metrics::default());
     middleware::add(with_fallbacks(router), None, observer)
 }
@@ -179,8 +179,8 @@ fn with_fallbacks(router: Router) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
 }
 
-/// The OpenAPI document of any presignd. That of a running one is at `/openapi.json`: it knows how its
-/// callers authenticate.
+/// The OpenAPI document with every way to authenticate. A running service serves one with its own
+/// ways, at `/openapi.json`.
 pub fn openapi() -> utoipa::openapi::OpenApi {
     let mut document = routes().into_openapi();
     document.merge(events::router().into_openapi());
@@ -208,7 +208,7 @@ fn routes_of_callers() -> OpenApiRouter<AppState> {
         .merge(clients::router())
 }
 
-/// The routes of the store, and their document, if it has a token to use them with.
+/// The routes for the store and their document, if the store has a token.
 fn events_router(
     uploads: &Arc<UploadService>,
     settings: &Settings,

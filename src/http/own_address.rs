@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_host_is_no_address() {
+    fn an_invalid_host_gives_no_address() {
         for host in ["", "a b", "a/b", "user@a", "a?b", "a#b"] {
             assert_eq!(address(&[("host", host)], false), None, "{host}");
         }

@@ -23,7 +23,8 @@ impl Settings {
     ///
     /// If a header cannot hold `store`.
     pub fn new(store: &str) -> Result<Self, header::InvalidHeaderValue> {
-        // What the page does and nothing else. `blob:` is for previews of the user's own pictures.
+        // Allows what the page does and nothing else. `blob:` is for previews of the user's own
+        // pictures.
         let policy = format!(
             "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; \
              connect-src 'self' {store}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \

@@ -98,7 +98,7 @@ impl Problem {
         Self::with_detail(kind, kind.text)
     }
 
-    /// With a detail that says more than that of all problems of this kind.
+    /// With a more specific detail than the kind's own.
     pub(crate) fn with_detail(kind: &Kind, detail: &str) -> Self {
         Self {
             kind: "about:blank",
@@ -179,7 +179,8 @@ impl Problem {
     }
 }
 
-/// How the problems of a route are written for clients of other people. It is an extension of their answers.
+/// How the problems of a route are written for third-party clients. It is an extension of their
+/// answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dialect {
     /// With the members `error` and `message`, and a reason phrase.
@@ -190,8 +191,8 @@ pub(crate) enum Dialect {
     Xml,
 }
 
-/// The detail as HTTP/1.1 can send it beside the status: Uppy 6 shows nothing else of an answer. It is short, and
-/// what is not ASCII is replaced.
+/// The detail as the reason phrase of HTTP/1.1, which is all that Uppy 6 shows of an answer. It is
+/// shortened, and characters beyond ASCII are replaced.
 fn reason_phrase(detail: &str) -> Option<ReasonPhrase> {
     const MAX_CHARS: usize = 200;
     let chars = detail.chars().take(MAX_CHARS);
@@ -209,7 +210,8 @@ fn pascal_case(code: &str) -> String {
     words.collect()
 }
 
-/// Leaves the body to [`super::middleware`], which knows the id of the request.
+/// The answer has no body yet. [`super::middleware`] renders it, because it knows the id of the
+/// request.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = self.status().into_response();
@@ -251,7 +253,7 @@ impl Failure {
         })
     }
 
-    /// `pointer` tells where in the request a field of each file is.
+    /// `pointer` makes the JSON pointer to a field of a file in the request.
     fn new(error: upload::Error, pointer: impl Fn(usize, &Field) -> String) -> Self {
         use upload::Error;
         let problem = match &error {
@@ -296,7 +298,7 @@ impl Failure {
     }
 }
 
-/// A form cannot do it, but a PUT can.
+/// The problem of a request that a PUT can do and a form cannot.
 fn no_form(why: &str) -> Problem {
     let detail = format!("{why}; ask for a presigned PUT at /upload/presigned-url");
     Problem::with_detail(&catalogue::POST_NOT_SUPPORTED, &detail)
@@ -314,7 +316,7 @@ fn refused(refusals: &[Refusal], pointer: impl Fn(usize, &Field) -> String) -> P
 #[derive(Clone, Debug)]
 pub(crate) struct Cause(pub(crate) String);
 
-/// An error on its way out: the client gets the problem, the log gets the cause.
+/// An error and its answer: the client gets the problem, the log gets the cause.
 #[derive(Debug)]
 pub(crate) struct Failure {
     problem: Problem,
@@ -349,7 +351,7 @@ impl IntoResponse for Failure {
     }
 }
 
-/// Where in the description of a file its field is.
+/// The JSON pointer to a field within the description of a file.
 fn member(field: &Field) -> String {
     let name = match field {
         Field::Filename => "/filename",

@@ -16,9 +16,9 @@ use crate::turns::CallerKey;
 /// How often each caller may call.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rate {
-    /// On average.
+    /// Requests per second, on average.
     pub per_second: f64,
-    /// At once, after a pause.
+    /// Requests at once, after a pause.
     pub burst: NonZeroU32,
 }
 
@@ -83,8 +83,8 @@ impl RateLimit {
         }
     }
 
-    /// Counts a request, or as many as its work is worth. It never counts as more than all but one
-    /// of a burst, so that a caller that has waited is let through.
+    /// Counts a request as `requests`, but never as more than a burst minus one, so that a caller
+    /// that has waited is let through.
     ///
     /// # Errors
     ///
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_is_not_counted() {
+    fn asking_is_not_counted() {
         let limit = limit(0.1, 2);
         for _ in 0..5 {
             assert_eq!(limit.ask(&named("alice")), Ok(()));

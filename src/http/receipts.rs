@@ -65,6 +65,6 @@ struct ReceiptKey {
 async fn keys(State(uploads): State<Arc<UploadService>>) -> impl IntoResponse {
     let keys = uploads.receipt_keys().cloned();
     let keys = keys.unwrap_or(JwkSet { keys: Vec::new() });
-    // Public keys are for everyone.
+    // Pages of any origin may read public keys.
     ([(ACCESS_CONTROL_ALLOW_ORIGIN, "*")], Json(keys))
 }

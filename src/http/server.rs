@@ -38,7 +38,7 @@ pub struct Limits {
     /// The longest head, in bytes. A head has at most 100 fields, too: up to there hyper reads it
     /// without an allocation.
     pub max_head_bytes: usize,
-    /// When there are more, the one that is idle longest is closed; when none is idle, new ones wait.
+    /// Beyond this number, the longest idle connection is closed; if none is idle, new ones wait.
     pub max_connections: usize,
     /// How long requests may go on once the service stops. Kubernetes kills it after 30 s.
     pub drain_timeout: Duration,
@@ -113,8 +113,8 @@ pub async fn serve(listener: TcpListener, service: impl HttpService, server: Ser
     drop(listener);
     tasks.close();
     let drain = async {
-        // A connection in use closes with its next answer. An idle one may have a request on its way.
-        // As long as some get answers, others may still wait for the processor.
+        // A connection in use closes with its next answer. An idle one may have a request on its
+        // way. As long as some connections get answers, others may still wait for the processor.
         loop {
             let before = tasks.len();
             tokio::time::sleep(LAST_REQUESTS).await;

@@ -1,4 +1,5 @@
-//! Long answers until their clients have read them. Whoever reads slowest makes room when others need it.
+//! Long answers that their clients have not read yet. The slowest readers are disconnected when
+//! others need the memory.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -14,9 +15,9 @@ use super::memory::{Mapped, count};
 use super::server::Closer;
 use crate::turns::{CallerKey, Full, Turn, Turns};
 
-/// How long every client may read an answer, also when others need its room.
+/// How long each client may read an answer even if others need its room.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// What a connection gets of an answer at a time.
+/// The size of the pieces in which a connection gets an answer.
 const PART_BYTES: usize = 64 * 1024;
 
 /// The long answers that are being sent.
@@ -34,7 +35,8 @@ impl Unread {
         }
     }
 
-    /// Room for an answer. If there is none, those who have been reading slowly make some for the next ones.
+    /// Reserves room for an answer. If there is none, closes the slowest connections, which makes
+    /// room for later answers.
     pub(super) fn admit(&self, caller: &CallerKey, bytes: usize) -> Option<Arc<Answer>> {
         let turn = match self.turns.try_acquire(Some(caller), count(bytes)) {
             Ok(turn) => turn,
@@ -59,13 +61,14 @@ impl Unread {
         Some(answer)
     }
 
-    /// The slowest of those who could make room for `bytes` of the caller, and no more than have to.
+    /// The slowest answers that can make room for `bytes` of the caller, and no more of them than
+    /// necessary.
     fn slowest(&self, full: Full, caller: &CallerKey, bytes: u32) -> Vec<Arc<Answer>> {
         let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         let answers = answers.iter().filter_map(Weak::upgrade);
         let mut slow: Vec<_> = answers
             .filter(|answer| answer.begin.elapsed() >= PATIENCE)
-            // Whoever has used up its own part takes nothing from others.
+            // A caller that has used up its own limit takes nothing from others.
             .filter(|answer| match full {
                 Full::Caller => answer.caller == *caller,
                 Full::Users => answer.caller.api_key() == caller.api_key(),
@@ -95,7 +98,7 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// Notes what closes the connection that sends the answer.
+    /// Sets the connection that sends the answer, so that it can be closed.
     pub(super) fn is_sent_by(&self, connection: Closer) {
         self.connection.set(connection).ok(); // an answer has one connection
     }
@@ -130,7 +133,7 @@ impl AsRef<[u8]> for Kept {
     }
 }
 
-/// Hands out the answer in parts. Whenever hyper asks for one, most of those before have been sent.
+/// The answer in pieces. When hyper asks for the next one, it has sent most of the earlier ones.
 pub(super) struct AnswerBody {
     rest: Bytes,
     answer: Arc<Answer>,

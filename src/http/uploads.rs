@@ -1,4 +1,4 @@
-//! `/upload/…`: presigned requests for clients that speak plain REST.
+//! `/upload/…`: presigned requests for clients of this service's own API.
 
 mod files;
 

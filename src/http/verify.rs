@@ -102,7 +102,7 @@ impl Dto for VerifyDto {
     /// Enough for 100 of the longest keys, even if each character of them is escaped.
     const MAX_BYTES: usize = 1024 * 1024;
 
-    /// Room for keys and for what the store says of them. Few are shorter than this.
+    /// Memory for keys and for the store's answers about them. Few keys are shorter than 48 bytes.
     fn work(body_bytes: usize) -> Work {
         let keys = (1 + body_bytes / 48).min(100);
         Work::AskStore(3 * body_bytes + keys * 4096)

@@ -24,7 +24,7 @@ pub(super) struct ListedPart {
 
 /// The parts of a
 /// [`CompleteMultipartUpload`](https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html),
-/// one more than `max` at most. Other elements are ignored, as S3 ignores them.
+/// at most one more than `max`. Other elements are ignored, as S3 ignores them.
 ///
 /// # Errors
 ///
@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(parts, [part("1", "\"a\"")]);
         let cdata = "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag><![CDATA[a]]></ETag></Part></CompleteMultipartUpload>";
         assert_eq!(listed_parts(cdata.as_bytes(), 9).unwrap(), [part("1", "a")]);
-        // What is missing is for others to refuse.
+        // Missing values are refused later.
         let empty =
             "<CompleteMultipartUpload><Part/><Part><ETag></ETag></Part></CompleteMultipartUpload>";
         let parts = listed_parts(empty.as_bytes(), 9).unwrap();

@@ -45,7 +45,7 @@ pub const CANNOT_SIGN: &str = "cannot sign with these settings (AWS_S3_BUCKET_NA
 ///
 /// # Errors
 ///
-/// No URL, or no form although it `needs_forms`, can be signed for one of the buckets.
+/// No URL can be signed for one of the buckets, or no form although `needs_forms`.
 pub async fn buckets(
     config: &SdkConfig,
     settings: &Settings,

@@ -21,7 +21,7 @@ pub(super) fn configured(config: &SdkConfig) -> Option<String> {
     endpoint.as_deref().map(normalized)
 }
 
-/// Without empty segments in the path, and with a slash at its end.
+/// Removes empty segments from the path, and ends it with a slash.
 pub(super) fn normalized(endpoint: &str) -> String {
     let Some((scheme, rest)) = endpoint.split_once("://") else {
         return endpoint.to_owned();

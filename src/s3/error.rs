@@ -44,7 +44,7 @@ pub struct StoreCause {
     pub code: Option<String>,
     /// The store's own words. Never log them.
     pub message: Option<String>,
-    /// Our own words.
+    /// Our own description, which may be logged.
     detail: String,
 }
 
@@ -95,7 +95,7 @@ impl fmt::Display for StoreCause {
     }
 }
 
-/// Without the message, as an error that is shown with `{:?}` is often logged.
+/// Omits the message, because errors are often logged with `{:?}`.
 impl fmt::Debug for StoreCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.detail)

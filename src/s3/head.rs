@@ -33,7 +33,7 @@ pub struct StoredObject {
     pub content_encoding: Option<String>,
     pub cache_control: Option<String>,
     pub server_side_encryption: Option<ServerSideEncryption>,
-    /// Stores may report none for the usual one.
+    /// Stores may report none for the standard class.
     pub storage_class: Option<StorageClass>,
 }
 
@@ -62,7 +62,7 @@ impl Bucket {
         now: SystemTime,
     ) -> Result<Option<Vec<u8>>, Error> {
         self.credentials.get(now).await?;
-        // A checksum would be that of the whole object.
+        // The SDK must not check the checksum: it is that of the whole object.
         let partial = config::Builder::new()
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
         let request = self
@@ -78,7 +78,7 @@ impl Bucket {
             Ok(answer) => answer,
             Err(error) => return Ok(absent(error)?),
         };
-        // A proxy in between can answer 200, too.
+        // A proxy in between may ignore the condition and answer 200.
         if answer.e_tag.as_deref() != Some(etag) {
             let cause = "it gave the bytes of something else";
             return Err(StoreError::Failed(cause.into()).into());

@@ -93,8 +93,9 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// The service's own calls are made by `client`; clients get what `presigner` would sign. Both
-    /// should sign with `credentials`, as a [`client`] does: they say when a signature expires.
+    /// `client` makes the service's own calls; clients get what `presigner` would sign. Both should
+    /// sign with `credentials`, as a [`client`] does, because these limit the lifetime of a
+    /// signature.
     ///
     /// # Errors
     ///
@@ -126,8 +127,8 @@ impl Bucket {
 }
 
 impl Bucket {
-    /// Checks that there are credentials and that the store answers for this bucket. A refusal is an
-    /// answer: credentials that can only write may not ask for more.
+    /// Checks that there are credentials and that the store answers for this bucket. A refusal
+    /// counts as an answer: some credentials may only write.
     pub async fn probe(&self, now: SystemTime) -> Result<(), Error> {
         self.credentials.get(now).await?;
         let once = aws_sdk_s3::config::Builder::new()

@@ -1,4 +1,4 @@
-//! What is signed about an object, and how it is written in headers and forms.
+//! The signed properties of an object, and how they are written in headers and forms.
 
 use std::borrow::Cow;
 

@@ -46,9 +46,9 @@ pub struct Get<'a> {
     pub key: &'a str,
     /// In buckets that keep versions; otherwise the URL fetches whatever is stored at the time.
     pub version_id: Option<&'a str>,
-    /// What the store answers in place of the `Content-Disposition` that it keeps.
+    /// The `Content-Disposition` that the store answers instead of the stored one.
     pub content_disposition: &'a str,
-    /// What the store answers in place of the `Content-Type` that it keeps.
+    /// The `Content-Type` that the store answers instead of the stored one.
     pub content_type: Option<&'a str>,
 }
 
@@ -200,8 +200,8 @@ impl Signing {
     }
 }
 
-/// The SDK's presigner, for one bucket. It decides what is right, and signs whatever [`sign`] does not
-/// cover.
+/// The SDK's presigner, for one bucket. It is the authority on signatures, and signs whatever
+/// [`sign`] does not cover.
 #[derive(Clone, Debug)]
 pub(super) struct Presigner {
     pub(super) client: Client,

@@ -1,6 +1,7 @@
-//! The signature of a URL: [SigV4 in the query](https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html).
-//! A pure function of target, credentials, request and time, which writes what the SDK's presigner would
-//! write in a twentieth of the time.
+//! The signature of a URL: [SigV4 in the
+//! query](https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html). A pure
+//! function of target, credentials, request and time. It writes the same URL as the SDK's
+//! presigner, in a twentieth of the time.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -63,7 +64,7 @@ impl SigningKey {
         Self(Hmac::new_from_slice(key.as_ref()).expect("HMAC accepts keys of any length"))
     }
 
-    /// The signature of these parts in a row, in hexadecimal.
+    /// The signature of these parts, concatenated, in hexadecimal.
     pub(super) fn sign<const N: usize>(&self, parts: [&str; N]) -> Hex {
         let mut mac = self.0.clone();
         for part in parts {
@@ -121,7 +122,7 @@ pub(super) struct Hex([u8; 64]);
 impl Hex {
     fn new(bytes: &[u8; 32]) -> Self {
         let mut text = [0; 64];
-        base16ct::lower::encode(bytes, &mut text).ok(); // It has the length for it.
+        base16ct::lower::encode(bytes, &mut text).ok(); // The buffer has this length.
         Self(text)
     }
 

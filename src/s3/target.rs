@@ -1,5 +1,5 @@
-//! Where the bucket is for clients, as the SDK's presigner says it: the presigner knows every kind of
-//! endpoint. It is asked once, at start, with credentials made for the question.
+//! The address of the bucket for clients. It is learned from the SDK's presigner, which knows every
+//! kind of endpoint, once, at start, and with dummy credentials.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -24,7 +24,8 @@ pub(super) struct Target {
     pub(super) path: String,
     /// Missing when the bucket needs another algorithm than `SigV4`, as multi-Region access points do.
     pub(super) scope: Option<Scope>,
-    /// Whether [`sign::presign`] gives the presigner's own answers. Otherwise the presigner signs.
+    /// Whether [`sign::presign`] makes the same URLs as the presigner. Otherwise the presigner
+    /// signs.
     pub(super) is_reproduced: bool,
 }
 
@@ -35,7 +36,7 @@ pub(super) struct Scope {
     pub(super) service: String,
     /// `/us-east-1/s3/aws4_request`: what follows the day in the scope of a signature.
     pub(super) suffix: String,
-    /// The same as it stands in a query.
+    /// The same, encoded for a query.
     pub(super) encoded_suffix: String,
 }
 
@@ -163,8 +164,8 @@ impl Scope {
     }
 }
 
-/// Credentials that nothing accepts. They do not expire: the presigner would log that the URL
-/// expires with them.
+/// Dummy credentials. They do not expire, because the presigner would log that the URL expires with
+/// them.
 fn sample_credentials(token: Option<&str>) -> Arc<Credentials> {
     let token = token.map(str::to_owned);
     Credentials::new(

@@ -1,5 +1,6 @@
 //! Our signatures compared with the presigner itself: an SDK client of the test's own, which knows
-//! nothing of this crate. Whatever is signed, wherever and whenever: the URL is the presigner's.
+//! nothing of this crate. Every signed URL must be the presigner's, for all requests, endpoints and
+//! times.
 
 mod cases;
 mod endpoints;
@@ -90,7 +91,7 @@ const PLACES: [Place; 19] = [
     ),
 ];
 
-/// Has the SDK sign a header that nothing else knows, where a key is encoded.
+/// Makes the SDK sign one more header if a key needs encoding.
 #[derive(Debug)]
 struct MoreHeaders;
 
@@ -131,7 +132,7 @@ impl Place {
             .unwrap()
     }
 
-    /// What the SDK says.
+    /// The URL that the SDK signs.
     async fn expected(
         &self,
         request: Request<'_>,
@@ -232,7 +233,7 @@ fn midnight() -> SystemTime {
 }
 
 #[tokio::test]
-async fn everywhere_but_with_another_algorithm_our_own_function_signs() {
+async fn our_own_function_signs_unless_an_endpoint_needs_another_algorithm() {
     for place in PLACES {
         let credentials = Credentials::new("AKID", "secret", None, None, "test");
         let bucket = place.bucket(&credentials).await;
@@ -296,7 +297,7 @@ fn for_each<S: Strategy>(cases: u32, strategy: &S, check: impl AsyncFn(S::Value)
 }
 
 #[test]
-fn whatever_is_put_wherever_and_whenever_the_url_is_the_presigners() {
+fn every_url_of_a_put_is_the_presigners() {
     let cases = (
         select(PLACES.to_vec()),
         signings(),
@@ -316,7 +317,7 @@ fn whatever_is_put_wherever_and_whenever_the_url_is_the_presigners() {
 }
 
 #[test]
-fn whatever_is_uploaded_in_parts_the_urls_are_the_presigners() {
+fn every_url_of_a_part_is_the_presigners() {
     let cases = (
         select(PLACES.to_vec()),
         keys(),
@@ -342,7 +343,7 @@ fn whatever_is_uploaded_in_parts_the_urls_are_the_presigners() {
 }
 
 #[test]
-fn whatever_is_fetched_the_urls_are_the_presigners() {
+fn every_url_of_a_get_is_the_presigners() {
     let option = |values| proptest::option::of(values);
     let cases = (
         select(PLACES.to_vec()),

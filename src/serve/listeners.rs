@@ -15,7 +15,7 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
-    /// `setting` names what `addr` comes from.
+    /// `setting` is the name of the setting that has `addr`.
     pub(super) fn open(addr: SocketAddr, setting: &str, config: &Config) -> Result<Self> {
         Ok(Self {
             service: listen(addr, setting)?,

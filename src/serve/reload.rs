@@ -10,8 +10,8 @@ use super::{Service, warn_of_same_keys};
 use crate::config::{Config, Faults, JwtKeys};
 
 impl Service {
-    /// `read` reads the whole configuration, so that a reload is held to what a start is held to. If it has
-    /// a fault, keys and policies stay as they are.
+    /// `read` reads the whole configuration, so that a reload is checked like a start. If it has a
+    /// fault, keys and policies stay as they are.
     pub(super) fn reload_on_hangup(
         &self,
         read: impl Fn() -> Result<Config, Faults> + Send + 'static,

@@ -17,7 +17,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-/// From the time of one signature to the longest time of completing a large upload.
+/// In seconds, from the time of one signature to the longest time of completing a large upload.
 const BUCKETS: [f64; 16] = [
     0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
     20.0, 120.0,
@@ -167,7 +167,8 @@ impl Default for Metrics {
             Unit::Seconds,
             inner.webhooks.clone(),
         );
-        // An alert of an increase does not see a series that begins with its first event.
+        // These series begin at 0, because an alert on an increase misses a series that begins at
+        // 1.
         for outcome in ["arrived", "refused", "failed", "lost"] {
             drop(inner.events.get_or_create(&EventLabels { outcome }));
         }

@@ -1,4 +1,4 @@
-//! The buckets of the service: each policy has one, and all of them have to be there.
+//! The buckets of the service: each policy has one, and all of them must exist.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

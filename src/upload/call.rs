@@ -139,12 +139,12 @@ struct SealedFile {
 }
 
 impl UploadService {
-    /// A token to begin an upload of `file`. All of the file is checked now, but for its type unless it
-    /// `is_typed`; and all of it once more when the upload begins.
+    /// A token to begin an upload of `file`. The file is checked now, except its type unless it
+    /// `is_typed`, and completely when the upload begins.
     ///
     /// # Errors
     ///
-    /// The same as those of beginning it.
+    /// The same as those of beginning the upload.
     pub fn seal_begin(
         &self,
         caller: &Caller,
@@ -175,7 +175,7 @@ impl UploadService {
         }
     }
 
-    /// How long a grant for `file` is valid.
+    /// Checks `file`, except its type unless it `is_typed`, and returns the lifetime of its grant.
     fn checked_but_for_type(
         &self,
         caller: &Caller,
@@ -196,7 +196,7 @@ impl UploadService {
         Ok(terms.expires_in)
     }
 
-    /// The key of the upload of this token, which the caller may continue.
+    /// The key of this token's upload, if the caller may continue it.
     ///
     /// # Errors
     ///
@@ -211,8 +211,8 @@ impl UploadService {
         Ok(session.key)
     }
 
-    /// A token for one call that continues an upload. It is valid for as long as the URLs of parts, and for
-    /// `extra` time.
+    /// A token for one call that continues an upload. It is valid for `extra` longer than the URLs
+    /// of parts.
     ///
     /// # Errors
     ///
@@ -273,7 +273,7 @@ impl UploadService {
 }
 
 impl SealedFile {
-    /// What was sealed is valid, so it is only read again.
+    /// A sealed value was valid, so its text is only parsed again.
     fn open(self) -> Option<Begin> {
         let content_type = self.content_type.map(ContentType::parse).transpose();
         Some(Begin {

@@ -1,5 +1,5 @@
-//! Who asks for an upload. Others have authenticated them; this says what they may do, and which part
-//! of the bucket is theirs. Pure.
+//! Who asks for an upload. A caller is authenticated elsewhere; this module decides what it may do,
+//! and which part of the bucket is its own. Pure.
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Write};
@@ -25,7 +25,7 @@ static ANONYMOUS: LazyLock<Arc<str>> = LazyLock::new(|| "=anonymous".into());
 #[derive(Clone, PartialEq, Eq)]
 pub struct Caller {
     segment: Arc<str>,
-    /// All, when there is no list.
+    /// `None` allows all.
     policies: Option<Arc<BTreeSet<String>>>,
     ticket: Option<Arc<Ticket>>,
     /// The only policy that this request may use, also if it names none.
@@ -47,7 +47,7 @@ impl Caller {
     /// The longest segment.
     pub(super) const MAX_SEGMENT_BYTES: usize = 128;
 
-    /// Anyone, where nobody has to say who they are.
+    /// The caller where nobody has to authenticate.
     pub fn anonymous() -> Self {
         Self {
             segment: Arc::clone(&ANONYMOUS),
@@ -58,7 +58,7 @@ impl Caller {
         }
     }
 
-    /// The same caller in a network, with whose other callers without names it shares its limits.
+    /// The same caller in a network, whose callers without names share their limits.
     pub(crate) fn in_network(self, network: IpAddr) -> Self {
         let origin = Origin::Network(network);
         Self { origin, ..self }
@@ -76,8 +76,8 @@ impl Caller {
         }
     }
 
-    /// The caller whose segment of a key is `name`, or nobody in particular, with these variables. `None` if
-    /// one of them is the segment of nothing.
+    /// The caller with the segment `name`, or an anonymous one, and with these variables. `None` if
+    /// one of them is nothing that [`segment`] can make.
     pub(super) fn from_segments(name: Option<&str>, vars: &[(&str, &str)]) -> Option<Self> {
         let is_known =
             name.is_none_or(is_segment) && vars.iter().all(|(_, value)| is_segment(value));
@@ -124,7 +124,8 @@ impl Caller {
         self.ticket()?.var(name)
     }
 
-    /// The policy of a request that names `asked` or none: the one that is fixed or the default one then.
+    /// The policy of a request: the one that it `asked` for, else the fixed one, else the default
+    /// one.
     pub(super) fn policy_name<'a>(&'a self, asked: Option<&'a str>) -> &'a str {
         let fixed = || self.fixed_policies().next();
         asked.or_else(fixed).unwrap_or(DEFAULT_POLICY)
@@ -148,8 +149,7 @@ impl Caller {
         &self.segment
     }
 
-    /// Whose part it is that this caller uses of what all share. `None` if nothing tells anonymous callers
-    /// from each other.
+    /// Identifies the caller for limits. `None` if anonymous callers cannot be told apart.
     pub(crate) fn key(&self) -> Option<CallerKey> {
         let name = || Arc::clone(&self.segment);
         match &self.origin {
@@ -163,7 +163,7 @@ impl Caller {
         }
     }
 
-    /// The caller of another name whom this one calls for, and who may use the same policies.
+    /// The user of this name whom the caller calls for, and who may use the same policies.
     #[must_use]
     pub fn renamed(&self, name: &str) -> Self {
         Self {
@@ -279,7 +279,7 @@ mod tests {
         assert!(!none.may_use("x"));
     }
 
-    /// What the plain segments were made from.
+    /// The name that a plain segment was made from.
     fn name_of(segment: &str) -> String {
         let mut bytes = Vec::new();
         let mut rest = segment.as_bytes();

@@ -4,12 +4,12 @@
 //! object and replaces that value by its [`mark`], which names what was verified. An object counts as
 //! committed only while its tag is its own mark.
 //!
-//! The order is always *verify, tag, verify again*, because an URL may be used again while an object is
-//! committed, and no store writes a tag under a condition. So the tag of what was verified can end up
-//! on another object. The second verification finds that out; and if nobody comes to it, because this process dies
-//! or the store fails, then the mark does not fit the object, which is as good as pending. In a bucket with
-//! versions the tag goes to the very version that was verified, and in one whose objects are written once
-//! there is no other object.
+//! The order is always *verify, tag, verify again*, because a URL may be used again while an object
+//! is committed, and no store writes a tag under a condition. So the tag can end up on another
+//! object than the verified one. The second verification detects this. If it does not happen,
+//! because this process dies or the store fails, the mark does not match the object, which then
+//! still counts as pending. In a bucket with versions, the tag is written to the version that was
+//! verified; where objects are written once, there is no other object.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -32,15 +32,16 @@ pub(super) const PENDING: &str = "pending";
 /// The name and the value of the tag of an upload that is not committed.
 pub const PENDING_TAG: (&str, &str) = (TAG, PENDING);
 
-/// How often an object is verified and tagged: one that is replaced once is committed all the same.
+/// How often an object is verified and tagged, so that one that is replaced meanwhile can still be
+/// committed.
 const MAX_ROUNDS: usize = 5;
 
 type Tags = Vec<(String, String)>;
 
 /// The value of the tag of an object that was verified: a digest of everything that verifying compares.
 ///
-/// Not of the time of the upload, which some stores change when they write a tag, nor of the encryption and
-/// the storage class, which rules of the bucket change later.
+/// It leaves out the time of the upload, which some stores change when they write a tag, and the
+/// encryption and the storage class, which rules of the bucket change later.
 fn mark(object: &StoredObject) -> String {
     let StoredObject {
         size,
@@ -100,12 +101,12 @@ impl UploadService {
         self.measured("GetObjectTagging", call).await
     }
 
-    /// Verifies the `expected` uploads as [`verify`](Self::verify) does, and commits those that are what they
-    /// should be. Where uploads are not pending, that is all. It can be repeated.
+    /// Verifies the `expected` uploads as [`verify`](Self::verify) does, and commits those that are
+    /// what they should be. Under a policy without `pending` it only verifies. It can be repeated.
     ///
     /// # Errors
     ///
-    /// The same as those of `verify`. Some of the uploads may be committed all the same.
+    /// The same as those of `verify`. Some of the uploads may be committed nevertheless.
     pub async fn commit(
         self: &Arc<Self>,
         caller: &Caller,
@@ -188,7 +189,7 @@ impl Commit {
         result
     }
 
-    /// Verifies and tags until what is verified is what the tag says.
+    /// Verifies and tags until the tag is the mark of the verified object.
     async fn rounds(&self, has_written: &mut bool, now: SystemTime) -> Result<Verification, Error> {
         let (service, policy) = (&self.service, &self.policy);
         let begin = Instant::now();
@@ -210,7 +211,7 @@ impl Commit {
             if value(&tags) == Some(&mark) {
                 return Ok(verification);
             }
-            // Before the call, as it may succeed although no answer arrives.
+            // Set before the call, because the call may succeed even if no answer arrives.
             *has_written = true;
             if self.tag(tags, &mark, version, now).await?.is_none() {
                 return Ok(Verification::NotUploaded);
@@ -219,8 +220,8 @@ impl Commit {
         Ok(Verification::Replaced)
     }
 
-    /// Makes the object pending again if its tag is the mark of another one. An object with its own mark stays
-    /// committed: someone else may have verified it.
+    /// Makes the object pending again if its tag is the mark of another object. An object with its
+    /// own mark stays committed: someone else may have verified it.
     async fn undo(&self, now: SystemTime) -> Result<(), Error> {
         let head = self.service.head(&self.policy, &self.expected.key, now);
         let Some(object) = head.await? else {
@@ -250,7 +251,7 @@ impl Commit {
         now: SystemTime,
     ) -> Result<Option<()>, Error> {
         if tags.is_empty() {
-            // The store has lost them. Some do, for some ways to upload.
+            // The store has lost the tags, as some stores do for some ways of uploading.
             tags.clone_from(&self.policy.tagging);
         }
         tags.retain(|(name, _)| name != TAG);

@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_hold_what_they_name_whatever_its_case_and_parameters() {
+    fn ranges_match_whatever_the_case_and_the_parameters_are() {
         let holds = |range: &str, text: &str| {
             let range = ContentTypeRange::parse(range).unwrap();
             range.contains(&ContentType::parse(text).unwrap())

@@ -8,7 +8,7 @@ use super::{Caller, Error, Field, Invalid, Refusal, UploadService};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deleted {
     pub key: String,
-    /// That of the delete marker, in a bucket that keeps versions.
+    /// The version of the delete marker, in a bucket that keeps versions.
     pub version_id: Option<String>,
 }
 

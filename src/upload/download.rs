@@ -1,7 +1,7 @@
 //! Downloads: presigned GETs of uploads, under policies that allow them.
 //!
-//! The store is asked about an object only where the answer depends on it: whether it is committed, where
-//! uploads are pending at first, and which type it has, where a browser is to show it.
+//! The store is asked about an object only if the answer depends on it: on whether it is committed,
+//! under policies with `pending`, or on its type, if a browser is to show it.
 
 use std::time::{Duration, SystemTime};
 
@@ -23,7 +23,7 @@ pub struct Wanted {
     pub filename: Option<Filename>,
 }
 
-/// What became of one key.
+/// The result for one key.
 #[derive(Debug)]
 pub enum Download {
     Granted(PresignedRequest),
@@ -35,14 +35,14 @@ pub enum Download {
 
 impl UploadService {
     /// Whether granting these downloads calls the store for each key.
-    pub fn looks_at_downloads(
+    pub fn asks_store_for_downloads(
         &self,
         caller: &Caller,
         policy: Option<&str>,
         disposition: Disposition,
     ) -> bool {
         let terms = self.policies.load().terms(policy, caller);
-        terms.is_ok_and(|terms| looks_at_objects(&terms, disposition))
+        terms.is_ok_and(|terms| asks_store(&terms, disposition))
     }
 
     /// A grant to GET each of the wanted uploads under a policy, in their order.
@@ -95,7 +95,7 @@ impl UploadService {
             return Err(Error::Refused(vec![Refusal::new(Field::Policy, invalid)]));
         };
         let could_have = |key: &str| terms.key.could_have_made(caller, key);
-        if looks_at_objects(terms, wanted.disposition) {
+        if asks_store(terms, wanted.disposition) {
             let _list = self.heads.list(caller, wanted.keys.len()).await?;
             let all = wanted.keys.iter().map(async |key| {
                 if !could_have(key) {
@@ -155,7 +155,7 @@ impl UploadService {
         };
         let get = s3::Get {
             key,
-            // The one that is committed, whatever is uploaded after it.
+            // The committed version, whatever is uploaded later.
             version_id: object.version_id.as_deref().filter(|_| policy.pending),
             content_disposition: &disposition.header(wanted.filename.as_ref()),
             // Signed, as the object may be replaced by one of another type.
@@ -167,7 +167,7 @@ impl UploadService {
     }
 }
 
-fn looks_at_objects(policy: &Terms, disposition: Disposition) -> bool {
+fn asks_store(policy: &Terms, disposition: Disposition) -> bool {
     policy.pending || disposition == Disposition::Inline
 }
 

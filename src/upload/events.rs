@@ -1,4 +1,4 @@
-//! What the store reports: which upload is a new object, and is it what its policy allows?
+//! Finds out which upload a new object of the store is, and whether its policy allows it.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -8,7 +8,7 @@ use super::policy::Terms;
 use super::{Caller, Error, Expected, UploadService, Verification};
 use crate::s3::{self, StoredObject};
 
-/// The result of looking at a key of the bucket.
+/// The result for a key that the store reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Arrival {
     /// Uploads go to other buckets.
@@ -25,15 +25,16 @@ pub enum Arrival {
 pub struct Arrived {
     /// The name of the policy.
     pub policy: String,
-    /// Whom the key names.
+    /// The caller that the key names.
     pub caller: Option<Caller>,
     pub object: StoredObject,
-    /// What the policy says of the object; it is there.
+    /// The result of verifying the object, which exists.
     pub verification: Verification,
 }
 
 impl UploadService {
-    /// The object that has arrived under `key` in `bucket`. Asks again about one that is missing until `wait` is over.
+    /// The object that has arrived under `key` in `bucket`. Repeats the request for a missing
+    /// object until `wait` is over.
     ///
     /// Several policies may be able to grant the same key. In the order of their names, the first that allows
     /// the object counts, and if none does, the first.

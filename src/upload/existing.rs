@@ -1,4 +1,4 @@
-//! Files that are uploaded already, where the store would refuse them.
+//! Finds files that are uploaded already, and that the store would therefore refuse.
 
 use std::time::SystemTime;
 
@@ -16,10 +16,9 @@ impl UploadService {
         Ok(refuses_repeated(&terms))
     }
 
-    /// The keys of those of `files` that need not be uploaded, in their order: the policy has the store
-    /// refuse them, and the object that is there has the size and the type of the file and is what the
-    /// policy allows. It is `None` for all of them if any is refused, and for those that the store cannot
-    /// be asked about.
+    /// For each of `files`, its key if it need not be uploaded: the policy has the store refuse it,
+    /// and the existing object has its size and type and is what the policy allows. All are `None`
+    /// if any file is refused; one is `None` if the store cannot be asked about it.
     pub async fn already_uploaded(
         &self,
         caller: &Caller,

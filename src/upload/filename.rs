@@ -167,7 +167,7 @@ mod tests {
             let invalid = Filename::parse(unit.repeat(500_000)).unwrap_err();
             assert_eq!(invalid.code, "too-long");
         }
-        // It takes milliseconds, and took hours without the limit.
+        // Cleaning takes milliseconds, and would take hours without the limit.
         assert!(begin.elapsed().as_secs() < 10, "{:?}", begin.elapsed());
     }
 

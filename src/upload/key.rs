@@ -14,9 +14,9 @@ use super::ticket::{Ticket, VAR_NAMES, is_var_name};
 
 /// The full name of an object in its bucket.
 ///
-/// Made by a [`KeyTemplate`] alone, which sees to it that it is 1 to 1,024 bytes long
-/// ([S3's limit](https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html)) and has
-/// no empty, `.` or `..` segments.
+/// Made by a [`KeyTemplate`] alone, which ensures that it is 1 to 1,024 bytes long ([S3's
+/// limit](https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html)) and has no
+/// empty, `.` or `..` segments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectKey(String);
 
@@ -118,7 +118,7 @@ impl KeyTemplate {
         }
     }
 
-    /// Whether keys tell whose they are.
+    /// Whether keys contain the caller.
     pub(super) fn has_caller(&self) -> bool {
         self.0.contains(&Part::Caller)
     }
@@ -131,12 +131,12 @@ impl KeyTemplate {
         })
     }
 
-    /// A variable that keys have and the caller has not.
+    /// A variable of the keys that the caller lacks.
     pub(super) fn missing_var(&self, caller: &Caller) -> Option<&str> {
         self.vars().find(|name| caller.var(name).is_none())
     }
 
-    /// Nobody in particular, with all variables.
+    /// An anonymous caller with all variables.
     pub(super) fn sample_caller(&self) -> Caller {
         match self.vars().next() {
             None => Caller::anonymous(),
@@ -213,8 +213,8 @@ impl KeyTemplate {
         key
     }
 
-    /// The name of a caller, or the variable, that could be made to look like another with the text beside
-    /// it: the file `png` of `bob.` would be the file `.png` of `bob`.
+    /// The caller or the variable that has other text beside it in its segment, so that two values
+    /// could make the same key: the file `png` of `bob.` would be the file `.png` of `bob`.
     fn value_beside_other_text(&self) -> Option<String> {
         let ends = |part: Option<&Part>| match part {
             None => true,
@@ -285,7 +285,7 @@ fn is_blank(key: &str) -> bool {
 }
 
 fn push_number(key: &mut String, digits: usize, number: u32) {
-    let _infallible = write!(key, "{number:0digits$}");
+    write!(key, "{number:0digits$}").ok(); // infallible
 }
 
 fn push_text(parts: &mut Vec<Part>, text: &str) {
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn templates_that_cannot_be_kept_are_refused() {
+    fn invalid_templates_are_refused() {
         for (template, why) in [
             ("", "empty"),
             ("/a/{uuid}", "empty"),

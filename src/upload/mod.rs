@@ -1,6 +1,5 @@
-//! What may be uploaded, and where to: checks a request against its policy and turns it into a
-//! grant. Knows S3 only through [`crate::s3`], counts in [`crate::telemetry`], and knows nothing of
-//! HTTP servers.
+//! The domain: checks a request against its policy and turns it into a grant. Knows S3 only through
+//! [`crate::s3`], counts in [`crate::telemetry`], and knows nothing of HTTP servers.
 
 mod buckets;
 mod call;
@@ -72,7 +71,7 @@ pub struct Settings {
     pub policies: Policies,
     /// Whether the store accepts presigned POST. R2 and B2 do not.
     pub supports_post: bool,
-    /// Whether forms alone are granted, for stores that honour headers which were not signed: a form lists all
+    /// Whether only forms are granted, for stores that honour unsigned headers: a form lists all
     /// that it allows.
     pub forms_only: bool,
     /// Seals the sessions of multipart uploads.
@@ -194,7 +193,7 @@ pub enum Error {
     /// The store accepts no forms.
     #[error("the store accepts no presigned POST")]
     PostNotSupported,
-    /// The store is one for which forms alone are granted.
+    /// Only forms are granted for this store.
     #[error("only forms are granted")]
     FormsOnly,
     /// The policy forbids overwriting, which a form cannot enforce.

@@ -184,15 +184,16 @@ impl UploadService {
         let now = now + begin.elapsed();
         Ok(CompletedUpload {
             receipt: self.receipt(&session, &policy, caller, now).await,
-            // Not the store's own answer: the store may not know the address that clients use.
+            // This is not the address in the store's answer: the store may not know the one that
+            // clients use.
             location: self.bucket(&policy).address(key),
             key: session.key,
             bucket: self.bucket(&policy).name().to_owned(),
         })
     }
 
-    /// The receipt of an object that was just made. Its upload is complete with or without one, so whatever
-    /// goes wrong here is no failure: the client can ask for a receipt by verifying the upload.
+    /// The receipt of an object that was just made. Its upload is complete with or without one, so
+    /// an error here is not a failure: the client can ask for a receipt by verifying the upload.
     async fn receipt(
         &self,
         session: &Session,
@@ -200,7 +201,7 @@ impl UploadService {
         caller: &Caller,
         now: SystemTime,
     ) -> Option<String> {
-        /// The client waits for the completion already.
+        /// Short, because the client still waits for the answer to the completion.
         const LONGEST: Duration = Duration::from_secs(5);
         self.receipts.as_ref()?;
         let expected = Expected::of_key(&session.key);
@@ -220,8 +221,8 @@ impl UploadService {
         now: SystemTime,
     ) -> Result<(), Error> {
         let key = &session.key;
-        // The tags of this list go into the completion, so that no part can be replaced by a larger
-        // one in between: the store compares them.
+        // The completion sends the entity tags of this list, and the store compares them. So no
+        // part can be replaced by a larger one in between.
         let chosen = choose(stored, parts)?;
         let size: u64 = chosen.iter().map(|part| part.size).sum();
         if let Err(invalid) = check_size(size, policy.max_size()) {
@@ -249,7 +250,7 @@ impl UploadService {
             error,
             Error::NoSuchUpload | Error::Store(Unavailable(_) | TimedOut(_) | Failed(_))
         );
-        // Under any other key there may be the object of another upload.
+        // An object under a key that is not unique may belong to another upload.
         if !may_be_made || !policy.key.is_unique() {
             return Err(error);
         }
@@ -376,7 +377,7 @@ fn check_parts(
     Ok(())
 }
 
-/// Those of the `stored` parts that the client names.
+/// The `stored` parts that the client names.
 fn choose(
     stored: Vec<StoredPart>,
     parts: &BTreeMap<u16, String>,

@@ -56,7 +56,7 @@ pub(super) struct Policy {
     pub(super) tagging: Vec<(String, String)>,
     /// Whether an upload does not count until it is committed.
     pub(super) pending: bool,
-    /// How long a presigned download is valid, if there are to be any.
+    /// The lifetime of a presigned download; `None` if there are no downloads.
     pub(super) download: Option<Duration>,
     /// Whether callers may delete uploads.
     pub(super) delete: bool,

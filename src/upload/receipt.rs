@@ -124,7 +124,7 @@ fn public(key: &EncodingKey) -> jsonwebtoken::errors::Result<Jwk> {
     Ok(public)
 }
 
-/// Without the private keys.
+/// Omits the private keys.
 impl fmt::Debug for Receipts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Receipts").field(&self.0.public).finish()

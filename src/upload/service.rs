@@ -14,10 +14,10 @@ use super::{Caller, Error, File, ObjectKey, Receipts, SessionKey, Settings, Uplo
 use crate::s3;
 use crate::telemetry::Metrics;
 
-/// Grants uploads to the buckets of its policies, and follows them there.
+/// Grants uploads to the buckets of its policies, and verifies, completes and deletes them there.
 #[derive(Debug)]
 pub struct UploadService {
-    /// Among them are the buckets of all policies.
+    /// They include the buckets of all policies.
     pub(super) buckets: s3::Buckets,
     pub(super) policies: ArcSwap<Policies>,
     pub(super) supports_post: bool,
@@ -93,7 +93,7 @@ impl UploadService {
         }
     }
 
-    /// Refuses whatever is no form where only forms are granted.
+    /// Refuses everything but forms if only forms are granted.
     pub(super) fn refuse_if_forms_only(&self) -> Result<(), Error> {
         if self.forms_only {
             return Err(Error::FormsOnly);

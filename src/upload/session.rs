@@ -13,7 +13,7 @@ use super::Caller;
 
 /// The lifetime of a session: long enough for a large file on a slow line, and for a pause over a
 /// weekend.
-const LIFE: Duration = Duration::from_hours(7 * 24);
+const LIFETIME: Duration = Duration::from_hours(7 * 24);
 
 /// The properties of one upload that must not change. The client can read them, but cannot change them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,12 +67,13 @@ impl Session {
             caller: caller.segment().to_owned(),
             ticket: ticket.map(|ticket| ticket.digest()),
             max_size: ticket.and_then(|ticket| ticket.max_size),
-            exp: seconds(now + LIFE),
+            exp: seconds(now + LIFETIME),
             kind: Kind::Multipart,
         }
     }
 
-    /// Whether the caller may continue the upload. One with a ticket needs the same that it began with.
+    /// Whether the caller may continue the upload. A caller with a ticket needs the same ticket as
+    /// at the beginning.
     pub(super) fn belongs_to(&self, caller: &Caller) -> bool {
         let has_same_ticket = match caller.ticket() {
             Some(ticket) => self.ticket == Some(ticket.digest()),
@@ -92,7 +93,7 @@ pub struct SessionKey {
 }
 
 impl SessionKey {
-    /// The shortest secret, in bytes: as long as what HMAC-SHA-256 makes of it.
+    /// The shortest secret, in bytes: as long as a digest of SHA-256.
     pub const MIN_BYTES: usize = 32;
 
     pub fn new(secret: &[u8]) -> Self {
@@ -179,9 +180,9 @@ mod tests {
         let token = key.seal(&session()).unwrap();
         assert_eq!(key.open(&token, now()), Some(session()));
         let replica = SessionKey::new(&[7; 32]);
-        let last = now() + LIFE - Duration::from_secs(1);
+        let last = now() + LIFETIME - Duration::from_secs(1);
         assert_eq!(replica.open(&token, last), Some(session()));
-        assert_eq!(replica.open(&token, now() + LIFE), None);
+        assert_eq!(replica.open(&token, now() + LIFETIME), None);
     }
 
     #[test]

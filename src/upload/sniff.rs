@@ -12,7 +12,7 @@ use super::{ContentType, Invalid};
 /// The number of bytes that are compared.
 pub(super) const HEAD_BYTES: usize = 2048;
 
-/// Pictures whose every file begins with the signature that `infer` looks for.
+/// Image types of which every file begins with the signature that `infer` looks for.
 const SIGNED: [&str; 5] = [
     "image/png",
     "image/jpeg",
@@ -53,7 +53,7 @@ impl ContentType {
     /// Whether no file of this type can begin like one of the detected type.
     fn rules_out(&self, essence: &str, found: &infer::Type, head: &[u8]) -> bool {
         use MatcherType::{App, Audio, Font, Image, Text, Video};
-        // Anything is bytes.
+        // `application/octet-stream` contradicts no bytes.
         let is_known = essence != "application/octet-stream" && infer::is_mime_supported(essence);
         let (kind, _) = essence.split_once('/').unwrap_or_default();
         match (kind, found.matcher_type()) {
@@ -72,7 +72,8 @@ impl ContentType {
     }
 }
 
-/// HTML, XML, SVG or a script, however it is written at its beginning.
+/// Detects HTML, XML, SVG and scripts, in upper or lower case and after spaces or a byte order
+/// mark.
 fn markup(head: &[u8]) -> Option<infer::Type> {
     const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
     /// Beginnings that `infer` does not know: SVG without an XML declaration, comments, and declarations of
@@ -121,7 +122,7 @@ mod tests {
     const OGG: &[u8] = b"OggS\0\x02\0\0\0\0";
     const NOTHING_KNOWN: &[u8] = b"\x01\x07\x13\x55\0\xFE";
 
-    /// Each is HTML, XML, SVG or a script to someone.
+    /// Some program reads each of these as HTML, XML, SVG or a script.
     const MARKUP: [&[u8]; 18] = [
         b"<!DOCTYPE html><title>x</title>",
         b"<!doctype\nhtml>",

@@ -57,7 +57,7 @@ impl Ticket {
     ///
     /// # Errors
     ///
-    /// What is wrong with the claim, as the rest of a sentence that begins with its name.
+    /// What is wrong with the claim. The text completes a sentence that begins with its name.
     pub fn parse(claim: &Value) -> Result<Self, String> {
         // A list would be read as the members in their order.
         if !claim.is_object() {
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_tickets_have_one_digest_and_others_have_others() {
+    fn only_equal_tickets_have_the_same_digest() {
         let of = |claim: Value| Ticket::parse(&claim).unwrap().digest();
         let both = of(json!({"vars": {"a": "1", "b": "2"}, "max_size": 5}));
         assert_eq!(

@@ -73,7 +73,7 @@ pub struct Uploaded {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verification {
     Uploaded(Uploaded),
-    /// There is no object, or not yet; or the policy cannot have granted this key to the caller.
+    /// There is no object yet, or the policy cannot have granted this key to the caller.
     NotUploaded,
     /// The object differs from what the policy allows or from what the caller expects, in all of these.
     Mismatch(Vec<Refusal>),
@@ -83,10 +83,10 @@ pub enum Verification {
     Replaced,
 }
 
-/// How long a key may wait until the store can be asked about it. It is longer than a call, so that a
-/// store that does not answer is named as the cause, and other requests are not.
+/// How long a key may wait for its HEAD request. It is longer than a call, so that a store that
+/// does not answer is reported as the cause, and not other requests.
 const QUEUE_TIMEOUT: Duration = s3::CALL_TIMEOUT.saturating_add(Duration::from_secs(5));
-/// How long a list may wait until it is worked on.
+/// How long a list may wait for its turn.
 const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 /// A list of more keys waits for its turn among other lists.
 const SHORT_LIST: usize = 16;
@@ -95,8 +95,8 @@ const SHORT_LIST: usize = 16;
 #[derive(Debug)]
 pub(super) struct HeadLimit {
     heads: Turns,
-    /// The keys of the lists that are worked on. They are a few more than keep all HEAD requests busy. If
-    /// all lists were worked on at the same time, all of them would be too late once there are too many.
+    /// The keys of the lists in progress: slightly more than keep all HEAD requests busy. If all
+    /// lists ran at the same time, too many of them would make all of them time out.
     listed: Turns,
 }
 
@@ -111,7 +111,7 @@ impl Default for HeadLimit {
 }
 
 impl HeadLimit {
-    /// Waits until a list of this many keys can be worked on. A short one need not wait.
+    /// Waits for the turn of a list of this many keys. A short one need not wait.
     ///
     /// # Errors
     ///
@@ -139,8 +139,8 @@ impl HeadLimit {
 }
 
 impl UploadService {
-    /// Verifies the `expected` uploads under a policy, in their order. Asks again about those that are
-    /// missing until `wait` is over.
+    /// Verifies the `expected` uploads under a policy, in their order. Repeats the requests for
+    /// missing ones until `wait` is over.
     ///
     /// # Errors
     ///
@@ -250,8 +250,8 @@ impl UploadService {
     }
 }
 
-/// Follows up each of the `expected` uploads by `one`, in their order, and again those that are missing until
-/// `wait` is over. Keys that the policy cannot have granted to the caller are missing.
+/// Calls `one` for each of the `expected` uploads, in their order, and repeats it for missing ones
+/// until `wait` is over. Keys that the policy cannot have granted to the caller count as missing.
 pub(super) async fn each<'a, F>(
     policy: &Terms,
     caller: &Caller,
@@ -272,7 +272,7 @@ where
         let now = now + begin.elapsed();
         let all = missing.iter().map(|&i| one(&expected[i], now));
         let verified = match try_join_all(all).await {
-            // What the last round has found is an answer, too.
+            // The results of the last round are still a valid answer.
             Err(Error::TooMuchAtOnce) if round > 0 => break,
             verified => verified?,
         };

@@ -10,7 +10,7 @@ use crate::upload::Sample;
 /// What browsers need.
 #[derive(Debug)]
 pub(super) struct Needs {
-    /// As `CORS_ALLOWED_ORIGINS` has them: `*`, or those of the pages.
+    /// `*` or the pages' origins, as in `CORS_ALLOWED_ORIGINS`.
     pub(super) origins: Vec<String>,
     pub(super) methods: Vec<&'static str>,
     /// The headers that uploads are signed with, in lower case.
@@ -69,7 +69,7 @@ impl Needs {
         missing
     }
 
-    /// `rules` with one more, which comes first: the first that matches counts.
+    /// `rules` with a new first one: the first rule that matches counts.
     pub(super) fn added_to(&self, rules: &[CorsRule]) -> Vec<CorsRule> {
         // Metadata may have any name. Not all stores know a pattern such as `x-amz-meta-*`.
         let any = format!("x-amz-meta-{}", Sample::ANY_METADATA);
@@ -90,7 +90,7 @@ impl Needs {
     }
 }
 
-/// Whether a pattern of S3, in which one `*` stands for anything, matches.
+/// Whether a pattern of S3 matches. One `*` in it stands for any text.
 fn matches(pattern: &str, text: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == text,
@@ -102,7 +102,7 @@ fn matches(pattern: &str, text: &str) -> bool {
     }
 }
 
-/// As the AWS command line accepts them.
+/// The rules in the JSON that the AWS command line accepts.
 pub(super) fn configuration(rules: &[CorsRule]) -> Value {
     let rules: Vec<Value> = rules
         .iter()
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rule_that_is_proposed_is_enough_whatever_else_there_is() {
+    fn the_proposed_rule_is_enough_whatever_the_other_rules_are() {
         let needs = needs();
         assert_eq!(needs.missing(&needs.added_to(&[])), [""; 0]);
         let other = rule("*", &["PUT", "GET"], &[], &[]);

@@ -1,5 +1,5 @@
-//! What is tried against the terms of a grant, and what it means where the store accepts it. To prove
-//! another promise, add a line here.
+//! The attempts to violate the terms of a grant, and what it means if the store accepts one. To
+//! prove another promise, add an attempt here.
 
 use reqwest::Method;
 
@@ -21,14 +21,14 @@ pub(super) enum Terms {
 pub(super) struct Attempt {
     pub(super) check: &'static str,
     pub(super) terms: Terms,
-    /// Whether the grant is first used as it should be.
+    /// Whether the grant is first used as intended, so that the attempt is its second use.
     pub(super) is_second: bool,
     /// How the request differs from what was granted.
     pub(super) change: fn(&mut Upload),
-    /// What a client can do where the store accepts it.
+    /// What a client can do if the store accepts the attempt.
     consequence: &'static str,
     remedy: &'static str,
-    /// Why it is skipped where no policy has such terms.
+    /// Why it is skipped if no policy has such terms.
     pub(super) not_needed: &'static str,
 }
 
@@ -200,7 +200,7 @@ pub(super) const FORM_HEADERS: Attempt = Attempt {
     ..PLAIN
 };
 
-/// A part under another upload id than that which was signed.
+/// A part with another upload id than the signed one.
 pub(super) const PART_UPLOAD: Attempt = Attempt {
     check: "part-upload",
     consequence: "whoever may send a part can send it to any unfinished upload",
@@ -226,7 +226,7 @@ fn shorten(upload: &mut Upload) {
     upload.body.pop();
 }
 
-/// As many others.
+/// Other bytes, of the same number.
 fn other_bytes(upload: &mut Upload) {
     upload.body.fill(b'x');
 }

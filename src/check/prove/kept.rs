@@ -1,4 +1,5 @@
-//! Whether objects have what was signed: a store may accept a header or a field and drop it.
+//! Whether objects have the properties that were signed: a store may accept a header or a field and
+//! drop it.
 
 use std::time::SystemTime;
 
@@ -13,7 +14,7 @@ use crate::upload::{ContentType, File, Sample};
 /// Types that browsers execute, which most policies sign a disposition for.
 const ACTIVE: [&str; 2] = ["text/html", "image/svg+xml"];
 
-/// Properties that are compared, with what it means where they are dropped.
+/// Properties that are compared, and what it means if the store drops them.
 const CONSEQUENCES: [(&str, &str); 8] = [
     ("content-type", "is stored as another type"),
     (
@@ -101,7 +102,7 @@ impl Check {
         Ok((sample.file.clone(), upload))
     }
 
-    /// What the object does not have, though it was sent.
+    /// What was sent but is not in the object.
     async fn dropped(&self, key: &str, sent: &Upload) -> Result<Vec<String>, Problem> {
         let head = self.client.head_object().bucket(self.bucket()).key(key);
         let head = head.send().await?;
@@ -126,7 +127,7 @@ impl Check {
                     let stored = head.server_side_encryption();
                     (is(stored.map(ServerSideEncryption::as_str)), true)
                 }
-                // S3 does not name the usual class.
+                // S3 does not name the standard class.
                 "x-amz-storage-class" => {
                     let stored = head.storage_class();
                     let stored = stored.map_or("STANDARD", |stored| stored.as_str());
@@ -135,7 +136,7 @@ impl Check {
                 "tagging" => (self.has_tags(key).await?, true),
                 "acl" if value.starts_with("public-") => (self.is_public(key).await, true),
                 name => match name.strip_prefix("x-amz-meta-") {
-                    // Stores and the SDK encode other values than ASCII in several ways.
+                    // Stores and the SDK encode values beyond ASCII in several ways.
                     Some(name) => {
                         let stored = head.metadata().and_then(|all| all.get(name));
                         let is_same = |stored: &String| !value.is_ascii() || stored == value;

@@ -31,7 +31,8 @@ impl Check {
     async fn all_of_parts(&self, sample: &Sample) -> Result<Vec<Line>, Unable> {
         let file = &sample.file;
         let grant = grant(&self.uploads, &sample.caller, file).await?;
-        // Before the upload begins: Garage forgets the unfinished uploads of a key that is deleted.
+        // Checked before the upload begins: Garage drops the unfinished uploads of a key that is
+        // deleted.
         self.ensure_removable(grant.key.as_str()).await?;
         self.ensure_parts_removable(grant.key.as_str()).await?;
         let (marker, part) = self.create_multipart(sample, file).await?;
@@ -67,7 +68,7 @@ impl Check {
         Ok(lines)
     }
 
-    /// Sends a part to a URL one of whose parameters has another value than the signed one.
+    /// Sends a part to a URL in which one parameter differs from the signed one.
     async fn changed_part(
         &self,
         attempt: &Attempt,

@@ -3,7 +3,7 @@
 use super::{config, faults};
 
 #[test]
-fn half_an_authentication_is_refused() {
+fn an_incomplete_authentication_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
         let path = folder.path().join(name);

@@ -7,7 +7,7 @@ const SECRET: (&str, &str) = ("WEBHOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo
 const TOKEN: (&str, &str) = ("EVENTS_TOKEN", "0123456789abcdef");
 
 #[test]
-fn half_a_webhook_is_refused_without_its_secrets() {
+fn an_incomplete_webhook_is_refused_and_its_secrets_are_not_repeated() {
     for (variables, says) in [
         (
             &[SECRET][..],

@@ -86,8 +86,8 @@ impl BucketStore {
     }
 }
 
-/// Refuses rules [that S3 refuses](https://docs.aws.amazon.com/AmazonS3/latest/userguide/intro-lifecycle-rules.html)
-/// and that are easily written.
+/// Refuses common mistakes in rules, as [S3
+/// does](https://docs.aws.amazon.com/AmazonS3/latest/userguide/intro-lifecycle-rules.html).
 fn check(rule: &LifecycleRule) -> S3Result<()> {
     let has_action = rule.abort_incomplete_multipart_upload.is_some()
         || rule.expiration.is_some()

@@ -47,7 +47,7 @@ impl Completed {
 }
 
 impl BucketStore {
-    /// The file of an upload in parts that holds what its object will have.
+    /// The file with the properties that the object of an upload in parts will have.
     fn metadata_of(&self, upload: Uuid, key: &str) -> PathBuf {
         let [bucket, key] = [&self.name, key].map(|name| BASE64_URL_SAFE_NO_PAD.encode(name));
         let name = format!(".bucket-{bucket}.object-{key}.upload-{upload}.metadata.json");
@@ -104,7 +104,8 @@ impl BucketStore {
                 "Part number must be an integer between 1 and 10000, inclusive"
             ));
         }
-        // Staged as an object, the part replaces an earlier one only when its digests are checked.
+        // The part is staged like an object, so that it replaces an earlier one only after its
+        // digests are checked.
         let staged = Staged::new(&self.root);
         let name = staged.name.clone();
         let put = request.map_input(|part| PutObjectInput {
@@ -123,7 +124,7 @@ impl BucketStore {
         let part = self.files.put_object(put).await?.output;
         let etag = part.e_tag.as_ref().map(ETag::value).unwrap_or_default();
         let [file, ..] = staged.files();
-        // Of two attempts that overlap, the file and the tag are of the same one.
+        // Without the lock, the file and the tag could be those of two attempts that overlap.
         let _one_at_a_time = self.replacing.lock().await;
         let upload = self.upload(&upload_id, &key)?;
         let tag_file = self.etag_file(upload, part_number);
@@ -133,7 +134,7 @@ impl BucketStore {
             fs::write(&tag_file, etag).await
         };
         if let Err(error) = replace.await {
-            // A tag that was written in part must not pass for the tag of this part.
+            // A tag that was not completely written must not count as the tag of this part.
             remove_if_there(&tag_file).ok(); // best effort
             return Err(S3Error::internal_error(error));
         }

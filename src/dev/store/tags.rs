@@ -140,7 +140,8 @@ impl BucketStore {
     async fn replace_tags(&self, key: &str, tags: Tags) -> S3Result<()> {
         let staged = Staged::new(&self.root);
         let [_, new, _] = staged.files();
-        // Otherwise these could become the tags of an object that replaces this one meanwhile.
+        // Without the lock, these could become the tags of an object that replaces this one
+        // meanwhile.
         let _one_at_a_time = self.replacing.lock().await;
         self.check_is_object(key)?;
         let [_, headers, _] = files_of(&self.root, &self.name, key);

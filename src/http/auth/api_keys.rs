@@ -1,4 +1,4 @@
-//! API keys: random texts that the operator gives out, and of which only hashes are kept.
+//! API keys: random texts that the operator gives out. presignd keeps only their hashes.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::{Sender, TokenHash};
 use crate::upload::{Caller, Policies};
 
-/// Tells people, and programs that look for secrets in the wrong place, what it is.
+/// Makes a key recognisable for people and for secret scanners.
 const PREFIX: &str = "presignd_";
 
 /// The senders by the SHA-256 of their keys. Clones share one set, which can be replaced.
@@ -60,7 +60,8 @@ impl ApiKeys {
         let line = |at: usize| text[..at.min(text.len())].matches('\n').count() + 1;
         let file: FileToml = toml::from_str(text).map_err(|error| {
             let at = error.span().map_or(0, |span| span.start);
-            // The line alone: its text may be a key that was pasted in place of its hash.
+            // Only the number of the line: its text may be a key that was pasted in place of its
+            // hash.
             format!("line {}: {}", line(at), error.message().replace('\n', "; "))
         })?;
         if file.keys.is_empty() {
@@ -150,7 +151,7 @@ pub fn new_api_key(name: &str) -> Result<(String, String), getrandom::Error> {
     let key = format!("{PREFIX}{}", BASE64_URL_SAFE_NO_PAD.encode(random));
     let hash = Sha256::digest(&key);
     let hash = base16ct::HexDisplay(&hash);
-    // What JSON escapes, TOML reads alike.
+    // TOML reads JSON's escapes in the same way.
     let name = serde_json::Value::from(name);
     let entry = format!("[[keys]]\nname = {name}\nsha256 = \"{hash:x}\"\n");
     Ok((key, entry))

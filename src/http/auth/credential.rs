@@ -1,4 +1,4 @@
-//! Where a request has its one credential.
+//! Finds the one credential of a request.
 
 use axum::extract::{FromRequestParts, MatchedPath, RawPathParams};
 use axum::http::request::Parts;
@@ -7,13 +7,13 @@ use axum::http::{HeaderMap, HeaderName, header};
 use super::{API_KEY, Auth, Denied, POLICY_PATH, TICKET_PATH};
 use crate::http::AppState;
 
-/// Longer tokens belong to nobody, and are not worth reading.
+/// Longer tokens are refused unread: no caller has one.
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
 /// What a request authenticates with.
 #[derive(Clone, Copy)]
 pub(super) enum Credential<'a> {
-    /// Nothing, where nothing is needed.
+    /// No credential.
     None,
     ApiKey(&'a str),
     /// An API key or a token.
@@ -66,7 +66,7 @@ async fn in_path(parts: &mut Parts, state: &AppState, prefix: &str, name: &str) 
         let (_, value) = params.into_iter().find(|(other, _)| *other == name)?;
         (value.len() <= MAX_TOKEN_BYTES).then(|| value.to_owned())
     });
-    // What cannot be read is an invalid value, and not the absence of one.
+    // A value that cannot be decoded is invalid, not missing.
     Some(value.unwrap_or_default())
 }
 

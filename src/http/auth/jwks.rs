@@ -16,14 +16,14 @@ use crate::refreshed::{Age, Limits, Refreshed};
 
 /// Keys of this age are fetched again in the background, so that a withdrawn key stops working.
 const MAX_AGE: Duration = Duration::from_mins(5);
-/// Nobody uses keys of this age before others have been fetched, unless the issuer does not answer.
+/// Keys of this age are used only if the issuer does not answer.
 const MAX_AGE_UNCHECKED: Duration = Duration::from_mins(10);
-/// Keys of this age are not used even while the issuer does not answer.
+/// Keys of this age are never used.
 const LAST_AGE: Duration = Duration::from_hours(24);
 const TIMEOUT: Duration = Duration::from_secs(5);
 const LIMITS: Limits = Limits {
     timeout: TIMEOUT,
-    // The issuer is not asked more often, whatever tokens come in.
+    // Limits the requests to the issuer, whatever tokens arrive.
     interval: Duration::from_secs(10),
     interval_without_value: Duration::from_secs(1),
 };
@@ -74,7 +74,7 @@ impl Jwks {
     pub fn new(url: Url) -> Result<Self, reqwest::Error> {
         let client = Client::builder()
             .timeout(TIMEOUT)
-            // The operator named this issuer, and not the one that it redirects to.
+            // The operator trusts this URL, not one that it redirects to.
             .redirect(redirect::Policy::none())
             .build()?;
         Ok(Self {
@@ -139,7 +139,7 @@ impl Jwks {
                 return Err(format!("the answer has more than {MAX_BYTES} bytes"));
             }
         }
-        // Without the cause, which may quote the answer.
+        // The cause is omitted, because it may quote the answer.
         let set: PublishedSet = serde_json::from_slice(&body)
             .map_err(|_| "the answer is not a set of keys (RFC 7517)".to_owned())?;
         let usable: Vec<(Option<String>, Arc<JwtKey>)> = set

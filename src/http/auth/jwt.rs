@@ -22,11 +22,11 @@ use crate::upload::{Caller, Ticket};
 
 /// The claim that narrows what the caller may upload.
 pub(crate) const TICKET_CLAIM: &str = "upload";
-/// The longest lifetime of a token that stands in a path, where others may come to see it.
-pub(super) const MAX_LIFE_IN_PATH: Duration = Duration::from_hours(24);
+/// The longest lifetime of a token in a path, where others may see it.
+pub(super) const MAX_LIFETIME_IN_PATH: Duration = Duration::from_hours(24);
 /// How far the issuer's clock may be from ours, in seconds.
 const LEEWAY: u64 = 30;
-/// The shortest shared secret, in bytes: as long as what HMAC-SHA-256 makes of it.
+/// The shortest shared secret, in bytes: as long as a digest of SHA-256.
 const MIN_SECRET_BYTES: usize = 32;
 /// The shortest modulus of an RSA key, in bytes.
 const MIN_RSA_BYTES: usize = 256;
@@ -45,17 +45,17 @@ const RSA: &[Algorithm] = &[
 ];
 const ED: &[Algorithm] = &[Algorithm::EdDSA];
 
-/// Which tokens are accepted, and whom they stand for.
+/// Which tokens are accepted, and which callers they represent.
 ///
-/// A token must be signed with one of the keys, by an algorithm of that key's kind whatever the token
-/// says, and have `iss`, `aud`, `sub` and `exp`; `nbf` counts if it is there. `sub` is the caller. The claim
-/// [`TICKET_CLAIM`] is a [`Ticket`].
+/// A token must be signed with one of the keys, by an algorithm of that key's kind whatever the
+/// token says, and have `iss`, `aud`, `sub` and `exp`; `nbf` is optional. `sub` is the caller. The
+/// claim [`TICKET_CLAIM`] is a [`Ticket`].
 #[derive(Clone)]
 pub struct Jwt {
     pub keys: Keys,
     pub issuer: String,
     pub audience: String,
-    /// The claim that lists the policies that a caller may use; all of them, if none is named.
+    /// The claim that lists the policies that a caller may use; `None` allows all of them.
     pub policies_claim: Option<String>,
 }
 
@@ -68,13 +68,13 @@ pub enum Keys {
     Set(Jwks),
 }
 
-/// A key that verifies tokens, and the algorithms that it may do so by.
+/// A key that verifies tokens, and the algorithms that it permits.
 pub struct JwtKey {
     key: DecodingKey,
     algorithms: Vec<Algorithm>,
-    /// Its name among an issuer's published keys.
+    /// Its id among an issuer's published keys.
     pub(super) id: Option<String>,
-    /// Tells the key from all others.
+    /// Distinguishes the key from all others.
     pub(super) fingerprint: TokenHash,
 }
 
@@ -104,18 +104,18 @@ impl Claims {
         Duration::try_from_secs_f64(time.floor()).ok()
     }
 
-    /// When the token was issued, in seconds since 1970 and less the leeway, if it lives for a day at
-    /// most.
+    /// When the token was issued, in seconds since 1970 minus the leeway; `None` if its lifetime is
+    /// longer than a day.
     fn short_lived_from(&self) -> Option<u32> {
         let issued_at = self.time("iat")?;
         let life = self.time("exp")?.saturating_sub(issued_at);
         let from = u32::try_from(issued_at.as_secs().saturating_sub(LEEWAY)).ok()?;
-        (life <= MAX_LIFE_IN_PATH).then_some(from)
+        (life <= MAX_LIFETIME_IN_PATH).then_some(from)
     }
 }
 
 impl JwtKey {
-    /// Of a secret that is shared with the issuer.
+    /// A key from a secret that is shared with the issuer.
     pub fn of_secret(secret: &[u8]) -> Result<Self, JwtKeyError> {
         if secret.len() < MIN_SECRET_BYTES {
             return Err(JwtKeyError::TooShort);
@@ -123,7 +123,7 @@ impl JwtKey {
         Ok(Self::new(DecodingKey::from_secret(secret), HMAC, secret))
     }
 
-    /// Of a public key in PEM. Keys by which no token could be verified are refused.
+    /// A key from a public key in PEM. Keys that could not verify any token are refused.
     pub fn of_pem(pem: &[u8]) -> Result<Self, JwtKeyError> {
         let text = str::from_utf8(pem).map_err(|_| JwtKeyError::NotPublicKey)?;
         if text.contains("PRIVATE KEY") {
@@ -150,7 +150,8 @@ impl JwtKey {
             .map_err(|_| JwtKeyError::NotPublicKey)
     }
 
-    /// Of a published key, if it is one that verifies signatures. A shared secret is not: it was published.
+    /// A key from a published one, if that verifies signatures. A shared secret is refused, because
+    /// it was published.
     pub(super) fn of_jwk(jwk: &Jwk) -> Option<Self> {
         let family = match &jwk.algorithm {
             AlgorithmParameters::RSA(_) => RSA,
@@ -169,7 +170,7 @@ impl JwtKey {
         {
             return None;
         }
-        // RFC 7517 §4.3: what a key is for, in other words.
+        // RFC 7517 §4.3 has a second way to state a key's use.
         let operations = &jwk.common.key_operations;
         if operations
             .as_ref()
@@ -222,7 +223,7 @@ impl Keys {
 }
 
 impl Jwt {
-    /// Has the issuer's keys fetched, so that the first token need not wait for them.
+    /// Fetches the issuer's keys in the background, so that the first token need not wait for them.
     pub fn prepare(&self) {
         if let Keys::Set(keys) = &self.keys {
             let keys = keys.clone();
@@ -286,14 +287,15 @@ impl Jwt {
         validation.validate_nbf = true;
         validation.leeway = LEEWAY;
         let token = jsonwebtoken::decode::<Claims>(token, &key.key, &validation).ok()?;
-        // The library accepts a list of issuers with ours among them.
+        // The library would accept a list of issuers that contains ours.
         let has_one_issuer = token.claims.others.get("iss").is_some_and(Value::is_string);
         Some(token.claims).filter(|claims| has_one_issuer && !claims.sub.is_empty())
     }
 }
 
-/// Whether the header names extensions that must be understood; none are. A `crit` that is no list is
-/// invalid anyway ([RFC 7515 §4.1.11](https://www.rfc-editor.org/rfc/rfc7515#section-4.1.11)).
+/// Whether the header names critical extensions, none of which is supported. A `crit` that is not a
+/// list is invalid anyway ([RFC 7515
+/// §4.1.11](https://www.rfc-editor.org/rfc/rfc7515#section-4.1.11)).
 fn has_critical_extensions(token: &str) -> bool {
     let header = token.split('.').next().unwrap_or_default();
     let header = BASE64_URL_SAFE_NO_PAD.decode(header).unwrap_or_default();
@@ -311,7 +313,7 @@ fn der(pem: &str) -> Option<Vec<u8>> {
         .ok()
 }
 
-/// A list of texts, or one text with spaces between the names, as `scope` is written.
+/// The names in a list, or in one text that separates them by spaces, as `scope` does.
 fn names(claim: Option<&Value>) -> BTreeSet<String> {
     match claim {
         Some(Value::String(text)) => text.split_whitespace().map(str::to_owned).collect(),

@@ -12,12 +12,12 @@ use crate::http::context::RequestContext;
 use crate::upload::Caller;
 
 impl Authenticated {
-    /// The caller that a sealed call names, whose rate limit the request counts for. A request without a
-    /// valid call counts for the address that it comes from.
+    /// The caller that a sealed call names. The request counts for that caller's rate limit, or for
+    /// the address that it comes from if the call is invalid.
     ///
     /// # Errors
     ///
-    /// The answer when there were too many.
+    /// The answer if there were too many requests.
     pub(in crate::http) fn by_seal(
         caller: Option<&Caller>,
         parts: &Parts,

@@ -1,4 +1,4 @@
-//! Tokens that have been verified, so that a caller who comes again costs a hash and a lookup.
+//! A cache of verified tokens, so that a known token costs only a hash and a lookup.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,11 +10,12 @@ use super::TokenHash;
 use super::jwt::JwtKey;
 use crate::upload::Caller;
 
-/// What all cached tokens may take, in bytes.
+/// The most memory that all cached tokens may use, in bytes.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
-/// What a token takes apart from its caller's names and ticket: its place in the cache and allocations.
+/// The memory of a token besides its caller's names and ticket: its cache entry and allocations.
 const BYTES_OF_TOKEN: usize = 180;
-/// With this estimate the cache remembers few tokens that it has dropped, which would take memory too.
+/// A small estimate makes the cache remember few of the tokens that it has dropped: they use
+/// memory, too.
 const ESTIMATED_TOKENS: usize = 4096;
 
 /// What a valid token says.
@@ -25,12 +26,12 @@ pub(super) struct Verified {
     pub(super) key: Arc<JwtKey>,
     /// In seconds since 1970.
     pub(super) expires_at: u32,
-    /// From when on it may stand in a path, in the same seconds; `None` if it never may.
+    /// The time from which the token may be used in a path, in the same unit; `None` if never.
     pub(super) in_path_from: Option<u32>,
 }
 
 impl Verified {
-    /// Whether it may stand in a path at `now`.
+    /// Whether the token may be used in a path at `now`.
     pub(super) fn fits_path(&self, now: SystemTime) -> bool {
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         self.in_path_from
@@ -38,10 +39,10 @@ impl Verified {
     }
 }
 
-/// A bounded cache. Only tokens that were verified come in, so nobody else can fill it.
+/// A bounded cache. Only verified tokens are added, so invalid ones cannot fill it.
 pub(super) struct VerifiedTokens(Cache<Key, Verified, ByMemory>);
 
-/// Half of a token's SHA-256 tells it from all others.
+/// Half of a token's SHA-256, which is enough to identify it.
 type Key = [u8; 16];
 
 #[derive(Clone)]

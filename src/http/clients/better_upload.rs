@@ -39,10 +39,10 @@ use crate::upload::{
     Refusal, UploadService,
 };
 
-/// How long an upload can be completed after the URLs of its parts have expired: the last of them may have been
-/// used in the last moment.
+/// How much longer than the URLs of its parts an upload can be completed: a part may be sent just
+/// before its URL expires.
 const EXTRA: Duration = Duration::from_hours(1);
-/// Room for what the store says of one object.
+/// Memory for the store's answer about one object.
 const HEAD_BYTES: usize = 4096;
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
@@ -113,7 +113,8 @@ async fn presign(
 /// A file as the client sent it, and the key of its object if it is uploaded already.
 type Sent = (FileDto, Option<ObjectKey>);
 
-/// Begins an upload in parts for each of `files`, which are those of `sent` that are not uploaded.
+/// Begins an upload in parts for each of `files`, which are those of `sent` that are not uploaded
+/// yet.
 async fn in_parts_answer(
     uploads: &UploadService,
     caller: &Authenticated,

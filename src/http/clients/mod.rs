@@ -28,7 +28,7 @@ async fn mark(State(dialect): State<Dialect>, mut response: Response) -> Respons
     response
 }
 
-/// The routes of clients that cannot name a policy, to be put below a path that does.
+/// The routes of clients that cannot name a policy, to be nested below a path that does.
 pub(super) fn router_of_policies() -> OpenApiRouter<AppState> {
     uppy::router()
 }

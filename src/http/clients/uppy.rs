@@ -2,7 +2,8 @@
 //! [Companion](https://github.com/transloadit/uppy/blob/main/packages/%40uppy/companion/src/server/controllers/s3.js).
 //!
 //! Requests are read as leniently as Companion reads them. The `uploadId` that clients get is not
-//! the store's, but a token that seals it together with the key: nobody can sign parts for another.
+//! the store's, but a token that seals it together with the key: nobody can sign parts for another
+//! upload.
 
 pub(super) mod calls;
 mod multipart;
@@ -51,7 +52,7 @@ fn parameter<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
         .map(|(_, value)| value.as_str())
 }
 
-/// A file as Companion's clients describe it, with a name for its type in their requests.
+/// The file that a client of Companion describes. `type_pointer` is where the request has its type.
 fn file(
     uploads: &UploadService,
     caller: &Caller,
@@ -96,7 +97,7 @@ fn bytes(text: &str) -> Result<u64, Problem> {
 }
 
 fn seconds_until(expiry: SystemTime, now: SystemTime) -> u64 {
-    // A grant expires on a whole second, so the part of one that has passed counts.
+    // A grant expires on a whole second, so the time left is rounded up.
     let left = expiry.duration_since(now).unwrap_or_default();
     left.as_secs() + u64::from(left.subsec_nanos() > 0)
 }

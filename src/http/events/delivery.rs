@@ -1,5 +1,6 @@
-//! From an event of the store to a webhook: finds the upload, notifies the application, and says whether the
-//! store has to send the event again. It keeps nothing: the store's own queue is the memory.
+//! Turns an event of the store into a webhook: finds the upload, notifies the application, and
+//! decides whether the store has to send the event again. It stores nothing: events wait in the
+//! store's own queue.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use crate::telemetry::Metrics;
 use crate::upload::{Arrival, UploadService};
 use crate::webhook::{DeliveryError, Webhook};
 
-/// How many events are worked on at the same time, in all notifications together.
+/// How many events are processed at the same time, in all notifications together.
 const IN_FLIGHT: usize = 16;
 /// How long one notification may take, with all of its events.
 const TIMEOUT: Duration = Duration::from_mins(1);
@@ -26,7 +27,7 @@ const READABLE_WITHIN: Duration = Duration::from_secs(3);
 /// After this time an object that is missing has been deleted.
 const DELETED_AFTER: Duration = Duration::from_mins(2);
 
-/// Tells the application of events.
+/// Notifies the application of events.
 pub(crate) struct Events {
     uploads: Arc<UploadService>,
     webhook: Webhook,
@@ -38,30 +39,30 @@ pub(crate) struct Events {
 /// Why a notification was not acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotReceived {
-    /// It is none. What is wrong with it completes a sentence about the body.
+    /// The body is not a notification. The text completes a sentence that begins with "the body".
     Invalid(&'static str),
     /// Not all of its events reached the application; the store has to send it again.
     NotDelivered,
 }
 
-/// What came of an event.
+/// The outcome of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     /// The application knows that an upload has arrived.
     Arrived,
     /// The application knows that an object violates its policy.
     Refused,
-    /// It is about something else than a new object.
+    /// It does not report a new object.
     Ignored,
     OtherBucket,
     UnknownKey,
     /// The object was deleted before it could be verified.
     Deleted,
-    /// The application or the store failed; the event comes again.
+    /// The application or the store failed; the store sends the event again.
     Failed,
-    /// The object cannot be read yet; the event comes again.
+    /// The object cannot be read yet; the store sends the event again.
     NotReadable,
-    /// It failed for so long that it does not come again.
+    /// It failed for so long that the store need not send it again.
     Lost,
 }
 
@@ -102,7 +103,7 @@ impl Events {
         })
     }
 
-    /// Tells the application of each event of a notification.
+    /// Notifies the application of each event in a notification of the store.
     ///
     /// # Errors
     ///
@@ -117,7 +118,7 @@ impl Events {
             Ok(true) => Ok(()),
             Ok(false) => Err(NotReceived::NotDelivered),
             Err(_elapsed) => {
-                tracing::warn!("a notification took longer than {TIMEOUT:?}; it has to come again");
+                tracing::warn!("a notification took longer than {TIMEOUT:?}; the store has to send it again");
                 Err(NotReceived::NotDelivered)
             }
         }
@@ -126,7 +127,7 @@ impl Events {
     async fn report(&self, event: Event) -> Outcome {
         let outcome = match event {
             Event::Created(created) => {
-                // It fails only once the semaphore is closed, which nobody does.
+                // This fails only if the semaphore is closed, and nothing closes it.
                 let _turn = self.in_flight.acquire().await.ok();
                 self.report_object(&created).await
             }
@@ -192,7 +193,7 @@ impl Events {
         }
     }
 
-    /// The log has no key: it may hold the name of a file.
+    /// Logs no key, because that may contain the name of a file.
     fn failed(&self, age: Duration, failed: &Failed<'_>) -> Outcome {
         let Failed { error, id, policy } = failed;
         let age_in_seconds = age.as_secs();

@@ -1,4 +1,5 @@
-//! What the OpenAPI document says of events beyond their routes: how a store authenticates, and the webhooks.
+//! Adds to the OpenAPI document what the routes of events do not declare: how a store
+//! authenticates, and the webhooks.
 
 use utoipa::OpenApi;
 use utoipa::openapi::path::{

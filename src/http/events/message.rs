@@ -123,7 +123,8 @@ impl<'a> Message<'a> {
     }
 }
 
-/// The same for each message about one version of an object, whichever event it is of.
+/// The id of a message. All messages about one version of an object have the same, whichever event
+/// caused them.
 pub(super) fn id(created: &Created, arrived: &Arrived) -> String {
     let Arrived { object, .. } = arrived;
     // Two uploads within a second differ in what they store, if they differ at all.

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-/// More events of one notification are refused. Stores send one, or a few.
+/// The most events that a notification may have. Stores send one, or a few.
 const MAX_EVENTS: usize = 1000;
 
 /// One event of a notification.
@@ -31,7 +31,7 @@ pub(super) struct Created {
 
 /// What a store sends: records, an event of EventBridge, or the test event of S3. Stores send more members than
 /// these.
-// Lists stay text, since what is in them may be of any number and size.
+// Lists are not parsed here, because their elements may be many and large.
 #[derive(Deserialize, ToSchema)]
 #[schema(as = EventNotification)]
 pub(super) struct Notification<'a> {
@@ -99,7 +99,7 @@ struct Object {
 ///
 /// # Errors
 ///
-/// What the body lacks, as the rest of a sentence about it.
+/// What is wrong with the body. The text completes a sentence that begins with "the body".
 pub(super) fn parse(body: &[u8]) -> Result<Vec<Event>, &'static str> {
     let notification: Notification =
         serde_json::from_slice(body).map_err(|_| "is not a JSON object of such a notification")?;
@@ -123,7 +123,7 @@ fn from_record(record: &RawValue) -> Result<Event, &'static str> {
         return Ok(Event::Other);
     }
     let Entity { bucket, object } = record.s3.ok_or("has a record without `s3`")?;
-    // All others encode it.
+    // All other stores encode the key.
     let key = if record.event_source.as_deref() == Some("ceph:s3") {
         object.key
     } else {
@@ -136,8 +136,8 @@ fn from_record(record: &RawValue) -> Result<Event, &'static str> {
     }))
 }
 
-/// Whether an event of this name says that there is a new object. Some stores have the same prefix for
-/// changes of what belongs to one.
+/// Whether an event of this name reports a new object. Some stores use the same prefix for changes
+/// to the tags, the retention or the ACL of an object.
 fn is_creation(name: &str) -> bool {
     const CHANGES: [&str; 4] = ["Tagging", "Retention", "LegalHold", "Acl"];
     let name = name.strip_prefix("s3:").unwrap_or(name);
@@ -166,7 +166,7 @@ fn decoded(key: &str) -> Result<String, &'static str> {
         .map_err(|_| "has a key that is not UTF-8")
 }
 
-/// Without a time nobody would know when to give up on an event.
+/// The time of an event. It is required, because it decides when to give up on the event.
 fn time_of(text: Option<&str>) -> Result<SystemTime, &'static str> {
     let time = text.and_then(|text| humantime::parse_rfc3339(text).ok());
     time.ok_or("has an event without its time in UTC")

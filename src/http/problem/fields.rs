@@ -1,4 +1,4 @@
-//! The invalid fields of a request, which make up a problem of bounded length.
+//! The invalid fields of a request, which form a problem of bounded length.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -7,11 +7,12 @@ use super::catalogue::{self, Kind};
 use super::{FieldError, Problem};
 use crate::upload::{Field, Invalid, Refusal};
 
-/// A problem document is at most 64 KiB long, whatever the request was. The fields that are listed
-/// take this much of it, in JSON, and the sentence for people as often as Uppy needs it the rest.
+/// A problem document is at most 64 KiB long, whatever the request was. The listed fields take at
+/// most this much of it, in JSON. The rest is for the detail, which Uppy's form of a problem
+/// repeats.
 const MAX_LIST_BYTES: usize = 32 * 1024;
 pub(super) const MAX_DETAIL_BYTES: usize = 2000;
-/// Longer details are not repeated for every field that they are true for.
+/// Longer details are not repeated for every field that they apply to.
 const MAX_REPEATED_BYTES: usize = 100;
 /// A name that the client chose is cut at this length.
 const MAX_NAME_BYTES: usize = 100;
@@ -22,12 +23,12 @@ const MAX_ERRORS: usize = 4000;
 #[derive(Debug, Default)]
 pub(crate) struct FieldErrors {
     errors: BTreeMap<String, Invalid>,
-    /// How many more there are.
-    uncounted: usize,
+    /// The number of further invalid fields.
+    unlisted: usize,
 }
 
 impl FieldErrors {
-    /// `pointer` says where in the request a field of each file is.
+    /// `pointer` makes the JSON pointer to a field of a file in the request.
     pub(super) fn from_refusals(
         refusals: &[Refusal],
         pointer: impl Fn(usize, &Field) -> String,
@@ -47,11 +48,11 @@ impl FieldErrors {
         if self.errors.len() < MAX_ERRORS {
             self.errors.insert(pointer, invalid);
         } else {
-            self.uncounted += 1;
+            self.unlisted += 1;
         }
     }
 
-    /// The value, or nothing and one more error.
+    /// Returns the value, or adds an error and returns `None`.
     pub(crate) fn check<T>(
         &mut self,
         pointer: impl FnOnce() -> String,
@@ -61,7 +62,7 @@ impl FieldErrors {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.errors.len() + self.uncounted
+        self.errors.len() + self.unlisted
     }
 
     pub(crate) fn is_empty(&self) -> bool {

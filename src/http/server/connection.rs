@@ -25,9 +25,10 @@ use super::Limits;
 use crate::http::HttpService;
 use crate::http::unread::Answer;
 
-/// With this many connections, an answer waits until the other requests that have arrived are answered,
-/// too. Answers in a row wake the clients' processors once and not each time, which is worth half of
-/// the time of a grant when clients and service share a machine. With fewer, waiting costs more.
+/// From this many connections on, an answer waits until the other requests that have arrived are
+/// answered, too. Sending the answers together wakes the clients' processors only once, which saves
+/// half of the time of a grant when clients and service share a machine. With fewer connections,
+/// waiting costs more.
 const MANY_CONNECTIONS: usize = 16;
 
 /// Answers the requests of a client until it closes the connection, is too slow, or has to make room
@@ -188,7 +189,7 @@ impl Drop for Connection {
     }
 }
 
-/// In place of the time since when a connection has been idle.
+/// The value of `idle_since` while a handler works for the connection.
 const BUSY: u64 = u64::MAX;
 
 /// What a connection is doing. A connection is idle while no handler works for it, also while its

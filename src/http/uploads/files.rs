@@ -180,8 +180,8 @@ impl Dto for FilesDto {
     /// Enough for 1,000 files with long names and some metadata each.
     const MAX_BYTES: usize = 2 * 1024 * 1024;
 
-    /// Room for the files and for a grant for each, of which there are three copies while the answer is
-    /// written. No file is shorter than this.
+    /// Memory for the files and for a grant for each, of which there are three copies while the
+    /// answer is written. No file takes less than 36 bytes of the body.
     fn work(body_bytes: usize) -> Work {
         let files = (1 + body_bytes / 36).min(1000);
         Work::Sign(4 * body_bytes + files * 9 * 1024)

@@ -18,8 +18,8 @@ pub(in crate::http) struct Request {
 }
 
 impl Request {
-    /// Counts the request by its keys. If it waits for uploads, it has a turn of the caller until it is
-    /// answered.
+    /// Counts the request by its keys. If it waits for uploads, it holds a permit of the caller
+    /// until it is answered.
     pub(in crate::http) fn admit(
         &self,
         caller: &Authenticated,

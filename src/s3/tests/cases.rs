@@ -65,7 +65,7 @@ pub(super) fn keys() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Values as policies and clients set them, and such as no header should have.
+/// Values that policies and clients set, and values that no header should have.
 pub(super) fn values() -> impl Strategy<Value = String> {
     prop_oneof![
         12 => "[!-~]([ -~]{0,40}[!-~])?",
@@ -76,7 +76,7 @@ pub(super) fn values() -> impl Strategy<Value = String> {
 
 fn metadata() -> impl Strategy<Value = Vec<(String, String)>> {
     let names = prop_oneof![8 => "[a-z0-9._-]{1,12}", 1 => "[A-Za-z: ]{0,4}"];
-    // Of names that differ in their case alone the SDK has no order of its own.
+    // The SDK defines no order for names that differ only in their case.
     let distinct = prop::collection::btree_map(names, values(), 0..4);
     distinct.prop_map(|map| {
         let mut seen = Vec::new();

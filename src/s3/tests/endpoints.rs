@@ -73,7 +73,7 @@ async fn an_endpoint_that_contains_the_bucket_is_refused_by_its_variable() {
     let error = buckets(&config, &settings, [], credentials.clone(), true).await;
     let error = error.unwrap_err().to_string();
     assert!(error.contains("AWS_ENDPOINT_URL_S3"), "{error}");
-    // The same of another bucket, which the message names.
+    // The same for another bucket, which the message names.
     let settings = Settings {
         bucket: "default".into(),
         ..settings

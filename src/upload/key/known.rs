@@ -9,8 +9,8 @@ use crate::upload::{Caller, Filename};
 impl KeyTemplate {
     /// Whether [`key`](Self::key) could have made this key for `caller`, of some file, id and day.
     ///
-    /// Takes time in proportion to the key's length: for each of the few lengths that an extension may
-    /// have there is one length of the name, and with it one place for each part.
+    /// The time is proportional to the key's length: each of the few possible lengths of the
+    /// extension determines the length of the name, and with it the place of each part.
     pub(in crate::upload) fn could_have_made(&self, caller: &Caller, key: &str) -> bool {
         !is_blank(key)
             && self.missing_var(caller).is_none()
@@ -20,8 +20,8 @@ impl KeyTemplate {
             })
     }
 
-    /// What the template makes of the values that it finds in `key`, if they are values at all and
-    /// there is an extension of this length.
+    /// The key that the template makes of the values that it finds in `key`, if the extension has
+    /// this length; `None` if they are not valid values.
     fn remake(&self, caller: &Caller, key: &str, extension: usize) -> Option<String> {
         let lengths = || self.0.iter().map(|part| part.len(caller, extension));
         let names = lengths().filter(Option::is_none).count();
@@ -60,8 +60,8 @@ impl KeyTemplate {
 }
 
 impl Part {
-    /// The length in the keys of `caller`, in bytes, with an extension of this length; that of a file's name is
-    /// unknown.
+    /// The length of this part in the keys of `caller`, in bytes, with an extension of this length;
+    /// `None` for a file's name.
     fn len(&self, caller: &Caller, extension: usize) -> Option<usize> {
         match self {
             Self::Text(text) => Some(text.len()),
@@ -77,7 +77,7 @@ impl Part {
     }
 }
 
-/// Whether it is of the kind that we give out: version 4.
+/// Whether the id is of version 4, like all ids that are issued.
 fn is_random(id: &Uuid) -> bool {
     id.get_version_num() == 4 && id.get_variant() == Variant::RFC4122
 }
@@ -229,7 +229,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_known_is_made_again_from_its_own_values(
+        fn a_key_is_known_exactly_if_some_name_makes_it(
             template in "(a?[./]?\\{(filename|ext|mm)\\}){1,3}",
             key in "[a./01]{1,9}",
         ) {

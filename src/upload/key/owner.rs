@@ -1,11 +1,11 @@
-//! Whose a key is: the caller that a template can have made it for. Pure.
+//! The owner of a key: the caller that a template can have made it for. Pure.
 
 use super::{KeyTemplate, Part};
 use crate::upload::Caller;
 
 impl KeyTemplate {
-    /// The only caller, and the variables, that the template can have made `key` of; an anonymous caller if
-    /// its keys do not name one.
+    /// The only caller, with its variables, that the template can have made `key` for; an anonymous
+    /// one if its keys name no caller.
     ///
     /// A caller and a variable are segments of their own, and no other part has a `/`. So each is found at
     /// the same place in every key.
@@ -37,7 +37,7 @@ mod tests {
     const ID: &str = "5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e";
 
     #[test]
-    fn the_owner_of_a_key_is_who_is_named_in_it() {
+    fn the_owner_of_a_key_is_the_caller_in_it() {
         let hash = format!("=sha256-{}", "0a".repeat(32));
         let of_hash = format!("{hash}/ID");
         for (template, key, expected) in [

@@ -119,7 +119,7 @@ impl Policies {
 type Fault = (String, String);
 
 impl Policy {
-    /// What a table without any field means.
+    /// The policy of a table without any field.
     pub(super) fn unbounded(expires_in: Duration) -> Self {
         Self::parse(toml::Table::new(), expires_in)
             .unwrap_or_else(|(field, reason)| unreachable!("{field} {reason}"))

@@ -18,7 +18,7 @@ pub struct Sample {
     pub policy: String,
     /// The bucket, if it is not the default one.
     pub bucket: Option<String>,
-    /// Nobody in particular, with a ticket if the policy needs one.
+    /// An anonymous caller, with a ticket if the policy needs one.
     pub caller: Caller,
     /// It has no more than the policy requires, but all metadata that the policy allows.
     pub file: File,

@@ -9,7 +9,7 @@ use crate::upload::metadata::Metadata;
 use crate::upload::ticket::Ticket;
 use crate::upload::{Caller, ContentType, Error, Field, Invalid, Refusal};
 
-/// What one caller may upload, and how: what a policy allows and the caller's ticket does too.
+/// What one caller may upload, and how: whatever both the policy and the caller's ticket allow.
 #[derive(Clone, Debug)]
 pub(in crate::upload) struct Terms {
     /// The name of the policy.
@@ -100,7 +100,7 @@ impl Terms {
         terms.limited_to(ticket.and_then(|ticket| ticket.max_size))
     }
 
-    /// With files of at most this size, if they could be larger.
+    /// The same terms, for files of at most this size.
     pub(in crate::upload) fn limited_to(self, max_size: Option<u64>) -> Self {
         let max_size = max_size.map_or(self.max_size, |max| max.min(self.max_size));
         Self { max_size, ..self }

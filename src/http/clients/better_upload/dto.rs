@@ -81,7 +81,7 @@ impl FileDto {
 
     /// `at` is the pointer to this file in the request.
     fn into_asked(self, at: &str, errors: &mut FieldErrors) -> Option<AskedFile> {
-        // Not by `validator`, which does not know these names.
+        // Checked here, because `validator` does not know the names in the JSON.
         let required = || Invalid::new("required", "is required");
         let sent = self.clone();
         let filename = self.name.ok_or_else(required).and_then(Filename::parse);
@@ -262,7 +262,7 @@ impl SingleDto {
         }
     }
 
-    /// Of a file that is uploaded already.
+    /// For a file that is uploaded already.
     pub(super) fn skipped(file: FileDto, key: ObjectKey) -> Self {
         Self {
             signed_url: String::new(),
@@ -321,7 +321,7 @@ pub(super) struct InPartsDto {
 }
 
 impl InPartsDto {
-    /// Of a file that is uploaded already.
+    /// For a file that is uploaded already.
     pub(super) fn skipped(file: FileDto, key: ObjectKey) -> Self {
         Self {
             file: ObjectDto::bare(file, key.into_string()),
@@ -344,7 +344,7 @@ impl ObjectDto {
         }
     }
 
-    /// Of an object with which the client sends no headers.
+    /// For an object that the client uploads without further headers.
     pub(super) fn bare(file: FileDto, key: String) -> Self {
         let object_info = ObjectInfoDto {
             key,

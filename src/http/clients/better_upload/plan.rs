@@ -7,11 +7,11 @@ use crate::s3::MAX_PUT_BYTES;
 
 /// The size of parts, if that makes few enough of them.
 const PART_BYTES: u64 = 16 * 1024 * 1024;
-/// A larger file goes in parts.
+/// Larger files are uploaded in parts.
 pub(super) const MAX_SINGLE_BYTES: u64 = 2 * PART_BYTES;
 
-/// The smallest size of parts, [`PART_BYTES`] or that doubled again and again, with which files of these sizes
-/// have no more parts than one answer can have.
+/// The smallest part size with which the parts of all these files fit into one answer:
+/// [`PART_BYTES`], doubled as often as necessary.
 pub(super) fn part_size(sizes: &[u64]) -> Option<u64> {
     let doubled = std::iter::successors(Some(PART_BYTES), |size| Some(size * 2));
     let mut candidates = doubled

@@ -1,7 +1,7 @@
 //! `/s3/upload/{token}`: calls of uploads in parts in S3's own XML, for clients that insist on it. The token is
 //! the permission for one call; presignd answers it, so that the policy holds.
 //!
-//! The URLs are for clients to follow and not to build, so they are not in the OpenAPI document.
+//! Clients follow these URLs and never build them, so they are not in the OpenAPI document.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -64,7 +64,7 @@ impl FromRequestParts<AppState> for SealedCall {
     }
 }
 
-/// The answer to another call than the token is for.
+/// The problem when the token is for another call.
 fn another_call() -> Problem {
     Problem::new(&catalogue::NO_SUCH_UPLOAD)
 }
@@ -155,7 +155,7 @@ async fn complete(
     let parts = listed_parts(received.bytes(), MAX_PARTS.into())?;
     drop(received);
     let parts = parts.into_iter().map(|part| CompletedPartDto {
-        // What is no number is none of a part's.
+        // A text that is not a number cannot be the number of a part.
         part_number: part.number.map(|text| text.trim().parse().unwrap_or(0)),
         e_tag: part.etag,
     });

@@ -34,7 +34,7 @@ use crate::http::problem::{Failure, Problem};
 use crate::s3::MAX_PARTS;
 use crate::upload::{File, Invalid, UploadService};
 
-/// What 10,000 parts take that the store lists.
+/// Memory for 10,000 parts that the store lists, in bytes.
 pub(super) const PARTS_BYTES: usize = 2 * 1024 * 1024;
 
 pub(super) fn router() -> OpenApiRouter<AppState> {

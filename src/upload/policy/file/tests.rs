@@ -31,7 +31,7 @@ fn the_example_file_shows_every_field() {
 }
 
 #[test]
-fn what_cannot_be_kept_is_refused_with_policy_field_and_reason() {
+fn what_no_store_can_enforce_is_refused_with_policy_field_and_reason() {
     for (fields, place, reason) in [
         ("key = 'a/{filename}'", "key", "overwrite"),
         ("key = '{uuid}/{nope}'", "key", "{nope}"),

@@ -174,7 +174,7 @@ impl Dto for CompleteDto {
         let mut parts = BTreeMap::new();
         for (index, part) in self.parts?.into_iter().enumerate() {
             let pointer = |name| format!("/parts/{index}/{name}");
-            // Not by `validator`, which does not know these names.
+            // Checked here, because `validator` does not know the names in the JSON.
             let required = || Invalid::new("required", "is required");
             let etag = errors.check(|| pointer("ETag"), part.e_tag.ok_or_else(required));
             let number = part.part_number.ok_or_else(required);

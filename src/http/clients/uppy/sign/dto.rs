@@ -88,7 +88,7 @@ pub(super) struct Signing {
     pub(super) policy: Option<String>,
 }
 
-/// What the request is for. All but the first two have the sealed id of an upload.
+/// The purpose of the request. All but the first two have the sealed id of an upload.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
     File,
@@ -125,9 +125,10 @@ impl Wanted {
     }
 }
 
-/// The name of a file in the key that Uppy makes: `{uuid}-{name}`, or what the application makes of it.
+/// The filename in the key that Uppy proposes: `{uuid}-{name}`, or a key that the application
+/// chose.
 fn filename_of_key(key: &str) -> &str {
-    /// Of a UUID with its hyphens.
+    /// The length of a UUID with its hyphens.
     const UUID_BYTES: usize = 36;
     let name = key.rsplit('/').next().unwrap_or(key);
     let after_id = || {
@@ -157,7 +158,7 @@ impl Dto for SignDto {
     }
 
     fn into_value(self, errors: &mut FieldErrors) -> Option<Signing> {
-        // Also where nothing needs the number: it would be a mistake of the client.
+        // Checked even if the number is not needed: an invalid one is a mistake of the client.
         let number = self.part_number.unwrap_or(1);
         if !(1..=u64::from(MAX_PARTS)).contains(&number) {
             errors.push("/partNumber".to_owned(), out_of_range());
