@@ -1,7 +1,8 @@
-//! `presignd check`: tries a configuration as the service and its clients would use it, and says what is
-//! wrong and how to fix it. It removes whatever it puts into the bucket.
+//! `presignd check`: tries a configuration as the service and its clients would use it, and says
+//! what is wrong and how to fix it. It removes whatever it puts into the bucket.
 //!
-//! Every request to the store has a timeout. URLs, signatures and secrets are never part of the report.
+//! Every request to the store has a timeout. URLs, signatures and secrets are never part of the
+//! report.
 
 mod acceleration;
 mod bucket;

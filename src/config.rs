@@ -338,8 +338,8 @@ fn allowed_origins(reader: &mut Reader<'_>) -> AllowedOrigins {
     origins.unwrap_or_default()
 }
 
-/// A scheme and a host as [browsers send them](https://fetch.spec.whatwg.org/#origin-header): in lower
-/// case, without the scheme's default port, and with no path, not even `/`.
+/// A scheme and a host as [browsers send them](https://fetch.spec.whatwg.org/#origin-header): in
+/// lower case, without the scheme's default port, and with no path, not even `/`.
 fn parse_origin(origin: &str) -> Option<HeaderValue> {
     let uri: Uri = origin.parse().ok()?;
     let default_port = match uri.scheme_str()? {

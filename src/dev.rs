@@ -1,5 +1,5 @@
-//! `presignd dev`: an S3 store on a folder of this machine, which checks signatures and is as strict
-//! as S3, and a log that says what happens. It knows no policies.
+//! `presignd dev`: an S3 store on a folder of this machine, which checks signatures and is as
+//! strict as S3, and a log that says what happens. It knows no policies.
 
 mod form;
 mod grants;

@@ -1,5 +1,5 @@
-//! A value that is fetched, cached, and fetched again before it is too old. It knows nothing about what
-//! the value is: whoever needs it judges its age and says how to fetch it.
+//! A value that is fetched, cached, and fetched again before it is too old. It knows nothing about
+//! what the value is: whoever needs it judges its age and says how to fetch it.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -77,7 +77,8 @@ where
         }
     }
 
-    /// The value, from the cache or from `fetch`. `judge` gets a value and the time since it was fetched.
+    /// The value, from the cache or from `fetch`. `judge` gets a value and the time since it was
+    /// fetched.
     pub(crate) async fn get<F>(
         &self,
         judge: impl Fn(&T, Duration) -> Age,

@@ -1,4 +1,5 @@
-//! Builds what runs from the configuration: the service, its listeners, and the token that stops it.
+//! Builds what runs from the configuration: the service, its listeners, and the token that stops
+//! it.
 
 mod listeners;
 mod reload;
@@ -299,8 +300,8 @@ fn auth(auth: &config::Auth) -> Result<Auth> {
     })
 }
 
-/// Logs where the service listens, and what an operator should know of its configuration. `addr` is where
-/// it can be reached; a function has no address.
+/// Logs where the service listens, and what an operator should know of its configuration. `addr` is
+/// where it can be reached; a function has no address.
 fn announce(
     env: &Env,
     config: &Config,

@@ -1,5 +1,5 @@
-//! The log: its destination, its format, and what is kept out of it. Also the [metrics](Metrics) and the
-//! traces.
+//! The log: its destination, its format, and what is kept out of it. Also the [metrics](Metrics)
+//! and the traces.
 
 mod metrics;
 #[cfg(not(feature = "otlp"))]
@@ -43,8 +43,8 @@ pub fn default_filter() -> Targets {
         .with_target("s3s", LevelFilter::OFF)
 }
 
-/// Sends the log of this process to standard error until the returned guard is dropped, and its traces to
-/// the collector, if there is one.
+/// Sends the log of this process to standard error until the returned guard is dropped, and its
+/// traces to the collector, if there is one.
 ///
 /// A thread of its own writes the log, so no request waits for it. If nobody reads standard error,
 /// lines are lost.
@@ -79,11 +79,12 @@ pub fn init(settings: Settings) -> anyhow::Result<WorkerGuard> {
 
 /// The part of `wanted` that the log may contain.
 ///
-/// Dependencies log more than a log should contain: the SDK writes requests and signatures at TRACE, and
-/// the embedded store puts whole requests into spans. No filter that an operator sets lets those through.
+/// Dependencies log more than a log should contain: the SDK writes requests and signatures at
+/// TRACE, and the embedded store puts whole requests into spans. No filter that an operator sets
+/// lets those through.
 ///
-/// It is one filter with one most verbose level: two nested filters would both be evaluated for every
-/// line that is not logged.
+/// It is one filter with one most verbose level: two nested filters would both be evaluated for
+/// every line that is not logged.
 fn without_secrets<S>(wanted: Targets) -> impl Filter<S> {
     let own_or_warning = filter_fn(|metadata| {
         metadata.target().starts_with("presignd")

@@ -1,5 +1,5 @@
-//! Whether browsers may upload to the bucket from the pages that may call the service: by the bucket's
-//! rules where those can be read, and by preflights as browsers send them.
+//! Whether browsers may upload to the bucket from the pages that may call the service: by the
+//! bucket's rules where those can be read, and by preflights as browsers send them.
 
 mod rules;
 
@@ -142,7 +142,8 @@ impl Check {
                 checksum_crc64nvme: Crc64NvmeChecksum::parse("AAAAAAAAAAA=").ok(),
                 ..sample.file.clone()
             };
-            // The content disposition of active content is signed, and that of other content is not.
+            // The content disposition of active content is signed, and that of other content is
+            // not.
             let types = ACTIVE_TYPES.iter().copied().map(ContentType::parse);
             let active = types.flatten().map(|content_type| File {
                 content_type,

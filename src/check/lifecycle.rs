@@ -1,5 +1,5 @@
-//! What the bucket's lifecycle rules remove: parts of uploads that nobody completes, and uploads that nobody
-//! commits.
+//! What the bucket's lifecycle rules remove: parts of uploads that nobody completes, and uploads
+//! that nobody commits.
 
 use aws_sdk_s3::types::{
     AbortIncompleteMultipartUpload, BucketLifecycleConfiguration, ExpirationStatus,
@@ -128,7 +128,8 @@ impl Check {
         missing.into_iter().flatten().collect()
     }
 
-    /// Adds `missing` to the rules of the bucket, and reads them again to see that they are in force.
+    /// Adds `missing` to the rules of the bucket, and reads them again to see that they are in
+    /// force.
     ///
     /// A store that ignores the tag of a rule would expire every object. So rules that are not read
     /// back as they were written are removed at once.
@@ -257,7 +258,8 @@ fn has_pending_tag(rule: &LifecycleRule) -> bool {
     Scope::of(rule).tags.iter().any(is_pending)
 }
 
-/// Whether the rule is for all pending uploads, whose keys begin with one of `prefixes`, and not for all objects.
+/// Whether the rule is for all pending uploads, whose keys begin with one of `prefixes`, and not
+/// for all objects.
 fn is_for_pending(rule: &LifecycleRule, prefixes: &[&str]) -> bool {
     let scope = Scope::of(rule);
     let has_other = scope

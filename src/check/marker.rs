@@ -16,7 +16,7 @@ use crate::upload::{Caller, File, Grant, Sample, UploadService};
 /// Why a marker was not stored, or not removed.
 #[derive(Debug)]
 pub(super) enum Unable {
-    /// It was not sent, because it could not be removed; the reason.
+    /// It was not sent, because it could not be removed, for this reason.
     WouldStay(String),
     Refused(Problem),
     /// It was stored differently from what was sent, or not removed.

@@ -231,7 +231,8 @@ impl Problem {
         Line::failed(check, self.to_string()).fix_if(self.fix(permission))
     }
 
-    /// The line of a check that some stores do not support, and some credentials have no permission for.
+    /// The line of a check that some stores do not support, and some credentials have no permission
+    /// for.
     pub(super) fn unknown(&self, check: &'static str, permission: &str) -> Line {
         if self.is_not_implemented() {
             return Line::skipped(check, "the store does not support this");

@@ -247,7 +247,7 @@ impl Check {
         samples.find(|sample| sample.has_unique_key && sample.fits_form)
     }
 
-    /// What an honest client sends that got a grant for `file` at `now`.
+    /// What a client sends that uses a grant for `file`, made at `now`, as intended.
     async fn granted(
         &self,
         kind: Kind,

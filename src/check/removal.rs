@@ -137,8 +137,8 @@ impl Check {
         self.discard(&marker).await
     }
 
-    /// The version to delete in a bucket with versions, for uploads whose answer did not name it: forms, and
-    /// buckets whose versioning is suspended.
+    /// The version to delete in a bucket with versions, for uploads whose answer did not name it:
+    /// forms, and buckets whose versioning is suspended.
     async fn current_version(&self, key: &str) -> Option<String> {
         if !self.is_versioned.load(Ordering::Relaxed) {
             return None;

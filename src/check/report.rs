@@ -107,8 +107,8 @@ impl Report {
     }
 }
 
-/// Removes control characters and shortens the text: it may come from a store, and must not control the
-/// terminal or fill it.
+/// Removes control characters and shortens the text: it may come from a store, and must not control
+/// the terminal or fill it.
 fn printable(text: &str) -> String {
     const LONGEST: usize = 400;
     let clean = text.chars().filter(|c| !c.is_control());

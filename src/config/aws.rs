@@ -1,5 +1,5 @@
-//! The variables that the AWS SDK reads. The SDK would report an invalid one late, as a failed request,
-//! or not at all.
+//! The variables that the AWS SDK reads. The SDK would report an invalid one late, as a failed
+//! request, or not at all.
 
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 
@@ -17,8 +17,8 @@ pub struct Aws {
 
 /// Region, endpoint and credentials as the SDK's default chain finds them.
 pub async fn load(env: &Env) -> Aws {
-    // If the SDK read the environment itself, it would get empty and untrimmed values, and nothing of
-    // `.env`. Changing the environment of the process needs unsafe code.
+    // If the SDK read the environment itself, it would get empty and untrimmed values, and nothing
+    // of `.env`. Changing the environment of the process needs unsafe code.
     let loader = || aws_config::defaults(BehaviorVersion::latest()).env(env.values().into());
     let sdk_config = loader().load().await;
     if sdk_config.region().is_some() {

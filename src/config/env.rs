@@ -70,7 +70,8 @@ impl Env {
         env
     }
 
-    /// A later value replaces an earlier one, so an empty variable of the process unsets one of `.env`.
+    /// A later value replaces an earlier one, so an empty variable of the process unsets one of
+    /// `.env`.
     fn insert(&mut self, name: String, value: String) {
         if !is_checked(&name) {
             self.values.insert(name, value);

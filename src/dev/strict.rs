@@ -1,5 +1,5 @@
-//! A middleware in front of the store. It refuses what S3 refuses and `s3s` accepts, and gives every
-//! refusal a reason.
+//! A middleware in front of the store. It refuses what S3 refuses and `s3s` accepts, and gives
+//! every refusal a reason.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;

@@ -331,7 +331,8 @@ impl Auth {
     /// The answer to a request without valid credentials, which names the ways to authenticate.
     fn challenge(&self, problem: Problem) -> Response {
         let mut response = problem.into_response();
-        // An API key is accepted as a bearer token, too, so its own scheme only matters beside tokens.
+        // An API key is accepted as a bearer token, too, so its own scheme only matters beside
+        // tokens.
         let challenge = match (&self.api_keys, &self.jwt) {
             (Some(_), Some(_)) => "Bearer realm=\"presignd\", ApiKey realm=\"presignd\"",
             _ => "Bearer realm=\"presignd\"",

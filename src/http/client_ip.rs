@@ -29,8 +29,8 @@ pub(super) fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
     trusted.iter().any(|network| network.contains(&address))
 }
 
-/// The part of an address that identifies one household: all of an IPv4 address, the first 64 bits of
-/// an IPv6 address.
+/// The part of an address that identifies one household: all of an IPv4 address, the first 64 bits
+/// of an IPv6 address.
 pub(super) fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,

@@ -61,8 +61,8 @@ pub use self::server::{Limits, Server, serve};
 use crate::telemetry::Metrics;
 use crate::upload::UploadService;
 
-/// A router with its middleware: what a server serves, and what Lambda calls. It is always ready, and
-/// each failure is an answer.
+/// A router with its middleware: what a server serves, and what Lambda calls. It is always ready,
+/// and each failure is an answer.
 pub trait HttpService:
     Service<Request, Response = Response, Error = Infallible, Future: Send>
     + Clone

@@ -30,8 +30,8 @@ impl AddressSettings {
     }
 }
 
-/// The address, without a slash at its end: `PUBLIC_URL`, or the host that the request was sent to. Only a
-/// trusted proxy may name another one in `X-Forwarded-Host` and `X-Forwarded-Proto`.
+/// The address, without a slash at its end: `PUBLIC_URL`, or the host that the request was sent to.
+/// Only a trusted proxy may name another one in `X-Forwarded-Host` and `X-Forwarded-Proto`.
 #[derive(Debug)]
 pub(super) struct OwnAddress(pub(super) String);
 

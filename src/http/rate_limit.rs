@@ -24,9 +24,9 @@ pub struct Rate {
 
 /// Counts the requests of each caller, and of each network of callers without a name.
 ///
-/// - A hash with a secret of the process assigns a caller to a slot. There are 131,072 slots for names
-///   and as many for networks, of 8 bytes each, so no flood takes more memory than those, and no flood
-///   of addresses costs a caller with a name anything.
+/// - A hash with a secret of the process assigns a caller to a slot. There are 131,072 slots for
+///   names and as many for networks, of 8 bytes each, so no flood takes more memory than those, and
+///   no flood of addresses costs a caller with a name anything.
 /// - Callers in the same slot share its rate; nobody can choose a slot.
 pub(super) struct RateLimit {
     limiter: RateLimiter<Slot, Slots, MonotonicClock, NoOpMiddleware<Instant>>,

@@ -1,5 +1,5 @@
-//! The server: an accept loop with a limit on connections, and a graceful shutdown. The router handles
-//! the requests.
+//! The server: an accept loop with a limit on connections, and a graceful shutdown. The router
+//! handles the requests.
 
 mod connection;
 
@@ -29,9 +29,9 @@ const LAST_REQUESTS: Duration = Duration::from_millis(500);
 pub struct Limits {
     /// How long a new connection may stay silent.
     pub silent_timeout: Duration,
-    /// How long a connection may take from one answer until the head of the next request is complete.
-    /// Load balancers keep idle connections for 60 s: it is longer, so that they do not use one that
-    /// we are about to close.
+    /// How long a connection may take from one answer until the head of the next request is
+    /// complete. Load balancers keep idle connections for 60 s: it is longer, so that they do not
+    /// use one that we are about to close.
     pub head_timeout: Duration,
     /// How long a client may accept nothing of an answer.
     pub unread_timeout: Duration,
@@ -67,9 +67,8 @@ pub struct Server {
     pub metrics: Metrics,
 }
 
-/// Serves `service`, until `server.stop` is cancelled. Then new connections
-/// are refused, requests in progress are answered, each with `connection: close`, and idle connections
-/// are closed.
+/// Serves `service`, until `server.stop` is cancelled. Then new connections are refused, requests
+/// in progress are answered, each with `connection: close`, and idle connections are closed.
 pub async fn serve(listener: TcpListener, service: impl HttpService, server: Server) {
     let Server {
         limits,

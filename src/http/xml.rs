@@ -1,4 +1,5 @@
-//! S3's XML, for clients that speak it: what they send is read, and what S3 would answer is written.
+//! S3's XML, for clients that speak it: what they send is read, and what S3 would answer is
+//! written.
 
 use std::io;
 

@@ -1,4 +1,5 @@
-//! All buckets of a service: a default one, and others at the same endpoint with the same credentials.
+//! All buckets of a service: a default one, and others at the same endpoint with the same
+//! credentials.
 
 use std::collections::BTreeMap;
 

@@ -84,8 +84,8 @@ impl CredentialsCache {
         })
     }
 
-    /// The time from `now` until the cached credentials expire, without fetching any: `None` if there
-    /// are none, [`Duration::MAX`] if they do not expire.
+    /// The time from `now` until the cached credentials expire, without fetching any: `None` if
+    /// there are none, [`Duration::MAX`] if they do not expire.
     pub fn life(&self, now: SystemTime) -> Option<Duration> {
         match self.cache.cached()?.expiry() {
             None => Some(Duration::MAX),

@@ -34,8 +34,8 @@ pub enum StoreError {
 
 /// What is known about an error of the store.
 ///
-/// Its [`Display`](fmt::Display), which is logged, has the store's code but not its message: AWS puts
-/// keys and role ARNs into messages, and other stores whole requests with their signatures.
+/// Its [`Display`](fmt::Display), which is logged, has the store's code but not its message: AWS
+/// puts keys and role ARNs into messages, and other stores whole requests with their signatures.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct StoreCause {
     /// The status of the answer, if there was one.

@@ -25,7 +25,8 @@ pub struct StoredObject {
     /// SHA-256 of the whole object, in base64. An upload in parts has at most
     /// [one of its parts' checksums](https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html#large-object-checksums).
     pub checksum_sha256: Option<String>,
-    /// CRC-64/NVME of the whole object, in base64. S3 computes it for each upload that has no other checksum.
+    /// CRC-64/NVME of the whole object, in base64. S3 computes it for each upload that has no other
+    /// checksum.
     pub checksum_crc64nvme: Option<String>,
     /// Names, without `x-amz-meta-`, and values.
     pub metadata: BTreeMap<String, String>,
@@ -131,8 +132,8 @@ fn stored(answer: HeadObjectOutput) -> Result<StoredObject, StoreError> {
     })
 }
 
-/// `None` if the store says that the object does not exist. The answer to a HEAD request has no body, so
-/// only its status can say so.
+/// `None` if the store says that the object does not exist. The answer to a HEAD request has no
+/// body, so only its status can say so.
 fn absent<T, E>(
     error: SdkError<E, aws_sdk_s3::config::http::HttpResponse>,
 ) -> Result<Option<T>, StoreError>

@@ -26,8 +26,8 @@ impl Host {
     /// private kind, or a private address.
     pub fn is_internal(&self) -> bool {
         /// Domains of [one link](https://www.rfc-editor.org/rfc/rfc6762),
-        /// [one machine](https://www.rfc-editor.org/rfc/rfc6761#section-6.3), one organisation and one
-        /// Kubernetes cluster.
+        /// [one machine](https://www.rfc-editor.org/rfc/rfc6761#section-6.3), one organisation and
+        /// one Kubernetes cluster.
         const PRIVATE: [&str; 4] = ["local", "localhost", "internal", "svc"];
         match self.0.parse() {
             Ok(IpAddr::V4(address)) => is_internal_v4(address),

@@ -1,5 +1,5 @@
-//! Buckets of one store: how requests to them are signed, and what is asked of the store. Knows nothing
-//! of policies, filenames or HTTP servers.
+//! Buckets of one store: how requests to them are signed, and what is asked of the store. Knows
+//! nothing of policies, filenames or HTTP servers.
 
 mod buckets;
 mod credentials;
@@ -172,7 +172,8 @@ pub fn client(
         // `CredentialsCache` is the only cache: a second one could hold other credentials.
         .identity_cache(IdentityCache::no_cache())
         .force_path_style(force_path_style)
-        // Sessions of directory buckets would be a second source of credentials, fetched over the network.
+        // Sessions of directory buckets would be a second source of credentials, fetched over the
+        // network.
         .disable_s3_express_session_auth(true)
         .timeout_config(
             TimeoutConfig::builder()

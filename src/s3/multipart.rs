@@ -1,8 +1,8 @@
 //! Multipart uploads: the calls that only the owner of the credentials can make.
 //!
 //! Every call ends in bounded time. Calls that only read, or that may be made twice, are retried.
-//! Creating and completing an upload are retried only when the store says that it did nothing: a lost
-//! answer does not mean that nothing happened.
+//! Creating and completing an upload are retried only when the store says that it did nothing: a
+//! lost answer does not mean that nothing happened.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,7 +14,8 @@ use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use super::object::{Object, with_properties};
 use super::{Bucket, Error, StoreError};
 
-/// The most parts that [S3 accepts](https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html).
+/// The most parts that
+/// [S3 accepts](https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html).
 pub const MAX_PARTS: u16 = 10_000;
 
 /// S3 may work for minutes on completing an upload of many parts.

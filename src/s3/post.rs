@@ -1,6 +1,6 @@
-//! Presigned POST: an HTML form that the store accepts, and the policy document that binds every field of
-//! it. The SDK cannot make one, so the document is written here, and signed for the same [target] and with the
-//! same key as URLs.
+//! Presigned POST: an HTML form that the store accepts, and the policy document that binds every
+//! field of it. The SDK cannot make one, so the document is written here, and signed for the same
+//! [target] and with the same key as URLs.
 //!
 //! [target]: super::target::Target
 //!

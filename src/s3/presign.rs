@@ -1,4 +1,5 @@
-//! Presigned requests: what can be signed, and who signs it, our own [`sign`] or the SDK's presigner.
+//! Presigned requests: what can be signed, and who signs it, our own [`sign`] or the SDK's
+//! presigner.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,10 +16,12 @@ use super::object::{Object, with_properties};
 use super::{Bucket, Error, sign};
 use crate::error_chain::causes;
 
-/// The longest lifetime of a signature, [by the protocol](https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html).
+/// The longest lifetime of a signature,
+/// [by the protocol](https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html).
 pub const MAX_EXPIRES_IN: Duration = Duration::from_hours(7 * 24);
 
-/// Characters that a path contains unencoded ([RFC 3986](https://www.rfc-editor.org/rfc/rfc3986#section-2.3)).
+/// Characters that a path contains unencoded
+/// ([RFC 3986](https://www.rfc-editor.org/rfc/rfc3986#section-2.3)).
 pub(super) const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -52,8 +55,8 @@ pub struct Get<'a> {
     pub content_type: Option<&'a str>,
 }
 
-/// A header that the SDK adds in a function of AWS Lambda. It is not signed, and clients have no use for
-/// it.
+/// A header that the SDK adds in a function of AWS Lambda. It is not signed, and clients have no
+/// use for it.
 const LAMBDA_TRACE: &str = "x-amzn-trace-id";
 
 /// A request that can be presigned.
@@ -104,9 +107,9 @@ pub(super) struct Signing {
 pub struct PresignedRequest {
     pub method: &'static str,
     pub url: String,
-    /// The signed headers that the client has to set, in the order of their lower-case names. `host` and
-    /// `content-length` are not among them: every HTTP client sets those itself, and browsers let
-    /// no page do it.
+    /// The signed headers that the client has to set, in the order of their lower-case names.
+    /// `host` and `content-length` are not among them: every HTTP client sets those itself, and
+    /// browsers let no page do it.
     pub headers: Vec<(Cow<'static, str>, String)>,
     /// The first moment at which the store refuses the request, in whole seconds.
     pub expires_at: SystemTime,
@@ -184,15 +187,16 @@ impl PresignError {
     }
 }
 
-/// Signatures contain whole seconds only. The presigner rounds down, too, so the expiry that we report
-/// is the one that the store sees.
+/// Signatures contain whole seconds only. The presigner rounds down, too, so the expiry that we
+/// report is the one that the store sees.
 pub(super) fn whole_seconds(moment: SystemTime) -> SystemTime {
     let since_epoch = moment.duration_since(UNIX_EPOCH).unwrap_or_default();
     UNIX_EPOCH + Duration::from_secs(since_epoch.as_secs())
 }
 
 impl Signing {
-    /// When the signature expires: after its own lifetime or with the credentials, whichever is first.
+    /// When the signature expires: after its own lifetime or with the credentials, whichever is
+    /// first.
     pub(super) fn expires_at(&self) -> SystemTime {
         let end = self.now + self.expires_in;
         let credentials = self.credentials.expiry().map(whole_seconds);
@@ -298,8 +302,8 @@ impl Bucket {
         self.presign(Request::Get(get), expires_in, now).await
     }
 
-    /// Presigns a PUT of one part, which has `size` bytes if that is given, for `expires_in` from `now`,
-    /// or for as long as the credentials are valid.
+    /// Presigns a PUT of one part, which has `size` bytes if that is given, for `expires_in` from
+    /// `now`, or for as long as the credentials are valid.
     pub async fn presign_part(
         &self,
         key: &str,

@@ -131,8 +131,8 @@ impl Hex {
     }
 }
 
-/// Signs `request`. `None` if the SDK would refuse it or change a value that is signed: the presigner
-/// has to decide then.
+/// Signs `request`. `None` if the SDK would refuse it or change a value that is signed: the
+/// presigner has to decide then.
 pub(super) fn presign(
     target: &Target,
     scope: &Scope,
@@ -223,8 +223,8 @@ pub(super) fn presign(
     })
 }
 
-/// Adds the parameters that requests of this kind have besides those of the signature, in the order of their
-/// names, each with an `&` behind it.
+/// Adds the parameters that requests of this kind have besides those of the signature, in the order
+/// of their names, each with an `&` behind it.
 fn push_own_parameters(text: &mut String, request: Request<'_>) {
     let mut push = |name: &str, value: &str| {
         text.push_str(name);
@@ -315,8 +315,8 @@ fn is_plain_name(name: &str) -> bool {
         .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b))
 }
 
-/// Whether a value is signed as it is. Signing removes spaces at the ends, replaces several in a row by
-/// one, and may leave out an empty value.
+/// Whether a value is signed as it is. Signing removes spaces at the ends, replaces several in a
+/// row by one, and may leave out an empty value.
 fn is_plain_value(value: &str) -> bool {
     let mut before = b' ';
     value.bytes().all(|b| {

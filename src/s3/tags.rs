@@ -9,7 +9,8 @@ use aws_sdk_s3::types::{Tag, Tagging};
 use super::{Bucket, Error, StoreCause, StoreError};
 
 impl Bucket {
-    /// The names and values of the tags of an object, or of one version of it; `None` if it does not exist.
+    /// The names and values of the tags of an object, or of one version of it; `None` if it does
+    /// not exist.
     pub async fn tags(
         &self,
         key: &str,
@@ -64,8 +65,8 @@ impl Bucket {
     }
 }
 
-/// Whether the store answered with nothing at all, as some versions of Ceph do for tags that were given to an
-/// upload in parts, and which they have lost.
+/// Whether the store answered with nothing at all, as some versions of Ceph do for tags that were
+/// given to an upload in parts, and which they have lost.
 fn is_empty<E>(error: &SdkError<E, HttpResponse>) -> bool {
     error.raw_response().is_some_and(|answer| {
         answer.status().is_success() && answer.body().bytes().is_some_and(<[u8]>::is_empty)

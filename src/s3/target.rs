@@ -12,8 +12,8 @@ use super::presign::{IN_PATH, IN_QUERY, PresignError, Presigner, Put, Request, S
 use super::samples::{self, PLAIN};
 use super::sign::{self, ALGORITHM, SigningKey};
 
-/// Where a bucket is, and how requests to it are signed. Does not depend on credentials, so that they
-/// can change while the service runs.
+/// Where a bucket is, and how requests to it are signed. Does not depend on credentials, so that
+/// they can change while the service runs.
 #[derive(Debug)]
 pub(super) struct Target {
     /// Everything before the path: `https://bucket.s3.us-east-1.amazonaws.com`.
@@ -22,7 +22,8 @@ pub(super) struct Target {
     pub(super) host: String,
     /// Everything before the key: `/` or `/bucket/`.
     pub(super) path: String,
-    /// Missing when the bucket needs another algorithm than `SigV4`, as multi-Region access points do.
+    /// Missing when the bucket needs another algorithm than `SigV4`, as multi-Region access points
+    /// do.
     pub(super) scope: Option<Scope>,
     /// Whether [`sign::presign`] makes the same URLs as the presigner. Otherwise the presigner
     /// signs.
@@ -89,8 +90,8 @@ impl Target {
         })
     }
 
-    /// Compares [`sign::presign`] with the presigner on awkward requests, with and without a session
-    /// token and at both ends of a day.
+    /// Compares [`sign::presign`] with the presigner on awkward requests, with and without a
+    /// session token and at both ends of a day.
     async fn is_proven(&self, scope: &Scope, presigner: &Presigner) -> Result<bool, PresignError> {
         const DAY: u64 = 24 * 60 * 60;
         let midnight = UNIX_EPOCH + Duration::from_secs(20_000 * DAY);

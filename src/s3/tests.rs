@@ -363,7 +363,8 @@ fn every_url_of_a_get_is_the_presigners() {
     });
 }
 
-/// Credentials and days change while the service runs; a cached signing key must not outlive either.
+/// Credentials and days change while the service runs; a cached signing key must not outlive
+/// either.
 #[tokio::test]
 async fn a_signing_key_is_used_for_its_credentials_and_its_day_only() {
     let first = Credentials::new("A", "secret", None, None, "test");

@@ -1,5 +1,5 @@
-//! Reads the keys of callers and of the issuer, and the policies again when SIGHUP arrives. All else needs a
-//! restart.
+//! Reads the keys of callers and of the issuer, and the policies again when SIGHUP arrives. All
+//! else needs a restart.
 
 use std::sync::Arc;
 

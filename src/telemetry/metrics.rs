@@ -1,8 +1,9 @@
-//! What is counted and measured, in [OpenMetrics](https://prometheus.io/docs/specs/om/open_metrics_spec/).
-//! `docs/operations.md` explains each metric.
+//! What is counted and measured, in
+//! [OpenMetrics](https://prometheus.io/docs/specs/om/open_metrics_spec/). `docs/operations.md`
+//! explains each metric.
 //!
-//! Labels take a bounded number of values: names of routes, policies and operations, never anything that
-//! a client chooses.
+//! Labels take a bounded number of values: names of routes, policies and operations, never anything
+//! that a client chooses.
 
 use std::fmt;
 use std::sync::Arc;
@@ -181,7 +182,8 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Counts a request. `method` and `route` must not be what a client sent, so that labels stay bounded.
+    /// Counts a request. `method` and `route` must not be what a client sent, so that labels stay
+    /// bounded.
     pub(crate) fn request(&self, method: &'static str, route: &str, status: u16, took: Duration) {
         let labels = RequestLabels {
             method,
@@ -209,13 +211,15 @@ impl Metrics {
         self.0.grants.get_or_create(&labels).inc_by(files);
     }
 
-    /// Counts a request to commit an upload. `policy` must be a configured policy, so that labels stay bounded.
+    /// Counts a request to commit an upload. `policy` must be a configured policy, so that labels
+    /// stay bounded.
     pub(crate) fn commit(&self, policy: Arc<str>, outcome: &'static str) {
         let labels = OutcomeLabels { policy, outcome };
         self.0.commits.get_or_create(&labels).inc();
     }
 
-    /// Counts a request to delete an upload. `policy` must be a configured policy, so that labels stay bounded.
+    /// Counts a request to delete an upload. `policy` must be a configured policy, so that labels
+    /// stay bounded.
     pub(crate) fn delete(&self, policy: Arc<str>, outcome: &'static str) {
         let labels = OutcomeLabels { policy, outcome };
         self.0.deletes.get_or_create(&labels).inc();
@@ -258,8 +262,8 @@ impl Metrics {
         &self.0.open_connections
     }
 
-    /// All metrics as text. `credentials_life` is the remaining lifetime of the cached credentials, in
-    /// seconds.
+    /// All metrics as text. `credentials_life` is the remaining lifetime of the cached credentials,
+    /// in seconds.
     pub(crate) fn encode(&self, credentials_life: f64) -> Result<String, fmt::Error> {
         self.0.credentials_life.set(credentials_life);
         let mut text = String::new();

@@ -1,8 +1,8 @@
 //! A span for each request, sent to a collector by OTLP over HTTP.
 //!
 //! Spans are made here from the few values that they may show, not from log events, so that nothing
-//! else can get into them. A bounded queue and a thread of its own send them: no request waits for a
-//! collector, or fails with it.
+//! else can get into them. A bounded queue and a thread of its own send them: no request waits for
+//! a collector, or fails with it.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -81,9 +81,9 @@ impl Trace {
         Some(span.span_context().trace_id().to_string())
     }
 
-    /// Ends the span as [OpenTelemetry's
-    /// conventions](https://opentelemetry.io/docs/specs/semconv/http/http-spans/) require. `route` is
-    /// the pattern of the route that the request matched.
+    /// Ends the span as
+    /// [OpenTelemetry's conventions](https://opentelemetry.io/docs/specs/semconv/http/http-spans/)
+    /// require. `route` is the pattern of the route that the request matched.
     pub(crate) fn end(&mut self, route: Option<&str>, status: u16) {
         let Some((mut span, method)) = self.0.take() else {
             return;

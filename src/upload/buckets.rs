@@ -14,7 +14,8 @@ impl UploadService {
     ///
     /// # Errors
     ///
-    /// One of them names a bucket that the service does not know. Then the policies stay as they are.
+    /// One of them names a bucket that the service does not know. Then the policies stay as they
+    /// are.
     pub fn replace_policies(&self, policies: Policies) -> Result<(), UnknownBucket> {
         policies.check_buckets(&self.buckets)?;
         self.policies.store(Arc::new(policies));
@@ -28,8 +29,8 @@ impl UploadService {
             .expect("the buckets of all policies are known")
     }
 
-    /// Checks that uploads can be granted: there are credentials, and the store answers for the buckets
-    /// of all policies.
+    /// Checks that uploads can be granted: there are credentials, and the store answers for the
+    /// buckets of all policies.
     pub async fn probe(&self, now: SystemTime) -> Result<(), Error> {
         let policies = self.policies.load_full();
         let buckets = policies.buckets();

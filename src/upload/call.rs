@@ -1,6 +1,6 @@
-//! Calls of an upload in parts that are sealed into tokens: whoever holds one may make that one call until
-//! it expires, as with a presigned URL. They are for clients that insist on speaking S3 and send no
-//! credentials. The policy holds, because presignd answers these calls.
+//! Calls of an upload in parts that are sealed into tokens: whoever holds one may make that one
+//! call until it expires, as with a presigned URL. They are for clients that insist on speaking S3
+//! and send no credentials. The policy holds, because presignd answers these calls.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -261,8 +261,8 @@ impl UploadService {
             Sealed::Continue(operation, session) => Ok(Call::Continue(
                 operation,
                 Continued {
-                    // What the caller may do was checked before the call was sealed, and the session
-                    // has the limit of the ticket.
+                    // What the caller may do was checked before the call was sealed, and the
+                    // session has the limit of the ticket.
                     caller: Caller::sealed(&session.caller, None),
                     token: self.session_key.seal(&*session)?,
                     key: session.key,

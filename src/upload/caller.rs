@@ -137,9 +137,9 @@ impl Caller {
         self.policy.as_deref().into_iter().chain(of_ticket)
     }
 
-    /// What stands for the caller in a key: the name, with all but ASCII letters, digits and `-_@.+`
-    /// as `=` and two hexadecimal digits for each byte, likewise a dot at the beginning; `=sha256-` and the
-    /// name's SHA-256 if that is too long.
+    /// What stands for the caller in a key: the name, with all but ASCII letters, digits and
+    /// `-_@.+` as `=` and two hexadecimal digits for each byte, likewise a dot at the beginning;
+    /// `=sha256-` and the name's SHA-256 if that is too long.
     pub fn segment(&self) -> &str {
         &self.segment
     }

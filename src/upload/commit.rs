@@ -1,8 +1,8 @@
 //! Uploads that do not count until someone commits them.
 //!
-//! Under a policy with `pending`, an upload is signed with the tag [`TAG`]`=`[`PENDING`]. Committing verifies the
-//! object and replaces that value by its [`mark`], which names what was verified. An object counts as
-//! committed only while its tag is its own mark.
+//! Under a policy with `pending`, an upload is signed with the tag [`TAG`]`=`[`PENDING`].
+//! Committing verifies the object and replaces that value by its [`mark`], which names what was
+//! verified. An object counts as committed only while its tag is its own mark.
 //!
 //! The order is always *verify, tag, verify again*, because a URL may be used again while an object
 //! is committed, and no store writes a tag under a condition. So the tag can end up on another
@@ -38,7 +38,8 @@ const MAX_ROUNDS: usize = 5;
 
 type Tags = Vec<(String, String)>;
 
-/// The value of the tag of an object that was verified: a digest of everything that verifying compares.
+/// The value of the tag of an object that was verified: a digest of everything that verifying
+/// compares.
 ///
 /// It leaves out the time of the upload, which some stores change when they write a tag, and the
 /// encryption and the storage class, which rules of the bucket change later.
@@ -77,7 +78,8 @@ fn value(tags: &Tags) -> Option<&str> {
 }
 
 impl UploadService {
-    /// Whether this object is committed: its tag is its own mark. `None` if it does not exist any more.
+    /// Whether this object is committed: its tag is its own mark. `None` if it does not exist any
+    /// more.
     pub(super) async fn is_committed(
         &self,
         policy: &Terms,
@@ -138,8 +140,8 @@ impl UploadService {
             expected: expected.clone(),
             _turn: self.heads.turn(caller).await?,
         };
-        // A task of its own, so that nothing stops it between writing a tag and verifying again: neither a client
-        // that hangs up, nor a timeout, nor the failure of another key.
+        // A task of its own, so that nothing stops it between writing a tag and verifying again:
+        // neither a client that hangs up, nor a timeout, nor the failure of another key.
         let task = tokio::spawn(commit.run(now));
         task.await
             .unwrap_or_else(|error| match error.try_into_panic() {

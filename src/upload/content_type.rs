@@ -18,7 +18,8 @@ use crate::s3;
 ///   `video/webm;codecs=vp8,opus` is what `MediaRecorder` sends.
 /// - Printable ASCII alone, so it cannot end a header or begin another.
 /// - No space that signing would fold: none at the ends, no two in a row.
-/// - No `/` after a comma: browsers split a header at commas and take the last piece that is a type.
+/// - No `/` after a comma: browsers split a header at commas and take the last piece that is a
+///   type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContentType(String);
 
@@ -51,7 +52,8 @@ impl ContentType {
 }
 
 fn check(text: &str) -> Result<(), Invalid> {
-    /// The longest name of a type or a subtype ([RFC 6838](https://www.rfc-editor.org/rfc/rfc6838#section-4.2)).
+    /// The longest name of a type or a subtype
+    /// ([RFC 6838](https://www.rfc-editor.org/rfc/rfc6838#section-4.2)).
     const MAX_NAME_BYTES: usize = 127;
     let invalid = |why: String| Invalid::new("not-a-media-type", why);
     if let Some(c) = text.chars().find(|c| !matches!(c, ' '..='~')) {

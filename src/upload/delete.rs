@@ -13,7 +13,8 @@ pub struct Deleted {
 }
 
 impl UploadService {
-    /// Deletes an upload of a policy, if it exists; `None` if the policy cannot have granted this key to the caller.
+    /// Deletes an upload of a policy, if it exists; `None` if the policy cannot have granted this
+    /// key to the caller.
     ///
     /// # Errors
     ///

@@ -1,4 +1,5 @@
-//! The header `Content-Disposition`: whether a browser shows a file or saves it, and under which name. Pure.
+//! The header `Content-Disposition`: whether a browser shows a file or saves it, and under which
+//! name. Pure.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -15,8 +16,8 @@ pub enum Disposition {
 }
 
 impl Disposition {
-    /// The value of the header, by [RFC 6266](https://www.rfc-editor.org/rfc/rfc6266#section-4.3) and
-    /// [RFC 8187](https://www.rfc-editor.org/rfc/rfc8187#section-3.2.1).
+    /// The value of the header, by [RFC 6266](https://www.rfc-editor.org/rfc/rfc6266#section-4.3)
+    /// and [RFC 8187](https://www.rfc-editor.org/rfc/rfc8187#section-3.2.1).
     pub(super) fn header(self, filename: Option<&Filename>) -> String {
         /// Everything but RFC 8187's `attr-char`.
         const ENCODED: &AsciiSet = &NON_ALPHANUMERIC

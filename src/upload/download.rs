@@ -27,7 +27,8 @@ pub struct Wanted {
 #[derive(Debug)]
 pub enum Download {
     Granted(PresignedRequest),
-    /// The policy cannot have granted this key to the caller; or there is no object, if the store was asked.
+    /// The policy cannot have granted this key to the caller; or there is no object, if the store
+    /// was asked.
     NotUploaded,
     /// The upload does not count until it is committed.
     Pending,
@@ -49,7 +50,8 @@ impl UploadService {
     ///
     /// # Errors
     ///
-    /// The caller may not use the policy, the policy allows no downloads, or the store fails for any of them.
+    /// The caller may not use the policy, the policy allows no downloads, or the store fails for
+    /// any of them.
     pub async fn presign_gets(
         &self,
         caller: &Caller,

@@ -36,8 +36,8 @@ impl UploadService {
     /// The object that has arrived under `key` in `bucket`. Repeats the request for a missing
     /// object until `wait` is over.
     ///
-    /// Several policies may be able to grant the same key. In the order of their names, the first that allows
-    /// the object counts, and if none does, the first.
+    /// Several policies may be able to grant the same key. In the order of their names, the first
+    /// that allows the object counts, and if none does, the first.
     ///
     /// # Errors
     ///

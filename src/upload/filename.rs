@@ -26,8 +26,9 @@ pub struct Filename(String);
 impl Filename {
     /// The longest name, in bytes of UTF-8 after normalisation.
     pub const MAX_BYTES: usize = 255;
-    /// The longest name that is shortened, in bytes: far more than a file system allows. Cleaning looks
-    /// at the characters around each character, so its time grows with the square of the length.
+    /// The longest name that is shortened, in bytes: far more than a file system allows. Cleaning
+    /// looks at the characters around each character, so its time grows with the square of the
+    /// length.
     pub const MAX_RAW_BYTES: usize = 4096;
     /// The longest extension, in bytes.
     pub const MAX_EXTENSION_BYTES: usize = 16;

@@ -53,8 +53,8 @@ impl UploadService {
         self.counted(caller, |_| UploadKind::Put, files, grants)
     }
 
-    /// A grant to upload each of `files` with one request, in their order, or none of them: with a form
-    /// where one can be used, otherwise with a PUT.
+    /// A grant to upload each of `files` with one request, in their order, or none of them: with a
+    /// form where one can be used, otherwise with a PUT.
     pub async fn presign_singles(
         &self,
         caller: &Caller,
@@ -112,8 +112,8 @@ impl UploadService {
         self.counted(caller, |_| UploadKind::Post, files, grant)
     }
 
-    /// A grant to upload `file` with one request: with a form, which binds a range of sizes, if the store
-    /// accepts forms and one can keep the policy; otherwise with a PUT.
+    /// A grant to upload `file` with one request: with a form, which binds a range of sizes, if the
+    /// store accepts forms and one can keep the policy; otherwise with a PUT.
     pub async fn presign_single(
         &self,
         caller: &Caller,
@@ -243,8 +243,8 @@ impl UploadService {
 /// [in any field of a form](https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTForms.html).
 pub(super) const REPLACED_IN_FORMS: &str = "${filename}";
 
-/// The parts of `file` that a form cannot carry. A template can produce the variable from a name that
-/// does not contain it.
+/// The parts of `file` that a form cannot carry. A template can produce the variable from a name
+/// that does not contain it.
 fn replaced_in_forms(file: &File, key: &ObjectKey) -> Vec<Refusal> {
     let texts = [
         (Field::Filename, file.filename.as_str()),

@@ -149,7 +149,8 @@ impl KeyTemplate {
         caller.with_ticket(Ticket::from_vars(vars))
     }
 
-    /// Whether the key of a file of this name could be nothing but spaces, which the SDK treats as missing.
+    /// Whether the key of a file of this name could be nothing but spaces, which the SDK treats as
+    /// missing.
     pub(super) fn is_blank(&self, filename: &Filename) -> bool {
         let name = filename.as_str();
         name.trim().is_empty()

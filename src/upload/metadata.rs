@@ -10,11 +10,12 @@ use super::Invalid;
 ///   headers, whose case does not count.
 /// - Values are any text but the empty one, without control characters and without spaces at the
 ///   ends, which HTTP would drop. The signer encodes what is not ASCII.
-/// - All together they are shorter than [S3's 2 KB](https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html).
+/// - All together they are shorter than
+///   [S3's 2 KB](https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html).
 pub type Metadata = BTreeMap<String, String>;
 
-/// S3's limit on all names and values of one object, in bytes. Names count with their `x-amz-meta-`, and
-/// values as they are sent.
+/// S3's limit on all names and values of one object, in bytes. Names count with their
+/// `x-amz-meta-`, and values as they are sent.
 const MAX_BYTES: usize = 2048;
 
 /// Checks one name and its value, without regard to any policy.

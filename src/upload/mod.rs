@@ -199,10 +199,12 @@ pub enum Error {
     /// The policy forbids overwriting, which a form cannot enforce.
     #[error("a form cannot enforce the policy")]
     PostCannotKeepPolicy,
-    /// The fields of the form would be larger than S3 accepts: metadata, tags and a session token add up.
+    /// The fields of the form would be larger than S3 accepts: metadata, tags and a session token
+    /// add up.
     #[error("the form is too large")]
     PostTooLarge,
-    /// There is no multipart upload of this token and key. Does not reveal whether there ever was one.
+    /// There is no multipart upload of this token and key. Does not reveal whether there ever was
+    /// one.
     #[error("no such upload")]
     NoSuchUpload,
     /// The token of a sealed call has expired.

@@ -1,5 +1,5 @@
-//! Receipts: signed statements about verified uploads, which a back end checks offline with the keys
-//! that presignd publishes. Knows what a receipt says and who signed it, and knows no routes.
+//! Receipts: signed statements about verified uploads, which a back end checks offline with the
+//! keys that presignd publishes. Knows what a receipt says and who signed it, and knows no routes.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use super::{Caller, Metadata, Uploaded};
 const TYPE: &str = "upload-receipt+jwt";
 const END_OF_KEY: &str = "-----END PRIVATE KEY-----";
 
-/// Signs receipts with the first of its keys and publishes all of them, so that a key can be replaced
-/// while receipts that it signed are still checked.
+/// Signs receipts with the first of its keys and publishes all of them, so that a key can be
+/// replaced while receipts that it signed are still checked.
 #[derive(Clone)]
 pub struct Receipts(Arc<Keys>);
 
@@ -51,8 +51,8 @@ struct Claims<'a> {
 }
 
 impl Receipts {
-    /// Reads one or more Ed25519 private keys in PKCS#8 PEM, as `openssl genpkey -algorithm ed25519`
-    /// makes them.
+    /// Reads one or more Ed25519 private keys in PKCS#8 PEM, as `openssl genpkey -algorithm
+    /// ed25519` makes them.
     ///
     /// # Errors
     ///

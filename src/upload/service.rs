@@ -122,8 +122,8 @@ impl UploadService {
         result
     }
 
-    /// Counts files under the policy that a request names. Clients can invent names, so all policies
-    /// that are not configured share one label.
+    /// Counts files under the policy that a request names. Clients can invent names, so all
+    /// policies that are not configured share one label.
     pub(super) fn count(
         &self,
         policy: Option<&str>,
@@ -160,7 +160,8 @@ impl UploadService {
     }
 }
 
-/// Properties that are computed for each file and must outlive the [`s3::Object`] that borrows them.
+/// Properties that are computed for each file and must outlive the [`s3::Object`] that borrows
+/// them.
 pub(super) struct ComputedProperties {
     content_disposition: Option<String>,
     metadata: Vec<(String, String)>,

@@ -15,7 +15,8 @@ use super::Caller;
 /// weekend.
 const LIFETIME: Duration = Duration::from_hours(7 * 24);
 
-/// The properties of one upload that must not change. The client can read them, but cannot change them.
+/// The properties of one upload that must not change. The client can read them, but cannot change
+/// them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Session {
     /// The store's id of the upload.
@@ -121,7 +122,8 @@ impl SessionKey {
         (seconds(now) < session.exp).then_some(session)
     }
 
-    /// The claims of a token that we sealed, even if it has expired: the caller compares its own `now`.
+    /// The claims of a token that we sealed, even if it has expired: the caller compares its own
+    /// `now`.
     pub(super) fn open_claims<T: DeserializeOwned>(&self, token: &str) -> Option<T> {
         let mut validation = Validation::new(Algorithm::HS256);
         validation.validate_exp = false;

@@ -57,8 +57,8 @@ impl ContentType {
         let is_known = essence != "application/octet-stream" && infer::is_mime_supported(essence);
         let (kind, _) = essence.split_once('/').unwrap_or_default();
         match (kind, found.matcher_type()) {
-            // Source code and the like may begin with any text. Plain text may not, because some browsers
-            // and mail programs render what it looks like.
+            // Source code and the like may begin with any text. Plain text may not, because some
+            // browsers and mail programs render what it looks like.
             ("text", Text) => essence == "text/plain",
             // Some signatures are two letters, and a text may begin with them, too.
             ("text", _) => head.contains(&0),
@@ -76,8 +76,8 @@ impl ContentType {
 /// mark.
 fn markup(head: &[u8]) -> Option<infer::Type> {
     const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
-    /// Beginnings that `infer` does not know: SVG without an XML declaration, comments, and declarations of
-    /// all kinds.
+    /// Beginnings that `infer` does not know: SVG without an XML declaration, comments, and
+    /// declarations of all kinds.
     const OTHERS: [(&[u8], &[u8]); 4] = [
         (b"<svg", b"<?xml"),
         (b"<?", b"<?xml"),

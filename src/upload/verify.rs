@@ -1,7 +1,7 @@
 //! Did an upload arrive, and is it what its policy allows? One HEAD request answers it.
 //!
-//! The store is not asked about a key that the policy cannot have granted to the caller, and the answer
-//! is that of a missing object. So nobody learns which objects others have.
+//! The store is not asked about a key that the policy cannot have granted to the caller, and the
+//! answer is that of a missing object. So nobody learns which objects others have.
 
 mod differences;
 
@@ -25,7 +25,8 @@ pub const MAX_WAIT: Duration = Duration::from_secs(20);
 /// The most keys to wait for at once: each of them costs a HEAD request every few seconds.
 pub const MAX_WAIT_KEYS: usize = 10;
 
-/// The type that stores report for an object without one, as in [RFC 9110 §8.3](https://www.rfc-editor.org/rfc/rfc9110#section-8.3).
+/// The type that stores report for an object without one, as in
+/// [RFC 9110 §8.3](https://www.rfc-editor.org/rfc/rfc9110#section-8.3).
 const UNTYPED: &str = "application/octet-stream";
 
 /// What the caller knows about an upload.
@@ -75,7 +76,8 @@ pub enum Verification {
     Uploaded(Uploaded),
     /// There is no object yet, or the policy cannot have granted this key to the caller.
     NotUploaded,
-    /// The object differs from what the policy allows or from what the caller expects, in all of these.
+    /// The object differs from what the policy allows or from what the caller expects, in all of
+    /// these.
     Mismatch(Vec<Refusal>),
     /// Its first bytes contradict its type.
     ContentMismatch(Refusal),
@@ -289,8 +291,8 @@ where
     Ok(found)
 }
 
-/// The pause after the first HEAD request, the second, and so on: 250 ms, then twice as long each time,
-/// up to four seconds.
+/// The pause after the first HEAD request, the second, and so on: 250 ms, then twice as long each
+/// time, up to four seconds.
 fn pause(round: u32) -> Duration {
     Duration::from_millis(250) * 2_u32.pow(round.min(4))
 }

@@ -28,8 +28,8 @@ impl Needs {
 
     /// What is missing in `rules`, in words.
     ///
-    /// The first rule with the origin, the method and all headers answers a preflight; the first with the
-    /// origin and the method answers the upload itself
+    /// The first rule with the origin, the method and all headers answers a preflight; the first
+    /// with the origin and the method answers the upload itself
     /// ([documentation of S3](https://docs.aws.amazon.com/AmazonS3/latest/userguide/cors.html)).
     pub(super) fn missing(&self, rules: &[CorsRule]) -> Vec<String> {
         let mut missing = Vec::new();

@@ -73,7 +73,8 @@ impl Staged {
         files_of(&self.root, "", &self.name)
     }
 
-    /// Computes the CRC64NVME of the bytes and keeps it, as S3 does where an upload names no checksum.
+    /// Computes the CRC64NVME of the bytes and keeps it, as S3 does where an upload names no
+    /// checksum.
     pub(super) async fn add_crc64nvme(&self) -> S3Result<()> {
         let [object, _, internal] = self.files();
         blocking(move || {
@@ -139,8 +140,8 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The key itself if [`FileSystem`] can hold it; otherwise its beginning, a digest of all of it, and
-/// its end.
+/// The key itself if [`FileSystem`] can hold it; otherwise its beginning, a digest of all of it,
+/// and its end.
 pub(super) fn short_key(key: String) -> String {
     const LONGEST: usize = 128;
     if key.len() <= LONGEST {

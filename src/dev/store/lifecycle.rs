@@ -1,5 +1,5 @@
-//! The lifecycle rules of the bucket. They are kept, so that tools can set and read them, but nothing
-//! expires here.
+//! The lifecycle rules of the bucket. They are kept, so that tools can set and read them, but
+//! nothing expires here.
 
 use std::io;
 use std::path::PathBuf;
@@ -86,8 +86,8 @@ impl BucketStore {
     }
 }
 
-/// Refuses common mistakes in rules, as [S3
-/// does](https://docs.aws.amazon.com/AmazonS3/latest/userguide/intro-lifecycle-rules.html).
+/// Refuses common mistakes in rules, as
+/// [S3 does](https://docs.aws.amazon.com/AmazonS3/latest/userguide/intro-lifecycle-rules.html).
 fn check(rule: &LifecycleRule) -> S3Result<()> {
     let has_action = rule.abort_incomplete_multipart_upload.is_some()
         || rule.expiration.is_some()

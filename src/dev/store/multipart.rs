@@ -229,8 +229,8 @@ impl BucketStore {
         }
     }
 
-    /// Writes the chosen parts to `object`, one after the other, and returns its entity tag: the MD5
-    /// of the MD5s of its parts, and their number.
+    /// Writes the chosen parts to `object`, one after the other, and returns its entity tag: the
+    /// MD5 of the MD5s of its parts, and their number.
     async fn join_parts(
         &self,
         input: &CompleteMultipartUploadInput,

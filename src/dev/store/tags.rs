@@ -1,5 +1,5 @@
-//! Tags of objects. [`FileSystem`](s3s_fs::FileSystem) drops them; they are kept here in the file that
-//! holds an object's headers, so that they are replaced and removed together with the object.
+//! Tags of objects. [`FileSystem`](s3s_fs::FileSystem) drops them; they are kept here in the file
+//! that holds an object's headers, so that they are replaced and removed together with the object.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -68,7 +68,8 @@ fn of_set(tagging: Tagging) -> S3Result<Tags> {
     )
 }
 
-/// Refuses [what S3 refuses](https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html).
+/// Refuses
+/// [what S3 refuses](https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html).
 fn checked(tags: Vec<(String, String)>) -> S3Result<Tags> {
     const MAX_TAGS: usize = 10;
     let count = tags.len();

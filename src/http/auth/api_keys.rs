@@ -20,8 +20,8 @@ const PREFIX: &str = "presignd_";
 /// The senders by the SHA-256 of their keys. Clones share one set, which can be replaced.
 ///
 /// - Keys are random and long, so a single round of SHA-256 is as hard to reverse as many.
-/// - A lookup by the hash takes the same time however many keys there are. Its timing is no use to a
-///   client, who can choose a key but not its hash.
+/// - A lookup by the hash takes the same time however many keys there are. Its timing is no use to
+///   a client, who can choose a key but not its hash.
 #[derive(Clone)]
 pub struct ApiKeys(Arc<ArcSwap<InForce>>);
 
@@ -49,9 +49,9 @@ struct KeyToml {
 }
 
 impl ApiKeys {
-    /// Reads `[[keys]]` tables. Each has a `name`, a `sha256`, `policies` if it may not use all of `known`,
-    /// and `on_behalf = true` if it may call for others. A name may have several keys, so that one can be
-    /// replaced without a gap.
+    /// Reads `[[keys]]` tables. Each has a `name`, a `sha256`, `policies` if it may not use all of
+    /// `known`, and `on_behalf = true` if it may call for others. A name may have several keys, so
+    /// that one can be replaced without a gap.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! JSON Web Tokens ([RFC 7519](https://www.rfc-editor.org/rfc/rfc7519)) of an issuer that the operator
-//! trusts.
+//! JSON Web Tokens ([RFC 7519](https://www.rfc-editor.org/rfc/rfc7519)) of an issuer that the
+//! operator trusts.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -30,7 +30,8 @@ const LEEWAY: u64 = 30;
 const MIN_SECRET_BYTES: usize = 32;
 /// The shortest modulus of an RSA key, in bytes.
 const MIN_RSA_BYTES: usize = 256;
-/// The curves' object identifiers in DER ([RFC 5480 §2.1.1.1](https://www.rfc-editor.org/rfc/rfc5480#section-2.1.1.1)).
+/// The curves' object identifiers in DER
+/// ([RFC 5480 §2.1.1.1](https://www.rfc-editor.org/rfc/rfc5480#section-2.1.1.1)).
 const P256_OID: &[u8] = b"\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07";
 const P384_OID: &[u8] = b"\x06\x05\x2b\x81\x04\x00\x22";
 

@@ -44,7 +44,8 @@ pub(super) fn router_of_calls() -> OpenApiRouter<AppState> {
     uppy::calls::router()
 }
 
-/// Metadata as clients send it, without what the policy does not let them set: some send it unasked.
+/// Metadata as clients send it, without what the policy does not let them set: some send it
+/// unasked.
 fn allowed_metadata(
     uploads: &UploadService,
     caller: &Caller,
@@ -60,8 +61,8 @@ fn allowed_metadata(
         .collect()
 }
 
-/// Like JavaScript's `String(value)`, which Uppy sends with small files, and which Companion applies to
-/// what Uppy sends with large ones.
+/// Like JavaScript's `String(value)`, which Uppy sends with small files, and which Companion
+/// applies to what Uppy sends with large ones.
 fn as_text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

@@ -19,7 +19,8 @@ const MAX_NAME_BYTES: usize = 100;
 /// Invalid fields after these are only counted.
 const MAX_ERRORS: usize = 4000;
 
-/// The invalid fields of a request by their pointers, with one error each: the first that was found.
+/// The invalid fields of a request by their pointers, with one error each: the first that was
+/// found.
 #[derive(Debug, Default)]
 pub(crate) struct FieldErrors {
     errors: BTreeMap<String, Invalid>,

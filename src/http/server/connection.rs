@@ -31,8 +31,8 @@ use crate::http::unread::Answer;
 /// waiting costs more.
 const MANY_CONNECTIONS: usize = 16;
 
-/// Answers the requests of a client until it closes the connection, is too slow, or has to make room
-/// for another.
+/// Answers the requests of a client until it closes the connection, is too slow, or has to make
+/// room for another.
 pub(super) async fn run(
     (stream, peer): (TcpStream, SocketAddr),
     builder: &http1::Builder,
@@ -172,7 +172,8 @@ pub(in crate::http) struct Closer {
 }
 
 impl Closer {
-    /// Closes the connection for others, also in the middle of an answer, but not while a handler works for it.
+    /// Closes the connection for others, also in the middle of an answer, but not while a handler
+    /// works for it.
     pub(in crate::http) fn make_room(&self) {
         self.state.makes_room.store(true, Ordering::Relaxed);
         self.close.cancel();

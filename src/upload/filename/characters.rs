@@ -90,8 +90,8 @@ pub(super) fn continues(before: &str, next: char) -> bool {
         || (is_flag(next) && flags % 2 == 1)
 }
 
-/// Whether a variation selector stands after a character that it can vary: not after a space, a mark
-/// or an invisible character.
+/// Whether a variation selector stands after a character that it can vary: not after a space, a
+/// mark or an invisible character.
 fn varies(c: char, previous: Option<char>) -> bool {
     CodePointSetData::new::<VariationSelector>().contains(c)
         && previous.is_some_and(|previous| {

@@ -7,8 +7,8 @@ impl KeyTemplate {
     /// The only caller, with its variables, that the template can have made `key` for; an anonymous
     /// one if its keys name no caller.
     ///
-    /// A caller and a variable are segments of their own, and no other part has a `/`. So each is found at
-    /// the same place in every key.
+    /// A caller and a variable are segments of their own, and no other part has a `/`. So each is
+    /// found at the same place in every key.
     pub(in crate::upload) fn owner(&self, key: &str) -> Option<Caller> {
         let segments: Vec<&str> = key.split('/').collect();
         let (mut at, mut name, mut vars) = (0, None, Vec::new());

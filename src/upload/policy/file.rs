@@ -78,8 +78,8 @@ fn any_type() -> Vec<String> {
 }
 
 impl Policies {
-    /// Reads `[policies.NAME]` tables. Grants of a policy without a lifetime of its own expire after
-    /// `expires_in`.
+    /// Reads `[policies.NAME]` tables. Grants of a policy without a lifetime of its own expire
+    /// after `expires_in`.
     pub fn parse(text: &str, expires_in: Duration) -> Result<Self, PolicyError> {
         let file: PoliciesToml = toml::from_str(text).map_err(|error| {
             let before = &text[..error.span().map_or(0, |span| span.start.min(text.len()))];
@@ -304,7 +304,8 @@ fn check_reserved(value: &str) -> Result<(), String> {
     ))
 }
 
-/// All tags of an upload, by [S3's rules](https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html).
+/// All tags of an upload, by
+/// [S3's rules](https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html).
 fn parse_tags(
     mut tags: BTreeMap<String, String>,
     is_pending: bool,

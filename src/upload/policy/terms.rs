@@ -33,8 +33,8 @@ impl Policies {
     ///
     /// # Errors
     ///
-    /// There is no such policy, the caller or its ticket may not use it, or the ticket lacks a variable
-    /// of its keys.
+    /// There is no such policy, the caller or its ticket may not use it, or the ticket lacks a
+    /// variable of its keys.
     pub(in crate::upload) fn terms(
         &self,
         asked: Option<&str>,
@@ -71,8 +71,8 @@ impl Policies {
         Ok(Terms::new(name, policy, caller.ticket()))
     }
 
-    /// The policies that can have granted this key, in the order of their names, each with the caller whose
-    /// key it is. No ticket narrows them: the key does not tell what was in it.
+    /// The policies that can have granted this key, in the order of their names, each with the
+    /// caller whose key it is. No ticket narrows them: the key does not tell what was in it.
     pub(in crate::upload) fn of_key(
         &self,
         bucket: Option<&str>,

@@ -65,7 +65,8 @@ fn compare(expected: Option<&str>, stored: Option<&str>, kind: &str) -> Result<(
     }
 }
 
-/// Metadata that the policy or the ticket fixes and the object lacks, and metadata that nobody may set.
+/// Metadata that the policy or the ticket fixes and the object lacks, and metadata that nobody may
+/// set.
 fn metadata_differences(policy: &Terms, stored: &Metadata) -> Vec<Refusal> {
     let refusal = |name: &String, code, detail: &'static str| {
         Refusal::new(Field::MetadataOf(name.clone()), Invalid::new(code, detail))
@@ -85,8 +86,8 @@ fn metadata_differences(policy: &Terms, stored: &Metadata) -> Vec<Refusal> {
     missing.chain(foreign).collect()
 }
 
-/// The other properties that the store reports and the policy did not grant. Signatures bind them, but
-/// not every store checks all of a signature, and anyone may send headers that are not signed.
+/// The other properties that the store reports and the policy did not grant. Signatures bind them,
+/// but not every store checks all of a signature, and anyone may send headers that are not signed.
 fn property_differences(policy: &Terms, object: &StoredObject) -> Vec<Refusal> {
     let mut refusals = Vec::new();
     let mut refuse = |name, code, detail: String| {

@@ -1,5 +1,5 @@
-//! `/s3/upload/{token}`: calls of uploads in parts in S3's own XML, for clients that insist on it. The token is
-//! the permission for one call; presignd answers it, so that the policy holds.
+//! `/s3/upload/{token}`: calls of uploads in parts in S3's own XML, for clients that insist on it.
+//! The token is the permission for one call; presignd answers it, so that the policy holds.
 //!
 //! Clients follow these URLs and never build them, so they are not in the OpenAPI document.
 
