@@ -9,8 +9,8 @@ use super::problem::{BUCKET_REGION, Problem};
 use super::{Check, Line};
 use crate::s3;
 
-/// S3 refuses signatures of a clock that differs [by
-/// more](https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html).
+/// S3 refuses signatures of a clock that differs
+/// [by more](https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html).
 const MAX_SKEW: Duration = Duration::from_mins(15);
 const NOTABLE_SKEW: Duration = Duration::from_secs(30);
 

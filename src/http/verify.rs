@@ -1,4 +1,4 @@
-//! `/upload/verify`: has an upload arrived, and is it what was granted?
+//! `/upload/verify`: checks whether an upload has arrived and is what was granted.
 
 mod request;
 

@@ -1,4 +1,4 @@
-//! The endpoint of a store, from the form in which an operator writes it.
+//! Normalises the endpoint of a store, which operators write in several forms.
 
 use aws_config::SdkConfig;
 use aws_types::service_config::ServiceConfigKey;

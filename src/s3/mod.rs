@@ -61,7 +61,7 @@ pub struct Settings {
     pub bucket: String,
     /// Put the bucket's name in the path instead of in the host's name.
     pub force_path_style: bool,
-    /// The endpoint that clients see, if it is not the one that the service calls.
+    /// The endpoint for clients, if it differs from the one that the service calls.
     pub public_endpoint: Option<String>,
     /// Send clients to S3 Transfer Acceleration.
     pub accelerate: bool,

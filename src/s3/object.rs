@@ -126,9 +126,9 @@ pub fn header_value(value: &str) -> Cow<'_, str> {
     Cow::Owned(words.join(" "))
 }
 
-/// The value of metadata that a header carries: [`header_value`]'s, or that of a store, which may
-/// encode words in [either way](https://www.rfc-editor.org/rfc/rfc2047#section-4). What cannot be decoded
-/// stays as it is.
+/// The inverse of [`header_value`], also for the answers of stores, which may encode words in
+/// [either way](https://www.rfc-editor.org/rfc/rfc2047#section-4). What cannot be decoded stays as
+/// it is.
 pub(super) fn header_text(value: &str) -> String {
     decode_words(value).unwrap_or_else(|| value.to_owned())
 }

@@ -100,7 +100,7 @@ pub(super) struct Signing {
     pub(super) now: SystemTime,
 }
 
-/// A request that anyone may send as it is until it expires.
+/// A request that anyone may send unchanged until it expires.
 ///
 /// The URL is a secret until then, so [`Debug`](fmt::Debug) leaves it out.
 #[derive(Clone, PartialEq, Eq)]

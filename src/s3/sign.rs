@@ -1,6 +1,6 @@
-//! The signature of a URL: [SigV4 in the
-//! query](https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html). A pure
-//! function of target, credentials, request and time. It writes the same URL as the SDK's
+//! The signature of a URL:
+//! [SigV4 in the query](https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html).
+//! A pure function of target, credentials, request and time. It writes the same URL as the SDK's
 //! presigner, in a twentieth of the time.
 
 use std::borrow::Cow;
@@ -131,8 +131,8 @@ impl Hex {
     }
 }
 
-/// Signs `request`. `None` if the SDK would refuse it or change a value that is signed: the
-/// presigner has to decide then.
+/// Signs `request`. `None` if the SDK would refuse it or change a signed value; then the presigner
+/// has to decide.
 pub(super) fn presign(
     target: &Target,
     scope: &Scope,

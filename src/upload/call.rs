@@ -1,6 +1,6 @@
-//! Calls of an upload in parts that are sealed into tokens: whoever holds one may make that one
-//! call until it expires, as with a presigned URL. They are for clients that insist on speaking S3
-//! and send no credentials. The policy holds, because presignd answers these calls.
+//! Calls of an upload in parts, sealed into tokens. The holder of a token may make its call until
+//! it expires, as with a presigned URL. They are for clients that insist on speaking S3 and send no
+//! credentials. The policy holds, because presignd answers these calls.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};

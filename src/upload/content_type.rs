@@ -41,7 +41,7 @@ impl ContentType {
     }
 
     /// Whether a browser that opens an upload of this type may run scripts of it, with the rights
-    /// of the host that serves it: whether it is not known to be harmless.
+    /// of the host that serves it. This is assumed of every type that is not known to be harmless.
     ///
     /// HTML, XML and scripts have many names, and some types make a browser
     /// [guess](https://mimesniff.spec.whatwg.org/#mime-type-sniffing-algorithm), so a list of
@@ -100,7 +100,7 @@ pub(super) struct ContentTypeRange(String);
 impl ContentTypeRange {
     /// # Errors
     ///
-    /// Says what is wrong with the text, in words that follow on it.
+    /// What is wrong with the text. It completes a sentence that begins with the text.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let stem = text.strip_suffix("/*").unwrap_or(text);
         let is_all = text == "*/*";

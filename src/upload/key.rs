@@ -14,8 +14,8 @@ use super::ticket::{Ticket, VAR_NAMES, is_var_name};
 
 /// The full name of an object in its bucket.
 ///
-/// Made by a [`KeyTemplate`] alone, which ensures that it is 1 to 1,024 bytes long ([S3's
-/// limit](https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html)) and has no
+/// Made by a [`KeyTemplate`] alone, which ensures that it is 1 to 1,024 bytes long
+/// ([S3's limit](https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html)) and has no
 /// empty, `.` or `..` segments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectKey(String);
@@ -239,8 +239,8 @@ impl KeyTemplate {
         })
     }
 
-    /// Refuses a template that could make a key that is not valid, by its extreme cases: the
-    /// longest name, and one without an extension.
+    /// Refuses a template that could make an invalid key. It tries the extreme cases: the longest
+    /// name, and one without an extension.
     fn check(&self) -> Result<(), String> {
         for part in &self.0 {
             let Part::Text(text) = part else { continue };

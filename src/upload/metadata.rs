@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Invalid;
 
-/// Names and values within what S3 and HTTP can carry.
+/// Names and values that S3 and HTTP can carry.
 ///
 /// - Names are made of ASCII lower-case letters, digits, `-`, `_` and `.`: they become names of
 ///   headers, whose case does not count.

@@ -1,4 +1,4 @@
-//! Did an upload arrive, and is it what its policy allows? One HEAD request answers it.
+//! Checks, with one HEAD request, whether an upload has arrived and is what its policy allows.
 //!
 //! The store is not asked about a key that the policy cannot have granted to the caller, and the
 //! answer is that of a missing object. So nobody learns which objects others have.

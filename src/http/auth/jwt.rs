@@ -295,8 +295,8 @@ impl Jwt {
 }
 
 /// Whether the header names critical extensions, none of which is supported. A `crit` that is not a
-/// list is invalid anyway ([RFC 7515
-/// §4.1.11](https://www.rfc-editor.org/rfc/rfc7515#section-4.1.11)).
+/// list is invalid anyway
+/// ([RFC 7515 §4.1.11](https://www.rfc-editor.org/rfc/rfc7515#section-4.1.11)).
 fn has_critical_extensions(token: &str) -> bool {
     let header = token.split('.').next().unwrap_or_default();
     let header = BASE64_URL_SAFE_NO_PAD.decode(header).unwrap_or_default();

@@ -7,8 +7,8 @@ use super::Policies;
 use crate::upload::Filename;
 
 impl Policies {
-    /// Pairs of policies that can make the same key in the same bucket. What was uploaded under one
-    /// of them can be verified under the other, which may demand less or more.
+    /// Pairs of policies that can make the same key in the same bucket. An upload under one of them
+    /// can be verified under the other, which may have other rules.
     pub fn with_same_keys(&self) -> Vec<(&str, &str)> {
         let policies: Vec<_> = self.0.iter().collect();
         let mut pairs = Vec::new();

@@ -20,7 +20,7 @@ pub struct Sample {
     pub bucket: Option<String>,
     /// An anonymous caller, with a ticket if the policy needs one.
     pub caller: Caller,
-    /// It has no more than the policy requires, but all metadata that the policy allows.
+    /// It has only what the policy requires, and all metadata that the policy allows.
     pub file: File,
     pub body: &'static [u8],
     /// Correct even if the policy does not require one.

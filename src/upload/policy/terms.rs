@@ -72,7 +72,8 @@ impl Policies {
     }
 
     /// The policies that can have granted this key, in the order of their names, each with the
-    /// caller whose key it is. No ticket narrows them: the key does not tell what was in it.
+    /// caller whose key it is. No ticket narrows them, because the key does not show what the
+    /// ticket allowed.
     pub(in crate::upload) fn of_key(
         &self,
         bucket: Option<&str>,
