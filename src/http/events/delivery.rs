@@ -118,7 +118,9 @@ impl Events {
             Ok(true) => Ok(()),
             Ok(false) => Err(NotReceived::NotDelivered),
             Err(_elapsed) => {
-                tracing::warn!("a notification took longer than {TIMEOUT:?}; the store has to send it again");
+                tracing::warn!(
+                    "a notification took longer than {TIMEOUT:?}; the store has to send it again"
+                );
                 Err(NotReceived::NotDelivered)
             }
         }
