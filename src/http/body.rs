@@ -7,7 +7,6 @@ use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::Body as _;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Duration, Instant, timeout_at};
 use validator::{Validate, ValidationErrors, ValidationErrorsKind};
@@ -148,7 +147,7 @@ async fn read_body(
     let mut body = Limited::new(body, max);
     let mut received = Received::default();
     let mut pace = Pace::new();
-    while !body.is_end_stream() {
+    loop {
         let Ok(frame) = timeout_at(pace.window_end.min(pace.end), body.frame()).await else {
             let is_wanted = received.of_caller.is_some()
                 && context.is_some_and(|context| context.memory().is_wanted());
@@ -157,7 +156,9 @@ async fn read_body(
             }
             continue;
         };
-        let Some(frame) = frame else { break };
+        let Some(frame) = frame else {
+            return Ok(received);
+        };
         let frame = frame.map_err(|error| {
             let problem = if error.is::<LengthLimitError>() {
                 payload_too_large(max)
@@ -178,7 +179,6 @@ async fn read_body(
         pace.has_received(data.len(), received.waited.saturating_sub(waited));
         received.extend(&data);
     }
-    Ok(received)
 }
 
 impl Received {

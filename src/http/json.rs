@@ -84,7 +84,7 @@ impl<'a> Json<'a> {
         let Some(text) = self.0.strip_prefix('"').and_then(|t| t.strip_suffix('"')) else {
             return Err(self.is_not("a string"));
         };
-        if !text.as_bytes().contains(&b'\\') {
+        if !text.contains('\\') {
             return Ok(Cow::Borrowed(text));
         }
         // The syntax is right, so nothing else can be wrong with an escape.
@@ -293,10 +293,8 @@ impl<'a, 'e> Fields<'_, 'a, 'e> {
         name: &'static str,
         read: impl FnOnce(Json<'a>) -> Result<T, Invalid>,
     ) -> Option<T> {
-        let value = read(self.take(name)?);
-        value
-            .map_err(|invalid| self.reader.within(name, |reader| reader.note(invalid)))
-            .ok()
+        let json = self.take(name)?;
+        self.reader.within(name, |reader| reader.value(json, read))
     }
 
     /// Like [`required`](Self::required), but `null` counts as absent.
