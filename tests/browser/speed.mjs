@@ -9,8 +9,8 @@
 // A round measures each client once, with a fresh server and browser. Which one is first changes from round to round.
 // The result is a table of the median times, our time divided by that of `bare` and by the best of Uppy and boto3, the
 // largest JavaScript heap of the page, and how much more memory its process had at most. Ours verifies each upload, as it
-// does by default; `unverified` does not, and neither do the others. `bare` is what no page of this browser can be faster
-// than: six calls of `fetch` at a time, all of which were granted before the time began.
+// does by default; `unverified` does not, and neither do the others. `bare` is no client, but six calls of `fetch` at a
+// time, all of which were granted before the time began.
 
 import { execFile } from "node:child_process";
 import { once } from "node:events";
@@ -158,7 +158,10 @@ async function main() {
 }
 
 function row(what, results) {
-  const median = (list) => list.toSorted((a, b) => a - b)[Math.floor(list.length / 2)];
+  const median = (list) => {
+    const sorted = list.toSorted((a, b) => a - b);
+    return (sorted[(list.length - 1) >> 1] + sorted[list.length >> 1]) / 2;
+  };
   const seconds = NAMES.map((name) => median(results[name].map((it) => it.seconds)));
   const [ours, , bare, ...others] = seconds;
   const most = (of) => ["ours", "uppy6"].map((name) => Math.max(...results[name].map(of))).join(", ");
