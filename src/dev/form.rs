@@ -37,7 +37,8 @@ impl FormFields {
     /// The value of the field of this name.
     pub(super) fn get(&self, name: &str) -> Option<String> {
         let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = String::from_utf8_lossy(&bytes);
+        // The fields are UTF-8. What follows may be bytes of the file.
+        let text = bytes.utf8_chunks().next()?.valid();
         // The first line is the boundary.
         let (boundary, _) = text.split_once("\r\n")?;
         let name = format!("name=\"{name}\"");
@@ -83,8 +84,9 @@ mod tests {
         let fields = FormFields::default();
         let form = "--b\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nname=\"tagging\"\r\n\
              --b\r\ncontent-disposition: form-data; name=\"tagging\"\r\n\r\n<Tagging>\r\n한</Tagging>\r\n\
-             --b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"x\"\r\n\r\nbytes";
-        for piece in form.as_bytes().chunks(7) {
+             --b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"x\"\r\n\r\n";
+        let form = [form.as_bytes(), b"\xff\xd8 is no UTF-8"].concat();
+        for piece in form.chunks(7) {
             fields.copy(&Bytes::copy_from_slice(piece));
         }
         assert_eq!(fields.get("a").as_deref(), Some("name=\"tagging\""));

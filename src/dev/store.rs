@@ -2,6 +2,7 @@
 //! as S3 does. Signatures and HTTP are checked before a request arrives here.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,7 +24,6 @@ use s3s::dto::{
 };
 use s3s::{S3, S3Error, S3Request, S3Response, S3Result, s3_error};
 use s3s_fs::FileSystem;
-use tokio::fs;
 
 mod files;
 mod lifecycle;
@@ -53,6 +53,9 @@ pub(super) struct Store(BTreeMap<String, BucketStore>);
 /// - It follows keys and symbolic links out of the bucket.
 /// - It drops tags, and knows no lifecycle rules.
 /// - It computes no checksum that a client did not send.
+///
+/// Small files are read, written and moved at once, which takes microseconds; tokio would have
+/// another thread do each of these. Whole objects and parts go through such threads.
 pub(super) struct BucketStore {
     root: PathBuf,
     name: String,
@@ -66,12 +69,12 @@ pub(super) struct BucketStore {
 impl Store {
     pub(super) fn new(root: &Path, files: FileSystem, buckets: &[String]) -> io::Result<Self> {
         // A crash leaves staged files behind.
-        for entry in std::fs::read_dir(root)? {
+        for entry in fs::read_dir(root)? {
             let entry = entry?;
             let name = entry.file_name();
             let name = name.to_string_lossy();
             if name.starts_with(Staged::PREFIX) || name.starts_with(".bucket-.object-") {
-                std::fs::remove_file(entry.path())?;
+                fs::remove_file(entry.path())?;
             }
         }
         let files = Arc::new(files);
@@ -99,10 +102,10 @@ impl Store {
         })
     }
 
-    async fn buckets(&self) -> S3Result<S3Response<ListBucketsOutput>> {
+    fn buckets(&self) -> S3Result<S3Response<ListBucketsOutput>> {
         let mut buckets = Vec::new();
         for (name, bucket) in &self.0 {
-            let folder = fs::metadata(bucket.folder()).await;
+            let folder = fs::metadata(bucket.folder());
             let date = folder.and_then(|folder| folder.modified());
             buckets.push(Bucket {
                 name: Some(name.clone()),
@@ -155,7 +158,7 @@ impl BucketStore {
         let key = request.input.key.clone();
         self.check_is_object(&key)?;
         let mut response = self.files.get_object(request).await?;
-        self.count_tags(&key, &mut response.headers).await?;
+        self.count_tags(&key, &mut response.headers)?;
         Ok(response)
     }
 
@@ -176,7 +179,7 @@ impl BucketStore {
             head.checksum_sha1 = None;
             head.checksum_sha256 = None;
         }
-        self.count_tags(&key, &mut response.headers).await?;
+        self.count_tags(&key, &mut response.headers)?;
         Ok(response)
     }
 
@@ -200,7 +203,7 @@ impl BucketStore {
         let is_form = request.method == Method::POST;
         let location = is_form.then(|| self.address(&request.headers, &key));
         // All fields of a form have arrived before its file.
-        let tags = tags::of_upload(&request)?;
+        let tags = tags::from_upload(&request)?;
         let mut response = self.files.put_object(request).await?;
         let sent = &response.output;
         let checksums = [
@@ -214,7 +217,7 @@ impl BucketStore {
             staged.add_crc64nvme().await?;
         }
         let [_, headers, _] = staged.files();
-        tags::write(&headers, tags, &headers).await?;
+        tags::write(&headers, tags, &headers)?;
         self.move_into_place(&staged, &key, &conditions).await?;
         if let Some(location) = location {
             let etag = response.output.e_tag.as_ref().map(ETag::value);
@@ -227,6 +230,7 @@ impl BucketStore {
         Ok(response)
     }
 
+    #[expect(clippy::unused_async, reason = "all operations are called alike")]
     async fn delete(
         &self,
         request: S3Request<DeleteObjectInput>,
@@ -238,7 +242,7 @@ impl BucketStore {
             }
             let folders = Path::new(&key).ancestors().skip(1);
             for folder in folders.take_while(|folder| !folder.as_os_str().is_empty()) {
-                if fs::remove_dir(self.folder().join(folder)).await.is_err() {
+                if fs::remove_dir(self.folder().join(folder)).is_err() {
                     break; // It holds other objects.
                 }
             }
@@ -256,18 +260,14 @@ impl BucketStore {
         let _one_at_a_time = self.replacing.lock().await;
         let places = files_of(&self.root, &self.name, key);
         let [object, _, internal] = &places;
-        conditions.check(object, internal).await?;
+        conditions.check(object, internal)?;
         self.check_has_room(key)?;
         let folder = object.parent().unwrap_or(&self.root);
-        fs::create_dir_all(folder)
-            .await
-            .map_err(S3Error::internal_error)?;
+        fs::create_dir_all(folder).map_err(S3Error::internal_error)?;
         // The bytes are moved last, so that nobody who reads in between finds new bytes with old
         // tags.
         for (from, to) in staged.files().iter().zip(&places).rev() {
-            fs::rename(from, to)
-                .await
-                .map_err(S3Error::internal_error)?;
+            fs::rename(from, to).map_err(S3Error::internal_error)?;
         }
         Ok(())
     }
@@ -353,7 +353,7 @@ macro_rules! operations {
         #[async_trait::async_trait]
         impl S3 for Store {
             async fn list_buckets(&self, _: S3Request<ListBucketsInput>) -> S3Result<S3Response<ListBucketsOutput>> {
-                self.buckets().await
+                self.buckets()
             }
 
             $(async fn $of_object(&self, mut request: S3Request<$ObjectInput>) -> S3Result<S3Response<$ObjectOutput>> {

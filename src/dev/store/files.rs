@@ -1,7 +1,7 @@
 //! How an object is kept as files, and how it is replaced.
 
 use std::fmt::Write;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -10,8 +10,10 @@ use s3s::crypto::{Checksum, Crc64Nvme, Sha256};
 use s3s::dto::{ETag, ETagCondition};
 use s3s::{S3Error, S3Result, s3_error};
 use serde_json::{Map, Value};
-use tokio::fs;
 use uuid::Uuid;
+
+/// The member of an object's file of checksums that has the CRC64NVME.
+pub(super) const CRC64NVME: &str = "checksum_crc64nvme";
 
 /// The headers `If-Match` and `If-None-Match`.
 pub(super) struct Conditions {
@@ -20,9 +22,9 @@ pub(super) struct Conditions {
 }
 
 impl Conditions {
-    pub(super) async fn check(&self, object: &Path, internal: &Path) -> S3Result<()> {
-        let etag = async {
-            let info = fs::read(internal).await.ok()?;
+    pub(super) fn check(&self, object: &Path, internal: &Path) -> S3Result<()> {
+        let etag = || {
+            let info = fs::read(internal).ok()?;
             let info: serde_json::Value = serde_json::from_slice(&info).ok()?;
             Some(ETag::Strong(info["e_tag"].as_str()?.to_owned()))
         };
@@ -37,7 +39,7 @@ impl Conditions {
         if self.if_match.is_some() && !is_there {
             return Err(s3_error!(NoSuchKey));
         }
-        let etag = etag.await;
+        let etag = etag();
         let has_failed = self.if_match.as_ref().is_some_and(|it| !matches(it, &etag))
             || self
                 .if_none_match
@@ -78,22 +80,31 @@ impl Staged {
     pub(super) async fn add_crc64nvme(&self) -> S3Result<()> {
         let [object, _, internal] = self.files();
         blocking(move || {
-            let mut file = File::open(object)?;
-            let mut checksum = Crc64Nvme::new();
-            let mut buffer = vec![0; 256 * 1024];
-            loop {
-                match file.read(&mut buffer)? {
-                    0 => break,
-                    count => checksum.update(&buffer[..count]),
-                }
-            }
-            let checksum = BASE64_STANDARD.encode(checksum.finalize());
-            let mut info: Map<String, Value> = serde_json::from_slice(&std::fs::read(&internal)?)?;
-            info.insert("checksum_crc64nvme".to_owned(), checksum.into());
-            std::fs::write(internal, serde_json::to_vec(&info)?)
+            let checksum = crc64nvme(&[object], io::sink())?;
+            let mut info: Map<String, Value> = serde_json::from_slice(&fs::read(&internal)?)?;
+            info.insert(CRC64NVME.to_owned(), checksum.into());
+            fs::write(internal, serde_json::to_vec(&info)?)
         })
         .await
     }
+}
+
+/// Copies files to `all`, one after the other, and computes the CRC64NVME of all their bytes, in base64.
+pub(super) fn crc64nvme(files: &[PathBuf], mut all: impl io::Write) -> io::Result<String> {
+    let mut checksum = Crc64Nvme::new();
+    let mut buffer = vec![0; 256 * 1024];
+    for file in files {
+        let mut file = File::open(file)?;
+        loop {
+            let count = file.read(&mut buffer)?;
+            if count == 0 {
+                break;
+            }
+            checksum.update(&buffer[..count]);
+            all.write_all(&buffer[..count])?;
+        }
+    }
+    Ok(BASE64_STANDARD.encode(checksum.finalize()))
 }
 
 /// Runs `work` on a thread that may wait for files. tokio's own files wait for such a thread before
@@ -127,7 +138,7 @@ pub(super) fn files_of(root: &Path, bucket: &str, key: &str) -> [PathBuf; 3] {
 }
 
 pub(super) fn remove_if_there(file: &Path) -> io::Result<()> {
-    match std::fs::remove_file(file) {
+    match fs::remove_file(file) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }

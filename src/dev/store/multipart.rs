@@ -1,9 +1,8 @@
 //! Uploads in parts.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::fs::{self, File};
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
@@ -14,11 +13,10 @@ use s3s::dto::{
     ListPartsInput, ListPartsOutput, PutObjectInput, UploadPartInput, UploadPartOutput,
 };
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
-use tokio::fs;
 use uuid::Uuid;
 
 use super::BucketStore;
-use super::files::{Conditions, Staged, blocking, hex, remove_if_there};
+use super::files::{CRC64NVME, Conditions, Staged, blocking, crc64nvme, hex, remove_if_there};
 use super::tags;
 
 /// All parts but the last have at least this many bytes.
@@ -78,11 +76,11 @@ impl BucketStore {
     ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
         let key = request.input.key.clone();
         self.check_has_room(&key)?;
-        let tags = tags::of_header(request.input.tagging.as_deref())?;
+        let tags = tags::from_header(request.input.tagging.as_deref())?;
         let response = self.files.create_multipart_upload(request).await?;
         let id = response.output.upload_id.as_deref().unwrap_or_default();
         let headers = self.metadata_of(self.upload(id, &key)?, &key);
-        tags::write(&headers, tags, &headers).await?;
+        tags::write(&headers, tags, &headers)?;
         Ok(response)
     }
 
@@ -128,12 +126,12 @@ impl BucketStore {
         let _one_at_a_time = self.replacing.lock().await;
         let upload = self.upload(&upload_id, &key)?;
         let tag_file = self.etag_file(upload, part_number);
-        let replace = async {
+        let replace = || {
             remove_if_there(&tag_file)?;
-            fs::rename(file, self.part_file(upload, part_number)).await?;
-            fs::write(&tag_file, etag).await
+            fs::rename(file, self.part_file(upload, part_number))?;
+            fs::write(&tag_file, etag)
         };
-        if let Err(error) = replace.await {
+        if let Err(error) = replace() {
             // A tag that was not completely written must not count as the tag of this part.
             remove_if_there(&tag_file).ok(); // best effort
             return Err(S3Error::internal_error(error));
@@ -166,7 +164,7 @@ impl BucketStore {
         parts.truncate(max.unsigned_abs() as usize);
         for part in &mut parts {
             let file = self.etag_file(upload, part.part_number.unwrap_or_default());
-            let etag = fs::read_to_string(file).await;
+            let etag = fs::read_to_string(file);
             part.e_tag = Some(ETag::Strong(etag.map_err(S3Error::internal_error)?));
         }
         let last = parts.last().and_then(|part| part.part_number);
@@ -197,18 +195,14 @@ impl BucketStore {
         let upload = self.upload(&input.upload_id, &input.key)?;
         let staged = Staged::new(&self.root);
         let [object, metadata, internal] = staged.files();
-        let etag = {
+        let (etag, checksum) = {
             let _one_at_a_time = self.replacing.lock().await;
-            self.join_parts(&input, upload, &object).await?
+            self.join_parts(&input, upload, object).await?
         };
         fs::copy(self.metadata_of(upload, &input.key), metadata)
-            .await
             .map_err(S3Error::internal_error)?;
-        let info = serde_json::json!({ "e_tag": etag });
-        fs::write(internal, info.to_string())
-            .await
-            .map_err(S3Error::internal_error)?;
-        staged.add_crc64nvme().await?;
+        let info = serde_json::json!({ "e_tag": etag, CRC64NVME: checksum });
+        fs::write(internal, info.to_string()).map_err(S3Error::internal_error)?;
         let conditions = Conditions {
             if_match: input.if_match.clone(),
             if_none_match: input.if_none_match.clone(),
@@ -229,14 +223,14 @@ impl BucketStore {
         }
     }
 
-    /// Writes the chosen parts to `object`, one after the other, and returns its entity tag: the
-    /// MD5 of the MD5s of its parts, and their number.
+    /// Writes the chosen parts to `object`, one after the other. Returns its entity tag, which is the
+    /// MD5 of the MD5s of its parts and their number, and its CRC64NVME.
     async fn join_parts(
         &self,
         input: &CompleteMultipartUploadInput,
         upload: Uuid,
-        object: &Path,
-    ) -> S3Result<String> {
+        object: PathBuf,
+    ) -> S3Result<(String, String)> {
         let chosen = input.multipart_upload.as_ref();
         let chosen = chosen.and_then(|chosen| chosen.parts.as_deref());
         let chosen = chosen.unwrap_or_default();
@@ -249,14 +243,14 @@ impl BucketStore {
                 return Err(s3_error!(InvalidPartOrder));
             }
             previous = number;
-            let etag = fs::read_to_string(self.etag_file(upload, number)).await;
+            let etag = fs::read_to_string(self.etag_file(upload, number));
             let etag = etag
                 .ok()
                 .filter(|etag| Some(&**etag) == part.e_tag.as_ref().map(ETag::value));
             let md5 = etag.and_then(|etag| md5_of(&etag));
             digest.update(&md5.ok_or_else(|| s3_error!(InvalidPart))?);
             let file = self.part_file(upload, number);
-            let size = fs::metadata(&file).await.map_err(S3Error::internal_error)?;
+            let size = fs::metadata(&file).map_err(S3Error::internal_error)?;
             if size.len() < MIN_PART_BYTES && index + 1 < chosen.len() {
                 return Err(s3_error!(EntityTooSmall));
             }
@@ -269,16 +263,14 @@ impl BucketStore {
             ));
         }
         let count = files.len();
-        let object = object.to_owned();
-        blocking(move || {
-            let mut whole = File::create(object)?;
-            for file in files {
-                io::copy(&mut File::open(file)?, &mut whole)?;
-            }
-            whole.sync_data()
-        })
-        .await?;
-        Ok(format!("{}-{count}", hex(&digest.finalize())))
+        let checksum = blocking(move || {
+            let whole = File::create(object)?;
+            let checksum = crc64nvme(&files, &whole)?;
+            whole.sync_data()?;
+            Ok(checksum)
+        });
+        let checksum = checksum.await?;
+        Ok((format!("{}-{count}", hex(&digest.finalize())), checksum))
     }
 
     pub(super) async fn abort(

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -16,7 +17,6 @@ use s3s::dto::{
 use s3s::xml::{Deserialize, Deserializer};
 use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
 use serde_json::{Map, Value};
-use tokio::fs;
 
 use super::BucketStore;
 use super::files::{Staged, files_of};
@@ -31,9 +31,9 @@ const COUNT: HeaderName = HeaderName::from_static("x-amz-tagging-count");
 pub(super) type Tags = BTreeMap<String, String>;
 
 /// The tags of an object that is uploaded: of a form's field, or of a PUT's header.
-pub(super) fn of_upload(request: &S3Request<PutObjectInput>) -> S3Result<Tags> {
+pub(super) fn from_upload(request: &S3Request<PutObjectInput>) -> S3Result<Tags> {
     if request.method != Method::POST {
-        return of_header(request.input.tagging.as_deref());
+        return from_header(request.input.tagging.as_deref());
     }
     let fields = request.extensions.get::<FormFields>();
     let Some(xml) = fields.and_then(|fields| fields.get("tagging")) else {
@@ -41,11 +41,11 @@ pub(super) fn of_upload(request: &S3Request<PutObjectInput>) -> S3Result<Tags> {
     };
     let mut xml = Deserializer::new(xml.as_bytes());
     let tagging = Tagging::deserialize(&mut xml).map_err(|_| s3_error!(MalformedXML))?;
-    of_set(tagging)
+    from_set(tagging)
 }
 
 /// The tags of the header `x-amz-tagging`, which is like the query of a URL.
-pub(super) fn of_header(header: Option<&str>) -> S3Result<Tags> {
+pub(super) fn from_header(header: Option<&str>) -> S3Result<Tags> {
     let pairs = header.unwrap_or_default().split('&');
     let tags = pairs.filter(|pair| !pair.is_empty()).map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -60,7 +60,7 @@ pub(super) fn of_header(header: Option<&str>) -> S3Result<Tags> {
     checked(tags.collect::<S3Result<Vec<_>>>()?)
 }
 
-fn of_set(tagging: Tagging) -> S3Result<Tags> {
+fn from_set(tagging: Tagging) -> S3Result<Tags> {
     let tags = tagging.tag_set.into_iter();
     checked(
         tags.map(|tag| (tag.key.unwrap_or_default(), tag.value.unwrap_or_default()))
@@ -100,8 +100,8 @@ fn checked(tags: Vec<(String, String)>) -> S3Result<Tags> {
 }
 
 /// Reads the headers of an object; an object that was put into the folder by hand has none.
-async fn headers_in(file: &Path) -> io::Result<Map<String, Value>> {
-    match fs::read(file).await {
+fn headers_in(file: &Path) -> io::Result<Map<String, Value>> {
+    match fs::read(file) {
         Ok(json) => Ok(serde_json::from_slice(&json)?),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Map::new()),
         Err(error) => Err(error),
@@ -109,29 +109,27 @@ async fn headers_in(file: &Path) -> io::Result<Map<String, Value>> {
 }
 
 /// Writes the headers in the file `from`, with these tags instead of their own, to the file `to`.
-pub(super) async fn write(from: &Path, tags: Tags, to: &Path) -> S3Result<()> {
-    let write = async {
-        let mut headers = headers_in(from).await?;
+pub(super) fn write(from: &Path, tags: Tags, to: &Path) -> S3Result<()> {
+    let write = || {
+        let mut headers = headers_in(from)?;
         headers.insert(TAGS.to_owned(), serde_json::to_value(tags)?);
-        fs::write(to, serde_json::to_vec(&headers)?).await
+        fs::write(to, serde_json::to_vec(&headers)?)
     };
-    write.await.map_err(S3Error::internal_error)
+    write().map_err(S3Error::internal_error)
 }
 
 impl BucketStore {
-    async fn tags(&self, key: &str) -> S3Result<Tags> {
+    fn tags(&self, key: &str) -> S3Result<Tags> {
         let [_, headers, _] = files_of(&self.root, &self.name, key);
-        let tags = async {
-            let mut headers = headers_in(&headers).await?;
-            let tags = headers.remove(TAGS).map(serde_json::from_value);
-            Ok::<Tags, io::Error>(tags.transpose()?.unwrap_or_default())
-        };
-        tags.await.map_err(S3Error::internal_error)
+        let mut headers = headers_in(&headers).map_err(S3Error::internal_error)?;
+        let tags = headers.remove(TAGS).map(serde_json::from_value);
+        let tags = tags.transpose().map_err(S3Error::internal_error)?;
+        Ok(tags.unwrap_or_default())
     }
 
     /// Adds the header that says how many tags the object has, if it has any.
-    pub(super) async fn count_tags(&self, key: &str, headers: &mut HeaderMap) -> S3Result<()> {
-        let count = self.tags(key).await?.len();
+    pub(super) fn count_tags(&self, key: &str, headers: &mut HeaderMap) -> S3Result<()> {
+        let count = self.tags(key)?.len();
         if count > 0 {
             headers.insert(COUNT, HeaderValue::from(count));
         }
@@ -146,18 +144,18 @@ impl BucketStore {
         let _one_at_a_time = self.replacing.lock().await;
         self.check_is_object(key)?;
         let [_, headers, _] = files_of(&self.root, &self.name, key);
-        write(&headers, tags, &new).await?;
-        let moved = fs::rename(new, headers).await;
-        moved.map_err(S3Error::internal_error)
+        write(&headers, tags, &new)?;
+        fs::rename(new, headers).map_err(S3Error::internal_error)
     }
 
+    #[expect(clippy::unused_async, reason = "all operations are called alike")]
     pub(super) async fn get_tags(
         &self,
         request: S3Request<GetObjectTaggingInput>,
     ) -> S3Result<S3Response<GetObjectTaggingOutput>> {
         let key = request.input.key;
         self.check_is_object(&key)?;
-        let tags = self.tags(&key).await?.into_iter();
+        let tags = self.tags(&key)?.into_iter();
         let tag = |(name, value)| Tag {
             key: Some(name),
             value: Some(value),
@@ -172,7 +170,7 @@ impl BucketStore {
         &self,
         request: S3Request<PutObjectTaggingInput>,
     ) -> S3Result<S3Response<PutObjectTaggingOutput>> {
-        let tags = of_set(request.input.tagging)?;
+        let tags = from_set(request.input.tagging)?;
         self.replace_tags(&request.input.key, tags).await?;
         Ok(S3Response::new(PutObjectTaggingOutput::default()))
     }
