@@ -12,7 +12,7 @@ use tokio::time::{Duration, Instant, timeout_at};
 use validator::{Validate, ValidationErrors, ValidationErrorsKind};
 
 use super::context::RequestContext;
-use super::json::{Fields, Json, MAX_SHAPE_ERRORS, Reader};
+use super::json::{self, Fields, MAX_SHAPE_ERRORS, Reader};
 use super::memory::{Mapped, Room, Work};
 use super::problem::{FieldErrors, Problem, catalogue, push_segment};
 use crate::turns::Turn;
@@ -269,9 +269,9 @@ fn payload_too_large(limit: usize) -> Problem {
 }
 
 fn valid<T: Dto>(body: &[u8]) -> Result<T::Value, Problem> {
-    let json = Json::parse(body)?;
+    let object = json::parse(body)?;
     let mut errors = FieldErrors::default();
-    let dto = Reader::new(&mut errors).object(json, T::read);
+    let dto = Reader::new(&mut errors).object(object, T::read);
     if errors.len() >= MAX_SHAPE_ERRORS {
         return Err(errors.into_problem());
     }

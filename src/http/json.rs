@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -27,37 +27,48 @@ pub(super) const MAX_SHAPE_ERRORS: usize = 50;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Json<'a>(&'a str);
 
-impl<'a> Json<'a> {
-    /// # Errors
-    ///
-    /// If the body is not JSON, or nested too deeply.
-    pub(super) fn parse(body: &'a [u8]) -> Result<Self, Problem> {
-        let body = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body);
-        // A JSON text begins with two ASCII characters.
-        if let [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, _, ..] | [_, 0, ..] = body {
-            return Err(not_json("the body is UTF-16 or UTF-32; send it as UTF-8"));
-        }
-        let Ok(text) = std::str::from_utf8(body) else {
-            return Err(not_json("the body is not UTF-8"));
-        };
-        if text.bytes().all(|b| b.is_ascii_whitespace()) {
-            return Err(not_json("the body is empty; it must be a JSON object"));
-        }
-        if is_too_deep(text) {
-            let detail = format!("the JSON is nested more than {MAX_DEPTH} levels deep");
-            return Err(Problem::with_detail(&catalogue::JSON_TOO_DEEP, &detail));
-        }
-        match serde_json::from_str::<&RawValue>(text) {
-            Ok(value) => Ok(Self(value.get())),
-            Err(fault) => {
-                let (line, column) = (fault.line(), fault.column());
-                let detail = format!("the body is not JSON: see line {line}, column {column}");
-                Err(not_json(&detail))
-            }
-        }
-    }
+/// The members of an object, or why a value is not one.
+pub(super) type Object<'a> = Result<Vec<Member<'a>>, Invalid>;
 
-    fn members(self) -> Result<Vec<Member<'a>>, Invalid> {
+/// The members of the object that a body is. The syntax of their values is checked, too.
+///
+/// # Errors
+///
+/// If the body is not JSON, or nested too deeply.
+pub(super) fn parse(body: &[u8]) -> Result<Object<'_>, Problem> {
+    let body = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body);
+    // A JSON text begins with two ASCII characters.
+    if let [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, _, ..] | [_, 0, ..] = body {
+        return Err(not_json("the body is UTF-16 or UTF-32; send it as UTF-8"));
+    }
+    let Ok(text) = std::str::from_utf8(body) else {
+        return Err(not_json("the body is not UTF-8"));
+    };
+    let first = text.trim_ascii_start().chars().next();
+    if first.is_none() {
+        return Err(not_json("the body is empty; it must be a JSON object"));
+    }
+    if is_too_deep(text) {
+        let detail = format!("the JSON is nested more than {MAX_DEPTH} levels deep");
+        return Err(Problem::with_detail(&catalogue::JSON_TOO_DEEP, &detail));
+    }
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let object = if first == Some('{') {
+        deserializer.deserialize_map(Members).map(Ok)
+    } else {
+        let value = <&RawValue>::deserialize(&mut deserializer);
+        value.map(|value| Json(value.get()).members())
+    };
+    let object = object.and_then(|object| deserializer.end().map(|()| object));
+    object.map_err(|fault| {
+        let (line, column) = (fault.line(), fault.column());
+        let detail = format!("the body is not JSON: see line {line}, column {column}");
+        not_json(&detail)
+    })
+}
+
+impl<'a> Json<'a> {
+    pub(super) fn members(self) -> Object<'a> {
         match self.0.as_bytes().first() {
             Some(b'{') => {
                 let mut deserializer = serde_json::Deserializer::from_str(self.0);
@@ -151,6 +162,9 @@ fn not_json(detail: &str) -> Problem {
 }
 
 fn is_too_deep(text: &str) -> bool {
+    if text.len() <= MAX_DEPTH {
+        return false;
+    }
     let (mut depth, mut in_string, mut is_escaped) = (0_usize, false, false);
     for byte in text.bytes() {
         match byte {
@@ -169,7 +183,7 @@ fn is_too_deep(text: &str) -> bool {
     false
 }
 
-type Member<'a> = (Cow<'a, str>, Json<'a>);
+pub(super) type Member<'a> = (Cow<'a, str>, Json<'a>);
 
 /// Keeps all members of an object, also those of the same name.
 struct Members;
@@ -235,14 +249,18 @@ impl<'e> Reader<'e> {
         Self { pointer, errors }
     }
 
-    /// What `read` makes of the object `json`; the default value if it is no object.
+    /// What `read` makes of an object; the default value of what is not one.
     pub(super) fn object<T: Default>(
         &mut self,
-        json: Json<'_>,
+        object: Object<'_>,
         read: impl FnOnce(&mut Fields<'_, '_, 'e>) -> T,
     ) -> T {
-        let Some(members) = self.value(json, Json::members) else {
-            return T::default();
+        let members = match object {
+            Ok(members) => members,
+            Err(invalid) => {
+                self.note(invalid);
+                return T::default();
+            }
         };
         let mut fields = Fields {
             reader: self,

@@ -190,7 +190,7 @@ impl Dto for FilesDto {
     fn read(fields: &mut Fields<'_, '_, '_>) -> Self {
         let files = Self {
             files: fields.list("files", 1000, |reader, json| {
-                reader.object(json, FileDto::read)
+                reader.object(json.members(), FileDto::read)
             }),
             forms: fields.optional("forms", JsonText::boolean),
         };

@@ -110,7 +110,7 @@ impl Dto for AskDto {
         Self {
             route: fields.optional("route", JsonText::text),
             files: fields.list("files", MAX_FILES, |reader, json| {
-                reader.object(json, FileDto::read)
+                reader.object(json.members(), FileDto::read)
             }),
             metadata: fields.optional("metadata", JsonText::value),
         }

@@ -165,7 +165,7 @@ impl Dto for CompleteDto {
 
     fn read(fields: &mut Fields<'_, '_, '_>) -> Self {
         let parts = fields.list("parts", usize::from(MAX_PARTS), |reader, json| {
-            reader.object(json, CompletedPartDto::read)
+            reader.object(json.members(), CompletedPartDto::read)
         });
         Self { parts }
     }
