@@ -142,11 +142,11 @@ fn jwt_keys(reader: &mut Reader<'_>) -> Option<JwtKeys> {
             .map(JwtKeys::Published),
         [name] if name == file => {
             let (path, pem) = reader.file(name)?;
-            let key = JwtKey::of_pem(pem.as_bytes()).with_context(|| path.to_owned());
+            let key = JwtKey::from_pem(pem.as_bytes()).with_context(|| path.to_owned());
             Some(JwtKeys::One(Arc::new(reader.keep(name, key)?)))
         }
         [name] => {
-            let key = JwtKey::of_secret(reader.get(name)?.as_bytes());
+            let key = JwtKey::from_secret(reader.get(name)?.as_bytes());
             Some(JwtKeys::One(Arc::new(
                 reader.keep(name, key.map_err(Into::into))?,
             )))

@@ -22,6 +22,7 @@ use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
 pub use self::api_keys::{ApiKeys, new_api_key};
+pub(super) use self::credential::bearer;
 use self::credential::{Credential, policy_in_path, ticket_in_path};
 pub use self::jwks::Jwks;
 pub(crate) use self::jwt::TICKET_CLAIM;

@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 use super::AppState;
 use super::auth::Authenticated;
 use super::body::Valid;
-use super::openapi::{BodyProblems, CallerProblems, PolicyProblems, StoreProblems, of_upload};
+use super::openapi::{BodyProblems, CallerProblems, PolicyProblems, StoreProblems, for_upload};
 use super::problem::{Failure, catalogue};
 use super::verify::{AnswerDto, Request, VerifyDto, VerifyRequest};
 use crate::upload::UploadService;
@@ -28,7 +28,7 @@ struct CommitProblems;
 
 impl IntoResponses for CommitProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        of_upload(&[
+        for_upload(&[
             &catalogue::MISMATCH,
             &catalogue::CONTENT_MISMATCH,
             &catalogue::REPLACED,

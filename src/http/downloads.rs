@@ -22,7 +22,7 @@ use super::json::{Fields, Json as JsonText};
 use super::keys::{KEYS_PER_REQUEST, Keys, one_or_many, schemas_of};
 use super::memory::Work;
 use super::openapi::{
-    BodyProblems, CallerProblems, FilenameText, PolicyProblems, StoreProblems, of_upload,
+    BodyProblems, CallerProblems, FilenameText, PolicyProblems, StoreProblems, for_upload,
 };
 use super::problem::{Failure, FieldErrors, Problem, catalogue};
 use super::uploads::{as_map, rfc3339};
@@ -276,7 +276,7 @@ struct DownloadProblems;
 
 impl IntoResponses for DownloadProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        of_upload(&[&catalogue::PENDING])
+        for_upload(&[&catalogue::PENDING])
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{self, MethodRouter};
 use hmac::{Hmac, KeyInit, Mac};
@@ -22,7 +22,7 @@ use utoipa_axum::routes;
 
 pub(crate) use self::delivery::{Events, NotReceived};
 pub(super) use self::document::complete as complete_document;
-use super::auth::retry_later;
+use super::auth::{bearer, retry_later};
 use super::body;
 use super::not_found;
 use super::openapi::EventProblems;
@@ -170,7 +170,7 @@ impl EventsState {
     async fn answer(&self, token: &str, request: Request) -> Response {
         if !self.token.is(token) {
             let mut response = Problem::new(&catalogue::UNAUTHORIZED).into_response();
-            let challenge = header::HeaderValue::from_static("Bearer realm=\"presignd events\"");
+            let challenge = HeaderValue::from_static("Bearer realm=\"presignd events\"");
             let headers = response.headers_mut();
             headers.insert(header::WWW_AUTHENTICATE, challenge);
             return response;
@@ -191,10 +191,4 @@ impl EventsState {
             }
         }
     }
-}
-
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }

@@ -373,12 +373,12 @@ pub(super) struct VerifyProblems;
 
 impl IntoResponses for VerifyProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        of_upload(&[&catalogue::MISMATCH, &catalogue::CONTENT_MISMATCH])
+        for_upload(&[&catalogue::MISMATCH, &catalogue::CONTENT_MISMATCH])
     }
 }
 
 /// The problems of one upload, with these conflicts.
-pub(super) fn of_upload(conflicts: &[&Kind]) -> BTreeMap<String, RefOr<Response>> {
+pub(super) fn for_upload(conflicts: &[&Kind]) -> BTreeMap<String, RefOr<Response>> {
     [
         ("404", problem(&[&catalogue::NOT_UPLOADED])),
         ("409", problem(conflicts)),

@@ -47,7 +47,7 @@ impl FromRequestParts<AppState> for OwnAddress {
         let is_from_proxy = peer.is_some_and(|ConnectInfo(peer)| {
             is_trusted(peer.ip().to_canonical(), &settings.trusted_proxies)
         });
-        let address = of_request(&parts.headers, is_from_proxy);
+        let address = from_request(&parts.headers, is_from_proxy);
         address.map(Self).ok_or_else(|| {
             let detail = "the request must have a `host` header that names a host";
             Problem::with_detail(&catalogue::INVALID_REQUEST, detail).into()
@@ -55,7 +55,7 @@ impl FromRequestParts<AppState> for OwnAddress {
     }
 }
 
-fn of_request(headers: &HeaderMap, is_from_proxy: bool) -> Option<String> {
+fn from_request(headers: &HeaderMap, is_from_proxy: bool) -> Option<String> {
     // A proxy writes its own value after one that a client sent.
     let forwarded = |name: &str| {
         let line = headers.get_all(name).iter().next_back();
@@ -87,7 +87,7 @@ mod tests {
             let name = HeaderName::from_static(name);
             (name, HeaderValue::from_static(value))
         });
-        of_request(&headers.collect(), is_from_proxy)
+        from_request(&headers.collect(), is_from_proxy)
     }
 
     #[test]

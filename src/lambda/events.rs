@@ -75,7 +75,7 @@ pub(super) async fn receive(events: &Arc<Events>, event: &RawValue) -> Result<Ba
         Ok(()) => Ok(Batch::default()),
         Err(NotReceived::Invalid(why)) => bail!("the event {why}"),
         Err(NotReceived::NotDelivered) => {
-            bail!("the event was not delivered; it has to come again")
+            bail!("the event was not delivered and must be sent again")
         }
     }
 }

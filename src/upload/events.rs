@@ -54,7 +54,7 @@ impl UploadService {
         let Some(bucket) = self.buckets.get(name) else {
             return Ok(Arrival::OtherBucket);
         };
-        let policies = self.policies.load().of_key(name, key);
+        let policies = self.policies.load().for_key(name, key);
         if policies.is_empty() {
             return Ok(Arrival::UnknownKey);
         }
@@ -84,7 +84,7 @@ impl UploadService {
         let Some(object) = self.measured("HeadObject", head).await? else {
             return Ok(None);
         };
-        let expected = Expected::of_key(key);
+        let expected = Expected::for_key(key);
         let mut first = None;
         for (terms, owner) in policies {
             let verification = self

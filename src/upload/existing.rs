@@ -57,7 +57,7 @@ impl UploadService {
             .key(caller, &file.filename, Uuid::nil(), day(now));
         let expected = Expected {
             size: file.size,
-            ..Expected::of_key(key.as_str())
+            ..Expected::for_key(key.as_str())
         };
         match self.verify_one(policy, caller, &expected, now).await {
             Ok(Verification::Uploaded(it)) if it.content_type == file.content_type.as_str() => {

@@ -80,7 +80,7 @@ impl UploadService {
                     let put = self.sign_put(caller, &policy, file, id, now).await;
                     put.map(SingleGrant::Put)
                 };
-                grants.push(grant.map_err(|error| error.of_file(index))?);
+                grants.push(grant.map_err(|error| error.for_file(index))?);
                 tokio::task::consume_budget().await;
             }
             Ok(grants)
@@ -150,7 +150,7 @@ impl UploadService {
         let mut refused = Vec::new();
         for (index, file) in files.iter().enumerate() {
             let checked = self.checked(caller, file, kind(file));
-            match checked.map_err(|error| error.of_file(index)) {
+            match checked.map_err(|error| error.for_file(index)) {
                 Ok(policy) => policies.push(policy),
                 Err(Error::Refused(refusals)) => refused.extend(refusals),
                 Err(error) => return Err(error),

@@ -240,7 +240,7 @@ impl From<s3::Error> for Error {
 
 impl Error {
     /// The same error, of the file with this index in a list.
-    fn of_file(self, index: usize) -> Self {
+    fn for_file(self, index: usize) -> Self {
         match self {
             Self::Refused(refusals) => {
                 let refusals = refusals.into_iter();

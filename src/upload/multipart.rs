@@ -204,7 +204,7 @@ impl UploadService {
         /// Short, because the client still waits for the answer to the completion.
         const LONGEST: Duration = Duration::from_secs(5);
         self.receipts.as_ref()?;
-        let expected = Expected::of_key(&session.key);
+        let expected = Expected::for_key(&session.key);
         let verified = self.verify_one(policy, caller, &expected, now);
         match timeout(LONGEST, Box::pin(verified)).await {
             Ok(Ok(Verification::Uploaded(upload))) => upload.receipt,

@@ -193,7 +193,7 @@ impl Terms {
                 );
             }
         }
-        for (name, _) in self.of_ticket() {
+        for (name, _) in self.metadata_of_ticket() {
             if !self.policy_allows_metadata(name) {
                 let detail = "is metadata of the ticket that the policy does not allow".into();
                 refuse(
@@ -203,7 +203,7 @@ impl Terms {
                 );
             }
         }
-        let all = self.metadata.iter().chain(self.of_ticket());
+        let all = self.metadata.iter().chain(self.metadata_of_ticket());
         if let Err(invalid) = metadata::check_size(all.chain(&file.metadata)) {
             refusals.push(Refusal::new(Field::Metadata, invalid));
         }

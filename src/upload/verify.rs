@@ -41,7 +41,7 @@ pub struct Expected {
 
 impl Expected {
     /// An upload of which nothing but its key is known.
-    pub fn of_key(key: &str) -> Self {
+    pub fn for_key(key: &str) -> Self {
         Self {
             key: key.to_owned(),
             size: None,

@@ -297,7 +297,7 @@ async fn what_is_secret_says_nothing_in_debug_output() {
     let (key, entry) = new_api_key("web").unwrap();
     let keys = ApiKeys::parse(&entry, &built_in().policies).unwrap();
     let secret = "a secret of more than thirty-two bytes";
-    let of_issuer = presignd::http::auth::JwtKey::of_secret(secret.as_bytes()).unwrap();
+    let of_issuer = presignd::http::auth::JwtKey::from_secret(secret.as_bytes()).unwrap();
     let hash = entry.split('"').nth(3).unwrap();
     let said = format!(
         "{put:?} {post:?} {parts:?} {keys:?} {of_issuer:?} {:?} {:?} {:?}",

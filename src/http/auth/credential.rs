@@ -72,7 +72,7 @@ async fn in_path(parts: &mut Parts, state: &AppState, prefix: &str, name: &str) 
 
 /// The token after `Bearer`,
 /// [whatever its case](https://www.rfc-editor.org/rfc/rfc9110#section-11.1).
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(in crate::http) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = only(headers, &header::AUTHORIZATION)?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }

@@ -146,7 +146,7 @@ impl Jwks {
             .keys
             .into_iter()
             .filter_map(|jwk| serde_json::from_value::<Jwk>(jwk).ok())
-            .filter_map(|jwk| JwtKey::of_jwk(&jwk))
+            .filter_map(|jwk| JwtKey::from_jwk(&jwk))
             .map(|key| (key.id.clone(), Arc::new(key)))
             .collect();
         if usable.is_empty() {

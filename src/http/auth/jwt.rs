@@ -117,7 +117,7 @@ impl Claims {
 
 impl JwtKey {
     /// A key from a secret that is shared with the issuer.
-    pub fn of_secret(secret: &[u8]) -> Result<Self, JwtKeyError> {
+    pub fn from_secret(secret: &[u8]) -> Result<Self, JwtKeyError> {
         if secret.len() < MIN_SECRET_BYTES {
             return Err(JwtKeyError::TooShort);
         }
@@ -125,7 +125,7 @@ impl JwtKey {
     }
 
     /// A key from a public key in PEM. Keys that could not verify any token are refused.
-    pub fn of_pem(pem: &[u8]) -> Result<Self, JwtKeyError> {
+    pub fn from_pem(pem: &[u8]) -> Result<Self, JwtKeyError> {
         let text = str::from_utf8(pem).map_err(|_| JwtKeyError::NotPublicKey)?;
         if text.contains("PRIVATE KEY") {
             return Err(JwtKeyError::PrivateKey);
@@ -153,7 +153,7 @@ impl JwtKey {
 
     /// A key from a published one, if that verifies signatures. A shared secret is refused, because
     /// it was published.
-    pub(super) fn of_jwk(jwk: &Jwk) -> Option<Self> {
+    pub(super) fn from_jwk(jwk: &Jwk) -> Option<Self> {
         let family = match &jwk.algorithm {
             AlgorithmParameters::RSA(_) => RSA,
             AlgorithmParameters::EllipticCurve(curve) => match curve.curve {

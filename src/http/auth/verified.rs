@@ -93,7 +93,7 @@ mod tests {
         let secret = [7; 32];
         Verified {
             caller: Caller::named(name, None),
-            key: Arc::new(JwtKey::of_secret(&secret).unwrap()),
+            key: Arc::new(JwtKey::from_secret(&secret).unwrap()),
             expires_at,
             in_path_from: None,
         }

@@ -74,7 +74,7 @@ impl Policies {
     /// The policies that can have granted this key, in the order of their names, each with the
     /// caller whose key it is. No ticket narrows them, because the key does not show what the
     /// ticket allowed.
-    pub(in crate::upload) fn of_key(
+    pub(in crate::upload) fn for_key(
         &self,
         bucket: Option<&str>,
         key: &str,
@@ -132,7 +132,8 @@ impl Terms {
 
     /// Whether the client may set metadata of this name.
     pub(in crate::upload) fn allows_metadata(&self, name: &str) -> bool {
-        self.policy_allows_metadata(name) && !self.of_ticket().any(|(fixed, _)| fixed == name)
+        self.policy_allows_metadata(name)
+            && !self.metadata_of_ticket().any(|(fixed, _)| fixed == name)
     }
 
     pub(super) fn policy_allows_metadata(&self, name: &str) -> bool {
@@ -142,7 +143,7 @@ impl Terms {
     }
 
     /// The metadata that the ticket fixes.
-    pub(in crate::upload) fn of_ticket(&self) -> impl Iterator<Item = (&String, &String)> {
+    pub(in crate::upload) fn metadata_of_ticket(&self) -> impl Iterator<Item = (&String, &String)> {
         self.ticket.iter().flat_map(|ticket| &ticket.metadata)
     }
 
@@ -151,7 +152,7 @@ impl Terms {
         let all = self
             .metadata
             .iter()
-            .chain(self.of_ticket())
+            .chain(self.metadata_of_ticket())
             .chain(of_client);
         let mut all: Vec<_> = all
             .map(|(name, value)| (name.clone(), value.clone()))

@@ -15,7 +15,7 @@ use crate::helpers::{App, spawn_app_with_both, with_policies};
 
 /// An app that accepts two requests at once, and one more in a long while.
 async fn app() -> App {
-    let key = JwtKey::of_secret(SECRET).unwrap();
+    let key = JwtKey::from_secret(SECRET).unwrap();
     let http_settings = http::Settings {
         auth: jwt(Keys::from(Arc::new(key)), None),
         rate: Some(Rate {
@@ -75,7 +75,7 @@ async fn a_flood_of_valid_tokens_counts_for_its_caller() {
 
 #[tokio::test]
 async fn a_cached_token_lets_in_its_own_caller_alone() {
-    let key = JwtKey::of_secret(SECRET).unwrap();
+    let key = JwtKey::from_secret(SECRET).unwrap();
     let app = super::spawn(
         with_policies(POLICIES),
         jwt(Keys::from(Arc::new(key)), None),
@@ -93,7 +93,7 @@ async fn a_cached_token_lets_in_its_own_caller_alone() {
 
 #[tokio::test]
 async fn a_cached_token_is_refused_once_it_has_expired() {
-    let key = JwtKey::of_secret(SECRET).unwrap();
+    let key = JwtKey::from_secret(SECRET).unwrap();
     let app = super::spawn(
         with_policies(POLICIES),
         jwt(Keys::from(Arc::new(key)), None),

@@ -145,7 +145,7 @@ async fn a_ticket_in_the_path_beside_any_other_credential_is_refused() {
     let auth = Auth {
         api_keys: Some(ApiKeys::parse(&entry, &settings.policies).unwrap()),
         ..jwt(
-            Keys::from(Arc::new(JwtKey::of_secret(SECRET).unwrap())),
+            Keys::from(Arc::new(JwtKey::from_secret(SECRET).unwrap())),
             None,
         )
     };
@@ -197,7 +197,7 @@ async fn there_are_no_such_paths_without_tokens_or_for_public_routes() {
 async fn metrics_show_the_route_without_the_ticket() {
     let http_settings = http::Settings {
         auth: jwt(
-            Keys::from(Arc::new(JwtKey::of_secret(SECRET).unwrap())),
+            Keys::from(Arc::new(JwtKey::from_secret(SECRET).unwrap())),
             None,
         ),
         ..http::Settings::default()

@@ -55,7 +55,7 @@ async fn app(key: JwtKey) -> App {
 }
 
 async fn with_secret() -> App {
-    app(JwtKey::of_secret(SECRET).unwrap()).await
+    app(JwtKey::from_secret(SECRET).unwrap()).await
 }
 
 pub(super) fn signed(claims: &Value) -> String {
@@ -204,7 +204,7 @@ async fn each_kind_of_public_key_verifies_its_own_tokens_alone() {
         IssuerKey::ed(),
     ];
     for key in &keys {
-        let app = app(JwtKey::of_pem(key.pem().as_bytes()).unwrap()).await;
+        let app = app(JwtKey::from_pem(key.pem().as_bytes()).unwrap()).await;
         for other in &keys {
             let token = other.sign(None, &claims("alice"));
             let expected = if std::ptr::eq(key, other) {
@@ -240,7 +240,7 @@ async fn each_kind_of_public_key_verifies_its_own_tokens_alone() {
         "x",
         "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
     ] {
-        assert!(JwtKey::of_pem(no_key.as_bytes()).is_err(), "{no_key}");
+        assert!(JwtKey::from_pem(no_key.as_bytes()).is_err(), "{no_key}");
     }
 }
 
@@ -264,21 +264,21 @@ fn a_key_that_could_never_verify_is_refused_at_start() {
 
     let short = include_str!("short-rsa.pem");
     assert!(matches!(
-        JwtKey::of_pem(short.as_bytes()),
+        JwtKey::from_pem(short.as_bytes()),
         Err(JwtKeyError::ShortRsaKey)
     ));
     let private = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
     let private: aws_lc_rs::encoding::Pkcs8V1Der<'_> = private.as_der().unwrap();
     let private = pem("PRIVATE", private.as_ref());
     assert!(matches!(
-        JwtKey::of_pem(private.as_bytes()),
+        JwtKey::from_pem(private.as_bytes()),
         Err(JwtKeyError::PrivateKey)
     ));
     let pair =
         EcdsaKeyPair::generate(&aws_lc_rs::signature::ECDSA_P521_SHA512_FIXED_SIGNING).unwrap();
     let public = pem("PUBLIC", pair.public_key().as_der().unwrap().as_ref());
     assert!(matches!(
-        JwtKey::of_pem(public.as_bytes()),
+        JwtKey::from_pem(public.as_bytes()),
         Err(JwtKeyError::NotPublicKey)
     ));
 }
@@ -358,7 +358,7 @@ async fn no_sub_leads_outside_of_its_own_place() {
 
 #[tokio::test]
 async fn a_claim_lists_the_policies_of_a_caller() {
-    let key = JwtKey::of_secret(SECRET).unwrap();
+    let key = JwtKey::from_secret(SECRET).unwrap();
     let auth = jwt(Keys::from(Arc::new(key)), Some("upload_policies"));
     let app = spawn(with_policies(POLICIES), auth).await;
     for (claim, allowed) in [

@@ -18,7 +18,7 @@ async fn with_both() -> (App, String) {
     let auth = Auth {
         api_keys: Some(ApiKeys::parse(&entry, &settings.policies).unwrap()),
         ..jwt(
-            Keys::from(Arc::new(JwtKey::of_secret(SECRET).unwrap())),
+            Keys::from(Arc::new(JwtKey::from_secret(SECRET).unwrap())),
             None,
         )
     };
@@ -200,7 +200,7 @@ async fn a_token_whose_sub_is_the_name_of_an_api_key_is_refused() {
         ApiKeys::parse(&entry, &settings.policies).unwrap()
     };
     let in_force = keys("back-end");
-    let key = JwtKey::of_secret(SECRET).unwrap();
+    let key = JwtKey::from_secret(SECRET).unwrap();
     let auth = Auth {
         api_keys: Some(in_force.clone()),
         ..jwt(Keys::from(Arc::new(key)), None)

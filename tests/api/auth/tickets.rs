@@ -31,7 +31,7 @@ key = "open/{uuid}"
 "#;
 
 pub(crate) async fn app() -> App {
-    let key = JwtKey::of_secret(SECRET).unwrap();
+    let key = JwtKey::from_secret(SECRET).unwrap();
     spawn(
         with_policies(POLICIES),
         jwt(Keys::from(Arc::new(key)), None),
@@ -372,7 +372,7 @@ async fn a_policy_with_a_variable_needs_a_ticket_that_has_it() {
 
 #[tokio::test]
 async fn a_caller_of_listed_policies_cannot_use_another_one_by_a_ticket() {
-    let key = JwtKey::of_secret(SECRET).unwrap();
+    let key = JwtKey::from_secret(SECRET).unwrap();
     let auth = jwt(Keys::from(Arc::new(key)), Some("policies"));
     let app = spawn(with_policies(POLICIES), auth).await;
     let mut claims = claims("alice");

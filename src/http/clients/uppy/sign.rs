@@ -58,7 +58,7 @@ async fn sign(
     let now = SystemTime::now();
     let back = |method, sealed: SealedCall| {
         let url = calls::url(&address, &sealed.token);
-        SignedDto::of_call(method, url, sealed.expires_at, now)
+        SignedDto::for_call(method, url, sealed.expires_at, now)
     };
     let continued = |method, upload_id: &str, operation| {
         let key = uploads.key_of_upload(&caller, upload_id, now)?;
@@ -92,14 +92,14 @@ async fn sign(
                 back("POST", uploads.seal_begin(&caller, &file, is_typed, now)?)
             } else {
                 let grant = uploads.presign_single(&caller, &file, Uuid::new_v4(), now);
-                SignedDto::of_file(grant.await?, now)
+                SignedDto::for_file(grant.await?, now)
             }
         }
         Wanted::Part(id, number) => {
             let number = in_range(u16::try_from(number).ok())?;
             let key = uploads.key_of_upload(&caller, &id, now)?;
             let request = uploads.presign_part(&caller, &id, &key, (number, size), now);
-            SignedDto::of_part(request.await?, now)
+            SignedDto::for_part(request.await?, now)
         }
         Wanted::List(id) => continued("GET", &id, Operation::List)?,
         Wanted::Complete(id) => continued("POST", &id, Operation::Complete)?,

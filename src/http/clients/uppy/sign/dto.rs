@@ -206,7 +206,7 @@ pub(super) struct SignedDto {
 }
 
 impl SignedDto {
-    pub(super) fn of_file(grant: SingleGrant, now: SystemTime) -> Self {
+    pub(super) fn for_file(grant: SingleGrant, now: SystemTime) -> Self {
         match grant {
             SingleGrant::Form(PostGrant { key, form, .. }) => Self {
                 method: "POST",
@@ -218,12 +218,12 @@ impl SignedDto {
             },
             SingleGrant::Put(Grant { key, request }) => Self {
                 key: Some(key.into_string()),
-                ..Self::of_part(request, now)
+                ..Self::for_part(request, now)
             },
         }
     }
 
-    pub(super) fn of_part(request: PresignedRequest, now: SystemTime) -> Self {
+    pub(super) fn for_part(request: PresignedRequest, now: SystemTime) -> Self {
         let headers = request.headers.into_iter();
         Self {
             method: request.method,
@@ -238,7 +238,7 @@ impl SignedDto {
     }
 
     /// A call that comes back to this service.
-    pub(super) fn of_call(
+    pub(super) fn for_call(
         method: &'static str,
         url: String,
         expires_at: SystemTime,
