@@ -16,4 +16,6 @@ createServer(async (request, response) => {
   response.setHeader("content-type", "text/html");
   // Save `upload.key` here.
   response.end(verified.ok ? `<p>Saved ${upload.size} bytes.</p>` : "<p>There is no such upload.</p>");
-}).listen(Number(process.env.PORT ?? 8080), "127.0.0.1");
+}).listen(Number(process.env.PORT ?? 8080), "127.0.0.1", function () {
+  console.log(`Listening on http://127.0.0.1:${this.address().port}`);
+});

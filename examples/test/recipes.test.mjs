@@ -36,7 +36,7 @@ after(async () => {
 async function serve(request, response) {
   if (request.method === "POST") {
     const body = await new Response(request).arrayBuffer();
-    const answer = await fetch(`http://127.0.0.1:${backEnd.port}${request.url}`, { method: "POST", body });
+    const answer = await fetch(backEnd.origin + request.url, { method: "POST", body });
     return response.setHeader("content-type", "text/html").end(await answer.text());
   }
   const path = new URL(request.url, "http://pages").pathname;
@@ -81,12 +81,13 @@ test("the element uploads what was chosen in a plain page", () =>
   uploads("/html/", "presignd-upload input[type=file]", showsKey));
 
 test("a form of htmx saves what its back end has verified", async () => {
-  const port = await freePort();
   backEnd = spawn("node", [join(examples, "htmx/server.js")], {
-    env: { ...process.env, PORT: port, PRESIGND: server.service },
-    stdio: "inherit",
+    env: { ...process.env, PORT: "0", PRESIGND: server.service },
+    stdio: ["ignore", "pipe", "inherit"],
   });
-  backEnd.port = port;
+  const [printed] = await Promise.race([once(backEnd.stdout, "data"), once(backEnd, "exit")]);
+  [backEnd.origin] = String(printed).match(/http:\S+/) ?? [];
+  assert.ok(backEnd.origin, `the back end: ${printed}`);
   await uploads("/htmx/dist/", "presignd-upload input[type=file]", async (page, key) => {
     const value = () => page.evaluate(() => new FormData(document.querySelector("form")).get("photo"));
     await eventually("the value of the form", async () => (await value()) === key, 30_000);
@@ -124,12 +125,4 @@ for (const [name, command] of [
     assert.equal(Number(size), file.size);
     assert.equal(await digest(server.object(key)), file.digest);
   });
-}
-
-async function freePort() {
-  const probe = createServer().listen(0, "127.0.0.1");
-  await once(probe, "listening");
-  const { port } = probe.address();
-  await new Promise((resolve) => probe.close(resolve));
-  return port;
 }

@@ -4,8 +4,7 @@ import { spawn } from "node:child_process";
 import { createHash, randomFillSync } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { mkdtemp, open, readdir, rm } from "node:fs/promises";
-import { createServer as createWeb } from "node:http";
-import { createServer } from "node:net";
+import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -26,21 +25,19 @@ export async function temporaryFolder() {
   return { path, remove: () => rm(path, { recursive: true, force: true }) };
 }
 
-/** `presignd dev` on free ports and a data folder of its own. */
+/** `presignd dev` on ports that the system chooses, and a data folder of its own. */
 export async function startServer(variables = {}, options = []) {
   const data = await temporaryFolder();
-  const [addr, s3Addr] = await freeAddresses(2);
-  const process_ = spawn(binary, ["dev", "--addr", addr, "--s3-addr", s3Addr, "--data-dir", data.path, ...options], {
+  const anyPort = ["--addr", "127.0.0.1:0", "--s3-addr", "127.0.0.1:0"];
+  const process_ = spawn(binary, ["dev", ...anyPort, "--data-dir", data.path, ...options], {
     // From the data folder, so that no .env of a developer is read.
     cwd: data.path,
     env: { ...process.env, RUST_LOG: "warn", ...variables },
-    stdio: ["ignore", "ignore", "inherit"],
+    stdio: ["ignore", "pipe", "inherit"],
   });
   const ended = new Promise((resolve, reject) => process_.once("exit", resolve).once("error", reject));
   ended.catch(() => {});
   const server = {
-    service: `http://${addr}`,
-    store: `http://${s3Addr}`,
     dataDir: data.path,
     pid: process_.pid,
 
@@ -77,7 +74,7 @@ export async function startServer(variables = {}, options = []) {
     },
   };
   try {
-    await untilHealthy(server.service, ended);
+    Object.assign(server, await addresses(process_.stdout, ended));
   } catch (error) {
     await server.stop();
     throw error;
@@ -87,7 +84,7 @@ export async function startServer(variables = {}, options = []) {
 
 /** Serves files on an origin of its own: a map from their paths to `[type, body]`. */
 export async function serveFiles(files) {
-  const web = createWeb((request, response) => {
+  const web = createServer((request, response) => {
     const [type, body] = files.get(request.url.split("?")[0]) ?? ["text/plain", undefined];
     response.writeHead(body === undefined ? 404 : 200, { "content-type": type }).end(body);
   });
@@ -190,25 +187,12 @@ export async function eventually(what, condition, milliseconds = 10_000) {
   }
 }
 
-async function untilHealthy(service, ended) {
-  const deadline = Date.now() + 15_000;
-  for (;;) {
-    const ok = await fetch(`${service}/healthz`).then((r) => r.ok, () => false);
-    if (ok) return;
-    const end = await Promise.race([ended.then((code) => `exit code ${code}`), sleep(100)]);
-    if (end) throw new Error(`${binary} dev: ${end}`);
-    if (Date.now() > deadline) throw new Error(`${service}/healthz does not answer`);
-  }
-}
-
-/** Loopback addresses whose ports nothing listens on. */
-async function freeAddresses(count) {
-  const servers = await Promise.all(
-    Array.from({ length: count }, () => new Promise((resolve, reject) => {
-      const server = createServer().once("error", reject).listen(0, "127.0.0.1", () => resolve(server));
-    })),
-  );
-  const addresses = servers.map((server) => `127.0.0.1:${server.address().port}`);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return addresses;
+/** The addresses of the service and its store, which `presignd dev` prints as soon as it listens. */
+async function addresses(output, ended) {
+  let text = "";
+  output.setEncoding("utf8").on("data", (chunk) => (text += chunk));
+  const printed = () => text.match(/service +(http:.*)\/upload\/[^]*S3 store +(http:.*), bucket/);
+  const end = ended.then((code) => Promise.reject(new Error(`${binary} dev: exit code ${code}`)));
+  const [, service, store] = await Promise.race([end, eventually("the addresses of `presignd dev`", printed, 15_000)]);
+  return { service, store };
 }
