@@ -98,24 +98,25 @@ export async function serveFiles(files) {
   };
 }
 
+export const CHROMIUM = {
+  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+  args: [
+    // CI runs as root, under which Chromium has no sandbox; the only pages it opens are ours.
+    "--no-sandbox",
+    "--disable-gpu",
+    // Chromium's own calls home would drown ours.
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+  ],
+};
+
 /** The tests of `clients/js` have a Playwright of their own. */
-export async function startBrowser(playwright = import("playwright-core"), options = []) {
+export async function startBrowser(playwright = import("playwright-core")) {
   const { chromium } = await playwright;
-  return chromium.launch({
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    args: [
-      // CI runs as root, under which Chromium has no sandbox; the only pages it opens are ours.
-      "--no-sandbox",
-      "--disable-gpu",
-      // Chromium's own calls home would drown ours.
-      "--disable-quic",
-      "--disable-background-networking",
-      "--disable-component-update",
-      "--disable-sync",
-      "--no-first-run",
-      ...options,
-    ],
-  });
+  return chromium.launch(CHROMIUM);
 }
 
 /**

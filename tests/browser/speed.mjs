@@ -12,21 +12,23 @@
 // does by default; `unverified` does not, and neither do the others. `bare` is no client, but six calls of `fetch` at a
 // time, all of which were granted before the time began.
 
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { connect, createServer } from "node:net";
 import { loadavg } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { parseArgs, promisify } from "node:util";
 import { Worker, isMainThread, workerData } from "node:worker_threads";
 
 import { build } from "esbuild";
 
-import { MiB, makeFile, serveFiles, startBrowser, startServer, temporaryFolder } from "./helpers.mjs";
+import { CHROMIUM, MiB, makeFile, serveFiles, startServer, temporaryFolder } from "./helpers.mjs";
 
 const LATENCY = 50;
+const SETTLED_AFTER = 3_000;
 /** The proxy holds at most this much in each direction of a connection: 1 GiB/s need 25 MiB on the way. */
 const HELD_MAX = 32 * MiB;
 const run = promisify(execFile);
@@ -195,16 +197,16 @@ async function measure(name, paths, latency) {
 }
 
 async function inBrowser(name, service, paths, rules) {
-  const browser = await startBrowser(undefined, rules ? [`--host-resolver-rules=${rules}`] : []);
   const pages = await startPages();
+  const browser = await startPlainBrowser(rules ? [`--host-resolver-rules=${rules}`] : []);
   try {
-    const page = await browser.newPage();
-    await page.goto(pages.origin);
-    await page.setInputFiles("input", paths);
-    const session = await page.context().newCDPSession(page);
-    await session.send("Performance.enable");
-    const processes = await (await browser.newBrowserCDPSession()).send("SystemInfo.getProcessInfo");
-    const renderers = processes.processInfo.filter(({ type }) => type === "renderer").map(({ id }) => id);
+    const page = await browser.open(pages.origin);
+    await page.choose("input", paths);
+    // A browser that has just started is busy with itself.
+    await sleep(SETTLED_AFTER);
+    await page.send("Performance.enable");
+    const { processInfo } = await browser.send("SystemInfo.getProcessInfo");
+    const renderers = processInfo.filter(({ type }) => type === "renderer").map(({ id }) => id);
     const residents = async () => {
       const pagesOf = await Promise.all(renderers.map(async (id) => Number((await readFile(`/proc/${id}/statm`, "utf8")).split(" ")[1])));
       return pagesOf.reduce((a, b) => a + b) / 256;
@@ -215,22 +217,19 @@ async function inBrowser(name, service, paths, rules) {
     let isDone = false;
     const sampling = (async () => {
       while (!isDone) {
-        const { metrics } = await session.send("Performance.getMetrics");
+        const { metrics } = await page.send("Performance.getMetrics");
         heap = Math.max(heap, metrics.find((it) => it.name === "JSHeapUsedSize").value / MiB);
         most = Math.max(most, await residents());
-        await new Promise((resolve) => setTimeout(resolve, 100));
+        await sleep(250);
       }
     })();
     // A closed page ends the sampling of an upload that has failed.
     sampling.catch(() => {});
-    const milliseconds = await page.evaluate(
-      async ([name, service]) => {
-        window.begin = performance.now();
-        await window[name](service, [...document.querySelector("input").files]);
-        return performance.now() - window.begin;
-      },
-      [name, service],
-    );
+    const milliseconds = await page.evaluate(`(async () => {
+      window.begin = performance.now();
+      await window[${JSON.stringify(name)}](${JSON.stringify(service)}, [...document.querySelector("input").files]);
+      return performance.now() - window.begin;
+    })()`);
     isDone = true;
     await sampling;
     return { seconds: milliseconds / 1000, heap: Math.round(heap), growth: Math.round(most - before) };
@@ -238,6 +237,59 @@ async function inBrowser(name, service, paths, rules) {
     await browser.close();
     await pages.stop();
   }
+}
+
+/**
+ * Chromium, driven by the DevTools protocol itself (https://chromedevtools.github.io/devtools-protocol/): Playwright has
+ * the browser report each request, which takes as much time as 500 small uploads do.
+ */
+async function startPlainBrowser(options) {
+  const profile = await temporaryFolder();
+  const args = ["--headless", "--remote-debugging-pipe", `--user-data-dir=${profile.path}`, ...CHROMIUM.args, ...options];
+  const process_ = spawn(CHROMIUM.executablePath, args, { stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"] });
+  const ended = once(process_, "exit");
+  const [, , , input, output] = process_.stdio;
+  const waiting = new Map();
+  let last = 0;
+  let rest = "";
+  output.setEncoding("utf8").on("data", (chunk) => {
+    const messages = (rest + chunk).split("\0");
+    rest = messages.pop();
+    for (const { id, result, error } of messages.map((text) => JSON.parse(text))) waiting.get(id)?.(result, error);
+  });
+  const send = (method, params = {}, sessionId = undefined) =>
+    new Promise((resolve, reject) => {
+      const id = ++last;
+      waiting.set(id, (result, error) => (error ? reject(new Error(`${method}: ${error.message}`)) : resolve(result)));
+      input.write(`${JSON.stringify({ id, method, params, sessionId })}\0`);
+    });
+  ended.then(() => waiting.forEach((settle) => settle(undefined, { message: "the browser has stopped" })));
+
+  const open = async (url) => {
+    const { targetId } = await send("Target.createTarget", { url: "about:blank" });
+    const { sessionId } = await send("Target.attachToTarget", { targetId, flatten: true });
+    const sendToPage = (method, params) => send(method, params, sessionId);
+    const evaluate = async (expression) => {
+      const answer = await sendToPage("Runtime.evaluate", { expression, awaitPromise: true, returnByValue: true });
+      if (answer.exceptionDetails) throw new Error(answer.exceptionDetails.exception?.description);
+      return answer.result.value;
+    };
+    await sendToPage("Page.navigate", { url });
+    await evaluate(`document.readyState === "complete" || new Promise((loaded) => addEventListener("load", loaded)).then(() => true)`);
+    const choose = async (selector, files) => {
+      const { root } = await sendToPage("DOM.getDocument");
+      const { nodeId } = await sendToPage("DOM.querySelector", { nodeId: root.nodeId, selector });
+      await sendToPage("DOM.setFileInputFiles", { nodeId, files });
+      await sendToPage("DOM.disable");
+    };
+    return { send: sendToPage, evaluate, choose };
+  };
+  const close = async () => {
+    await send("Browser.close").catch(() => process_.kill("SIGKILL"));
+    await ended;
+    await profile.remove();
+  };
+  return { send, open, close };
 }
 
 async function startPages() {
