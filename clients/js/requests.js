@@ -76,11 +76,11 @@ export class UploadError extends Error {
 /**
  * The error that something else has caused, such as a function of the app.
  *
- * @param {unknown} cause
+ * @param {any} cause
  * @param {Details} [details]
  */
 export function fromCause(cause, details) {
-  return new UploadError(cause instanceof Error ? cause.message : String(cause), { ...details, cause });
+  return new UploadError(cause?.message ?? String(cause), { ...details, cause });
 }
 
 /** The error of an upload that was aborted. */
@@ -138,7 +138,6 @@ const FIELDS = {
   type: "The content type",
   size: "The size",
   policy: "The policy",
-  checksumSha256: "A checksum",
 };
 
 /**
@@ -216,7 +215,7 @@ export async function send({ method, url, headers = {}, fields }, bytes, { signa
   onprogress(0);
   signal.throwIfAborted();
   throw answer.status === 0
-    ? new UploadError("The connection to the store was lost.", { code: "network", retry: true })
+    ? new UploadError("The store cannot be reached.", { code: "network", retry: true })
     : storeError(answer.status, answer.text);
 }
 

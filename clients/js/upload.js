@@ -12,10 +12,16 @@ const MiB = 1024 * 1024;
 
 /** Up to this size one request sends the file. A larger one is sent in parts, which can be resumed. */
 const MULTIPART_THRESHOLD = 16 * MiB;
-/** S3 accepts 10,000 parts of at least 5 MiB. Larger parts mean fewer requests, and more to repeat. */
-const PART_SIZE = 8 * MiB;
-const PART_SIZE_MIN = 5 * MiB;
+/**
+ * A file has this many parts, unless they would be smaller or larger than this. Each part costs some round trips, and
+ * an interruption costs what was sent of a part.
+ */
+const PARTS = 64;
+const PART_SIZE_USUAL = 8 * MiB;
+const PART_SIZE_LARGE = 32 * MiB;
+/** S3 accepts 10,000 parts of at least 5 MiB. */
 const PARTS_MAX = 10_000;
+const PART_SIZE_MIN = 5 * MiB;
 /** Parts of one file that are sent at once: as many as a browser has connections to a host over HTTP/1.1. */
 const CONCURRENCY = 6;
 /** How often one request is tried. With the pauses in between, that takes most of a minute. */
@@ -365,8 +371,9 @@ export class Run {
         body: { filename: name, type: typeOf(this.file), size, policy, metadata: this.options.metadata },
       }),
     );
-    const least = Math.ceil(size / PARTS_MAX / MiB) * MiB;
-    const partSize = Math.max(this.options.partSize ?? PART_SIZE, PART_SIZE_MIN, least);
+    const sizeOf = (/** @type {number} */ parts) => Math.ceil(size / parts / MiB) * MiB;
+    const usual = Math.min(Math.max(sizeOf(PARTS), PART_SIZE_USUAL), PART_SIZE_LARGE);
+    const partSize = Math.max(this.options.partSize ?? usual, PART_SIZE_MIN, sizeOf(PARTS_MAX));
     const session = { id: this.#id, url, policy, name, size, lastModified, key, uploadId, partSize, created: Date.now() };
     this.#partUrls.clear();
     await this.#keep(session);
@@ -452,7 +459,7 @@ export class Run {
       );
       this.#partUrls.delete(number);
       if (!etag) {
-        const message = "The CORS rule of the store must expose ETag.";
+        const message = "The store's CORS rule must expose ETag.";
         throw new UploadError(message, { code: "hidden-etag" });
       }
       this.#partsInProgress.delete(number);

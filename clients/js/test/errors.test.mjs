@@ -83,7 +83,7 @@ test("a store that hides ETag is named with the fix", async () => {
   proxy.fault = ({ to }) => (to === "store" ? { without: "etag" } : undefined);
   const large = await makeFile(join(folder.path, "large.bin"), 6 * MiB);
   const error = await failure(client.upload(await fileOf(large), { multipartThreshold: MiB }));
-  assert.deepEqual([error.code, error.message], ["hidden-etag", "The CORS rule of the store must expose ETag."]);
+  assert.deepEqual([error.code, error.message], ["hidden-etag", "The store's CORS rule must expose ETag."]);
 });
 
 test("a store that has another size is not believed", async () => {
