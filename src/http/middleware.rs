@@ -128,7 +128,7 @@ async fn observe(
         tracing::warn!(
             request_id = observation.id,
             origin = origin.to_str().unwrap_or_default(),
-            "a page of this origin may not call; CORS_ALLOWED_ORIGINS allows it"
+            "a page of this origin may not call; add the origin to CORS_ALLOWED_ORIGINS"
         );
     }
     let response = match context.caller() {
