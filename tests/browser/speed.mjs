@@ -38,7 +38,8 @@ const PAGE = `
   import Uppy from "@uppy/core";
   import { createClient } from "../../../clients/js/index.js";
 
-  const PART_SIZE = 8 * 1024 * 1024;
+  // As large as those of our client.
+  const PART_SIZE = 16 * 1024 * 1024;
 
   window.ours = async (url, files, options) => {
     const client = createClient({ url });

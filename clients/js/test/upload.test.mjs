@@ -79,6 +79,22 @@ test("a large file goes in parts, six at once, each bound to its size", { timeou
   assert.equal(proxy.count(/^service GET .*size=5242880/), 1);
 });
 
+test("all uploads of a client together have six requests to the store in progress", async () => {
+  const isToStore = ({ to }) => to === "store";
+  let go;
+  const held = new Promise((resolve) => (go = resolve));
+  proxy.fault = (seen) => (isToStore(seen) ? held : undefined);
+  const files = Array.from({ length: 20 }, (_, n) => smallFile(`${n}.txt`));
+  const uploads = [client.uploadAll(files.slice(10)), ...files.slice(0, 10).map((file) => client.upload(file))];
+  await eventually("six requests are on their way", () => proxy.requests.filter(isToStore).length === 6);
+  await sleep(300);
+  assert.equal(proxy.requests.filter(isToStore).length, 6);
+  go();
+  const [list, ...uploaded] = await Promise.all(uploads);
+  uploaded.push(...list.map(({ value }) => value));
+  for (const [n, result] of uploaded.entries()) await arrived(files[n], result);
+});
+
 test("parts are large enough that 10,000 of them suffice, and small enough to be accepted", async () => {
   // The service refuses the creation, so that nothing has to be sent.
   const sizeOf = async (size, options) => {
