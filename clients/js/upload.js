@@ -49,6 +49,12 @@ const LATE_MS = 2_000;
  */
 
 /** @typedef {{ number: number, start: number, size: number }} Part */
+/**
+ * @typedef {object} Sent A file that the store has.
+ * @property {string} key
+ * @property {string | null} [etag]
+ * @property {Uploaded} [upload] What the service has found in the store, if it was asked to verify the upload.
+ */
 
 export class Run {
   /** @type {any} These two settle the promise. */
@@ -61,6 +67,10 @@ export class Run {
   #stop = null;
   #running = Promise.resolve();
   #isSettled = false;
+  #shared;
+  #scope;
+  #file;
+  #options;
 
   /** How many bytes the store has as complete parts. */
   #kept = 0;
@@ -74,7 +84,7 @@ export class Run {
   /** @type {(() => void) | null | undefined} Gives the session back to other tabs; `undefined` before it is claimed. */
   #release;
 
-  /** @type {{ key: string, etag: string | null } | null} */
+  /** @type {Sent | null} */
   #sent = null;
   /** @type {string | undefined} */
   #sha256;
@@ -88,10 +98,10 @@ export class Run {
    * @param {UploadOptions} options
    */
   constructor(shared, scope, file, options) {
-    this.shared = shared;
-    this.scope = scope;
-    this.file = file;
-    this.options = options;
+    this.#shared = shared;
+    this.#scope = scope;
+    this.#file = file;
+    this.#options = options;
     /** @type {Promise<Uploaded>} */
     this.promise = new Promise((resolve, reject) => {
       this.#resolve = resolve;
@@ -139,12 +149,12 @@ export class Run {
       // A session that was not kept is known to this upload alone. One that was kept may have been taken by
       // another tab, or by another upload of this file, after this one had failed.
       const wasKept = Boolean(this.#release);
-      if (isOver && wasKept && this.#session) this.#release = await this.shared.sessions.hold(this.#session.id);
+      if (isOver && wasKept && this.#session) this.#release = await this.#shared.sessions.hold(this.#session.id);
       const session = this.#session;
       if (session && (this.#release || !wasKept)) {
-        await discard(this.scope.ask, session);
+        await discard(this.#scope.ask, session);
         // A part whose bytes were all on their way may arrive after that, and would stay in the store.
-        const again = () => discard(this.scope.ask, session).catch(() => {}); // best effort
+        const again = () => discard(this.#scope.ask, session).catch(() => {}); // best effort
         if (wasSending) setTimeout(again, LATE_MS);
       }
       await this.#forget();
@@ -169,7 +179,7 @@ export class Run {
     try {
       signal.throwIfAborted();
       this.#sent ??= await this.#send(signal);
-      this.#progress(this.file.size);
+      this.#progress(this.#file.size);
       const uploaded = await this.#verify(this.#sent, signal);
       await this.#forget();
       this.#isSettled = true;
@@ -185,9 +195,9 @@ export class Run {
 
   /** @param {AbortSignal} signal */
   async #send(signal) {
-    const { checksum, multipartThreshold = MULTIPART_THRESHOLD } = this.options;
-    const { needs } = this.scope;
-    const isWhole = this.file.size <= multipartThreshold || needs.whole || checksum === "sha256";
+    const { checksum, multipartThreshold = MULTIPART_THRESHOLD } = this.#options;
+    const { needs } = this.#scope;
+    const isWhole = this.#file.size <= multipartThreshold || needs.whole || checksum === "sha256";
     if (isWhole) return this.#sendWhole(signal);
     try {
       return await this.#sendParts(signal);
@@ -202,10 +212,10 @@ export class Run {
 
   /**
    * @param {AbortSignal} signal
-   * @returns {Promise<{ key: string, etag: string | null }>}
+   * @returns {Promise<Sent>}
    */
   async #sendWhole(signal) {
-    const { needs } = this.scope;
+    const { needs } = this.#scope;
     const hadChecksum = Boolean(this.#sha256);
     const hadForm = needs.form;
     try {
@@ -225,16 +235,16 @@ export class Run {
    * @param {AbortSignal} signal
    */
   async #request(signal) {
-    const { checksum, metadata } = this.options;
-    if (checksum === "sha256" || this.scope.needs.checksum) {
+    const { checksum, metadata } = this.#options;
+    if (checksum === "sha256" || this.#scope.needs.checksum) {
       this.#sha256 ??= await this.#hash("sha256", signal);
     }
-    const { name: filename, size } = this.file;
+    const { name: filename, size } = this.#file;
     return {
       filename,
-      contentType: typeOf(this.file),
+      contentType: typeOf(this.#file),
       size,
-      policy: this.scope.policy,
+      policy: this.#scope.policy,
       metadata,
       checksumSha256: this.#sha256,
       checksumCrc64nvme: await this.#crc(signal),
@@ -249,7 +259,7 @@ export class Run {
     // Few uploads need a checksum, so the others do not load the code.
     const checksums = await import("./checksum.js");
     try {
-      return await this.shared.hashing.use(signal, () => checksums[algorithm](this.file, signal));
+      return await this.#shared.hashing.use(signal, () => checksums[algorithm](this.#file, signal));
     } catch (error) {
       signal.throwIfAborted();
       throw unreadable(error);
@@ -259,7 +269,7 @@ export class Run {
   /** @param {AbortSignal} signal */
   async #crc(signal) {
     // S3 accepts one checksum of a file, and a policy that requires one wants the SHA-256.
-    if (this.options.checksum !== "crc64nvme" || this.#sha256) return undefined;
+    if (this.#options.checksum !== "crc64nvme" || this.#sha256) return undefined;
     if (!this.#crc64nvme) {
       const crc = this.#hash("crc64nvme", signal);
       this.#crc64nvme = crc;
@@ -276,25 +286,25 @@ export class Run {
    * @param {AbortSignal} signal
    */
   async #sendRequest(request, signal) {
-    const { grants, needs } = this.scope;
-    const { size } = this.file;
+    const { grants, needs } = this.#scope;
+    const { size } = this.#file;
     let wanted = grants.add(request, needs.form ?? prefersForm(size));
     let mayBeThere = false;
     try {
       return await this.#persist(signal, () =>
-        this.shared.slots.use(signal, async () => {
+        this.#shared.slots.use(signal, async () => {
           this.#change("uploading");
           // A second attempt uses the same key: the store may have received the first one although its
           // answer was lost.
           const grant = await grants.get(wanted);
           try {
             const onprogress = (/** @type {number} */ loaded) => this.#progress(loaded);
-            return { key: grant.key, etag: await send(grant, this.file, { signal, onprogress }) };
+            return { key: grant.key, etag: await send(grant, this.#file, { signal, onprogress }) };
           } catch (error) {
             const failure = /** @type {UploadError} */ (error);
             const { status, retry } = failure;
             // The policy forbids overwriting, and what is there is the first attempt.
-            if (status === 412 && mayBeThere) return { key: grant.key, etag: null };
+            if (status === 412 && mayBeThere) return { key: grant.key };
             if (status) wanted = { ...wanted, grant: null };
             // Not every store that should accept forms does, and a CORS rule may hide their answers.
             if (grant.fields && !needs.form && (status ? !retry : mayBeThere)) {
@@ -318,16 +328,16 @@ export class Run {
     // Reading the file again for its checksum is cheaper than waiting for it first.
     this.#crc(signal).catch(() => {}); // verifying asks for it again
     if (this.#release === undefined) {
-      const { sessions } = this.shared;
+      const { sessions } = this.#shared;
       this.#release = await sessions.hold(this.#id);
       // Otherwise another upload of the same file is in progress, and this one has no session to resume.
       if (this.#release) this.#session = await sessions.get(this.#id);
     }
     const there = this.#session && (await this.#partsThere(this.#session, signal));
-    if (there === "complete") return { key: /** @type {Session} */ (this.#session).key, etag: null };
+    if (there === "complete") return { key: /** @type {Session} */ (this.#session).key };
     const session = (there && this.#session) || (await this.#create(signal));
 
-    const { size } = this.file;
+    const { size } = this.#file;
     const { partSize } = session;
     const stored = new Map(there?.map((part) => [part.PartNumber, part]));
     /** @type {Map<number, string>} Part number → ETag, of those that the store has. */
@@ -344,7 +354,7 @@ export class Run {
     this.#partsInProgress.clear();
     this.#progress(this.#kept);
 
-    const { concurrency = CONCURRENCY } = this.options;
+    const { concurrency = CONCURRENCY } = this.#options;
     // A part that cannot be sent stops the others.
     const failure = new AbortController();
     const either = AbortSignal.any([signal, failure.signal]);
@@ -357,23 +367,22 @@ export class Run {
     const stopAll = (/** @type {unknown} */ error) => failure.abort(error);
     await Promise.all(Array.from({ length: concurrency }, () => sendMissing().catch(stopAll)));
     either.throwIfAborted();
-    await this.#complete(session, parts, signal);
-    return { key: session.key, etag: null };
+    return this.#complete(session, parts, signal);
   }
 
   /** @param {AbortSignal} signal */
   async #create(signal) {
-    const { name, size, lastModified } = this.file;
-    const { url, policy, ask } = this.scope;
+    const { name, size, lastModified } = this.#file;
+    const { url, policy, ask } = this.#scope;
     // It cannot be aborted: if the answer with the upload's id is lost, nobody can remove the upload.
     const { key, uploadId } = await this.#persist(signal, () =>
       ask("POST", "/s3/multipart", {
-        body: { filename: name, type: typeOf(this.file), size, policy, metadata: this.options.metadata },
+        body: { filename: name, type: typeOf(this.#file), size, policy, metadata: this.#options.metadata },
       }),
     );
     const sizeOf = (/** @type {number} */ parts) => Math.ceil(size / parts / MiB) * MiB;
     const usual = Math.min(Math.max(sizeOf(PARTS), PART_SIZE_USUAL), PART_SIZE_LARGE);
-    const partSize = Math.max(this.options.partSize ?? usual, PART_SIZE_MIN, sizeOf(PARTS_MAX));
+    const partSize = Math.max(this.#options.partSize ?? usual, PART_SIZE_MIN, sizeOf(PARTS_MAX));
     const session = { id: this.#id, url, policy, name, size, lastModified, key, uploadId, partSize, created: Date.now() };
     this.#partUrls.clear();
     await this.#keep(session);
@@ -390,12 +399,12 @@ export class Run {
    */
   async #partsThere(session, signal) {
     try {
-      return await this.#persist(signal, () => this.scope.ask("GET", pathOf(session), { signal }));
+      return await this.#persist(signal, () => this.#scope.ask("GET", pathOf(session), { signal }));
     } catch (error) {
       signal.throwIfAborted();
       if (!wasRefused(error)) throw error;
       // The store may have joined the parts although the answer was lost, or the page was closed then.
-      const isJoined = session.completing && (await this.scope.verifications.verify(session.key).catch(() => null));
+      const isJoined = session.completing && (await this.#scope.verifications.verify(session.key).catch(() => null));
       if (isJoined?.size === session.size) return "complete";
       // Otherwise the upload is too old, or was removed elsewhere. Nothing is lost by starting again.
       await this.#forget();
@@ -413,7 +422,7 @@ export class Run {
   #partUrl(session, { number, size }, signal) {
     const signed = this.#partUrls.get(number);
     if (signed && performance.now() - signed.at < FRESH_MS) return signed.url;
-    const url = this.scope
+    const url = this.#scope
       .ask("GET", pathOf(session, `/${number}`, { size: String(size) }), { signal })
       .then(({ url }) => url);
     this.#partUrls.set(number, { url, at: performance.now() });
@@ -433,7 +442,7 @@ export class Run {
   async #sendPart(session, part, next, signal) {
     const { number, start, size } = part;
     // This is only a reference to the file, which the browser reads while it sends.
-    const blob = this.file.slice(start, start + size);
+    const blob = this.#file.slice(start, start + size);
     /** @param {number} loaded */
     const onprogress = (loaded) => {
       this.#partsInProgress.set(number, loaded);
@@ -443,7 +452,7 @@ export class Run {
     };
     try {
       const etag = await this.#persist(signal, () =>
-        this.shared.slots.use(signal, async () => {
+        this.#shared.slots.use(signal, async () => {
           this.#change("uploading");
           const url = await this.#partUrl(session, part, signal);
           // Those that follow need not wait for theirs.
@@ -484,19 +493,21 @@ export class Run {
    * @param {Session} session
    * @param {Map<number, string>} parts
    * @param {AbortSignal} signal
+   * @returns {Promise<Sent>}
    */
   async #complete(session, parts, signal) {
     const list = [...parts].sort(([a], [b]) => a - b).map(([PartNumber, ETag]) => ({ PartNumber, ETag }));
     try {
       await this.#keep({ ...session, kept: session.size, completing: true });
-      await this.#persist(signal, () => {
+      return await this.#persist(signal, () => {
         this.#change("finishing");
-        return this.scope.ask("POST", pathOf(session, "/complete"), { signal, body: { parts: list } });
+        const body = { parts: list, verify: this.#options.verify !== false };
+        return this.#scope.ask("POST", pathOf(session, "/complete"), { signal, body });
       });
     } catch (error) {
       signal.throwIfAborted();
       if (wasRefused(error)) {
-        discard(this.scope.ask, session).catch(() => {}); // best effort
+        discard(this.#scope.ask, session).catch(() => {}); // best effort
         await this.#forget();
       }
       throw error;
@@ -504,19 +515,19 @@ export class Run {
   }
 
   /**
-   * @param {{ key: string, etag: string | null }} sent
+   * @param {Sent} sent
    * @param {AbortSignal} signal
    * @returns {Promise<Uploaded>}
    */
-  async #verify({ key, etag }, signal) {
-    const { size } = this.file;
-    const { scope } = this;
-    if (this.options.verify === false) return { key, size, etag, contentType: typeOf(this.file) };
+  async #verify({ key, etag = null, upload }, signal) {
+    const { size } = this.#file;
+    const scope = this.#scope;
+    if (this.#options.verify === false) return { key, size, etag, contentType: typeOf(this.#file) };
     const checksumCrc64nvme = await this.#crc(signal);
     try {
-      const uploaded = await this.#persist(signal, () => {
+      const uploaded = await this.#persist(signal, async () => {
         this.#change("verifying");
-        if (!checksumCrc64nvme) return scope.verifications.verify(key);
+        if (!checksumCrc64nvme) return upload ?? scope.verifications.verify(key);
         const body = { key, size, policy: scope.policy, checksumCrc64nvme };
         return scope.ask("POST", "/upload/verify", { signal, body });
       });
@@ -537,14 +548,14 @@ export class Run {
   /** @param {Session} session */
   async #keep(session) {
     this.#session = session;
-    if (this.#release) await this.shared.sessions.put(session);
+    if (this.#release) await this.#shared.sessions.put(session);
   }
 
   /** Forgets an upload that cannot, or need not, be resumed. */
   async #forget() {
     const session = this.#session;
     this.#session = null;
-    if (session && this.#release) await this.shared.sessions.delete(session.id);
+    if (session && this.#release) await this.#shared.sessions.delete(session.id);
   }
 
   /**
@@ -564,7 +575,7 @@ export class Run {
         if (!(error instanceof UploadError)) throw error;
         // A file that was changed or removed looks like a lost connection.
         if (error.status === 0) {
-          await this.file.slice(0, 1).arrayBuffer().catch((cause) => {
+          await this.#file.slice(0, 1).arrayBuffer().catch((cause) => {
             throw unreadable(cause);
           });
         }
@@ -582,7 +593,7 @@ export class Run {
 
   /** @param {number} loaded */
   #progress(loaded) {
-    if (this.#stop) this.options.onProgress?.({ loaded, total: this.file.size });
+    if (this.#stop) this.#options.onProgress?.({ loaded, total: this.#file.size });
   }
 
   /**
@@ -592,7 +603,7 @@ export class Run {
   #change(state, error) {
     if (state === this.#state && !error) return;
     this.#state = state;
-    this.options.onState?.(state, error);
+    this.#options.onState?.(state, error);
   }
 }
 

@@ -154,7 +154,7 @@ impl Check {
             let now = SystemTime::now();
             let complete =
                 self.uploads
-                    .complete_multipart(&sample.caller, &token.0, key, &parts, now);
+                    .complete_multipart(&sample.caller, &token.0, key, &parts, false, now);
             complete.await.map_err(Problem::from)?;
         }
         self.markers().retain(|kept| *kept != upload);

@@ -16,7 +16,8 @@ use super::policy::{Terms, check_size};
 use super::service::{ComputedProperties, day};
 use super::session::Session;
 use super::{
-    Caller, Error, Expected, Field, File, Invalid, Refusal, UploadKind, UploadService, Verification,
+    Caller, Error, Expected, Field, File, Invalid, Refusal, UploadKind, UploadService, Uploaded,
+    Verification,
 };
 use crate::s3::{self, PresignedRequest, StoreError, StoredPart};
 
@@ -46,8 +47,8 @@ pub struct CompletedUpload {
     pub bucket: String,
     /// The object's address.
     pub location: String,
-    /// The signed statement of what the store has, if receipts are configured and the policy allows it.
-    pub receipt: Option<String>,
+    /// What the store has, if it was verified and is what the policy allows.
+    pub upload: Option<Uploaded>,
 }
 
 impl UploadService {
@@ -158,13 +159,15 @@ impl UploadService {
 
     /// Makes the object of the parts with these numbers and entity tags.
     ///
-    /// An upload that is too large is aborted.
+    /// An upload that is too large is aborted. The object is verified if `verify` says so, or if receipts
+    /// are configured.
     pub async fn complete_multipart(
         &self,
         caller: &Caller,
         token: &str,
         key: &str,
         parts: &BTreeMap<u16, String>,
+        verify: bool,
         now: SystemTime,
     ) -> Result<CompletedUpload, Error> {
         let (session, policy) = self.open(caller, token, Some(key), now)?;
@@ -182,8 +185,13 @@ impl UploadService {
             self.check_made(&session, &policy, error, now).await?;
         }
         let now = now + begin.elapsed();
+        let upload = if verify || self.receipts.is_some() {
+            self.just_made(&session, &policy, caller, now).await
+        } else {
+            None
+        };
         Ok(CompletedUpload {
-            receipt: self.receipt(&session, &policy, caller, now).await,
+            upload,
             // This is not the address in the store's answer: the store may not know the one that
             // clients use.
             location: self.bucket(&policy).address(key),
@@ -192,22 +200,21 @@ impl UploadService {
         })
     }
 
-    /// The receipt of an object that was just made. Its upload is complete with or without one, so
-    /// an error here is not a failure: the client can ask for a receipt by verifying the upload.
-    async fn receipt(
+    /// Verifies an object that was just made. Its upload is complete whatever this finds, so an error
+    /// here is not a failure: the client can verify the upload itself.
+    async fn just_made(
         &self,
         session: &Session,
         policy: &Terms,
         caller: &Caller,
         now: SystemTime,
-    ) -> Option<String> {
+    ) -> Option<Uploaded> {
         /// Short, because the client still waits for the answer to the completion.
         const LONGEST: Duration = Duration::from_secs(5);
-        self.receipts.as_ref()?;
         let expected = Expected::for_key(&session.key);
         let verified = self.verify_one(policy, caller, &expected, now);
         match timeout(LONGEST, Box::pin(verified)).await {
-            Ok(Ok(Verification::Uploaded(upload))) => upload.receipt,
+            Ok(Ok(Verification::Uploaded(upload))) => Some(upload),
             _ => None,
         }
     }

@@ -6,6 +6,7 @@ mod sign;
 mod single;
 mod stand_ins;
 mod upload;
+mod verified;
 
 use std::collections::BTreeMap;
 

@@ -77,6 +77,21 @@ test("a large file goes in parts, six at once, each bound to its size", { timeou
   assert.equal(proxy.requests.filter(isPart).length, 8);
   assert.equal(proxy.count(/^service GET .*size=8388608/), 7);
   assert.equal(proxy.count(/^service GET .*size=5242880/), 1);
+  // The completion has verified it.
+  assert.equal(proxy.count(/verify/), 0);
+});
+
+test("what the completion does not verify is verified by a call of its own", async () => {
+  proxy.fault = ({ path }) => {
+    if (!path.includes("/complete")) return undefined;
+    const key = new URLSearchParams(path.split("?")[1]).get("key");
+    return { status: 200, body: JSON.stringify({ key }), headers: { "content-type": "application/json" } };
+  };
+  const error = await failure(client.upload(await fileOf(large), PARTS));
+  assert.deepEqual([error.code, proxy.count(/^service POST \/upload\/verify/)], ["not-uploaded", 1]);
+  proxy.reset();
+  const unverified = await client.upload(await fileOf(large), { ...PARTS, verify: false });
+  assert.deepEqual([await digest(server.object(unverified.key)), proxy.count(/verify/)], [large.digest, 0]);
 });
 
 test("all uploads of a client together have six requests to the store in progress", async () => {

@@ -76,7 +76,7 @@ impl Upload {
         request.send().await.unwrap()
     }
 
-    pub(super) async fn json(
+    pub(crate) async fn json(
         &self,
         method: Method,
         path: &str,

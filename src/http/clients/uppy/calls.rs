@@ -16,7 +16,7 @@ use utoipa_axum::router::OpenApiRouter;
 use uuid::Uuid;
 
 use super::multipart::PARTS_BYTES;
-use super::multipart::dto::{CompleteDto, CompletedPartDto};
+use super::multipart::dto::{CompleteDto, CompletedPartDto, Completion};
 use crate::http::AppState;
 use crate::http::auth::Authenticated;
 use crate::http::body::{self, Dto};
@@ -161,11 +161,12 @@ async fn complete(
     });
     let dto = CompleteDto {
         parts: Some(parts.collect()),
+        verify: None,
     };
-    let parts = body::valid_value(dto, FieldErrors::default())?;
+    let Completion { parts, verify } = body::valid_value(dto, FieldErrors::default())?;
     let Continued { token, key, .. } = upload;
     let made = uploads
-        .complete_multipart(caller, token, key, &parts, SystemTime::now())
+        .complete_multipart(caller, token, key, &parts, verify, SystemTime::now())
         .await
         .map_err(Failure::from)?;
     let completed = Document::new("CompleteMultipartUploadResult", |result| {

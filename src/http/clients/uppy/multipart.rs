@@ -19,7 +19,8 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use self::dto::{
-    AbortedDto, CompleteDto, CompletedDto, CreateDto, CreatedDto, PartDto, PartUrlDto, PartUrlsDto,
+    AbortedDto, CompleteDto, CompletedDto, Completion, CreateDto, CreatedDto, PartDto, PartUrlDto,
+    PartUrlsDto,
 };
 use super::{AppState, Pairs, bytes, file, parameter, seconds_until};
 use crate::http::auth::Authenticated;
@@ -31,6 +32,7 @@ use crate::http::openapi::{
     SessionProblems, SigningProblems, StoreProblems,
 };
 use crate::http::problem::{Failure, Problem};
+use crate::http::verify::VerifiedDto;
 use crate::s3::MAX_PARTS;
 use crate::upload::{File, Invalid, UploadService};
 
@@ -350,17 +352,20 @@ async fn sign_parts(
 async fn complete(
     State(uploads): State<Arc<UploadService>>,
     upload: OpenUpload,
-    Valid(parts, _reserved): Valid<CompleteDto>,
+    Valid(completion, _reserved): Valid<CompleteDto>,
 ) -> Result<Json<CompletedDto>, Failure> {
     let OpenUpload { caller, token, key } = upload;
-    let upload = uploads
-        .complete_multipart(&caller, &token, &key, &parts, SystemTime::now())
+    let Completion { parts, verify } = completion;
+    let made = uploads
+        .complete_multipart(&caller, &token, &key, &parts, verify, SystemTime::now())
         .await?;
+    let receipt = made.upload.as_ref().and_then(|it| it.receipt.clone());
     Ok(Json(CompletedDto {
-        location: upload.location,
-        key: upload.key,
-        bucket: upload.bucket,
-        receipt: upload.receipt,
+        location: made.location,
+        key: made.key,
+        bucket: made.bucket,
+        receipt,
+        upload: made.upload.filter(|_| verify).map(VerifiedDto::from),
     }))
 }
 

@@ -13,6 +13,7 @@ use crate::http::json::{Fields, Json as JsonText};
 use crate::http::memory::Work;
 use crate::http::openapi::{FilenameText, MediaTypeOrNothing};
 use crate::http::problem::FieldErrors;
+use crate::http::verify::VerifiedDto;
 use crate::s3::MAX_PARTS;
 use crate::upload::Invalid;
 
@@ -125,6 +126,16 @@ pub(in crate::http::clients::uppy) struct CompleteDto {
     )]
     #[schema(value_type = Vec<CompletedPartDto>, required = true, min_items = 1, max_items = 10_000)]
     pub(in crate::http::clients::uppy) parts: Option<Vec<CompletedPartDto>>,
+    /// Whether the answer should have what `/upload/verify` would answer, so that this call can be saved.
+    #[schema(value_type = bool, required = false, example = true)]
+    pub(in crate::http::clients::uppy) verify: Option<bool>,
+}
+
+/// The parts of an object, and whether it should be verified.
+pub(in crate::http::clients::uppy) struct Completion {
+    /// Entity tags by the parts' numbers.
+    pub(in crate::http::clients::uppy) parts: BTreeMap<u16, String>,
+    pub(in crate::http::clients::uppy) verify: bool,
 }
 
 /// A part as the store acknowledged it.
@@ -151,8 +162,7 @@ impl CompletedPartDto {
 }
 
 impl Dto for CompleteDto {
-    /// Entity tags by the parts' numbers.
-    type Value = BTreeMap<u16, String>;
+    type Value = Completion;
 
     /// Enough for 10,000 parts.
     const MAX_BYTES: usize = 2 * 1024 * 1024;
@@ -167,7 +177,10 @@ impl Dto for CompleteDto {
         let parts = fields.list("parts", usize::from(MAX_PARTS), |reader, json| {
             reader.object(json.members(), CompletedPartDto::read)
         });
-        Self { parts }
+        Self {
+            parts,
+            verify: fields.optional("verify", JsonText::boolean),
+        }
     }
 
     fn into_value(self, errors: &mut FieldErrors) -> Option<Self::Value> {
@@ -195,7 +208,10 @@ impl Dto for CompleteDto {
                 parts.insert(number, etag);
             }
         }
-        Some(parts)
+        Some(Completion {
+            parts,
+            verify: self.verify.unwrap_or_default(),
+        })
     }
 }
 
@@ -218,6 +234,11 @@ pub(super) struct CompletedDto {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, required = false)]
     pub(super) receipt: Option<String>,
+    /// What `/upload/verify` answers, if the request asked for it. It is absent where that would answer with a
+    /// problem, which says what is wrong, and if the store did not answer in time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = VerifiedDto, required = false)]
+    pub(super) upload: Option<VerifiedDto>,
 }
 
 /// An empty object: Uppy reads a body after every success.
