@@ -4,7 +4,7 @@ import { createServer } from "node:http";
 
 const SERVICE = process.env.PRESIGND ?? "http://localhost:3000";
 
-createServer(async (request, response) => {
+const server = createServer(async (request, response) => {
   let body = "";
   for await (const chunk of request) body += chunk;
   const verified = await fetch(`${SERVICE}/upload/verify`, {
@@ -16,6 +16,9 @@ createServer(async (request, response) => {
   response.setHeader("content-type", "text/html");
   // Save `upload.key` here.
   response.end(verified.ok ? `<p>Saved ${upload.size} bytes.</p>` : "<p>There is no such upload.</p>");
-}).listen(Number(process.env.PORT ?? 8080), "127.0.0.1", function () {
-  console.log(`Listening on http://127.0.0.1:${this.address().port}`);
+});
+
+server.listen(Number(process.env.PORT ?? 8080), "127.0.0.1", () => {
+  const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());
+  console.log(`Listening on http://127.0.0.1:${port}`);
 });
