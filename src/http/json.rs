@@ -1,8 +1,8 @@
 //! Reads JSON objects strictly, field by field, and notes every fault with its pointer.
 //!
-//! A body is checked once for syntax and stays text; only the objects and lists that a request
-//! defines are split into members. So a value that nobody asks for costs no memory, however large
-//! or deeply nested it is.
+//! The syntax of a body is checked while it is split into members, whose values stay text. Only the
+//! objects and lists that a request defines are split further, so a value that nobody asks for costs
+//! no memory, however large or deeply nested it is.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -28,14 +28,14 @@ pub(super) const MAX_SHAPE_ERRORS: usize = 50;
 pub(super) struct Json<'a>(&'a str);
 
 /// The members of an object, or why a value is not one.
-pub(super) type Object<'a> = Result<Vec<Member<'a>>, Invalid>;
+pub(super) type ObjectMembers<'a> = Result<Vec<Member<'a>>, Invalid>;
 
 /// The members of the object that a body is. The syntax of their values is checked, too.
 ///
 /// # Errors
 ///
 /// If the body is not JSON, or nested too deeply.
-pub(super) fn parse(body: &[u8]) -> Result<Object<'_>, Problem> {
+pub(super) fn parse(body: &[u8]) -> Result<ObjectMembers<'_>, Problem> {
     let body = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body);
     // A JSON text begins with two ASCII characters.
     if let [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, _, ..] | [_, 0, ..] = body {
@@ -68,7 +68,7 @@ pub(super) fn parse(body: &[u8]) -> Result<Object<'_>, Problem> {
 }
 
 impl<'a> Json<'a> {
-    pub(super) fn members(self) -> Object<'a> {
+    pub(super) fn members(self) -> ObjectMembers<'a> {
         match self.0.as_bytes().first() {
             Some(b'{') => {
                 let mut deserializer = serde_json::Deserializer::from_str(self.0);
@@ -252,7 +252,7 @@ impl<'e> Reader<'e> {
     /// What `read` makes of an object; the default value of what is not one.
     pub(super) fn object<T: Default>(
         &mut self,
-        object: Object<'_>,
+        object: ObjectMembers<'_>,
         read: impl FnOnce(&mut Fields<'_, '_, 'e>) -> T,
     ) -> T {
         let members = match object {
