@@ -49,7 +49,7 @@ const FILES_HASHED_AT_ONCE = 2;
  *   request has to be repeated.
  * @property {(state: UploadState, error?: UploadError) => void} [onState] `error` is why it is `reconnecting`.
  * @property {number} [multipartThreshold] Up to this many bytes, a file is sent in one request; 16 MiB by default.
- * @property {number} [partSize] In bytes, at least 5 MiB; by default a 64th of the file, but 8 to 32 MiB. It is larger
+ * @property {number} [partSize] In bytes, at least 5 MiB; by default a 32nd of the file, but 8 to 32 MiB. It is larger
  *   where a file would have over 10,000 parts.
  * @property {number} [concurrency] How many parts are sent at once; 6 by default.
  * @property {string | (() => string | Promise<string>)} [ticket] A token for this upload, instead of the client's

@@ -16,7 +16,7 @@ const MULTIPART_THRESHOLD = 16 * MiB;
  * A file has this many parts, unless they would be smaller or larger than this. Each part costs some round trips, and
  * an interruption costs what was sent of a part.
  */
-const PARTS = 64;
+const PARTS = 32;
 const PART_SIZE_USUAL = 8 * MiB;
 const PART_SIZE_LARGE = 32 * MiB;
 /** S3 accepts 10,000 parts of at least 5 MiB. */

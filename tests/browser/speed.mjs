@@ -39,7 +39,7 @@ const PAGE = `
   import { createClient } from "../../../clients/js/index.js";
 
   // As large as those of our client.
-  const PART_SIZE = 16 * 1024 * 1024;
+  const PART_SIZE = 32 * 1024 * 1024;
 
   window.ours = async (url, files, options) => {
     const client = createClient({ url });

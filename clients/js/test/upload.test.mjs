@@ -130,8 +130,8 @@ test("parts are large enough that 10,000 of them suffice, and small enough to be
   assert.equal(await sizeOf(5_000 * 1024 * MiB), 512 * MiB);
   assert.equal(await sizeOf(400_000_000_000), 39 * MiB);
   assert.equal(await sizeOf(100_000_000_000), 32 * MiB);
-  assert.equal(await sizeOf(1024 * MiB), 16 * MiB);
-  assert.equal(await sizeOf(1024 * MiB + 1), 17 * MiB);
+  assert.equal(await sizeOf(512 * MiB), 16 * MiB);
+  assert.equal(await sizeOf(512 * MiB + 1), 17 * MiB);
   assert.equal(await sizeOf(100 * MiB), 8 * MiB);
   assert.equal(await sizeOf(100_000_000_000, { partSize: 8 * MiB }), 10 * MiB);
   assert.equal(await sizeOf(100 * MiB, { partSize: 1 }), 5 * MiB);
