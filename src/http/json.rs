@@ -255,12 +255,8 @@ impl<'e> Reader<'e> {
         object: ObjectMembers<'_>,
         read: impl FnOnce(&mut Fields<'_, '_, 'e>) -> T,
     ) -> T {
-        let members = match object {
-            Ok(members) => members,
-            Err(invalid) => {
-                self.note(invalid);
-                return T::default();
-            }
+        let Ok(members) = object.map_err(|invalid| self.note(invalid)) else {
+            return T::default();
         };
         let mut fields = Fields {
             reader: self,

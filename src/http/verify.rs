@@ -169,7 +169,7 @@ impl Dto for VerifyDto {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = VerifiedUpload)]
-pub(in crate::http) struct VerifiedDto {
+pub(super) struct VerifiedDto {
     #[schema(example = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/example.jpg")]
     key: String,
     /// In bytes.
