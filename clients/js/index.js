@@ -12,8 +12,11 @@ export { UploadError };
 /** @typedef {import("./sessions.js").SessionStore} SessionStore */
 /** @typedef {import("./requests.js").FieldError} FieldError */
 
-/** Browsers open six connections to a host over HTTP/1.1; more requests would only wait for one. */
-const REQUESTS_AT_ONCE = 6;
+/**
+ * Browsers open six connections to a host over HTTP/1.1. Two more requests wait for one, so that bytes are sent while
+ * others begin or end.
+ */
+const REQUESTS_AT_ONCE = 8;
 /** A file is read for its checksum faster than it is sent. */
 const FILES_HASHED_AT_ONCE = 2;
 
@@ -49,9 +52,9 @@ const FILES_HASHED_AT_ONCE = 2;
  *   request has to be repeated.
  * @property {(state: UploadState, error?: UploadError) => void} [onState] `error` is why it is `reconnecting`.
  * @property {number} [multipartThreshold] Up to this many bytes, a file is sent in one request; 16 MiB by default.
- * @property {number} [partSize] In bytes, at least 5 MiB; by default a 32nd of the file, but 8 to 32 MiB. It is larger
+ * @property {number} [partSize] In bytes, at least 5 MiB; by default a 24th of the file, but 8 to 48 MiB. It is larger
  *   where a file would have over 10,000 parts.
- * @property {number} [concurrency] How many parts are sent at once; 6 by default.
+ * @property {number} [concurrency] How many parts are sent at once; 8 by default.
  * @property {string | (() => string | Promise<string>)} [ticket] A token for this upload, instead of the client's
  *   `authorization` header.
  * @property {boolean} [verify] `false` does not ask presignd whether the store has the file.

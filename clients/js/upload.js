@@ -16,14 +16,14 @@ const MULTIPART_THRESHOLD = 16 * MiB;
  * A file has this many parts, unless they would be smaller or larger than this. Each part costs some round trips, and
  * an interruption costs what was sent of a part.
  */
-const PARTS = 32;
+const PARTS = 24;
 const PART_SIZE_USUAL = 8 * MiB;
-const PART_SIZE_LARGE = 32 * MiB;
+const PART_SIZE_LARGE = 48 * MiB;
 /** S3 accepts 10,000 parts of at least 5 MiB. */
 const PARTS_MAX = 10_000;
 const PART_SIZE_MIN = 5 * MiB;
-/** Parts of one file that are sent at once: as many as a browser has connections to a host over HTTP/1.1. */
-const CONCURRENCY = 6;
+/** Parts of one file that are sent at once: as many as a client sends requests. */
+const CONCURRENCY = 8;
 /** How often one request is tried. With the pauses in between, that takes most of a minute. */
 const ATTEMPTS = 8;
 const LONGEST_PAUSE_MS = 15_000;
@@ -76,7 +76,7 @@ export class Run {
   #kept = 0;
   /** @type {Map<number, number>} */
   #partsInProgress = new Map();
-  /** @type {Map<number, { url: Promise<string>, at: number }>} */
+  /** @type {Map<number, { url: string | Promise<string>, at: number }>} */
   #partUrls = new Map();
   #id;
   /** @type {Session | null} */
@@ -159,8 +159,7 @@ export class Run {
       }
       await this.#forget();
       this.#reject(aborted());
-    } catch (cause) {
-      const error = /** @type {UploadError} */ (cause);
+    } catch (/** @type {any} */ error) {
       error.message = `The parts are still in the store. ${error.message}`;
       this.#reject(error);
       throw error;
@@ -201,8 +200,7 @@ export class Run {
     if (isWhole) return this.#sendWhole(signal);
     try {
       return await this.#sendParts(signal);
-    } catch (cause) {
-      const error = /** @type {UploadError} */ (cause);
+    } catch (/** @type {any} */ error) {
       // Some policies allow no parts, because parts have no SHA-256 of the whole file for example.
       if (!error.has?.("multipart-not-supported", "multipart-not-allowed", "forms-only")) throw error;
       needs.whole = true;
@@ -220,8 +218,7 @@ export class Run {
     const hadForm = needs.form;
     try {
       return await this.#sendRequest(await this.#request(signal), signal);
-    } catch (cause) {
-      const error = /** @type {UploadError} */ (cause);
+    } catch (/** @type {any} */ error) {
       if (!hadChecksum && error.has?.("checksum-required")) needs.checksum = true;
       else if (!hadForm && error.has?.("forms-only")) needs.form = true;
       else throw error;
@@ -300,9 +297,8 @@ export class Run {
           try {
             const onprogress = (/** @type {number} */ loaded) => this.#progress(loaded);
             return { key: grant.key, etag: await send(grant, this.#file, { signal, onprogress }) };
-          } catch (error) {
-            const failure = /** @type {UploadError} */ (error);
-            const { status, retry } = failure;
+          } catch (/** @type {any} */ error) {
+            const { status, retry } = error;
             // The policy forbids overwriting, and what is there is the first attempt.
             if (status === 412 && mayBeThere) return { key: grant.key };
             if (status) wanted = { ...wanted, grant: null };
@@ -310,11 +306,11 @@ export class Run {
             if (grant.fields && !needs.form && (status ? !retry : mayBeThere)) {
               needs.form = false;
               wanted = { ...wanted, grant: null, form: false };
-              failure.retry = true;
+              error.retry = true;
             } else {
               mayBeThere = status === 0;
             }
-            throw failure;
+            throw error;
           }
         }),
       );
@@ -344,14 +340,15 @@ export class Run {
     const parts = new Map();
     /** @type {Part[]} */
     const missing = [];
+    this.#kept = 0;
     for (let number = 1, start = 0; start < size; number += 1, start += partSize) {
       const part = { number, start, size: Math.min(partSize, size - start) };
       const known = stored.get(number);
-      if (known?.Size === part.size) parts.set(number, known.ETag);
-      else missing.push(part);
+      if (known?.Size === part.size) {
+        parts.set(number, known.ETag);
+        this.#kept += part.size;
+      } else missing.push(part);
     }
-    this.#kept = size - missing.reduce((sum, part) => sum + part.size, 0);
-    this.#partsInProgress.clear();
     this.#progress(this.#kept);
 
     const { concurrency = CONCURRENCY } = this.#options;
@@ -374,17 +371,19 @@ export class Run {
   async #create(signal) {
     const { name, size, lastModified } = this.#file;
     const { url, policy, ask } = this.#scope;
-    // It cannot be aborted: if the answer with the upload's id is lost, nobody can remove the upload.
-    const { key, uploadId } = await this.#persist(signal, () =>
-      ask("POST", "/s3/multipart", {
-        body: { filename: name, type: typeOf(this.#file), size, policy, metadata: this.#options.metadata },
-      }),
-    );
     const sizeOf = (/** @type {number} */ parts) => Math.ceil(size / parts / MiB) * MiB;
     const usual = Math.min(Math.max(sizeOf(PARTS), PART_SIZE_USUAL), PART_SIZE_LARGE);
     const partSize = Math.max(this.#options.partSize ?? usual, PART_SIZE_MIN, sizeOf(PARTS_MAX));
+    // It cannot be aborted: if the answer with the upload's id is lost, nobody can remove the upload.
+    const { key, uploadId, presignedUrls } = await this.#persist(signal, () =>
+      ask("POST", "/s3/multipart", {
+        body: { filename: name, type: typeOf(this.#file), size, policy, partSize, metadata: this.#options.metadata },
+      }),
+    );
     const session = { id: this.#id, url, policy, name, size, lastModified, key, uploadId, partSize, created: Date.now() };
     this.#partUrls.clear();
+    // The others are asked for one by one.
+    for (const number in presignedUrls) this.#rememberUrl(+number, presignedUrls[number]);
     await this.#keep(session);
     signal.throwIfAborted();
     return session;
@@ -419,15 +418,23 @@ export class Run {
    * @param {Part} part
    * @param {AbortSignal} signal
    */
-  #partUrl(session, { number, size }, signal) {
+  async #partUrl(session, { number, size }, signal) {
     const signed = this.#partUrls.get(number);
     if (signed && performance.now() - signed.at < FRESH_MS) return signed.url;
     const url = this.#scope
       .ask("GET", pathOf(session, `/${number}`, { size: String(size) }), { signal })
       .then(({ url }) => url);
-    this.#partUrls.set(number, { url, at: performance.now() });
+    this.#rememberUrl(number, url);
     url.catch(() => this.#partUrls.delete(number));
     return url;
+  }
+
+  /**
+   * @param {number} number
+   * @param {string | Promise<string>} url
+   */
+  #rememberUrl(number, url) {
+    this.#partUrls.set(number, { url, at: performance.now() });
   }
 
   /**
@@ -460,13 +467,12 @@ export class Run {
           this.#partsInProgress.set(number, 0);
           try {
             return await send({ method: "PUT", url }, blob, { signal, onprogress });
-          } catch (error) {
+          } finally {
+            // Another attempt needs another URL, as this one may have expired.
             this.#partUrls.delete(number);
-            throw error;
           }
         }),
       );
-      this.#partUrls.delete(number);
       if (!etag) {
         const message = "The store's CORS rule must expose ETag.";
         throw new UploadError(message, { code: "hidden-etag" });
@@ -475,13 +481,12 @@ export class Run {
       this.#kept += size;
       await this.#keep({ ...session, kept: this.#kept });
       return etag;
-    } catch (error) {
+    } catch (/** @type {any} */ error) {
       signal.throwIfAborted();
       // An upload that the service refuses or the store does not know cannot go on, but a new one can start.
-      const failure = /** @type {UploadError} */ (error);
-      if (failure.refused || failure.status === 404) {
+      if (error.refused || error.status === 404) {
         await this.#forget();
-        failure.refused = false;
+        error.refused = false;
       }
       throw error;
     } finally {

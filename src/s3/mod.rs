@@ -34,7 +34,7 @@ pub use self::credentials::{CredentialsCache, CredentialsError};
 pub use self::error::{StoreCause, StoreError};
 pub use self::head::StoredObject;
 pub use self::host::Host;
-pub use self::multipart::{MAX_PARTS, StoredPart};
+pub use self::multipart::{MAX_PARTS, MIN_PART_BYTES, StoredPart};
 pub(crate) use self::object::has_two_spaces;
 pub use self::object::{
     MAX_OBJECT_BYTES, MAX_PUT_BYTES, Object, ObjectCannedAcl, ServerSideEncryption, StorageClass,

@@ -17,6 +17,8 @@ use super::{Bucket, Error, StoreError};
 /// The most parts that
 /// [S3 accepts](https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html).
 pub const MAX_PARTS: u16 = 10_000;
+/// The fewest bytes that it accepts in a part, except for the last one.
+pub const MIN_PART_BYTES: u64 = 5 * 1024 * 1024;
 
 /// S3 may work for minutes on completing an upload of many parts.
 const COMPLETE_TIMEOUT: Duration = Duration::from_mins(2);

@@ -358,15 +358,14 @@ fn max_size(session: &Session, policy: &Terms) -> u64 {
 }
 
 /// Refuses part numbers beyond those that the upload can need, as all parts but the last one have at least
-/// [5 MiB](https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html); and parts that are too large.
+/// [`s3::MIN_PART_BYTES`]; and parts that are too large.
 fn check_parts(
     session: &Session,
     policy: &Terms,
     parts: impl IntoIterator<Item = (u16, Option<u64>)>,
 ) -> Result<(), Error> {
-    const MIN_PART_BYTES: u64 = 5 * 1024 * 1024;
     let max_size = max_size(session, policy);
-    let last = (max_size / MIN_PART_BYTES + 1).min(s3::MAX_PARTS.into());
+    let last = (max_size / s3::MIN_PART_BYTES + 1).min(s3::MAX_PARTS.into());
     for (number, size) in parts {
         let refusal = if u64::from(number) > last {
             let detail = format!("must be at most {last}: the upload has at most {max_size} bytes");

@@ -1,5 +1,6 @@
 //! Uppy's protocol: the answers that its plugin expects, and uploads that only their creators continue.
 
+mod first_urls;
 mod in_path;
 mod own_address;
 mod sign;

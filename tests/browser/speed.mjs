@@ -38,8 +38,8 @@ const PAGE = `
   import Uppy from "@uppy/core";
   import { createClient } from "../../../clients/js/index.js";
 
-  // As large as those of our client.
-  const PART_SIZE = 32 * 1024 * 1024;
+  // As large as those of our client for 1 GiB.
+  const PART_SIZE = 43 * 1024 * 1024;
 
   window.ours = async (url, files, options) => {
     const client = createClient({ url });

@@ -45,10 +45,12 @@ export async function untilParts(server, expected) {
  * - `{ cutAnswer: true }`: only the first half of the answer is forwarded
  * - `{ status, body, headers }`: an answer of the proxy's own
  * - `{ without }`: the name of a header that the answer loses
+ *
+ * `proxy.rewrite` changes each answer in JSON.
  */
 export async function startProxy(server, { isOne = false } = {}) {
   const agent = new Agent({ keepAlive: true });
-  const proxy = { requests: [], preflights: [], fault: () => undefined };
+  const proxy = { requests: [], preflights: [], fault: () => undefined, rewrite: (answer) => answer };
   const listen = (name) =>
     new Promise((resolve, reject) => {
       const listener = createServer((incoming, outgoing) => {
@@ -101,7 +103,7 @@ export async function startProxy(server, { isOne = false } = {}) {
     for await (const chunk of answer) chunks.push(chunk);
     let body = Buffer.concat(chunks);
     if (fault.loseAnswer) return outgoing.destroy();
-    if (answer.headers["content-type"]?.includes("json")) body = Buffer.from(body.toString().replaceAll(server.store, proxy.store));
+    if (answer.headers["content-type"]?.includes("json")) body = Buffer.from(proxy.rewrite(body.toString().replaceAll(server.store, proxy.store)));
     const kept = { ...answer.headers, "content-length": body.length };
     if (answer.statusCode === 204) delete kept["content-length"];
     delete kept["transfer-encoding"];
@@ -132,6 +134,7 @@ export async function startProxy(server, { isOne = false } = {}) {
     proxy.requests.length = 0;
     proxy.preflights.length = 0;
     proxy.fault = () => undefined;
+    proxy.rewrite = (answer) => answer;
   };
   proxy.stop = async () => {
     agent.destroy();

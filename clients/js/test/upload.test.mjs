@@ -14,6 +14,9 @@ import { MiB, digest, eventually, fileOf, makeFile, smallFile, startProxy, start
 /** Three parts of the 11 MiB of `large`. */
 const PARTS = { multipartThreshold: MiB, partSize: 5 * MiB };
 
+/** An answer without the URLs that come with an upload, so that each is asked for. */
+const withoutUrls = (answer) => JSON.stringify({ ...JSON.parse(answer), presignedUrls: undefined });
+
 let server, proxy, folder, client, large;
 
 before(async () => {
@@ -61,24 +64,38 @@ test("without verifying, the store's answer is the result", async () => {
   assert.equal(proxy.count(/verify/), 0);
 });
 
-test("a large file goes in parts, six at once, each bound to its size", { timeout: 120_000 }, async () => {
-  const file = await makeFile(join(folder.path, "larger.bin"), 61 * MiB);
+test("a large file goes in parts, eight at once, each bound to its size", { timeout: 120_000 }, async () => {
+  const file = await makeFile(join(folder.path, "larger.bin"), 77 * MiB);
   const isPart = ({ to, method }) => to === "store" && method === "PUT";
   let go;
   const held = new Promise((resolve) => (go = resolve));
   proxy.fault = (seen) => (isPart(seen) ? held : undefined);
   const upload = client.upload(await fileOf(file));
-  await eventually("six parts are on their way", () => proxy.requests.filter(isPart).length === 6, 60_000);
+  await eventually("eight parts are on their way", () => proxy.requests.filter(isPart).length === 8, 60_000);
   await sleep(300);
-  assert.equal(proxy.requests.filter(isPart).length, 6);
+  assert.equal(proxy.requests.filter(isPart).length, 8);
   go();
   const { key, size } = await upload;
   assert.deepEqual([size, await digest(server.object(key))], [file.size, file.digest]);
-  assert.equal(proxy.requests.filter(isPart).length, 8);
-  assert.equal(proxy.count(/^service GET .*size=8388608/), 7);
-  assert.equal(proxy.count(/^service GET .*size=5242880/), 1);
+  assert.equal(proxy.requests.filter(isPart).length, 10);
+  assert.equal(proxy.count(/^store PUT .*X-Amz-SignedHeaders=content-length%3Bhost&/), 10);
+  // Their URLs came with the upload.
+  assert.equal(proxy.count(/^service GET/), 0);
   // The completion has verified it.
   assert.equal(proxy.count(/verify/), 0);
+});
+
+test("a part whose URL did not come with the upload is asked for, with its size", { timeout: 120_000 }, async () => {
+  const file = await makeFile(join(folder.path, "many.bin"), 106 * MiB);
+  const upload = async () => {
+    const { key } = await client.upload(await fileOf(file), PARTS);
+    assert.equal(await digest(server.object(key)), file.digest);
+    return [proxy.count(/^service GET .*size=5242880/), proxy.count(/^service GET .*size=1048576/)];
+  };
+  assert.deepEqual(await upload(), [1, 1]);
+  proxy.reset();
+  proxy.rewrite = withoutUrls;
+  assert.deepEqual(await upload(), [21, 1]);
 });
 
 test("what the completion does not verify is verified by a call of its own", async () => {
@@ -94,16 +111,30 @@ test("what the completion does not verify is verified by a call of its own", asy
   assert.deepEqual([await digest(server.object(unverified.key)), proxy.count(/verify/)], [large.digest, 0]);
 });
 
-test("all uploads of a client together have six requests to the store in progress", async () => {
+test("where a checksum is compared, one call verifies the upload, and the completion does not", async () => {
+  let completed;
+  proxy.rewrite = (answer) => {
+    if (answer.includes('"location"')) completed = JSON.parse(answer);
+    return answer;
+  };
+  for (const [checksum, byCompletion] of [[undefined, 1], ["crc64nvme", 0]]) {
+    proxy.requests.length = 0;
+    const { size } = await client.upload(await fileOf(large), { ...PARTS, checksum });
+    assert.equal(size, 11 * MiB);
+    assert.deepEqual([completed.upload?.size, proxy.count(/verify/)], [byCompletion ? size : undefined, 1 - byCompletion]);
+  }
+});
+
+test("all uploads of a client together have eight requests to the store in progress", async () => {
   const isToStore = ({ to }) => to === "store";
   let go;
   const held = new Promise((resolve) => (go = resolve));
   proxy.fault = (seen) => (isToStore(seen) ? held : undefined);
   const files = Array.from({ length: 20 }, (_, n) => smallFile(`${n}.txt`));
   const uploads = [client.uploadAll(files.slice(10)), ...files.slice(0, 10).map((file) => client.upload(file))];
-  await eventually("six requests are on their way", () => proxy.requests.filter(isToStore).length === 6);
+  await eventually("eight requests are on their way", () => proxy.requests.filter(isToStore).length === 8);
   await sleep(300);
-  assert.equal(proxy.requests.filter(isToStore).length, 6);
+  assert.equal(proxy.requests.filter(isToStore).length, 8);
   go();
   const [list, ...uploaded] = await Promise.all(uploads);
   uploaded.push(...list.map(({ value }) => value));
@@ -117,6 +148,7 @@ test("parts are large enough that 10,000 of them suffice, and small enough to be
     const file = Object.defineProperty(smallFile("huge.bin"), "size", { value: size });
     const stop = new AbortController();
     let path = "";
+    proxy.rewrite = withoutUrls;
     proxy.fault = ({ to, method, path: asked }) => {
       if (to === "service" && method === "GET" && !path) path = asked;
       return to === "service" && method !== "GET" ? undefined : { delay: 50, status: 503 };
@@ -128,10 +160,10 @@ test("parts are large enough that 10,000 of them suffice, and small enough to be
     return Number(new URLSearchParams(path.split("?")[1]).get("size"));
   };
   assert.equal(await sizeOf(5_000 * 1024 * MiB), 512 * MiB);
-  assert.equal(await sizeOf(400_000_000_000), 39 * MiB);
-  assert.equal(await sizeOf(100_000_000_000), 32 * MiB);
-  assert.equal(await sizeOf(512 * MiB), 16 * MiB);
-  assert.equal(await sizeOf(512 * MiB + 1), 17 * MiB);
+  assert.equal(await sizeOf(600_000_000_000), 58 * MiB);
+  assert.equal(await sizeOf(100_000_000_000), 48 * MiB);
+  assert.equal(await sizeOf(480 * MiB), 20 * MiB);
+  assert.equal(await sizeOf(480 * MiB + 1), 21 * MiB);
   assert.equal(await sizeOf(100 * MiB), 8 * MiB);
   assert.equal(await sizeOf(100_000_000_000, { partSize: 8 * MiB }), 10 * MiB);
   assert.equal(await sizeOf(100 * MiB, { partSize: 1 }), 5 * MiB);
@@ -164,6 +196,7 @@ for (const [step, [pattern, size]] of Object.entries(STEPS)) {
     for (const [what, fault] of Object.entries(FAULTS).slice(0, size === "small" ? 7 : 4)) {
       await t.test(`${step} ${what}`, async () => {
         proxy.reset();
+        if (step === "a part's URL") proxy.rewrite = withoutUrls;
         proxy.once(pattern, fault);
         if (size === "small") {
           const file = smallFile("small.txt", 200_000);
@@ -357,19 +390,26 @@ test("the URL of a part that has expired is replaced", { timeout: 120_000 }, asy
 
 test("the URL of a part is asked for ahead, and asked for again when it may soon expire", async (t) => {
   const { now } = performance;
-  for (const [later, times] of [[0, 1], [61_000, 2]]) {
+  const came = (answer) => answer;
+  for (const [rewrite, later, expected] of [
+    [withoutUrls, 0, [1, 1, 1]],
+    [withoutUrls, 61_000, [1, 2, 1]],
+    [came, 0, [0, 0, 0]],
+    [came, 61_000, [0, 1, 1]],
+  ]) {
     proxy.reset();
+    proxy.rewrite = rewrite;
     let passed = 0;
     t.mock.method(performance, "now", () => now.call(performance) + passed);
     proxy.fault = async ({ to, path }) => {
       if (to !== "store" || !path.includes("partNumber=1&")) return undefined;
-      await eventually("the next URL is there", () => proxy.answered(/^service GET .*\/2\?/));
+      if (rewrite === withoutUrls) await eventually("the next URL is there", () => proxy.answered(/^service GET .*\/2\?/));
       passed = later;
       return undefined;
     };
     await largeArrived(await client.upload(await fileOf(large), { ...PARTS, concurrency: 1 }));
     const asked = [1, 2, 3].map((number) => proxy.count(new RegExp(`^service GET .*/${number}\\?`)));
-    assert.deepEqual(asked, [1, times, 1]);
+    assert.deepEqual(asked, expected);
   }
 });
 

@@ -24,7 +24,9 @@ use self::dto::{
     NoMetadata, ObjectDto, PartDto, SingleDto, SinglesDto,
 };
 use super::uppy::calls;
-use super::{DEFAULT_TYPE, PART_URL_BYTES, PARTS_PER_REQUEST, allowed_metadata, as_text, mark};
+use super::{
+    DEFAULT_TYPE, PART_URL_BYTES, PARTS_PER_REQUEST, allowed_metadata, as_text, mark, parts_of,
+};
 use crate::http::AppState;
 use crate::http::auth::Authenticated;
 use crate::http::body::Valid;
@@ -135,7 +137,7 @@ async fn in_parts_answer(
         };
         Failure::from_better_upload(Error::Refused(vec![refusal]))
     })?;
-    let parts = sizes.iter().map(|&size| plan::parts(size, part_size));
+    let parts = sizes.iter().map(|&size| parts_of(size, part_size));
     let parts: Vec<_> = parts.collect();
     let count: usize = parts.iter().map(BTreeMap::len).sum();
     // Each file is a call to the store. One request is counted already.

@@ -4,6 +4,8 @@
 mod better_upload;
 mod uppy;
 
+use std::collections::BTreeMap;
+
 use axum::extract::State;
 use axum::response::Response;
 use serde_json::Value;
@@ -11,6 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::AppState;
 use super::problem::Dialect;
+use crate::s3::MAX_PARTS;
 use crate::upload::{Caller, Metadata, UploadService, check_metadata};
 
 /// The type of a file whose client sends none.
@@ -61,6 +64,20 @@ fn allowed_metadata(
         .collect()
 }
 
+/// The parts of a file by their numbers, and their sizes. An empty file has an empty part.
+fn parts_of(size: u64, part_size: u64) -> BTreeMap<u16, Option<u64>> {
+    let mut parts = BTreeMap::new();
+    let mut rest = size;
+    for number in 1..=MAX_PARTS {
+        parts.insert(number, Some(rest.min(part_size)));
+        if rest <= part_size {
+            break;
+        }
+        rest -= part_size;
+    }
+    parts
+}
+
 /// Like JavaScript's `String(value)`, which Uppy sends with small files, and which Companion
 /// applies to what Uppy sends with large ones.
 fn as_text(value: &Value) -> String {
@@ -75,5 +92,18 @@ fn as_text(value: &Value) -> String {
             });
             texts.collect::<Vec<_>>().join(",")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_part_has_the_rest() {
+        assert_eq!(parts_of(0, 16), BTreeMap::from([(1, Some(0))]));
+        assert_eq!(parts_of(16, 16), BTreeMap::from([(1, Some(16))]));
+        let two = BTreeMap::from([(1, Some(16)), (2, Some(1))]);
+        assert_eq!(parts_of(17, 16), two);
     }
 }

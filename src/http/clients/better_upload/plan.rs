@@ -1,6 +1,4 @@
-//! How files are divided into parts. Pure.
-
-use std::collections::BTreeMap;
+//! The size of parts. Pure.
 
 use crate::http::clients::MAX_BATCH;
 use crate::s3::MAX_PUT_BYTES;
@@ -23,25 +21,12 @@ pub(super) fn part_size(sizes: &[u64]) -> Option<u64> {
     })
 }
 
-/// The parts of one file and their sizes. An empty file has an empty part.
-pub(super) fn parts(size: u64, part_size: u64) -> BTreeMap<u16, Option<u64>> {
-    let ends = (1..=u16::MAX).map(|number| u64::from(number) * part_size);
-    let mut parts = BTreeMap::new();
-    for (number, end) in (1..).zip(ends) {
-        if end >= size {
-            parts.insert(number, Some(size + part_size - end));
-            break;
-        }
-        parts.insert(number, Some(part_size));
-    }
-    parts
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::http::clients::parts_of;
 
     const MIB: u64 = 1024 * 1024;
     const GIB: u64 = 1024 * MIB;
@@ -57,21 +42,13 @@ mod tests {
         assert_eq!(part_size(&[u64::MAX / 2; 2]), None);
     }
 
-    #[test]
-    fn the_last_part_has_the_rest() {
-        assert_eq!(parts(0, 16), BTreeMap::from([(1, Some(0))]));
-        assert_eq!(parts(16, 16), BTreeMap::from([(1, Some(16))]));
-        let two = BTreeMap::from([(1, Some(16)), (2, Some(1))]);
-        assert_eq!(parts(17, 16), two);
-    }
-
     proptest! {
         #[test]
         fn all_parts_together_are_the_files(sizes in prop::collection::vec(0..=8 * GIB, 1..=100)) {
             let part_size = part_size(&sizes).unwrap();
             let mut count = 0;
             for size in sizes {
-                let parts = parts(size, part_size);
+                let parts = parts_of(size, part_size);
                 count += parts.len();
                 let (last, others) = parts.values().collect::<Vec<_>>().split_last()
                     .map(|(last, others)| (last.unwrap(), others.to_vec())).unwrap();

@@ -34,7 +34,7 @@ use crate::http::openapi::{
 use crate::http::problem::{Failure, Problem};
 use crate::http::verify::VerifiedDto;
 use crate::s3::MAX_PARTS;
-use crate::upload::{File, Invalid, UploadService};
+use crate::upload::{Caller, File, Invalid, UploadService};
 
 /// Memory for 10,000 parts that the store lists, in bytes.
 pub(super) const PARTS_BYTES: usize = 2 * 1024 * 1024;
@@ -168,7 +168,13 @@ async fn create(
     State(uploads): State<Arc<UploadService>>,
     caller: Authenticated,
     Valid(dto, _reserved): Valid<CreateDto>,
-) -> Result<Json<CreatedDto>, Failure> {
+) -> axum::response::Result<Json<CreatedDto>> {
+    let parts = dto.first_parts();
+    let work = match parts.len() {
+        0 => Work::Short,
+        count => Work::AskStore(count * PART_URL_BYTES),
+    };
+    let _turn = caller.turn(work).await?;
     let metadata = dto.metadata.unwrap_or_default();
     let metadata = metadata
         .into_iter()
@@ -189,7 +195,13 @@ async fn create(
         .create_multipart(&caller, &file, Uuid::new_v4(), SystemTime::now())
         .await
         .map_err(Failure::from_uppy)?;
+    let presigned_urls = if parts.is_empty() {
+        BTreeMap::new()
+    } else {
+        part_urls(&uploads, &caller, (&upload.token, &upload.key), &parts).await?
+    };
     Ok(Json(CreatedDto {
+        presigned_urls,
         key: upload.key,
         upload_id: upload.token,
         bucket: upload.bucket,
@@ -317,16 +329,24 @@ async fn sign_parts(
     let _turn = caller
         .turn(Work::Sign(parts.len() * PART_URL_BYTES))
         .await?;
+    let presigned_urls = part_urls(&uploads, &caller, (&token, &key), &parts).await?;
+    Ok(Json(PartUrlsDto { presigned_urls }))
+}
+
+/// A URL for each of `parts` of the upload with this token and key.
+async fn part_urls(
+    uploads: &UploadService,
+    caller: &Caller,
+    (token, key): (&str, &str),
+    parts: &BTreeMap<u16, Option<u64>>,
+) -> Result<BTreeMap<u16, String>, Failure> {
     let requests = uploads
-        .presign_parts(&caller, &token, &key, &parts, SystemTime::now())
-        .await
-        .map_err(Failure::from)?;
-    let presigned_urls = requests
-        .into_iter()
-        .map(|(number, request)| (number, request.url));
-    Ok(Json(PartUrlsDto {
-        presigned_urls: presigned_urls.collect(),
-    }))
+        .presign_parts(caller, token, key, parts, SystemTime::now())
+        .await?;
+    let urls = requests.into_iter();
+    Ok(urls
+        .map(|(number, request)| (number, request.url))
+        .collect())
 }
 
 /// Complete a multipart upload

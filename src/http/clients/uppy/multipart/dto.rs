@@ -9,12 +9,13 @@ use validator::Validate;
 
 use super::{PARTS_BYTES, out_of_range};
 use crate::http::body::Dto;
+use crate::http::clients::{PARTS_PER_REQUEST, parts_of};
 use crate::http::json::{Fields, Json as JsonText};
 use crate::http::memory::Work;
 use crate::http::openapi::{FilenameText, MediaTypeOrNothing};
 use crate::http::problem::FieldErrors;
 use crate::http::verify::VerifiedDto;
-use crate::s3::MAX_PARTS;
+use crate::s3::{MAX_PARTS, MAX_PUT_BYTES, MIN_PART_BYTES};
 use crate::upload::Invalid;
 
 /// The file to upload in parts.
@@ -40,6 +41,23 @@ pub(super) struct CreateDto {
     /// refused now instead of at completion.
     #[schema(value_type = Option<u64>, required = false, example = 104_857_600)]
     pub(super) size: Option<u64>,
+    /// The length of each part but the last one, 5 MiB to 5 GiB. If it is given, `size` is required, and the answer
+    /// has the URLs of the first 20 parts, so that the client need not ask for each.
+    #[schema(value_type = Option<u64>, required = false, minimum = 5_242_880, maximum = 5_368_709_120_u64, example = 16_777_216)]
+    pub(super) part_size: Option<u64>,
+}
+
+impl CreateDto {
+    /// The parts whose URLs the answer has, and their sizes.
+    pub(super) fn first_parts(&self) -> BTreeMap<u16, Option<u64>> {
+        match (self.size, self.part_size) {
+            (Some(size), Some(part_size)) => {
+                let parts = parts_of(size, part_size).into_iter();
+                parts.take(PARTS_PER_REQUEST).collect()
+            }
+            _ => BTreeMap::new(),
+        }
+    }
 }
 
 impl Dto for CreateDto {
@@ -53,10 +71,28 @@ impl Dto for CreateDto {
             metadata: fields.map("metadata", JsonText::value),
             policy: fields.optional("policy", JsonText::text),
             size: fields.optional("size", JsonText::whole_number),
+            part_size: fields.optional("partSize", JsonText::whole_number),
         }
     }
 
-    fn into_value(self, _errors: &mut FieldErrors) -> Option<Self> {
+    fn into_value(self, errors: &mut FieldErrors) -> Option<Self> {
+        if let Some(part_size) = self.part_size {
+            if self.size.is_none() {
+                let detail = "is required beside `partSize`";
+                errors.push("/size".into(), Invalid::new("required", detail));
+            }
+            let size = self.size.unwrap_or_default();
+            let out_of_range = if !(MIN_PART_BYTES..=MAX_PUT_BYTES).contains(&part_size) {
+                Some("must be from 5 MiB to 5 GiB")
+            } else if size.div_ceil(part_size) > MAX_PARTS.into() {
+                Some("must be larger: the file would have more than 10,000 parts")
+            } else {
+                None
+            };
+            if let Some(detail) = out_of_range {
+                errors.push("/partSize".into(), Invalid::new("out-of-range", detail));
+            }
+        }
         Some(self)
     }
 }
@@ -74,6 +110,11 @@ pub(super) struct CreatedDto {
     pub(super) upload_id: String,
     #[schema(example = "my-bucket")]
     pub(super) bucket: String,
+    /// If the request has `partSize`: a URL for each of the first 20 part numbers. The store accepts each part only
+    /// with its length.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<String, String>, required = false, example = json!({"1": "https://my-bucket.s3.ap-northeast-2.amazonaws.com/uploads/x?partNumber=1"}))]
+    pub(super) presigned_urls: BTreeMap<u16, String>,
 }
 
 /// A part that the store has.
