@@ -1,6 +1,7 @@
 //! The log: its destination, its format, and what is kept out of it. Also the [metrics](Metrics)
 //! and the traces.
 
+mod json;
 mod metrics;
 #[cfg(not(feature = "otlp"))]
 #[path = "telemetry/no_traces.rs"]
@@ -17,6 +18,7 @@ use tracing_subscriber::layer::{Filter, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
+use self::json::JsonLines;
 pub use self::metrics::Metrics;
 pub(crate) use self::traces::Trace;
 
@@ -64,12 +66,7 @@ pub fn init(settings: Settings) -> anyhow::Result<WorkerGuard> {
     let output = fmt::layer().with_writer(writer);
     let output = match format {
         LogFormat::Pretty => output.with_ansi(on_terminal).with_target(false).boxed(),
-        LogFormat::Json => output
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(false)
-            .boxed(),
+        LogFormat::Json => output.event_format(JsonLines).boxed(),
     };
     tracing_subscriber::registry()
         .with(output.with_filter(without_secrets(settings.filter)))
