@@ -198,7 +198,9 @@ async fn create(
     let presigned_urls = if parts.is_empty() {
         BTreeMap::new()
     } else {
-        part_urls(&uploads, &caller, (&upload.token, &upload.key), &parts).await?
+        // The upload has begun, so an error here is not a failure: the client can ask for each URL.
+        let urls = part_urls(&uploads, &caller, (&upload.token, &upload.key), &parts);
+        urls.await.unwrap_or_default()
     };
     Ok(Json(CreatedDto {
         presigned_urls,

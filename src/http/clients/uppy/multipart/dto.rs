@@ -110,8 +110,8 @@ pub(super) struct CreatedDto {
     pub(super) upload_id: String,
     #[schema(example = "my-bucket")]
     pub(super) bucket: String,
-    /// If the request has `partSize`: a URL for each of the first 20 part numbers. The store accepts each part only
-    /// with its length.
+    /// If the request has `partSize`: a URL for each of the first 20 part numbers, with which the store accepts only a
+    /// part of that length. It is absent if they could not be signed; then each can be asked for.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(value_type = BTreeMap<String, String>, required = false, example = json!({"1": "https://my-bucket.s3.ap-northeast-2.amazonaws.com/uploads/x?partNumber=1"}))]
     pub(super) presigned_urls: BTreeMap<u16, String>,
