@@ -43,6 +43,7 @@ pub(super) struct CreateDto {
     pub(super) size: Option<u64>,
     /// The length of each part but the last one, 5 MiB to 5 GiB. If it is given, `size` is required, and the answer
     /// has the URLs of the first 20 parts, so that the client need not ask for each.
+    #[serde(rename = "partSize")]
     #[schema(value_type = Option<u64>, required = false, minimum = 5_242_880, maximum = 5_368_709_120_u64, example = 16_777_216)]
     pub(super) part_size: Option<u64>,
 }
