@@ -86,11 +86,11 @@ async fn a_part_size_is_one_that_the_store_accepts_and_comes_with_the_size_of_th
         assert_eq!(fields(&problem), [out_of_range]);
     }
     let problem = refused(json!({"size": 50_000 * MIB + 1, "partSize": 5 * MIB})).await;
-    assert_eq!(fields(&problem), [out_of_range]);
+    assert_eq!(fields(&problem), [("/partSize", "too-many-parts")]);
     let problem = refused(json!({"partSize": 5 * MIB})).await;
-    assert_eq!(fields(&problem), [("/size", "required")]);
+    assert_eq!(fields(&problem), [("/size", "size-required")]);
     let problem = refused(json!({"partSize": 1})).await;
-    assert_eq!(fields(&problem), [out_of_range, ("/size", "required")]);
+    assert_eq!(fields(&problem), [out_of_range, ("/size", "size-required")]);
     let problem = refused(json!({"size": 6, "partSize": "6"})).await;
     assert_eq!(fields(&problem), [("/partSize", "wrong-type")]);
     let (_, urls) = begin(&app.base, 50_000 * MIB, 5 * MIB).await;

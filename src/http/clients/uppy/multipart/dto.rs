@@ -80,18 +80,19 @@ impl Dto for CreateDto {
         if let Some(part_size) = self.part_size {
             if self.size.is_none() {
                 let detail = "is required beside `partSize`";
-                errors.push("/size".into(), Invalid::new("required", detail));
+                errors.push("/size".into(), Invalid::new("size-required", detail));
             }
             let size = self.size.unwrap_or_default();
-            let out_of_range = if !(MIN_PART_BYTES..=MAX_PUT_BYTES).contains(&part_size) {
-                Some("must be from 5 MiB to 5 GiB")
+            let invalid = if !(MIN_PART_BYTES..=MAX_PUT_BYTES).contains(&part_size) {
+                Some(("out-of-range", "must be from 5 MiB to 5 GiB"))
             } else if size.div_ceil(part_size) > MAX_PARTS.into() {
-                Some("must be larger: the file would have more than 10,000 parts")
+                let detail = "must be larger: the file would have more than 10,000 parts";
+                Some(("too-many-parts", detail))
             } else {
                 None
             };
-            if let Some(detail) = out_of_range {
-                errors.push("/partSize".into(), Invalid::new("out-of-range", detail));
+            if let Some((code, detail)) = invalid {
+                errors.push("/partSize".into(), Invalid::new(code, detail));
             }
         }
         Some(self)
