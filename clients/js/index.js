@@ -73,7 +73,8 @@ const FILES_HASHED_AT_ONCE = 2;
  * @typedef {object} Controls
  * @property {() => void} pause
  * @property {() => void} resume
- * @property {() => Promise<void>} abort Removes what was sent; the upload's promise rejects with the code `aborted`.
+ * @property {() => Promise<void>} abort Removes the parts that were sent; an object that is complete
+ *   stays. The upload's promise rejects with the code `aborted`.
  */
 
 /** @typedef {Promise<Uploaded> & Controls} Upload */
