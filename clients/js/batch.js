@@ -10,7 +10,7 @@ const FORMS_MAX = 250;
 /** Those that come next are granted together with a file, but no more than can soon be sent. */
 const BYTES_AHEAD = 64 * 1024 * 1024;
 /** A grant that is older is asked for again, as it may expire while the file is sent. */
-export const FRESH_MS = 60_000;
+const FRESH_MS = 60_000;
 
 /**
  * @typedef {object} Wanted
@@ -130,8 +130,8 @@ function errorsUnder(parent, errors) {
   return under.map((error) => ({ ...error, pointer: error.pointer.slice(parent.length) }));
 }
 
-/** @param {Wanted} wanted */
-function isFresh({ grant, at }) {
+/** @param {{ grant: unknown, at: number }} granted */
+export function isFresh({ grant, at }) {
   return grant && performance.now() - at <= FRESH_MS;
 }
 

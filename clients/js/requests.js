@@ -130,15 +130,15 @@ export async function ask(method, url, { body, headers, signal, keepalive } = {}
   }
 }
 
-/** @type {Record<string, string>} What the service's errors call the fields of a request, in words for people. */
-const FIELDS = {
-  "": "The request",
-  filename: "The file name",
-  contentType: "The content type",
-  type: "The content type",
-  size: "The size",
-  policy: "The policy",
-};
+/**
+ * A field of a request in words for people: `/contentType` is "The content type".
+ *
+ * @param {string} pointer
+ */
+function nameOf(pointer) {
+  const words = pointer.slice(1).replace(/[A-Z]/g, " $&").toLowerCase();
+  return `The ${words || "request"}`;
+}
 
 /**
  * The error in an answer of the service, which is a problem document (RFC 9457).
@@ -163,13 +163,10 @@ function refusal(response, answer) {
  * @param {number} [retryAfterMs]
  */
 export function problem({ code = "failed", detail, errors = [], requestId }, status, retryAfterMs) {
-  const reasons = errors.map(({ pointer, detail }) => {
-    const field = pointer.slice(1);
-    return `${FIELDS[field] ?? field} ${detail}.`;
-  });
+  const reasons = errors.map(({ pointer, detail }) => `${nameOf(pointer)} ${detail}.`);
   let message = reasons.join(" ") || `The service answered ${status}.`;
   // The cause of a fault of the service is in its log, under this id.
-  if (detail && !errors.length) message = `${detail[0].toUpperCase()}${detail.slice(1)}${status < 500 ? "" : ` (${requestId})`}.`;
+  if (detail && !errors.length) message = `${detail[0].toUpperCase()}${detail.slice(1)}${status >= 500 && requestId ? ` (${requestId})` : ""}.`;
   const retry = mayWorkLater(status);
   // With another credential the same request may work.
   const refused = !retry && status < 500 && status !== 401;

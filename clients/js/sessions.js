@@ -147,7 +147,8 @@ async function lock(id) {
           resolve(lock && release);
           if (!lock) release();
         });
-      locks.request(LOCK + id, { ifAvailable: true }, hold);
+      // Pages in a sandbox may not use locks.
+      locks.request(LOCK + id, { ifAvailable: true }, hold).catch(() => resolve(null));
     });
   // A tab that waits for its turn to show the upload holds the lock for a moment.
   return (await attempt()) ?? (await new Promise((resolve) => setTimeout(resolve, 100)), attempt());

@@ -1,6 +1,6 @@
 // The upload of one file: how it is sent, paused, resumed after a reload, retried and verified.
 
-import { FRESH_MS } from "./batch.js";
+import { isFresh } from "./batch.js";
 import { UploadError, aborted, fromCause, prefersForm, send, sleep } from "./requests.js";
 
 /** @typedef {import("./sessions.js").Session} Session */
@@ -66,6 +66,8 @@ export class Run {
   /** @type {AbortController | null} */
   #stop = null;
   #running = Promise.resolve();
+  /** @type {Promise<void> | null} */
+  #aborting = null;
   #isSettled = false;
   #shared;
   #scope;
@@ -76,7 +78,7 @@ export class Run {
   #kept = 0;
   /** @type {Map<number, number>} */
   #partsInProgress = new Map();
-  /** @type {Map<number, { url: string | Promise<string>, at: number }>} */
+  /** @type {Map<number, { grant: string | Promise<string>, at: number }>} */
   #partUrls = new Map();
   #id;
   /** @type {Session | null} */
@@ -136,9 +138,13 @@ export class Run {
 
   /**
    * Stops for good, and has the store remove the parts that it has. After a failure it removes the parts that
-   * another attempt would have gone on with.
+   * another attempt would have gone on with. Calls that overlap share one attempt.
    */
-  async abort() {
+  abort() {
+    return (this.#aborting ??= this.#abort());
+  }
+
+  async #abort() {
     const isOver = this.#isSettled;
     this.#isSettled = true;
     this.#halt();
@@ -160,10 +166,11 @@ export class Run {
       await this.#forget();
       this.#reject(aborted());
     } catch (/** @type {any} */ error) {
-      error.message = `The parts are still in the store. ${error.message}`;
+      error.message = `The store has parts left. ${error.message}`;
       this.#reject(error);
       throw error;
     } finally {
+      this.#aborting = null;
       this.#release?.();
     }
   }
@@ -383,7 +390,8 @@ export class Run {
     const session = { id: this.#id, url, policy, name, size, lastModified, key, uploadId, partSize, created: Date.now() };
     this.#partUrls.clear();
     // The others are asked for one by one.
-    for (const number in presignedUrls) this.#rememberUrl(+number, presignedUrls[number]);
+    const at = performance.now();
+    for (const number in presignedUrls) this.#partUrls.set(+number, { grant: presignedUrls[number], at });
     await this.#keep(session);
     signal.throwIfAborted();
     return session;
@@ -420,21 +428,13 @@ export class Run {
    */
   async #partUrl(session, { number, size }, signal) {
     const signed = this.#partUrls.get(number);
-    if (signed && performance.now() - signed.at < FRESH_MS) return signed.url;
-    const url = this.#scope
+    if (signed && isFresh(signed)) return signed.grant;
+    const grant = this.#scope
       .ask("GET", pathOf(session, `/${number}`, { size: String(size) }), { signal })
       .then(({ url }) => url);
-    this.#rememberUrl(number, url);
-    url.catch(() => this.#partUrls.delete(number));
-    return url;
-  }
-
-  /**
-   * @param {number} number
-   * @param {string | Promise<string>} url
-   */
-  #rememberUrl(number, url) {
-    this.#partUrls.set(number, { url, at: performance.now() });
+    this.#partUrls.set(number, { grant, at: performance.now() });
+    grant.catch(() => this.#partUrls.delete(number));
+    return grant;
   }
 
   /**
@@ -575,9 +575,9 @@ export class Run {
   async #persist(signal, attempt) {
     for (let failures = 0, pauses = 0; ; pauses += 1) {
       try {
+        signal.throwIfAborted();
         return await attempt();
       } catch (error) {
-        signal.throwIfAborted();
         if (!(error instanceof UploadError)) throw error;
         // A file that was changed or removed looks like a lost connection.
         if (error.status === 0) {
@@ -585,6 +585,8 @@ export class Run {
             throw unreadable(cause);
           });
         }
+        // A pause that came meanwhile has the last word.
+        signal.throwIfAborted();
         // Failures while the browser is offline do not count, as that can take any time. Waiting for
         // `online` alone would be wrong, too: the service may be on this machine.
         if (globalThis.navigator?.onLine !== false) failures += 1;

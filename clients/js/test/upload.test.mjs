@@ -310,6 +310,54 @@ test("a part that arrives after the abort is removed, too", { timeout: 120_000 }
   await untilParts(server, others);
 });
 
+test("two aborts at the same time are one, and give the session back", { timeout: 60_000 }, async () => {
+  const others = await server.parts();
+  const sessions = Object.assign(new Map(), { list: () => [] });
+  const client = createClient({ url: proxy.service, sessions });
+  for (const round of ["first", "second"]) {
+    proxy.reset();
+    proxy.fault = ({ path }) => (path.includes("partNumber=2&") ? { delay: 60_000 } : undefined);
+    const upload = client.upload(await fileOf(large), PARTS);
+    upload.catch(() => {});
+    const answered = () => proxy.answered(/^store PUT .*partNumber=[13]&/) === 2;
+    await eventually("two parts are there", answered, 30_000);
+    // An upload whose session another one still had would remember nothing.
+    assert.equal(sessions.size, 1, `in the ${round} round`);
+    await Promise.all([upload.abort(), upload.abort()]);
+    assert.deepEqual([sessions.size, proxy.count(/DELETE/)], [0, 1], `in the ${round} round`);
+    await untilParts(server, others);
+    // The second one is for parts that arrive late.
+    await eventually("the upload is aborted again", () => proxy.count(/DELETE/) === 2);
+  }
+});
+
+test("a pause just before the completion has the last word", { timeout: 60_000 }, async () => {
+  const states = [];
+  const sessions = Object.assign(new Map(), { list: () => [] });
+  sessions.set = (id, session) => {
+    if (session.completing) upload.pause();
+    return Map.prototype.set.call(sessions, id, session);
+  };
+  const client = createClient({ url: proxy.service, sessions });
+  const upload = client.upload(await fileOf(large), { ...PARTS, onState: (state) => states.push(state) });
+  await eventually("it is paused", () => states.at(-1) === "paused");
+  await sleep(300);
+  assert.deepEqual([states.at(-1), proxy.count(/complete/)], ["paused", 0]);
+  delete sessions.set;
+  upload.resume();
+  await largeArrived(await upload);
+});
+
+test("where a page may not use locks, a file in parts is uploaded all the same", { timeout: 60_000 }, async (t) => {
+  const before = Object.getOwnPropertyDescriptor(globalThis, "navigator");
+  const request = async () => {
+    throw new DOMException("not in a sandbox", "SecurityError");
+  };
+  Object.defineProperty(globalThis, "navigator", { configurable: true, value: { onLine: true, locks: { request } } });
+  t.after(() => (before ? Object.defineProperty(globalThis, "navigator", before) : delete globalThis.navigator));
+  await largeArrived(await client.upload(await fileOf(large), PARTS));
+});
+
 test("an upload that is aborted before it starts asks for nothing", async () => {
   const upload = client.upload(smallFile("never.txt"), { signal: AbortSignal.abort() });
   await assert.rejects(upload, { code: "aborted" });
