@@ -102,7 +102,12 @@ export class PresigndUpload extends Base {
     this.#listenForDrops(this.hasAttribute("page-drop") ? window : this.dropZone, signal);
     addEventListener("beforeunload", (event) => this.#isActive && event.preventDefault(), { signal });
     // `headers` and `client` may be set after the element was made, but before the first call.
-    queueMicrotask(() => !signal.aborted && signal.addEventListener("abort", this.#uploads.subscribe(() => this.#render())));
+    queueMicrotask(() => {
+      if (signal.aborted) return;
+      signal.addEventListener("abort", this.#uploads.subscribe(() => this.#render()));
+      // Uploads may have gone on while the element was not connected.
+      this.#render();
+    });
     this.#setValue();
   }
 
@@ -117,7 +122,8 @@ export class PresigndUpload extends Base {
     this.input.accept = this.getAttribute("accept") ?? "";
     this.choose.disabled = this.#isDisabled;
     setText(this.choose, isMultiple ? "Choose files" : "Choose a file");
-    if (this.isConnected) this.#render();
+    // The list is made later, as `client` may still be set.
+    if (this.#list) this.#render();
   }
 
   /** @param {boolean} isDisabled */

@@ -35,6 +35,16 @@ before(async () => {
   proxy = await startProxy(server);
   pages = await servePages({
     form: { body: STYLE + FORM, script: `${ATTRIBUTES} import("../element.js").then(() => (window.isReady = true));` },
+    // The module finds the element in the page, and the script sets the client after that.
+    imported: {
+      body: FORM.replace("<presignd-upload", '<presignd-upload url="http://127.0.0.1:1"'),
+      script: `
+        import "../element.js";
+        import { createClient } from "../index.js";
+        ${ATTRIBUTES}
+        photo.client = createClient({ url: ${JSON.stringify(proxy.service)} });
+        window.isReady = true;`,
+    },
     // The properties are set before the module is loaded.
     late: {
       body: FORM,
@@ -187,6 +197,31 @@ test("properties that were set before the module was loaded hold", { timeout: 12
 
   proxy.reset();
   await open({ url: "http://127.0.0.1:1", client: proxy.service }, "late");
+  await choose("a.txt");
+  await state("a.txt", "done");
+});
+
+test("after it was removed and inserted again, it shows what happened meanwhile", { timeout: 60_000 }, async () => {
+  await open();
+  let go;
+  const held = new Promise((resolve) => (go = resolve));
+  proxy.fault = ({ to }) => (to === "store" ? held : undefined);
+  await choose("a.txt");
+  await state("a.txt", "uploading");
+  await page.evaluate(() => {
+    // The name `photo` finds only what is in the page.
+    window.removed = window.photo;
+    window.place = window.photo.parentElement;
+    window.removed.remove();
+  });
+  go();
+  await eventually("it has arrived", () => page.evaluate(() => window.removed.files[0].state === "done"));
+  await page.evaluate(() => window.place.append(window.removed));
+  await state("a.txt", "done");
+});
+
+test("a client may be set in the script that loads the module", { timeout: 60_000 }, async () => {
+  await open({ url: "http://127.0.0.1:1" }, "imported");
   await choose("a.txt");
   await state("a.txt", "done");
 });
