@@ -6,10 +6,10 @@
 
 use std::time::{Duration, SystemTime};
 
+use aws_sdk_s3::config;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{self};
-use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart, Part};
 
 use super::object::{Object, with_properties};
 use super::{Bucket, Error, StoreError};
@@ -76,17 +76,11 @@ impl Bucket {
         let mut parts = Vec::new();
         while let Some(page) = pages.next().await {
             for part in page.map_err(StoreError::from)?.parts.unwrap_or_default() {
-                parts.push(StoredPart {
-                    number: part
-                        .part_number
-                        .and_then(|n| n.try_into().ok())
-                        .unwrap_or_default(),
-                    etag: part.e_tag.unwrap_or_default(),
-                    size: part
-                        .size
-                        .and_then(|n| n.try_into().ok())
-                        .unwrap_or_default(),
-                });
+                let part = stored_part(part);
+                parts.push(part.ok_or_else(|| {
+                    let cause = "it listed a part without its number, size or entity tag";
+                    StoreError::Failed(cause.into())
+                })?);
             }
         }
         parts.sort_by_key(|part| part.number);
@@ -156,6 +150,16 @@ impl Bucket {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// `None` if anything is missing. A part whose size is not known must not count as an empty one, as the
+/// sizes are what an upload is limited by.
+fn stored_part(part: Part) -> Option<StoredPart> {
+    Some(StoredPart {
+        number: part.part_number?.try_into().ok()?,
+        etag: part.e_tag?,
+        size: part.size?.try_into().ok()?,
+    })
 }
 
 /// Makes a call up to three times while the store answers that it is busy.

@@ -166,6 +166,27 @@ async fn a_store_that_is_busy_for_a_moment_costs_no_upload() {
 }
 
 #[tokio::test]
+async fn a_part_whose_size_the_store_does_not_tell_is_not_taken_for_an_empty_one() {
+    // Otherwise an upload of any size would be as small as the policy wants.
+    for lost in [
+        "<Size>5</Size>",
+        "<PartNumber>1</PartNumber>",
+        "<ETag>\"a\"</ETag>",
+    ] {
+        let store = StandIn::answering(move |request| async move {
+            assert_eq!(request.method(), Method::GET, "nothing is completed");
+            let part = "<PartNumber>1</PartNumber><ETag>\"a\"</ETag><Size>5</Size>".replace(lost, "");
+            xml(&format!("<ListPartsResult><IsTruncated>false</IsTruncated><Part>{part}</Part></ListPartsResult>"))
+        })
+        .await;
+        let upload = upload_on(&store).await;
+        let parts = json!([{"PartNumber": 1, "ETag": "\"a\""}]);
+        let problem = problem(upload.complete(parts).await).await;
+        assert_eq!(problem["code"], "storage-error", "without {lost}");
+    }
+}
+
+#[tokio::test]
 async fn ten_thousand_parts_are_completed_in_one_call() {
     // The stand-in lists its parts in pages of a thousand, as S3 does.
     let store = StandIn::answering(async |request: Request| {
