@@ -134,6 +134,30 @@ where
     }
 }
 
+pub(super) fn status<E>(error: &SdkError<E, HttpResponse>) -> Option<u16> {
+    error.raw_response().map(|answer| answer.status().as_u16())
+}
+
+/// `None` if the store says that the object does not exist. The answer to a HEAD request has no body, so
+/// only its status can say so. If the call was denied, the log says what it `needs`.
+pub(super) fn absent<T, E>(
+    error: SdkError<E, HttpResponse>,
+    needs: &str,
+) -> Result<Option<T>, StoreError>
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    match (status(&error), error.code()) {
+        // A missing bucket is a fault, where the store says so.
+        (Some(404), code) if code != Some("NoSuchBucket") => Ok(None),
+        (Some(403), _) => Err(StoreError::Failed(
+            StoreCause::from_sdk(&error).explained(&format!("the credentials need {needs}")),
+        )),
+        (Some(429 | 503), _) => Err(StoreError::Busy(StoreCause::from_sdk(&error))),
+        _ => Err(error.into()),
+    }
+}
+
 impl StoreError {
     pub fn cause(&self) -> &StoreCause {
         match self {

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
+use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::{self, ResponseChecksumValidation};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::types::{ChecksumMode, ChecksumType};
 
+use super::error::{self, status};
 use super::object::{ServerSideEncryption, StorageClass, header_text};
-use super::{Bucket, Error, StoreCause, StoreError};
+use super::{Bucket, Error, StoreError};
 
 /// An object that the store has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +83,7 @@ impl Bucket {
         };
         // A proxy in between may ignore the condition and answer 200.
         if answer.e_tag.as_deref() != Some(etag) {
-            let cause = "it gave the bytes of something else";
+            let cause = "the answer has another entity tag than the request";
             return Err(StoreError::Failed(cause.into()).into());
         }
         let mut body = answer.body;
@@ -132,30 +134,19 @@ fn stored(answer: HeadObjectOutput) -> Result<StoredObject, StoreError> {
     })
 }
 
-/// `None` if the store says that the object does not exist. The answer to a HEAD request has no
-/// body, so only its status can say so.
-fn absent<T, E>(
-    error: SdkError<E, aws_sdk_s3::config::http::HttpResponse>,
-) -> Result<Option<T>, StoreError>
+fn absent<T, E>(error: SdkError<E, HttpResponse>) -> Result<Option<T>, StoreError>
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
-    let status = error.raw_response().map(|answer| answer.status().as_u16());
-    match (status, error.code()) {
-        // A missing bucket is a fault, where the store says so.
-        (Some(404), code) if code != Some("NoSuchBucket") => Ok(None),
-        (Some(403), _) => Err(StoreError::Failed(StoreCause::from_sdk(&error).explained(
-            "the credentials need s3:GetObject, and s3:ListBucket to learn what does not exist",
-        ))),
-        (Some(412), _) => Err(StoreError::Busy("the object was just replaced".into())),
-        (Some(429 | 503), _) => Err(StoreError::Busy(StoreCause::from_sdk(&error))),
-        _ => Err(error.into()),
+    if status(&error) == Some(412) {
+        return Err(StoreError::Busy("the object was just replaced".into()));
     }
+    let needs = "s3:GetObject, and s3:ListBucket to learn what does not exist";
+    error::absent(error, needs)
 }
 
 #[cfg(test)]
 mod tests {
-    use aws_sdk_s3::config::http::HttpResponse;
     use aws_sdk_s3::operation::head_object::HeadObjectError;
     use aws_sdk_s3::primitives::SdkBody;
 

@@ -6,6 +6,7 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::types::{Tag, Tagging};
 
+use super::error::{self, status};
 use super::{Bucket, Error, StoreCause, StoreError};
 
 impl Bucket {
@@ -73,28 +74,21 @@ fn is_empty<E>(error: &SdkError<E, HttpResponse>) -> bool {
     })
 }
 
-/// `None` if the store says that the object does not exist.
 fn absent<T, E>(error: SdkError<E, HttpResponse>, permission: &str) -> Result<Option<T>, StoreError>
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
-    let status = error.raw_response().map(|answer| answer.status().as_u16());
-    match (status, error.code()) {
-        (Some(404), code) if code != Some("NoSuchBucket") => Ok(None),
+    match (status(&error), error.code()) {
         // In a bucket with versions it may be hidden by a delete marker.
         (Some(405), Some("MethodNotAllowed")) => Ok(None),
-        (Some(403), _) => {
-            let cause = StoreCause::from_sdk(&error);
-            let version = permission.replace("Object", "ObjectVersion");
-            Err(StoreError::Failed(cause.explained(&format!(
-                "the credentials need {permission}, and {version} where the bucket has versions"
-            ))))
-        }
         (Some(501), _) => Err(StoreError::Failed(
             StoreCause::from_sdk(&error)
                 .explained("the store has no tags, which policies with `pending` need"),
         )),
-        (Some(429 | 503), _) => Err(StoreError::Busy(StoreCause::from_sdk(&error))),
-        _ => Err(error.into()),
+        _ => {
+            let version = permission.replace("Object", "ObjectVersion");
+            let needs = format!("{permission}, and {version} where the bucket has versions");
+            error::absent(error, &needs)
+        }
     }
 }

@@ -243,8 +243,8 @@ impl UploadService {
 /// [in any field of a form](https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTForms.html).
 pub(super) const REPLACED_IN_FORMS: &str = "${filename}";
 
-/// The parts of `file` that a form cannot carry. A template can produce the variable from a name
-/// that does not contain it.
+/// The parts of `file` that a form cannot carry. The key is checked, too: the template `${filename}` makes
+/// the key `${filename}` of a file that is named `{filename}`.
 fn replaced_in_forms(file: &File, key: &ObjectKey) -> Vec<Refusal> {
     let texts = [
         (Field::Filename, file.filename.as_str()),
