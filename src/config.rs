@@ -118,7 +118,7 @@ impl Config {
     ///
     /// All faults of all variables.
     pub fn from_env(env: &Env) -> Result<Self, Faults> {
-        let mut reader = Reader::new(env, |_| true);
+        let mut reader = Reader::new(env);
         aws::check(&mut reader);
         let s3 = store::s3(&mut reader);
         Self::read(reader, s3)
@@ -131,7 +131,8 @@ impl Config {
     /// All faults of all other variables.
     pub fn with_store(env: &Env, s3: s3::Settings) -> Result<Self, Faults> {
         let is_of_store = |name: &str| name.starts_with("AWS_") || name.starts_with("S3_");
-        Self::read(Reader::new(env, |name| !is_of_store(name)), Some(s3))
+        let env = env.clone().only(|name| !is_of_store(name));
+        Self::read(Reader::new(&env), Some(s3))
     }
 
     fn read(mut reader: Reader<'_>, s3: Option<s3::Settings>) -> Result<Self, Faults> {
@@ -212,7 +213,8 @@ impl Config {
 ///
 /// `BIND_ADDR` is not an address.
 pub fn bind_addr_of(env: &Env) -> Result<SocketAddr, Faults> {
-    let mut reader = Reader::new(env, |name| name == "BIND_ADDR");
+    let env = env.clone().only(|name| name == "BIND_ADDR");
+    let mut reader = Reader::new(&env);
     let addr = bind_addr(&mut reader);
     reader.finish(addr)
 }
@@ -255,11 +257,13 @@ fn endpoint(reader: &mut Reader<'_>, name: &str, example: &str) -> Option<String
             // Clients and the log would show a password in it.
             && authority.is_some_and(|authority| !authority.contains('@'))
             && uri.query().is_none()
+            // `Uri` drops a fragment.
+            && !text.contains('#')
     });
     if uri.is_none() {
         // The value is not repeated, because it may contain a password.
         reader.fault(format!(
-            "{name} must be a URL such as {example}, with no user and no query"
+            "{name} must be a URL such as {example}, with no user, no query and no fragment"
         ));
         return None;
     }

@@ -35,10 +35,12 @@ pub(crate) async fn serve(env: &Env) -> Result<()> {
         announce(env, &config, &aws, &service.public_host, None);
         let events = http::events::Events::from_settings(&service.uploads, &service.settings);
         let router = http::router(service.uploads, &service.settings);
-        return tokio::select! {
+        let ended = tokio::select! {
             ended = crate::lambda::run(router, events) => ended,
             () = stop.cancelled() => Ok(()),
         };
+        telemetry::flush();
+        return ended;
     }
     // The usual soft limit of 1,024 is less than the connections of a service. If it cannot be
     // raised, connections wait.
@@ -152,8 +154,8 @@ pub(crate) async fn dev(env: &Env, args: Dev) -> Result<()> {
         http::serve(s3_listener, store, stopped_by(&stop)),
         notifier.run(addr, &stop),
     );
-    sent?;
     telemetry::flush();
+    sent?;
     print(format_args!(
         "Stopped. The uploads are still in {}.\n",
         args.data_dir.display()
@@ -350,6 +352,7 @@ fn announce(
     for name in [
         "API_KEYS_FILE",
         "JWT_PUBLIC_KEY_FILE",
+        "RECEIPT_KEY_FILE",
         "UPLOAD_POLICIES_FILE",
     ] {
         if env.names_file_of_everyone(name) {

@@ -64,8 +64,10 @@ fn pair(text: &str) -> Result<(String, String), &'static str> {
 
 pub(super) fn ticket(env: &Env, args: TicketArgs) -> Result<()> {
     let variable = |name| {
-        let value = env.get(name).filter(|value| !value.is_empty());
-        value.with_context(|| {
+        if let Some(fault) = env.fault(name) {
+            bail!("{fault}");
+        }
+        env.get(name).with_context(|| {
             format!("{name} is not set; a ticket needs the value that the service has")
         })
     };

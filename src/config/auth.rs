@@ -169,7 +169,7 @@ pub(super) fn rate(reader: &mut Reader<'_>) -> Option<Rate> {
     /// The longest time until a burst is refilled that the limiter can count in nanoseconds.
     const MAX_REFILL_SECONDS: f64 = 1e9;
     let (name, burst_name) = ("RATE_LIMIT_PER_SECOND", "RATE_LIMIT_BURST");
-    let must_be = "a number above 0 and up to 1000000, such as 10 or 0.5";
+    let must_be = "a number above 0.00001 and up to 1000000, such as 10 or 0.5";
     let per_second = reader.read(name, must_be, |text| {
         text.parse::<f64>()
             .ok()

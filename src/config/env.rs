@@ -107,6 +107,18 @@ impl Env {
         self.values.get(name).map(String::as_str)
     }
 
+    /// Why the variable cannot be used, if its value could not be read at all.
+    pub(crate) fn fault(&self, name: &str) -> Option<&str> {
+        self.faults.get(name).map(String::as_str)
+    }
+
+    /// The same environment, with only the variables for which `keeps` is true.
+    pub(super) fn only(mut self, keeps: impl Fn(&str) -> bool) -> Self {
+        self.values.retain(|name, _| keeps(name));
+        self.faults.retain(|name, _| keeps(name));
+        self
+    }
+
     /// All variables, for the SDK: it finds its files by those of the system, such as `HOME`.
     pub(super) fn values(&self) -> HashMap<String, String> {
         self.values.clone()
@@ -136,19 +148,17 @@ impl Display for Faults {
 
 impl std::error::Error for Faults {}
 
-/// Reads variables one after the other, and goes on after a fault.
+/// Reads variables one by one, and continues after a fault so that all of them are reported.
 pub(super) struct Reader<'a> {
     env: &'a Env,
     faults: Vec<String>,
 }
 
 impl<'a> Reader<'a> {
-    /// Ignores variables for which `reads` is false, and their faults.
-    pub(super) fn new(env: &'a Env, reads: impl Fn(&str) -> bool) -> Self {
-        let faults = env.faults.iter().filter(|(name, _)| reads(name));
+    pub(super) fn new(env: &'a Env) -> Self {
         Self {
             env,
-            faults: faults.map(|(_, fault)| fault.clone()).collect(),
+            faults: env.faults.values().cloned().collect(),
         }
     }
 

@@ -135,6 +135,7 @@ fn an_invalid_value_is_refused_by_name() {
         "AWS_ENDPOINT_URL",
         "S3_PUBLIC_ENDPOINT_URL",
         "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "PUBLIC_URL",
     ] {
         refused(
             name,
@@ -145,6 +146,7 @@ fn an_invalid_value_is_refused_by_name() {
                 "ftp://host",
                 "http://u:p@host",
                 "http://host/?x=1",
+                "http://host/#x",
                 "http://",
             ],
         );
@@ -242,8 +244,14 @@ fn the_embedded_store_needs_no_variable_of_a_store() {
         public_endpoint: None,
         accelerate: false,
     };
-    let env = env(&[("AWS_REGION", "foo bar"), ("AWS_SECRET_ACCESS_KEY", "'x'")]);
-    assert!(Config::with_store(&env, s3).is_ok());
+    let env = env(&[
+        ("AWS_REGION", "foo bar"),
+        ("AWS_SECRET_ACCESS_KEY", "'x'"),
+        ("S3_SUPPORTS_POST_POLICY", "false"),
+        ("S3_FORMS_ONLY", "yes"),
+    ]);
+    let config = Config::with_store(&env, s3).unwrap();
+    assert!(config.supports_post && !config.forms_only);
 }
 
 #[test]

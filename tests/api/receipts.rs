@@ -27,7 +27,7 @@ const URL: &str = "/upload/presigned-url";
 const VERIFY: &str = "/upload/verify";
 const KEYS: &str = "/.well-known/jwks.json";
 
-fn pem() -> String {
+pub(crate) fn pem() -> String {
     let key = Ed25519KeyPair::generate().unwrap().to_pkcs8v1().unwrap();
     let key = BASE64_STANDARD.encode(key);
     format!("-----BEGIN PRIVATE KEY-----\n{key}\n-----END PRIVATE KEY-----\n")

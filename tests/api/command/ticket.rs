@@ -66,6 +66,12 @@ async fn a_minted_ticket_narrows_what_may_be_uploaded() {
 
     one_line_and_exit_1(&run(&["ticket"], &JWT[..3]).0, &["--key"]);
     one_line_and_exit_1(&run(&["ticket", "--var", "a="], &JWT).0, &["vars.a"]);
+    let quoted = [
+        &JWT[..3],
+        &[("JWT_SECRET", "'a secret of more than thirty-two bytes'")],
+    ]
+    .concat();
+    one_line_and_exit_1(&run(&["ticket"], &quoted).0, &["JWT_SECRET", "quotes"]);
     let (output, _) = run(&["ticket", "--key", "/no/such/file"], &JWT);
     one_line_and_exit_1(&output, &["/no/such/file"]);
 }

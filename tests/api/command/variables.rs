@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use crate::auth::jwt::{AUDIENCE, ISSUER, IssuerKey};
 use crate::helpers::{Grant, client};
 use crate::process::{BUCKET, Running, base, one_line_and_exit_1, presignd, run};
+use crate::receipts;
 
 #[test]
 fn serve_reports_all_faults_of_the_environment_at_once() {
@@ -275,6 +276,7 @@ fn serve_warns_of_a_file_of_policies_or_keys_that_everyone_can_write() {
     for (mode, warns) in [(0o666, true), (0o644, false)] {
         let keys = file("keys.toml", &entry, mode);
         let policies = file("policies.toml", "[policies.default]", mode);
+        let receipt_key = file("receipts.pem", &receipts::pem(), mode);
         let issuer = file("issuer.pem", &issuer.pem(), mode);
         let log = first_lines_of_serve(&[
             ("AUTH_MODE", "api-key,jwt"),
@@ -283,10 +285,12 @@ fn serve_warns_of_a_file_of_policies_or_keys_that_everyone_can_write() {
             ("JWT_AUDIENCE", AUDIENCE),
             ("JWT_PUBLIC_KEY_FILE", &issuer),
             ("UPLOAD_POLICIES_FILE", &policies),
+            ("RECEIPT_KEY_FILE", &receipt_key),
         ]);
         for name in [
             "API_KEYS_FILE",
             "JWT_PUBLIC_KEY_FILE",
+            "RECEIPT_KEY_FILE",
             "UPLOAD_POLICIES_FILE",
         ] {
             let warning = format!("can write the file of {name}");
