@@ -113,26 +113,21 @@ pub(super) fn ticket(env: &Env, args: TicketArgs) -> Result<()> {
 
 /// The claim, with the members that were given.
 fn upload(args: &TicketArgs) -> Value {
-    let mut claim = Map::new();
-    let mut set = |name: &str, value: Value| claim.insert(name.to_owned(), value);
-    let of_pairs =
-        |pairs: &[(String, String)]| json!(pairs.iter().cloned().collect::<BTreeMap<_, _>>());
-    if let Some(policy) = &args.policy {
-        set("policy", json!(policy));
-    }
-    if let Some(size) = args.max_size {
-        set("max_size", json!(size.as_u64()));
-    }
-    if !args.content_types.is_empty() {
-        set("content_types", json!(args.content_types));
-    }
-    if !args.vars.is_empty() {
-        set("vars", of_pairs(&args.vars));
-    }
-    if !args.metadata.is_empty() {
-        set("metadata", of_pairs(&args.metadata));
-    }
-    claim.into()
+    let types = Some(&args.content_types).filter(|types| !types.is_empty());
+    let map = |pairs: &[(String, String)]| {
+        let map: BTreeMap<_, _> = pairs.iter().cloned().collect();
+        (!map.is_empty()).then(|| json!(map))
+    };
+    let members = [
+        ("policy", args.policy.as_ref().map(|policy| json!(policy))),
+        ("max_size", args.max_size.map(|size| json!(size.as_u64()))),
+        ("content_types", types.map(|types| json!(types))),
+        ("vars", map(&args.vars)),
+        ("metadata", map(&args.metadata)),
+    ];
+    let given = members.into_iter();
+    let given = given.filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    given.collect::<Map<_, _>>().into()
 }
 
 fn private_key(pem: &[u8]) -> Result<(Algorithm, EncodingKey)> {

@@ -85,7 +85,7 @@ impl Bucket {
 
         let document = policy_document(&fields, &post.size, signing.expires_at())?;
         let policy = BASE64_STANDARD.encode(document);
-        let signature = key.sign([&policy]).as_str().to_owned();
+        let signature = key.sign([&policy]);
         fields.push(("policy".into(), policy));
         fields.push(("x-amz-signature".into(), signature));
         let bytes: usize = fields

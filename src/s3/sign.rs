@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use aws_credential_types::Credentials;
 use aws_sigv4::sign::v4::generate_signing_key;
+use base16ct::lower::encode_string;
 use hmac::{Hmac, KeyInit, Mac};
 use percent_encoding::utf8_percent_encode;
 use sha2::{Digest, Sha256};
@@ -65,12 +66,12 @@ impl SigningKey {
     }
 
     /// The signature of these parts, concatenated, in hexadecimal.
-    pub(super) fn sign<const N: usize>(&self, parts: [&str; N]) -> Hex {
+    pub(super) fn sign<const N: usize>(&self, parts: [&str; N]) -> String {
         let mut mac = self.0.clone();
         for part in parts {
             mac.update(part.as_bytes());
         }
-        Hex::new(&mac.finalize().into_bytes().into())
+        encode_string(&mac.finalize().into_bytes())
     }
 }
 
@@ -113,21 +114,6 @@ impl SigningKeyCache {
 impl std::fmt::Debug for SigningKeyCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("SigningKeyCache")
-    }
-}
-
-/// 32 bytes in hexadecimal.
-pub(super) struct Hex([u8; 64]);
-
-impl Hex {
-    fn new(bytes: &[u8; 32]) -> Self {
-        let mut text = [0; 64];
-        base16ct::lower::encode(bytes, &mut text).ok(); // The buffer has this length.
-        Self(text)
-    }
-
-    pub(super) fn as_str(&self) -> &str {
-        str::from_utf8(&self.0).unwrap_or_default() // It is ASCII.
     }
 }
 
@@ -192,7 +178,7 @@ pub(super) fn presign(
     push_names(&mut text, &headers, ";");
     text.push_str("\nUNSIGNED-PAYLOAD");
 
-    let hash = Hex::new(&Sha256::digest(&text).into());
+    let hash = encode_string(&Sha256::digest(&text));
     let signature = key.sign([
         ALGORITHM,
         "\n",
@@ -201,13 +187,13 @@ pub(super) fn presign(
         now.day(),
         &scope.suffix,
         "\n",
-        hash.as_str(),
+        &hash,
     ]);
 
     let mut url = String::with_capacity(target.origin.len() + text.len() + 100);
     push(&mut url, [&target.origin, &text[path], "?", operation, "&"]);
     push(&mut url, [&text[own], &text[first], &text[signed_headers]]);
-    push(&mut url, ["&X-Amz-Signature=", signature.as_str()]);
+    push(&mut url, ["&X-Amz-Signature=", &signature]);
     if let Some(token) = token {
         url.push_str(&text[token]);
     }
@@ -356,6 +342,6 @@ mod tests {
         let now = datetime!(2015-12-29 00:00 UTC).into();
         let signature =
             SigningKey::derive(&credentials, now, &scope).sign([&text(&example["policy_base64"])]);
-        assert_eq!(signature.as_str(), text(&example["signature"]));
+        assert_eq!(signature, text(&example["signature"]));
     }
 }

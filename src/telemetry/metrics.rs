@@ -24,6 +24,8 @@ const BUCKETS: [f64; 16] = [
     20.0, 120.0,
 ];
 
+/// A single label: its name and its value.
+type Label = [(&'static str, &'static str); 1];
 type Histograms<Labels> = Family<Labels, Histogram, fn() -> Histogram>;
 
 /// The metrics of one service, in a registry of their own.
@@ -39,25 +41,10 @@ struct Inner {
     storage_calls: Histograms<CallLabels>,
     credentials_life: Gauge<f64, AtomicU64>,
     open_connections: Gauge,
-    reloads: Family<ReloadLabels, Counter>,
+    reloads: Family<Label, Counter>,
     loaded_at: Gauge<f64, AtomicU64>,
-    events: Family<EventLabels, Counter>,
-    webhooks: Histograms<WebhookLabels>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct EventLabels {
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct WebhookLabels {
-    result: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReloadLabels {
-    outcome: &'static str,
+    events: Family<Label, Counter>,
+    webhooks: Histograms<Label>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -171,10 +158,10 @@ impl Default for Metrics {
         // These series begin at 0, because an alert on an increase misses a series that begins at
         // 1.
         for outcome in ["arrived", "refused", "failed", "lost"] {
-            drop(inner.events.get_or_create(&EventLabels { outcome }));
+            drop(inner.events.get_or_create(&[("outcome", outcome)]));
         }
         for outcome in ["ok", "failed"] {
-            drop(inner.reloads.get_or_create(&ReloadLabels { outcome }));
+            drop(inner.reloads.get_or_create(&[("outcome", outcome)]));
         }
         inner.loaded_at.set(now());
         Self(Arc::new(inner))
@@ -239,10 +226,7 @@ impl Metrics {
     /// Counts an attempt to read API keys and policies again.
     pub(crate) fn reload(&self, is_ok: bool) {
         let outcome = if is_ok { "ok" } else { "failed" };
-        self.0
-            .reloads
-            .get_or_create(&ReloadLabels { outcome })
-            .inc();
+        self.0.reloads.get_or_create(&[("outcome", outcome)]).inc();
         if is_ok {
             self.0.loaded_at.set(now());
         }
@@ -250,11 +234,11 @@ impl Metrics {
 
     /// Counts an event of the store.
     pub(crate) fn event(&self, outcome: &'static str) {
-        self.0.events.get_or_create(&EventLabels { outcome }).inc();
+        self.0.events.get_or_create(&[("outcome", outcome)]).inc();
     }
 
     pub(crate) fn webhook(&self, result: &'static str, took: Duration) {
-        let histogram = self.0.webhooks.get_or_create(&WebhookLabels { result });
+        let histogram = self.0.webhooks.get_or_create(&[("result", result)]);
         histogram.observe(took.as_secs_f64());
     }
 

@@ -241,7 +241,16 @@ impl UploadService {
 
 /// S3 replaces this with the name of the file that is sent,
 /// [in any field of a form](https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTForms.html).
-pub(super) const REPLACED_IN_FORMS: &str = "${filename}";
+const REPLACED_IN_FORMS: &str = "${filename}";
+
+/// Refuses a value that a store would replace in a form.
+pub(super) fn check_form(value: &str) -> Result<(), Invalid> {
+    if !value.contains(REPLACED_IN_FORMS) {
+        return Ok(());
+    }
+    let detail = "must not contain `${filename}`, which has a meaning of its own in a form";
+    Err(Invalid::new("reserved", detail))
+}
 
 /// The parts of `file` that a form cannot carry. The key is checked, too: the template `${filename}` makes
 /// the key `${filename}` of a file that is named `{filename}`.
@@ -255,10 +264,6 @@ fn replaced_in_forms(file: &File, key: &ObjectKey) -> Vec<Refusal> {
     texts
         .into_iter()
         .chain(metadata.map(|(name, value)| (Field::MetadataOf(name.clone()), value.as_str())))
-        .filter(|(_, text)| text.contains(REPLACED_IN_FORMS))
-        .map(|(field, _)| {
-            let detail = "must not contain `${filename}`, which has a meaning of its own in a form";
-            Refusal::new(field, Invalid::new("reserved", detail))
-        })
+        .filter_map(|(field, text)| Some(Refusal::new(field, check_form(text).err()?)))
         .collect()
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Invalid;
+use super::grants::check_form;
 
 /// Names and values that S3 and HTTP can carry.
 ///
@@ -21,6 +22,20 @@ const MAX_BYTES: usize = 2048;
 /// Checks one name and its value, without regard to any policy.
 pub fn check_metadata(name: &str, value: &str) -> Result<(), Invalid> {
     check_name(name).and_then(|()| check_value(value))
+}
+
+/// Checks metadata that a policy or a ticket fixes.
+///
+/// # Errors
+///
+/// Which member is wrong, such as `metadata.a`, and why.
+pub(super) fn check_fixed(metadata: &Metadata) -> Result<(), (String, String)> {
+    for (name, value) in metadata {
+        check_metadata(name, value)
+            .and_then(|()| check_form(value))
+            .map_err(|invalid| (format!("metadata.{name}"), invalid.detail.into_owned()))?;
+    }
+    check_size(metadata).map_err(|invalid| ("metadata".to_owned(), invalid.detail.into_owned()))
 }
 
 pub(super) fn check_name(name: &str) -> Result<(), Invalid> {

@@ -11,8 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::caller::segment;
 use super::content_type::ContentTypeRange;
-use super::grants::REPLACED_IN_FORMS;
-use super::metadata::{self, Metadata};
+use super::metadata::{Metadata, check_fixed};
 
 /// What narrows a policy for one caller; it never allows more than the policy.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,18 +87,8 @@ impl Ticket {
                 return Err(format!("has `vars.{name}`, which must not be empty"));
             }
         }
-        for (name, value) in &claim.metadata {
-            metadata::check_name(name)
-                .and_then(|()| metadata::check_value(value))
-                .map_err(|invalid| format!("has `metadata.{name}`, which {}", invalid.detail))?;
-            if value.contains(REPLACED_IN_FORMS) {
-                return Err(format!(
-                    "has `metadata.{name}` with `{REPLACED_IN_FORMS}`, which has a meaning of its own in a form"
-                ));
-            }
-        }
-        metadata::check_size(&claim.metadata)
-            .map_err(|invalid| format!("has `metadata`, which {}", invalid.detail))?;
+        check_fixed(&claim.metadata)
+            .map_err(|(member, reason)| format!("has `{member}`, which {reason}"))?;
         let vars = claim.vars.iter().map(|(name, value)| (&**name, &**value));
         Ok(Self {
             policy: claim.policy,
@@ -110,7 +99,7 @@ impl Ticket {
         })
     }
 
-    /// A ticket that narrows nothing.
+    /// A ticket with these variables, whose values are escaped here, and no limits.
     pub(super) fn from_vars<'a>(vars: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
         Self {
             policy: None,
@@ -123,7 +112,7 @@ impl Ticket {
         }
     }
 
-    /// The same, of variables that are escaped already.
+    /// The same, for values that are already escaped.
     pub(super) fn from_segments(vars: &[(&str, &str)]) -> Self {
         let vars = vars.iter();
         let vars = vars.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));

@@ -8,12 +8,11 @@ use serde::Deserialize;
 
 use super::{ANY, ActiveContent, Policies, Policy};
 use crate::s3;
-use crate::upload::Invalid;
 use crate::upload::commit;
 use crate::upload::content_type::ContentTypeRange;
-use crate::upload::grants::REPLACED_IN_FORMS;
+use crate::upload::grants::check_form;
 use crate::upload::key::KeyTemplate;
-use crate::upload::metadata::{self, Metadata};
+use crate::upload::metadata::{self, Metadata, check_fixed};
 
 /// Why a policy cannot be enforced: where in the file, and the reason.
 #[derive(Debug, thiserror::Error)]
@@ -171,26 +170,22 @@ impl Policy {
             return fail("download_expires_in", "needs `download = true`");
         }
         let encryption = policy.server_side_encryption.as_ref();
-        let server_side_encryption =
-            parse_optional("server_side_encryption", encryption, |text| {
-                let all = s3::ServerSideEncryption::values();
-                one_of(all, text, s3::ServerSideEncryption::try_parse)
-            })?;
-        let storage_class =
-            parse_optional("storage_class", policy.storage_class.as_ref(), |text| {
-                one_of(
-                    s3::StorageClass::values(),
-                    text,
-                    s3::StorageClass::try_parse,
-                )
-            })?;
-        let acl = parse_optional("acl", policy.acl.as_ref(), |text| {
-            one_of(
-                s3::ObjectCannedAcl::values(),
-                text,
-                s3::ObjectCannedAcl::try_parse,
-            )
-        })?;
+        let server_side_encryption = parse_optional(
+            "server_side_encryption",
+            encryption,
+            one_of(s3::ServerSideEncryption::values()),
+        )?;
+        let storage_class = policy.storage_class.as_ref();
+        let storage_class = parse_optional(
+            "storage_class",
+            storage_class,
+            one_of(s3::StorageClass::values()),
+        )?;
+        let acl = parse_optional(
+            "acl",
+            policy.acl.as_ref(),
+            one_of(s3::ObjectCannedAcl::values()),
+        )?;
         let uses_kms = encryption.is_some_and(|text| text.starts_with("aws:kms"));
         if policy.kms_key_id.is_some() && !uses_kms {
             return fail("kms_key_id", "needs `server_side_encryption = \"aws:kms\"`");
@@ -277,12 +272,13 @@ fn parse_lifetime(text: &str) -> Result<Duration, String> {
     Ok(lifetime)
 }
 
-fn one_of<T, E>(
-    all: &[&str],
-    text: &str,
-    parse: impl FnOnce(&str) -> Result<T, E>,
-) -> Result<T, String> {
-    parse(text).map_err(|_| format!("must be one of {}; it is `{text}`", all.join(", ")))
+fn one_of<T: for<'a> From<&'a str>>(all: &[&str]) -> impl FnOnce(&str) -> Result<T, String> {
+    |text| {
+        if all.contains(&text) {
+            return Ok(T::from(text));
+        }
+        Err(format!("must be one of {}; it is `{text}`", all.join(", ")))
+    }
 }
 
 /// Refuses a value that signing would change, or that neither a header nor a form can carry.
@@ -291,17 +287,7 @@ fn check_header(value: &str) -> Result<(), String> {
     if !value.is_ascii() || s3::has_two_spaces(value) {
         return Err("must be ASCII, without several spaces in a row".to_owned());
     }
-    check_reserved(value)
-}
-
-/// Refuses a value that a store would replace in a form.
-fn check_reserved(value: &str) -> Result<(), String> {
-    if !value.contains(REPLACED_IN_FORMS) {
-        return Ok(());
-    }
-    Err(format!(
-        "must not contain `{REPLACED_IN_FORMS}`, which has a meaning of its own in a form"
-    ))
+    check_form(value).map_err(|invalid| invalid.detail.into_owned())
 }
 
 /// All tags of an upload, by
@@ -352,15 +338,7 @@ fn parse_tags(
 }
 
 fn check_metadata(own: &Metadata, allowed: &[String]) -> Result<(), Fault> {
-    let detail = |invalid: Invalid| invalid.detail.into_owned();
-    for (name, value) in own {
-        metadata::check_name(name)
-            .and_then(|()| metadata::check_value(value))
-            .map_err(detail)
-            .and_then(|()| check_reserved(value))
-            .map_err(|reason| (format!("metadata.{name}"), reason))?;
-    }
-    metadata::check_size(own).map_err(|invalid| ("metadata".to_owned(), detail(invalid)))?;
+    check_fixed(own)?;
     for name in allowed.iter().filter(|name| *name != ANY) {
         let reason = if metadata::check_name(name).is_err() {
             "which is not a name: 1 to 128 lower-case letters, digits, `-`, `_` and `.`"
