@@ -249,25 +249,21 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
 
 /// A variable that has to be an endpoint, if it is set.
 fn endpoint(reader: &mut Reader<'_>, name: &str, example: &str) -> Option<String> {
-    let text = reader.get(name)?;
-    let uri = text.parse::<Uri>().ok().filter(|uri| {
-        let authority = uri.authority().map(Authority::as_str);
-        matches!(uri.scheme_str(), Some("http" | "https"))
-            && uri.host().is_some_and(|host| !host.is_empty())
-            // Clients and the log would show a password in it.
-            && authority.is_some_and(|authority| !authority.contains('@'))
-            && uri.query().is_none()
-            // `Uri` drops a fragment.
-            && !text.contains('#')
-    });
-    if uri.is_none() {
-        // The value is not repeated, because it may contain a password.
-        reader.fault(format!(
-            "{name} must be a URL such as {example}, with no user, no query and no fragment"
-        ));
-        return None;
-    }
-    Some(text.to_owned())
+    reader.secret(name, |text| {
+        let uri = text.parse::<Uri>().ok().filter(|uri| {
+            let authority = uri.authority().map(Authority::as_str);
+            matches!(uri.scheme_str(), Some("http" | "https"))
+                && uri.host().is_some_and(|host| !host.is_empty())
+                // Clients and the log would show a password in it.
+                && authority.is_some_and(|authority| !authority.contains('@'))
+                && uri.query().is_none()
+                // `Uri` drops a fragment.
+                && !text.contains('#')
+        });
+        uri.map(|_| text.to_owned()).ok_or(format!(
+            "must be a URL such as {example}, with no user, no query and no fragment"
+        ))
+    })
 }
 
 fn policies(reader: &mut Reader<'_>) -> Option<Policies> {
@@ -309,17 +305,13 @@ fn forms_only(reader: &mut Reader<'_>, supports_post: bool, policies: Option<&Po
 }
 
 fn session_key(reader: &mut Reader<'_>) -> Option<SessionKey> {
-    let name = "UPLOAD_SESSION_SECRET";
-    let secret = reader.get(name)?;
-    let (min, length) = (SessionKey::MIN_BYTES, secret.len());
-    if length < min {
-        // The secret itself is not repeated.
-        reader.fault(format!(
-            "{name} must have at least {min} bytes; it has {length}"
-        ));
-        return None;
-    }
-    Some(SessionKey::new(secret.as_bytes()))
+    reader.secret("UPLOAD_SESSION_SECRET", |secret| {
+        let (min, length) = (SessionKey::MIN_BYTES, secret.len());
+        if length < min {
+            return Err(format!("must have at least {min} bytes; it has {length}"));
+        }
+        Ok(SessionKey::new(secret.as_bytes()))
+    })
 }
 
 fn receipts(reader: &mut Reader<'_>) -> Option<Receipts> {

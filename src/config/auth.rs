@@ -146,10 +146,8 @@ fn jwt_keys(reader: &mut Reader<'_>) -> Option<JwtKeys> {
             Some(JwtKeys::One(Arc::new(reader.keep(name, key)?)))
         }
         [name] => {
-            let key = JwtKey::from_secret(reader.get(name)?.as_bytes());
-            Some(JwtKeys::One(Arc::new(
-                reader.keep(name, key.map_err(Into::into))?,
-            )))
+            let key = reader.secret(name, |secret| JwtKey::from_secret(secret.as_bytes()));
+            Some(JwtKeys::One(Arc::new(key?)))
         }
         [] => {
             reader.fault(format!(

@@ -214,6 +214,18 @@ impl<'a> Reader<'a> {
         self.read(name, must_be, |text| text.parse().ok())
     }
 
+    /// Converts the variable with `parse`, whose error is the rule: `must be …`. The fault does not repeat
+    /// the value, which may contain a secret.
+    pub(super) fn secret<T, E: Display>(
+        &mut self,
+        name: &str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        parse(self.get(name)?)
+            .map_err(|rule| self.fault(format!("{name} {rule}")))
+            .ok()
+    }
+
     /// `value`, or a fault of the variable `name` with the error and its causes on one line.
     pub(super) fn keep<T>(&mut self, name: &str, value: Result<T>) -> Option<T> {
         value

@@ -14,29 +14,25 @@ const DEFAULT_GIVE_UP_AFTER: Duration = Duration::from_hours(24);
 pub(super) fn events(reader: &mut Reader<'_>) -> Option<Settings> {
     const OTHERS: [&str; 3] = ["EVENTS_TOKEN", "WEBHOOK_SECRET", "WEBHOOK_GIVE_UP_AFTER"];
     if !reader.is_set("WEBHOOK_URL") {
-        for name in OTHERS
-            .into_iter()
-            .filter(|name| reader.is_set(name))
-            .collect::<Vec<_>>()
-        {
-            reader.fault(format!(
-                "{name} is set, but WEBHOOK_URL is not; set it to the address that webhooks go to, or remove {name}"
-            ));
+        for name in OTHERS {
+            if reader.is_set(name) {
+                reader.fault(format!(
+                    "{name} is set, but WEBHOOK_URL is not; set it to the address that webhooks go to, or remove {name}"
+                ));
+            }
         }
         return None;
     }
-    let url = webhook_url(reader);
+    let url = reader.secret("WEBHOOK_URL", webhook_url);
     let name = "WEBHOOK_SECRET";
     reader.required(name, "WEBHOOK_URL needs it, to sign what it sends; set it to whsec_ and the output of `openssl rand -base64 32`");
-    let secrets = reader.get(name).map(Secrets::parse);
-    let secrets = keep_secret(reader, name, secrets);
+    let secrets = reader.secret(name, Secrets::parse);
     let name = "EVENTS_TOKEN";
     // Lambda sets this variable; there the store invokes the function itself.
     if !reader.is_set("AWS_LAMBDA_RUNTIME_API") {
         reader.required(name, "WEBHOOK_URL needs it, for the store to report uploads with; set it to the output of `openssl rand -hex 32`");
     }
-    let token = reader.get(name).map(Token::parse);
-    let token = keep_secret(reader, name, token);
+    let token = reader.secret(name, Token::parse);
     let must_be = "a time from 1m to 14d such as 24h";
     let give_up_after = reader.read("WEBHOOK_GIVE_UP_AFTER", must_be, |text| {
         let time = humantime::parse_duration(text).ok()?;
@@ -52,31 +48,15 @@ pub(super) fn events(reader: &mut Reader<'_>) -> Option<Settings> {
     })
 }
 
-/// The value, or a fault that does not repeat the secret.
-fn keep_secret<T>(
-    reader: &mut Reader<'_>,
-    name: &str,
-    value: Option<Result<T, &'static str>>,
-) -> Option<T> {
-    value?
-        .map_err(|rule| reader.fault(format!("{name} {rule}")))
-        .ok()
-}
-
-fn webhook_url(reader: &mut Reader<'_>) -> Option<Url> {
-    let name = "WEBHOOK_URL";
-    let url = reader.get(name)?.parse::<Url>().ok().filter(|url| {
+fn webhook_url(text: &str) -> Result<Url, &'static str> {
+    let url = text.parse::<Url>().ok().filter(|url| {
         matches!(url.scheme(), "http" | "https")
             && url.has_host()
             && url.username().is_empty()
             && url.password().is_none()
             && url.fragment().is_none()
     });
-    if url.is_none() {
-        // The value is not repeated, because its path or query may contain a secret.
-        reader.fault(format!(
-            "{name} must be a URL such as https://app.example.com/hooks/uploads, with no user and no fragment"
-        ));
-    }
-    url
+    url.ok_or(
+        "must be a URL such as https://app.example.com/hooks/uploads, with no user and no fragment",
+    )
 }

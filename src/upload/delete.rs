@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use super::{Caller, Error, Field, Invalid, Refusal, UploadService};
+use super::{Caller, Error, Field, Invalid, UploadService};
 
 /// An upload that does not exist any more, or never did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ impl UploadService {
         let terms = self.policies.load().terms(policy, caller)?;
         if !terms.delete {
             let invalid = Invalid::new("delete-not-allowed", "does not allow deleting");
-            return Err(Error::Refused(vec![Refusal::new(Field::Policy, invalid)]));
+            return Err(Error::refused(Field::Policy, invalid));
         }
         if !terms.key.could_have_made(caller, key) {
             self.metrics.delete(terms.name, "not_uploaded");

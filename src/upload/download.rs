@@ -8,9 +8,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::future::try_join_all;
 
 use super::policy::Terms;
-use super::{
-    Caller, ContentType, Disposition, Error, Field, Filename, Invalid, Refusal, UploadService,
-};
+use super::{Caller, ContentType, Disposition, Error, Field, Filename, Invalid, UploadService};
 use crate::s3::{self, PresignedRequest, StoredObject};
 
 /// What a caller wants to download, and how.
@@ -94,7 +92,7 @@ impl UploadService {
         let terms = &self.policies.load().terms(policy, caller)?;
         let Some(expires_in) = terms.download else {
             let invalid = Invalid::new("download-not-allowed", "does not allow downloads");
-            return Err(Error::Refused(vec![Refusal::new(Field::Policy, invalid)]));
+            return Err(Error::refused(Field::Policy, invalid));
         };
         let could_have = |key: &str| terms.key.could_have_made(caller, key);
         if asks_store(terms, wanted.disposition) {

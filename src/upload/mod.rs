@@ -251,6 +251,10 @@ impl Error {
         }
     }
 
+    fn refused(field: Field, invalid: Invalid) -> Self {
+        Self::Refused(vec![Refusal::new(field, invalid)])
+    }
+
     /// Whether the request asked for something that is not allowed, and nothing failed.
     fn is_refusal(&self) -> bool {
         match self {

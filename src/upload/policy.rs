@@ -21,8 +21,8 @@ pub use self::sample::Sample;
 pub(super) use self::terms::Terms;
 use super::content_type::ContentTypeRange;
 use super::key::KeyTemplate;
-use super::metadata::{self, Metadata};
-use super::{ContentType, Disposition, Field, File, Invalid, Refusal, UploadKind};
+use super::metadata::Metadata;
+use super::{ContentType, Disposition, File, Invalid};
 use crate::s3;
 
 /// The policy of requests that name none.
@@ -136,81 +136,6 @@ impl Policies {
     }
 }
 
-impl Terms {
-    /// All reasons to refuse `file` when it is uploaded in this way.
-    pub(super) fn check(&self, file: &File, kind: UploadKind) -> Vec<Refusal> {
-        let max_size = match kind {
-            UploadKind::Put | UploadKind::Post => self.max_size().min(s3::MAX_PUT_BYTES),
-            UploadKind::Multipart => self.max_size(),
-        };
-        let mut refusals = Vec::new();
-        if let Err(invalid) = self.check_type(&file.content_type) {
-            refusals.push(Refusal::new(Field::ContentType, invalid));
-        }
-        if let Some(Err(mut invalid)) = file.size.map(|size| check_size(size, max_size)) {
-            if self.allows_parts() && file.size <= Some(self.max_size) {
-                invalid.detail += "; a larger file is sent in parts, with `POST /s3/multipart`";
-            }
-            refusals.push(Refusal::new(Field::Size, invalid));
-        }
-        let mut refuse = |field, code, detail: String| {
-            refusals.push(Refusal::new(field, Invalid::new(code, detail)));
-        };
-        if self.key.is_blank(&file.filename) {
-            let detail = "must not be nothing but spaces: its key would be, too".into();
-            refuse(Field::Filename, "blank", detail);
-        }
-        if file.size.is_none() && self.requires_size() && kind == UploadKind::Put {
-            let detail = "is required by the policy".into();
-            refuse(Field::Size, "size-required", detail);
-        }
-        if !self.multipart && kind == UploadKind::Multipart {
-            let detail = "does not allow uploads in parts".into();
-            refuse(Field::Policy, "multipart-not-allowed", detail);
-        }
-        if self.require_checksum && kind == UploadKind::Multipart {
-            let detail = "is required by the policy, and no upload in parts can be bound to one";
-            refuse(
-                Field::ChecksumSha256,
-                "multipart-not-supported",
-                detail.into(),
-            );
-        } else if self.require_checksum && file.checksum_sha256.is_none() {
-            let detail = "is required by the policy".into();
-            refuse(Field::ChecksumSha256, "checksum-required", detail);
-        }
-        if kind != UploadKind::Put && file.content_md5.is_some() {
-            let detail = "can be bound to a PUT alone; ask for one, or give `checksumSha256`";
-            refuse(Field::ContentMd5, "post-not-supported", detail.into());
-        }
-        for name in file.metadata.keys() {
-            if !self.allows_metadata(name) {
-                let detail = "is not metadata that the policy lets clients set".into();
-                refuse(
-                    Field::MetadataOf(name.clone()),
-                    "metadata-not-allowed",
-                    detail,
-                );
-            }
-        }
-        for (name, _) in self.metadata_of_ticket() {
-            if !self.policy_allows_metadata(name) {
-                let detail = "is metadata of the ticket that the policy does not allow".into();
-                refuse(
-                    Field::MetadataOf(name.clone()),
-                    "metadata-not-allowed",
-                    detail,
-                );
-            }
-        }
-        let all = self.metadata.iter().chain(self.metadata_of_ticket());
-        if let Err(invalid) = metadata::check_size(all.chain(&file.metadata)) {
-            refusals.push(Refusal::new(Field::Metadata, invalid));
-        }
-        refusals
-    }
-}
-
 impl Policy {
     /// Whether files may be uploaded in parts, which no checksum can be bound to.
     pub(super) fn allows_parts(&self) -> bool {
@@ -264,7 +189,7 @@ pub(super) fn check_size(size: u64, max: u64) -> Result<(), Invalid> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upload::{Caller, Error, Filename};
+    use crate::upload::{Caller, Error, Field, Filename, UploadKind};
 
     const TEN_MINUTES: Duration = Duration::from_mins(10);
 

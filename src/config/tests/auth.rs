@@ -40,7 +40,7 @@ fn an_incomplete_authentication_is_refused() {
         (&[jwt, audience, secret], "JWT_ISSUER is not set"),
         (
             &[jwt, issuer, audience, ("JWT_SECRET", "my-secret-key")],
-            "JWT_SECRET: ",
+            "JWT_SECRET must have at least 32 bytes",
         ),
         (
             &[jwt, issuer, audience, ("JWT_PUBLIC_KEY_FILE", &no_pem)],

@@ -3,11 +3,11 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use super::{ANY, DEFAULT_POLICY, Policies, Policy};
+use super::{ANY, DEFAULT_POLICY, Policies, Policy, check_size};
 use crate::s3;
-use crate::upload::metadata::Metadata;
+use crate::upload::metadata::{self, Metadata};
 use crate::upload::ticket::Ticket;
-use crate::upload::{Caller, ContentType, Error, Field, Invalid, Refusal};
+use crate::upload::{Caller, ContentType, Error, Field, File, Invalid, Refusal, UploadKind};
 
 /// What one caller may upload, and how: whatever both the policy and the caller's ticket allow.
 #[derive(Clone, Debug)]
@@ -66,7 +66,7 @@ impl Policies {
             } else {
                 Invalid::new("unknown-policy", "is not the name of a policy")
             };
-            return Err(Error::Refused(vec![Refusal::new(Field::Policy, invalid)]));
+            return Err(Error::refused(Field::Policy, invalid));
         };
         Ok(Terms::new(name, policy, caller.ticket()))
     }
@@ -112,8 +112,78 @@ impl Terms {
         self.max_size
     }
 
+    /// All reasons to refuse `file` when it is uploaded in this way.
+    pub(in crate::upload) fn check(&self, file: &File, kind: UploadKind) -> Vec<Refusal> {
+        let max_size = match kind {
+            UploadKind::Put | UploadKind::Post => self.max_size().min(s3::MAX_PUT_BYTES),
+            UploadKind::Multipart => self.max_size(),
+        };
+        let mut refusals = Vec::new();
+        if let Err(invalid) = self.check_type(&file.content_type) {
+            refusals.push(Refusal::new(Field::ContentType, invalid));
+        }
+        if let Some(Err(mut invalid)) = file.size.map(|size| check_size(size, max_size)) {
+            if self.allows_parts() && file.size <= Some(self.max_size) {
+                invalid.detail += "; a larger file is sent in parts, with `POST /s3/multipart`";
+            }
+            refusals.push(Refusal::new(Field::Size, invalid));
+        }
+        let mut refuse = |field, code, detail: String| {
+            refusals.push(Refusal::new(field, Invalid::new(code, detail)));
+        };
+        if self.key.is_blank(&file.filename) {
+            let detail = "must not be nothing but spaces: its key would be, too".into();
+            refuse(Field::Filename, "blank", detail);
+        }
+        if file.size.is_none() && self.requires_size() && kind == UploadKind::Put {
+            let detail = "is required by the policy".into();
+            refuse(Field::Size, "size-required", detail);
+        }
+        if !self.multipart && kind == UploadKind::Multipart {
+            let detail = "does not allow uploads in parts".into();
+            refuse(Field::Policy, "multipart-not-allowed", detail);
+        }
+        if self.require_checksum && kind == UploadKind::Multipart {
+            let detail = "is required by the policy, and no upload in parts can be bound to one";
+            refuse(
+                Field::ChecksumSha256,
+                "multipart-not-supported",
+                detail.into(),
+            );
+        } else if self.require_checksum && file.checksum_sha256.is_none() {
+            let detail = "is required by the policy".into();
+            refuse(Field::ChecksumSha256, "checksum-required", detail);
+        }
+        if kind != UploadKind::Put && file.content_md5.is_some() {
+            let detail = "can be bound to a PUT alone; ask for one, or give `checksumSha256`";
+            refuse(Field::ContentMd5, "post-not-supported", detail.into());
+        }
+        let of_client = file.metadata.keys();
+        let of_client = of_client
+            .filter(|name| !self.allows_metadata(name))
+            .map(|name| (name, "is not metadata that the policy lets clients set"));
+        let of_ticket = self.metadata_of_ticket().map(|(name, _)| name);
+        let of_ticket = of_ticket
+            .filter(|name| !self.policy_allows_metadata(name))
+            .map(|name| {
+                (
+                    name,
+                    "is metadata of the ticket that the policy does not allow",
+                )
+            });
+        for (name, detail) in of_client.chain(of_ticket) {
+            let field = Field::MetadataOf(name.clone());
+            refuse(field, "metadata-not-allowed", detail.into());
+        }
+        let all = self.metadata.iter().chain(self.metadata_of_ticket());
+        if let Err(invalid) = metadata::check_size(all.chain(&file.metadata)) {
+            refusals.push(Refusal::new(Field::Metadata, invalid));
+        }
+        refusals
+    }
+
     /// A PUT can only be bound to one size, so a ticket with a limit makes the size required.
-    pub(super) fn requires_size(&self) -> bool {
+    fn requires_size(&self) -> bool {
         let is_limited = self.max_size < self.policy.max_size;
         self.policy.require_size || (is_limited && self.max_size < s3::MAX_PUT_BYTES)
     }
@@ -136,14 +206,14 @@ impl Terms {
             && !self.metadata_of_ticket().any(|(fixed, _)| fixed == name)
     }
 
-    pub(super) fn policy_allows_metadata(&self, name: &str) -> bool {
+    fn policy_allows_metadata(&self, name: &str) -> bool {
         let mut allowed = self.allowed_metadata.iter();
         !self.metadata.contains_key(name)
             && allowed.any(|allowed| allowed == name || allowed == ANY)
     }
 
     /// The metadata that the ticket fixes.
-    pub(in crate::upload) fn metadata_of_ticket(&self) -> impl Iterator<Item = (&String, &String)> {
+    fn metadata_of_ticket(&self) -> impl Iterator<Item = (&String, &String)> {
         self.ticket.iter().flat_map(|ticket| &ticket.metadata)
     }
 
