@@ -75,12 +75,12 @@ pub const VARIABLES: &[&str] = &[
     "OTEL_EXPORTER_OTLP_ENDPOINT",
 ];
 
-const HINT_AT_DEV: &str = if cfg!(feature = "dev") {
+const DEV_HINT: &str = if cfg!(feature = "dev") {
     "; `presignd dev` tries the service without one"
 } else {
     ""
 };
-const S3_ENDPOINT: &str = "http://127.0.0.1:9000";
+const EXAMPLE_ENDPOINT: &str = "http://127.0.0.1:9000";
 const DEFAULT_BIND_ADDR: &str = "127.0.0.1:3000";
 const DEFAULT_EXPIRES_IN: Duration = Duration::from_mins(10);
 

@@ -12,8 +12,9 @@
 //!
 //! Around them: [`cli`] has one function for each command, [`config`] reads the environment into one
 //! value, `serve` builds the service from it, [`check`] tries a configuration against its store,
-//! [`webhook`] notifies an application, [`telemetry`] writes the log, [`output`] is what commands print, `refreshed` is a cached value that is fetched again in time, `turns`
-//! shares out what is scarce, `lambda` is the service as a function of AWS Lambda, and [`dev`] is the
+//! [`webhook`] notifies an application, [`telemetry`] writes the log, [`output`] is what commands
+//! print, `refreshed` is a cached value that is fetched again in time, `turns` limits how much callers
+//! use at the same time, `lambda` is the service as a function of AWS Lambda, and [`dev`] is the
 //! embedded store of `presignd dev`.
 
 pub mod check;

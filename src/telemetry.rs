@@ -80,8 +80,8 @@ pub fn init(settings: Settings) -> anyhow::Result<WorkerGuard> {
 /// TRACE, and the embedded store puts whole requests into spans. No filter that an operator sets
 /// lets those through.
 ///
-/// It is one filter with one most verbose level: two nested filters would both be evaluated for
-/// every line that is not logged.
+/// The two conditions are one filter: nested filters would both be evaluated for every line that is
+/// not logged.
 fn without_secrets<S>(wanted: Targets) -> impl Filter<S> {
     let own_or_warning = filter_fn(|metadata| {
         metadata.target().starts_with("presignd")

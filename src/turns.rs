@@ -150,8 +150,8 @@ fn semaphore_of(
         return semaphore;
     }
     if in_use.len() == in_use.capacity() {
-        // Unused entries are removed only when the map is full. It then gets room for as many
-        // again, so this is rare.
+        // Unused entries are removed only when the map is full. Its capacity then doubles, so this
+        // is rare.
         in_use.retain(|_, semaphore| semaphore.strong_count() > 0);
         in_use.reserve(in_use.len() + 1);
     }

@@ -38,7 +38,7 @@ pub async fn load(env: &Env) -> Aws {
 /// Reports values that can never work.
 pub(super) fn check(reader: &mut Reader<'_>) {
     for name in ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"] {
-        endpoint(reader, name, super::S3_ENDPOINT);
+        endpoint(reader, name, super::EXAMPLE_ENDPOINT);
     }
     for name in ["AWS_REGION", "AWS_DEFAULT_REGION"] {
         reader.read(name, "a region such as eu-central-1", |region| {

@@ -1,7 +1,7 @@
 //! The variables of the bucket and of the store's endpoints.
 
 use super::env::Reader;
-use super::{HINT_AT_DEV, S3_ENDPOINT, endpoint};
+use super::{DEV_HINT, EXAMPLE_ENDPOINT, endpoint};
 use crate::s3;
 
 const PATH_STYLE: &str = "S3_FORCE_PATH_STYLE";
@@ -13,7 +13,7 @@ const BOOLEAN: &str = "true or false";
 
 pub(super) fn s3(reader: &mut Reader<'_>) -> Option<s3::Settings> {
     let name = "AWS_S3_BUCKET_NAME";
-    let why = format!("set it to the name of the bucket to upload to{HINT_AT_DEV}");
+    let why = format!("set it to the name of the bucket to upload to{DEV_HINT}");
     reader.required(name, &why);
     let bucket = reader.read(name, s3::BUCKET_NAME, |bucket| {
         s3::is_bucket_name(bucket).then(|| bucket.to_owned())
@@ -21,7 +21,7 @@ pub(super) fn s3(reader: &mut Reader<'_>) -> Option<s3::Settings> {
     let [force_path_style, accelerate, dual_stack, fips] =
         [PATH_STYLE, ACCELERATE, DUAL_STACK, FIPS]
             .map(|name| reader.parse(name, BOOLEAN).unwrap_or(false));
-    let public_endpoint = endpoint(reader, PUBLIC_ENDPOINT, S3_ENDPOINT);
+    let public_endpoint = endpoint(reader, PUBLIC_ENDPOINT, EXAMPLE_ENDPOINT);
     let endpoints = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", PUBLIC_ENDPOINT];
     let endpoint = endpoints.into_iter().find(|name| reader.is_set(name));
     for (chosen, is_set) in [

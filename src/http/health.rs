@@ -148,7 +148,7 @@ pub(super) fn metrics_router() -> Router<Arc<Operations>> {
 async fn metrics(State(operations): State<Arc<Operations>>) -> Result<impl IntoResponse, Problem> {
     const OPEN_METRICS: HeaderValue =
         HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-    let life = match operations.uploads.credentials_life(SystemTime::now()) {
+    let life = match operations.uploads.credentials_lifetime(SystemTime::now()) {
         None => 0.0,
         Some(Duration::MAX) => f64::INFINITY,
         Some(life) => life.as_secs_f64(),

@@ -80,13 +80,15 @@ impl CredentialsCache {
         credentials.map_err(|error| match error {
             RefreshError::Failed(error) => error,
             RefreshError::TimedOut | RefreshError::TooSoon => CredentialsError::TimedOut,
-            RefreshError::NoValue => CredentialsError::Expired,
+            RefreshError::NoValue => {
+                CredentialsError::Failed("it panicked, or they have expired".into())
+            }
         })
     }
 
     /// The time from `now` until the cached credentials expire, without fetching any: `None` if
     /// there are none, [`Duration::MAX`] if they do not expire.
-    pub fn life(&self, now: SystemTime) -> Option<Duration> {
+    pub fn remaining_lifetime(&self, now: SystemTime) -> Option<Duration> {
         match self.cache.cached()?.expiry() {
             None => Some(Duration::MAX),
             Some(end) => end.duration_since(now).ok(),
@@ -102,7 +104,7 @@ impl CredentialsCache {
             Ok(credentials) => check_characters(&credentials).map(|()| Arc::new(credentials)),
         };
         if let Err(error) = &answer
-            && self.life(now).is_some()
+            && self.remaining_lifetime(now).is_some()
         {
             tracing::warn!(%error, "credentials not renewed");
         }

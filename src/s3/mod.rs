@@ -153,9 +153,9 @@ impl Bucket {
         }
     }
 
-    /// The lifetime of the cached credentials: [`CredentialsCache::life`].
-    pub fn credentials_life(&self, now: SystemTime) -> Option<Duration> {
-        self.credentials.life(now)
+    /// The remaining lifetime of the cached credentials: [`CredentialsCache::remaining_lifetime`].
+    pub fn credentials_lifetime(&self, now: SystemTime) -> Option<Duration> {
+        self.credentials.remaining_lifetime(now)
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) fn pairs() -> [(String, String); 2] {
     [("album", "7 & 8"), ("b.c_d-e", "가 나")].map(|(a, b)| (a.into(), b.into()))
 }
 
-/// PUTs with every property, each of which is also missing once.
+/// PUTs in which each property is set in one and missing in another.
 pub(super) fn puts(pairs: &[(String, String)]) -> [Put<'_>; 4] {
     let plain = |key| Object {
         key,

@@ -1,5 +1,5 @@
-//! The address of the bucket for clients. It is learned from the SDK's presigner, which knows every
-//! kind of endpoint, once, at start, and with dummy credentials.
+//! The address of the bucket for clients. At start, the SDK's presigner, which knows every kind of
+//! endpoint, signs one request with dummy credentials; the address is read from its URL.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

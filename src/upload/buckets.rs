@@ -39,9 +39,9 @@ impl UploadService {
         try_join_all(probes).await.map(drop)
     }
 
-    /// The lifetime of the cached credentials: [`s3::CredentialsCache::life`].
-    pub fn credentials_life(&self, now: SystemTime) -> Option<Duration> {
+    /// The remaining lifetime of the cached credentials: [`s3::CredentialsCache::remaining_lifetime`].
+    pub fn credentials_lifetime(&self, now: SystemTime) -> Option<Duration> {
         // All buckets have the same credentials.
-        self.buckets.default_bucket().credentials_life(now)
+        self.buckets.default_bucket().credentials_lifetime(now)
     }
 }

@@ -133,15 +133,18 @@ async fn the_lifetime_of_cached_credentials_is_known_without_asking() {
         ..Provider::default()
     };
     let cache = ending.cache();
-    assert_eq!(cache.life(start()), None);
+    assert_eq!(cache.remaining_lifetime(start()), None);
     cache.get(start()).await.unwrap();
-    assert_eq!(cache.life(start()), Some(HOUR));
-    assert_eq!(cache.life(start() + HOUR), Some(Duration::ZERO));
-    assert_eq!(cache.life(start() + 2 * HOUR), None);
+    assert_eq!(cache.remaining_lifetime(start()), Some(HOUR));
+    assert_eq!(
+        cache.remaining_lifetime(start() + HOUR),
+        Some(Duration::ZERO)
+    );
+    assert_eq!(cache.remaining_lifetime(start() + 2 * HOUR), None);
     assert_eq!(ending.asked(), 1);
     let endless = Provider::default().cache();
     endless.get(start()).await.unwrap();
-    assert_eq!(endless.life(start()), Some(Duration::MAX));
+    assert_eq!(endless.remaining_lifetime(start()), Some(Duration::MAX));
 }
 
 #[tokio::test(start_paused = true)]
@@ -214,7 +217,8 @@ async fn a_provider_that_panics_is_asked_again() {
         ..Provider::default()
     };
     let cache = provider.cache();
-    cache.get(start()).await.unwrap_err();
+    let error = cache.get(start()).await.unwrap_err();
+    assert!(error.to_string().contains("panicked"), "{error}");
     let credentials = cache.get(start()).await.unwrap();
     assert_eq!(credentials.access_key_id(), "KEY2");
 }

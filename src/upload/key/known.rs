@@ -29,7 +29,7 @@ impl KeyTemplate {
         let name = name.checked_div(names).unwrap_or_default();
 
         let (mut filename, mut ext, mut id) = (None, "", Uuid::nil());
-        // A month of 31 days in a leap year, for templates that leave them out.
+        // If the template has no year or no month: a leap year and a month of 31 days, so that each day is valid.
         let (mut year, mut month, mut day) = (2000, 1, 1);
         let mut rest = key;
         for (part, length) in self.0.iter().zip(lengths()) {
