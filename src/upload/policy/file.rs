@@ -127,22 +127,9 @@ impl Policy {
     fn parse(table: toml::Table, expires_in: Duration) -> Result<Self, Fault> {
         let policy: PolicyToml = serde_path_to_error::deserialize(table)
             .map_err(|error| (error.path().to_string(), error.inner().message().to_owned()))?;
-        let fail = |field: &str, reason: &str| Err((field.to_owned(), reason.to_owned()));
 
         let bucket = parse_optional("bucket", policy.bucket.as_ref(), parse_bucket)?;
         let key = parse_field("key", &policy.key, KeyTemplate::parse)?;
-        if !key.is_unique() && policy.overwrite.is_none() {
-            return fail(
-                "key",
-                "has no {uuid}, so uploads may overwrite each other: say `overwrite = true` or `overwrite = false`",
-            );
-        }
-        if policy.content_types.is_empty() {
-            return fail(
-                "content_types",
-                "must not be empty: nothing could be uploaded",
-            );
-        }
         let content_types = policy.content_types.iter().enumerate();
         let content_types = content_types.map(|(index, text)| {
             parse_field(
@@ -156,19 +143,10 @@ impl Policy {
         let max_size = parse_optional("max_size", policy.max_size.as_ref(), parse_size)?;
         let max_size = max_size.unwrap_or(s3::MAX_OBJECT_BYTES);
         let is_bounded = max_size < s3::MAX_PUT_BYTES;
-        if is_bounded && policy.require_size == Some(false) {
-            return fail(
-                "require_size",
-                "must not be false with a max_size: a PUT can be bound to one size or to none",
-            );
-        }
         let lifetime = parse_optional("expires_in", policy.expires_in.as_ref(), parse_lifetime)?;
         let lifetime = lifetime.unwrap_or(expires_in);
         let download = policy.download_expires_in.as_ref();
         let download = parse_optional("download_expires_in", download, parse_lifetime)?;
-        if download.is_some() && !policy.download {
-            return fail("download_expires_in", "needs `download = true`");
-        }
         let encryption = policy.server_side_encryption.as_ref();
         let server_side_encryption = parse_optional(
             "server_side_encryption",
@@ -186,12 +164,9 @@ impl Policy {
             policy.acl.as_ref(),
             one_of(s3::ObjectCannedAcl::values()),
         )?;
-        let uses_kms = encryption.is_some_and(|text| text.starts_with("aws:kms"));
-        if policy.kms_key_id.is_some() && !uses_kms {
-            return fail("kms_key_id", "needs `server_side_encryption = \"aws:kms\"`");
-        }
         parse_optional("cache_control", policy.cache_control.as_ref(), check_header)?;
         parse_optional("kms_key_id", policy.kms_key_id.as_ref(), check_header)?;
+        policy.check_together(key.is_unique(), is_bounded)?;
         let tagging = parse_tags(policy.tagging, policy.pending)
             .map_err(|reason| ("tagging".to_owned(), reason))?;
         check_metadata(&policy.metadata, &policy.allowed_metadata)?;
@@ -220,6 +195,45 @@ impl Policy {
             metadata: policy.metadata,
             allowed_metadata: policy.allowed_metadata,
         })
+    }
+}
+
+impl PolicyToml {
+    /// Refuses fields that contradict each other.
+    fn check_together(&self, is_unique: bool, is_bounded: bool) -> Result<(), Fault> {
+        let encryption = self.server_side_encryption.as_ref();
+        let uses_kms = encryption.is_some_and(|text| text.starts_with("aws:kms"));
+        let rules = [
+            (
+                is_unique || self.overwrite.is_some(),
+                "key",
+                "has no {uuid}, so uploads may overwrite each other: say `overwrite = true` or `overwrite = false`",
+            ),
+            (
+                !self.content_types.is_empty(),
+                "content_types",
+                "must not be empty: nothing could be uploaded",
+            ),
+            (
+                !is_bounded || self.require_size != Some(false),
+                "require_size",
+                "must not be false with a max_size: a PUT can be bound to one size or to none",
+            ),
+            (
+                self.download || self.download_expires_in.is_none(),
+                "download_expires_in",
+                "needs `download = true`",
+            ),
+            (
+                uses_kms || self.kms_key_id.is_none(),
+                "kms_key_id",
+                "needs `server_side_encryption = \"aws:kms\"`",
+            ),
+        ];
+        match rules.into_iter().find(|(is_kept, ..)| !is_kept) {
+            Some((_, field, reason)) => Err((field.to_owned(), reason.to_owned())),
+            None => Ok(()),
+        }
     }
 }
 
