@@ -405,18 +405,14 @@ export class Run {
    * @returns {Promise<{ PartNumber: number, ETag: string, Size: number }[] | "complete" | null>}
    */
   async #partsThere(session, signal) {
-    try {
-      return await this.#persist(signal, () => this.#scope.ask("GET", pathOf(session), { signal }));
-    } catch (error) {
-      signal.throwIfAborted();
-      if (!wasRefused(error)) throw error;
-      // The store may have joined the parts although the answer was lost, or the page was closed then.
-      const isJoined = session.completing && (await this.#scope.verifications.verify(session.key).catch(() => null));
-      if (isJoined?.size === session.size) return "complete";
-      // Otherwise the upload is too old, or was removed elsewhere. Nothing is lost by starting again.
-      await this.#forget();
-      return null;
-    }
+    const there = await unlessRefused(this.#persist(signal, () => this.#scope.ask("GET", pathOf(session), { signal })));
+    if (there) return there;
+    // The store may have joined the parts although the answer was lost, or the page was closed then.
+    const verified = () => unlessRefused(this.#persist(signal, () => this.#scope.verifications.verify(session.key)));
+    if (session.completing && (await verified())?.size === session.size) return "complete";
+    // Otherwise the upload is too old, or was removed elsewhere. Nothing is lost by starting again.
+    await this.#forget();
+    return null;
   }
 
   /**
@@ -510,9 +506,8 @@ export class Run {
         const body = { parts: list, verify: this.#options.verify !== false && !this.#crc64nvme };
         return this.#scope.ask("POST", pathOf(session, "/complete"), { signal, body });
       });
-    } catch (error) {
-      signal.throwIfAborted();
-      if (wasRefused(error)) {
+    } catch (/** @type {any} */ error) {
+      if (error.refused) {
         discard(this.#scope.ask, session).catch(() => {}); // best effort
         await this.#forget();
       }
@@ -541,9 +536,9 @@ export class Run {
       if (uploaded.size === size) return uploaded;
       const message = `The store has ${uploaded.size} bytes instead of ${size}.`;
       throw new UploadError(message, { code: "mismatch", refused: true });
-    } catch (error) {
+    } catch (/** @type {any} */ error) {
       // The object is missing or is another one, so the file has to be sent again.
-      if (wasRefused(error)) {
+      if (error.refused) {
         this.#sent = null;
         await this.#forget();
       }
@@ -622,13 +617,8 @@ export class Run {
  * @param {Session} session
  */
 export async function discard(ask, session) {
-  try {
-    // `keepalive` lets the request finish even if the page is closed now.
-    await ask("DELETE", pathOf(session), { keepalive: true });
-  } catch (error) {
-    // What is not there need not be removed.
-    if (!wasRefused(error)) throw error;
-  }
+  // `keepalive` lets the request finish even if the page is closed now. What is not there need not be removed.
+  await unlessRefused(ask("DELETE", pathOf(session), { keepalive: true }));
 }
 
 /**
@@ -640,9 +630,19 @@ function pathOf({ uploadId, key }, path = "", parameters = {}) {
   return `/s3/multipart/${encodeURIComponent(uploadId)}${path}?${new URLSearchParams({ key, ...parameters })}`;
 }
 
-/** @param {unknown} error */
-function wasRefused(error) {
-  return error instanceof UploadError && error.refused;
+/**
+ * What a call answers; `undefined` if the service refuses it.
+ *
+ * @template T
+ * @param {Promise<T>} call
+ * @returns {Promise<T | undefined>}
+ */
+async function unlessRefused(call) {
+  try {
+    return await call;
+  } catch (/** @type {any} */ error) {
+    if (!error.refused) throw error;
+  }
 }
 
 /** @param {File} file */

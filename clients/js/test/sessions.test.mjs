@@ -67,6 +67,8 @@ test("an upload that was joined before its answer was lost has arrived", async (
   const [{ key, completing }] = await sessions.list();
   assert.equal(completing, true);
   proxy.reset();
+  // A service that cannot say so at once is asked again.
+  proxy.once(/verify/, { status: 503 });
   const uploaded = await createClient({ url: proxy.service, sessions }).upload(await fileOf(large), PARTS);
   assert.equal(uploaded.key, key);
   await arrived(uploaded);
