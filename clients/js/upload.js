@@ -88,6 +88,8 @@ export class Run {
 
   /** @type {Sent | null} */
   #sent = null;
+  /** Whether a connection was lost that may have delivered the file. */
+  #mayBeThere = false;
   /** @type {string | undefined} */
   #sha256;
   /** @type {Promise<string> | null} */
@@ -293,7 +295,6 @@ export class Run {
     const { grants, needs } = this.#scope;
     const { size } = this.#file;
     let wanted = grants.add(request, needs.form ?? prefersForm(size));
-    let mayBeThere = false;
     try {
       return await this.#persist(signal, () =>
         this.#shared.slots.use(signal, async () => {
@@ -307,15 +308,15 @@ export class Run {
           } catch (/** @type {any} */ error) {
             const { status, retry } = error;
             // The policy forbids overwriting, and what is there is the first attempt.
-            if (status === 412 && mayBeThere) return { key: grant.key };
+            if (status === 412 && this.#mayBeThere) return { key: grant.key };
             if (status) wanted = { ...wanted, grant: null };
             // Not every store that should accept forms does, and a CORS rule may hide their answers.
-            if (grant.fields && !needs.form && (status ? !retry : mayBeThere)) {
+            if (grant.fields && !needs.form && (retry ? !status && this.#mayBeThere : status)) {
               needs.form = false;
               wanted = { ...wanted, grant: null, form: false };
               error.retry = true;
             } else {
-              mayBeThere = status === 0;
+              this.#mayBeThere ||= !status && retry;
             }
             throw error;
           }

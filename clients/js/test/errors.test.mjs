@@ -13,7 +13,7 @@ let server, proxy, folder, client;
 before(async () => {
   folder = await temporaryFolder();
   const policies = join(folder.path, "policies.toml");
-  await writeFile(policies, '[policies.default]\n[policies.text]\ncontent_types = ["text/*"]\nmax_size = "5 KiB"\n[policies.once]\noverwrite = false\n');
+  await writeFile(policies, '[policies.default]\n[policies.text]\ncontent_types = ["text/*"]\nmax_size = "5 KiB"\n[policies.once]\noverwrite = false\n[policies.fixed]\noverwrite = false\nkey = "fixed/{filename}"\n');
   server = await startServer({ UPLOAD_POLICIES_FILE: policies });
   proxy = await startProxy(server);
   client = createClient({ url: proxy.service });
@@ -63,6 +63,25 @@ test("where nothing may be overwritten, a file whose first answer was lost has a
   proxy.fault = ({ to }) => (to === "store" && answers.push(to) === 1 ? { loseAnswer: true } : undefined);
   const { size } = await client.upload(smallFile("once.txt"), { policy: "once" });
   assert.deepEqual([size, answers.length], [1_000, 2]);
+
+  // Nor does a fault of the store between the two make it another file.
+  answers.length = 0;
+  proxy.fault = ({ to }) => to === "store" && [undefined, { loseAnswer: true }, { status: 503 }][answers.push(to)];
+  const { size: same } = await client.upload(smallFile("twice.txt"), { policy: "fixed" });
+  assert.deepEqual([same, answers.length], [1_000, 3]);
+
+  // Nor does a pause.
+  answers.length = 0;
+  proxy.fault = ({ to }) => (to === "store" && answers.push(to) === 1 ? { loseAnswer: true } : undefined);
+  const paused = client.upload(smallFile("paused.txt"), {
+    policy: "fixed",
+    onState: (state) => {
+      if (state !== "reconnecting") return;
+      paused.pause();
+      paused.resume();
+    },
+  });
+  assert.deepEqual([(await paused).size, answers.length], [1_000, 2]);
 
   // Without a lost answer, it is another file.
   proxy.fault = ({ to }) => (to === "store" ? { status: 412, body: "<Error><Code>PreconditionFailed</Code></Error>" } : undefined);
