@@ -6,6 +6,7 @@ import { UploadError, problem } from "./requests.js";
 
 /** The service grants this many files at once. */
 const FILES_MAX = 1_000;
+/** And this many forms; more files with 2 KB of metadata each would be longer than the request may be. */
 const FORMS_MAX = 250;
 /** Those that come next are granted together with a file, but no more than can soon be sent. */
 const BYTES_AHEAD = 64 * 1024 * 1024;
@@ -14,7 +15,7 @@ const FRESH_MS = 60_000;
 
 /**
  * @typedef {object} Wanted
- * @property {{ size: number }} body The request for one file.
+ * @property {{ size: number, metadata?: object }} body The request for one file.
  * @property {boolean} form Whether a form may upload it.
  * @property {Promise<Grant> | null} grant
  * @property {number} at When it was asked for.
@@ -74,12 +75,12 @@ export class Grants {
   /** @param {Wanted} first */
   #request(first) {
     const batch = [first];
-    const most = first.form ? FORMS_MAX : FILES_MAX;
     let bytes = first.body.size;
     for (const other of this.#waiting) {
       if (isFresh(other) || other.form !== first.form) continue;
       bytes += other.body.size;
-      if (bytes > BYTES_AHEAD || batch.length === most) break;
+      const most = first.form || other.body.metadata ? FORMS_MAX : FILES_MAX;
+      if (bytes > BYTES_AHEAD || batch.length >= most) break;
       batch.push(other);
     }
     const answer = this.#grant(batch.map(({ body }) => body), first.form);

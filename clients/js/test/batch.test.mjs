@@ -8,9 +8,11 @@ import { Slots } from "../requests.js";
 import { MiB } from "./helpers.mjs";
 
 /** Grants whose calls are only noted, as the sizes of their files. */
-function grants() {
+function grants(onask = () => {}) {
   const calls = [];
-  const ask = async (_method, _path, { body: { files, forms } }) => {
+  const ask = async (_method, _path, { body }) => {
+    const { files, forms } = body;
+    onask(body);
     calls.push({ sizes: files.map(({ size }) => size), forms });
     return { uploads: files.map(({ size }) => ({ key: String(size) })) };
   };
@@ -25,6 +27,22 @@ test("a call grants 1,000 files at most, or 250 forms, and each file gets its ow
     assert.deepEqual(calls.map(({ forms }) => forms), calls.map(() => form));
     const counts = Array.from({ length: Math.ceil(2_500 / most) }, (_, call) => Math.min(most, 2_500 - call * most));
     assert.deepEqual(calls.map(({ sizes }) => sizes.length), counts);
+  }
+});
+
+test("what is granted together is no longer than the service accepts, however much metadata the files have", async () => {
+  const named = { filename: "€".repeat(255), contentType: "x".repeat(100), policy: "x".repeat(100) };
+  const metadata = { note: "x".repeat(2_000) };
+  for (const hasMetadata of [() => true, (size) => size % 2 === 1, (size) => size >= 100]) {
+    const lengths = [];
+    const { calls, grants: all } = grants((body) => lengths.push(Buffer.byteLength(JSON.stringify(body))));
+    const wanted = Array.from({ length: 2_500 }, (_, size) => {
+      return all.add({ size, ...named, metadata: hasMetadata(size) ? metadata : undefined }, false);
+    });
+    for (const one of wanted) await all.get(one);
+    assert.ok(Math.max(...lengths) <= 2 * MiB, `${Math.max(...lengths)} bytes`);
+    assert.ok(calls.length <= 10, `${calls.length} calls`);
+    assert.deepEqual(calls.flatMap(({ sizes }) => sizes), wanted.map(({ body }) => body.size));
   }
 });
 
