@@ -173,24 +173,22 @@ function notify(id) {
  */
 export function indexedDbSessions() {
   if (typeof indexedDB === "undefined") return null;
-  /** @type {Promise<IDBDatabase> | undefined} */
-  let opened;
-  const open = () => {
-    opened ??= new Promise((resolve, reject) => {
-      const request = indexedDB.open("presignd", 1);
-      request.onupgradeneeded = () => request.result.createObjectStore("sessions");
-      request.onsuccess = () => resolve(request.result);
-      request.onerror = () => reject(request.error);
-    });
-    return opened;
-  };
   /**
    * @param {IDBTransactionMode} mode
    * @param {(store: IDBObjectStore) => IDBRequest} action
    * @returns {Promise<any>}
    */
   const run = async (mode, action) => {
-    const transaction = (await open()).transaction("sessions", mode);
+    /** @type {IDBDatabase} */
+    const database = await new Promise((resolve, reject) => {
+      const request = indexedDB.open("presignd", 1);
+      request.onupgradeneeded = () => request.result.createObjectStore("sessions");
+      request.onsuccess = () => resolve(request.result);
+      request.onerror = () => reject(request.error);
+    });
+    const transaction = database.transaction("sessions", mode);
+    // That happens after the transaction. A connection that is kept may be one that the browser has closed.
+    database.close();
     const request = action(transaction.objectStore("sessions"));
     return new Promise((resolve, reject) => {
       transaction.oncomplete = () => resolve(request.result);

@@ -233,9 +233,7 @@ test("an upload of another policy that a reload interrupted is not offered", { t
   proxy.fault = ({ path }) => (path.includes("partNumber=2&") ? { delay: 5_000 } : undefined);
   await page.locator("input[type=file]").setInputFiles(large.path);
   await eventually("the first part has arrived", () => proxy.answered(/^store PUT .*partNumber=1&/), 60_000);
-  await page.evaluate(() => addEventListener("beforeunload", (event) => event.stopImmediatePropagation(), { capture: true }));
-  proxy.reset();
-  await visit({ policy: "text" });
+  await leave({ policy: "text" });
   await visit({ policy: "text", "any-policy": "" });
   await state("interrupted.bin", "interrupted");
   await visit({ policy: "text" });
@@ -247,6 +245,40 @@ test("an upload of another policy that a reload interrupted is not offered", { t
   await state("interrupted.bin", "done");
   assert.equal(await digest(server.object(await property("value"))), large.digest);
   assert.equal(proxy.count(/partNumber=1&/), 0, "the first part was sent twice");
+});
+
+test("an upload is remembered although the browser's database failed, or was removed, before", { timeout: 120_000 }, async () => {
+  expected = [/net::ERR_ABORTED/];
+  await open({ fails: "" }, "form", {}, () => {
+    const { open } = IDBFactory.prototype;
+    window.opened = 0;
+    IDBFactory.prototype.open = function (name, version) {
+      window.opened += 1;
+      const fails = window.opened === 1 && new URLSearchParams(location.search).has("fails");
+      // No version is negative.
+      return open.call(this, name, fails ? -1 : version);
+    };
+  });
+  await eventually("the list was asked for", () => page.evaluate(() => window.opened));
+  const large = await makeFile(join(folder.path, "remembered.bin"), 20 * MiB);
+  proxy.fault = ({ path }) => (path.includes("partNumber=2&") ? { delay: 5_000 } : undefined);
+  await page.locator("input[type=file]").setInputFiles(large.path);
+  const answered = () => proxy.answered(/^store PUT .*partNumber=[13]&/) === 2;
+  await eventually("two parts have arrived", answered, 60_000);
+  await leave({});
+  await state("remembered.bin", "interrupted");
+  // As a page does that clears what it has stored.
+  await page.evaluate(() => new Promise((resolve, reject) => {
+    Object.assign(indexedDB.deleteDatabase("presignd"), { onsuccess: resolve, onblocked: reject });
+  }));
+  proxy.reset();
+  proxy.fault = ({ path }) => (path.includes("partNumber=2&") ? { delay: 5_000 } : undefined);
+  await page.locator("input[type=file]").setInputFiles(large.path);
+  await eventually("two parts have arrived again", answered, 60_000);
+  await leave({});
+  await page.locator("input[type=file]").setInputFiles(large.path);
+  await state("remembered.bin", "done");
+  assert.equal(proxy.count(/^service POST \/s3\/multipart$/), 0);
 });
 
 test("the keyboard does all, and the label names it", { timeout: 120_000 }, async () => {
@@ -328,8 +360,9 @@ async function check(picture) {
   assert.ok(needed <= shown, `${needed} px do not fit in ${shown}`);
 }
 
-async function open(attributes = {}, name = "form", options = {}) {
+async function open(attributes = {}, name = "form", options = {}, script = () => {}) {
   context = await browser.newContext({ viewport: { width: 800, height: 700 }, ...options });
+  await context.addInitScript(script);
   page = await context.newPage();
   page.setDefaultTimeout(15_000);
   troubles = watch(page, new Set([pages.origin, proxy.service, proxy.store]), expected);
@@ -339,6 +372,13 @@ async function open(attributes = {}, name = "form", options = {}) {
 async function visit(attributes, name = "form") {
   await page.goto(`${pages.origin}/${name}?${new URLSearchParams({ url: proxy.service, ...attributes })}`);
   await page.waitForFunction(() => window.isReady);
+}
+
+/** Reloads the page with other attributes, although an upload is in progress. */
+async function leave(attributes) {
+  await page.evaluate(() => addEventListener("beforeunload", (event) => event.stopImmediatePropagation(), { capture: true }));
+  proxy.reset();
+  await visit(attributes);
 }
 
 async function set(attributes) {
