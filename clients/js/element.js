@@ -16,7 +16,7 @@ const Base = globalThis.HTMLElement ?? class {};
 /**
  * Attributes:
  * - `url`: the address of presignd; by default the page's origin
- * - `policy`, `ticket`: for files that are added from now on
+ * - `policy`, `ticket`: for files that are added, and interrupted uploads that are discarded, from now on
  * - `name`, `required`, `disabled`: as those of an input; the form's value is the key of each uploaded file, or its
  *   receipt with `receipts`
  * - `multiple`, `accept`: as those of a file input
@@ -150,6 +150,10 @@ export class PresigndUpload extends Base {
     return this.getAttribute("policy") || undefined;
   }
 
+  get #ticket() {
+    return this.getAttribute("ticket") || undefined;
+  }
+
   get #uploads() {
     this.#list ??= new UploadList(this.client, ({ policy }) => {
       return this.hasAttribute("any-policy") || policy === (this.#policy ?? this.client.policy);
@@ -213,7 +217,7 @@ export class PresigndUpload extends Base {
     }
     this.#uploads.add(list, {
       policy: this.#policy,
-      ticket: this.getAttribute("ticket") || undefined,
+      ticket: this.#ticket,
       metadata: this.metadata,
       checksum: this.checksum,
     });
@@ -281,6 +285,7 @@ export class PresigndUpload extends Base {
       list: this.#uploads,
       announcer: this.announcer,
       choose: () => this.input.click(),
+      remove: (id) => this.#uploads.remove(id, { ticket: this.#ticket }),
       showsKeys: () => this.hasAttribute("keys"),
       showsPolicies: () => this.hasAttribute("any-policy"),
     };

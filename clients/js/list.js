@@ -137,15 +137,16 @@ export class UploadList {
    * Removes a file from the list. One that has not arrived is cancelled: the store removes what it has.
    *
    * @param {string} id
+   * @param {{ ticket?: ListOptions["ticket"] }} [options] The ticket with which an interrupted upload is discarded.
    */
-  async remove(id) {
+  async remove(id, { ticket } = {}) {
     const entry = this.#entries.get(id);
     if (!entry) return;
     const { item, session } = entry;
     try {
       if (item.state === "interrupted" && session) {
         this.#update(entry, { state: "cancelling", error: undefined });
-        await this.#discard(session);
+        await this.#discard(session, ticket);
       } else if (!FINISHED.has(item.state)) {
         await entry.upload?.abort();
       }
@@ -162,13 +163,14 @@ export class UploadList {
    * Removes the parts of an interrupted upload from the store.
    *
    * @param {Session} session
+   * @param {ListOptions["ticket"]} ticket
    */
-  async #discard(session) {
+  async #discard(session, ticket) {
     const { sessions } = this.#client.shared;
     const release = await sessions.hold(session.id);
     if (!release) return; // another tab has resumed it
     try {
-      await discard(this.#client.scope(session).ask, session);
+      await discard(this.#client.scope({ policy: session.policy, ticket }).ask, session);
       await sessions.delete(session.id);
     } finally {
       release();

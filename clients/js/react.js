@@ -38,7 +38,7 @@ export function useUploads(client, options) {
       add,
       pause: (/** @type {string} */ id) => uploads.pause(id),
       resume: (/** @type {string} */ id) => uploads.resume(id),
-      remove: (/** @type {string} */ id) => uploads.remove(id),
+      remove: (/** @type {string} */ id) => uploads.remove(id, latest.current),
     }),
     [files, add, uploads],
   );

@@ -15,6 +15,7 @@ const SPEED_OVER_MS = 6_000;
  * @property {import("../list.js").UploadList} list
  * @property {import("./text.js").Announcer} announcer
  * @property {() => void} choose Lets the user choose files.
+ * @property {(id: string) => Promise<void>} remove
  * @property {() => boolean} showsKeys Whether each file shows its key.
  * @property {() => boolean} showsPolicies Whether each file shows its policy.
  */
@@ -175,11 +176,11 @@ export class Row {
    */
   #actions() {
     const { id, state } = this.item;
-    const { list, choose, showsKeys } = this.#page;
+    const { list, choose, remove, showsKeys } = this.#page;
     /** @type {Action} */
     const cancel = ["Cancel", () => this.#cancel()];
     /** @type {Action} */
-    const hide = [showsKeys() ? "Hide" : "Remove", () => list.remove(id)];
+    const hide = [showsKeys() ? "Hide" : "Remove", () => remove(id)];
     switch (state) {
       case "waiting":
       case "uploading":
@@ -203,7 +204,7 @@ export class Row {
 
   async #cancel() {
     const { id, name, state } = this.item;
-    await this.#page.list.remove(id);
+    await this.#page.remove(id);
     const isGone = !this.#page.list.getSnapshot().some((item) => item.id === id && item.state !== "cancelling");
     if (isGone) this.#page.announcer.say(`${name}: ${state === "interrupted" ? "discarded" : "cancelled"}.`);
   }

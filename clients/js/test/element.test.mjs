@@ -247,6 +247,21 @@ test("an upload of another policy that a reload interrupted is not offered", { t
   assert.equal(proxy.count(/partNumber=1&/), 0, "the first part was sent twice");
 });
 
+test("an upload that a reload interrupted is discarded with the ticket", { timeout: 60_000 }, async () => {
+  expected = [/net::ERR_ABORTED/];
+  await open({ ticket: "a-ticket" });
+  const large = await makeFile(join(folder.path, "discarded.bin"), 20 * MiB);
+  proxy.fault = ({ path }) => (path.includes("partNumber=2&") ? { delay: 5_000 } : undefined);
+  await page.locator("input[type=file]").setInputFiles(large.path);
+  await eventually("two parts are there", () => proxy.answered(/^store PUT .*partNumber=[13]&/) === 2, 60_000);
+  await leave({ ticket: "a-ticket" });
+  await page.getByRole("button", { name: "Discard: discarded.bin" }).click();
+  await row("discarded.bin").waitFor({ state: "detached" });
+  const [{ headers }] = proxy.requests.filter(({ method }) => method === "DELETE");
+  assert.equal(headers.authorization, "Bearer a-ticket");
+  await eventually("the parts are gone", async () => (await server.parts()).length === 0);
+});
+
 test("an upload is remembered although the browser's database failed, or was removed, before", { timeout: 120_000 }, async () => {
   expected = [/net::ERR_ABORTED/];
   await open({ fails: "" }, "form", {}, () => {

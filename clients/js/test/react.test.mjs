@@ -27,8 +27,8 @@ const APP = `
   window.version = version;
   window.snapshots = new Set();
 
-  function Uploads({ client, policy }) {
-    const { files, add, pause, resume, remove } = useUploads(client, { policy, multipartThreshold: 1024 * 1024, partSize: 5 * 1024 * 1024 });
+  function Uploads({ client, policy, ticket }) {
+    const { files, add, pause, resume, remove } = useUploads(client, { policy, ticket, multipartThreshold: 1024 * 1024, partSize: 5 * 1024 * 1024 });
     window.snapshots.add(files);
     return (
       <>
@@ -57,9 +57,9 @@ const APP = `
   }
 
   function App() {
-    const [{ client, policy, isShown }, set] = useState({ client: 0, policy: undefined, isShown: true });
+    const [{ client, policy, ticket, isShown }, set] = useState({ client: 0, isShown: true });
     window.set = (change) => startTransition(() => set((now) => ({ ...now, ...change })));
-    return isShown && <Uploads client={clients[client]} policy={policy} />;
+    return isShown && <Uploads client={clients[client]} policy={policy} ticket={ticket} />;
   }
 
   createRoot(document.querySelector("main")).render(<StrictMode><App /></StrictMode>);`;
@@ -194,6 +194,23 @@ for (const version of Object.keys(VERSIONS)) {
     assert.deepEqual([proxy.count(/^store PUT/), proxy.count(/^store PUT .*partNumber=3&/)], [1, 1]);
     await untilParts(server, []);
     assert.equal(await page.locator("li").count(), 1);
+  });
+
+  test(`React ${version}: what a reload interrupted is discarded with the ticket of now`, { timeout: 120_000 }, async () => {
+    expected = [/net::ERR_ABORTED/];
+    await open(version);
+    proxy.fault = ({ path }) => (path.includes("partNumber=3&") ? { delay: 5_000 } : undefined);
+    await page.locator("input").setInputFiles(large.path);
+    await eventually("two parts are there", () => proxy.answered(/^store PUT .*partNumber=[12]&/) === 2, 60_000);
+    proxy.reset();
+    await page.reload();
+    await state("large.bin", "interrupted");
+    await page.evaluate(() => window.set({ ticket: "a-ticket" }));
+    await button("Remove", "large.bin").click();
+    await row("large.bin").waitFor({ state: "detached" });
+    const [{ headers }] = proxy.requests.filter(({ method }) => method === "DELETE");
+    assert.equal(headers.authorization, "Bearer a-ticket");
+    await untilParts(server, []);
   });
 
   test(`React ${version} renders it on a server`, async () => {

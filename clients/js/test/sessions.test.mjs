@@ -177,7 +177,7 @@ test("without a place for sessions, or with one that fails, uploads work and pau
   }
 });
 
-test("interrupted uploads are shown, and can be discarded", async () => {
+test("interrupted uploads are shown, and can be discarded", async (t) => {
   const sessions = memory();
   await interrupted(sessions);
   const parts = (await server.parts()).length;
@@ -186,11 +186,12 @@ test("interrupted uploads are shown, and can be discarded", async () => {
   const stop = list.subscribe(() => {});
   const elsewhere = new UploadList(createClient({ url: server.service, sessions }));
   const stopOther = elsewhere.subscribe(() => {});
+  t.after(() => (stop(), stopOther()));
   const shown = await eventually("it is shown", () => list.getSnapshot()[0]);
   assert.equal(shown.state, "interrupted");
-  await list.remove(shown.id);
-  stop();
-  stopOther();
+  await list.remove(shown.id, { ticket: "a-ticket" });
+  const [{ headers }] = proxy.requests.filter(({ method }) => method === "DELETE");
+  assert.equal(headers.authorization, "Bearer a-ticket");
   assert.deepEqual([await sessions.list(), list.getSnapshot(), elsewhere.getSnapshot()], [[], [], []]);
   assert.ok((await server.parts()).length < parts);
 });
