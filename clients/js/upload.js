@@ -538,10 +538,11 @@ export class Run {
       const message = `The store has ${uploaded.size} bytes instead of ${size}.`;
       throw new UploadError(message, { code: "mismatch", refused: true });
     } catch (/** @type {any} */ error) {
-      // The object is missing or is another one, so the file has to be sent again.
+      // The object is missing or is another one, which no other attempt can resume.
       if (error.refused) {
-        this.#sent = null;
         await this.#forget();
+        // An object that is gone was not refused, and can be sent again.
+        error.refused = error.status !== 404;
       }
       throw error;
     }

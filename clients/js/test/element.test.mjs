@@ -247,6 +247,18 @@ test("an upload of another policy that a reload interrupted is not offered", { t
   assert.equal(proxy.count(/partNumber=1&/), 0, "the first part was sent twice");
 });
 
+test("a file that is gone from the store can be sent again", { timeout: 60_000 }, async () => {
+  expected = [/^404: .*verify/, /^console: .* 404 .*verify/];
+  await open();
+  // The store says that it has the file, and has not.
+  proxy.once(/^store POST/, { status: 204 });
+  await choose("a.txt");
+  await state("a.txt", "failed");
+  await page.getByRole("button", { name: "Try again: a.txt" }).click();
+  await state("a.txt", "done");
+  assert.equal(await readFile(server.object(await property("value")), "utf8"), "a.txt");
+});
+
 test("an upload that a reload interrupted is discarded with the ticket", { timeout: 60_000 }, async () => {
   expected = [/net::ERR_ABORTED/];
   await open({ ticket: "a-ticket" });
