@@ -133,7 +133,12 @@ export class PresigndUpload extends Base {
   }
 
   formResetCallback() {
-    for (const { id } of this.files) this.#list?.remove(id);
+    this.#removeAdded();
+  }
+
+  /** Removes the files that were added here. What a reload interrupted can still be resumed. */
+  #removeAdded() {
+    for (const { id, state } of this.files) if (state !== "interrupted") this.#list?.remove(id);
   }
 
   /** The client that uploads; by default one for the attribute `url`. Set it before the element is connected. */
@@ -213,7 +218,7 @@ export class PresigndUpload extends Base {
     if (!this.hasAttribute("multiple")) {
       list = list.slice(0, 1);
       // The new file replaces the old one, unless it resumes it.
-      for (const { id, state } of this.files) if (state !== "interrupted") this.#list?.remove(id);
+      this.#removeAdded();
     }
     this.#uploads.add(list, {
       policy: this.#policy,

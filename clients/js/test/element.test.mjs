@@ -148,6 +148,25 @@ test("a reset empties it, and aborts what is on its way", { timeout: 120_000 }, 
   await eventually("the parts are gone", async () => (await server.parts()).length === 0);
 });
 
+test("a reset leaves what a reload interrupted", { timeout: 60_000 }, async () => {
+  expected = [/net::ERR_ABORTED/];
+  await open({ multiple: "" });
+  const large = await makeFile(join(folder.path, "kept.bin"), 20 * MiB);
+  proxy.fault = ({ path }) => (path.includes("partNumber=2&") ? { delay: 5_000 } : undefined);
+  await page.locator("input[type=file]").setInputFiles(large.path);
+  await eventually("two parts are there", () => proxy.answered(/^store PUT .*partNumber=[13]&/) === 2, 60_000);
+  await leave({ multiple: "" });
+  await state("kept.bin", "interrupted");
+  await choose("a.txt");
+  await state("a.txt", "done");
+  await page.getByRole("button", { name: "Reset" }).click();
+  await row("a.txt").waitFor({ state: "detached" });
+  assert.deepEqual((await property("files")).map(({ name, state }) => [name, state]), [["kept.bin", "interrupted"]]);
+  await page.locator("input[type=file]").setInputFiles(large.path);
+  await state("kept.bin", "done");
+  assert.equal(proxy.count(/DELETE/), 0);
+});
+
 test("a disabled form control does nothing", { timeout: 120_000 }, async () => {
   await open();
   for (const how of ["fieldset", "attribute"]) {
