@@ -15,7 +15,10 @@ class DirectDropzone extends Dropzone {
         ({ key }) => this._finished([file], key, undefined),
         (error: Error) => this._errorProcessing([file], error.message),
       );
-      this.on("canceled", (canceled) => canceled === file && void upload.abort());
+      this.on("canceled", (canceled) => {
+        // The bucket's lifecycle rule removes what this cannot.
+        if (canceled === file) upload.abort().catch(() => {});
+      });
     }
   }
 }
