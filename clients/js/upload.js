@@ -106,11 +106,6 @@ export class Run {
     this.#scope = scope;
     this.#file = file;
     this.#options = options;
-    /** @type {Promise<Uploaded>} */
-    this.promise = new Promise((resolve, reject) => {
-      this.#resolve = resolve;
-      this.#reject = reject;
-    });
     const { name, size, lastModified } = file;
     // Its session is that of the same file under the same policy of the same server.
     this.#id = JSON.stringify([scope.url, scope.policy ?? null, name, size, lastModified]);
@@ -118,8 +113,12 @@ export class Run {
     const onabort = () => this.abort().catch(() => {}); // the upload's promise has the error
     if (signal?.aborted) queueMicrotask(onabort);
     signal?.addEventListener("abort", onabort);
-    const settled = () => signal?.removeEventListener("abort", onabort);
-    this.promise.then(settled, settled);
+    /** @type {Promise<Uploaded>} */
+    const settled = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    this.promise = settled.finally(() => signal?.removeEventListener("abort", onabort));
   }
 
   /** Starts, or resumes after a pause. */

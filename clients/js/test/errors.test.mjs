@@ -1,12 +1,16 @@
 // Every failure is an `UploadError` that says what happened, for people and for programs.
 
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, beforeEach, test } from "node:test";
+import { promisify } from "node:util";
 
 import { UploadError, createClient } from "../index.js";
 import { MiB, fileOf, makeFile, smallFile, startProxy, startServer, temporaryFolder } from "./helpers.mjs";
+
+const run = promisify(execFile);
 
 let server, proxy, folder, client;
 
@@ -141,6 +145,20 @@ test("a file that cannot be read any more says so at once", async () => {
   const error = await failure(client.upload(gone));
   assert.equal(error.code, "unreadable-file");
   assert.equal(error.cause.name, "NotFoundError");
+});
+
+test("a failure that nobody handles is reported, as that of any promise", async () => {
+  const index = new URL("../index.js", import.meta.url);
+  const outcome = (handled) => {
+    const script = `
+      import { createClient } from ${JSON.stringify(index)};
+      const headers = () => Promise.reject(new Error("You are signed out."));
+      const { signal } = new AbortController();
+      createClient({ url: "http://127.0.0.1:1", headers }).upload(new File(["a"], "a.txt"), { signal })${handled};`;
+    return run(process.execPath, ["--input-type=module", "--eval", script]).then(() => "", ({ stderr }) => stderr);
+  };
+  assert.equal(await outcome(".catch(() => {})"), "");
+  assert.match(await outcome(""), /You are signed out\./);
 });
 
 /** The error of an upload, which is always of this class. */
