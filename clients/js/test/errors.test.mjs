@@ -116,14 +116,7 @@ test("a store that has another size is not believed", async () => {
 });
 
 test("a service that nobody reaches is tried for a while, with growing pauses, and then named", async (t) => {
-  const pauses = [];
-  const { setTimeout } = globalThis;
-  t.mock.method(globalThis, "setTimeout", (callback, ms, ...values) => {
-    // Node has timers of its own for a connection.
-    if (!new Error().stack.includes("at sleep")) return setTimeout(callback, ms, ...values);
-    pauses.push(ms);
-    return setTimeout(callback, 0);
-  });
+  const pauses = withoutPauses(t);
   const tries = [];
   const onState = (state, error) => error && tries.push(error.message);
   const error = await failure(createClient({ url: "http://127.0.0.1:1" }).upload(smallFile("a.txt"), { onState }));
@@ -135,6 +128,27 @@ test("a service that nobody reaches is tried for a while, with growing pauses, a
   assert.equal(shares.length, 7);
   assert.ok(shares.every((share) => share >= 0.5 && share < 1), pauses.join());
   assert.equal(new Set(shares).size, 7, "the pauses are not random");
+});
+
+test("what fails while the browser is offline is tried for as long as that takes", async (t) => {
+  withoutPauses(t);
+  const before = Object.getOwnPropertyDescriptor(globalThis, "navigator");
+  const navigator = { onLine: false };
+  Object.defineProperty(globalThis, "navigator", { configurable: true, value: navigator });
+  t.after(() => (before ? Object.defineProperty(globalThis, "navigator", before) : delete globalThis.navigator));
+  let failures = 0;
+  proxy.fault = () => ((failures += 1) <= 20 ? { drop: true } : undefined);
+  const { size } = await client.upload(smallFile("offline.txt"));
+  assert.deepEqual([size, proxy.count(/presigned-url/)], [1_000, 21]);
+
+  // Once it is online, failures count.
+  proxy.reset();
+  proxy.fault = () => {
+    navigator.onLine = proxy.requests.length > 20;
+    return { drop: true };
+  };
+  const error = await failure(client.upload(smallFile("online.txt")));
+  assert.deepEqual([error.code, proxy.requests.length], ["network", 28]);
 });
 
 test("a file that cannot be read any more says so at once", async () => {
@@ -160,6 +174,19 @@ test("a failure that nobody handles is reported, as that of any promise", async 
   assert.equal(await outcome(".catch(() => {})"), "");
   assert.match(await outcome(""), /You are signed out\./);
 });
+
+/** Has the client make no pauses, but note them. */
+function withoutPauses(t) {
+  const pauses = [];
+  const { setTimeout } = globalThis;
+  t.mock.method(globalThis, "setTimeout", (callback, ms, ...values) => {
+    // Node has timers of its own for a connection.
+    if (!new Error().stack.includes("at sleep")) return setTimeout(callback, ms, ...values);
+    pauses.push(ms);
+    return setTimeout(callback, 0);
+  });
+  return pauses;
+}
 
 /** The error of an upload, which is always of this class. */
 async function failure(upload) {
