@@ -303,8 +303,9 @@ function storeError(status, xml) {
     code,
     status,
     requestId: element("RequestId"),
-    // After an expiry the next attempt uses a new URL.
-    retry: mayWorkLater(status) || isExpired || code === "RequestTimeout",
+    // After an expiry the next attempt uses a new URL. A 409 is about another request for the same object, which may be
+    // one of this upload whose answer was lost.
+    retry: mayWorkLater(status) || status === 409 || isExpired || code === "RequestTimeout",
   });
 }
 

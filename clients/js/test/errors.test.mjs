@@ -93,6 +93,12 @@ test("where nothing may be overwritten, a file whose first answer was lost has a
   assert.equal(error.message, "The store answered 412: There is an object of this name already.");
 });
 
+test("what conflicts with another request for the same object is sent again", async () => {
+  proxy.once(/^store PUT/, { status: 409, body: "<Error><Code>ConditionalRequestConflict</Code></Error>" });
+  const { size } = await client.upload(smallFile("conflict.txt"), { policy: "fixed" });
+  assert.deepEqual([size, proxy.count(/^store PUT/)], [1_000, 2]);
+});
+
 test("what a proxy answers instead of the service or the store is no riddle", async () => {
   proxy.fault = () => ({ status: 403, body: "<html>Forbidden</html>" });
   const ours = await failure(client.upload(smallFile("a.txt")));
