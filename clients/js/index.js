@@ -155,9 +155,8 @@ export class Client {
    * @param {DownloadOptions} [options]
    * @returns {Promise<Download>}
    */
-  download(key, options) {
-    const body = { key, policy: this.policy, ...options };
-    return this.scope().ask("POST", "/download/presigned-url", { body });
+  download(key, { policy = this.policy, ...options } = {}) {
+    return this.scope().ask("POST", "/download/presigned-url", { body: { key, policy, ...options } });
   }
 
   /**
