@@ -213,7 +213,9 @@ export class UploadList {
   /** @param {Session} session */
   #offer(session) {
     if (!this.#offers(session)) return;
-    if ([...this.#entries.values()].some((entry) => entry.session?.id === session.id || this.#isOf(entry, session))) return;
+    const isShown = (/** @type {Entry} */ entry) => entry.session?.id === session.id || this.#isOf(entry, session);
+    // The same file may have been uploaded before.
+    if ([...this.#entries.values()].some((entry) => !FINISHED.has(entry.item.state) && isShown(entry))) return;
     const { name, size, policy, kept } = session;
     const item = this.#item(name, size, policy, "interrupted", kept);
     this.#entries.set(item.id, { item, file: null, session, upload: null, options: {} });

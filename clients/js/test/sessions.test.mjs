@@ -91,15 +91,15 @@ test("an upload that the store has forgotten, or whose id has expired, begins ag
   }
 });
 
-test("an upload that is too old is not offered, but forgotten", async () => {
+test("an upload that is too old is not offered, but forgotten", async (t) => {
   const sessions = memory();
   await interrupted(sessions);
   const [session] = await sessions.list();
   sessions.set(session.id, { ...session, created: session.created - 8 * 24 * 3600 * 1000 });
   const list = new UploadList(createClient({ url: proxy.service, sessions }));
   const stop = list.subscribe(() => {});
+  t.after(() => stop());
   await eventually("it is forgotten", async () => (await sessions.list()).length === 0);
-  stop();
   assert.deepEqual(list.getSnapshot(), []);
 });
 
@@ -194,6 +194,24 @@ test("interrupted uploads are shown, and can be discarded", async (t) => {
   assert.equal(headers.authorization, "Bearer a-ticket");
   assert.deepEqual([await sessions.list(), list.getSnapshot(), elsewhere.getSnapshot()], [[], [], []]);
   assert.ok((await server.parts()).length < parts);
+});
+
+test("an interrupted upload is shown although the same file has arrived before", async (t) => {
+  const sessions = memory();
+  const list = new UploadList(createClient({ url: proxy.service, sessions }));
+  const states = () => list.getSnapshot().map(({ state }) => state);
+  const stop = list.subscribe(() => {});
+  t.after(() => stop());
+  list.add([await fileOf(large)], PARTS);
+  await eventually("it has arrived", () => states()[0] === "done");
+  await interrupted(sessions);
+  // As when the tab of the second upload is closed.
+  stop();
+  const stopAgain = list.subscribe(() => {});
+  t.after(() => stopAgain());
+  await eventually("it is shown", () => states().length === 2);
+  assert.deepEqual(states(), ["done", "interrupted"]);
+  await list.remove(list.getSnapshot()[1].id);
 });
 
 /** Sessions as JSON in memory. */
