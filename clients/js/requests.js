@@ -245,7 +245,7 @@ function sendByXhr({ method, url, headers, body, isSimple, signal }, onprogress)
     if (isSimple) {
       xhr.timeout = ANSWERED_WITHIN_MS;
     } else {
-      // It begins with the first byte: until then the request may wait for a connection.
+      // It begins with the first byte: until then the request may wait for a connection, for as long as other parts take.
       xhr.upload.onprogress = ({ loaded }) => {
         clearTimeout(stalled);
         stalled = setTimeout(abort, STALLED_AFTER_MS);
