@@ -24,7 +24,7 @@ use super::problem::catalogue::{self, Kind};
 #[openapi(
     info(
         title = "presignd",
-        description = "Issues presigned S3 upload URLs: ask for one, then send the file straight to S3.\n\nEvery response has the headers `x-request-id` and `cache-control: no-store`. Every error is a problem document (RFC 9457) of at most 64 KiB.\n\nWith JWTs, a token that carries a ticket (the claim `upload`) and lives at most 24 hours may stand in the path instead of a header: `/t/{ticket}` before the path of any route that authenticates.\n\n`/p/{policy}` before the path of a route of Uppy names its policy.",
+        description = "Issues presigned S3 upload URLs: ask for one, then send the file straight to S3.\n\nEvery response has the headers `x-request-id` and `cache-control: no-store`. Every error is a problem document (RFC 9457) of at most 64 KiB. The exceptions are a bare 400 or 431, without these headers, for a head that is not HTTP or is too large, and the errors of the URLs under `/s3/upload/`, which are S3's XML.\n\nWith JWTs, a token that carries a ticket (the claim `upload`) and lives at most 24 hours may stand in the path instead of a header: `/t/{ticket}` before the path of any route that authenticates.\n\n`/p/{policy}` before the path of a route of Uppy names its policy.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
         contact(name = "The maintainers of presignd"),
     ),

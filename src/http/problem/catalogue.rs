@@ -62,7 +62,7 @@ kinds! {
         "the caller may not use this policy";
     VAR_REQUIRED: FORBIDDEN "var-required",
         "the policy needs a ticket with the variable `tenant`",
-        "the policy's keys have a variable, and the caller's ticket does not have it";
+        "the policy's keys have a variable, and the caller has no ticket with it; an API key never has one";
     ON_BEHALF_NOT_ALLOWED: FORBIDDEN "on-behalf-not-allowed",
         "these credentials may not be used on behalf of others; only an API key with `on_behalf = true` may",
         "the request has `x-on-behalf-of`, but not an API key with `on_behalf = true`";
@@ -113,7 +113,7 @@ kinds! {
         "the file is larger than the policy or S3 allows";
     SIZE_REQUIRED: UNPROCESSABLE_ENTITY "size-required",
         "size is required by the policy",
-        "the policy has a limit below 5 GiB, which a PUT can only be bound to by an exact size";
+        "`size` is missing: the policy requires it, or the policy or the ticket has a limit below 5 GiB, which a PUT can only be bound to by an exact size";
     CHECKSUM_REQUIRED: UNPROCESSABLE_ENTITY "checksum-required",
         "checksumSha256 is required by the policy",
         "the policy requires a checksum";
