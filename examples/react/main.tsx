@@ -10,7 +10,14 @@ function Uploads() {
   const { files, add, pause, resume, remove } = useUploads(client);
   return (
     <>
-      <input type="file" multiple onChange={(event) => add(event.target.files ?? [])} />
+      <input
+        type="file"
+        multiple
+        onChange={(event) => {
+          add(event.target.files ?? []);
+          event.target.value = ""; // otherwise choosing the same file again would not be a change
+        }}
+      />
       <ul>
         {files.map(({ id, name, state, loaded, total, error, key }) => (
           <li key={id}>
