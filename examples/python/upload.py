@@ -8,7 +8,7 @@ import requests
 SERVICE = os.environ.get("PRESIGND", "http://localhost:3000")
 
 
-def ask(path: str, body: dict[str, str]) -> dict:
+def ask(path: str, body: dict[str, str | int]) -> dict:
     answer = requests.post(SERVICE + path, json=body, timeout=30)
     if not answer.ok:
         sys.exit(answer.json()["detail"])
@@ -18,9 +18,10 @@ def ask(path: str, body: dict[str, str]) -> dict:
 path = sys.argv[1]
 media_type = sys.argv[2] if len(sys.argv) > 2 else "application/octet-stream"
 
-grant = ask("/upload/presigned-url", {"filename": os.path.basename(path), "contentType": media_type})
-with open(path, "rb") as file:
-    requests.request(grant["method"], grant["url"], headers=grant["headers"], data=file).raise_for_status()
+file = {"filename": os.path.basename(path), "contentType": media_type, "size": os.path.getsize(path)}
+grant = ask("/upload/presigned-url", file)
+with open(path, "rb") as content:
+    requests.request(grant["method"], grant["url"], headers=grant["headers"], data=content).raise_for_status()
 
 upload = ask("/upload/verify", {"key": grant["key"]})
 print(upload["key"], upload["size"])
