@@ -85,7 +85,7 @@ pub(super) fn ticket(env: &Env, args: TicketArgs) -> Result<()> {
         let key = EncodingKey::from_secret(secret.as_bytes());
         (Algorithm::HS256, key)
     };
-    let claims = json!({
+    let mut claims = json!({
         "iss": variable("JWT_ISSUER")?,
         "aud": variable("JWT_AUDIENCE")?,
         "sub": args.sub,
@@ -93,6 +93,12 @@ pub(super) fn ticket(env: &Env, args: TicketArgs) -> Result<()> {
         "exp": (now + args.lifetime).as_secs(),
         TICKET_CLAIM: upload,
     });
+    if let Some(claim) = env.get("JWT_POLICIES_CLAIM") {
+        let policy = args.policy.context(
+            "JWT_POLICIES_CLAIM is set, so that a token may use only policies that it lists; name one with --policy",
+        )?;
+        claims[claim] = json!([policy]);
+    }
     let mut header = Header::new(algorithm);
     header.kid = args.kid;
     let token = jsonwebtoken::encode(&header, &claims, &key).context("the key cannot sign")?;

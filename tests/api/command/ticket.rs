@@ -72,6 +72,18 @@ async fn a_minted_ticket_narrows_what_may_be_uploaded() {
     ]
     .concat();
     one_line_and_exit_1(&run(&["ticket"], &quoted).0, &["JWT_SECRET", "quotes"]);
+    // Where tokens list policies, one without a list may use none.
+    let listed = [&JWT[..], &[("JWT_POLICIES_CLAIM", "scopes")]].concat();
+    one_line_and_exit_1(
+        &run(&["ticket"], &listed).0,
+        &["JWT_POLICIES_CLAIM", "--policy"],
+    );
+    let (output, explained) = run(&["ticket", "--policy", "avatar"], &listed);
+    assert!(output.status.success(), "{explained}");
+    assert!(
+        explained.contains("\"scopes\": [\n    \"avatar\"\n  ]"),
+        "{explained}"
+    );
     let (output, _) = run(&["ticket", "--key", "/no/such/file"], &JWT);
     one_line_and_exit_1(&output, &["/no/such/file"]);
 }
