@@ -81,6 +81,7 @@ pub async fn serve(listener: TcpListener, service: impl HttpService, server: Ser
         .header_read_timeout(limits.head_timeout)
         .max_header_size(limits.max_head_bytes)
         .max_buf_size(limits.max_head_bytes);
+    metrics.set_max_connections(limits.max_connections);
     let connections = Arc::new(Connections::new(metrics.open_connections().clone()));
     let (tasks, close) = (TaskTracker::new(), CancellationToken::new());
     let free = Arc::new(Semaphore::new(limits.max_connections));

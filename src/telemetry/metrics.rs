@@ -41,6 +41,7 @@ struct Inner {
     storage_calls: Histograms<CallLabels>,
     credentials_life: Gauge<f64, AtomicU64>,
     open_connections: Gauge,
+    max_connections: Gauge,
     reloads: Family<Label, Counter>,
     loaded_at: Gauge<f64, AtomicU64>,
     events: Family<Label, Counter>,
@@ -87,6 +88,7 @@ impl Default for Metrics {
             storage_calls: Family::new_with_constructor(histogram),
             credentials_life: Gauge::default(),
             open_connections: Gauge::default(),
+            max_connections: Gauge::default(),
             reloads: Family::default(),
             loaded_at: Gauge::default(),
             events: Family::default(),
@@ -132,6 +134,11 @@ impl Default for Metrics {
             "open_connections",
             "Connections that are open",
             inner.open_connections.clone(),
+        );
+        registry.register(
+            "max_connections",
+            "Connections that may be open at the same time",
+            inner.max_connections.clone(),
         );
         registry.register(
             "reloads",
@@ -244,6 +251,12 @@ impl Metrics {
 
     pub(crate) fn open_connections(&self) -> &Gauge {
         &self.0.open_connections
+    }
+
+    /// Notes how many connections may be open at the same time.
+    pub(crate) fn set_max_connections(&self, max: usize) {
+        let max = i64::try_from(max).unwrap_or(i64::MAX);
+        self.0.max_connections.set(max);
     }
 
     /// All metrics as text. `credentials_life` is the remaining lifetime of the cached credentials,

@@ -15,7 +15,7 @@ use super::{has, metrics};
 use crate::helpers::{built_in, service_counting, spawn, spawn_app};
 
 #[tokio::test]
-async fn open_connections_are_counted() {
+async fn open_connections_are_counted_beside_their_limit() {
     let settings = http::Settings::default();
     let config = dev::sdk_config("127.0.0.1:1".parse().unwrap());
     let uploads = service_counting(&config, "bucket", true, built_in(), &settings.metrics).await;
@@ -30,6 +30,7 @@ async fn open_connections_are_counted() {
     }
     let text = metrics(&url).await;
     has(&text, "presignd_open_connections 3");
+    has(&text, "presignd_max_connections 16384");
     // Nothing was signed yet, so there are no cached credentials.
     has(&text, "presignd_credentials_life_seconds 0.0");
     drop(streams);
