@@ -80,6 +80,15 @@ pub enum Error {
     FormTooLarge(usize),
 }
 
+/// How the store answered [`Bucket::probe`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeAnswer {
+    Found,
+    /// The credentials may only write, or are invalid, or the clock is wrong: an answer to HEAD has
+    /// no code that tells these apart.
+    Denied,
+}
+
 /// One bucket, and the requests to it.
 #[derive(Clone, Debug)]
 pub struct Bucket {
@@ -129,7 +138,7 @@ impl Bucket {
 impl Bucket {
     /// Checks that there are credentials and that the store answers for this bucket. A refusal
     /// counts as an answer: some credentials may only write.
-    pub async fn probe(&self, now: SystemTime) -> Result<(), Error> {
+    pub async fn probe(&self, now: SystemTime) -> Result<ProbeAnswer, Error> {
         self.credentials.get(now).await?;
         let once = aws_sdk_s3::config::Builder::new()
             .retry_config(RetryConfig::disabled())
@@ -141,13 +150,13 @@ impl Bucket {
         let call = self.client.head_bucket().bucket(&self.name);
         let answer = call.customize().config_override(once).send().await;
         match answer {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(ProbeAnswer::Found),
             Err(error)
                 if error
                     .raw_response()
                     .is_some_and(|r| r.status().as_u16() == 403) =>
             {
-                Ok(())
+                Ok(ProbeAnswer::Denied)
             }
             Err(error) => Err(StoreError::from(error).into()),
         }

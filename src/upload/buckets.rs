@@ -7,7 +7,7 @@ use futures_util::future::try_join_all;
 
 use super::policy::{Policies, Policy, UnknownBucket};
 use super::{Error, UploadService};
-use crate::s3;
+use crate::s3::{self, ProbeAnswer};
 
 impl UploadService {
     /// Replaces the policies for all requests from now on.
@@ -35,7 +35,12 @@ impl UploadService {
         let policies = self.policies.load_full();
         let buckets = policies.buckets();
         let buckets = buckets.iter().filter_map(|name| self.buckets.get(*name));
-        let probes = buckets.map(|bucket| self.measured("HeadBucket", bucket.probe(now)));
+        let probes = buckets.map(|bucket| {
+            self.measured_as("HeadBucket", bucket.probe(now), |answer| match answer {
+                ProbeAnswer::Found => "ok",
+                ProbeAnswer::Denied => "denied",
+            })
+        });
         try_join_all(probes).await.map(drop)
     }
 

@@ -139,15 +139,26 @@ impl UploadService {
     }
 
     /// Measures a call to the store.
-    pub(super) async fn measured<T>(
+    // This is not an `async fn`, because that would double the size of the future.
+    pub(super) fn measured<T>(
         &self,
         operation: &'static str,
         call: impl Future<Output = Result<T, s3::Error>>,
+    ) -> impl Future<Output = Result<T, Error>> {
+        self.measured_as(operation, call, |_| "ok")
+    }
+
+    /// Measures a call to the store whose answers count under different results.
+    pub(super) async fn measured_as<T>(
+        &self,
+        operation: &'static str,
+        call: impl Future<Output = Result<T, s3::Error>>,
+        result_of: impl FnOnce(&T) -> &'static str,
     ) -> Result<T, Error> {
         let begin = Instant::now();
         let result = call.await;
         let outcome = match &result {
-            Ok(_) => Some("ok"),
+            Ok(answer) => Some(result_of(answer)),
             Err(s3::Error::Store(error)) => Some(error.kind()),
             // The store was not called.
             Err(_) => None,

@@ -50,6 +50,17 @@ async fn a_service_is_ready_when_the_store_answers_for_the_bucket() {
 }
 
 #[tokio::test]
+async fn a_refused_probe_is_ready_and_is_counted_as_denied() {
+    let store = StandIn::with_status(403).await;
+    let (base, own) = with_metrics(&store.config()).await;
+    let answer = get(&format!("{base}/readyz")).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    let counted =
+        r#"presignd_storage_call_duration_seconds_count{operation="HeadBucket",result="denied"} 1"#;
+    has(&metrics(&own).await, counted);
+}
+
+#[tokio::test]
 async fn a_service_is_not_ready_when_a_part_fails_and_names_it() {
     let app = spawn_app().await;
     let closed = dev::sdk_config("127.0.0.1:1".parse().unwrap());
