@@ -3,8 +3,8 @@
 #   docker build -t presignd .                       for production: no embedded store
 #   docker build -t presignd:dev --target dev .      `presignd dev`, to try it out
 #
-# Pin the two base images by digest where you build releases. The tags are used here because they get
-# security fixes.
+# The base images are named by tags, because these get security fixes. The provenance of a released image has their
+# digests.
 
 # The builder has the same Debian release as the final image: the binary links against its glibc.
 FROM rust:1.95-slim-bookworm AS dependencies
