@@ -103,6 +103,9 @@ impl fmt::Debug for SealedCall {
 #[derive(Serialize, Deserialize)]
 struct Claims {
     call: Sealed,
+    /// The segment of the API key whose holder asked for the call on behalf of the caller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    api_key: Option<String>,
     /// Seconds since 1970.
     exp: u64,
     /// Sets these tokens apart from others that are signed with the same secret.
@@ -163,7 +166,7 @@ impl UploadService {
                 size: file.size,
                 metadata: file.metadata.clone(),
             };
-            self.seal(Sealed::Begin(sealed.into()), now + expires_in)
+            self.seal(caller, Sealed::Begin(sealed.into()), now + expires_in)
         });
         match sealed {
             // It is counted when the upload begins.
@@ -227,12 +230,19 @@ impl UploadService {
     ) -> Result<SealedCall, Error> {
         let (session, terms) = self.open(caller, token, Some(key), now)?;
         let expires_at = now + terms.expires_in + extra;
-        self.seal(Sealed::Continue(operation, session.into()), expires_at)
+        let call = Sealed::Continue(operation, session.into());
+        self.seal(caller, call, expires_at)
     }
 
-    fn seal(&self, call: Sealed, expires_at: SystemTime) -> Result<SealedCall, Error> {
+    fn seal(
+        &self,
+        caller: &Caller,
+        call: Sealed,
+        expires_at: SystemTime,
+    ) -> Result<SealedCall, Error> {
         let claims = Claims {
             call,
+            api_key: caller.api_key().map(ToString::to_string),
             exp: seconds(expires_at),
             kind: Kind::Call,
         };
@@ -253,9 +263,10 @@ impl UploadService {
         if seconds(now) >= claims.exp {
             return Err(Error::CallExpired);
         }
+        let api_key = claims.api_key.as_deref();
         match claims.call {
             Sealed::Begin(sealed) => {
-                let begin = sealed.open().ok_or(Error::NoSuchUpload)?;
+                let begin = sealed.open(api_key).ok_or(Error::NoSuchUpload)?;
                 Ok(Call::Begin(begin))
             }
             Sealed::Continue(operation, session) => Ok(Call::Continue(
@@ -263,7 +274,7 @@ impl UploadService {
                 Continued {
                     // What the caller may do was checked before the call was sealed, and the
                     // session has the limit of the ticket.
-                    caller: Caller::sealed(&session.caller, None),
+                    caller: Caller::sealed(&session.caller, api_key, None),
                     token: self.session_key.seal(&*session)?,
                     key: session.key,
                 },
@@ -274,10 +285,10 @@ impl UploadService {
 
 impl SealedFile {
     /// A sealed value was valid, so its text is only parsed again.
-    fn open(self) -> Option<Begin> {
+    fn open(self, api_key: Option<&str>) -> Option<Begin> {
         let content_type = self.content_type.map(ContentType::parse).transpose();
         Some(Begin {
-            caller: Caller::sealed(&self.caller, self.ticket),
+            caller: Caller::sealed(&self.caller, api_key, self.ticket),
             filename: Filename::parse(self.filename).ok()?,
             content_type: content_type.ok()?,
             size: self.size,

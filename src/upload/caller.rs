@@ -90,14 +90,22 @@ impl Caller {
         })
     }
 
-    /// A caller of this segment, which was sealed.
-    pub(super) fn sealed(segment: &str, ticket: Option<Ticket>) -> Self {
+    /// A caller of this segment, which was sealed, for whom the holder of the API key called, if any.
+    pub(super) fn sealed(segment: &str, api_key: Option<&str>, ticket: Option<Ticket>) -> Self {
         Self {
             segment: segment.into(),
             policies: None,
             ticket: ticket.map(Arc::new),
             policy: None,
-            origin: Origin::Itself,
+            origin: api_key.map_or(Origin::Itself, |key| Origin::Key(key.into())),
+        }
+    }
+
+    /// The segment of the API key whose holder calls for this caller.
+    pub(crate) fn api_key(&self) -> Option<&Arc<str>> {
+        match &self.origin {
+            Origin::Key(key) => Some(key),
+            Origin::Itself | Origin::Network(_) => None,
         }
     }
 

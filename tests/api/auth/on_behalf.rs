@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use presignd::http;
 use presignd::http::auth::{ApiKeys, Auth, JwtKey, Keys, new_api_key};
 use reqwest::{RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
 use super::jwt::{SECRET, claims, jwt, signed};
 use super::{POLICIES, asking, spawn, status, with_api_keys};
-use crate::helpers::{App, Grant, problem, with_policies};
+use crate::helpers::{App, Grant, problem, spawn_app_with_both, with_policies};
 
 /// An app that accepts tokens and the key of `back-end`, and that key.
 async fn with_both() -> (App, String) {
@@ -176,6 +177,54 @@ async fn no_name_that_a_back_end_gives_leads_outside_of_its_own_place() {
         let response = with(names).send().await.unwrap();
         assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{names:?}");
     }
+}
+
+/// Otherwise a back end could call as often as it has users.
+#[tokio::test]
+async fn calls_that_were_sealed_on_behalf_of_users_count_for_the_key() {
+    let settings = with_policies(POLICIES);
+    let (key, entry) = new_api_key("web").unwrap();
+    let entry = format!("{entry}on_behalf = true");
+    let http_settings = http::Settings {
+        auth: ApiKeys::parse(&entry, &settings.policies).unwrap().into(),
+        rate: Some(http::Rate {
+            per_second: 0.001,
+            burst: 8.try_into().unwrap(),
+        }),
+        ..http::Settings::default()
+    };
+    let app = spawn_app_with_both(settings, &http_settings).await;
+    let signed = async |user: &str, body: &Value| -> Value {
+        let request = app.client.post(format!("{}/s3/sign", app.base));
+        let request = request.bearer_auth(&key).header("x-on-behalf-of", user);
+        request
+            .json(body)
+            .send()
+            .await
+            .unwrap()
+            .json()
+            .await
+            .unwrap()
+    };
+    let begin = json!({"method": "POST", "key": "a.txt", "contentType": "a/b"});
+    let post = async |answer: &Value| {
+        let request = app.client.post(answer["url"].as_str().unwrap());
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    };
+    let (alice, bob) = (signed("alice", &begin).await, signed("bob", &begin).await);
+    let carol = signed("carol", &begin).await;
+    let (code, text) = post(&alice).await;
+    assert_eq!(code, 200, "{text}");
+    let (_, id) = text.split_once("<UploadId>").unwrap();
+    let (id, _) = id.split_once("</UploadId>").unwrap();
+    let abort = json!({"method": "DELETE", "key": "a.txt", "uploadId": id});
+    let abort = signed("alice", &abort).await;
+    let request = app.client.delete(abort["url"].as_str().unwrap());
+    assert_eq!(status(request).await, StatusCode::NO_CONTENT);
+    assert_eq!(post(&bob).await.0, 200);
+    assert_eq!(post(&bob).await.0, 200);
+    assert_eq!(post(&carol).await.0, 429);
 }
 
 #[tokio::test]
