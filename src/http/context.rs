@@ -4,13 +4,14 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use axum::extract::MatchedPath;
+use axum::extract::{MatchedPath, Request};
 use axum::response::{IntoResponse, Response};
+use tower::util::MapRequestLayer;
 
 use super::auth::{TICKET_PATH, retry_later};
 use super::memory::Memory;
 use super::middleware::Observer;
-use super::problem::{Problem, catalogue};
+use super::problem::{Dialect, Problem, catalogue};
 use crate::turns::CallerKey;
 use crate::upload::Caller;
 
@@ -24,6 +25,20 @@ struct Learned {
     route: OnceLock<MatchedPath>,
     sender: OnceLock<CallerKey>,
     on_behalf_of: OnceLock<CallerKey>,
+    dialect: OnceLock<Dialect>,
+}
+
+/// A layer of routes that notes how their problems are written, also those that the routes do not
+/// make themselves.
+pub(super) fn problems_in(
+    dialect: Dialect,
+) -> MapRequestLayer<impl Fn(Request) -> Request + Clone> {
+    MapRequestLayer::new(move |request: Request| {
+        if let Some(RequestContext(learned)) = request.extensions().get() {
+            learned.dialect.set(dialect).ok(); // a request matches one route
+        }
+        request
+    })
 }
 
 impl RequestContext {
@@ -33,6 +48,7 @@ impl RequestContext {
             route: OnceLock::new(),
             sender: OnceLock::new(),
             on_behalf_of: OnceLock::new(),
+            dialect: OnceLock::new(),
         }))
     }
 
@@ -48,6 +64,11 @@ impl RequestContext {
     /// The pattern of the route.
     pub(super) fn route(&self) -> Option<&str> {
         self.0.route.get().map(pattern)
+    }
+
+    /// How the problems of the route are written, if it is not presignd's own way.
+    pub(super) fn dialect(&self) -> Option<Dialect> {
+        self.0.dialect.get().copied()
     }
 
     /// Sets who calls. `sender` owns the credentials of the request.

@@ -9,13 +9,15 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request};
+use axum::http::response::Parts;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::routing::future::RouteFuture;
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use ipnet::IpNet;
-use tower::util::MapRequestLayer;
+use tower::util::{MapFutureLayer, MapRequestLayer};
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_http::cors::CorsLayer;
 
@@ -23,7 +25,7 @@ use super::auth::retry_later;
 use super::context::RequestContext;
 use super::head::{self, REQUEST_ID};
 use super::memory::{Mapped, Memory};
-use super::problem::{Cause, Dialect, Problem, catalogue};
+use super::problem::{Cause, Problem, catalogue};
 use super::{HttpService, Settings};
 use crate::telemetry::{Metrics, Trace};
 use crate::turns::CallerKey;
@@ -62,11 +64,12 @@ const SHORT_ANSWER_BYTES: usize = 64 * 1024;
 /// Most of it is around the router and not a layer in it: axum boxes the layers of a route several
 /// times for each request.
 pub(super) fn add(router: Router, cors: Option<CorsLayer>, observer: Observer) -> impl HttpService {
-    let note_route = MapRequestLayer::new(note_route);
-    let router = match cors {
-        Some(cors) => router.layer(ServiceBuilder::new().layer(note_route).layer(cors)),
-        None => router.layer(note_route),
-    };
+    // The headers for pages of other origins are on the answers of `answered`, too.
+    let layers = ServiceBuilder::new()
+        .layer(MapRequestLayer::new(note_route))
+        .option_layer(cors)
+        .layer(MapFutureLayer::new(answered));
+    let router = router.layer(layers);
     let observer = Arc::new(observer);
     service_fn(move |request| observe(Arc::clone(&observer), router.clone(), request))
 }
@@ -79,6 +82,16 @@ fn note_route(request: Request) -> Request {
         context.set_route(MatchedPath::clone(route));
     }
     request
+}
+
+/// The answer of a route, or another one if it panics or takes too long.
+async fn answered(answer: RouteFuture<Infallible>) -> Result<Response, Infallible> {
+    let answer = AssertUnwindSafe(answer).catch_unwind();
+    match tokio::time::timeout(REQUEST_TIMEOUT, answer).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(_panic)) => Ok(panicked()),
+        Err(_elapsed) => Ok(request_timed_out().into_response()),
+    }
 }
 
 /// The middleware's part of the configuration, and its state.
@@ -114,12 +127,7 @@ async fn observe(
     }
     let refused_origin = head::preflight_origin(&request);
     request.extensions_mut().insert(context.clone());
-    let answer = AssertUnwindSafe(router.oneshot(request)).catch_unwind();
-    let response = match tokio::time::timeout(REQUEST_TIMEOUT, answer).await {
-        Ok(Ok(Ok(response))) => response,
-        Ok(Err(_panic)) => panicked(),
-        Err(_elapsed) => request_timed_out().into_response(),
-    };
+    let Ok(response) = router.oneshot(request).await;
     if let Some(origin) = refused_origin
         && !response
             .headers()
@@ -147,19 +155,27 @@ async fn within_budget(response: Response, caller: &CallerKey, memory: &Memory) 
         return response;
     }
     let Some(answer) = memory.unread.admit(caller, length) else {
-        return retry_later(&catalogue::ANSWERS_UNREAD, Duration::from_secs(1));
+        let refusal = retry_later(&catalogue::ANSWERS_UNREAD, Duration::from_secs(1));
+        return with_headers_of(response.into_parts().0, refusal);
     };
     let (mut parts, body) = response.into_parts();
     let Ok(bytes) = body.collect().await else {
-        return Problem::internal().into_response();
+        return with_headers_of(parts, Problem::internal().into_response());
     };
     let bytes = bytes.to_bytes();
     let Ok(mut copy) = Mapped::new(bytes.len()) else {
-        return Problem::internal().into_response();
+        return with_headers_of(parts, Problem::internal().into_response());
     };
     copy.extend(&bytes);
     parts.extensions.insert(Arc::clone(&answer)); // for the connection
     Response::from_parts(parts, Body::new(answer.body(copy)))
+}
+
+/// An answer in place of another one, whose headers let pages of other origins read it.
+fn with_headers_of(replaced: Parts, mut response: Response) -> Response {
+    let own = std::mem::replace(response.headers_mut(), replaced.headers);
+    response.headers_mut().extend(own);
+    response
 }
 
 /// A request in progress. It is logged, counted and traced when it is dropped: after the answer, or
@@ -220,7 +236,6 @@ impl Observation {
                 "request failed"
             );
         }
-        let dialect = extensions.remove::<Dialect>();
         let problem = match extensions.remove::<Problem>() {
             // Swagger UI has its own answer for unknown assets, and axum for a path or a query that
             // is not UTF-8.
@@ -231,7 +246,9 @@ impl Observation {
             problem => problem,
         };
         let Some(problem) = problem else { return };
-        let (parts, body) = problem.render(&self.id, dialect).into_parts();
+        let (parts, body) = problem
+            .render(&self.id, self.context.dialect())
+            .into_parts();
         *response.status_mut() = parts.status;
         response.extensions_mut().extend(parts.extensions);
         *response.body_mut() = body;
@@ -294,4 +311,75 @@ fn panicked() -> Response {
 fn request_timed_out() -> Problem {
     let detail = format!("there was no answer within {REQUEST_TIMEOUT:?}; try again later");
     Problem::with_detail(&catalogue::REQUEST_TIMEOUT, &detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use axum::Extension;
+    use axum::http::HeaderMap;
+    use axum::routing::get;
+    use serde_json::Value;
+    use tower_http::cors::Any;
+
+    use super::*;
+    use crate::http::context::problems_in;
+    use crate::http::problem::Dialect;
+
+    /// A service of Uppy's routes, which fail after their handlers or instead of them.
+    fn service() -> impl HttpService {
+        let long = async |Extension(context): Extension<RequestContext>| {
+            context.set_caller(CallerKey::Name("alice".into()), None);
+            vec![b'x'; 5 * 1024 * 1024]
+        };
+        let routes = Router::new()
+            .route(
+                "/panics",
+                get(async || -> String { panic!("as the test wants") }),
+            )
+            .route("/hangs", get(pending::<String>))
+            .route("/long", get(long));
+        let routes = routes.layer(problems_in(Dialect::Uppy));
+        let cors = CorsLayer::new().allow_origin(Any);
+        let observer = Observer::new(&Settings::default(), Metrics::default());
+        add(routes, Some(cors), observer)
+    }
+
+    async fn answer(service: &impl HttpService, path: &str) -> Response {
+        let request = Request::get(path).header("origin", "https://a.example");
+        let request = request.header("host", "localhost").body(Body::empty());
+        service.clone().oneshot(request.unwrap()).await.unwrap()
+    }
+
+    async fn headers_and_problem(response: Response) -> (HeaderMap, Value) {
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        (parts.headers, serde_json::from_slice(&body).unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_page_of_another_origin_can_read_answers_that_no_handler_made() {
+        let service = service();
+        let first = answer(&service, "/long").await;
+        assert_eq!(first.status(), StatusCode::OK);
+        // The first answer is not read meanwhile.
+        for (path, code) in [
+            ("/long", "answers-unread"),
+            ("/hangs", "request-timeout"),
+            ("/panics", "internal"),
+        ] {
+            let response = answer(&service, path).await;
+            let (headers, problem) = headers_and_problem(response).await;
+            assert_eq!(problem["code"], code);
+            assert_eq!(problem["error"], problem["detail"], "{code}");
+            assert_eq!(headers["access-control-allow-origin"], "*", "{code}");
+            assert_eq!(headers["content-type"], "application/problem+json");
+            assert_eq!(
+                headers.contains_key("retry-after"),
+                code == "answers-unread"
+            );
+        }
+        drop(first);
+    }
 }

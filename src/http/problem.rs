@@ -179,8 +179,7 @@ impl Problem {
     }
 }
 
-/// How the problems of a route are written for third-party clients. It is an extension of their
-/// answers.
+/// How the problems of a route are written for third-party clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dialect {
     /// With the members `error` and `message`, and a reason phrase.

@@ -13,7 +13,6 @@ use std::time::{Duration, SystemTime};
 
 use axum::Json;
 use axum::extract::State;
-use axum::middleware::map_response_with_state;
 use axum::response::Result;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -24,12 +23,11 @@ use self::dto::{
     NoMetadata, ObjectDto, PartDto, SingleDto, SinglesDto,
 };
 use super::uppy::calls;
-use super::{
-    DEFAULT_TYPE, PART_URL_BYTES, PARTS_PER_REQUEST, allowed_metadata, as_text, mark, parts_of,
-};
+use super::{DEFAULT_TYPE, PART_URL_BYTES, PARTS_PER_REQUEST, allowed_metadata, as_text, parts_of};
 use crate::http::AppState;
 use crate::http::auth::Authenticated;
 use crate::http::body::Valid;
+use crate::http::context::problems_in;
 use crate::http::memory::Work;
 use crate::http::openapi::{
     BodyProblems, CallerProblems, PolicyProblems, SigningProblems, StoreProblems,
@@ -50,7 +48,7 @@ const HEAD_BYTES: usize = 4096;
 pub(super) fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(presign))
-        .layer(map_response_with_state(Dialect::BetterUpload, mark))
+        .layer(problems_in(Dialect::BetterUpload))
 }
 
 /// Presign uploads for better-upload

@@ -6,13 +6,10 @@ mod uppy;
 
 use std::collections::BTreeMap;
 
-use axum::extract::State;
-use axum::response::Response;
 use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::AppState;
-use super::problem::Dialect;
 use crate::s3::MAX_PARTS;
 use crate::upload::{Caller, Metadata, UploadService, check_metadata};
 
@@ -24,12 +21,6 @@ const MAX_BATCH: usize = 200;
 const PARTS_PER_REQUEST: usize = 20;
 /// How many bytes of memory the URL of a part takes until it is in the answer.
 const PART_URL_BYTES: usize = 8 * 1024;
-
-/// Marks an answer as one for clients that read problems in another form.
-async fn mark(State(dialect): State<Dialect>, mut response: Response) -> Response {
-    response.extensions_mut().insert(dialect);
-    response
-}
 
 /// The routes of clients that cannot name a policy, to be nested below a path that does.
 pub(super) fn router_of_policies() -> OpenApiRouter<AppState> {

@@ -15,7 +15,6 @@ use std::time::SystemTime;
 
 use axum::Json;
 use axum::extract::{Query, State};
-use axum::middleware::map_response_with_state;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -24,7 +23,8 @@ use uuid::Uuid;
 
 use crate::http::AppState;
 use crate::http::auth::Authenticated;
-use crate::http::clients::{DEFAULT_TYPE, allowed_metadata, mark};
+use crate::http::clients::{DEFAULT_TYPE, allowed_metadata};
+use crate::http::context::problems_in;
 use crate::http::openapi::{
     CallerProblems, FilenameText, MediaTypeOrNothing, ParameterProblems, PolicyProblems,
     SigningProblems,
@@ -39,7 +39,7 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
         .routes(routes!(params))
         .merge(multipart::router())
         .merge(sign::router())
-        .layer(map_response_with_state(Dialect::Uppy, mark))
+        .layer(problems_in(Dialect::Uppy))
 }
 
 type Pairs = Query<Vec<(String, String)>>;

@@ -9,7 +9,6 @@ use std::time::SystemTime;
 use axum::extract::{FromRequestParts, RawPathParams, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::map_response_with_state;
 use axum::response::{IntoResponse, Response, Result};
 use axum::routing::get;
 use utoipa_axum::router::OpenApiRouter;
@@ -20,7 +19,8 @@ use super::multipart::dto::{CompleteDto, CompletedPartDto, Completion};
 use crate::http::AppState;
 use crate::http::auth::Authenticated;
 use crate::http::body::{self, Dto};
-use crate::http::clients::{DEFAULT_TYPE, mark};
+use crate::http::clients::DEFAULT_TYPE;
+use crate::http::context::problems_in;
 use crate::http::memory::Work;
 use crate::http::own_address::OwnAddress;
 use crate::http::problem::{Dialect, Failure, FieldErrors, Problem, catalogue};
@@ -32,7 +32,7 @@ pub(in crate::http::clients) fn router() -> OpenApiRouter<AppState> {
     let calls = get(list).post(begin_or_complete).delete(abort);
     OpenApiRouter::new()
         .route("/s3/upload/{token}", calls)
-        .layer(map_response_with_state(Dialect::Xml, mark))
+        .layer(problems_in(Dialect::Xml))
 }
 
 /// The URL of a call.
