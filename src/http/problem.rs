@@ -242,13 +242,17 @@ impl Failure {
     }
 
     /// For a request of better-upload, which has other names, and metadata for all of its files.
-    pub(crate) fn from_better_upload(error: upload::Error) -> Self {
-        Self::new(error, |file, field| match field {
-            Field::Policy => "/route".to_owned(),
-            Field::Metadata | Field::MetadataOf(_) => member(field),
-            Field::Filename => format!("/files/{file}/name"),
-            Field::ContentType => format!("/files/{file}/type"),
-            field => format!("/files/{file}{}", member(field)),
+    /// `place` is where a file of the error is in the request.
+    pub(crate) fn from_better_upload(error: upload::Error, place: impl Fn(usize) -> usize) -> Self {
+        Self::new(error, |file, field| {
+            let file = place(file);
+            match field {
+                Field::Policy => "/route".to_owned(),
+                Field::Metadata | Field::MetadataOf(_) => member(field),
+                Field::Filename => format!("/files/{file}/name"),
+                Field::ContentType => format!("/files/{file}/type"),
+                field => format!("/files/{file}{}", member(field)),
+            }
         })
     }
 

@@ -78,9 +78,8 @@ async fn presign(
     Valid(asked, _reserved): Valid<AskDto>,
 ) -> Result<Json<AnswerDto>> {
     let now = SystemTime::now();
-    let allows_parts = uploads
-        .allows_parts(&caller, asked.route.as_deref())
-        .map_err(Failure::from_better_upload)?;
+    let allows_parts = uploads.allows_parts(&caller, asked.route.as_deref());
+    let allows_parts = allows_parts.map_err(|error| Failure::from_better_upload(error, |it| it))?;
     let is_for_parts =
         |it: &AskedFile| it.content_type.is_none() || it.size > plan::MAX_SINGLE_BYTES;
     let in_parts = allows_parts && asked.files.iter().any(is_for_parts);
@@ -89,15 +88,13 @@ async fn presign(
     let mut is_new = existing.iter().map(Option::is_none);
     files.retain(|_| is_new.next().unwrap_or_default());
     let sent = asked.files.into_iter().map(|file| file.sent);
-    let sent = sent.zip(existing).collect();
+    let sent: Vec<Sent> = sent.zip(existing).collect();
     if in_parts {
         return in_parts_answer(&uploads, &caller, &address, sent, &files, now).await;
     }
     let grants = uploads.presign_puts(&caller, &files, Uuid::new_v4, now);
-    let mut grants = grants
-        .await
-        .map_err(Failure::from_better_upload)?
-        .into_iter();
+    let grants = grants.await.map_err(|error| of_new(error, &sent))?;
+    let mut grants = grants.into_iter();
     let files = sent
         .into_iter()
         .filter_map(|(sent, existing)| match existing {
@@ -113,6 +110,15 @@ async fn presign(
 /// A file as the client sent it, and the key of its object if it is uploaded already.
 type Sent = (FileDto, Option<ObjectKey>);
 
+/// The failure of a call with those files of `sent` that are not uploaded yet.
+fn of_new(error: Error, sent: &[Sent]) -> Failure {
+    let new = |file| {
+        let mut new = (0..sent.len()).filter(|&place| sent[place].1.is_none());
+        new.nth(file).unwrap_or(file)
+    };
+    Failure::from_better_upload(error, new)
+}
+
 /// Begins an upload in parts for each of `files`, which are those of `sent` that are not uploaded
 /// yet.
 async fn in_parts_answer(
@@ -124,17 +130,8 @@ async fn in_parts_answer(
     now: SystemTime,
 ) -> Result<Json<AnswerDto>> {
     let sizes: Vec<u64> = files.iter().filter_map(|file| file.size).collect();
-    let part_size = plan::part_size(&sizes).ok_or_else(|| {
-        let largest = (0..sizes.len()).max_by_key(|&index| sizes[index]);
-        let detail =
-            "is too large in one request with the others: an answer has at most 200 parts of 5 GiB";
-        let refusal = Refusal {
-            file: largest.unwrap_or_default(),
-            field: Field::Size,
-            invalid: Invalid::new("file-too-large", detail),
-        };
-        Failure::from_better_upload(Error::Refused(vec![refusal]))
-    })?;
+    let part_size = plan::part_size(&sizes);
+    let part_size = part_size.ok_or_else(|| of_new(too_large(&sizes), &sent))?;
     let parts = sizes.iter().map(|&size| parts_of(size, part_size));
     let parts: Vec<_> = parts.collect();
     let count: usize = parts.iter().map(BTreeMap::len).sum();
@@ -142,50 +139,75 @@ async fn in_parts_answer(
     let calls = files.len() + count.saturating_sub(1) / PARTS_PER_REQUEST;
     caller.count_more(calls.saturating_sub(1))?;
     let _turn = caller.turn(Work::AskStore(count * PART_URL_BYTES)).await?;
-    let begun = uploads
-        .create_multiparts(caller, files, now)
-        .await
-        .map_err(Failure::from_better_upload)?;
-    let mut begun = begun.into_iter().zip(parts);
-    let mut files = Vec::with_capacity(sent.len());
-    for (sent, existing) in sent {
-        if let Some(key) = existing {
-            files.push(InPartsDto::skipped(sent, key));
-            continue;
+    let begun = uploads.create_multiparts(caller, files, now).await;
+    let begun = begun.map_err(|error| of_new(error, &sent))?;
+    let mut each = begun.iter().zip(&parts);
+    let signed = async {
+        let mut files = Vec::with_capacity(sent.len());
+        for (place, (sent, existing)) in sent.into_iter().enumerate() {
+            if let Some(key) = existing {
+                files.push(InPartsDto::skipped(sent, key));
+            } else if let Some((upload, parts)) = each.next() {
+                let file = in_parts(uploads, caller, address, (sent, upload), parts, now).await;
+                files.push(file.map_err(|error| Failure::from_better_upload(error, |_| place))?);
+            }
         }
-        let Some((upload, parts)) = begun.next() else {
-            break;
-        };
-        let MultipartUpload { token, key, .. } = &upload;
-        let call = |operation| {
-            let sealed = uploads.seal_call(caller, (token, key), operation, EXTRA, now)?;
-            Ok::<_, Error>(calls::url(address, &sealed.token))
-        };
-        let complete_signed_url = call(Operation::Complete).map_err(Failure::from)?;
-        let abort_signed_url = call(Operation::Abort).map_err(Failure::from)?;
-        let requests = uploads
-            .presign_parts(caller, token, key, &parts, now)
-            .await
-            .map_err(Failure::from_better_upload)?;
-        let parts = requests.into_iter().zip(parts.into_values());
-        let parts = parts.map(|((part_number, request), size)| PartDto {
-            signed_url: request.url,
-            part_number,
-            size: size.unwrap_or_default(),
-        });
-        files.push(InPartsDto {
-            parts: parts.collect(),
-            file: ObjectDto::bare(sent, upload.key),
-            upload_id: "",
-            complete_signed_url,
-            abort_signed_url,
-            skip: None,
-        });
-    }
+        Ok::<_, Failure>(files)
+    };
     Ok(Json(AnswerDto::Multipart(MultipartsDto {
-        multipart: MultipartDto { files, part_size },
+        multipart: MultipartDto {
+            files: signed.await?,
+            part_size,
+        },
         metadata: NoMetadata {},
     })))
+}
+
+/// The refusal of the largest file.
+fn too_large(sizes: &[u64]) -> Error {
+    let largest = (0..sizes.len()).max_by_key(|&index| sizes[index]);
+    let detail =
+        "is too large in one request with the others: an answer has at most 200 parts of 5 GiB";
+    Error::Refused(vec![Refusal {
+        file: largest.unwrap_or_default(),
+        field: Field::Size,
+        invalid: Invalid::new("file-too-large", detail),
+    }])
+}
+
+/// All URLs of an upload in parts that has begun.
+async fn in_parts(
+    uploads: &UploadService,
+    caller: &Caller,
+    address: &OwnAddress,
+    (sent, upload): (FileDto, &MultipartUpload),
+    parts: &BTreeMap<u16, Option<u64>>,
+    now: SystemTime,
+) -> Result<InPartsDto, Error> {
+    let MultipartUpload { token, key, .. } = upload;
+    let call = |operation| {
+        let sealed = uploads.seal_call(caller, (token, key), operation, EXTRA, now)?;
+        Ok::<_, Error>(calls::url(address, &sealed.token))
+    };
+    let complete_signed_url = call(Operation::Complete)?;
+    let abort_signed_url = call(Operation::Abort)?;
+    let requests = uploads
+        .presign_parts(caller, token, key, parts, now)
+        .await?;
+    let parts = requests.into_iter().zip(parts.values());
+    let parts = parts.map(|((part_number, request), size)| PartDto {
+        signed_url: request.url,
+        part_number,
+        size: size.unwrap_or_default(),
+    });
+    Ok(InPartsDto {
+        parts: parts.collect(),
+        file: ObjectDto::bare(sent, key.clone()),
+        upload_id: "",
+        complete_signed_url,
+        abort_signed_url,
+        skip: None,
+    })
 }
 
 /// The keys of those files that are uploaded already, in their order.
@@ -198,7 +220,7 @@ async fn existing(
     now: SystemTime,
 ) -> Result<Vec<Option<ObjectKey>>> {
     let is_asked = uploads.refuses_repeated(caller, asked.route.as_deref());
-    if !is_asked.map_err(Failure::from_better_upload)? {
+    if !is_asked.map_err(|error| Failure::from_better_upload(error, |it| it))? {
         return Ok(files.iter().map(|_| None).collect());
     }
     // Each of them is a call to the store.

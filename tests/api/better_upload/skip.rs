@@ -5,7 +5,9 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{PATH, answer, asked, complete, file, put, put_parts, refused};
-use crate::helpers::{client, is, spawn_app_with_both, spawn_app_with_policies, with_policies};
+use crate::helpers::{
+    client, fields, is, spawn_app_with_both, spawn_app_with_policies, with_policies,
+};
 use crate::stand_in::{StandIn, empty};
 
 const ONCE: &str = "[policies.once]\nkey = 'once/{filename}'\noverwrite = false\nmax_size = '10 B'\n\
@@ -145,4 +147,22 @@ async fn each_question_whether_a_file_is_uploaded_counts_as_a_request() {
     let body = json!({"route": "once", "files": files});
     let (problem, _) = refused(&app, &body).await;
     is(&problem, 429, "rate-limited");
+}
+
+#[tokio::test]
+async fn a_refusal_names_the_place_of_its_file_in_the_request_also_after_one_that_is_skipped() {
+    let app =
+        spawn_app_with_policies("[policies.once]\nkey = 'once/{filename}'\noverwrite = false")
+            .await;
+    let old = file("old", 3, "");
+    let answer = asked(&app, "once", std::slice::from_ref(&old)).await;
+    let upload = &answer["multipart"]["files"][0];
+    let list = put_parts(upload, &answer["multipart"]["partSize"], b"abc").await;
+    assert_eq!(complete(upload, list).await.status(), StatusCode::OK);
+
+    let files = [old, file("a", 1, "a/b"), file("b", 1000 << 30, "a/b")];
+    let body = json!({"route": "once", "files": files});
+    let (problem, _) = refused(&app, &body).await;
+    is(&problem, 422, "file-too-large");
+    assert_eq!(fields(&problem), [("/files/2/size", "file-too-large")]);
 }
