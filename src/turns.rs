@@ -3,9 +3,10 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// A caller for the purpose of limits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -39,12 +40,12 @@ pub(crate) struct Amounts {
     pub(crate) all: u32,
 }
 
-/// Semaphores of the callers that use something at the moment. Other callers take no memory.
+/// Limits of the callers that use something at the moment. Other callers take no memory.
 #[derive(Debug)]
 pub(crate) struct Turns {
     amounts: Amounts,
-    in_use: Mutex<HashMap<Sharer, Weak<Semaphore>>>,
-    all: Arc<Semaphore>,
+    in_use: Mutex<HashMap<Sharer, Weak<Limit>>>,
+    all: Arc<Limit>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -67,16 +68,32 @@ pub(crate) enum Full {
 pub(crate) struct Turn(#[expect(dead_code, reason = "held until it is dropped")] Permits);
 
 /// Permits of the caller's limit, of the limit of its API key's users, and of the limit of all.
-type Permits = [Option<OwnedSemaphorePermit>; 3];
-/// The semaphores, and how much to take from each.
-type Levels = [Option<(Arc<Semaphore>, u32)>; 3];
+type Permits = [Option<Permit>; 3];
+/// The limits, and how much to take from each.
+type Levels = [Option<(Arc<Limit>, u32)>; 3];
+
+#[derive(Debug)]
+struct Limit {
+    permits: Semaphore,
+    waiting: AtomicUsize,
+}
+
+/// An amount of one limit, which returns there when it is dropped.
+#[derive(Debug)]
+struct Permit {
+    limit: Arc<Limit>,
+    amount: u32,
+}
+
+/// Counts as one that waits, until it is dropped.
+pub(crate) struct Waiting<'a>(&'a AtomicUsize);
 
 impl Turns {
     pub(crate) fn new(amounts: Amounts) -> Self {
         Self {
             amounts,
             in_use: Mutex::default(),
-            all: semaphore(amounts.all),
+            all: Limit::new(amounts.all),
         }
     }
 
@@ -87,9 +104,8 @@ impl Turns {
         // Always in this order, so that no two requests wait for each other. A request joins the
         // queue of all only once its caller's own limit has room.
         for (permit, level) in permits.iter_mut().zip(self.levels(caller, amount)) {
-            if let Some((semaphore, amount)) = level {
-                // This fails only if a semaphore is closed, and nothing closes one.
-                *permit = semaphore.acquire_many_owned(amount).await.ok();
+            if let Some((limit, amount)) = level {
+                *permit = Some(limit.acquire(amount).await);
             }
         }
         Turn(permits)
@@ -107,12 +123,18 @@ impl Turns {
         let levels = self.levels(caller, amount).into_iter();
         let levels = levels.zip([Full::Caller, Full::Users, Full::All]);
         for (permit, (level, full)) in permits.iter_mut().zip(levels) {
-            if let Some((semaphore, amount)) = level {
-                let acquired = semaphore.try_acquire_many_owned(amount);
-                *permit = Some(acquired.map_err(|_none| full)?);
+            if let Some((limit, amount)) = level {
+                *permit = Some(limit.try_acquire(amount).ok_or(full)?);
             }
         }
         Ok(Turn(permits))
+    }
+
+    /// Whether someone waits for what the caller has.
+    pub(crate) fn is_wanted(&self, caller: Option<&CallerKey>) -> bool {
+        let levels = self.levels(caller, 0);
+        let mut limits = levels.iter().flatten();
+        limits.any(|(limit, _)| limit.waiting.load(Ordering::Relaxed) > 0)
     }
 
     fn levels(&self, caller: Option<&CallerKey>, amount: u32) -> Levels {
@@ -129,7 +151,7 @@ impl Turns {
         };
         let amount = amount.min(all);
         let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut level = |sharer, part| (semaphore_of(&mut in_use, sharer, part), amount);
+        let mut level = |sharer, part| (limit_of(&mut in_use, sharer, part), amount);
         let of_users = match caller {
             Some(CallerKey::User { key, .. }) => {
                 Some(level(Sharer::UsersOf(Arc::clone(key)), users))
@@ -141,28 +163,73 @@ impl Turns {
     }
 }
 
-fn semaphore_of(
-    in_use: &mut HashMap<Sharer, Weak<Semaphore>>,
-    sharer: Sharer,
-    part: u32,
-) -> Arc<Semaphore> {
-    if let Some(semaphore) = in_use.get(&sharer).and_then(Weak::upgrade) {
-        return semaphore;
+fn limit_of(in_use: &mut HashMap<Sharer, Weak<Limit>>, sharer: Sharer, part: u32) -> Arc<Limit> {
+    if let Some(limit) = in_use.get(&sharer).and_then(Weak::upgrade) {
+        return limit;
     }
     if in_use.len() == in_use.capacity() {
         // Unused entries are removed only when the map is full. Its capacity then doubles, so this
         // is rare.
-        in_use.retain(|_, semaphore| semaphore.strong_count() > 0);
+        in_use.retain(|_, limit| limit.strong_count() > 0);
         in_use.reserve(in_use.len() + 1);
     }
-    let semaphore = semaphore(part);
-    in_use.insert(sharer, Arc::downgrade(&semaphore));
-    semaphore
+    let limit = Limit::new(part);
+    in_use.insert(sharer, Arc::downgrade(&limit));
+    limit
 }
 
-fn semaphore(permits: u32) -> Arc<Semaphore> {
-    let permits = usize::try_from(permits).unwrap_or(usize::MAX);
-    Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS)))
+impl Limit {
+    fn new(permits: u32) -> Arc<Self> {
+        let permits = usize::try_from(permits).unwrap_or(usize::MAX);
+        Arc::new(Self {
+            permits: Semaphore::new(permits.min(Semaphore::MAX_PERMITS)),
+            waiting: AtomicUsize::new(0),
+        })
+    }
+
+    async fn acquire(self: Arc<Self>, amount: u32) -> Permit {
+        if let Some(permit) = self.try_acquire(amount) {
+            return permit;
+        }
+        let waiting = Waiting::new(&self.waiting);
+        // This fails only if the semaphore is closed, and nothing closes it.
+        self.permits
+            .acquire_many(amount)
+            .await
+            .map(SemaphorePermit::forget)
+            .ok();
+        drop(waiting);
+        Permit {
+            limit: self,
+            amount,
+        }
+    }
+
+    fn try_acquire(self: &Arc<Self>, amount: u32) -> Option<Permit> {
+        self.permits.try_acquire_many(amount).ok()?.forget();
+        let limit = Arc::clone(self);
+        Some(Permit { limit, amount })
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let amount = usize::try_from(self.amount).unwrap_or(usize::MAX);
+        self.limit.permits.add_permits(amount);
+    }
+}
+
+impl<'a> Waiting<'a> {
+    pub(crate) fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[cfg(test)]

@@ -150,7 +150,7 @@ async fn read_body(
     loop {
         let Ok(frame) = timeout_at(pace.window_end.min(pace.end), body.frame()).await else {
             let is_wanted = received.of_caller.is_some()
-                && context.is_some_and(|context| context.memory().is_wanted());
+                && context.is_some_and(|context| context.memory().is_wanted(context.caller()));
             if pace.is_over(is_wanted) {
                 return Err(Problem::new(&catalogue::BODY_TIMEOUT).into_response());
             }

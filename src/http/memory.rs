@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::auth::retry_later;
 use super::problem::catalogue::{self, Kind};
 use super::unread::Unread;
-use crate::turns::{Amounts, CallerKey, Turn, Turns};
+use crate::turns::{Amounts, CallerKey, Turn, Turns, Waiting};
 
 const MIB: u32 = 1024 * 1024;
 /// How long a request waits for earlier ones.
@@ -53,7 +53,7 @@ pub(super) struct Memory {
     /// A body with one of these permits needs no more room. Without them, bodies that have arrived
     /// in part could wait for each other forever.
     overdrafts: Arc<Semaphore>,
-    /// How many bodies wait for room.
+    /// How many bodies wait for the room of all callers.
     waiting: AtomicUsize,
     sign: Turns,
     ask_store: Turns,
@@ -84,20 +84,25 @@ impl Memory {
         caller: Option<&CallerKey>,
         bytes: usize,
     ) -> Result<Turn, Response> {
-        let _waiting = Waiting::new(&self.waiting);
         let kind = &catalogue::TOO_MANY_LONG_BODIES;
         wait(&self.bodies, caller, bytes, kind).await
     }
 
-    /// Whether a body waits for room that another one has.
-    pub(super) fn is_wanted(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) > 0
+    /// Whether another body waits for room that a long one of this caller has.
+    pub(super) fn is_wanted(&self, caller: Option<&CallerKey>) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0 || self.bodies.is_wanted(caller)
     }
 
     /// Waits until the limit of all callers has room for a part of a long body that has arrived, or
     /// for all of it. `None` if the body has to wait too long; it has already `waited` for this
     /// time.
     pub(super) async fn arrived(&self, bytes: usize, waited: Duration) -> Option<Room> {
+        if let Ok(part) = Arc::clone(&self.arrived).try_acquire_many_owned(count(bytes)) {
+            return Some(Room::Part(part));
+        }
+        if let Ok(all) = Arc::clone(&self.overdrafts).try_acquire_owned() {
+            return Some(Room::AllOfIt(all));
+        }
         let _waiting = Waiting::new(&self.waiting);
         let part = Arc::clone(&self.arrived).acquire_many_owned(count(bytes));
         let overdraft = Arc::clone(&self.overdrafts).acquire_owned();
@@ -131,22 +136,6 @@ impl Memory {
         wait(turns, caller, bytes, &catalogue::TOO_MUCH_AT_ONCE)
             .await
             .map(Some)
-    }
-}
-
-/// Counts as one waiting body until it is dropped.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -198,7 +187,53 @@ pub(super) fn count(bytes: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
+    use crate::turns::tests::{named, user};
+
+    #[tokio::test]
+    async fn whoever_waits_for_its_own_room_wants_none_of_others() {
+        let memory = Memory::new();
+        let (alice, bob) = (named("alice"), named("bob"));
+        let users = ["a", "b", "c", "d", "e"].map(user);
+        let body = |caller| memory.body(Some(caller), 4 * 1024 * 1024);
+        let _first = body(&alice).await.unwrap();
+        assert!(!memory.is_wanted(Some(&alice)));
+        let second = body(&alice);
+        tokio::pin!(second);
+        assert!(second.as_mut().now_or_never().is_none());
+        assert!(memory.is_wanted(Some(&alice)));
+        assert!(!memory.is_wanted(Some(&bob)));
+        // The users of one API key wait for each other's room once they have all of theirs.
+        let mut held = Vec::new();
+        for user in &users[..4] {
+            held.push(body(user).await.unwrap());
+        }
+        let fifth = body(&users[4]);
+        tokio::pin!(fifth);
+        assert!(fifth.as_mut().now_or_never().is_none());
+        assert!(memory.is_wanted(Some(&users[0])));
+        assert!(!memory.is_wanted(Some(&bob)));
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_the_room_of_all_wants_that_of_anyone() {
+        let memory = Memory::new();
+        let arrived = |bytes| memory.arrived(bytes, Duration::ZERO);
+        let mut held = vec![arrived(ARRIVED).await];
+        assert!(!memory.is_wanted(Some(&named("alice"))));
+        for _ in 0..OVERDRAFTS {
+            held.push(arrived(1).await);
+        }
+        let next = arrived(1);
+        tokio::pin!(next);
+        assert!(next.as_mut().now_or_never().is_none());
+        assert!(memory.is_wanted(Some(&named("alice"))));
+        drop(held);
+        assert!(next.await.is_some());
+        assert!(!memory.is_wanted(None));
+    }
 
     #[test]
     fn unread_answers_have_a_limit_for_each_caller_and_for_all() {
