@@ -132,8 +132,10 @@ async fn in_parts_answer(
     let sizes: Vec<u64> = files.iter().filter_map(|file| file.size).collect();
     let part_size = plan::part_size(&sizes);
     let part_size = part_size.ok_or_else(|| of_new(too_large(&sizes), &sent))?;
-    let parts = sizes.iter().map(|&size| parts_of(size, part_size));
-    let parts: Vec<_> = parts.collect();
+    let parts = sizes
+        .iter()
+        .map(|&size| parts_of(size, part_size).collect());
+    let parts: Vec<BTreeMap<_, _>> = parts.collect();
     let count: usize = parts.iter().map(BTreeMap::len).sum();
     // Each file is a call to the store. One request is counted already.
     let calls = files.len() + count.saturating_sub(1) / PARTS_PER_REQUEST;

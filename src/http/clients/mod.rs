@@ -4,8 +4,6 @@
 mod better_upload;
 mod uppy;
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -55,18 +53,13 @@ fn allowed_metadata(
         .collect()
 }
 
-/// The parts of a file by their numbers, and their sizes. An empty file has an empty part.
-fn parts_of(size: u64, part_size: u64) -> BTreeMap<u16, Option<u64>> {
-    let mut parts = BTreeMap::new();
-    let mut rest = size;
-    for number in 1..=MAX_PARTS {
-        parts.insert(number, Some(rest.min(part_size)));
-        if rest <= part_size {
-            break;
-        }
-        rest -= part_size;
-    }
-    parts
+/// The numbers and sizes of a file's parts. An empty file has an empty part.
+fn parts_of(size: u64, part_size: u64) -> impl Iterator<Item = (u16, Option<u64>)> {
+    (1..=MAX_PARTS).map_while(move |number| {
+        let before = part_size.saturating_mul(u64::from(number) - 1);
+        let is_part = number == 1 || before < size;
+        is_part.then(|| (number, Some(part_size.min(size - before))))
+    })
 }
 
 /// Like JavaScript's `String(value)`, which Uppy sends with small files, and which Companion
@@ -92,9 +85,9 @@ mod tests {
 
     #[test]
     fn the_last_part_has_the_rest() {
-        assert_eq!(parts_of(0, 16), BTreeMap::from([(1, Some(0))]));
-        assert_eq!(parts_of(16, 16), BTreeMap::from([(1, Some(16))]));
-        let two = BTreeMap::from([(1, Some(16)), (2, Some(1))]);
-        assert_eq!(parts_of(17, 16), two);
+        let parts = |size| parts_of(size, 16).collect::<Vec<_>>();
+        assert_eq!(parts(0), [(1, Some(0))]);
+        assert_eq!(parts(16), [(1, Some(16))]);
+        assert_eq!(parts(17), [(1, Some(16)), (2, Some(1))]);
     }
 }

@@ -48,11 +48,11 @@ mod tests {
             let part_size = part_size(&sizes).unwrap();
             let mut count = 0;
             for size in sizes {
-                let parts = parts_of(size, part_size);
+                let parts: Vec<_> = parts_of(size, part_size).map(|(_, size)| size).collect();
                 count += parts.len();
-                let (last, others) = parts.values().collect::<Vec<_>>().split_last()
-                    .map(|(last, others)| (last.unwrap(), others.to_vec())).unwrap();
-                prop_assert!(others.iter().all(|it| **it == Some(part_size)));
+                let (last, others) = parts.split_last().unwrap();
+                let last = last.unwrap();
+                prop_assert!(others.iter().all(|it| *it == Some(part_size)));
                 prop_assert!(last <= part_size);
                 prop_assert_eq!(others.len() as u64 * part_size + last, size);
             }

@@ -53,8 +53,7 @@ impl CreateDto {
     pub(super) fn first_parts(&self) -> BTreeMap<u16, Option<u64>> {
         match (self.size, self.part_size) {
             (Some(size), Some(part_size)) => {
-                let parts = parts_of(size, part_size).into_iter();
-                parts.take(PARTS_PER_REQUEST).collect()
+                parts_of(size, part_size).take(PARTS_PER_REQUEST).collect()
             }
             _ => BTreeMap::new(),
         }
