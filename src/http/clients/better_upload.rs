@@ -156,9 +156,14 @@ async fn in_parts_answer(
         }
         Ok::<_, Failure>(files)
     };
+    let signed = signed.await;
+    if signed.is_err() {
+        // The client gets no URL to abort them with.
+        uploads.abort_multiparts(caller, &begun, now).await;
+    }
     Ok(Json(AnswerDto::Multipart(MultipartsDto {
         multipart: MultipartDto {
-            files: signed.await?,
+            files: signed?,
             part_size,
         },
         metadata: NoMetadata {},

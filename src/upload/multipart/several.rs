@@ -41,17 +41,26 @@ impl UploadService {
             if begun.iter().all(Result::is_ok) {
                 return begun.into_iter().collect();
             }
-            // Nobody will continue the others, so they are aborted as far as the store lets them.
             let others = begun.iter().filter_map(|upload| upload.as_ref().ok());
-            stream::iter(others)
-                .for_each_concurrent(IN_FLIGHT, async |it| {
-                    let abort = self.abort_multipart(caller, &it.token, &it.key, now);
-                    abort.await.ok(); // best effort
-                })
-                .await;
+            self.abort_multiparts(caller, others, now).await;
             begun.into_iter().collect()
         }
         .await;
         self.counted(caller, |_| UploadKind::Multipart, files, uploads)
+    }
+
+    /// Aborts uploads that nobody will continue, as far as the store lets them.
+    pub async fn abort_multiparts(
+        &self,
+        caller: &Caller,
+        uploads: impl IntoIterator<Item = &MultipartUpload>,
+        now: SystemTime,
+    ) {
+        let uploads = uploads.into_iter();
+        let calls: Vec<_> = uploads
+            .map(|it| self.abort_multipart(caller, &it.token, &it.key, now))
+            .collect();
+        let aborted = stream::iter(calls).buffer_unordered(IN_FLIGHT);
+        aborted.for_each(async |_| ()).await; // best effort
     }
 }

@@ -1,12 +1,18 @@
 //! Files that are uploaded already, under a policy that has the store refuse them.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use presignd::dev::BUCKET;
 use presignd::http;
+use presignd::upload::UploadService;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{PATH, answer, asked, complete, file, put, put_parts, refused};
 use crate::helpers::{
-    client, fields, is, spawn_app_with_both, spawn_app_with_policies, with_policies,
+    client, fields, is, problem, service, spawn, spawn_app_with_both, spawn_app_with_policies,
+    with_policies,
 };
 use crate::stand_in::{StandIn, empty};
 
@@ -165,4 +171,41 @@ async fn a_refusal_names_the_place_of_its_file_in_the_request_also_after_one_tha
     let (problem, _) = refused(&app, &body).await;
     is(&problem, 422, "file-too-large");
     assert_eq!(fields(&problem), [("/files/2/size", "file-too-large")]);
+}
+
+/// Nobody could abort them: the client did not get their URLs.
+#[tokio::test]
+async fn uploads_whose_urls_cannot_be_signed_are_aborted() {
+    let policies = |max_size| {
+        let toml = format!("[policies.default]\nmax_size = '{max_size}'");
+        with_policies(&toml).policies
+    };
+    let aborted = Arc::new(AtomicU32::new(0));
+    let (counter, uploads) = (
+        Arc::clone(&aborted),
+        Arc::new(OnceLock::<Arc<UploadService>>::new()),
+    );
+    let service_of_store = Arc::clone(&uploads);
+    let lowered = policies("6 MiB");
+    let store = StandIn::but(move |method, query| {
+        if *method == Method::POST && query.contains("uploads") {
+            // The policy changes while the uploads begin.
+            let uploads = service_of_store.get().unwrap();
+            uploads.replace_policies(lowered.clone()).unwrap();
+        }
+        counter.fetch_add(u32::from(*method == Method::DELETE), Ordering::SeqCst);
+        None
+    })
+    .await;
+    let settings = with_policies("[policies.default]\nmax_size = '100 MiB'");
+    let service = service(&store.config(), BUCKET, true, settings).await;
+    uploads.set(Arc::clone(&service)).ok().unwrap();
+    let addr = spawn(http::router(service, &http::Settings::default())).await;
+    let files = [file("a", 1, "a/b"), file("b", 40 << 20, "a/b")];
+    let request = client().post(format!("http://{addr}{PATH}"));
+    let request = request.json(&json!({"route": "default", "files": files}));
+    let problem = problem(request.send().await.unwrap()).await;
+    assert_eq!(problem["status"], 422, "{problem}");
+    assert_eq!(fields(&problem)[0].0, "/files/1/size");
+    assert_eq!(aborted.load(Ordering::SeqCst), 2);
 }
