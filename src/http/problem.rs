@@ -241,6 +241,14 @@ impl Failure {
         })
     }
 
+    /// For a request with a list of part numbers.
+    pub(crate) fn from_part_numbers(error: upload::Error) -> Self {
+        Self::new(error, |_, field| match field {
+            Field::PartNumber => "/partNumbers".to_owned(),
+            field => member(field),
+        })
+    }
+
     /// For a request of better-upload, which has other names, and metadata for all of its files.
     /// `place` is where a file of the error is in the request.
     pub(crate) fn from_better_upload(error: upload::Error, place: impl Fn(usize) -> usize) -> Self {

@@ -162,6 +162,7 @@ async fn part_numbers_are_1_to_10000() {
         let query = [("partNumbers", numbers)];
         let problem = problem(upload.call(Method::GET, "batch", &query, None).await).await;
         assert_eq!(problem["status"], 400, "{numbers}");
+        assert_eq!(fields(&problem), [("/partNumbers", "out-of-range")]);
     }
     for (parts, pointer, code) in [
         (json!([]), "/parts", "length"),

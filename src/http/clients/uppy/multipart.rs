@@ -34,7 +34,7 @@ use crate::http::openapi::{
 use crate::http::problem::{Failure, Problem};
 use crate::http::verify::VerifiedDto;
 use crate::s3::MAX_PARTS;
-use crate::upload::{Caller, File, Invalid, UploadService};
+use crate::upload::{Caller, Error, File, Invalid, UploadService};
 
 /// Memory for 10,000 parts that the store lists, in bytes.
 pub(super) const PARTS_BYTES: usize = 2 * 1024 * 1024;
@@ -133,14 +133,14 @@ struct PartPath {
     part_number: String,
 }
 
-fn part_number(text: &str) -> Result<u16, Problem> {
-    in_range(text.parse().ok())
+fn part_number(pointer: &str, text: &str) -> Result<u16, Problem> {
+    in_range(pointer, text.parse().ok())
 }
 
-pub(super) fn in_range(part_number: Option<u16>) -> Result<u16, Problem> {
+pub(super) fn in_range(pointer: &str, part_number: Option<u16>) -> Result<u16, Problem> {
     part_number
         .filter(|number| (1..=MAX_PARTS).contains(number))
-        .ok_or_else(|| Problem::for_field("/partNumber", out_of_range()))
+        .ok_or_else(|| Problem::for_field(pointer, out_of_range()))
 }
 
 pub(super) fn out_of_range() -> Invalid {
@@ -275,7 +275,7 @@ async fn sign_part(
     Query(pairs): Pairs,
 ) -> Result<Json<PartUrlDto>, Failure> {
     let OpenUpload { caller, token, key } = upload;
-    let number = part_number(&path.part_number)?;
+    let number = part_number("/partNumber", &path.part_number)?;
     let size = parameter(&pairs, "size").map(bytes).transpose()?;
     drop(pairs);
     let now = SystemTime::now();
@@ -324,14 +324,15 @@ async fn sign_parts(
     // Each part is signed once, however often it is named.
     let parts: BTreeMap<u16, Option<u64>> = numbers
         .split(',')
-        .map(|number| Ok((part_number(number)?, None)))
+        .map(|number| Ok((part_number("/partNumbers", number)?, None)))
         .collect::<Result<_, Problem>>()?;
     drop(pairs);
     caller.count_more((parts.len() - 1) / PARTS_PER_REQUEST)?;
     let _turn = caller
         .turn(Work::Sign(parts.len() * PART_URL_BYTES))
         .await?;
-    let presigned_urls = part_urls(&uploads, &caller, (&token, &key), &parts).await?;
+    let presigned_urls = part_urls(&uploads, &caller, (&token, &key), &parts);
+    let presigned_urls = presigned_urls.await.map_err(Failure::from_part_numbers)?;
     Ok(Json(PartUrlsDto { presigned_urls }))
 }
 
@@ -341,7 +342,7 @@ async fn part_urls(
     caller: &Caller,
     (token, key): (&str, &str),
     parts: &BTreeMap<u16, Option<u64>>,
-) -> Result<BTreeMap<u16, String>, Failure> {
+) -> Result<BTreeMap<u16, String>, Error> {
     let requests = uploads
         .presign_parts(caller, token, key, parts, SystemTime::now())
         .await?;

@@ -96,7 +96,7 @@ async fn sign(
             }
         }
         Wanted::Part(id, number) => {
-            let number = in_range(u16::try_from(number).ok())?;
+            let number = in_range("/partNumber", u16::try_from(number).ok())?;
             let key = uploads.key_of_upload(&caller, &id, now)?;
             let request = uploads.presign_part(&caller, &id, &key, (number, size), now);
             SignedDto::for_part(request.await?, now)
