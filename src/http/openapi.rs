@@ -147,7 +147,7 @@ fn name_headers(document: &mut openapi::OpenApi) {
     let request_id = HeaderBuilder::new()
         .schema(Some(Object::with_type(Type::String)))
         .description(Some(
-            "The id of this request in the log. The request may bring one of its own",
+            "The id of this request in the log. A trusted proxy may set it",
         ));
     headers.insert(REQUEST_ID.to_string(), request_id.build());
 
