@@ -5,13 +5,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use tower::util::MapRequestLayer;
 
 use super::auth::{TICKET_PATH, retry_later};
 use super::memory::Memory;
 use super::middleware::Observer;
-use super::problem::{Dialect, Problem, catalogue};
+use super::problem::{Dialect, catalogue};
 use crate::turns::CallerKey;
 use crate::upload::Caller;
 
@@ -83,13 +83,14 @@ impl RequestContext {
         &self.0.observer.memory
     }
 
-    /// The answer when there is no room for a long body. A store that sends notifications has no
-    /// limit of its own.
+    /// The answer when there is no room for a long body. Only a store that sends notifications is no
+    /// caller.
     pub(super) fn no_room(&self) -> Response {
-        match self.caller() {
-            Some(_) => retry_later(&catalogue::TOO_MANY_LONG_BODIES, Duration::from_secs(1)),
-            None => Problem::new(&catalogue::BODY_TIMEOUT).into_response(),
-        }
+        let kind = match self.caller() {
+            Some(_) => &catalogue::TOO_MANY_LONG_BODIES,
+            None => &catalogue::EVENT_NOT_DELIVERED,
+        };
+        retry_later(kind, Duration::from_secs(1))
     }
 
     /// The caller whose limits apply: the user whom the sender calls for, or the sender.
@@ -124,4 +125,20 @@ fn name(key: &CallerKey) -> Option<&str> {
 fn pattern(route: &MatchedPath) -> &str {
     let pattern = route.as_str();
     pattern.strip_prefix(TICKET_PATH).unwrap_or(pattern)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::Settings;
+    use crate::telemetry::Metrics;
+
+    /// A store gives up a notification that was wrong, and repeats one that came at a bad moment.
+    #[test]
+    fn a_notification_without_room_has_to_be_sent_again() {
+        let observer = Observer::new(&Settings::default(), Metrics::default());
+        let response = RequestContext::new(Arc::new(observer)).no_room();
+        assert_eq!(response.status(), 503);
+        assert!(response.headers().contains_key("retry-after"));
+    }
 }

@@ -197,7 +197,7 @@ kinds! {
         "the issuer's keys cannot be fetched at the moment; see `Retry-After`";
     EVENT_NOT_DELIVERED: SERVICE_UNAVAILABLE "event-not-delivered",
         "not every event of this notification reached the application; send it again",
-        "the application or the store failed, and the notification has to be sent again (`/events/s3` alone)";
+        "the application or the store failed, or there was no room for the notification, which has to be sent again (`/events/s3` alone)";
     STOPPING: SERVICE_UNAVAILABLE "stopping",
         "the service is shutting down",
         "the service is shutting down (`/readyz` alone)";
