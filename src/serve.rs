@@ -343,6 +343,11 @@ fn announce(
             "clients are sent to the store at {public_host}, which they may not reach: S3_PUBLIC_ENDPOINT_URL sets another endpoint for them"
         );
     }
+    if addr.is_none() && config.public_url.is_none() {
+        tracing::warn!(
+            "PUBLIC_URL is not set, so URLs that lead back to the function, for Uppy 6 and better-upload, do not work; set it to the function's address"
+        );
+    }
     let events = config.events.as_ref();
     if events.is_some_and(|events| events.webhook.is_readable()) {
         tracing::warn!(

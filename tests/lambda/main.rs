@@ -225,5 +225,6 @@ async fn the_log_has_the_id_of_the_invocation_and_none_of_its_secrets() {
         assert!(!log.contains(secret), "{secret}: {log}");
     }
     assert!(log.contains("ANYONE"), "{log}");
+    assert!(log.contains("PUBLIC_URL"), "{log}");
     assert!(!log.contains("signed the slow way"), "{log}");
 }
