@@ -1,16 +1,15 @@
 //! S3's XML, for clients that speak it: what they send is read, and what S3 would answer is
 //! written.
 
-use std::io;
-
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use quick_xml::escape::resolve_predefined_entity;
-use quick_xml::events::{BytesDecl, BytesText, Event};
-use quick_xml::{Reader, Writer};
+use quick_xml::Reader;
+use quick_xml::escape::{escape, resolve_predefined_entity};
+use quick_xml::events::Event;
 
 use super::problem::{Problem, catalogue};
 
+const DECLARATION: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>";
 /// The namespace of S3's documents.
 const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
 /// S3's documents are not nested deeper than four levels.
@@ -125,69 +124,32 @@ fn invalid(detail: &str) -> Problem {
     Problem::with_detail(&catalogue::INVALID_XML, detail)
 }
 
-/// Writes the children of an element.
-pub(super) struct Children<'w>(&'w mut Writer<Vec<u8>>);
-
-impl Children<'_> {
-    /// Adds an element with this text.
-    pub(super) fn text(&mut self, name: &str, text: &str) -> io::Result<&mut Self> {
-        let element = self.0.create_element(name);
-        element.write_text_content(BytesText::new(text))?;
-        Ok(self)
-    }
-
-    /// Adds an element with children.
-    pub(super) fn element(
-        &mut self,
-        name: &str,
-        write: impl FnOnce(&mut Children<'_>) -> io::Result<()>,
-    ) -> io::Result<&mut Self> {
-        let element = self.0.create_element(name);
-        element.write_inner_content(|writer| write(&mut Children(writer)))?;
-        Ok(self)
-    }
+/// An element with this text.
+pub(super) fn element(name: &str, text: &str) -> String {
+    format!("<{name}>{}</{name}>", escape(text))
 }
 
 /// A document as the body of an answer.
-#[derive(Debug, Default)]
-pub(super) struct Document(Vec<u8>);
+#[derive(Debug)]
+pub(super) struct Document(String);
 
 impl Document {
-    /// With a root of this name, in S3's namespace.
-    pub(super) fn new(
-        root: &str,
-        write: impl FnOnce(&mut Children<'_>) -> io::Result<()>,
-    ) -> Result<Self, Problem> {
-        // Memory can always be written to.
-        Self::write(root, Some(NAMESPACE), write).map_err(|_| Problem::internal())
+    /// With a root of this name, in S3's namespace, and these elements in it.
+    pub(super) fn new(root: &str, elements: &str) -> Self {
+        Self(format!(
+            "{DECLARATION}<{root} xmlns=\"{NAMESPACE}\">{elements}</{root}>"
+        ))
     }
 
     /// [S3's answer to a request that fails](https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html),
     /// which has no namespace.
     pub(super) fn error(code: &str, message: &str, request_id: &str) -> Self {
-        let written = Self::write("Error", None, |error| {
-            error.text("Code", code)?;
-            error.text("Message", message)?;
-            error.text("RequestId", request_id)?;
-            Ok(())
-        });
-        written.unwrap_or_default()
-    }
-
-    fn write(
-        root: &str,
-        namespace: Option<&str>,
-        write: impl FnOnce(&mut Children<'_>) -> io::Result<()>,
-    ) -> io::Result<Self> {
-        let mut writer = Writer::new(Vec::new());
-        writer.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
-        let root = writer.create_element(root);
-        let root = match namespace {
-            Some(namespace) => root.with_attribute(("xmlns", namespace)),
-            None => root,
-        };
-        root.write_inner_content(|writer| write(&mut Children(writer)))?;
-        Ok(Self(writer.into_inner()))
+        Self(format!(
+            "{DECLARATION}<Error>{}{}{}</Error>",
+            element("Code", code),
+            element("Message", message),
+            element("RequestId", request_id)
+        ))
     }
 }
 
@@ -272,10 +234,9 @@ mod tests {
 
     #[test]
     fn texts_are_escaped() {
-        let document = Document::new("A", |a| a.text("B", "<&>\"'").map(|_| ())).unwrap();
-        let text = String::from_utf8(document.0).unwrap();
+        let document = Document::new("A", &element("B", "<&>\"'"));
         assert_eq!(
-            text,
+            document.0,
             format!(
                 "<?xml version=\"1.0\" encoding=\"UTF-8\"?><A xmlns=\"{NAMESPACE}\"><B>&lt;&amp;&gt;&quot;&apos;</B></A>"
             )

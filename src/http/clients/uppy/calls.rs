@@ -24,7 +24,7 @@ use crate::http::context::problems_in;
 use crate::http::memory::Work;
 use crate::http::own_address::OwnAddress;
 use crate::http::problem::{Dialect, Failure, FieldErrors, Problem, catalogue};
-use crate::http::xml::{Document, listed_parts};
+use crate::http::xml::{Document, element, listed_parts};
 use crate::s3::MAX_PARTS;
 use crate::upload::{Begin, Call, ContentType, Continued, Operation, UploadService};
 
@@ -83,21 +83,19 @@ async fn list(
         .list_parts(&caller, token, key, SystemTime::now())
         .await
         .map_err(Failure::from)?;
-    let list = Document::new("ListPartsResult", |result| {
-        result.text("Key", key)?.text("UploadId", token)?;
-        result.text("IsTruncated", "false")?;
-        for part in &parts {
-            result.element("Part", |element| {
-                element
-                    .text("PartNumber", &part.number.to_string())?
-                    .text("ETag", &part.etag)?
-                    .text("Size", &part.size.to_string())?;
-                Ok(())
-            })?;
-        }
-        Ok(())
+    let parts = parts.iter().map(|part| {
+        let number = element("PartNumber", &part.number.to_string());
+        let etag = element("ETag", &part.etag);
+        let size = element("Size", &part.size.to_string());
+        format!("<Part>{number}{etag}{size}</Part>")
     });
-    Ok(list?)
+    let of_upload = [
+        element("Key", key),
+        element("UploadId", token),
+        element("IsTruncated", "false"),
+    ];
+    let elements: String = of_upload.into_iter().chain(parts).collect();
+    Ok(Document::new("ListPartsResult", &elements))
 }
 
 async fn begin_or_complete(
@@ -133,14 +131,15 @@ async fn begin(
         .create_multipart(caller, &file, Uuid::new_v4(), SystemTime::now())
         .await
         .map_err(Failure::from)?;
-    let begun = Document::new("InitiateMultipartUploadResult", |result| {
-        result
-            .text("Bucket", &upload.bucket)?
-            .text("Key", &upload.key)?
-            .text("UploadId", &upload.token)?;
-        Ok(())
-    });
-    Ok(begun?)
+    let elements = [
+        element("Bucket", &upload.bucket),
+        element("Key", &upload.key),
+        element("UploadId", &upload.token),
+    ];
+    Ok(Document::new(
+        "InitiateMultipartUploadResult",
+        &elements.concat(),
+    ))
 }
 
 async fn complete(
@@ -169,14 +168,15 @@ async fn complete(
         .complete_multipart(caller, token, key, &parts, verify, SystemTime::now())
         .await
         .map_err(Failure::from)?;
-    let completed = Document::new("CompleteMultipartUploadResult", |result| {
-        result
-            .text("Location", &made.location)?
-            .text("Bucket", &made.bucket)?
-            .text("Key", &made.key)?;
-        Ok(())
-    });
-    Ok(completed?)
+    let elements = [
+        element("Location", &made.location),
+        element("Bucket", &made.bucket),
+        element("Key", &made.key),
+    ];
+    Ok(Document::new(
+        "CompleteMultipartUploadResult",
+        &elements.concat(),
+    ))
 }
 
 async fn abort(
