@@ -15,7 +15,7 @@ use super::AppState;
 use super::auth::Authenticated;
 use super::body::Valid;
 use super::openapi::{BodyProblems, CallerProblems, PolicyProblems, StoreProblems, for_upload};
-use super::problem::{Failure, catalogue};
+use super::problem::catalogue;
 use super::verify::{AnswerDto, Request, VerifyDto, VerifyRequest};
 use crate::upload::UploadService;
 
@@ -76,7 +76,6 @@ async fn commit(
             *wait,
             SystemTime::now(),
         )
-        .await
-        .map_err(Failure::from)?;
+        .await?;
     Ok(Json(request.answer(found)?))
 }

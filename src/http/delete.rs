@@ -18,7 +18,7 @@ use super::auth::Authenticated;
 use super::body::{Dto, Valid};
 use super::json::{Fields, Json as JsonText};
 use super::openapi::{BodyProblems, CallerProblems, PolicyProblems, StoreProblems, problem};
-use super::problem::{Failure, FieldErrors, Problem, catalogue};
+use super::problem::{FieldErrors, Problem, catalogue};
 use crate::upload::{Deleted, UploadService};
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
@@ -115,7 +115,7 @@ async fn delete(
     State(uploads): State<Arc<UploadService>>,
     caller: Authenticated,
     Valid((key, policy), _reserved): Valid<DeleteDto>,
-) -> Result<Json<DeletedDto>, Failure> {
+) -> Result<Json<DeletedDto>, Problem> {
     let deleted = uploads
         .delete(&caller, policy.as_deref(), &key, SystemTime::now())
         .await?;

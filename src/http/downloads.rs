@@ -24,7 +24,7 @@ use super::memory::Work;
 use super::openapi::{
     BodyProblems, CallerProblems, FilenameText, PolicyProblems, StoreProblems, for_upload,
 };
-use super::problem::{Failure, FieldErrors, Problem, catalogue};
+use super::problem::{FieldErrors, Problem, catalogue};
 use super::uploads::{as_map, rfc3339};
 use crate::s3::PresignedRequest;
 use crate::upload::{Disposition, Download, Filename, Invalid, UploadService, Wanted};
@@ -319,8 +319,7 @@ async fn presigned_url(
     }
     let found = uploads
         .presign_gets(&caller, policy, &wanted, SystemTime::now())
-        .await
-        .map_err(Failure::from)?;
+        .await?;
     let mut results = wanted.keys.into_iter().zip(found);
     let answer = if is_list {
         let results = results.map(|(key, download)| ResultDto::new(key, download));

@@ -17,7 +17,7 @@ use utoipa_axum::routes;
 
 use super::Settings;
 use super::openapi::ReadinessProblems;
-use super::problem::{Failure, Problem, catalogue};
+use super::problem::{Problem, catalogue};
 use crate::error_chain::causes;
 use crate::refreshed::{Age, Limits, Refreshed};
 use crate::telemetry::Metrics;
@@ -106,9 +106,9 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
     operation_id = "getReadiness",
     responses((status = 200, description = "The service can grant uploads", body = Health), ReadinessProblems)
 )]
-async fn readyz(State(operations): State<Arc<Operations>>) -> Result<Json<Health>, Failure> {
+async fn readyz(State(operations): State<Arc<Operations>>) -> Result<Json<Health>, Problem> {
     if operations.stop.is_cancelled() {
-        return Err(Problem::new(&catalogue::STOPPING).into());
+        return Err(Problem::new(&catalogue::STOPPING));
     }
     let judge = |_: &_, age| match age {
         age if age < READINESS_AGE => Age::Fresh,
@@ -120,8 +120,8 @@ async fn readyz(State(operations): State<Arc<Operations>>) -> Result<Json<Health
         .await;
     match probe {
         Ok(None) => Ok(Json(Health { status: "ok" })),
-        Ok(Some(problem)) => Err(problem.into()),
-        Err(_) => Err(Problem::internal().into()), // It panicked, or did not finish in time.
+        Ok(Some(problem)) => Err(problem),
+        Err(_) => Err(Problem::internal()), // It panicked, or did not finish in time.
     }
 }
 

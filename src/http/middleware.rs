@@ -25,7 +25,7 @@ use super::auth::retry_later;
 use super::context::RequestContext;
 use super::head::{self, REQUEST_ID};
 use super::memory::{Mapped, Memory};
-use super::problem::{Cause, Problem, catalogue};
+use super::problem::{Problem, catalogue};
 use super::{HttpService, Settings};
 use crate::telemetry::{Metrics, Trace};
 use crate::turns::CallerKey;
@@ -89,7 +89,7 @@ async fn answered(answer: RouteFuture<Infallible>) -> Result<Response, Infallibl
     let answer = AssertUnwindSafe(answer).catch_unwind();
     match tokio::time::timeout(REQUEST_TIMEOUT, answer).await {
         Ok(Ok(response)) => response,
-        Ok(Err(_panic)) => Ok(panicked()),
+        Ok(Err(_panic)) => Ok(panicked().into_response()),
         Err(_elapsed) => Ok(request_timed_out().into_response()),
     }
 }
@@ -228,14 +228,6 @@ impl Observation {
     /// Renders the problem of an answer, and logs its cause.
     fn explain(&self, response: &mut Response) {
         let extensions = response.extensions_mut();
-        if let Some(Cause(error)) = extensions.remove() {
-            tracing::error!(
-                request_id = self.id,
-                trace_id = self.trace.id(),
-                error,
-                "request failed"
-            );
-        }
         let problem = match extensions.remove::<Problem>() {
             // Swagger UI has its own answer for unknown assets, and axum for a path or a query that
             // is not UTF-8.
@@ -246,6 +238,14 @@ impl Observation {
             problem => problem,
         };
         let Some(problem) = problem else { return };
+        if let Some(error) = &problem.cause {
+            tracing::error!(
+                request_id = self.id,
+                trace_id = self.trace.id(),
+                error,
+                "request failed"
+            );
+        }
         let (parts, body) = problem
             .render(&self.id, self.context.dialect())
             .into_parts();
@@ -301,11 +301,10 @@ fn unreadable() -> Problem {
 }
 
 /// The standard panic hook has written the message to standard error already.
-fn panicked() -> Response {
-    let mut response = Problem::internal().into_response();
-    let cause = Cause("a handler panicked".to_owned());
-    response.extensions_mut().insert(cause);
-    response
+fn panicked() -> Problem {
+    let mut problem = Problem::internal();
+    problem.cause = Some("a handler panicked".to_owned());
+    problem
 }
 
 fn request_timed_out() -> Problem {

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, header};
 use ipnet::IpNet;
 
 use super::client_ip::is_trusted;
-use super::problem::{Failure, Problem, catalogue};
+use super::problem::{Problem, catalogue};
 use super::{AppState, Settings};
 
 /// How the address is found.
@@ -36,9 +36,9 @@ impl AddressSettings {
 pub(super) struct OwnAddress(pub(super) String);
 
 impl FromRequestParts<AppState> for OwnAddress {
-    type Rejection = Failure;
+    type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Failure> {
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
         let settings = &state.address;
         if let Some(url) = &settings.public_url {
             return Ok(Self(url.clone()));
@@ -50,7 +50,7 @@ impl FromRequestParts<AppState> for OwnAddress {
         let address = from_request(&parts.headers, is_from_proxy);
         address.map(Self).ok_or_else(|| {
             let detail = "the request must have a `host` header that names a host";
-            Problem::with_detail(&catalogue::INVALID_REQUEST, detail).into()
+            Problem::with_detail(&catalogue::INVALID_REQUEST, detail)
         })
     }
 }

@@ -54,6 +54,10 @@ pub(crate) struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, required = false)]
     message: Option<String>,
+    /// Why the request failed, for the log alone: [`super::middleware`] writes it there.
+    #[serde(skip)]
+    #[schema(ignore)]
+    pub(super) cause: Option<String>,
 }
 
 /// What went wrong, as a client that others wrote reads it.
@@ -110,6 +114,7 @@ impl Problem {
             request_id: String::new(),
             error: None,
             message: None,
+            cause: None,
         }
     }
 
@@ -213,29 +218,40 @@ fn pascal_case(code: &str) -> String {
 /// request.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = self.status().into_response();
+        let status = self.status();
+        let mut response = status.into_response();
         response.extensions_mut().insert(self);
+        if let StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS = status {
+            let headers = response.headers_mut();
+            headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
         response
     }
 }
 
-impl From<upload::Error> for Failure {
-    fn from(error: upload::Error) -> Self {
-        Self::new(error, |_, field| member(field))
+impl IntoResponse for upload::Error {
+    fn into_response(self) -> Response {
+        Problem::from(self).into_response()
     }
 }
 
-impl Failure {
+impl From<upload::Error> for Problem {
+    fn from(error: upload::Error) -> Self {
+        Self::from_error(&error, |_, field| member(field))
+    }
+}
+
+impl Problem {
     /// For a request with a list of `files`.
     pub(crate) fn from_list(error: upload::Error) -> Self {
-        Self::new(error, |file, field| {
+        Self::from_error(&error, |file, field| {
             format!("/files/{file}{}", member(field))
         })
     }
 
     /// For a request of Uppy, which has another name for the content type.
     pub(crate) fn from_uppy(error: upload::Error) -> Self {
-        Self::new(error, |_, field| match field {
+        Self::from_error(&error, |_, field| match field {
             Field::ContentType => "/type".to_owned(),
             field => member(field),
         })
@@ -243,7 +259,7 @@ impl Failure {
 
     /// For a request with a list of part numbers.
     pub(crate) fn from_part_numbers(error: upload::Error) -> Self {
-        Self::new(error, |_, field| match field {
+        Self::from_error(&error, |_, field| match field {
             Field::PartNumber => "/partNumbers".to_owned(),
             field => member(field),
         })
@@ -252,7 +268,7 @@ impl Failure {
     /// For a request of better-upload, which has other names, and metadata for all of its files.
     /// `place` is where a file of the error is in the request.
     pub(crate) fn from_better_upload(error: upload::Error, place: impl Fn(usize) -> usize) -> Self {
-        Self::new(error, |file, field| {
+        Self::from_error(&error, |file, field| {
             let file = place(file);
             match field {
                 Field::Policy => "/route".to_owned(),
@@ -265,9 +281,9 @@ impl Failure {
     }
 
     /// `pointer` makes the JSON pointer to a field of a file in the request.
-    fn new(error: upload::Error, pointer: impl Fn(usize, &Field) -> String) -> Self {
+    fn from_error(error: &upload::Error, pointer: impl Fn(usize, &Field) -> String) -> Self {
         use upload::Error;
-        let problem = match &error {
+        let problem = match error {
             Error::Refused(refusals) => refused(refusals, pointer),
             Error::PolicyNotAllowed { file } => {
                 let mut errors = FieldErrors::default();
@@ -278,21 +294,21 @@ impl Failure {
             }
             Error::MissingVar(name) => {
                 let detail = format!("the policy needs a ticket with the variable `{name}`");
-                Problem::with_detail(&catalogue::VAR_REQUIRED, &detail)
+                Self::with_detail(&catalogue::VAR_REQUIRED, &detail)
             }
             Error::PostNotSupported => no_form("this store does not support presigned POST"),
-            Error::FormsOnly => Problem::new(&catalogue::FORMS_ONLY),
+            Error::FormsOnly => Self::new(&catalogue::FORMS_ONLY),
             Error::PostCannotKeepPolicy => {
                 no_form("the policy forbids overwriting, which a form cannot")
             }
             Error::PostTooLarge => no_form(
                 "the form would be larger than the store accepts, with all its metadata and tags",
             ),
-            Error::NoCredentials(_) => Problem::new(&catalogue::CREDENTIALS_UNAVAILABLE),
-            Error::NoSuchUpload => Problem::new(&catalogue::NO_SUCH_UPLOAD),
-            Error::CallExpired => Problem::new(&catalogue::CALL_EXPIRED),
-            Error::TooMuchAtOnce => Problem::new(&catalogue::TOO_MUCH_AT_ONCE),
-            Error::Store(error) => Problem::new(match error {
+            Error::NoCredentials(_) => Self::new(&catalogue::CREDENTIALS_UNAVAILABLE),
+            Error::NoSuchUpload => Self::new(&catalogue::NO_SUCH_UPLOAD),
+            Error::CallExpired => Self::new(&catalogue::CALL_EXPIRED),
+            Error::TooMuchAtOnce => Self::new(&catalogue::TOO_MUCH_AT_ONCE),
+            Error::Store(error) => Self::new(match error {
                 StoreError::NoSuchUpload(_) => &catalogue::NO_SUCH_UPLOAD,
                 StoreError::InvalidParts(_) => &catalogue::INVALID_PARTS,
                 StoreError::ObjectExists(_) => &catalogue::OBJECT_EXISTS,
@@ -300,12 +316,11 @@ impl Failure {
                 StoreError::TimedOut(_) => &catalogue::STORAGE_TIMEOUT,
                 StoreError::Failed(_) => &catalogue::STORAGE_ERROR,
             }),
-            Error::Signing(_) | Error::Sealing(_) => Problem::internal(),
+            Error::Signing(_) | Error::Sealing(_) => Self::internal(),
         };
-        Self {
-            problem,
-            cause: Some(error),
-        }
+        let is_fault = problem.status().is_server_error();
+        let cause = is_fault.then(|| causes(error));
+        Self { cause, ..problem }
     }
 }
 
@@ -321,45 +336,6 @@ fn refused(refusals: &[Refusal], pointer: impl Fn(usize, &Field) -> String) -> P
     let mut kind = catalogue::FILE_TOO_LARGE;
     kind.code = first.unwrap_or(kind.code);
     FieldErrors::from_refusals(refusals, pointer).into_problem_of(&kind)
-}
-
-/// Why a request failed, for the log alone: [`super::middleware`] writes it there.
-#[derive(Clone, Debug)]
-pub(crate) struct Cause(pub(crate) String);
-
-/// An error and its answer: the client gets the problem, the log gets the cause.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    problem: Problem,
-    cause: Option<upload::Error>,
-}
-
-impl From<Problem> for Failure {
-    fn from(problem: Problem) -> Self {
-        Self {
-            problem,
-            cause: None,
-        }
-    }
-}
-
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
-        let status = self.problem.status();
-        let mut response = self.problem.into_response();
-        if let Some(cause) = self.cause.filter(|_| status.is_server_error()) {
-            response.extensions_mut().insert(Cause(causes(&cause)));
-        }
-        if matches!(
-            status,
-            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
-        ) {
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, RETRY_AFTER);
-        }
-        response
-    }
 }
 
 /// The JSON pointer to a field within the description of a file.

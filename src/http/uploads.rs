@@ -23,7 +23,7 @@ use super::AppState;
 use super::auth::Authenticated;
 use super::body::Valid;
 use super::openapi::{BodyProblems, CallerProblems, PolicyProblems, SigningProblems};
-use super::problem::Failure;
+use super::problem::Problem;
 use crate::upload::{Grant, PostGrant, SingleGrant, UploadService};
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
@@ -210,7 +210,7 @@ async fn presigned_url(
     State(uploads): State<Arc<UploadService>>,
     caller: Authenticated,
     Valid(file, _reserved): Valid<FileDto>,
-) -> Result<(StatusCode, Json<PresignedUrlDto>), Failure> {
+) -> Result<(StatusCode, Json<PresignedUrlDto>), Problem> {
     let grant = uploads
         .presign_put(&caller, &file, Uuid::new_v4(), SystemTime::now())
         .await?;
@@ -240,16 +240,16 @@ async fn presigned_urls(
     State(uploads): State<Arc<UploadService>>,
     caller: Authenticated,
     Valid(list, _reserved): Valid<FilesDto>,
-) -> Result<(StatusCode, Json<PresignedUrlsDto>), Failure> {
+) -> Result<(StatusCode, Json<PresignedUrlsDto>), Problem> {
     let Files { files, forms } = list;
     let now = SystemTime::now();
     let uploads = if forms {
         let grants = uploads.presign_singles(&caller, &files, Uuid::new_v4, now);
-        let grants = grants.await.map_err(Failure::from_list)?;
+        let grants = grants.await.map_err(Problem::from_list)?;
         grants.into_iter().map(PresignedUrlDto::from).collect()
     } else {
         let grants = uploads.presign_puts(&caller, &files, Uuid::new_v4, now);
-        let grants = grants.await.map_err(Failure::from_list)?;
+        let grants = grants.await.map_err(Problem::from_list)?;
         grants.into_iter().map(PresignedUrlDto::from).collect()
     };
     Ok((StatusCode::CREATED, Json(PresignedUrlsDto { uploads })))
@@ -299,7 +299,7 @@ async fn presigned_post(
     State(uploads): State<Arc<UploadService>>,
     caller: Authenticated,
     Valid(file, _reserved): Valid<FileDto>,
-) -> Result<(StatusCode, Json<PresignedPostDto>), Failure> {
+) -> Result<(StatusCode, Json<PresignedPostDto>), Problem> {
     let grant = uploads
         .presign_post(&caller, &file, Uuid::new_v4(), SystemTime::now())
         .await?;

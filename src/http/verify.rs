@@ -26,7 +26,7 @@ use super::openapi::{
     BodyProblems, CallerProblems, Crc64NvmeText, PolicyProblems, Sha256Text, StoreProblems,
     VerifyProblems,
 };
-use super::problem::{Failure, FieldError, FieldErrors, Problem, catalogue};
+use super::problem::{FieldError, FieldErrors, Problem, catalogue};
 use super::uploads::rfc3339;
 use crate::upload::{
     Crc64NvmeChecksum, Expected, Invalid, MAX_WAIT, MAX_WAIT_KEYS, Metadata, Sha256Checksum,
@@ -357,7 +357,6 @@ async fn verify(
             *wait,
             SystemTime::now(),
         )
-        .await
-        .map_err(Failure::from)?;
+        .await?;
     Ok(Json(request.answer(found)?))
 }

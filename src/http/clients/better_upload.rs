@@ -33,7 +33,7 @@ use crate::http::openapi::{
     BodyProblems, CallerProblems, PolicyProblems, SigningProblems, StoreProblems,
 };
 use crate::http::own_address::OwnAddress;
-use crate::http::problem::{Dialect, Failure, FieldErrors, Problem};
+use crate::http::problem::{Dialect, FieldErrors, Problem};
 use crate::upload::{
     Caller, ContentType, Error, Field, File, Invalid, MultipartUpload, ObjectKey, Operation,
     Refusal, UploadService,
@@ -79,7 +79,7 @@ async fn presign(
 ) -> Result<Json<AnswerDto>> {
     let now = SystemTime::now();
     let allows_parts = uploads.allows_parts(&caller, asked.route.as_deref());
-    let allows_parts = allows_parts.map_err(|error| Failure::from_better_upload(error, |it| it))?;
+    let allows_parts = allows_parts.map_err(|error| Problem::from_better_upload(error, |it| it))?;
     let is_for_parts =
         |it: &AskedFile| it.content_type.is_none() || it.size > plan::MAX_SINGLE_BYTES;
     let in_parts = allows_parts && asked.files.iter().any(is_for_parts);
@@ -111,12 +111,12 @@ async fn presign(
 type Sent = (FileDto, Option<ObjectKey>);
 
 /// The failure of a call with those files of `sent` that are not uploaded yet.
-fn of_new(error: Error, sent: &[Sent]) -> Failure {
+fn of_new(error: Error, sent: &[Sent]) -> Problem {
     let new = |file| {
         let mut new = (0..sent.len()).filter(|&place| sent[place].1.is_none());
         new.nth(file).unwrap_or(file)
     };
-    Failure::from_better_upload(error, new)
+    Problem::from_better_upload(error, new)
 }
 
 /// Begins an upload in parts for each of `files`, which are those of `sent` that are not uploaded
@@ -151,10 +151,10 @@ async fn in_parts_answer(
                 files.push(InPartsDto::skipped(sent, key));
             } else if let Some((upload, parts)) = each.next() {
                 let file = in_parts(uploads, caller, address, (sent, upload), parts, now).await;
-                files.push(file.map_err(|error| Failure::from_better_upload(error, |_| place))?);
+                files.push(file.map_err(|error| Problem::from_better_upload(error, |_| place))?);
             }
         }
-        Ok::<_, Failure>(files)
+        Ok::<_, Problem>(files)
     };
     let signed = signed.await;
     if signed.is_err() {
@@ -227,7 +227,7 @@ async fn existing(
     now: SystemTime,
 ) -> Result<Vec<Option<ObjectKey>>> {
     let is_asked = uploads.refuses_repeated(caller, asked.route.as_deref());
-    if !is_asked.map_err(|error| Failure::from_better_upload(error, |it| it))? {
+    if !is_asked.map_err(|error| Problem::from_better_upload(error, |it| it))? {
         return Ok(files.iter().map(|_| None).collect());
     }
     // Each of them is a call to the store.

@@ -29,7 +29,7 @@ use crate::http::openapi::{
     CallerProblems, FilenameText, MediaTypeOrNothing, ParameterProblems, PolicyProblems,
     SigningProblems,
 };
-use crate::http::problem::{Dialect, Failure, FieldErrors, Problem};
+use crate::http::problem::{Dialect, FieldErrors, Problem};
 use crate::upload::{
     Caller, ContentType, File, Filename, Grant, Invalid, PostGrant, SingleGrant, UploadService,
 };
@@ -191,7 +191,7 @@ async fn params(
     State(uploads): State<Arc<UploadService>>,
     caller: Authenticated,
     Query(pairs): Pairs,
-) -> Result<Json<ParamsDto>, Failure> {
+) -> Result<Json<ParamsDto>, Problem> {
     let metadata = pairs.iter().filter_map(|(name, value)| {
         let name = name.strip_prefix("metadata[")?.strip_suffix(']')?;
         Some((name.to_owned(), value.clone()))
@@ -211,6 +211,6 @@ async fn params(
     let grant = uploads
         .presign_single(&caller, &file, Uuid::new_v4(), now)
         .await
-        .map_err(Failure::from_uppy)?;
+        .map_err(Problem::from_uppy)?;
     Ok(Json(ParamsDto::new(grant, now)))
 }

@@ -23,7 +23,7 @@ use crate::http::clients::DEFAULT_TYPE;
 use crate::http::context::problems_in;
 use crate::http::memory::Work;
 use crate::http::own_address::OwnAddress;
-use crate::http::problem::{Dialect, Failure, FieldErrors, Problem, catalogue};
+use crate::http::problem::{Dialect, FieldErrors, Problem, catalogue};
 use crate::http::xml::{Document, element, listed_parts};
 use crate::s3::MAX_PARTS;
 use crate::upload::{Begin, Call, ContentType, Continued, Operation, UploadService};
@@ -59,7 +59,7 @@ impl FromRequestParts<AppState> for SealedCall {
         let caller = Authenticated::by_seal(caller, parts, state)?;
         match call {
             Ok(call) => Ok(Self { caller, call }),
-            Err(error) => Err(Failure::from(error).into_response()),
+            Err(error) => Err(error.into_response()),
         }
     }
 }
@@ -81,8 +81,7 @@ async fn list(
     let Continued { token, key, .. } = &upload;
     let parts = uploads
         .list_parts(&caller, token, key, SystemTime::now())
-        .await
-        .map_err(Failure::from)?;
+        .await?;
     let parts = parts.iter().map(|part| {
         let number = element("PartNumber", &part.number.to_string());
         let etag = element("ETag", &part.etag);
@@ -129,8 +128,7 @@ async fn begin(
     let file = upload.into_file(content_type);
     let upload = uploads
         .create_multipart(caller, &file, Uuid::new_v4(), SystemTime::now())
-        .await
-        .map_err(Failure::from)?;
+        .await?;
     let elements = [
         element("Bucket", &upload.bucket),
         element("Key", &upload.key),
@@ -166,8 +164,7 @@ async fn complete(
     let Continued { token, key, .. } = upload;
     let made = uploads
         .complete_multipart(caller, token, key, &parts, verify, SystemTime::now())
-        .await
-        .map_err(Failure::from)?;
+        .await?;
     let elements = [
         element("Location", &made.location),
         element("Bucket", &made.bucket),
@@ -188,7 +185,6 @@ async fn abort(
     };
     uploads
         .abort_multipart(&caller, &upload.token, &upload.key, SystemTime::now())
-        .await
-        .map_err(Failure::from)?;
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -31,7 +31,7 @@ use crate::http::openapi::{
     BodyProblems, CallerProblems, ObjectProblems, ParameterProblems, PolicyProblems,
     SessionProblems, SigningProblems, StoreProblems,
 };
-use crate::http::problem::{Failure, Problem};
+use crate::http::problem::Problem;
 use crate::http::verify::VerifiedDto;
 use crate::s3::MAX_PARTS;
 use crate::upload::{Caller, Error, File, Invalid, UploadService};
@@ -118,7 +118,7 @@ impl FromRequestParts<AppState> for OpenUpload {
         state
             .uploads
             .check_multipart(&caller, &token, key, SystemTime::now())
-            .map_err(|error| Failure::from(error).into_response())?;
+            .map_err(IntoResponse::into_response)?;
         Ok(Self {
             caller,
             token,
@@ -194,7 +194,7 @@ async fn create(
     let upload = uploads
         .create_multipart(&caller, &file, Uuid::new_v4(), SystemTime::now())
         .await
-        .map_err(Failure::from_uppy)?;
+        .map_err(Problem::from_uppy)?;
     let presigned_urls = if parts.is_empty() {
         BTreeMap::new()
     } else {
@@ -235,8 +235,7 @@ async fn list_parts(
     let _turn = caller.turn(Work::AskStore(2 * PARTS_BYTES)).await?;
     let parts = uploads
         .list_parts(&caller, &token, &key, SystemTime::now())
-        .await
-        .map_err(Failure::from)?;
+        .await?;
     let parts = parts.into_iter().map(|part| PartDto {
         part_number: part.number,
         e_tag: part.etag,
@@ -273,7 +272,7 @@ async fn sign_part(
     upload: OpenUpload,
     Path(path): Path<PartPath>,
     Query(pairs): Pairs,
-) -> Result<Json<PartUrlDto>, Failure> {
+) -> Result<Json<PartUrlDto>, Problem> {
     let OpenUpload { caller, token, key } = upload;
     let number = part_number("/partNumber", &path.part_number)?;
     let size = parameter(&pairs, "size").map(bytes).transpose()?;
@@ -332,7 +331,7 @@ async fn sign_parts(
         .turn(Work::Sign(parts.len() * PART_URL_BYTES))
         .await?;
     let presigned_urls = part_urls(&uploads, &caller, (&token, &key), &parts);
-    let presigned_urls = presigned_urls.await.map_err(Failure::from_part_numbers)?;
+    let presigned_urls = presigned_urls.await.map_err(Problem::from_part_numbers)?;
     Ok(Json(PartUrlsDto { presigned_urls }))
 }
 
@@ -376,7 +375,7 @@ async fn complete(
     State(uploads): State<Arc<UploadService>>,
     upload: OpenUpload,
     Valid(completion, _reserved): Valid<CompleteDto>,
-) -> Result<Json<CompletedDto>, Failure> {
+) -> Result<Json<CompletedDto>, Problem> {
     let OpenUpload { caller, token, key } = upload;
     let Completion { parts, verify } = completion;
     let made = uploads
@@ -412,7 +411,7 @@ async fn complete(
 async fn abort(
     State(uploads): State<Arc<UploadService>>,
     upload: OpenUpload,
-) -> Result<Json<AbortedDto>, Failure> {
+) -> Result<Json<AbortedDto>, Problem> {
     let OpenUpload { caller, token, key } = upload;
     uploads
         .abort_multipart(&caller, &token, &key, SystemTime::now())

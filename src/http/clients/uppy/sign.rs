@@ -23,7 +23,7 @@ use crate::http::openapi::{
     BodyProblems, CallerProblems, PolicyProblems, SessionProblems, SigningProblems,
 };
 use crate::http::own_address::OwnAddress;
-use crate::http::problem::Failure;
+use crate::http::problem::Problem;
 use crate::upload::{Error, File, Operation, SealedCall, UploadService};
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
@@ -54,7 +54,7 @@ async fn sign(
     caller: Authenticated,
     address: OwnAddress,
     Valid(signing, _reserved): Valid<SignDto>,
-) -> Result<Json<SignedDto>, Failure> {
+) -> Result<Json<SignedDto>, Problem> {
     let now = SystemTime::now();
     let back = |method, sealed: SealedCall| {
         let url = calls::url(&address, &sealed.token);
