@@ -1,39 +1,21 @@
 //! `/upload/commit`: commits an upload that is what was granted, so that it counts from then on.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use axum::Json;
 use axum::extract::State;
-use utoipa::IntoResponses;
-use utoipa::openapi::{RefOr, Response};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::AppState;
 use super::auth::Authenticated;
 use super::body::Valid;
-use super::openapi::{BodyProblems, CallerProblems, PolicyProblems, StoreProblems, for_upload};
-use super::problem::catalogue;
-use super::verify::{AnswerDto, Request, VerifyDto, VerifyRequest};
+use super::openapi::{BodyProblems, CallerProblems, CommitProblems, PolicyProblems, StoreProblems};
+use super::verify::{AnswerDto, VerifyDto, VerifyRequest};
 use crate::upload::UploadService;
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(commit))
-}
-
-/// The problems of committing one upload.
-struct CommitProblems;
-
-impl IntoResponses for CommitProblems {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
-        for_upload(&[
-            &catalogue::MISMATCH,
-            &catalogue::CONTENT_MISMATCH,
-            &catalogue::REPLACED,
-        ])
-    }
 }
 
 /// Commit an upload
@@ -61,21 +43,5 @@ async fn commit(
     caller: Authenticated,
     Valid(request, _reserved): Valid<VerifyDto>,
 ) -> axum::response::Result<Json<AnswerDto>> {
-    let _waiting = request.admit(&caller)?;
-    let Request {
-        expected,
-        policy,
-        wait,
-        ..
-    } = &request;
-    let found = uploads
-        .commit(
-            &caller,
-            policy.as_deref(),
-            expected,
-            *wait,
-            SystemTime::now(),
-        )
-        .await?;
-    Ok(Json(request.answer(found)?))
+    request.answer(&uploads, &caller, true).await
 }

@@ -1,14 +1,12 @@
 //! `/upload/delete`: deletes an upload.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
-use utoipa::openapi::{RefOr, Response};
-use utoipa::{IntoResponses, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use validator::Validate;
@@ -17,7 +15,7 @@ use super::AppState;
 use super::auth::Authenticated;
 use super::body::{Dto, Valid};
 use super::json::{Fields, Json as JsonText};
-use super::openapi::{BodyProblems, CallerProblems, PolicyProblems, StoreProblems, problem};
+use super::openapi::{BodyProblems, CallerProblems, KeyProblems, PolicyProblems, StoreProblems};
 use super::problem::{FieldErrors, Problem, catalogue};
 use crate::upload::{Deleted, UploadService};
 
@@ -78,16 +76,6 @@ impl From<Deleted> for DeletedDto {
             key: deleted.key,
             version_id: deleted.version_id,
         }
-    }
-}
-
-/// The problem of a key that is not the caller's.
-struct KeyProblems;
-
-impl IntoResponses for KeyProblems {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
-        let response = problem(&[&catalogue::NOT_UPLOADED]);
-        BTreeMap::from([("404".to_owned(), response.into())])
     }
 }
 

@@ -1,7 +1,6 @@
 //! `/download/presigned-url`: presigned requests that fetch uploads.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -9,8 +8,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
-use utoipa::openapi::{RefOr, Response, Schema};
-use utoipa::{IntoResponses, PartialSchema, ToSchema};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use validator::Validate;
@@ -19,10 +18,10 @@ use super::AppState;
 use super::auth::Authenticated;
 use super::body::{Dto, Valid};
 use super::json::{Fields, Json as JsonText};
-use super::keys::{KEYS_PER_REQUEST, Keys, one_or_many, schemas_of};
+use super::keys::{KEYS_PER_REQUEST, Keys, UploadProblemDto, one_or_many, schemas_of};
 use super::memory::Work;
 use super::openapi::{
-    BodyProblems, CallerProblems, FilenameText, PolicyProblems, StoreProblems, for_upload,
+    BodyProblems, CallerProblems, DownloadProblems, FilenameText, PolicyProblems, StoreProblems,
 };
 use super::problem::{FieldErrors, Problem, catalogue};
 use super::uploads::{as_map, rfc3339};
@@ -217,19 +216,8 @@ struct ResultDto {
     download: Option<PresignedDownloadDto>,
     /// Why there is none, if the status is not 201.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = DownloadProblemDto, required = false)]
-    problem: Option<DownloadProblemDto>,
-}
-
-/// Why one upload of several cannot be downloaded.
-#[derive(Serialize, ToSchema)]
-#[schema(as = DownloadProblem)]
-struct DownloadProblemDto {
-    /// `not-uploaded` or `pending`.
-    #[schema(example = "not-uploaded")]
-    code: &'static str,
-    #[schema(example = "there is no such upload under this policy, or not yet")]
-    detail: String,
+    #[schema(value_type = UploadProblemDto, required = false)]
+    problem: Option<UploadProblemDto>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -252,15 +240,7 @@ impl ResultDto {
     fn new(key: String, download: Download) -> Self {
         let (status, download, problem) = match outcome(key.clone(), download) {
             Ok(download) => (StatusCode::CREATED.as_u16(), Some(download), None),
-            Err(problem) => {
-                let Problem {
-                    status,
-                    code,
-                    detail,
-                    ..
-                } = problem;
-                (status, None, Some(DownloadProblemDto { code, detail }))
-            }
+            Err(problem) => (problem.status, None, Some(problem.into())),
         };
         Self {
             key,
@@ -268,15 +248,6 @@ impl ResultDto {
             download,
             problem,
         }
-    }
-}
-
-/// The problems of one download.
-struct DownloadProblems;
-
-impl IntoResponses for DownloadProblems {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
-        for_upload(&[&catalogue::PENDING])
     }
 }
 

@@ -1,9 +1,10 @@
 //! One key or several: what the bodies of requests about uploads have in common.
 
+use serde::Serialize;
 use utoipa::openapi::{OneOfBuilder, Ref, RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::problem::FieldErrors;
+use super::problem::{FieldError, FieldErrors, Problem};
 use crate::upload::Invalid;
 
 /// How many keys of a list count as one request in the rate limit. Each of them is a call to the store.
@@ -51,6 +52,32 @@ impl Keys {
                 errors.push("/key".into(), invalid);
                 None
             }
+        }
+    }
+}
+
+/// What is wrong with one upload of several.
+#[derive(Serialize, ToSchema)]
+#[schema(as = UploadProblem)]
+pub(super) struct UploadProblemDto {
+    /// `not-uploaded`; when verifying also `mismatch` or `content-mismatch`, when committing also `replaced`, and
+    /// when downloading also `pending`.
+    #[schema(example = "not-uploaded")]
+    code: &'static str,
+    #[schema(example = "there is no such upload under this policy, or not yet")]
+    detail: String,
+    /// All differences.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    errors: Vec<FieldError>,
+}
+
+impl From<Problem> for UploadProblemDto {
+    fn from(problem: Problem) -> Self {
+        Self {
+            code: problem.code,
+            detail: problem.detail,
+            errors: problem.errors,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
 use serde_json::json;
+use utoipa::openapi::link::{Link, LinkBuilder};
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
@@ -235,18 +236,30 @@ const STATUSES: [u16; 13] = [
     400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 502, 503, 504,
 ];
 
-/// Defines sets of problems for `responses(…)`.
+/// Defines sets of problems for `responses(…)`: those that operations share by their statuses, and
+/// others as lists of kinds with one status.
 macro_rules! problems {
-    ($($(#[$doc:meta])* $name:ident: $($status:literal),+;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident: $($problem:tt),+;)*) => {$(
         $(#[$doc])*
         pub(super) struct $name;
 
         impl IntoResponses for $name {
             fn responses() -> BTreeMap<String, RefOr<Response>> {
-                [$($status),+].map(|status| (status.to_string(), reference(status).into())).into()
+                [$(response!($problem)),+].into()
             }
         }
     )*};
+}
+
+/// A status and its response.
+macro_rules! response {
+    ($status:literal) => {
+        ($status.to_string(), reference($status).into())
+    };
+    ([$($kind:ident),+]) => {{
+        let kinds = [$(&catalogue::$kind),+];
+        (kinds[0].status.as_u16().to_string(), problem(&kinds).into())
+    }};
 }
 
 problems! {
@@ -268,6 +281,14 @@ problems! {
     StoreProblems: 502, 503, 504;
     /// For the readiness probe.
     ReadinessProblems: 503;
+    /// For operations on one key that do no more than find it.
+    KeyProblems: [NOT_UPLOADED];
+    VerifyProblems: [NOT_UPLOADED], [MISMATCH, CONTENT_MISMATCH];
+    CommitProblems: [NOT_UPLOADED], [MISMATCH, CONTENT_MISMATCH, REPLACED];
+    DownloadProblems: [NOT_UPLOADED], [PENDING];
+    /// For the notification of a store.
+    EventProblems:
+        [NOT_AN_EVENT, INCOMPLETE_BODY], [UNAUTHORIZED], [BODY_TIMEOUT], [BODY_TOO_LARGE], [EVENT_NOT_DELIVERED];
 }
 
 /// The kinds of problems with a status that operations share: not those of verifying, committing, downloads
@@ -301,7 +322,7 @@ fn reference(status: u16) -> Ref {
 }
 
 /// The response for these kinds of problems, with the first one as its example.
-pub(super) fn problem(kinds: &[&Kind]) -> Response {
+fn problem(kinds: &[&Kind]) -> Response {
     let kind = kinds[0];
     let mut example = json!({
         "type": "about:blank",
@@ -350,39 +371,21 @@ pub(super) fn problem(kinds: &[&Kind]) -> Response {
     response.build()
 }
 
-/// The problems of a store's notification.
-pub(super) struct EventProblems;
-
-impl IntoResponses for EventProblems {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
-        let kinds: [&[&Kind]; 5] = [
-            &[&catalogue::NOT_AN_EVENT, &catalogue::INCOMPLETE_BODY],
-            &[&catalogue::UNAUTHORIZED],
-            &[&catalogue::BODY_TIMEOUT],
-            &[&catalogue::BODY_TOO_LARGE],
-            &[&catalogue::EVENT_NOT_DELIVERED],
-        ];
-        kinds
-            .map(|kinds| (kinds[0].status.as_u16().to_string(), problem(kinds).into()))
-            .into()
+/// Links the answer of an operation with those that continue what it began: a name and an operation
+/// for each.
+pub(super) fn link(
+    document: &mut openapi::OpenApi,
+    path: &str,
+    operations: &[(&str, &str)],
+    with: impl Fn(LinkBuilder) -> LinkBuilder,
+) {
+    let path = document.paths.paths.get_mut(path);
+    let answer = path.and_then(|path| path.post.as_mut()?.responses.responses.values_mut().next());
+    let Some(RefOr::T(answer)) = answer else {
+        return;
+    };
+    for (name, operation) in operations {
+        let link = with(Link::builder().operation_id(*operation)).build();
+        answer.links.insert((*name).to_owned(), RefOr::T(link));
     }
-}
-
-/// The problems of verifying one upload.
-pub(super) struct VerifyProblems;
-
-impl IntoResponses for VerifyProblems {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
-        for_upload(&[&catalogue::MISMATCH, &catalogue::CONTENT_MISMATCH])
-    }
-}
-
-/// The problems of one upload, with these conflicts.
-pub(super) fn for_upload(conflicts: &[&Kind]) -> BTreeMap<String, RefOr<Response>> {
-    [
-        ("404", problem(&[&catalogue::NOT_UPLOADED])),
-        ("409", problem(conflicts)),
-    ]
-    .map(|(status, response)| (status.to_owned(), response.into()))
-    .into()
 }

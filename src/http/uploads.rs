@@ -11,6 +11,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Serialize, Serializer};
+use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use utoipa::ToSchema;
@@ -22,15 +23,27 @@ use self::files::{FileDto, Files, FilesDto};
 use super::AppState;
 use super::auth::Authenticated;
 use super::body::Valid;
-use super::openapi::{BodyProblems, CallerProblems, PolicyProblems, SigningProblems};
+use super::openapi::{BodyProblems, CallerProblems, PolicyProblems, SigningProblems, link};
 use super::problem::Problem;
 use crate::upload::{Grant, PostGrant, SingleGrant, UploadService};
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
+    let mut router = OpenApiRouter::new()
         .routes(routes!(presigned_url))
         .routes(routes!(presigned_urls))
-        .routes(routes!(presigned_post))
+        .routes(routes!(presigned_post));
+    let operations = [
+        ("verify", "verifyUpload"),
+        ("commit", "commitUpload"),
+        ("download", "presignDownload"),
+        ("delete", "deleteUpload"),
+    ];
+    for path in ["/upload/presigned-url", "/upload/presigned-post"] {
+        link(router.get_openapi_mut(), path, &operations, |link| {
+            link.request_body(Some(json!({"key": "$response.body#/key"})))
+        });
+    }
+    router
 }
 
 /// A presigned request that uploads one file.
@@ -177,29 +190,7 @@ pub(super) fn rfc3339(moment: SystemTime) -> String {
     operation_id = "presignUpload",
     request_body = FileDto,
     responses(
-        (
-            status = 201,
-            description = "A presigned request",
-            body = PresignedUrlDto,
-            links(
-                ("verify" = (
-                    operation_id = "verifyUpload",
-                    request_body = json!({"key": "$response.body#/key"})
-                )),
-                ("commit" = (
-                    operation_id = "commitUpload",
-                    request_body = json!({"key": "$response.body#/key"})
-                )),
-                ("download" = (
-                    operation_id = "presignDownload",
-                    request_body = json!({"key": "$response.body#/key"})
-                )),
-                ("delete" = (
-                    operation_id = "deleteUpload",
-                    request_body = json!({"key": "$response.body#/key"})
-                )),
-            )
-        ),
+        (status = 201, description = "A presigned request", body = PresignedUrlDto),
         CallerProblems,
         BodyProblems,
         PolicyProblems,
@@ -266,29 +257,7 @@ async fn presigned_urls(
     operation_id = "presignForm",
     request_body = FileDto,
     responses(
-        (
-            status = 201,
-            description = "A presigned form",
-            body = PresignedPostDto,
-            links(
-                ("verify" = (
-                    operation_id = "verifyUpload",
-                    request_body = json!({"key": "$response.body#/key"})
-                )),
-                ("commit" = (
-                    operation_id = "commitUpload",
-                    request_body = json!({"key": "$response.body#/key"})
-                )),
-                ("download" = (
-                    operation_id = "presignDownload",
-                    request_body = json!({"key": "$response.body#/key"})
-                )),
-                ("delete" = (
-                    operation_id = "deleteUpload",
-                    request_body = json!({"key": "$response.body#/key"})
-                )),
-            )
-        ),
+        (status = 201, description = "A presigned form", body = PresignedPostDto),
         CallerProblems,
         BodyProblems,
         PolicyProblems,

@@ -3,7 +3,7 @@
 mod request;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -15,18 +15,18 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use validator::Validate;
 
-pub(super) use self::request::Request;
+use self::request::Request;
 use super::AppState;
 use super::auth::Authenticated;
 use super::body::{Dto, Valid};
 use super::json::{Fields, Json as JsonText};
-use super::keys::{Keys, one_or_many, schemas_of};
+use super::keys::{Keys, UploadProblemDto, one_or_many, schemas_of};
 use super::memory::Work;
 use super::openapi::{
     BodyProblems, CallerProblems, Crc64NvmeText, PolicyProblems, Sha256Text, StoreProblems,
     VerifyProblems,
 };
-use super::problem::{FieldError, FieldErrors, Problem, catalogue};
+use super::problem::{FieldErrors, Problem, catalogue};
 use super::uploads::rfc3339;
 use crate::upload::{
     Crc64NvmeChecksum, Expected, Invalid, MAX_WAIT, MAX_WAIT_KEYS, Metadata, Sha256Checksum,
@@ -243,23 +243,8 @@ struct ResultDto {
     upload: Option<VerifiedDto>,
     /// What is wrong, if the status is not 200.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = VerifyProblemDto, required = false)]
-    problem: Option<VerifyProblemDto>,
-}
-
-/// What is wrong with one upload of several.
-#[derive(Serialize, ToSchema)]
-#[schema(as = VerifyProblem)]
-struct VerifyProblemDto {
-    /// `not-uploaded`, `mismatch` or `content-mismatch`; when committing also `replaced`.
-    #[schema(example = "not-uploaded")]
-    code: &'static str,
-    #[schema(example = "there is no such upload under this policy, or not yet")]
-    detail: String,
-    /// All differences.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schema(required = false)]
-    errors: Vec<FieldError>,
+    #[schema(value_type = UploadProblemDto, required = false)]
+    problem: Option<UploadProblemDto>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -289,21 +274,7 @@ impl ResultDto {
     fn new(key: String, verification: Verification) -> Self {
         let (status, upload, problem) = match outcome(verification) {
             Ok(upload) => (StatusCode::OK.as_u16(), Some(upload), None),
-            Err(problem) => {
-                let Problem {
-                    status,
-                    code,
-                    detail,
-                    errors,
-                    ..
-                } = problem;
-                let problem = VerifyProblemDto {
-                    code,
-                    detail,
-                    errors,
-                };
-                (status, None, Some(problem))
-            }
+            Err(problem) => (problem.status, None, Some(problem.into())),
         };
         Self {
             key,
@@ -342,21 +313,5 @@ async fn verify(
     caller: Authenticated,
     Valid(request, _reserved): Valid<VerifyDto>,
 ) -> axum::response::Result<Json<AnswerDto>> {
-    let _waiting = request.admit(&caller)?;
-    let Request {
-        expected,
-        policy,
-        wait,
-        ..
-    } = &request;
-    let found = uploads
-        .verify(
-            &caller,
-            policy.as_deref(),
-            expected,
-            *wait,
-            SystemTime::now(),
-        )
-        .await?;
-    Ok(Json(request.answer(found)?))
+    request.answer(&uploads, &caller, false).await
 }

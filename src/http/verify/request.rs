@@ -1,45 +1,58 @@
 //! What verifying and committing have in common: the request, its limits, and the answer.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use axum::Json;
+use axum::response::Result;
 
 use super::{AnswerDto, ResultDto, VerifiedListDto, outcome};
 use crate::http::auth::Authenticated;
 use crate::http::keys::KEYS_PER_REQUEST;
 use crate::http::problem::Problem;
-use crate::turns::Turn;
-use crate::upload::{Expected, Verification};
+use crate::upload::{Expected, UploadService};
 
 /// What a request asks for.
 pub(in crate::http) struct Request {
-    pub(in crate::http) expected: Vec<Expected>,
+    pub(super) expected: Vec<Expected>,
     pub(super) is_list: bool,
-    pub(in crate::http) policy: Option<String>,
-    pub(in crate::http) wait: Duration,
+    pub(super) policy: Option<String>,
+    pub(super) wait: Duration,
 }
 
 impl Request {
-    /// Counts the request by its keys. If it waits for uploads, it holds a permit of the caller
-    /// until it is answered.
-    pub(in crate::http) fn admit(
-        &self,
+    /// Verifies the uploads, and commits them if `commits` says so.
+    pub(in crate::http) async fn answer(
+        self,
+        uploads: &Arc<UploadService>,
         caller: &Authenticated,
-    ) -> axum::response::Result<Option<Turn>> {
+        commits: bool,
+    ) -> Result<Json<AnswerDto>> {
+        let Self {
+            expected,
+            is_list,
+            policy,
+            wait,
+        } = self;
         // Each key is a call to the store.
-        caller.count_more((self.expected.len() - 1) / KEYS_PER_REQUEST)?;
-        match self.wait {
-            Duration::ZERO => Ok(None),
-            _ => Ok(Some(caller.wait()?)),
-        }
-    }
-
-    pub(in crate::http) fn answer(self, found: Vec<Verification>) -> Result<AnswerDto, Problem> {
-        let mut results = self.expected.into_iter().zip(found);
-        if self.is_list {
+        caller.count_more((expected.len() - 1) / KEYS_PER_REQUEST)?;
+        let _waiting = match wait {
+            Duration::ZERO => None,
+            _ => Some(caller.wait()?),
+        };
+        let (policy, now) = (policy.as_deref(), SystemTime::now());
+        let found = if commits {
+            uploads.commit(caller, policy, &expected, wait, now).await?
+        } else {
+            uploads.verify(caller, policy, &expected, wait, now).await?
+        };
+        let mut results = expected.into_iter().zip(found);
+        if is_list {
             let results = results.map(|(expected, found)| ResultDto::new(expected.key, found));
             let results = results.collect();
-            return Ok(AnswerDto::Many(VerifiedListDto { results }));
+            return Ok(Json(AnswerDto::Many(VerifiedListDto { results })));
         }
         let (_, found) = results.next().ok_or_else(Problem::internal)?;
-        Ok(AnswerDto::One(outcome(found)?))
+        Ok(Json(AnswerDto::One(outcome(found)?)))
     }
 }

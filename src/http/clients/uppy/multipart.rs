@@ -12,8 +12,6 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::IntoParams;
-use utoipa::openapi::link::Link;
-use utoipa::openapi::{OpenApi, RefOr};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -29,7 +27,7 @@ use crate::http::clients::{MAX_BATCH, PART_URL_BYTES, PARTS_PER_REQUEST, as_text
 use crate::http::memory::Work;
 use crate::http::openapi::{
     BodyProblems, CallerProblems, ObjectProblems, ParameterProblems, PolicyProblems,
-    SessionProblems, SigningProblems, StoreProblems,
+    SessionProblems, SigningProblems, StoreProblems, link,
 };
 use crate::http::problem::Problem;
 use crate::http::verify::VerifiedDto;
@@ -46,32 +44,23 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
         .routes(routes!(sign_parts))
         .routes(routes!(complete))
         .routes(routes!(sign_part));
-    link_operations(router.get_openapi_mut());
-    router
-}
-
-/// Links the answer that creates an upload with the operations that continue it.
-fn link_operations(document: &mut OpenApi) {
-    let path = document.paths.paths.get_mut("/s3/multipart");
-    let created = path.and_then(|path| path.post.as_mut()?.responses.responses.get_mut("200"));
-    let Some(RefOr::T(created)) = created else {
-        return;
-    };
-    for (name, operation_id) in [
+    let operations = [
         ("signPart", "signPart"),
         ("signParts", "signParts"),
         ("listParts", "listParts"),
         ("complete", "completeMultipartUpload"),
         ("abort", "abortMultipartUpload"),
-    ] {
-        let link = Link::builder()
-            .operation_id(operation_id)
-            .parameter("uploadId", "$response.body#/uploadId")
-            .parameter("key", "$response.body#/key");
-        created
-            .links
-            .insert(name.to_owned(), RefOr::T(link.build()));
-    }
+    ];
+    link(
+        router.get_openapi_mut(),
+        "/s3/multipart",
+        &operations,
+        |link| {
+            link.parameter("uploadId", "$response.body#/uploadId")
+                .parameter("key", "$response.body#/key")
+        },
+    );
+    router
 }
 
 #[derive(IntoParams)]
