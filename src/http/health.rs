@@ -21,7 +21,7 @@ use super::problem::{Problem, catalogue};
 use crate::error_chain::causes;
 use crate::refreshed::{Age, Limits, Refreshed};
 use crate::telemetry::Metrics;
-use crate::upload::{self, UploadService};
+use crate::upload::{Error, UploadService};
 
 /// Where [`healthz`] is; `presignd healthcheck` asks there.
 pub(crate) const HEALTHZ: &str = "/healthz";
@@ -61,7 +61,8 @@ async fn healthz() -> Json<Health> {
 /// State shared by the routes for operators.
 pub(super) struct Operations {
     uploads: Arc<UploadService>,
-    readiness: Readiness,
+    /// What the last probe found out; `None` means that the service is ready.
+    readiness: Refreshed<Option<Problem>, Infallible>,
     metrics: Metrics,
     stop: CancellationToken,
 }
@@ -70,23 +71,14 @@ impl Operations {
     pub(super) fn new(uploads: Arc<UploadService>, settings: &Settings) -> Self {
         Self {
             uploads,
-            readiness: Readiness::default(),
+            readiness: Refreshed::new(Limits {
+                timeout: PROBE_TIMEOUT,
+                interval: Duration::ZERO,
+                interval_without_value: Duration::ZERO,
+            }),
             metrics: settings.metrics.clone(),
             stop: settings.stop.clone(),
         }
-    }
-}
-
-/// What the last probe found out; `None` means that the service is ready.
-struct Readiness(Refreshed<Option<Problem>, Infallible>);
-
-impl Default for Readiness {
-    fn default() -> Self {
-        Self(Refreshed::new(Limits {
-            timeout: PROBE_TIMEOUT,
-            interval: Duration::ZERO,
-            interval_without_value: Duration::ZERO,
-        }))
     }
 }
 
@@ -114,8 +106,8 @@ async fn readyz(State(operations): State<Arc<Operations>>) -> Result<Json<Health
         age if age < READINESS_AGE => Age::Fresh,
         _ => Age::Expired,
     };
-    let readiness = &operations.readiness.0;
-    let probe = readiness
+    let probe = operations
+        .readiness
         .get(judge, || probe(Arc::clone(&operations.uploads)))
         .await;
     match probe {
@@ -130,14 +122,10 @@ async fn probe(uploads: Arc<UploadService>) -> Result<Option<Problem>, Infallibl
         return Ok(None);
     };
     tracing::warn!(error = causes(&error), "not ready");
-    Ok(Some(part_that_fails(&error)))
-}
-
-fn part_that_fails(error: &upload::Error) -> Problem {
-    match error {
-        upload::Error::NoCredentials(_) => Problem::new(&catalogue::CREDENTIALS_UNAVAILABLE),
-        _ => Problem::new(&catalogue::STORAGE_UNAVAILABLE),
-    }
+    Ok(Some(Problem::new(match error {
+        Error::NoCredentials(_) => &catalogue::CREDENTIALS_UNAVAILABLE,
+        _ => &catalogue::STORAGE_UNAVAILABLE,
+    })))
 }
 
 /// The metrics. They have a listener of their own, so that no client can read them.

@@ -2,7 +2,6 @@
 //! decides whether the store has to send the event again. It stores nothing: events wait in the
 //! store's own queue.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -143,8 +142,8 @@ impl Events {
         let now = SystemTime::now();
         // An event may come from a clock that is ahead.
         let age = now.duration_since(created.at).unwrap_or_default();
-        let may_come = age < DELETED_AFTER;
-        let wait = if may_come {
+        let may_still_appear = age < DELETED_AFTER;
+        let wait = if may_still_appear {
             READABLE_WITHIN
         } else {
             Duration::ZERO
@@ -152,22 +151,12 @@ impl Events {
         let Created { bucket, key, .. } = created;
         let arrival = match self.uploads.arrival(bucket, key, wait, now).await {
             Ok(arrival) => arrival,
-            Err(error) => {
-                let error = causes(&error);
-                return self.failed(
-                    age,
-                    &Failed {
-                        error,
-                        id: None,
-                        policy: None,
-                    },
-                );
-            }
+            Err(error) => return self.failed(age, &causes(&error), None),
         };
         let arrived = match arrival {
             Arrival::OtherBucket => return Outcome::OtherBucket,
             Arrival::UnknownKey => return Outcome::UnknownKey,
-            Arrival::Missing if may_come => return Outcome::NotReadable,
+            Arrival::Missing if may_still_appear => return Outcome::NotReadable,
             Arrival::Missing => return Outcome::Deleted,
             Arrival::Arrived(arrived) => arrived,
         };
@@ -184,20 +173,14 @@ impl Events {
         self.metrics.webhook(result, begin.elapsed());
         match sent {
             Ok(()) => outcome,
-            Err(error) => self.failed(
-                age,
-                &Failed {
-                    error: error.to_string(),
-                    id: Some(&id),
-                    policy: Some(&arrived.policy),
-                },
-            ),
+            Err(error) => self.failed(age, &error.to_string(), Some((&id, &arrived.policy))),
         }
     }
 
-    /// Logs no key, because that may contain the name of a file.
-    fn failed(&self, age: Duration, failed: &Failed<'_>) -> Outcome {
-        let Failed { error, id, policy } = failed;
+    /// Logs no key, because that may contain the name of a file. `webhook` is the id and the policy
+    /// of a webhook that could not be sent.
+    fn failed(&self, age: Duration, error: &str, webhook: Option<(&str, &str)>) -> Outcome {
+        let (id, policy) = webhook.unzip();
         let age_in_seconds = age.as_secs();
         if age < self.give_up_after {
             tracing::warn!(
@@ -217,18 +200,5 @@ impl Events {
             "an event is LOST: it could not be delivered within WEBHOOK_GIVE_UP_AFTER, and is acknowledged so that the store sends those after it"
         );
         Outcome::Lost
-    }
-}
-
-/// What is known of an event that could not be delivered.
-struct Failed<'a> {
-    error: String,
-    id: Option<&'a str>,
-    policy: Option<&'a str>,
-}
-
-impl fmt::Debug for Events {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Events")
     }
 }
