@@ -2,40 +2,33 @@
 //! [`Authenticated`], and nothing can be granted without a caller.
 
 mod api_keys;
+mod authenticated;
 mod credential;
 mod jwks;
 mod jwt;
-mod sealed;
 mod verified;
 
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::ops::Deref;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use axum::extract::{ConnectInfo, FromRequestParts};
-use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
 pub use self::api_keys::{ApiKeys, new_api_key};
+pub(super) use self::authenticated::Authenticated;
+use self::credential::Credential;
 pub(super) use self::credential::bearer;
-use self::credential::{Credential, policy_in_path, ticket_in_path};
 pub use self::jwks::Jwks;
 pub(crate) use self::jwt::TICKET_CLAIM;
 pub use self::jwt::{Jwt, JwtKey, JwtKeyError, Keys};
 use self::verified::{Verified, VerifiedTokens};
-use super::client_ip::{client_ip, network};
-use super::context::RequestContext;
-use super::memory::Work;
+use super::Settings;
 use super::problem::Problem;
 use super::problem::catalogue::{self, Kind};
 use super::rate_limit::RateLimit;
-use super::{AppState, Settings};
-use crate::turns::{Amounts, CallerKey, Turn, Turns};
+use crate::turns::{Amounts, CallerKey, Turns};
 use crate::upload::Caller;
 
 pub(super) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -137,9 +130,7 @@ impl Gate {
             .count(key, requests)
             .map_err(|wait| retry_later(&catalogue::RATE_LIMITED, wait))
     }
-}
 
-impl Gate {
     /// `network` is where the request comes from.
     async fn sender(
         &self,
@@ -199,129 +190,6 @@ impl Gate {
         self.verified.insert(hash, verified.clone());
         Ok(verified)
     }
-}
-
-/// The caller of a request that may call, and whose rate limit has room for it.
-///
-/// This extractor does both, so that no handler can forget the limit. Requests that fail to
-/// authenticate count for the address that they come from.
-pub(super) struct Authenticated {
-    caller: Caller,
-    /// `None` if neither a name nor an address is known.
-    key: Option<CallerKey>,
-    gate: Arc<Gate>,
-    context: Option<RequestContext>,
-}
-
-impl Authenticated {
-    /// Counts the request as `requests` additional ones.
-    ///
-    /// # Errors
-    ///
-    /// The answer if the caller has sent too many requests.
-    pub(super) fn count_more(&self, requests: usize) -> Result<(), Response> {
-        let requests = u32::try_from(requests).unwrap_or(u32::MAX);
-        match NonZeroU32::new(requests) {
-            Some(requests) => self.gate.count(self.key.as_ref(), requests),
-            None => Ok(()),
-        }
-    }
-
-    /// Waits for memory to work with.
-    ///
-    /// # Errors
-    ///
-    /// The answer when earlier requests take too long.
-    pub(super) async fn turn(&self, work: Work) -> Result<Option<Turn>, Response> {
-        match &self.context {
-            Some(context) => context.memory().work(context.caller(), work).await,
-            None => Ok(None),
-        }
-    }
-
-    /// Returns a permit to hold while a request waits for an upload. It limits how many connections
-    /// one caller can keep busy.
-    ///
-    /// # Errors
-    ///
-    /// The answer when too many requests of this caller wait already.
-    pub(super) fn wait(&self) -> Result<Turn, Response> {
-        let turn = self.gate.waiting.try_acquire(self.caller.key().as_ref(), 1);
-        turn.map_err(|_full| retry_later(&catalogue::TOO_MANY_WAITING, Duration::from_secs(1)))
-    }
-}
-
-impl Deref for Authenticated {
-    type Target = Caller;
-
-    fn deref(&self) -> &Caller {
-        &self.caller
-    }
-}
-
-impl FromRequestParts<AppState> for Authenticated {
-    type Rejection = Response;
-
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Response> {
-        let gate = &state.gate;
-        let ticket = ticket_in_path(parts, state).await;
-        let policy = policy_in_path(parts, state).await;
-        let network = || network_of(parts, gate);
-        let sender = match Credential::from_request(&parts.headers, ticket.as_deref(), &gate.auth) {
-            Ok(credential) => gate.sender(credential, network).await,
-            Err(denied) => Err(denied),
-        };
-        let key = match &sender {
-            Ok(Sender { caller, .. }) if !caller.is_anonymous() => caller.key(),
-            _ => network(),
-        };
-        gate.count(key.as_ref(), NonZeroU32::MIN)?;
-        let sender = sender.map_err(|denied| match denied {
-            Denied::Unauthorized => gate.auth.challenge(Problem::new(&catalogue::UNAUTHORIZED)),
-            Denied::InvalidTicket(why) => {
-                let problem = Problem::with_detail(&catalogue::INVALID_TICKET, &why);
-                gate.auth.challenge(problem)
-            }
-            Denied::TooManyFailures(wait) => retry_later(&catalogue::RATE_LIMITED, wait),
-            Denied::IssuerUnavailable => {
-                retry_later(&catalogue::ISSUER_UNAVAILABLE, ISSUER_RETRY_AFTER)
-            }
-        })?;
-        let on_behalf_of = match &parts.headers {
-            headers if gate.auth.is_required() && headers.contains_key(&ON_BEHALF_OF) => Some(
-                sender
-                    .on_behalf_of(headers)
-                    .map_err(Problem::into_response)?,
-            ),
-            _ => None,
-        };
-        let context = parts.extensions.get::<RequestContext>().cloned();
-        if let (Some(context), Some(key)) = (&context, key.clone()) {
-            context.set_caller(key, on_behalf_of.as_ref());
-        }
-        let caller = match (on_behalf_of, &key) {
-            (Some(user), _) => user,
-            (None, Some(CallerKey::Network(network))) => sender.caller.in_network(*network),
-            (None, _) => sender.caller,
-        };
-        let caller = match policy {
-            Some(policy) => caller.with_policy(&policy),
-            None => caller,
-        };
-        Ok(Self {
-            caller,
-            key,
-            gate: Arc::clone(gate),
-            context,
-        })
-    }
-}
-
-/// The network that a request comes from.
-fn network_of(parts: &Parts, gate: &Gate) -> Option<CallerKey> {
-    let ConnectInfo(peer) = parts.extensions.get::<ConnectInfo<SocketAddr>>()?;
-    let client = client_ip(peer.ip(), &parts.headers, &gate.trusted_proxies);
-    Some(CallerKey::Network(network(client)))
 }
 
 impl Auth {

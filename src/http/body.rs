@@ -58,17 +58,11 @@ impl<S: Send + Sync, T: Dto> FromRequest<S> for Valid<T> {
     type Rejection = Response;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Response> {
-        let context = request.extensions().get::<RequestContext>().cloned();
+        let context = RequestContext::of(request.extensions()).clone();
         let length = check_head(request.headers(), T::MAX_BYTES).map_err(Problem::into_response)?;
         let body = request.into_body();
-        let received = read_body(body, T::MAX_BYTES, length, context.as_ref()).await?;
-        let turn = match &context {
-            Some(context) => {
-                let work = T::work(received.bytes().len());
-                context.memory().work(context.caller(), work).await?
-            }
-            None => None,
-        };
+        let received = read_body(body, T::MAX_BYTES, length, &context).await?;
+        let turn = context.work(T::work(received.bytes().len())).await?;
         let value = valid::<T>(received.bytes()).map_err(Problem::into_response)?;
         Ok(Self(value, turn))
     }
@@ -92,9 +86,9 @@ pub(super) struct Received {
 ///
 /// The answer when the body is too long or does not arrive.
 pub(super) async fn bytes(request: Request, max: usize) -> Result<Received, Response> {
-    let context = request.extensions().get::<RequestContext>().cloned();
+    let context = RequestContext::of(request.extensions()).clone();
     let length = check_length(request.headers(), max).map_err(Problem::into_response)?;
-    read_body(request.into_body(), max, length, context.as_ref()).await
+    read_body(request.into_body(), max, length, &context).await
 }
 
 /// Until when a body has to arrive.
@@ -142,15 +136,15 @@ async fn read_body(
     body: Body,
     max: usize,
     length: Option<usize>,
-    context: Option<&RequestContext>,
+    context: &RequestContext,
 ) -> Result<Received, Response> {
     let mut body = Limited::new(body, max);
     let mut received = Received::default();
     let mut pace = Pace::new();
     loop {
         let Ok(frame) = timeout_at(pace.window_end.min(pace.end), body.frame()).await else {
-            let is_wanted = received.of_caller.is_some()
-                && context.is_some_and(|context| context.memory().is_wanted(context.caller()));
+            let is_wanted =
+                received.of_caller.is_some() && context.memory().is_wanted(context.caller());
             if pace.is_over(is_wanted) {
                 return Err(Problem::new(&catalogue::BODY_TIMEOUT).into_response());
             }
@@ -172,7 +166,7 @@ async fn read_body(
         };
         let waited = received.waited;
         let is_long = received.bytes().len() + data.len() > SHORT_BODY_BYTES;
-        if let Some(context) = context.filter(|_| is_long) {
+        if is_long {
             let length = length.unwrap_or(max);
             received.make_room(context, data.len(), length, max).await?;
         }

@@ -5,14 +5,15 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request};
+use axum::http::Extensions;
 use axum::response::Response;
 use tower::util::MapRequestLayer;
 
 use super::auth::{TICKET_PATH, retry_later};
-use super::memory::Memory;
+use super::memory::{Memory, Work};
 use super::middleware::Observer;
 use super::problem::{Dialect, catalogue};
-use crate::turns::CallerKey;
+use crate::turns::{CallerKey, Turn};
 use crate::upload::Caller;
 
 /// A request's extension, which the middleware adds and reads.
@@ -22,6 +23,7 @@ pub(super) struct RequestContext(Arc<Learned>);
 #[derive(Debug)]
 struct Learned {
     observer: Arc<Observer>,
+    by_proxy: bool,
     route: OnceLock<MatchedPath>,
     sender: OnceLock<CallerKey>,
     on_behalf_of: OnceLock<CallerKey>,
@@ -34,22 +36,30 @@ pub(super) fn problems_in(
     dialect: Dialect,
 ) -> MapRequestLayer<impl Fn(Request) -> Request + Clone> {
     MapRequestLayer::new(move |request: Request| {
-        if let Some(RequestContext(learned)) = request.extensions().get() {
-            learned.dialect.set(dialect).ok(); // a request matches one route
-        }
+        let RequestContext(learned) = RequestContext::of(request.extensions());
+        learned.dialect.set(dialect).ok(); // a request matches one route
         request
     })
 }
 
 impl RequestContext {
-    pub(super) fn new(observer: Arc<Observer>) -> Self {
+    /// `by_proxy` says whether a trusted proxy forwarded the request.
+    pub(super) fn new(observer: Arc<Observer>, by_proxy: bool) -> Self {
         Self(Arc::new(Learned {
             observer,
+            by_proxy,
             route: OnceLock::new(),
             sender: OnceLock::new(),
             on_behalf_of: OnceLock::new(),
             dialect: OnceLock::new(),
         }))
+    }
+
+    /// The context of a request with these extensions.
+    pub(super) fn of(extensions: &Extensions) -> &Self {
+        extensions
+            .get()
+            .expect("the middleware adds it to each request")
     }
 
     pub(super) fn observer(&self) -> &Observer {
@@ -71,12 +81,26 @@ impl RequestContext {
         self.0.dialect.get().copied()
     }
 
-    /// Sets who calls. `sender` owns the credentials of the request.
-    pub(super) fn set_caller(&self, sender: CallerKey, on_behalf_of: Option<&Caller>) {
+    /// Sets who calls. `sender` owns the credentials of the request, and may call for the caller.
+    pub(super) fn set_caller(&self, sender: CallerKey, caller: &Caller) {
         self.0.sender.set(sender).ok(); // only the first extractor of a request counts
-        if let Some(user) = on_behalf_of.and_then(Caller::key) {
+        if let Some(user @ CallerKey::User { .. }) = caller.key() {
             self.0.on_behalf_of.set(user).ok(); // the same
         }
+    }
+
+    /// Whether a trusted proxy forwarded the request, so that its headers can be trusted.
+    pub(super) fn is_by_proxy(&self) -> bool {
+        self.0.by_proxy
+    }
+
+    /// Waits for the memory that the work on the request needs.
+    ///
+    /// # Errors
+    ///
+    /// The answer when earlier requests keep it for too long.
+    pub(super) async fn work(&self, work: Work) -> Result<Option<Turn>, Response> {
+        self.memory().work(self.caller(), work).await
     }
 
     pub(super) fn memory(&self) -> &Memory {
@@ -137,7 +161,7 @@ mod tests {
     #[test]
     fn a_notification_without_room_has_to_be_sent_again() {
         let observer = Observer::new(&Settings::default(), Metrics::default());
-        let response = RequestContext::new(Arc::new(observer)).no_room();
+        let response = RequestContext::new(Arc::new(observer), false).no_room();
         assert_eq!(response.status(), 503);
         assert!(response.headers().contains_key("retry-after"));
     }

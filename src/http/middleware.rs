@@ -77,9 +77,8 @@ pub(super) fn add(router: Router, cors: Option<CorsLayer>, observer: Observer) -
 /// The router alone knows which of its routes a request matches.
 fn note_route(request: Request) -> Request {
     let extensions = request.extensions();
-    let (context, route) = (extensions.get::<RequestContext>(), extensions.get());
-    if let (Some(context), Some(route)) = (context, route) {
-        context.set_route(MatchedPath::clone(route));
+    if let Some(route) = extensions.get() {
+        RequestContext::of(extensions).set_route(MatchedPath::clone(route));
     }
     request
 }
@@ -203,7 +202,7 @@ impl Observation {
             method: method.unwrap_or(UNKNOWN),
             id: head::request_id(request, by_proxy),
             status: None,
-            context: RequestContext::new(observer),
+            context: RequestContext::new(observer, by_proxy),
             trace: Trace::begin(method.unwrap_or("_OTHER"), named_trace),
         }
     }
@@ -325,11 +324,12 @@ mod tests {
     use super::*;
     use crate::http::context::problems_in;
     use crate::http::problem::Dialect;
+    use crate::upload::Caller;
 
     /// A service of Uppy's routes, which fail after their handlers or instead of them.
     fn service() -> impl HttpService {
         let long = async |Extension(context): Extension<RequestContext>| {
-            context.set_caller(CallerKey::Name("alice".into()), None);
+            context.set_caller(CallerKey::Name("alice".into()), &Caller::anonymous());
             vec![b'x'; 5 * 1024 * 1024]
         };
         let routes = Router::new()

@@ -34,8 +34,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{FromRef, Request};
-use axum::response::Response;
+use axum::extract::{FromRef, FromRequestParts, RawPathParams, Request};
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
 use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
@@ -54,7 +55,6 @@ pub(crate) use self::head::preflight_origin;
 pub(crate) use self::health::HEALTHZ;
 use self::health::Operations;
 use self::middleware::Observer;
-use self::own_address::AddressSettings;
 use self::problem::{Problem, catalogue};
 pub use self::rate_limit::Rate;
 pub use self::server::{Limits, Server, serve};
@@ -110,7 +110,7 @@ struct AppState {
     uploads: Arc<UploadService>,
     gate: Arc<Gate>,
     operations: Arc<Operations>,
-    address: Arc<AddressSettings>,
+    public_url: Option<Arc<str>>,
 }
 
 impl AppState {
@@ -118,7 +118,7 @@ impl AppState {
         Self {
             gate: Arc::new(Gate::new(settings)),
             operations: Arc::new(Operations::new(Arc::clone(&uploads), settings)),
-            address: Arc::new(AddressSettings::new(settings)),
+            public_url: settings.public_url.as_deref().map(Arc::from),
             uploads,
         }
     }
@@ -222,6 +222,18 @@ fn events_router(
     let (router, document) = events::router().with_state(state).split_for_parts();
     let probes = events::probes(settings.page.is_some());
     (router.merge(probes), Some(document))
+}
+
+/// The parameter `name` of the path, which its route has.
+///
+/// # Errors
+///
+/// The answer if the path cannot be decoded.
+async fn path_parameter(parts: &mut Parts, name: &str) -> Result<String, Response> {
+    let params = RawPathParams::from_request_parts(parts, &()).await;
+    let params = params.map_err(IntoResponse::into_response)?;
+    let value = params.iter().find(|(other, _)| *other == name);
+    Ok(value.map(|(_, value)| value.to_owned()).unwrap_or_default())
 }
 
 async fn not_found() -> Problem {

@@ -1,34 +1,15 @@
 //! presignd's own address as clients see it, for URLs that lead back to it.
 
-use std::net::SocketAddr;
 use std::str::FromStr;
 
-use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, header};
-use ipnet::IpNet;
 
-use super::client_ip::is_trusted;
+use super::AppState;
+use super::context::RequestContext;
 use super::problem::{Problem, catalogue};
-use super::{AppState, Settings};
-
-/// How the address is found.
-#[derive(Debug)]
-pub(super) struct AddressSettings {
-    public_url: Option<String>,
-    trusted_proxies: Vec<IpNet>,
-}
-
-impl AddressSettings {
-    pub(super) fn new(settings: &Settings) -> Self {
-        let public_url = settings.public_url.as_deref();
-        Self {
-            public_url: public_url.map(|url| url.trim_end_matches('/').to_owned()),
-            trusted_proxies: settings.trusted_proxies.clone(),
-        }
-    }
-}
 
 /// The address, without a slash at its end: `PUBLIC_URL`, or the host that the request was sent to.
 /// Only a trusted proxy may name another one in `X-Forwarded-Host` and `X-Forwarded-Proto`.
@@ -39,15 +20,11 @@ impl FromRequestParts<AppState> for OwnAddress {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
-        let settings = &state.address;
-        if let Some(url) = &settings.public_url {
-            return Ok(Self(url.clone()));
+        if let Some(url) = &state.public_url {
+            return Ok(Self(url.trim_end_matches('/').to_owned()));
         }
-        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        let is_from_proxy = peer.is_some_and(|ConnectInfo(peer)| {
-            is_trusted(peer.ip().to_canonical(), &settings.trusted_proxies)
-        });
-        let address = from_request(&parts.headers, is_from_proxy);
+        let is_by_proxy = RequestContext::of(&parts.extensions).is_by_proxy();
+        let address = from_request(&parts.headers, is_by_proxy);
         address.map(Self).ok_or_else(|| {
             let detail = "the request must have a `host` header that names a host";
             Problem::with_detail(&catalogue::INVALID_REQUEST, detail)
@@ -55,11 +32,11 @@ impl FromRequestParts<AppState> for OwnAddress {
     }
 }
 
-fn from_request(headers: &HeaderMap, is_from_proxy: bool) -> Option<String> {
+fn from_request(headers: &HeaderMap, is_by_proxy: bool) -> Option<String> {
     // A proxy writes its own value after one that a client sent.
     let forwarded = |name: &str| {
         let line = headers.get_all(name).iter().next_back();
-        let line = line.filter(|_| is_from_proxy)?.to_str().ok()?;
+        let line = line.filter(|_| is_by_proxy)?.to_str().ok()?;
         line.rsplit(',').next().map(str::trim)
     };
     let scheme = match forwarded("x-forwarded-proto") {
@@ -82,12 +59,12 @@ mod tests {
 
     use super::*;
 
-    fn address(headers: &[(&'static str, &'static str)], is_from_proxy: bool) -> Option<String> {
+    fn address(headers: &[(&'static str, &'static str)], is_by_proxy: bool) -> Option<String> {
         let headers = headers.iter().map(|(name, value)| {
             let name = HeaderName::from_static(name);
             (name, HeaderValue::from_static(value))
         });
-        from_request(&headers.collect(), is_from_proxy)
+        from_request(&headers.collect(), is_by_proxy)
     }
 
     #[test]

@@ -171,6 +171,15 @@ impl Caller {
         }
     }
 
+    /// Identifies the owner of the credentials for limits: the API key whose holder calls, or the
+    /// caller itself.
+    pub(crate) fn sender_key(&self) -> Option<CallerKey> {
+        match &self.origin {
+            Origin::Key(key) => Some(CallerKey::Name(Arc::clone(key))),
+            Origin::Itself | Origin::Network(_) => self.key(),
+        }
+    }
+
     /// The user of this name whom the caller calls for, and who may use the same policies.
     #[must_use]
     pub fn renamed(&self, name: &str) -> Self {

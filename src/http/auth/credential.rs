@@ -1,11 +1,11 @@
 //! Finds the one credential of a request.
 
-use axum::extract::{FromRequestParts, MatchedPath, RawPathParams};
+use axum::extract::MatchedPath;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, header};
 
 use super::{API_KEY, Auth, Denied, POLICY_PATH, TICKET_PATH};
-use crate::http::AppState;
+use crate::http::path_parameter;
 
 /// Longer tokens are refused unread: no caller has one.
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
@@ -46,27 +46,24 @@ impl<'a> Credential<'a> {
 }
 
 /// The token of a request to a route below [`TICKET_PATH`].
-pub(super) async fn ticket_in_path(parts: &mut Parts, state: &AppState) -> Option<String> {
-    in_path(parts, state, TICKET_PATH, "ticket").await
+pub(super) async fn ticket_in_path(parts: &mut Parts) -> Option<String> {
+    in_path(parts, TICKET_PATH, "ticket").await
 }
 
 /// The policy of a request to a route below [`POLICY_PATH`].
-pub(super) async fn policy_in_path(parts: &mut Parts, state: &AppState) -> Option<String> {
-    in_path(parts, state, POLICY_PATH, "policy").await
+pub(super) async fn policy_in_path(parts: &mut Parts) -> Option<String> {
+    in_path(parts, POLICY_PATH, "policy").await
 }
 
 /// The parameter `name` of a request to a route below `prefix`.
-async fn in_path(parts: &mut Parts, state: &AppState, prefix: &str, name: &str) -> Option<String> {
+async fn in_path(parts: &mut Parts, prefix: &str, name: &str) -> Option<String> {
     let route = parts.extensions.get::<MatchedPath>()?;
     if !route.as_str().starts_with(prefix) {
         return None;
     }
-    let params = RawPathParams::from_request_parts(parts, state).await;
-    let value = params.as_ref().ok().and_then(|params| {
-        let (_, value) = params.into_iter().find(|(other, _)| *other == name)?;
-        (value.len() <= MAX_TOKEN_BYTES).then(|| value.to_owned())
-    });
-    // A value that cannot be decoded is invalid, not missing.
+    // A value that is too long or cannot be decoded is invalid, not missing.
+    let value = path_parameter(parts, name).await.ok();
+    let value = value.filter(|value| value.len() <= MAX_TOKEN_BYTES);
     Some(value.unwrap_or_default())
 }
 

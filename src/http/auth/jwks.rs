@@ -10,6 +10,7 @@ use jsonwebtoken::jwk::Jwk;
 use reqwest::{Client, Url, redirect};
 use serde::Deserialize;
 
+use super::Denied;
 use super::jwt::JwtKey;
 use crate::error_chain::causes;
 use crate::refreshed::{Age, Limits, Refreshed};
@@ -39,7 +40,8 @@ const MAX_BYTES: usize = 512 * 1024;
 pub struct Jwks {
     client: Client,
     url: Url,
-    keys: Refreshed<Arc<KeySet>, FetchError>,
+    /// The causes of errors are in the log.
+    keys: Refreshed<Arc<KeySet>, ()>,
 }
 
 struct KeySet {
@@ -47,10 +49,6 @@ struct KeySet {
     /// The key for tokens that name none, if the set has a single key.
     only: Option<Arc<JwtKey>>,
 }
-
-/// The cause is in the log.
-#[derive(Clone, Copy)]
-struct FetchError;
 
 /// A set of keys, some of which may be of unknown kinds.
 #[derive(Deserialize)]
@@ -97,7 +95,7 @@ impl Jwks {
     /// # Errors
     ///
     /// The issuer has not answered yet, or not for a day.
-    pub(super) async fn key(&self, id: Option<&str>) -> Result<Option<Arc<JwtKey>>, NoKeys> {
+    pub(super) async fn key(&self, id: Option<&str>) -> Result<Option<Arc<JwtKey>>, Denied> {
         let judge = |keys: &Arc<KeySet>, age| match age {
             age if age >= LAST_AGE => Age::Expired,
             age if age >= MAX_AGE_UNCHECKED || keys.get(id).is_none() => Age::Old,
@@ -105,7 +103,8 @@ impl Jwks {
             _ => Age::Fresh,
         };
         let keys = self.keys.get(judge, || self.clone().fetch_or_log()).await;
-        keys.map(|keys| keys.get(id)).map_err(|_| NoKeys)
+        keys.map(|keys| keys.get(id))
+            .map_err(|_| Denied::IssuerUnavailable)
     }
 
     /// Whether the issuer still has this key, unchanged.
@@ -113,15 +112,14 @@ impl Jwks {
     /// # Errors
     ///
     /// The same as those of [`key`](Self::key).
-    pub(super) async fn has(&self, key: &JwtKey) -> Result<bool, NoKeys> {
+    pub(super) async fn has(&self, key: &JwtKey) -> Result<bool, Denied> {
         let current = self.key(key.id.as_deref()).await?;
         Ok(current.is_some_and(|current| current.fingerprint == key.fingerprint))
     }
 
-    async fn fetch_or_log(self) -> Result<Arc<KeySet>, FetchError> {
+    async fn fetch_or_log(self) -> Result<Arc<KeySet>, ()> {
         self.fetch().await.map(Arc::new).map_err(|error| {
             tracing::warn!(error, "the keys of JWT_JWKS_URL could not be fetched");
-            FetchError
         })
     }
 
@@ -160,10 +158,6 @@ impl Jwks {
         })
     }
 }
-
-/// The issuer's keys are not available.
-#[derive(Debug)]
-pub(super) struct NoKeys;
 
 impl fmt::Debug for Jwks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

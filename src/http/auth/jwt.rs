@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::jwks::{Jwks, NoKeys};
+use super::jwks::Jwks;
 use super::verified::Verified;
 use super::{Denied, TokenHash};
 use crate::upload::{Caller, Ticket};
@@ -236,10 +236,7 @@ impl Jwt {
     pub(super) async fn accepts(&self, key: &JwtKey) -> Result<bool, Denied> {
         match &self.keys {
             Keys::One(current) => Ok(current.load().fingerprint == key.fingerprint),
-            Keys::Set(keys) => keys
-                .has(key)
-                .await
-                .map_err(|NoKeys| Denied::IssuerUnavailable),
+            Keys::Set(keys) => keys.has(key).await,
         }
     }
 
@@ -252,8 +249,7 @@ impl Jwt {
             Keys::One(key) => key.load_full(),
             Keys::Set(keys) => keys
                 .key(header.kid.as_deref())
-                .await
-                .map_err(|NoKeys| Denied::IssuerUnavailable)?
+                .await?
                 .ok_or(Denied::Unauthorized)?,
         };
         let claims = self.verified(token, &key).ok_or(Denied::Unauthorized)?;

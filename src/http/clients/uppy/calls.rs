@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use axum::extract::{FromRequestParts, RawPathParams, Request, State};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response, Result};
@@ -16,7 +16,6 @@ use uuid::Uuid;
 
 use super::multipart::PARTS_BYTES;
 use super::multipart::dto::{CompleteDto, CompletedPartDto, Completion};
-use crate::http::AppState;
 use crate::http::auth::Authenticated;
 use crate::http::body::{self, Dto};
 use crate::http::clients::DEFAULT_TYPE;
@@ -25,6 +24,7 @@ use crate::http::memory::Work;
 use crate::http::own_address::OwnAddress;
 use crate::http::problem::{Dialect, FieldErrors, Problem, catalogue};
 use crate::http::xml::{Document, element, listed_parts};
+use crate::http::{AppState, path_parameter};
 use crate::s3::MAX_PARTS;
 use crate::upload::{Begin, Call, ContentType, Continued, Operation, UploadService};
 
@@ -50,11 +50,8 @@ impl FromRequestParts<AppState> for SealedCall {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Response> {
-        let path = RawPathParams::from_request_parts(parts, state).await;
-        let path = path.map_err(IntoResponse::into_response)?;
-        let token = path.iter().find(|(name, _)| *name == "token");
-        let token = token.map(|(_, token)| token).unwrap_or_default();
-        let call = state.uploads.open_call(token, SystemTime::now());
+        let token = path_parameter(parts, "token").await?;
+        let call = state.uploads.open_call(&token, SystemTime::now());
         let caller = call.as_ref().map(Call::caller).ok();
         let caller = Authenticated::by_seal(caller, parts, state)?;
         match call {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::Json;
-use axum::extract::{FromRequestParts, Path, Query, RawPathParams, State};
+use axum::extract::{FromRequestParts, Path, Query, State};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -29,6 +29,7 @@ use crate::http::openapi::{
     BodyProblems, CallerProblems, ObjectProblems, ParameterProblems, PolicyProblems,
     SessionProblems, SigningProblems, StoreProblems, link,
 };
+use crate::http::path_parameter;
 use crate::http::problem::Problem;
 use crate::http::verify::VerifiedDto;
 use crate::s3::MAX_PARTS;
@@ -94,10 +95,7 @@ impl FromRequestParts<AppState> for OpenUpload {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Response> {
         let caller = Authenticated::from_request_parts(parts, state).await?;
-        let path = RawPathParams::from_request_parts(parts, state).await;
-        let path = path.map_err(IntoResponse::into_response)?;
-        let token = path.iter().find(|(name, _)| *name == "uploadId");
-        let token = token.map(|(_, token)| token.to_owned()).unwrap_or_default();
+        let token = path_parameter(parts, "uploadId").await?;
         let pairs = Pairs::from_request_parts(parts, state).await;
         let Query(pairs) = pairs.map_err(IntoResponse::into_response)?;
         let key = parameter(&pairs, "key").ok_or_else(|| {

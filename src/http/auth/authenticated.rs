@@ -1,0 +1,160 @@
+//! The caller of a request: extracted from its credentials, or from a call that was sealed.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+
+use super::credential::{Credential, policy_in_path, ticket_in_path};
+use super::{Denied, Gate, ISSUER_RETRY_AFTER, ON_BEHALF_OF, retry_later};
+use crate::http::AppState;
+use crate::http::client_ip::{client_ip, network};
+use crate::http::context::RequestContext;
+use crate::http::memory::Work;
+use crate::http::problem::{Problem, catalogue};
+use crate::turns::{CallerKey, Turn};
+use crate::upload::Caller;
+
+/// The caller of a request that may call, and whose rate limit has room for it.
+///
+/// This extractor does both, so that no handler can forget the limit. Requests that fail to
+/// authenticate count for the address that they come from.
+pub(in crate::http) struct Authenticated {
+    caller: Caller,
+    /// `None` if neither a name nor an address is known.
+    key: Option<CallerKey>,
+    gate: Arc<Gate>,
+    context: RequestContext,
+}
+
+impl Authenticated {
+    /// The caller that a sealed call names, who authenticated when it was sealed. The request counts
+    /// for the rate limit of that caller, or of the API key whose holder called for it; or for the
+    /// address that it comes from if the call is invalid.
+    ///
+    /// # Errors
+    ///
+    /// The answer if there were too many requests.
+    pub(in crate::http) fn by_seal(
+        caller: Option<&Caller>,
+        parts: &Parts,
+        state: &AppState,
+    ) -> Result<Self, Response> {
+        let gate = &state.gate;
+        let caller = caller.cloned().unwrap_or_else(Caller::anonymous);
+        let key = caller.sender_key().or_else(|| network_of(parts, gate));
+        gate.count(key.as_ref(), NonZeroU32::MIN)?;
+        Ok(Self::new(caller, key, parts, gate))
+    }
+
+    fn new(caller: Caller, key: Option<CallerKey>, parts: &Parts, gate: &Arc<Gate>) -> Self {
+        let context = RequestContext::of(&parts.extensions).clone();
+        if let Some(key) = key.clone() {
+            context.set_caller(key, &caller);
+        }
+        let caller = match &key {
+            Some(CallerKey::Network(network)) => caller.in_network(*network),
+            _ => caller,
+        };
+        Self {
+            caller,
+            key,
+            gate: Arc::clone(gate),
+            context,
+        }
+    }
+
+    /// Counts the request as `requests` additional ones.
+    ///
+    /// # Errors
+    ///
+    /// The answer if the caller has sent too many requests.
+    pub(in crate::http) fn count_more(&self, requests: usize) -> Result<(), Response> {
+        let requests = u32::try_from(requests).unwrap_or(u32::MAX);
+        match NonZeroU32::new(requests) {
+            Some(requests) => self.gate.count(self.key.as_ref(), requests),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for memory to work with.
+    ///
+    /// # Errors
+    ///
+    /// The answer when earlier requests take too long.
+    pub(in crate::http) async fn turn(&self, work: Work) -> Result<Option<Turn>, Response> {
+        self.context.work(work).await
+    }
+
+    /// Returns a permit to hold while a request waits for an upload. It limits how many connections
+    /// one caller can keep busy.
+    ///
+    /// # Errors
+    ///
+    /// The answer when too many requests of this caller wait already.
+    pub(in crate::http) fn wait(&self) -> Result<Turn, Response> {
+        let turn = self.gate.waiting.try_acquire(self.caller.key().as_ref(), 1);
+        turn.map_err(|_full| retry_later(&catalogue::TOO_MANY_WAITING, Duration::from_secs(1)))
+    }
+}
+
+impl Deref for Authenticated {
+    type Target = Caller;
+
+    fn deref(&self) -> &Caller {
+        &self.caller
+    }
+}
+
+impl FromRequestParts<AppState> for Authenticated {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Response> {
+        let gate = &state.gate;
+        let ticket = ticket_in_path(parts).await;
+        let policy = policy_in_path(parts).await;
+        let network = || network_of(parts, gate);
+        let sender = match Credential::from_request(&parts.headers, ticket.as_deref(), &gate.auth) {
+            Ok(credential) => gate.sender(credential, network).await,
+            Err(denied) => Err(denied),
+        };
+        let key = sender.as_ref().ok().and_then(|sender| sender.caller.key());
+        let key = key.or_else(network);
+        gate.count(key.as_ref(), NonZeroU32::MIN)?;
+        let sender = sender.map_err(|denied| match denied {
+            Denied::Unauthorized => gate.auth.challenge(Problem::new(&catalogue::UNAUTHORIZED)),
+            Denied::InvalidTicket(why) => {
+                let problem = Problem::with_detail(&catalogue::INVALID_TICKET, &why);
+                gate.auth.challenge(problem)
+            }
+            Denied::TooManyFailures(wait) => retry_later(&catalogue::RATE_LIMITED, wait),
+            Denied::IssuerUnavailable => {
+                retry_later(&catalogue::ISSUER_UNAVAILABLE, ISSUER_RETRY_AFTER)
+            }
+        })?;
+        let headers = &parts.headers;
+        let caller = if gate.auth.is_required() && headers.contains_key(&ON_BEHALF_OF) {
+            let user = sender.on_behalf_of(headers);
+            user.map_err(Problem::into_response)?
+        } else {
+            sender.caller
+        };
+        let caller = match policy {
+            Some(policy) => caller.with_policy(&policy),
+            None => caller,
+        };
+        Ok(Self::new(caller, key, parts, gate))
+    }
+}
+
+/// The network that a request comes from.
+fn network_of(parts: &Parts, gate: &Gate) -> Option<CallerKey> {
+    let ConnectInfo(peer) = parts.extensions.get::<ConnectInfo<SocketAddr>>()?;
+    let client = client_ip(peer.ip(), &parts.headers, &gate.trusted_proxies);
+    Some(CallerKey::Network(network(client)))
+}
