@@ -184,7 +184,9 @@ impl Gate {
         // Verifying costs more than refusing, so a network with too many invalid tokens has to
         // wait.
         if let (Some(limit), Some(network)) = (&self.rate_limit, network()) {
-            limit.ask(&network).map_err(Denied::TooManyFailures)?;
+            limit
+                .would_count(&network)
+                .map_err(Denied::TooManyFailures)?;
         }
         let verified = jwt.verify(token).await?;
         self.verified.insert(hash, verified.clone());

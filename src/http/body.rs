@@ -20,11 +20,11 @@ use crate::upload::Invalid;
 
 /// How long a body may take to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
-/// While others wait for the room of a long body, at least [`BYTES_PER_WINDOW`] of it have to arrive in
-/// each of these times.
+/// At least [`BYTES_PER_WINDOW`] of a long body must arrive in each window of this length while others
+/// wait for its room.
 const WINDOW: Duration = Duration::from_secs(5);
 const BYTES_PER_WINDOW: usize = 8 * 1024;
-/// So much of each body needs no room: the number of connections bounds it.
+/// The first bytes of a body need no room: the number of connections bounds them.
 pub(super) const SHORT_BODY_BYTES: usize = 32 * 1024;
 
 /// The body of a request before its meaning is checked.
@@ -91,7 +91,7 @@ pub(super) async fn bytes(request: Request, max: usize) -> Result<Received, Resp
     read_body(request.into_body(), max, length, &context).await
 }
 
-/// Until when a body has to arrive.
+/// The deadlines of a body: for all of it, and for its next bytes.
 struct Pace {
     end: Instant,
     window_end: Instant,
@@ -108,7 +108,7 @@ impl Pace {
         }
     }
 
-    /// Notes bytes that arrived. The client has no fault in how long they waited for room.
+    /// Notes bytes that arrived. The time that they waited for room does not count against the client.
     fn has_received(&mut self, bytes: usize, waited: Duration) {
         self.end += waited;
         self.window_end += waited;

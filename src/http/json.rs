@@ -367,14 +367,15 @@ impl<'a, 'e> Fields<'_, 'a, 'e> {
 
     /// Refuses all members that have not been read.
     pub(super) fn refuse_others(&mut self) {
+        if self.members.is_empty() {
+            return;
+        }
+        let names: Vec<String> = self.names.iter().map(|name| format!("`{name}`")).collect();
+        let names = names.join(", ");
         for (name, _) in std::mem::take(&mut self.members) {
-            let names = &self.names;
-            self.reader.within(&name, |reader| {
-                let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-                let names = names.join(", ");
-                let detail = format!("is not a field of this request, which has {names}");
-                reader.note(Invalid::new("unknown-field", detail));
-            });
+            let detail = format!("is not a field of this request, which has {names}");
+            let invalid = Invalid::new("unknown-field", detail);
+            self.reader.within(&name, |reader| reader.note(invalid));
         }
     }
 

@@ -193,7 +193,7 @@ struct Observation {
 
 impl Observation {
     fn begin(observer: Arc<Observer>, request: &Request) -> Self {
-        let method = own_name(request.method());
+        let method = standard_name(request.method());
         // Anyone could write into the traces and logs of others under ids that they know.
         let by_proxy = head::is_by_proxy(request, &observer.trusted_proxies);
         let named_trace = by_proxy.then(|| request.headers());
@@ -281,7 +281,7 @@ impl Drop for Observation {
 }
 
 /// The name of a standard method. Clients can send any other word.
-fn own_name(method: &Method) -> Option<&'static str> {
+fn standard_name(method: &Method) -> Option<&'static str> {
     match *method {
         Method::GET => Some("GET"),
         Method::HEAD => Some("HEAD"),

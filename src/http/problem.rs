@@ -1,8 +1,9 @@
 //! The one shape of every error answer: a problem document as in
-//! [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457), and which status each error gets.
+//! [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457).
 
 pub(crate) mod catalogue;
 mod fields;
+mod from_upload;
 
 use std::borrow::Cow;
 
@@ -16,12 +17,11 @@ use utoipa::ToSchema;
 use self::catalogue::Kind;
 pub(crate) use self::fields::{FieldErrors, push_segment};
 use self::fields::{MAX_DETAIL_BYTES, cut};
+use self::from_upload::member;
 use super::xml::Document;
-use crate::error_chain::causes;
-use crate::s3::StoreError;
-use crate::upload::{self, Field, Invalid, Refusal};
+use crate::upload::{Invalid, Refusal};
 
-/// Seconds until a client should ask again when there are no credentials.
+/// The default `Retry-After`, in seconds, of answers with 429 and 503.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
 /// What went wrong. Programs read `status` and `code`, people read `detail`.
@@ -46,7 +46,7 @@ pub(crate) struct Problem {
     pub(super) errors: Vec<FieldError>,
     /// The id of this request in the log, also in the `x-request-id` header.
     request_id: String,
-    /// What a client that others wrote reads; on `/s3/…` and `/better-upload` alone.
+    /// For third-party clients, which read this member; on `/s3/…` and `/better-upload` alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = ClientError, required = false)]
     error: Option<ClientError>,
@@ -60,7 +60,7 @@ pub(crate) struct Problem {
     pub(super) cause: Option<String>,
 }
 
-/// What went wrong, as a client that others wrote reads it.
+/// What went wrong, as third-party clients read it.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 enum ClientError {
@@ -227,134 +227,4 @@ impl IntoResponse for Problem {
         }
         response
     }
-}
-
-impl IntoResponse for upload::Error {
-    fn into_response(self) -> Response {
-        Problem::from(self).into_response()
-    }
-}
-
-impl From<upload::Error> for Problem {
-    fn from(error: upload::Error) -> Self {
-        Self::from_error(&error, |_, field| member(field))
-    }
-}
-
-impl Problem {
-    /// For a request with a list of `files`.
-    pub(crate) fn from_list(error: upload::Error) -> Self {
-        Self::from_error(&error, |file, field| {
-            format!("/files/{file}{}", member(field))
-        })
-    }
-
-    /// For a request of Uppy, which has another name for the content type.
-    pub(crate) fn from_uppy(error: upload::Error) -> Self {
-        Self::from_error(&error, |_, field| match field {
-            Field::ContentType => "/type".to_owned(),
-            field => member(field),
-        })
-    }
-
-    /// For a request with a list of part numbers.
-    pub(crate) fn from_part_numbers(error: upload::Error) -> Self {
-        Self::from_error(&error, |_, field| match field {
-            Field::PartNumber => "/partNumbers".to_owned(),
-            field => member(field),
-        })
-    }
-
-    /// For a request of better-upload, which has other names, and metadata for all of its files.
-    /// `place` is where a file of the error is in the request.
-    pub(crate) fn from_better_upload(error: upload::Error, place: impl Fn(usize) -> usize) -> Self {
-        Self::from_error(&error, |file, field| {
-            let file = place(file);
-            match field {
-                Field::Policy => "/route".to_owned(),
-                Field::Metadata | Field::MetadataOf(_) => member(field),
-                Field::Filename => format!("/files/{file}/name"),
-                Field::ContentType => format!("/files/{file}/type"),
-                field => format!("/files/{file}{}", member(field)),
-            }
-        })
-    }
-
-    /// `pointer` makes the JSON pointer to a field of a file in the request.
-    fn from_error(error: &upload::Error, pointer: impl Fn(usize, &Field) -> String) -> Self {
-        use upload::Error;
-        let problem = match error {
-            Error::Refused(refusals) => refused(refusals, pointer),
-            Error::PolicyNotAllowed { file } => {
-                let mut errors = FieldErrors::default();
-                let detail = "is not one that you may upload under";
-                let invalid = Invalid::new("policy-not-allowed", detail);
-                errors.push(pointer(*file, &Field::Policy), invalid);
-                errors.into_problem_of(&catalogue::POLICY_NOT_ALLOWED)
-            }
-            Error::MissingVar(name) => {
-                let detail = format!("the policy needs a ticket with the variable `{name}`");
-                Self::with_detail(&catalogue::VAR_REQUIRED, &detail)
-            }
-            Error::PostNotSupported => no_form("this store does not support presigned POST"),
-            Error::FormsOnly => Self::new(&catalogue::FORMS_ONLY),
-            Error::PostCannotKeepPolicy => {
-                no_form("the policy forbids overwriting, which a form cannot")
-            }
-            Error::PostTooLarge => no_form(
-                "the form would be larger than the store accepts, with all its metadata and tags",
-            ),
-            Error::NoCredentials(_) => Self::new(&catalogue::CREDENTIALS_UNAVAILABLE),
-            Error::NoSuchUpload => Self::new(&catalogue::NO_SUCH_UPLOAD),
-            Error::CallExpired => Self::new(&catalogue::CALL_EXPIRED),
-            Error::TooMuchAtOnce => Self::new(&catalogue::TOO_MUCH_AT_ONCE),
-            Error::Store(error) => Self::new(match error {
-                StoreError::NoSuchUpload(_) => &catalogue::NO_SUCH_UPLOAD,
-                StoreError::InvalidParts(_) => &catalogue::INVALID_PARTS,
-                StoreError::ObjectExists(_) => &catalogue::OBJECT_EXISTS,
-                StoreError::Busy(_) | StoreError::Unavailable(_) => &catalogue::STORAGE_UNAVAILABLE,
-                StoreError::TimedOut(_) => &catalogue::STORAGE_TIMEOUT,
-                StoreError::Failed(_) => &catalogue::STORAGE_ERROR,
-            }),
-            Error::Signing(_) | Error::Sealing(_) => Self::internal(),
-        };
-        let is_fault = problem.status().is_server_error();
-        let cause = is_fault.then(|| causes(error));
-        Self { cause, ..problem }
-    }
-}
-
-/// The problem of a request that a PUT can do and a form cannot.
-fn no_form(why: &str) -> Problem {
-    let detail = format!("{why}; ask for a presigned PUT at /upload/presigned-url");
-    Problem::with_detail(&catalogue::POST_NOT_SUPPORTED, &detail)
-}
-
-/// The first reason gives the problem its code.
-fn refused(refusals: &[Refusal], pointer: impl Fn(usize, &Field) -> String) -> Problem {
-    let first = refusals.first().map(|refusal| refusal.invalid.code);
-    let mut kind = catalogue::FILE_TOO_LARGE;
-    kind.code = first.unwrap_or(kind.code);
-    FieldErrors::from_refusals(refusals, pointer).into_problem_of(&kind)
-}
-
-/// The JSON pointer to a field within the description of a file.
-fn member(field: &Field) -> String {
-    let name = match field {
-        Field::Filename => "/filename",
-        Field::ContentType => "/contentType",
-        Field::Size => "/size",
-        Field::ChecksumSha256 => "/checksumSha256",
-        Field::ChecksumCrc64nvme => "/checksumCrc64nvme",
-        Field::ContentMd5 => "/contentMd5",
-        Field::Policy => "/policy",
-        Field::PartNumber => "/partNumber",
-        Field::Metadata | Field::MetadataOf(_) => "/metadata",
-        Field::Stored(name) => return format!("/{name}"),
-    };
-    let mut pointer = name.to_owned();
-    if let Field::MetadataOf(name) = field {
-        push_segment(&mut pointer, name);
-    }
-    pointer
 }

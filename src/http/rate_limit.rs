@@ -41,7 +41,7 @@ struct Slots(Box<[InMemoryState]>);
 struct Slot {
     index: usize,
     /// Whether to decide without counting.
-    is_question: bool,
+    is_dry_run: bool,
 }
 
 impl StateStore for Slots {
@@ -52,7 +52,7 @@ impl StateStore for Slots {
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
         let state = &self.0[slot.index];
-        if !slot.is_question {
+        if !slot.is_dry_run {
             return state.measure_and_replace(&NotKeyed::NonKey, decide);
         }
         // An error keeps the state as it is.
@@ -99,7 +99,7 @@ impl RateLimit {
     /// # Errors
     ///
     /// The same as those of [`count`](Self::count).
-    pub(super) fn ask(&self, caller: &CallerKey) -> Result<(), Duration> {
+    pub(super) fn would_count(&self, caller: &CallerKey) -> Result<(), Duration> {
         self.check(caller, NonZeroU32::MIN, true)
     }
 
@@ -107,11 +107,11 @@ impl RateLimit {
         &self,
         caller: &CallerKey,
         requests: NonZeroU32,
-        is_question: bool,
+        is_dry_run: bool,
     ) -> Result<(), Duration> {
         let slot = Slot {
             index: self.slot(caller),
-            is_question,
+            is_dry_run,
         };
         match self.limiter.check_key_n(&slot, requests) {
             Ok(Ok(())) | Err(_) => Ok(()),
@@ -162,14 +162,14 @@ mod tests {
     }
 
     #[test]
-    fn asking_is_not_counted() {
+    fn a_dry_run_is_not_counted() {
         let limit = limit(0.1, 2);
         for _ in 0..5 {
-            assert_eq!(limit.ask(&named("alice")), Ok(()));
+            assert_eq!(limit.would_count(&named("alice")), Ok(()));
         }
         assert_eq!(limit.count(&named("alice"), ONE), Ok(()));
         assert_eq!(limit.count(&named("alice"), ONE), Ok(()));
-        assert!(limit.ask(&named("alice")).is_err());
+        assert!(limit.would_count(&named("alice")).is_err());
         assert!(limit.count(&named("alice"), ONE).is_err());
     }
 

@@ -1,4 +1,4 @@
-//! The protocols of upload clients that others wrote. Each module translates one protocol; none of
+//! The protocols of third-party upload clients. Each module translates one protocol; none of
 //! them decides what may be uploaded.
 
 mod better_upload;

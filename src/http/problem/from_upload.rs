@@ -1,0 +1,142 @@
+//! Which problem each error of the domain is. The match is exhaustive, so an error without a problem
+//! does not compile.
+
+use axum::response::{IntoResponse, Response};
+
+use super::Problem;
+use super::catalogue;
+use super::fields::{FieldErrors, push_segment};
+use crate::error_chain::causes;
+use crate::s3::StoreError;
+use crate::upload::{self, Field, Invalid, Refusal};
+
+impl IntoResponse for upload::Error {
+    fn into_response(self) -> Response {
+        Problem::from(self).into_response()
+    }
+}
+
+impl From<upload::Error> for Problem {
+    fn from(error: upload::Error) -> Self {
+        Self::from_error(&error, |_, field| member(field))
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "they are given to `map_err`")]
+impl Problem {
+    /// For a request with a list of `files`.
+    pub(crate) fn from_list(error: upload::Error) -> Self {
+        Self::from_error(&error, |file, field| {
+            format!("/files/{file}{}", member(field))
+        })
+    }
+
+    /// For a request of Uppy, which has another name for the content type.
+    pub(crate) fn from_uppy(error: upload::Error) -> Self {
+        Self::from_error(&error, |_, field| match field {
+            Field::ContentType => "/type".to_owned(),
+            field => member(field),
+        })
+    }
+
+    /// For a request with a list of part numbers.
+    pub(crate) fn from_part_numbers(error: upload::Error) -> Self {
+        Self::from_error(&error, |_, field| match field {
+            Field::PartNumber => "/partNumbers".to_owned(),
+            field => member(field),
+        })
+    }
+
+    /// For a request of better-upload, which has other names, and metadata for all of its files.
+    /// `place` is where a file of the error is in the request.
+    pub(crate) fn from_better_upload(error: upload::Error, place: impl Fn(usize) -> usize) -> Self {
+        Self::from_error(&error, |file, field| {
+            let file = place(file);
+            match field {
+                Field::Policy => "/route".to_owned(),
+                Field::Metadata | Field::MetadataOf(_) => member(field),
+                Field::Filename => format!("/files/{file}/name"),
+                Field::ContentType => format!("/files/{file}/type"),
+                field => format!("/files/{file}{}", member(field)),
+            }
+        })
+    }
+
+    /// `pointer` makes the JSON pointer to a field of a file in the request.
+    fn from_error(error: &upload::Error, pointer: impl Fn(usize, &Field) -> String) -> Self {
+        use upload::Error;
+        let problem = match error {
+            Error::Refused(refusals) => refused(refusals, pointer),
+            Error::PolicyNotAllowed { file } => {
+                let mut errors = FieldErrors::default();
+                let detail = "is not one that you may upload under";
+                let invalid = Invalid::new("policy-not-allowed", detail);
+                errors.push(pointer(*file, &Field::Policy), invalid);
+                errors.into_problem_of(&catalogue::POLICY_NOT_ALLOWED)
+            }
+            Error::MissingVar(name) => {
+                let detail = format!("the policy needs a ticket with the variable `{name}`");
+                Self::with_detail(&catalogue::VAR_REQUIRED, &detail)
+            }
+            Error::PostNotSupported => no_form("this store does not support presigned POST"),
+            Error::FormsOnly => Self::new(&catalogue::FORMS_ONLY),
+            Error::PostCannotKeepPolicy => {
+                no_form("the policy forbids overwriting, which a form cannot")
+            }
+            Error::PostTooLarge => no_form(
+                "the form would be larger than the store accepts, with all its metadata and tags",
+            ),
+            Error::NoCredentials(_) => Self::new(&catalogue::CREDENTIALS_UNAVAILABLE),
+            Error::NoSuchUpload => Self::new(&catalogue::NO_SUCH_UPLOAD),
+            Error::CallExpired => Self::new(&catalogue::CALL_EXPIRED),
+            Error::TooMuchAtOnce => Self::new(&catalogue::TOO_MUCH_AT_ONCE),
+            Error::Store(error) => Self::new(match error {
+                StoreError::NoSuchUpload(_) => &catalogue::NO_SUCH_UPLOAD,
+                StoreError::InvalidParts(_) => &catalogue::INVALID_PARTS,
+                StoreError::ObjectExists(_) => &catalogue::OBJECT_EXISTS,
+                StoreError::Busy(_) | StoreError::Unavailable(_) => &catalogue::STORAGE_UNAVAILABLE,
+                StoreError::TimedOut(_) => &catalogue::STORAGE_TIMEOUT,
+                StoreError::Failed(_) => &catalogue::STORAGE_ERROR,
+            }),
+            Error::Signing(_) | Error::Sealing(_) => Self::internal(),
+        };
+        let is_fault = problem.status().is_server_error();
+        let cause = is_fault.then(|| causes(error));
+        Self { cause, ..problem }
+    }
+}
+
+/// The problem of a request that a PUT can do and a form cannot.
+fn no_form(why: &str) -> Problem {
+    let detail = format!("{why}; ask for a presigned PUT at /upload/presigned-url");
+    Problem::with_detail(&catalogue::POST_NOT_SUPPORTED, &detail)
+}
+
+/// The first reason gives the problem its code.
+fn refused(refusals: &[Refusal], pointer: impl Fn(usize, &Field) -> String) -> Problem {
+    let first = refusals.first().map(|refusal| refusal.invalid.code);
+    let mut kind = catalogue::FILE_TOO_LARGE;
+    kind.code = first.unwrap_or(kind.code);
+    FieldErrors::from_refusals(refusals, pointer).into_problem_of(&kind)
+}
+
+/// The JSON pointer to a field within the description of a file.
+pub(super) fn member(field: &Field) -> String {
+    let name = match field {
+        Field::Filename => "/filename",
+        Field::ContentType => "/contentType",
+        Field::Size => "/size",
+        Field::ChecksumSha256 => "/checksumSha256",
+        Field::ChecksumCrc64nvme => "/checksumCrc64nvme",
+        Field::ContentMd5 => "/contentMd5",
+        Field::Policy => "/policy",
+        Field::PartNumber => "/partNumber",
+        Field::Metadata | Field::MetadataOf(_) => "/metadata",
+        Field::Stored(name) => return format!("/{name}"),
+    };
+    let mut pointer = name.to_owned();
+    if let Field::MetadataOf(name) = field {
+        push_segment(&mut pointer, name);
+    }
+    pointer
+}
