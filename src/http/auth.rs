@@ -6,7 +6,7 @@ mod authenticated;
 mod credential;
 mod jwks;
 mod jwt;
-mod verified;
+mod token_cache;
 
 use std::num::NonZeroU32;
 use std::time::{Duration, SystemTime};
@@ -23,7 +23,7 @@ pub(super) use self::credential::bearer;
 pub use self::jwks::Jwks;
 pub(crate) use self::jwt::TICKET_CLAIM;
 pub use self::jwt::{Jwt, JwtKey, JwtKeyError, Keys};
-use self::verified::{Verified, VerifiedTokens};
+use self::token_cache::{Verified, VerifiedTokens};
 use super::Settings;
 use super::problem::Problem;
 use super::problem::catalogue::{self, Kind};
@@ -149,7 +149,7 @@ impl Gate {
             return Ok(sender);
         }
         let jwt = self.auth.jwt.as_ref().ok_or(Denied::Unauthorized)?;
-        let verified = self.verified(jwt, token, &hash, network).await?;
+        let verified = self.cached_or_verify(jwt, token, &hash, network).await?;
         if is_in_path && !verified.fits_path(SystemTime::now()) {
             return Err(Denied::InvalidTicket(format!(
                 "a token in the path must have the claim `{TICKET_CLAIM}`, and live at most 24 hours from its `iat`"
@@ -167,7 +167,7 @@ impl Gate {
         Ok(Sender::from(verified.caller))
     }
 
-    async fn verified(
+    async fn cached_or_verify(
         &self,
         jwt: &Jwt,
         token: &str,

@@ -136,14 +136,14 @@ pub(super) fn metrics_router() -> Router<Arc<Operations>> {
 async fn metrics(State(operations): State<Arc<Operations>>) -> Result<impl IntoResponse, Problem> {
     const OPEN_METRICS: HeaderValue =
         HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-    let life = match operations.uploads.credentials_lifetime(SystemTime::now()) {
+    let lifetime = match operations.uploads.credentials_lifetime(SystemTime::now()) {
         None => 0.0,
         Some(Duration::MAX) => f64::INFINITY,
-        Some(life) => life.as_secs_f64(),
+        Some(lifetime) => lifetime.as_secs_f64(),
     };
     let text = operations
         .metrics
-        .encode(life)
+        .encode(lifetime)
         .map_err(|_| Problem::internal())?;
     Ok(([(header::CONTENT_TYPE, OPEN_METRICS)], text))
 }

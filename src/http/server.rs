@@ -13,6 +13,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -111,27 +112,29 @@ pub async fn serve(listener: TcpListener, service: impl HttpService, server: Ser
         spawn(accepted, slot);
     }
     drop(listener);
-    tasks.close();
-    let drain = async {
-        // A connection in use closes with its next answer. An idle one may have a request on its
-        // way. As long as some connections get answers, others may still wait for the processor.
-        loop {
-            let before = tasks.len();
-            tokio::time::sleep(LAST_REQUESTS).await;
-            if tasks.len() == before {
-                break;
-            }
-        }
-        close.cancel();
-        tasks.wait().await;
-    };
-    if tokio::time::timeout(limits.drain_timeout, drain)
+    if timeout(limits.drain_timeout, drain(&tasks, &close))
         .await
         .is_err()
     {
         let timeout = limits.drain_timeout;
         tracing::warn!("stopped with requests unanswered after {timeout:?}");
     }
+}
+
+/// Waits until all connections are closed, of which no more are opened.
+async fn drain(tasks: &TaskTracker, close: &CancellationToken) {
+    tasks.close();
+    // A connection in use closes with its next answer. An idle one may have a request on its way. As
+    // long as some connections get answers, others may still wait for the processor.
+    loop {
+        let before = tasks.len();
+        sleep(LAST_REQUESTS).await;
+        if tasks.len() == before {
+            break;
+        }
+    }
+    close.cancel();
+    tasks.wait().await;
 }
 
 /// A free slot. As long as there is none, idle connections are closed to free one.
@@ -143,7 +146,7 @@ async fn slot(free: &Arc<Semaphore>, connections: &Connections) -> OwnedSemaphor
             return slot;
         }
         connections.close_longest_idle();
-        let acquired = tokio::time::timeout(PAUSE, Arc::clone(free).acquire_owned()).await;
+        let acquired = timeout(PAUSE, Arc::clone(free).acquire_owned()).await;
         if let Ok(Ok(slot)) = acquired {
             return slot;
         }
@@ -160,7 +163,7 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
             Err(error) if is_of_the_client(&error) => {}
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(PAUSE).await;
+                sleep(PAUSE).await;
             }
         }
     }

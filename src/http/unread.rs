@@ -42,7 +42,7 @@ impl Unread {
             Ok(turn) => turn,
             Err(full) => {
                 for answer in self.slowest(full, caller, count(bytes)) {
-                    answer.make_room();
+                    answer.close_for_others();
                 }
                 return None;
             }
@@ -103,10 +103,10 @@ impl Answer {
         self.connection.set(connection).ok(); // an answer has one connection
     }
 
-    fn make_room(&self) {
+    fn close_for_others(&self) {
         // In AWS Lambda, presignd has no connection that it could close.
         if let Some(connection) = self.connection.get() {
-            connection.make_room();
+            connection.close_for_others();
         }
     }
 

@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::jwks::Jwks;
-use super::verified::Verified;
+use super::token_cache::Verified;
 use super::{Denied, TokenHash};
 use crate::upload::{Caller, Ticket};
 
@@ -109,9 +109,9 @@ impl Claims {
     /// longer than a day.
     fn short_lived_from(&self) -> Option<u32> {
         let issued_at = self.time("iat")?;
-        let life = self.time("exp")?.saturating_sub(issued_at);
+        let lifetime = self.time("exp")?.saturating_sub(issued_at);
         let from = u32::try_from(issued_at.as_secs().saturating_sub(LEEWAY)).ok()?;
-        (life <= MAX_LIFETIME_IN_PATH).then_some(from)
+        (lifetime <= MAX_LIFETIME_IN_PATH).then_some(from)
     }
 }
 
@@ -252,7 +252,7 @@ impl Jwt {
                 .await?
                 .ok_or(Denied::Unauthorized)?,
         };
-        let claims = self.verified(token, &key).ok_or(Denied::Unauthorized)?;
+        let claims = self.claims(token, &key).ok_or(Denied::Unauthorized)?;
         let policies = self
             .policies_claim
             .as_ref()
@@ -275,7 +275,7 @@ impl Jwt {
         })
     }
 
-    fn verified(&self, token: &str, key: &JwtKey) -> Option<Claims> {
+    fn claims(&self, token: &str, key: &JwtKey) -> Option<Claims> {
         let mut validation = Validation::new(*key.algorithms.first()?);
         validation.algorithms.clone_from(&key.algorithms);
         validation.set_issuer(&[&self.issuer]);

@@ -19,8 +19,8 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use self::dto::{
-    AnswerDto, AskDto, Asked, AskedFile, FileDto, InPartsDto, MultipartDto, MultipartsDto,
-    NoMetadata, ObjectDto, PartDto, SingleDto, SinglesDto,
+    AnswerDto, FileDto, InPartsDto, MultipartDto, MultipartsDto, NoMetadata, ObjectDto, PartDto,
+    RequestDto, RequestedFile, SingleDto, SinglesDto, UploadRequest,
 };
 use super::uppy::calls;
 use super::{DEFAULT_TYPE, PART_URL_BYTES, PARTS_PER_REQUEST, allowed_metadata, as_text, parts_of};
@@ -61,7 +61,7 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
     path = "/better-upload",
     tag = "better-upload",
     operation_id = "presignForBetterUpload",
-    request_body = AskDto,
+    request_body = RequestDto,
     responses(
         (status = 200, description = "Presigned requests", body = AnswerDto),
         CallerProblems,
@@ -75,19 +75,19 @@ async fn presign(
     State(uploads): State<Arc<UploadService>>,
     caller: Authenticated,
     address: OwnAddress,
-    Valid(asked, _reserved): Valid<AskDto>,
+    Valid(request, _reserved): Valid<RequestDto>,
 ) -> Result<Json<AnswerDto>> {
     let now = SystemTime::now();
-    let allows_parts = uploads.allows_parts(&caller, asked.route.as_deref());
+    let allows_parts = uploads.allows_parts(&caller, request.route.as_deref());
     let allows_parts = allows_parts.map_err(|error| Problem::from_better_upload(error, |it| it))?;
     let is_for_parts =
-        |it: &AskedFile| it.content_type.is_none() || it.size > plan::MAX_SINGLE_BYTES;
-    let in_parts = allows_parts && asked.files.iter().any(is_for_parts);
-    let mut files = files(&uploads, &caller, &asked, in_parts)?;
-    let existing = existing(&uploads, &caller, &asked, &files, in_parts, now).await?;
+        |it: &RequestedFile| it.content_type.is_none() || it.size > plan::MAX_SINGLE_BYTES;
+    let in_parts = allows_parts && request.files.iter().any(is_for_parts);
+    let mut files = files(&uploads, &caller, &request, in_parts)?;
+    let existing = existing(&uploads, &caller, &request, &files, in_parts, now).await?;
     let mut is_new = existing.iter().map(Option::is_none);
     files.retain(|_| is_new.next().unwrap_or_default());
-    let sent = asked.files.into_iter().map(|file| file.sent);
+    let sent = request.files.into_iter().map(|file| file.sent);
     let sent: Vec<Sent> = sent.zip(existing).collect();
     if in_parts {
         return in_parts_answer(&uploads, &caller, &address, sent, &files, now).await;
@@ -221,12 +221,12 @@ async fn in_parts(
 async fn existing(
     uploads: &UploadService,
     caller: &Authenticated,
-    asked: &Asked,
+    request: &UploadRequest,
     files: &[File],
     in_parts: bool,
     now: SystemTime,
 ) -> Result<Vec<Option<ObjectKey>>> {
-    let is_asked = uploads.refuses_repeated(caller, asked.route.as_deref());
+    let is_asked = uploads.refuses_repeated(caller, request.route.as_deref());
     if !is_asked.map_err(|error| Problem::from_better_upload(error, |it| it))? {
         return Ok(files.iter().map(|_| None).collect());
     }
@@ -242,16 +242,16 @@ async fn existing(
 fn files(
     uploads: &UploadService,
     caller: &Caller,
-    asked: &Asked,
+    request: &UploadRequest,
     in_parts: bool,
 ) -> Result<Vec<File>, Problem> {
-    let policy = asked.route.as_deref();
-    let metadata = asked.metadata.iter();
+    let policy = request.route.as_deref();
+    let metadata = request.metadata.iter();
     let metadata = metadata.map(|(name, value)| (name.clone(), as_text(value)));
     let metadata = allowed_metadata(uploads, caller, policy, metadata);
     let mut errors = FieldErrors::default();
-    let mut files = Vec::with_capacity(asked.files.len());
-    for (index, file) in asked.files.iter().enumerate() {
+    let mut files = Vec::with_capacity(request.files.len());
+    for (index, file) in request.files.iter().enumerate() {
         let content_type = match &file.content_type {
             Some(content_type) => Ok(content_type.clone()),
             None if in_parts => ContentType::parse(DEFAULT_TYPE),
@@ -269,7 +269,7 @@ fn files(
             checksum_sha256: None,
             checksum_crc64nvme: None,
             content_md5: None,
-            policy: asked.route.clone(),
+            policy: request.route.clone(),
             metadata: metadata.clone(),
         }));
     }

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::extract::ConnectInfo;
@@ -29,7 +29,7 @@ use crate::http::unread::Answer;
 /// answered, too. Sending the answers together wakes the clients' processors only once, which saves
 /// half of the time of a grant when clients and service share a machine. With fewer connections,
 /// waiting costs more.
-const MANY_CONNECTIONS: usize = 16;
+const MANY_CONNECTIONS: i64 = 16;
 
 /// Answers the requests of a client until it closes the connection, is too slow, or has to make
 /// room for another.
@@ -46,17 +46,11 @@ pub(super) async fn run(
     SockRef::from(&stream)
         .set_tcp_user_timeout(Some(limits.unread_timeout))
         .ok(); // best effort: without it an unread answer stays until the client is gone
-    let mut first_byte = [0];
-    let has_spoken = tokio::select! {
-        spoken = tokio::time::timeout(limits.silent_timeout, stream.peek(&mut first_byte)) => {
-            matches!(spoken, Ok(Ok(1)))
-        }
-        () = connection.close.cancelled() => false,
-    };
-    if !has_spoken {
+    let Closer { state, close } = &connection.closer;
+    let spoken = has_spoken(&stream, limits.silent_timeout);
+    if close.run_until_cancelled(spoken).await != Some(true) {
         return;
     }
-    let state = &connection.state;
     let service = service_fn(|request: hyper::Request<Incoming>| {
         state.begin_request(!request.body().is_end_stream());
         let mut request = request.map(|body| Body::new(Tracked(body, Arc::clone(state))));
@@ -65,12 +59,12 @@ pub(super) async fn run(
         let stop = &stop;
         async move {
             let mut response = answer.await?;
-            let is_one_of_many = connection.all.count.load(Ordering::Relaxed) >= MANY_CONNECTIONS;
+            let is_one_of_many = connection.all.gauge.get() >= MANY_CONNECTIONS;
             if is_one_of_many && !stop.is_cancelled() {
                 tokio::task::yield_now().await;
             }
             if let Some(answer) = response.extensions_mut().remove::<Arc<Answer>>() {
-                answer.is_sent_by(connection.closer());
+                answer.is_sent_by(connection.closer.clone());
             }
             // hyper closes a connection on which the rest of a body may still come.
             if stop.is_cancelled() || state.has_unread_body() {
@@ -86,19 +80,25 @@ pub(super) async fn run(
     tokio::select! {
         biased;
         _ = http.as_mut() => return,
-        () = connection.close.cancelled() => {}
+        () = close.cancelled() => {}
     }
-    if !state.makes_room() {
+    if !state.may_close_now() {
         http.as_mut().graceful_shutdown();
         http.await.ok();
     }
+}
+
+/// Whether the client sends a first byte in time. Until then nothing is kept for the connection.
+async fn has_spoken(stream: &TcpStream, silent_timeout: Duration) -> bool {
+    let mut first_byte = [0];
+    let spoken = tokio::time::timeout(silent_timeout, stream.peek(&mut first_byte)).await;
+    matches!(spoken, Ok(Ok(1)))
 }
 
 /// All open connections.
 pub(super) struct Connections {
     open: Mutex<HashMap<u64, Closer>>,
     next: AtomicU64,
-    count: AtomicUsize,
     gauge: Gauge,
     begin: Instant,
 }
@@ -108,7 +108,6 @@ impl Connections {
         Self {
             open: Mutex::default(),
             next: AtomicU64::new(0),
-            count: AtomicUsize::new(0),
             gauge,
             begin: Instant::now(),
         }
@@ -118,18 +117,16 @@ impl Connections {
     pub(super) fn open(self: &Arc<Self>, close: CancellationToken) -> Connection {
         let state = Arc::new(State::new(self.begin));
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        self.count.fetch_add(1, Ordering::Relaxed);
         self.gauge.inc();
-        let connection = Connection {
-            id,
-            state,
-            close,
-            all: Arc::clone(self),
-        };
+        let closer = Closer { state, close };
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.insert(id, connection.closer());
+        open.insert(id, closer.clone());
         drop(open);
-        connection
+        Connection {
+            id,
+            closer,
+            all: Arc::clone(self),
+        }
     }
 
     /// Closes the connection that has been idle for the longest time, if any is.
@@ -142,7 +139,7 @@ impl Connections {
         if let Some(closer) = longest
             && closer.state.idle_since() != BUSY
         {
-            closer.make_room();
+            closer.close_for_others();
         }
     }
 }
@@ -150,22 +147,12 @@ impl Connections {
 /// An open connection, for the task that serves it.
 pub(super) struct Connection {
     id: u64,
-    state: Arc<State>,
-    close: CancellationToken,
+    closer: Closer,
     all: Arc<Connections>,
 }
 
-impl Connection {
-    fn closer(&self) -> Closer {
-        Closer {
-            state: Arc::clone(&self.state),
-            close: self.close.clone(),
-        }
-    }
-}
-
 /// Closes a connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::http) struct Closer {
     state: Arc<State>,
     close: CancellationToken,
@@ -174,8 +161,8 @@ pub(in crate::http) struct Closer {
 impl Closer {
     /// Closes the connection for others, also in the middle of an answer, but not while a handler
     /// works for it.
-    pub(in crate::http) fn make_room(&self) {
-        self.state.makes_room.store(true, Ordering::Relaxed);
+    pub(in crate::http) fn close_for_others(&self) {
+        self.state.is_chosen.store(true, Ordering::Relaxed);
         self.close.cancel();
     }
 }
@@ -185,7 +172,6 @@ impl Drop for Connection {
         let open = &self.all.open;
         let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
         open.remove(&self.id);
-        self.all.count.fetch_sub(1, Ordering::Relaxed);
         self.all.gauge.dec();
     }
 }
@@ -203,7 +189,7 @@ struct State {
     /// Whether a part of the request's body has not been read.
     unread_body: AtomicBool,
     /// Whether it was chosen to make room for another.
-    makes_room: AtomicBool,
+    is_chosen: AtomicBool,
 }
 
 impl State {
@@ -212,7 +198,7 @@ impl State {
             begin,
             idle_since: AtomicU64::new(BUSY),
             unread_body: AtomicBool::new(false),
-            makes_room: AtomicBool::new(false),
+            is_chosen: AtomicBool::new(false),
         };
         state.end_request();
         state
@@ -238,8 +224,8 @@ impl State {
 
     /// Whether nothing is lost when the connection is closed at once. A request may have come since
     /// it was chosen.
-    fn makes_room(&self) -> bool {
-        self.makes_room.load(Ordering::Relaxed) && self.idle_since() != BUSY
+    fn may_close_now(&self) -> bool {
+        self.is_chosen.load(Ordering::Relaxed) && self.idle_since() != BUSY
     }
 }
 

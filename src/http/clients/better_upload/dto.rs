@@ -19,7 +19,7 @@ const MAX_FILES: usize = 100;
 /// The files that a user has chosen.
 #[derive(Debug, Default, Serialize, Validate, ToSchema)]
 #[schema(as = BetterUploadRequest, example = json!({"route": "default", "files": [{"name": "example.jpg", "size": 6, "type": "image/jpeg"}]}))]
-pub(super) struct AskDto {
+pub(super) struct RequestDto {
     /// The name of the policy; `default` if it is absent.
     #[schema(required = false, example = "default")]
     route: Option<String>,
@@ -55,14 +55,14 @@ pub(super) struct FileDto {
 
 /// A valid request.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct UploadRequest {
     pub(super) route: Option<String>,
-    pub(super) files: Vec<AskedFile>,
+    pub(super) files: Vec<RequestedFile>,
     pub(super) metadata: serde_json::Map<String, Value>,
 }
 
 #[derive(Debug)]
-pub(super) struct AskedFile {
+pub(super) struct RequestedFile {
     /// As the client sent it.
     pub(super) sent: FileDto,
     pub(super) filename: Filename,
@@ -80,7 +80,7 @@ impl FileDto {
     }
 
     /// `at` is the pointer to this file in the request.
-    fn into_asked(self, at: &str, errors: &mut FieldErrors) -> Option<AskedFile> {
+    fn into_requested(self, at: &str, errors: &mut FieldErrors) -> Option<RequestedFile> {
         // Checked here, because `validator` does not know the names in the JSON.
         let required = || Invalid::new("required", "is required");
         let sent = self.clone();
@@ -93,7 +93,7 @@ impl FileDto {
         let filename = errors.check(|| format!("{at}/name"), filename);
         let size = errors.check(|| format!("{at}/size"), self.size.ok_or_else(required));
         let content_type = errors.check(|| format!("{at}/type"), content_type);
-        Some(AskedFile {
+        Some(RequestedFile {
             sent,
             filename: filename?,
             size: size?,
@@ -102,8 +102,8 @@ impl FileDto {
     }
 }
 
-impl Dto for AskDto {
-    type Value = Asked;
+impl Dto for RequestDto {
+    type Value = UploadRequest;
 
     // Other fields are ignored, as better-upload's own server ignores them.
     fn read(fields: &mut Fields<'_, '_, '_>) -> Self {
@@ -116,7 +116,7 @@ impl Dto for AskDto {
         }
     }
 
-    fn into_value(self, errors: &mut FieldErrors) -> Option<Asked> {
+    fn into_value(self, errors: &mut FieldErrors) -> Option<UploadRequest> {
         let files = self.files?;
         if files.len() > MAX_FILES {
             let detail = format!("must be at most {MAX_FILES} files");
@@ -133,10 +133,10 @@ impl Dto for AskDto {
             }
         }
         let files = files.into_iter().enumerate();
-        let files: Vec<Option<AskedFile>> = files
-            .map(|(index, file)| file.into_asked(&format!("/files/{index}"), errors))
+        let files: Vec<Option<RequestedFile>> = files
+            .map(|(index, file)| file.into_requested(&format!("/files/{index}"), errors))
             .collect();
-        Some(Asked {
+        Some(UploadRequest {
             route: self.route,
             files: files.into_iter().collect::<Option<_>>()?,
             metadata: match self.metadata {
