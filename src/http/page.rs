@@ -70,11 +70,11 @@ const FILES: [(&str, &str, &str); 14] = files![
 
 /// The page, its files, and what it has to know of the service: the policies to choose from, and
 /// whether requests need a credential.
-pub(super) fn router<S: Clone + Send + Sync + 'static>(
+pub(super) fn router(
     settings: &Settings,
     uploads: Arc<UploadService>,
     needs_credential: bool,
-) -> Router<S> {
+) -> Router {
     let html = include_str!("../../clients/js/page/index.html");
     let policy = settings.content_security_policy.clone();
     let policy = [(header::CONTENT_SECURITY_POLICY, policy)];

@@ -58,6 +58,7 @@ fn file(
     caller: &Caller,
     filename: Option<&str>,
     (type_pointer, content_type): (&str, Option<&str>),
+    size: Option<u64>,
     metadata: impl IntoIterator<Item = (String, String)>,
     policy: Option<&str>,
 ) -> Result<File, Problem> {
@@ -75,7 +76,7 @@ fn file(
         (Some(filename), Some(content_type)) => Ok(File {
             filename,
             content_type,
-            size: None,
+            size,
             checksum_sha256: None,
             checksum_crc64nvme: None,
             content_md5: None,
@@ -201,12 +202,11 @@ async fn params(
         &caller,
         parameter(&pairs, "filename"),
         ("/type", parameter(&pairs, "type")),
+        parameter(&pairs, "size").map(bytes).transpose()?,
         metadata,
         parameter(&pairs, "policy"),
     )?;
-    let size = parameter(&pairs, "size").map(bytes).transpose()?;
     drop(pairs);
-    let file = File { size, ..file };
     let now = SystemTime::now();
     let grant = uploads
         .presign_single(&caller, &file, Uuid::new_v4(), now)

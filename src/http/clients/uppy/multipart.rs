@@ -33,7 +33,7 @@ use crate::http::path_parameter;
 use crate::http::problem::Problem;
 use crate::http::verify::VerifiedDto;
 use crate::s3::MAX_PARTS;
-use crate::upload::{Caller, Error, File, Invalid, UploadService};
+use crate::upload::{Caller, Error, Invalid, UploadService};
 
 /// Memory for 10,000 parts that the store lists, in bytes.
 pub(super) const PARTS_BYTES: usize = 2 * 1024 * 1024;
@@ -120,18 +120,20 @@ struct PartPath {
     part_number: String,
 }
 
-fn part_number(pointer: &str, text: &str) -> Result<u16, Problem> {
-    in_range(pointer, text.parse().ok())
+/// The number of a part in a parameter, which is at `pointer`.
+fn number(pointer: &str, text: &str) -> Result<u16, Problem> {
+    // A text that is not a number cannot be the number of a part.
+    let number = part_number(text.parse().unwrap_or(0));
+    number.map_err(|invalid| Problem::for_field(pointer, invalid))
 }
 
-pub(super) fn in_range(pointer: &str, part_number: Option<u16>) -> Result<u16, Problem> {
-    part_number
-        .filter(|number| (1..=MAX_PARTS).contains(number))
-        .ok_or_else(|| Problem::for_field(pointer, out_of_range()))
-}
-
-pub(super) fn out_of_range() -> Invalid {
-    Invalid::new("out-of-range", "must be a whole number from 1 to 10,000")
+pub(super) fn part_number(number: u64) -> Result<u16, Invalid> {
+    let number = u16::try_from(number).ok();
+    let number = number.filter(|number| (1..=MAX_PARTS).contains(number));
+    number.ok_or(Invalid::new(
+        "out-of-range",
+        "must be a whole number from 1 to 10,000",
+    ))
 }
 
 /// Create a multipart upload
@@ -171,13 +173,10 @@ async fn create(
         &caller,
         dto.filename.as_deref(),
         ("/type", dto.content_type.as_deref()),
+        dto.size,
         metadata,
         dto.policy.as_deref(),
     )?;
-    let file = File {
-        size: dto.size,
-        ..file
-    };
     let upload = uploads
         .create_multipart(&caller, &file, Uuid::new_v4(), SystemTime::now())
         .await
@@ -261,7 +260,7 @@ async fn sign_part(
     Query(pairs): Pairs,
 ) -> Result<Json<PartUrlDto>, Problem> {
     let OpenUpload { caller, token, key } = upload;
-    let number = part_number("/partNumber", &path.part_number)?;
+    let number = number("/partNumber", &path.part_number)?;
     let size = parameter(&pairs, "size").map(bytes).transpose()?;
     drop(pairs);
     let now = SystemTime::now();
@@ -310,7 +309,7 @@ async fn sign_parts(
     // Each part is signed once, however often it is named.
     let parts: BTreeMap<u16, Option<u64>> = numbers
         .split(',')
-        .map(|number| Ok((part_number("/partNumbers", number)?, None)))
+        .map(|text| Ok((number("/partNumbers", text)?, None)))
         .collect::<Result<_, Problem>>()?;
     drop(pairs);
     caller.count_more((parts.len() - 1) / PARTS_PER_REQUEST)?;

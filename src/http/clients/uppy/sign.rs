@@ -13,7 +13,6 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 use self::dto::{SignDto, SignedDto, Signing, Wanted};
-use super::multipart::in_range;
 use super::{calls, file};
 use crate::http::AppState;
 use crate::http::auth::Authenticated;
@@ -24,7 +23,7 @@ use crate::http::openapi::{
 };
 use crate::http::own_address::OwnAddress;
 use crate::http::problem::Problem;
-use crate::upload::{Error, File, Operation, SealedCall, UploadService};
+use crate::upload::{Error, Operation, SealedCall, UploadService};
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(sign))
@@ -82,10 +81,10 @@ async fn sign(
                 &caller,
                 Some(&filename),
                 ("/contentType", content_type.as_deref()),
+                size,
                 metadata.map(|(name, value)| (name.clone(), as_text(value))),
                 policy.as_deref(),
             )?;
-            let file = File { size, ..file };
             if wanted == Wanted::Create {
                 // Uppy sends the type with the next request only.
                 let is_typed = content_type.is_some();
@@ -96,7 +95,6 @@ async fn sign(
             }
         }
         Wanted::Part(id, number) => {
-            let number = in_range("/partNumber", u16::try_from(number).ok())?;
             let key = uploads.key_of_upload(&caller, &id, now)?;
             let request = uploads.presign_part(&caller, &id, &key, (number, size), now);
             SignedDto::for_part(request.await?, now)

@@ -7,7 +7,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use validator::Validate;
 
-use super::{PARTS_BYTES, out_of_range};
+use super::{PARTS_BYTES, part_number};
 use crate::http::body::Dto;
 use crate::http::clients::{PARTS_PER_REQUEST, parts_of};
 use crate::http::json::{Fields, Json as JsonText};
@@ -232,12 +232,7 @@ impl Dto for CompleteDto {
             // Checked here, because `validator` does not know the names in the JSON.
             let required = || Invalid::new("required", "is required");
             let etag = errors.check(|| pointer("ETag"), part.e_tag.ok_or_else(required));
-            let number = part.part_number.ok_or_else(required);
-            let number = number.and_then(|number| {
-                let number = u16::try_from(number).ok();
-                let number = number.filter(|number| (1..=MAX_PARTS).contains(number));
-                number.ok_or_else(out_of_range)
-            });
+            let number = part.part_number.ok_or_else(required).and_then(part_number);
             let number = number.and_then(|number| {
                 if parts.contains_key(&number) {
                     let detail = "must not be given more than once";

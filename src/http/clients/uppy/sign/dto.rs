@@ -10,12 +10,12 @@ use uuid::Uuid;
 use validator::Validate;
 
 use crate::http::body::Dto;
-use crate::http::clients::uppy::multipart::out_of_range;
+use crate::http::clients::uppy::multipart::part_number;
 use crate::http::clients::uppy::seconds_until;
 use crate::http::json::{Fields, Json as JsonText};
 use crate::http::openapi::{FilenameText, MediaTypeOrNothing};
 use crate::http::problem::FieldErrors;
-use crate::s3::{MAX_PARTS, PresignedRequest};
+use crate::s3::PresignedRequest;
 use crate::upload::{Grant, Invalid, PostGrant, SingleGrant};
 
 /// The request that Uppy is about to send to S3. The members that Uppy does not know are for applications that add
@@ -93,7 +93,7 @@ pub(super) struct Signing {
 pub(super) enum Wanted {
     File,
     Create,
-    Part(String, u64),
+    Part(String, u16),
     List(String),
     Complete(String),
     Abort(String),
@@ -103,7 +103,7 @@ impl Wanted {
     fn new(
         method: &str,
         upload_id: Option<String>,
-        part_number: Option<u64>,
+        part_number: Option<u16>,
     ) -> Result<Self, (&'static str, Invalid)> {
         let required = |pointer, code| (pointer, Invalid::new(code, "is required by the method"));
         match (method, upload_id) {
@@ -159,11 +159,12 @@ impl Dto for SignDto {
 
     fn into_value(self, errors: &mut FieldErrors) -> Option<Signing> {
         // Checked even if the number is not needed: an invalid one is a mistake of the client.
-        let number = self.part_number.unwrap_or(1);
-        if !(1..=u64::from(MAX_PARTS)).contains(&number) {
-            errors.push("/partNumber".to_owned(), out_of_range());
-        }
-        let wanted = Wanted::new(&self.method?, self.upload_id, self.part_number);
+        let number = self.part_number.map(part_number).transpose();
+        let number = number.unwrap_or_else(|invalid| {
+            errors.push("/partNumber".to_owned(), invalid);
+            Some(1) // any number, so that it is not missing, too
+        });
+        let wanted = Wanted::new(&self.method?, self.upload_id, number);
         let wanted = wanted.map_err(|(pointer, invalid)| errors.push(pointer.to_owned(), invalid));
         let of_key = |key: String| filename_of_key(&key).to_owned();
         Some(Signing {
@@ -226,14 +227,10 @@ impl SignedDto {
     pub(super) fn for_part(request: PresignedRequest, now: SystemTime) -> Self {
         let headers = request.headers.into_iter();
         Self {
-            method: request.method,
-            url: request.url,
-            key: None,
             headers: headers
                 .map(|(name, value)| (name.into_owned(), value))
                 .collect(),
-            fields: None,
-            expires: seconds_until(request.expires_at, now),
+            ..Self::for_call(request.method, request.url, request.expires_at, now)
         }
     }
 
