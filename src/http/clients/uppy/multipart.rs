@@ -1,17 +1,15 @@
 //! `/s3/multipart…`: uploads in parts.
 
 pub(super) mod dto;
+mod open_upload;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::Json;
-use axum::extract::{FromRequestParts, Path, Query, State};
-use axum::http::request::Parts;
-use axum::response::{IntoResponse, Response};
+use axum::extract::{Path, Query, State};
 use serde::Deserialize;
-use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -20,6 +18,7 @@ use self::dto::{
     AbortedDto, CompleteDto, CompletedDto, Completion, CreateDto, CreatedDto, PartDto, PartUrlDto,
     PartUrlsDto,
 };
+use self::open_upload::{KeyParam, OpenUpload, UploadIdParam};
 use super::{AppState, Pairs, bytes, file, parameter, seconds_until};
 use crate::http::auth::Authenticated;
 use crate::http::body::Valid;
@@ -29,7 +28,6 @@ use crate::http::openapi::{
     BodyProblems, CallerProblems, ObjectProblems, ParameterProblems, PolicyProblems,
     SessionProblems, SigningProblems, StoreProblems, link,
 };
-use crate::http::path_parameter;
 use crate::http::problem::Problem;
 use crate::http::verify::VerifiedDto;
 use crate::s3::MAX_PARTS;
@@ -62,56 +60,6 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
         },
     );
     router
-}
-
-#[derive(IntoParams)]
-#[into_params(parameter_in = Path)]
-#[expect(dead_code, reason = "it describes what `OpenUpload` reads")]
-struct UploadIdParam {
-    /// From the answer that created the upload.
-    #[param(rename = "uploadId")]
-    upload_id: String,
-}
-
-#[derive(IntoParams)]
-#[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "it describes what `OpenUpload` reads")]
-struct KeyParam {
-    /// The key, from the same answer.
-    key: String,
-}
-
-/// A multipart upload that the caller may continue. Its id and key are checked before any body is
-/// read.
-struct OpenUpload {
-    caller: Authenticated,
-    /// The sealed session, which clients know as `uploadId`.
-    token: String,
-    key: String,
-}
-
-impl FromRequestParts<AppState> for OpenUpload {
-    type Rejection = Response;
-
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Response> {
-        let caller = Authenticated::from_request_parts(parts, state).await?;
-        let token = path_parameter(parts, "uploadId").await?;
-        let pairs = Pairs::from_request_parts(parts, state).await;
-        let Query(pairs) = pairs.map_err(IntoResponse::into_response)?;
-        let key = parameter(&pairs, "key").ok_or_else(|| {
-            let invalid = Invalid::new("required", "is required");
-            Problem::for_field("/key", invalid).into_response()
-        })?;
-        state
-            .uploads
-            .check_multipart(&caller, &token, key, SystemTime::now())
-            .map_err(IntoResponse::into_response)?;
-        Ok(Self {
-            caller,
-            token,
-            key: key.to_owned(),
-        })
-    }
 }
 
 #[derive(Deserialize)]
