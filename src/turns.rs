@@ -130,7 +130,7 @@ impl Turns {
         Ok(Turn(permits))
     }
 
-    /// Whether someone waits for what the caller has.
+    /// Whether a request waits for a limit that this caller shares.
     pub(crate) fn is_wanted(&self, caller: Option<&CallerKey>) -> bool {
         let levels = self.levels(caller, 0);
         let mut limits = levels.iter().flatten();

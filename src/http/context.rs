@@ -84,7 +84,7 @@ impl RequestContext {
     /// Sets who calls. `sender` owns the credentials of the request, and may call for the caller.
     pub(super) fn set_caller(&self, sender: CallerKey, caller: &Caller) {
         self.0.sender.set(sender).ok(); // only the first extractor of a request counts
-        if let Some(user @ CallerKey::User { .. }) = caller.key() {
+        if let Some(user) = caller.api_key().and_then(|_| caller.key()) {
             self.0.on_behalf_of.set(user).ok(); // the same
         }
     }

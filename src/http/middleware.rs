@@ -64,7 +64,7 @@ const SHORT_ANSWER_BYTES: usize = 64 * 1024;
 /// Most of it is around the router and not a layer in it: axum boxes the layers of a route several
 /// times for each request.
 pub(super) fn add(router: Router, cors: Option<CorsLayer>, observer: Observer) -> impl HttpService {
-    // The headers for pages of other origins are on the answers of `answered`, too.
+    // CORS is around `answered`, so that pages of other origins can read its own answers, too.
     let layers = ServiceBuilder::new()
         .layer(MapRequestLayer::new(note_route))
         .option_layer(cors)

@@ -93,7 +93,9 @@ async fn presign(
         return in_parts_answer(&uploads, &caller, &address, sent, &files, now).await;
     }
     let grants = uploads.presign_puts(&caller, &files, Uuid::new_v4, now);
-    let grants = grants.await.map_err(|error| of_new(error, &sent))?;
+    let grants = grants
+        .await
+        .map_err(|error| problem_with_new(error, &sent))?;
     let mut grants = grants.into_iter();
     let files = sent
         .into_iter()
@@ -110,13 +112,12 @@ async fn presign(
 /// A file as the client sent it, and the key of its object if it is uploaded already.
 type Sent = (FileDto, Option<ObjectKey>);
 
-/// The failure of a call with those files of `sent` that are not uploaded yet.
-fn of_new(error: Error, sent: &[Sent]) -> Problem {
-    let new = |file| {
+/// The problem with those files of `sent` that are not uploaded yet, by their places in the request.
+fn problem_with_new(error: Error, sent: &[Sent]) -> Problem {
+    Problem::from_better_upload(error, |file| {
         let mut new = (0..sent.len()).filter(|&place| sent[place].1.is_none());
         new.nth(file).unwrap_or(file)
-    };
-    Problem::from_better_upload(error, new)
+    })
 }
 
 /// Begins an upload in parts for each of `files`, which are those of `sent` that are not uploaded
@@ -131,7 +132,7 @@ async fn in_parts_answer(
 ) -> Result<Json<AnswerDto>> {
     let sizes: Vec<u64> = files.iter().filter_map(|file| file.size).collect();
     let part_size = plan::part_size(&sizes);
-    let part_size = part_size.ok_or_else(|| of_new(too_large(&sizes), &sent))?;
+    let part_size = part_size.ok_or_else(|| problem_with_new(too_large(&sizes), &sent))?;
     let parts = sizes
         .iter()
         .map(|&size| parts_of(size, part_size).collect());
@@ -142,7 +143,7 @@ async fn in_parts_answer(
     caller.count_more(calls.saturating_sub(1))?;
     let _turn = caller.turn(Work::AskStore(count * PART_URL_BYTES)).await?;
     let begun = uploads.create_multiparts(caller, files, now).await;
-    let begun = begun.map_err(|error| of_new(error, &sent))?;
+    let begun = begun.map_err(|error| problem_with_new(error, &sent))?;
     let mut each = begun.iter().zip(&parts);
     let signed = async {
         let mut files = Vec::with_capacity(sent.len());
