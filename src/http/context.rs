@@ -160,7 +160,7 @@ mod tests {
     /// A store gives up a notification that was wrong, and repeats one that came at a bad moment.
     #[test]
     fn a_notification_without_room_has_to_be_sent_again() {
-        let observer = Observer::new(&Settings::default(), Metrics::default());
+        let observer = Observer::new(&Settings::default(), None, Metrics::default());
         let response = RequestContext::new(Arc::new(observer), false).no_room();
         assert_eq!(response.status(), 503);
         assert!(response.headers().contains_key("retry-after"));

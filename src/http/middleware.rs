@@ -2,6 +2,7 @@
 //! of a problem, and the headers that all answers have. Knows no route.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,13 +13,12 @@ use axum::extract::{MatchedPath, Request};
 use axum::http::response::Parts;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::future::RouteFuture;
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use ipnet::IpNet;
-use tower::util::{MapFutureLayer, MapRequestLayer};
-use tower::{ServiceBuilder, ServiceExt, service_fn};
+use tower::util::MapRequestLayer;
+use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_http::cors::CorsLayer;
 
 use super::auth::retry_later;
@@ -63,13 +63,12 @@ const SHORT_ANSWER_BYTES: usize = 64 * 1024;
 ///
 /// Most of it is around the router and not a layer in it: axum boxes the layers of a route several
 /// times for each request.
-pub(super) fn add(router: Router, cors: Option<CorsLayer>, observer: Observer) -> impl HttpService {
-    // CORS is around `answered`, so that pages of other origins can read its own answers, too.
-    let layers = ServiceBuilder::new()
-        .layer(MapRequestLayer::new(note_route))
-        .option_layer(cors)
-        .layer(MapFutureLayer::new(answered));
-    let router = router.layer(layers);
+pub(super) fn add(router: Router, observer: Observer) -> impl HttpService {
+    let note_route = MapRequestLayer::new(note_route);
+    let router = match &observer.cors {
+        Some(cors) => router.layer(ServiceBuilder::new().layer(note_route).layer(cors.clone())),
+        None => router.layer(note_route),
+    };
     let observer = Arc::new(observer);
     service_fn(move |request| observe(Arc::clone(&observer), router.clone(), request))
 }
@@ -83,33 +82,39 @@ fn note_route(request: Request) -> Request {
     request
 }
 
-/// The answer of a route, or another one if it panics or takes too long.
-async fn answered(answer: RouteFuture<Infallible>) -> Result<Response, Infallible> {
-    let answer = AssertUnwindSafe(answer).catch_unwind();
-    match tokio::time::timeout(REQUEST_TIMEOUT, answer).await {
-        Ok(Ok(response)) => response,
-        Ok(Err(_panic)) => Ok(panicked().into_response()),
-        Err(_elapsed) => Ok(request_timed_out().into_response()),
-    }
-}
-
 /// The middleware's part of the configuration, and its state.
 #[derive(Debug)]
 pub(super) struct Observer {
     metrics: Metrics,
     trusted_proxies: Vec<IpNet>,
     local_hosts_only: bool,
+    cors: Option<CorsLayer>,
     pub(super) memory: Memory,
 }
 
 impl Observer {
-    pub(super) fn new(settings: &Settings, metrics: Metrics) -> Self {
+    pub(super) fn new(settings: &Settings, cors: Option<CorsLayer>, metrics: Metrics) -> Self {
         Self {
             metrics,
             trusted_proxies: settings.trusted_proxies.clone(),
             local_hosts_only: settings.local_hosts_only,
+            cors,
             memory: Memory::new(),
         }
+    }
+
+    /// An answer that no route has made, with the headers that let a page of `origin` read it.
+    async fn readable(&self, problem: Problem, origin: Option<HeaderValue>) -> Response {
+        let mut response = problem.into_response();
+        if let (Some(cors), Some(origin)) = (&self.cors, origin) {
+            let empty =
+                service_fn(|_: Request| ready(Ok::<Response, Infallible>(Response::default())));
+            let mut request = Request::default();
+            request.headers_mut().insert(header::ORIGIN, origin);
+            let Ok(answer) = cors.layer(empty).oneshot(request).await;
+            response.headers_mut().extend(answer.into_parts().0.headers);
+        }
+        response
     }
 }
 
@@ -121,12 +126,19 @@ async fn observe(
     let observation = Observation::begin(observer, &request);
     let context = observation.context.clone();
     let observer = context.observer();
+    let origin = request.headers().get(header::ORIGIN).cloned();
     if let Err(problem) = head::check(&request, observer.local_hosts_only) {
-        return Ok(observation.finish(problem.into_response()));
+        let response = observer.readable(problem, origin).await;
+        return Ok(observation.finish(response));
     }
     let refused_origin = head::preflight_origin(&request);
     request.extensions_mut().insert(context.clone());
-    let Ok(response) = router.oneshot(request).await;
+    let answer = AssertUnwindSafe(router.oneshot(request)).catch_unwind();
+    let response = match tokio::time::timeout(REQUEST_TIMEOUT, answer).await {
+        Ok(Ok(Ok(response))) => response,
+        Ok(Err(_panic)) => observer.readable(panicked(), origin).await,
+        Err(_elapsed) => observer.readable(request_timed_out(), origin).await,
+    };
     if let Some(origin) = refused_origin
         && !response
             .headers()
@@ -341,8 +353,8 @@ mod tests {
             .route("/long", get(long));
         let routes = routes.layer(problems_in(Dialect::Uppy));
         let cors = CorsLayer::new().allow_origin(Any);
-        let observer = Observer::new(&Settings::default(), Metrics::default());
-        add(routes, Some(cors), observer)
+        let observer = Observer::new(&Settings::default(), Some(cors), Metrics::default());
+        add(routes, observer)
     }
 
     async fn answer(service: &impl HttpService, path: &str) -> Response {
@@ -380,5 +392,9 @@ mod tests {
             );
         }
         drop(first);
+        let response = answer(&service, "/long?%ff").await;
+        let (headers, problem) = headers_and_problem(response).await;
+        assert_eq!(problem["code"], "invalid-request");
+        assert_eq!(headers["access-control-allow-origin"], "*");
     }
 }

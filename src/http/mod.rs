@@ -155,8 +155,8 @@ pub fn router(uploads: Arc<UploadService>, settings: &Settings) -> impl HttpServ
         .merge(of_store)
         .merge(docs::router(&document));
     let cors = settings.allowed_origins.layer();
-    let observer = Observer::new(settings, settings.metrics.clone());
-    middleware::add(with_fallbacks(router), cors, observer)
+    let observer = Observer::new(settings, cors, settings.metrics.clone());
+    middleware::add(with_fallbacks(router), observer)
 }
 
 /// The metrics, for a listener of their own, and the probes: there they get an answer even when
@@ -169,8 +169,8 @@ pub fn metrics_router(
     let router = health::metrics_router().merge(probes);
     let router = router.with_state(Arc::new(Operations::new(uploads, settings)));
     // The requests of Prometheus and of the cluster are not counted with those of clients.
-    let observer = Observer::new(settings, Metrics::default());
-    middleware::add(with_fallbacks(router), None, observer)
+    let observer = Observer::new(settings, None, Metrics::default());
+    middleware::add(with_fallbacks(router), observer)
 }
 
 fn with_fallbacks(router: Router) -> Router {
