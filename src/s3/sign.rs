@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use aws_credential_types::Credentials;
 use aws_sigv4::sign::v4::generate_signing_key;
-use base16ct::lower::encode_string;
+use base16ct::lower::{encode_str, encode_string};
 use hmac::{Hmac, KeyInit, Mac};
 use percent_encoding::utf8_percent_encode;
 use sha2::{Digest, Sha256};
@@ -178,7 +178,8 @@ pub(super) fn presign(
     push_names(&mut text, &headers, ";");
     text.push_str("\nUNSIGNED-PAYLOAD");
 
-    let hash = encode_string(&Sha256::digest(&text));
+    let mut hash = [0; 64];
+    let hash = encode_str(&Sha256::digest(&text), &mut hash).ok()?;
     let signature = key.sign([
         ALGORITHM,
         "\n",
@@ -187,7 +188,7 @@ pub(super) fn presign(
         now.day(),
         &scope.suffix,
         "\n",
-        &hash,
+        hash,
     ]);
 
     let mut url = String::with_capacity(target.origin.len() + text.len() + 100);
