@@ -86,6 +86,15 @@ impl Run {
     }
 }
 
+/// A file with these policies, and the folder that it is in.
+fn policies_file(toml: &str) -> (TempDir, String) {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("policies.toml");
+    std::fs::write(&file, toml).unwrap();
+    let path = file.to_str().unwrap().to_owned();
+    (folder, path)
+}
+
 /// What leads to an embedded store at `endpoint`.
 fn variables(endpoint: &str) -> [(&str, &str); 7] {
     [

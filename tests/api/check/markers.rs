@@ -11,9 +11,13 @@ use axum::middleware::Next;
 use axum::response::Response;
 use tempfile::TempDir;
 
-use super::{check, check_at, check_fails, check_passes, with};
+use super::{check, check_at, check_fails, check_passes, policies_file, with};
 use crate::process::presignd;
 use crate::stand_in::{StandIn, error, files, xml};
+
+/// The answer of a bucket that keeps versions.
+const VERSIONING: &str =
+    "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
 
 fn is_object(uri: &str) -> bool {
     uri.starts_with("/uploads/uploads/")
@@ -59,18 +63,11 @@ async fn nothing_is_uploaded_that_could_not_be_removed() {
 
 #[tokio::test]
 async fn an_object_of_someone_else_is_never_replaced() {
-    let folder = TempDir::new().unwrap();
-    let policies = folder.path().join("policies.toml");
-    std::fs::write(
-        &policies,
-        "[policies.logo]\nkey = 'logo.png'\noverwrite = true\n",
-    )
-    .unwrap();
+    let (_folder, file) = policies_file("[policies.logo]\nkey = 'logo.png'\noverwrite = true\n");
     let stand = StandIn::embedded().await;
     let logo = stand.data.path().join("uploads/logo.png");
     std::fs::write(&logo, "theirs").unwrap();
-    let variables = [("UPLOAD_POLICIES_FILE", policies.to_str().unwrap())];
-    let run = check_at(&stand.url(), &variables).await;
+    let run = check_at(&stand.url(), &[("UPLOAD_POLICIES_FILE", &file)]).await;
     run.says("put", "skipped", &["{uuid}"]);
     run.says("post", "skipped", &["{uuid}"]);
     assert_eq!(std::fs::read(&logo).unwrap(), b"theirs");
@@ -204,6 +201,9 @@ async fn versioned(status: &'static str, says: &'static [Method]) -> (StandIn, V
         async move {
             let (method, uri) = (request.method().clone(), request.uri().clone());
             let (key, query) = (uri.path().to_owned(), uri.query().unwrap_or_default());
+            if query.starts_with("versioning") && status == "unknown" {
+                return error(403, "AccessDenied");
+            }
             if query.starts_with("versioning") {
                 return xml(&format!(
                     "<VersioningConfiguration><Status>{status}</Status></VersioningConfiguration>"
@@ -279,7 +279,7 @@ async fn versions_and_delete_markers_are_removed_too() {
 async fn a_bucket_that_keeps_objects_for_a_time_gets_none() {
     let stand = StandIn::but(|_, uri| {
         if uri.contains("?versioning") {
-            Some(xml("<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"))
+            Some(xml(VERSIONING))
         } else if uri.contains("?object-lock") {
             Some(xml("<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention><Mode>COMPLIANCE</Mode><Days>1</Days></DefaultRetention></Rule></ObjectLockConfiguration>"))
         } else {
@@ -324,30 +324,24 @@ async fn a_store_that_changes_what_it_keeps_is_found_out() {
     stand.is_as_it_was();
 }
 
-/// Policies that let callers download and delete, and an issuer of tokens, which they need.
-fn downloads_and_deletes(folder: &TempDir) -> [(&str, String); 5] {
-    let policies = folder.path().join("policies.toml");
-    let text = "[policies.album]\nkey = 'album/{uuid}'\ndownload = true\ndelete = true\n";
-    std::fs::write(&policies, text).unwrap();
+/// A policy that lets callers download and delete.
+const ALBUM: &str = "[policies.album]\nkey = 'album/{uuid}'\ndownload = true\ndelete = true\n";
+
+/// These policies, and an issuer of tokens, which downloads and deletes need.
+fn with_callers(policies: &str) -> [(&str, &str); 5] {
     [
-        (
-            "UPLOAD_POLICIES_FILE",
-            policies.to_str().unwrap().to_owned(),
-        ),
-        ("AUTH_MODE", "jwt".to_owned()),
-        ("JWT_ISSUER", "https://issuer.example/".to_owned()),
-        ("JWT_AUDIENCE", "presignd".to_owned()),
-        ("JWT_SECRET", "s".repeat(64)),
+        ("UPLOAD_POLICIES_FILE", policies),
+        ("AUTH_MODE", "jwt"),
+        ("JWT_ISSUER", "https://issuer.example/"),
+        ("JWT_AUDIENCE", "presignd"),
+        ("JWT_SECRET", "ssssssssssssssssssssssssssssssss"),
     ]
 }
 
 #[tokio::test]
 async fn permissions_for_downloads_and_deletes_are_tried_where_a_policy_needs_them() {
-    let folder = TempDir::new().unwrap();
-    let variables = downloads_and_deletes(&folder);
-    let variables = variables
-        .each_ref()
-        .map(|(name, value)| (*name, value.as_str()));
+    let (_folder, file) = policies_file(ALBUM);
+    let variables = with_callers(&file);
     let is_marker = |uri: &str| uri.starts_with("/uploads/album/");
 
     let stand = StandIn::embedded().await;

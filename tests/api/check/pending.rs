@@ -15,22 +15,12 @@ use axum::http::Method;
 use axum::middleware::Next;
 use presignd::dev::BUCKET;
 use presignd::upload::Arrival;
-use tempfile::TempDir;
 
-use super::{Run, check, check_at, check_fails, check_passes, with};
+use super::{Run, check, check_at, check_fails, check_passes, policies_file, with};
 use crate::helpers::{service, with_policies};
 use crate::stand_in::{StandIn, empty, error, xml};
 
 const PENDING: &str = "[policies.default]\npending = true\n";
-
-/// A file with these policies, and the folder that it is in.
-fn policies(toml: &str) -> (TempDir, String) {
-    let folder = TempDir::new().unwrap();
-    let file = folder.path().join("policies.toml");
-    std::fs::write(&file, toml).unwrap();
-    let path = file.to_str().unwrap().to_owned();
-    (folder, path)
-}
 
 async fn fixed(stand: &StandIn, file: &str) -> Run {
     let url = stand.url();
@@ -68,7 +58,7 @@ async fn fix_lifecycle_adds_what_is_missing_and_keeps_the_rest() {
         .bucket(BUCKET);
     let put = put.lifecycle_configuration(before.build().unwrap());
     put.send().await.unwrap();
-    let (_folder, file) = policies(PENDING);
+    let (_folder, file) = policies_file(PENDING);
     let run = check_passes(&stand.url(), &[("UPLOAD_POLICIES_FILE", &file)]).await;
     run.says("tags", "ok", &["PUT, form, parts"]);
     run.says("lifecycle", "warning", &["--fix-lifecycle"]);
@@ -136,7 +126,7 @@ async fn a_rule_counts_if_it_is_for_all_pending_uploads_and_for_no_others() {
         );
         let stand =
             StandIn::but(move |_, uri| uri.contains("?lifecycle").then(|| xml(&text))).await;
-        let (_folder, file) = policies(PENDING);
+        let (_folder, file) = policies_file(PENDING);
         let run = check_passes(&stand.url(), &[("UPLOAD_POLICIES_FILE", &file)]).await;
         let line = run.line("lifecycle-pending");
         assert_eq!(line["status"], expected, "{filter} {status}: {line}");
@@ -148,7 +138,7 @@ async fn a_rule_counts_if_it_is_for_all_pending_uploads_and_for_no_others() {
 
 #[tokio::test]
 async fn a_store_that_refuses_rules_or_has_none_is_named() {
-    let (_folder, file) = policies(PENDING);
+    let (_folder, file) = policies_file(PENDING);
     let stand = StandIn::but(|_, uri| {
         uri.contains("?lifecycle")
             .then(|| error(501, "NotImplemented"))
@@ -206,7 +196,7 @@ async fn a_store_that_loses_the_tags_of_some_uploads_is_named() {
             }
         })
         .await;
-        let (_folder, file) = policies(PENDING);
+        let (_folder, file) = policies_file(PENDING);
         let run = check_fails(&stand.url(), &[("UPLOAD_POLICIES_FILE", &file)]).await;
         run.says("tags", "failed", &[&format!("then: {loses}"), kept, fix]);
         stand.is_as_it_was();
@@ -215,7 +205,7 @@ async fn a_store_that_loses_the_tags_of_some_uploads_is_named() {
 
 #[tokio::test]
 async fn a_store_without_tags_and_credentials_that_may_not_tag_are_named() {
-    let (_folder, file) = policies(PENDING);
+    let (_folder, file) = policies_file(PENDING);
     for (status, code, words) in [
         (501, "NotImplemented", "no tags"),
         (403, "AccessDenied", "s3:PutObjectTagging"),
@@ -232,7 +222,7 @@ async fn a_store_without_tags_and_credentials_that_may_not_tag_are_named() {
 /// As Garage reads rules: it skips the tag, and would expire every object.
 #[tokio::test]
 async fn a_store_that_ignores_the_tag_of_a_rule_never_keeps_the_rule() {
-    let (_folder, file) = policies(PENDING);
+    let (_folder, file) = policies_file(PENDING);
     for has_tags in [true, false] {
         let kept = Arc::new(Mutex::new(None));
         let rules = Arc::clone(&kept);
@@ -289,7 +279,7 @@ async fn the_store_may_notify_the_service_of_markers() {
         next.run(request)
     })
     .await;
-    let (_folder, file) = policies(PENDING);
+    let (_folder, file) = policies_file(PENDING);
     check_at(&stand.url(), &[("UPLOAD_POLICIES_FILE", &file)]).await;
     let uploads = service(&stand.config(), BUCKET, true, with_policies(PENDING)).await;
     let paths = paths.lock().unwrap().clone();

@@ -8,9 +8,8 @@ use std::sync::{Arc, Mutex};
 use axum::extract::Request;
 use axum::http::{Method, StatusCode, header};
 use axum::middleware::Next;
-use tempfile::TempDir;
 
-use super::{Run, check, with};
+use super::{Run, check, policies_file, with};
 use crate::stand_in::{StandIn, error, xml};
 
 /// Each promise is one that a policy here needs.
@@ -54,11 +53,9 @@ async fn prove(stand: &StandIn) -> Run {
 }
 
 pub(super) async fn prove_with(stand: &StandIn, policies: &str) -> Run {
-    let folder = TempDir::new().unwrap();
-    let file = folder.path().join("policies.toml");
-    std::fs::write(&file, policies).unwrap();
+    let (_folder, file) = policies_file(policies);
     let url = stand.url();
-    let more = [("UPLOAD_POLICIES_FILE", file.to_str().unwrap())];
+    let more = [("UPLOAD_POLICIES_FILE", file.as_str())];
     check(&with(&url, &more), &["--prove"]).await
 }
 

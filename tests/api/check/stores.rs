@@ -5,7 +5,7 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 
-use super::{check_at, check_fails, check_passes};
+use super::{check_at, check_fails, check_passes, policies_file};
 use crate::helpers::spawn;
 use crate::stand_in::{StandIn, error, xml};
 
@@ -298,10 +298,9 @@ async fn an_answer_that_cannot_be_read_is_skipped() {
 
 #[tokio::test]
 async fn the_buckets_of_all_policies_are_checked_and_a_missing_one_is_named() {
-    let policies = tempfile::NamedTempFile::new().unwrap();
     let toml = "[policies.default]\n[policies.media]\nbucket = 'media'";
-    std::fs::write(policies.path(), toml).unwrap();
-    let policies = [("UPLOAD_POLICIES_FILE", policies.path().to_str().unwrap())];
+    let (_folder, file) = policies_file(toml);
+    let policies = [("UPLOAD_POLICIES_FILE", file.as_str())];
     let stand = StandIn::embedded().await;
     let run = check_fails(&stand.url(), &policies).await;
     let lines = run.report["checks"].as_array().unwrap();
