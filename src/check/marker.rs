@@ -10,7 +10,7 @@ use uuid::{Builder, Uuid, Version};
 
 use super::problem::Problem;
 use super::removal::{Marker, Token};
-use super::{Check, FORMS_ONLY, Line};
+use super::{Check, FORMS_ONLY, Line, Status};
 use crate::upload::{Caller, File, Grant, Sample, UploadService};
 
 /// Why a marker was not stored, or not removed.
@@ -54,21 +54,22 @@ impl Check {
     /// Uploads a marker under each policy, in each way.
     pub(super) async fn uploads(&self) -> Vec<Line> {
         let mut lines = Vec::new();
-        let mut head = None;
+        let mut heads = Vec::new();
         if self.config.forms_only {
             lines.push(Line::skipped("put", FORMS_ONLY));
         }
         for sample in self.samples.iter().filter(|_| !self.config.forms_only) {
             lines.push(match self.put(&self.uploads, sample).await {
                 Err(unable) => unable.line("put", sample),
-                Ok(stored) => {
-                    head.get_or_insert(stored);
+                Ok(head) => {
+                    heads.push(head);
                     Line::ok("put", "accepted, and removed").for_policy(&sample.policy)
                 }
             });
         }
-        lines.push(head.unwrap_or_else(|| Line::skipped("head", "no object was uploaded")));
-        lines.extend(self.form().await);
+        let forms = self.forms(&mut heads).await;
+        lines.extend(head_lines(heads));
+        lines.extend(forms);
         lines.extend(self.multipart().await);
         lines.extend(self.delete().await);
         lines
@@ -94,19 +95,33 @@ impl Check {
         })
     }
 
-    async fn form(&self) -> Option<Line> {
+    /// POSTs a sample, or one of each policy if there are only forms. Their HEAD requests then go
+    /// into `heads`.
+    async fn forms(&self, heads: &mut Vec<Line>) -> Vec<Line> {
         const CHECK: &str = "post";
         if !self.config.supports_post {
-            return Some(Line::skipped(CHECK, "S3_SUPPORTS_POST_POLICY is false"));
+            return vec![Line::skipped(CHECK, "S3_SUPPORTS_POST_POLICY is false")];
         }
-        let sample = self.samples.iter().find(|sample| sample.fits_form)?;
-        Some(match self.post(sample).await {
-            Ok(_) => Line::ok(CHECK, "accepted, and removed").for_policy(&sample.policy),
-            Err(Unable::Refused(problem)) if problem.is_not_implemented() => problem
-                .failed(CHECK, "")
-                .fix("the store does not support forms: set S3_SUPPORTS_POST_POLICY=false"),
-            Err(unable) => unable.line(CHECK, sample),
-        })
+        let samples = self.samples.iter().filter(|sample| sample.fits_form);
+        let count = if self.config.forms_only {
+            usize::MAX
+        } else {
+            1
+        };
+        let mut lines = Vec::new();
+        for sample in samples.take(count) {
+            lines.push(match self.post(sample).await {
+                Ok(head) => {
+                    heads.extend(self.config.forms_only.then_some(head));
+                    Line::ok(CHECK, "accepted, and removed").for_policy(&sample.policy)
+                }
+                Err(Unable::Refused(problem)) if problem.is_not_implemented() => problem
+                    .failed(CHECK, "")
+                    .fix("the store does not support forms: set S3_SUPPORTS_POST_POLICY=false"),
+                Err(unable) => unable.line(CHECK, sample),
+            });
+        }
+        lines
     }
 
     async fn post(&self, sample: &Sample) -> Result<Line, Unable> {
@@ -206,13 +221,14 @@ impl Check {
             Ok(object) => object,
             Err(problem) => {
                 // Downloads need the same permission as the HEAD request.
-                if sample.may_download {
-                    let line = problem.failed(CHECK, "s3:GetObject for downloads");
-                    return Ok(line.for_policy(&sample.policy));
-                }
-                let detail = format!("whether an upload has arrived is unknown: {problem}");
-                let fix = problem.fix("s3:GetObject for POST /upload/verify and for nothing else");
-                return Ok(Line::warning(CHECK, detail).fix_if(fix));
+                let line = if sample.may_download {
+                    problem.failed(CHECK, "s3:GetObject for downloads")
+                } else {
+                    let detail = format!("whether an upload has arrived is unknown: {problem}");
+                    let fix = "s3:GetObject for POST /upload/verify and for nothing else";
+                    Line::warning(CHECK, detail).fix_if(problem.fix(fix))
+                };
+                return Ok(line.for_policy(&sample.policy));
             }
         };
         let sent = format!(
@@ -301,6 +317,19 @@ impl Check {
         let request = self.http.put(part.await?.url).body(sample.body);
         Ok((marker, request))
     }
+}
+
+/// The lines that are not ok, or else one that is.
+fn head_lines(mut heads: Vec<Line>) -> Vec<Line> {
+    if heads.iter().all(|head| head.status == Status::Ok) {
+        heads.truncate(1);
+        if heads.is_empty() {
+            heads.push(Line::skipped("head", "no object was uploaded"));
+        }
+    } else {
+        heads.retain(|head| head.status != Status::Ok);
+    }
+    heads
 }
 
 /// A grant to PUT `file`, as the service gives it to a client.

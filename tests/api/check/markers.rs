@@ -367,3 +367,26 @@ async fn permissions_for_downloads_and_deletes_are_tried_where_a_policy_needs_th
     run.says("delete", "failed", &["s3:DeleteObject", "album"]);
     stand.is_as_it_was();
 }
+
+#[tokio::test]
+async fn a_permission_that_one_policy_lacks_is_named_whatever_the_others_have() {
+    let (_folder, file) = policies_file(&format!("[policies.a]\nkey = 'a/{{uuid}}'\n{ALBUM}"));
+    for denied in ["/uploads/a", "/uploads/album/"] {
+        let stand = StandIn::but(move |method, uri| {
+            let is_head = method == Method::HEAD && uri.starts_with(denied);
+            is_head.then(|| error(403, "AccessDenied"))
+        })
+        .await;
+        for forms_only in ["false", "true"] {
+            let mut variables = with_callers(&file).to_vec();
+            variables.push(("S3_FORMS_ONLY", forms_only));
+            let run = check_fails(&stand.url(), &variables).await;
+            assert!(
+                run.statuses().contains(&("head", "failed")),
+                "{denied} {forms_only}: {:#}",
+                run.report
+            );
+        }
+        stand.is_as_it_was();
+    }
+}
