@@ -139,14 +139,18 @@ impl Check {
 
     /// The version to delete in a bucket with versions, for uploads whose answer did not name it:
     /// forms, and buckets whose versioning is suspended.
-    async fn current_version(&self, key: &str) -> Option<String> {
+    async fn current_version(&self, key: &str) -> Result<Option<String>, Problem> {
         if !self.is_versioned.load(Ordering::Relaxed) {
-            return None;
+            return Ok(None);
         }
         let head = self.client.head_object().bucket(self.bucket()).key(key);
-        let object = head.send().await.ok();
-        let version = object.and_then(|object| object.version_id);
-        version.or_else(|| Some(NULL_VERSION.to_owned()))
+        let version = match head.send().await.map_err(Problem::from) {
+            Ok(object) => object.version_id,
+            Err(problem) if problem.status() == Some(404) => None,
+            // Another version would be deleted in vain, and without an error.
+            Err(problem) => return Err(problem),
+        };
+        Ok(Some(version.unwrap_or_else(|| NULL_VERSION.to_owned())))
     }
 
     /// Tries to abort a multipart upload that does not exist.
@@ -173,7 +177,7 @@ impl Check {
             Marker::Object { key, version } => {
                 let version = match version {
                     Some(version) => Some(version.clone()),
-                    None => self.current_version(key).await,
+                    None => self.current_version(key).await?,
                 };
                 let delete = || self.client.delete_object().bucket(self.bucket()).key(key);
                 let deleted = delete().set_version_id(version.clone()).send().await?;

@@ -390,3 +390,20 @@ async fn a_permission_that_one_policy_lacks_is_named_whatever_the_others_have() 
         stand.is_as_it_was();
     }
 }
+
+#[tokio::test]
+async fn an_object_whose_version_cannot_be_found_out_is_named() {
+    let stand = StandIn::but(|method, uri| {
+        if uri.contains("?versioning") {
+            Some(xml(VERSIONING))
+        } else if method == Method::HEAD && is_object(uri) {
+            Some(error(403, "AccessDenied"))
+        } else {
+            None
+        }
+    })
+    .await;
+    let run = check_fails(&stand.url(), &[]).await;
+    run.says("post", "failed", &["cannot be removed", "403"]);
+    run.says("left-behind", "failed", &["presignd-check.txt"]);
+}
