@@ -182,6 +182,13 @@ impl Problem {
         code.is_some_and(|code| codes.contains(&code))
     }
 
+    /// Whether the store refused the request, and is not just busy or broken: then it may have done
+    /// what was asked.
+    pub(super) fn is_refusal(&self) -> bool {
+        let status = self.status();
+        status.is_some_and(|status| status == 501 || (400..500).contains(&status) && status != 429)
+    }
+
     pub(super) fn is_not_implemented(&self) -> bool {
         self.is(&["NotImplemented"]) || matches!(self.status(), Some(501 | 405))
     }
@@ -229,6 +236,12 @@ impl Problem {
     /// The line of a check that must succeed.
     pub(super) fn failed(&self, check: &'static str, permission: &str) -> Line {
         Line::failed(check, self.to_string()).fix_if(self.fix(permission))
+    }
+
+    /// The line of something that the store must refuse, and neither accepted nor refused.
+    pub(super) fn unclear(&self, check: &'static str) -> Line {
+        let detail = format!("neither accepted nor refused: {self}");
+        Line::warning(check, detail).fix("try again")
     }
 
     /// The line of a check that some stores do not support, and some credentials have no permission

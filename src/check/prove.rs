@@ -114,7 +114,7 @@ impl Check {
             Ok(None) => Line::skipped(check, attempt.not_needed),
             Ok(Some(Ok(problem))) => Line::ok(check, format!("refused: {problem}")),
             Ok(Some(Err(Accepted))) => attempt.failed(),
-            Err(Unable::Refused(problem)) => unclear(check, &problem),
+            Err(Unable::Refused(problem)) => problem.unclear(check),
             Err(unable) => unable.line(check, sample),
         }
     }
@@ -159,7 +159,7 @@ impl Check {
                 self.discard(&marker).await?;
                 Err(Accepted)
             }
-            Err(problem) if is_refusal(&problem) => Ok(problem),
+            Err(problem) if problem.is_refusal() => Ok(problem),
             Err(problem) => return Err(problem.into()),
         };
         if let Some(first) = first {
@@ -191,7 +191,7 @@ impl Check {
             let upload = upload.await?;
             let request = self.request(&upload).header(METADATA, "1");
             let (marker, _) = match self.send_marker(&upload.key, request).await {
-                Err(problem) if is_refusal(&problem) => return Ok(false),
+                Err(problem) if problem.is_refusal() => return Ok(false),
                 answer => answer?,
             };
             let kept = self.has_metadata(&upload.key).await;
@@ -201,7 +201,7 @@ impl Check {
         match kept.await {
             Ok(false) => Line::ok(ATTEMPT.check, "refused or ignored"),
             Ok(true) => ATTEMPT.failed(),
-            Err(Unable::Refused(problem)) => unclear(ATTEMPT.check, &problem),
+            Err(Unable::Refused(problem)) => problem.unclear(ATTEMPT.check),
             Err(unable) => unable.line(ATTEMPT.check, sample),
         }
     }
@@ -302,14 +302,3 @@ impl Check {
 /// The store accepted what it must refuse.
 #[derive(Debug)]
 struct Accepted;
-
-/// Whether the store refused the attempt, and is not just busy or broken.
-fn is_refusal(problem: &Problem) -> bool {
-    let status = problem.status();
-    status.is_some_and(|status| status == 501 || (400..500).contains(&status) && status != 429)
-}
-
-fn unclear(check: &'static str, problem: &Problem) -> Line {
-    let detail = format!("neither accepted nor refused: {problem}");
-    Line::warning(check, detail).fix("try again")
-}

@@ -39,9 +39,10 @@ impl Check {
             Err(Unable::WouldStay(why)) => {
                 Line::skipped(CHECK, format!("no marker was uploaded: {why}"))
             }
-            Err(Unable::Refused(problem)) => {
+            Err(Unable::Refused(problem)) if problem.is_refusal() => {
                 Line::skipped(CHECK, format!("no marker was accepted: {problem}"))
             }
+            Err(Unable::Refused(problem)) => problem.unclear(CHECK),
             Err(Unable::Unfaithful(what)) => Line::failed(CHECK, what),
         }
     }
@@ -70,7 +71,7 @@ impl Check {
             let request = self.put_request(&grant, sample).header(name, value);
             let (marker, response) = match self.send_marker(key, request).await {
                 Ok(stored) => stored,
-                Err(Problem::Refused(_)) => continue, // as it should be
+                Err(problem) if problem.is_refusal() => continue, // as it should be
                 Err(problem) => return Err(problem.into()),
             };
             let body = response.text().await.map_err(Problem::from)?;
@@ -129,7 +130,7 @@ impl Check {
                 let body = response.text().await.map_err(Problem::from)?;
                 body.contains("CopyPartResult")
             }
-            Err(Problem::Refused(_)) => false,
+            Err(problem) if problem.is_refusal() => false,
             Err(problem) => return Err(problem.into()),
         };
         self.discard(&marker).await?;

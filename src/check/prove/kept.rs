@@ -3,7 +3,7 @@
 
 use std::time::SystemTime;
 
-use super::{Kind, NO_SAMPLE, Upload, unclear};
+use super::{Kind, NO_SAMPLE, Upload};
 use crate::check::marker::Unable;
 use crate::check::problem::Problem;
 use crate::check::tags::Way;
@@ -77,7 +77,7 @@ impl Check {
                     "remove what needs it from the policy (active_content = \"reject\" for the disposition), or use another way to upload or another store",
                 )
             }
-            Err(Unable::Refused(problem)) => unclear(check, &problem),
+            Err(Unable::Refused(problem)) => problem.unclear(check),
             Err(unable) => unable.line(check, sample),
         };
         line.for_policy(&sample.policy)

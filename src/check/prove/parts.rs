@@ -3,8 +3,8 @@
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use reqwest::{Request, RequestBuilder, Url};
 
+use super::Accepted;
 use super::attempts::{Attempt, COMPLETE_ETAG, PART_NUMBER, PART_UPLOAD};
-use super::{Accepted, is_refusal, unclear};
 use crate::check::marker::{Unable, grant};
 use crate::check::problem::Problem;
 use crate::check::removal::Marker;
@@ -23,7 +23,7 @@ impl Check {
         };
         match self.all_of_parts(sample).await {
             Ok(lines) => lines,
-            Err(Unable::Refused(problem)) => vec![unclear(CHECK, &problem)],
+            Err(Unable::Refused(problem)) => vec![problem.unclear(CHECK)],
             Err(unable) => vec![unable.line(CHECK, sample)],
         }
     }
@@ -59,7 +59,7 @@ impl Check {
         let wrong = "\"00000000000000000000000000000000\"";
         let outcome = match self.complete(marker.key(), &id, wrong).await {
             Ok(()) => Err(Accepted),
-            Err(problem) if is_refusal(&problem) => Ok(problem),
+            Err(problem) if problem.is_refusal() => Ok(problem),
             Err(problem) => return Err(problem.into()),
         };
         lines.push(line(&COMPLETE_ETAG, outcome));
@@ -83,8 +83,8 @@ impl Check {
         let request = RequestBuilder::from_parts(self.http.clone(), part);
         match self.send(request).await {
             Ok(_) => line(attempt, Err(Accepted)),
-            Err(problem) if is_refusal(&problem) => line(attempt, Ok(problem)),
-            Err(problem) => unclear(attempt.check, &problem),
+            Err(problem) if problem.is_refusal() => line(attempt, Ok(problem)),
+            Err(problem) => problem.unclear(attempt.check),
         }
     }
 

@@ -128,3 +128,21 @@ async fn with_forms_only_nothing_else_is_tried() {
     run.says("post", "ok", &[]);
     stand.is_as_it_was();
 }
+
+#[tokio::test]
+async fn a_store_that_is_busy_has_refused_nothing() {
+    let stand = StandIn::between(|request: Request, next: Next| async move {
+        let headers = request.headers();
+        if [METADATA, ACL, COPY]
+            .iter()
+            .any(|name| headers.contains_key(*name))
+        {
+            return error(503, "SlowDown");
+        }
+        next.run(request).await
+    })
+    .await;
+    let run = check_passes(&stand.url(), &[]).await;
+    run.says("unsigned-headers", "warning", &["503 SlowDown"]);
+    stand.is_as_it_was();
+}
