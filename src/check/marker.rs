@@ -182,11 +182,13 @@ impl Check {
         // It is remembered first, because it may be stored even if no answer arrives.
         self.markers().push(object(None));
         let response = match self.send(request).await {
-            Err(problem @ Problem::Refused(_)) => {
-                self.markers().pop();
+            Err(problem) => {
+                if problem.is_refusal() {
+                    self.markers().pop();
+                }
                 return Err(problem);
             }
-            answer => answer?,
+            Ok(response) => response,
         };
         let version = response.headers().get("x-amz-version-id");
         let version = version.and_then(|version| Some(version.to_str().ok()?.to_owned()));

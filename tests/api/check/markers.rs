@@ -407,3 +407,20 @@ async fn an_object_whose_version_cannot_be_found_out_is_named() {
     run.says("post", "failed", &["cannot be removed", "403"]);
     run.says("left-behind", "failed", &["presignd-check.txt"]);
 }
+
+#[tokio::test]
+async fn what_is_stored_though_the_answer_is_an_error_is_removed() {
+    let stand = StandIn::between(|request: Request, next: Next| async move {
+        let uri = request.uri().to_string();
+        let is_put = request.method() == Method::PUT && is_object(&uri);
+        let response = next.run(request).await;
+        if is_put && !uri.contains("uploadId") {
+            return error(504, "GatewayTimeout");
+        }
+        response
+    })
+    .await;
+    let run = check_fails(&stand.url(), &[]).await;
+    run.says("put", "failed", &["504 GatewayTimeout"]);
+    stand.is_as_it_was();
+}
