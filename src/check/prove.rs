@@ -109,25 +109,21 @@ impl Check {
 
     /// The line of one attempt, which the store must refuse.
     async fn attempt(&self, kind: Kind, sample: &Sample, attempt: &Attempt) -> Line {
-        let check = attempt.check;
-        match self.refusal(kind, sample, attempt).await {
-            Ok(None) => Line::skipped(check, attempt.not_needed),
-            Ok(Some(Ok(problem))) => Line::ok(check, format!("refused: {problem}")),
-            Ok(Some(Err(Accepted))) => attempt.failed(),
-            Err(Unable::Refused(problem)) => problem.unclear(check),
-            Err(unable) => unable.line(check, sample),
+        match self.try_attempt(kind, sample, attempt).await {
+            Ok(line) => line,
+            Err(Unable::Refused(problem)) => problem.unclear(attempt.check),
+            Err(unable) => unable.line(attempt.check, sample),
         }
     }
 
-    /// How the store refuses an attempt, if there is a policy to try it under.
-    async fn refusal(
+    async fn try_attempt(
         &self,
         kind: Kind,
         sample: &Sample,
         attempt: &Attempt,
-    ) -> Result<Option<Result<Problem, Accepted>>, Unable> {
+    ) -> Result<Line, Unable> {
         let now = SystemTime::now();
-        let upload = match attempt.terms {
+        let mut upload = match attempt.terms {
             Terms::AsUsual => self.granted(kind, sample, &sample.file, now).await?,
             Terms::Checksum => {
                 let file = File {
@@ -142,7 +138,7 @@ impl Check {
             }
             Terms::WriteOnce => match self.write_once(now).await? {
                 Some(upload) => upload,
-                None => return Ok(None),
+                None => return Ok(Line::skipped(attempt.check, attempt.not_needed)),
             },
         };
         let first = if attempt.is_second {
@@ -151,21 +147,15 @@ impl Check {
         } else {
             None
         };
-        let mut changed = upload;
-        (attempt.change)(&mut changed);
-        let answer = self.send_marker(&changed.key, self.request(&changed)).await;
-        let outcome = match answer {
-            Ok((marker, _)) => {
-                self.discard(&marker).await?;
-                Err(Accepted)
-            }
-            Err(problem) if problem.is_refusal() => Ok(problem),
-            Err(problem) => return Err(problem.into()),
-        };
+        (attempt.change)(&mut upload);
+        let answer = self.send_marker(&upload.key, self.request(&upload)).await;
+        if let Ok((marker, _)) = &answer {
+            self.discard(marker).await?;
+        }
         if let Some(first) = first {
             self.discard(&first).await?;
         }
-        Ok(Some(outcome))
+        Ok(attempt.judge(answer))
     }
 
     /// A grant of a policy with `overwrite = false`.
@@ -298,7 +288,3 @@ impl Check {
         request.multipart(form.part("file", file))
     }
 }
-
-/// The store accepted what it must refuse.
-#[derive(Debug)]
-struct Accepted;

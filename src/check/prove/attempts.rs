@@ -5,6 +5,7 @@ use reqwest::Method;
 
 use super::Upload;
 use crate::check::Line;
+use crate::check::problem::Problem;
 
 /// The grant that an attempt uses.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +34,17 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
+    /// The line for the store's answer to the attempt.
+    pub(super) fn judge<T>(&self, answer: Result<T, Problem>) -> Line {
+        match answer {
+            Ok(_) => self.failed(),
+            Err(problem) if problem.is_refusal() => {
+                Line::ok(self.check, format!("refused: {problem}"))
+            }
+            Err(problem) => problem.unclear(self.check),
+        }
+    }
+
     pub(super) fn failed(&self) -> Line {
         let detail = format!("accepted: {}", self.consequence);
         Line::failed(self.check, detail).fix(self.remedy)

@@ -3,7 +3,6 @@
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use reqwest::{Request, RequestBuilder, Url};
 
-use super::Accepted;
 use super::attempts::{Attempt, COMPLETE_ETAG, PART_NUMBER, PART_UPLOAD};
 use crate::check::marker::{Unable, grant};
 use crate::check::problem::Problem;
@@ -21,14 +20,21 @@ impl Check {
         let Some(sample) = sample else {
             return vec![Line::skipped(CHECK, "no policy allows a marker in parts")];
         };
-        match self.all_of_parts(sample).await {
-            Ok(lines) => lines,
-            Err(Unable::Refused(problem)) => vec![problem.unclear(CHECK)],
-            Err(unable) => vec![unable.line(CHECK, sample)],
+        let mut lines = Vec::new();
+        match self.attempts_on_parts(sample, &mut lines).await {
+            Ok(()) => {}
+            Err(Unable::Refused(problem)) => lines.push(problem.unclear(CHECK)),
+            Err(unable) => lines.push(unable.line(CHECK, sample)),
         }
+        lines
     }
 
-    async fn all_of_parts(&self, sample: &Sample) -> Result<Vec<Line>, Unable> {
+    /// Adds a line for each attempt; what was found counts even if a later one cannot be made.
+    async fn attempts_on_parts(
+        &self,
+        sample: &Sample,
+        lines: &mut Vec<Line>,
+    ) -> Result<(), Unable> {
         let file = &sample.file;
         let grant = grant(&self.uploads, &sample.caller, file).await?;
         // Checked before the upload begins: Garage drops the unfinished uploads of a key that is
@@ -40,12 +46,12 @@ impl Check {
         let part = part.build().map_err(Problem::from)?;
         let other_part = other_part.build().map_err(Problem::from)?;
         let other_id = parameter(other_part.url(), UPLOAD_ID);
-        let mut lines = vec![
-            self.changed_part(&PART_UPLOAD, &part, UPLOAD_ID, &other_id)
-                .await,
-            self.changed_part(&PART_NUMBER, &part, "partNumber", "2")
-                .await,
-        ];
+        for (attempt, name, value) in [
+            (&PART_UPLOAD, UPLOAD_ID, other_id.as_str()),
+            (&PART_NUMBER, "partNumber", "2"),
+        ] {
+            lines.push(self.changed_part(attempt, &part, name, value).await);
+        }
         self.discard(&other).await?;
 
         let id = parameter(part.url(), UPLOAD_ID);
@@ -57,15 +63,10 @@ impl Check {
         };
         self.markers().push(object.clone());
         let wrong = "\"00000000000000000000000000000000\"";
-        let outcome = match self.complete(marker.key(), &id, wrong).await {
-            Ok(()) => Err(Accepted),
-            Err(problem) if problem.is_refusal() => Ok(problem),
-            Err(problem) => return Err(problem.into()),
-        };
-        lines.push(line(&COMPLETE_ETAG, outcome));
+        let answer = self.complete(marker.key(), &id, wrong).await;
+        lines.push(COMPLETE_ETAG.judge(answer));
         self.discard(&object).await?;
-        self.discard(&marker).await?;
-        Ok(lines)
+        self.discard(&marker).await
     }
 
     /// Sends a part to a URL in which one parameter differs from the signed one.
@@ -81,11 +82,7 @@ impl Check {
         };
         replace(part.url_mut(), name, value);
         let request = RequestBuilder::from_parts(self.http.clone(), part);
-        match self.send(request).await {
-            Ok(_) => line(attempt, Err(Accepted)),
-            Err(problem) if problem.is_refusal() => line(attempt, Ok(problem)),
-            Err(problem) => problem.unclear(attempt.check),
-        }
+        attempt.judge(self.send(request).await)
     }
 
     async fn complete(&self, key: &str, id: &str, tag: &str) -> Result<(), Problem> {
@@ -95,13 +92,6 @@ impl Check {
         let call = call.bucket(self.bucket()).key(key).upload_id(id);
         call.multipart_upload(parts).send().await?;
         Ok(())
-    }
-}
-
-fn line(attempt: &Attempt, outcome: Result<Problem, Accepted>) -> Line {
-    match outcome {
-        Ok(problem) => Line::ok(attempt.check, format!("refused: {problem}")),
-        Err(Accepted) => attempt.failed(),
     }
 }
 

@@ -10,7 +10,7 @@ use axum::http::{Method, StatusCode, header};
 use axum::middleware::Next;
 
 use super::{Run, check, policies_file, with};
-use crate::stand_in::{StandIn, error, xml};
+use crate::stand_in::{StandIn, empty, error, xml};
 
 /// Each promise is one that a policy here needs.
 const POLICIES: &str = "
@@ -191,4 +191,32 @@ async fn a_store_that_forgets_the_unfinished_uploads_of_a_deleted_key_is_tried_a
     run.says("tags", "ok", &["parts"]);
     run.says("complete-etag", "ok", &["refused"]);
     run.says("kept-of-parts", "ok", &[]);
+}
+
+#[tokio::test]
+async fn what_was_accepted_is_reported_though_the_store_breaks_down_later() {
+    let refused = Arc::new(AtomicUsize::new(0));
+    let stand = StandIn::between(move |request: Request, next: Next| {
+        let refused = Arc::clone(&refused);
+        async move {
+            let query = request.uri().query().unwrap_or_default();
+            let is_part = request.method() == Method::PUT && query.contains("uploadId=");
+            let is_part = is_part && is_attempt(&request);
+            // Both attempts have been made.
+            if is_part && refused.load(Ordering::SeqCst) == 2 {
+                return error(503, "SlowDown");
+            }
+            let response = next.run(request).await;
+            let is_refused = is_part && response.status().is_client_error();
+            if is_refused && refused.fetch_add(1, Ordering::SeqCst) == 0 {
+                return empty(200);
+            }
+            response
+        }
+    })
+    .await;
+    let run = prove(&stand).await;
+    assert_eq!(failed(&run), ["part-upload"], "{:#}", run.report);
+    run.says("part-terms", "warning", &["503 SlowDown"]);
+    stand.is_as_it_was();
 }
