@@ -265,3 +265,19 @@ async fn the_rule_allows_the_disposition_of_active_content() {
         "{headers:?}"
     );
 }
+
+#[tokio::test]
+async fn a_store_that_understands_a_pattern_of_origins_literally_is_found_by_a_preflight() {
+    const PATTERN: &str = "https://*.example.com";
+    let stand = StandIn::between(|request: Request, next: Next| async move {
+        let origin = request.headers().get(header::ORIGIN);
+        let is_a_page = origin.is_some_and(|origin| origin != PATTERN);
+        if request.method() == Method::OPTIONS && is_a_page {
+            return error(403, "AccessForbidden");
+        }
+        next.run(request).await
+    })
+    .await;
+    let run = check_fails(&stand.url(), &[("CORS_ALLOWED_ORIGINS", PATTERN)]).await;
+    run.says("cors", "failed", &["refuses the preflight of PUT"]);
+}
