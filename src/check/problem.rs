@@ -238,10 +238,12 @@ impl Problem {
         Line::failed(check, self.to_string()).fix_if(self.fix(permission))
     }
 
-    /// The line of something that the store must refuse, and neither accepted nor refused.
+    /// The line of something that is not known, because of this problem.
     pub(super) fn unclear(&self, check: &'static str) -> Line {
-        let detail = format!("neither accepted nor refused: {self}");
-        Line::warning(check, detail).fix("try again")
+        const PERMISSIONS: &str = "s3:GetObject, s3:GetObjectTagging and s3:GetObjectAcl";
+        let fix = self.fix(PERMISSIONS);
+        let fix = fix.unwrap_or_else(|| "try again".to_owned());
+        Line::warning(check, format!("not known: {self}")).fix(fix)
     }
 
     /// The line of a check that some stores do not support, and some credentials have no permission

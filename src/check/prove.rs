@@ -186,7 +186,7 @@ impl Check {
             };
             let kept = self.has_metadata(&upload.key).await;
             self.discard(&marker).await?;
-            Ok(kept)
+            Ok(kept?)
         };
         match kept.await {
             Ok(false) => Line::ok(ATTEMPT.check, "refused or ignored"),

@@ -24,31 +24,37 @@ impl Check {
         let Some(sample) = sample else {
             return Line::skipped(CHECK, "no policy has unique keys for a marker");
         };
-        match self.accepted(sample).await {
-            Ok(accepted) if accepted.is_empty() => Line::ok(
+        let mut accepted = Vec::new();
+        let tried = self.try_headers(sample, &mut accepted).await;
+        if !accepted.is_empty() {
+            let detail = format!(
+                "whoever gets one grant can {}: the store accepts x-amz-* headers that were not signed",
+                accepted.join(", ")
+            );
+            return Line::failed(CHECK, detail).fix(FIX);
+        }
+        match tried {
+            Ok(None) => Line::ok(
                 CHECK,
                 "the store refuses or ignores x-amz-* headers that were not signed",
             ),
-            Ok(accepted) => {
-                let detail = format!(
-                    "whoever gets one grant can {}: the store accepts x-amz-* headers that were not signed",
-                    accepted.join(", ")
-                );
-                Line::failed(CHECK, detail).fix(FIX)
-            }
             Err(Unable::WouldStay(why)) => {
                 Line::skipped(CHECK, format!("no marker was uploaded: {why}"))
             }
             Err(Unable::Refused(problem)) if problem.is_refusal() => {
                 Line::skipped(CHECK, format!("no marker was accepted: {problem}"))
             }
-            Err(Unable::Refused(problem)) => problem.unclear(CHECK),
+            Ok(Some(problem)) | Err(Unable::Refused(problem)) => problem.unclear(CHECK),
             Err(Unable::Unfaithful(what)) => Line::failed(CHECK, what),
         }
     }
 
-    /// What the holder of a grant can do beyond it.
-    async fn accepted(&self, sample: &Sample) -> Result<Vec<String>, Unable> {
+    /// Adds what the holder of a grant can do beyond it. Returns why that is not all, if it is not.
+    async fn try_headers(
+        &self,
+        sample: &Sample,
+        accepted: &mut Vec<String>,
+    ) -> Result<Option<Problem>, Unable> {
         let source = grant(&self.uploads, &sample.caller, &sample.file).await?;
         let key = source.key.as_str();
         self.ensure_removable(key).await?;
@@ -56,38 +62,22 @@ impl Check {
         let (source_marker, _) = self.send_marker(key, request).await?;
         let copy_source = format!("/{}/{key}", self.bucket());
 
-        let mut accepted = Vec::new();
-        for (name, value) in [
-            (METADATA, "1"),
-            (ACL, "public-read"),
-            (COPY_SOURCE, copy_source.as_str()),
+        let mut unknown = None;
+        for (name, value, ability) in [
+            (METADATA, "1", "add metadata"),
+            (ACL, "public-read", "make the upload public"),
+            (COPY_SOURCE, copy_source.as_str(), READ_ALL),
         ] {
-            let grant = grant(&self.uploads, &sample.caller, &sample.file).await?;
-            let mut signed = grant.request.headers.iter();
-            if signed.any(|(signed, _)| signed.eq_ignore_ascii_case(name)) {
-                continue;
+            match self.obeys(sample, name, value).await {
+                Ok(false) => {}
+                Ok(true) if name == COPY_SOURCE => {
+                    accepted.push(format!("{ability} ({name} on a PUT)"))
+                }
+                Ok(true) => accepted.push(format!("{ability} ({name})")),
+                // The others may be worse.
+                Err(Unable::Refused(problem)) => unknown = Some(problem),
+                Err(unable) => return Err(unable),
             }
-            let key = grant.key.as_str();
-            let request = self.put_request(&grant, sample).header(name, value);
-            let (marker, response) = match self.send_marker(key, request).await {
-                Ok(stored) => stored,
-                Err(problem) if problem.is_refusal() => continue, // as it should be
-                Err(problem) => return Err(problem.into()),
-            };
-            let body = response.text().await.map_err(Problem::from)?;
-            match name {
-                METADATA if self.has_metadata(key).await => {
-                    accepted.push(format!("add metadata ({METADATA})"));
-                }
-                ACL if self.is_public(key).await => {
-                    accepted.push(format!("make the upload public ({ACL})"));
-                }
-                COPY_SOURCE if body.contains("CopyObjectResult") => {
-                    accepted.push(format!("{READ_ALL} ({COPY_SOURCE} on a PUT)"));
-                }
-                _ => {}
-            }
-            self.discard(&marker).await?;
         }
         let can_abort = self.ensure_parts_removable(key).await.is_ok();
         if can_abort
@@ -97,27 +87,50 @@ impl Check {
             accepted.push(format!("{READ_ALL} ({COPY_SOURCE} on a part)"));
         }
         self.discard(&source_marker).await?;
-        Ok(accepted)
+        Ok(unknown)
     }
 
-    pub(super) async fn has_metadata(&self, key: &str) -> bool {
+    /// Whether the store obeys a header of a PUT that was not signed.
+    async fn obeys(&self, sample: &Sample, name: &str, value: &str) -> Result<bool, Unable> {
+        let grant = grant(&self.uploads, &sample.caller, &sample.file).await?;
+        let mut signed = grant.request.headers.iter();
+        if signed.any(|(signed, _)| signed.eq_ignore_ascii_case(name)) {
+            return Ok(false);
+        }
+        let key = grant.key.as_str();
+        let request = self.put_request(&grant, sample).header(name, value);
+        let (marker, response) = match self.send_marker(key, request).await {
+            Err(problem) if problem.is_refusal() => return Ok(false), // as it should be
+            answer => answer?,
+        };
+        let body = response.text().await.map_err(Problem::from)?;
+        let obeys = match name {
+            METADATA => self.has_metadata(key).await,
+            ACL => self.is_public(key).await,
+            _ => Ok(body.contains("CopyObjectResult")),
+        };
+        self.discard(&marker).await?;
+        Ok(obeys?)
+    }
+
+    pub(super) async fn has_metadata(&self, key: &str) -> Result<bool, Problem> {
         let head = self.client.head_object().bucket(self.bucket()).key(key);
-        let name = METADATA.trim_start_matches("x-amz-meta-");
-        // If the request fails, nothing shows that the header was ignored.
-        head.send().await.map_or(true, |object| {
-            object
-                .metadata
-                .is_some_and(|metadata| metadata.contains_key(name))
-        })
+        let metadata = head.send().await?.metadata.unwrap_or_default();
+        Ok(metadata.contains_key(METADATA.trim_start_matches("x-amz-meta-")))
     }
 
-    pub(super) async fn is_public(&self, key: &str) -> bool {
+    pub(super) async fn is_public(&self, key: &str) -> Result<bool, Problem> {
         const ALL_USERS: &str = "http://acs.amazonaws.com/groups/global/AllUsers";
         let acl = self.client.get_object_acl().bucket(self.bucket()).key(key);
-        acl.send().await.map_or(true, |acl| {
-            let mut grantees = acl.grants().iter().filter_map(|grant| grant.grantee());
-            grantees.any(|grantee| grantee.uri() == Some(ALL_USERS))
-        })
+        match acl.send().await.map_err(Problem::from) {
+            Ok(acl) => {
+                let mut grantees = acl.grants().iter().filter_map(|grant| grant.grantee());
+                Ok(grantees.any(|grantee| grantee.uri() == Some(ALL_USERS)))
+            }
+            // The store has no ACLs.
+            Err(problem) if problem.is_not_implemented() => Ok(false),
+            Err(problem) => Err(problem),
+        }
     }
 
     async fn copies_parts(&self, sample: &Sample, copy_source: &str) -> Result<bool, Unable> {

@@ -134,7 +134,7 @@ impl Check {
                     (is(Some(stored)), true)
                 }
                 "tagging" => (self.has_tags(key).await?, true),
-                "acl" if value.starts_with("public-") => (self.is_public(key).await, true),
+                "acl" if value.starts_with("public-") => (self.is_public(key).await?, true),
                 name => match name.strip_prefix("x-amz-meta-") {
                     // Stores and the SDK encode values beyond ASCII in several ways.
                     Some(name) => {

@@ -146,3 +146,27 @@ async fn a_store_that_is_busy_has_refused_nothing() {
     run.says("unsigned-headers", "warning", &["503 SlowDown"]);
     stand.is_as_it_was();
 }
+
+#[tokio::test]
+async fn an_acl_that_cannot_be_read_is_neither_public_nor_private() {
+    for (status, code, expected, words) in [
+        (403, "AccessDenied", "warning", "s3:GetObjectAcl"),
+        // It has no ACLs.
+        (501, "NotImplemented", "ok", ""),
+    ] {
+        let stand = StandIn::between(move |mut request: Request, next: Next| async move {
+            let query = request.uri().query().unwrap_or_default().to_owned();
+            if request.method() == Method::GET && query.starts_with("acl") {
+                return error(status, code);
+            }
+            if !is_signed(&query, ACL) {
+                request.headers_mut().remove(ACL);
+            }
+            next.run(request).await
+        })
+        .await;
+        let run = check_passes(&stand.url(), &[]).await;
+        run.says("unsigned-headers", expected, &[words]);
+        stand.is_as_it_was();
+    }
+}

@@ -137,3 +137,22 @@ async fn a_store_that_loses_its_place_among_carriage_returns_fails() {
     run.says("form-of-returns", "failed", &words);
     stand.is_as_it_was();
 }
+
+#[tokio::test]
+async fn what_cannot_be_read_is_neither_kept_nor_dropped() {
+    let stand = StandIn::but(|method, uri| {
+        let is_head = method == Method::HEAD && uri.starts_with("/uploads/file/");
+        (is_head || uri.contains("?acl")).then(|| error(403, "AccessDenied"))
+    })
+    .await;
+    for (policy, line) in [
+        ("key = '{uuid}'\nacl = 'public-read'", "kept"),
+        ("key = 'file/{uuid}'", "kept"),
+        ("key = 'file/{uuid}'", "form-headers"),
+    ] {
+        let run = prove_with(&stand, &format!("[policies.default]\n{policy}")).await;
+        run.says(line, "warning", &["403"]);
+        assert_eq!(failed(&run), [""; 0], "{policy}: {:#}", run.report);
+        stand.is_as_it_was();
+    }
+}
