@@ -60,7 +60,7 @@ pub(super) struct BucketStore {
     root: PathBuf,
     name: String,
     files: Arc<FileSystem>,
-    /// Locked while an object or a part is moved into its place, so that one of two uploads with
+    /// Locked while an object or a part is moved into its place or removed, so that one of two uploads with
     /// `If-None-Match` is refused.
     replacing: tokio::sync::Mutex<()>,
     completed: Completed,
@@ -230,12 +230,13 @@ impl BucketStore {
         Ok(response)
     }
 
-    #[expect(clippy::unused_async, reason = "all operations are called alike")]
     async fn delete(
         &self,
         request: S3Request<DeleteObjectInput>,
     ) -> S3Result<S3Response<DeleteObjectOutput>> {
         let key = request.input.key;
+        // Without the lock, the folder of an object that is moved into it could be removed.
+        let _one_at_a_time = self.replacing.lock().await;
         if self.folder().join(&key).is_file() {
             for file in files_of(&self.root, &self.name, &key) {
                 remove_if_there(&file).map_err(S3Error::internal_error)?;

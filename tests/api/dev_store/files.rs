@@ -1,12 +1,18 @@
 //! Files of all sizes and contents arrive as they were sent, however the network cuts them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use axum::body::Bytes;
+use aws_sdk_s3::presigning::{PresignedRequest, PresigningConfig};
+use axum::body::{Body as AxumBody, Bytes};
+use axum::extract::Request;
+use axum::http::Uri;
 use futures_util::stream;
+use presignd::dev::{self, BUCKET};
 use reqwest::{Body, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tower::Service;
 
 use super::refusal;
 use crate::helpers::{App, Grant, spawn_app, spawn_app_with_policies};
@@ -245,4 +251,38 @@ async fn a_failed_overwrite_keeps_the_old_object() {
         3,
         "the object's folder and its two files alone: {left:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_are_uploaded_and_deleted_at_the_same_time() {
+    let app = spawn_app().await;
+    // Without connections, more of the requests coincide.
+    let store = dev::store(app.data()).unwrap();
+    let hour = PresigningConfig::expires_in(Duration::from_hours(1)).unwrap();
+    let mut tasks = Vec::new();
+    // Both objects are in a folder that is removed with its last object.
+    for key in ["a/b/1", "a/b/2"] {
+        let put = app.store.put_object().bucket(BUCKET).key(key);
+        let put = put.presigned(hour.clone()).await.unwrap();
+        let delete = app.store.delete_object().bucket(BUCKET).key(key);
+        let delete = delete.presigned(hour.clone()).await.unwrap();
+        let mut store = store.clone();
+        let mut send = async move |presigned: &PresignedRequest| {
+            let uri: Uri = presigned.uri().parse().unwrap();
+            let request = Request::builder().method(presigned.method()).uri(&uri);
+            let request = request.header("host", uri.authority().unwrap().as_str());
+            let request = request.header("content-length", 0).body(AxumBody::empty());
+            let response = store.call(request.unwrap()).await.unwrap();
+            assert!(response.status().is_success(), "{response:?}");
+        };
+        tasks.push(tokio::spawn(async move {
+            for _ in 0..300 {
+                send(&put).await;
+                send(&delete).await;
+            }
+        }));
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
 }
