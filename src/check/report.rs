@@ -68,13 +68,12 @@ impl Line {
         Self::new(check, Status::Skipped, detail)
     }
 
-    pub(super) fn fix(mut self, fix: impl Into<String>) -> Self {
-        self.fix = Some(fix.into());
-        self
+    pub(super) fn fix(self, fix: impl Into<String>) -> Self {
+        self.fix_if(Some(fix.into()))
     }
 
     pub(super) fn fix_if(mut self, fix: Option<String>) -> Self {
-        self.fix = fix;
+        self.fix = fix.as_deref().map(printable);
         self
     }
 
@@ -205,8 +204,14 @@ FAILED   put (a)  one two three one two three one two three one two three one tw
 
     #[test]
     fn a_store_cannot_write_to_the_terminal() {
-        let line = Line::failed("put", format!("\x1b[2J{}\r\n", "x".repeat(1000)));
-        assert!(line.detail.starts_with("[2Jxxx") && line.detail.ends_with("x…"));
-        assert_eq!(line.detail.chars().count(), 401);
+        let text = format!("\x1b[2J{}\r\n", "x".repeat(1000));
+        let line = Line::failed("put", &text).fix(&text);
+        for shown in [line.detail, line.fix.unwrap()] {
+            assert!(
+                shown.starts_with("[2Jxxx") && shown.ends_with("x…"),
+                "{shown}"
+            );
+            assert_eq!(shown.chars().count(), 401);
+        }
     }
 }
