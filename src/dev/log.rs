@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::grants::Grants;
 use super::strict::parameter;
 use crate::http::HttpService;
+use crate::http::events::Token;
 
 /// The longest body that is copied for the log; longer ones are logged without names.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
@@ -85,14 +86,12 @@ fn line(
     tracing::info!("{}", line.replace(char::is_control, "\u{FFFD}"));
 }
 
-/// The path without ids and tokens, which are long, and some of which are credentials.
+/// The path without ids and tokens, which are longer than what routes have, and some of which are
+/// credentials.
 fn short_path(path: &str) -> String {
-    let short = |segment| {
-        if str::len(segment) > 30 {
-            "…"
-        } else {
-            segment
-        }
+    let short = |segment| match str::len(segment) {
+        Token::MIN_BYTES.. => "…",
+        _ => segment,
     };
     path.split('/').map(short).collect::<Vec<_>>().join("/")
 }
@@ -165,4 +164,20 @@ async fn json_in(headers: &HeaderMap, body: Body) -> (Body, Value) {
 fn is_json(headers: &HeaderMap) -> bool {
     let content_type = headers.get(header::CONTENT_TYPE);
     content_type.is_some_and(|it| it.to_str().is_ok_and(|it| it.contains("json")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_are_in_the_log_and_tokens_in_their_place_are_not() {
+        let token = "0123456789abcdef";
+        assert_eq!(short_path(&format!("/events/s3/{token}")), "/events/s3/…");
+        let document = crate::http::openapi().to_json().unwrap();
+        let document: Value = serde_json::from_str(&document).unwrap();
+        for route in document["paths"].as_object().unwrap().keys() {
+            assert_eq!(&short_path(route), route);
+        }
+    }
 }
