@@ -242,18 +242,19 @@ fn kept_secret(file: &Path) -> io::Result<String> {
 
 /// The secret in this file. A missing file is created with one that `generate` makes.
 fn kept(file: &Path, generate: impl FnOnce() -> io::Result<String>) -> io::Result<String> {
-    let mut new = fs::OpenOptions::new();
-    match new.write(true).create_new(true).mode(0o600).open(file) {
-        Ok(mut new) => {
-            let secret = generate()?;
-            new.write_all(secret.as_bytes())?;
-            Ok(secret)
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            Ok(fs::read_to_string(file)?.trim().to_owned())
-        }
-        Err(error) => Err(error),
+    match fs::read_to_string(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        secret => return Ok(secret?.trim().to_owned()),
     }
+    let secret = generate()?;
+    let mut new = fs::OpenOptions::new();
+    let mut new = new.write(true).create_new(true).mode(0o600).open(file)?;
+    if let Err(error) = new.write_all(secret.as_bytes()) {
+        // The next start must not read a part of it.
+        fs::remove_file(file).ok(); // best effort
+        return Err(error);
+    }
+    Ok(secret)
 }
 
 /// The settings of the log. By default it is for people, and has dev's own lines instead of those
@@ -281,4 +282,18 @@ fn cors(origins: &AllowedOrigins) -> CorsLayer {
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers([header::ETAG, header::LOCATION])
         .max_age(Duration::from_hours(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_that_cannot_be_generated_leaves_no_empty_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(SECRET_FILE);
+        assert!(kept(&file, || Err(io::Error::other("no randomness"))).is_err());
+        assert_eq!(kept(&file, || Ok("secret".into())).unwrap(), "secret");
+        assert_eq!(kept(&file, || Ok("other".into())).unwrap(), "secret");
+    }
 }
