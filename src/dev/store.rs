@@ -30,7 +30,9 @@ mod lifecycle;
 mod multipart;
 mod tags;
 
-use self::files::{Conditions, Staged, files_of, remove_if_there, short_key};
+use self::files::{
+    Conditions, RequestedKey, Staged, files_of, remove_if_there, requested_key, short_key,
+};
 use self::multipart::Completed;
 
 /// All buckets, by their names.
@@ -201,7 +203,7 @@ impl BucketStore {
         };
         self.check_has_room(&key)?;
         let is_form = request.method == Method::POST;
-        let location = is_form.then(|| self.address(&request.headers, &key));
+        let location = is_form.then(|| self.address(&request.headers, &requested_key(&request)));
         // All fields of a form have arrived before its file.
         let tags = tags::from_upload(&request)?;
         let mut response = self.files.put_object(request).await?;
@@ -359,6 +361,7 @@ macro_rules! operations {
 
             $(async fn $of_object(&self, mut request: S3Request<$ObjectInput>) -> S3Result<S3Response<$ObjectOutput>> {
                 let bucket = self.bucket(&request.input.bucket)?;
+                request.extensions.insert(RequestedKey(request.input.key.clone()));
                 request.input.key = bucket.key(request.input.key)?;
                 bucket.$ours(request).await
             })*

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine};
 use s3s::crypto::{Checksum, Crc64Nvme, Sha256};
 use s3s::dto::{ETag, ETagCondition};
-use s3s::{S3Error, S3Result, s3_error};
+use s3s::{S3Error, S3Request, S3Result, s3_error};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -149,6 +149,16 @@ pub(super) fn hex(bytes: &[u8]) -> String {
         write!(hex, "{byte:02x}").ok(); // cannot fail
         hex
     })
+}
+
+/// The key of a request, which may be longer than the one that its object is kept under. It is an
+/// extension of the request.
+#[derive(Clone)]
+pub(super) struct RequestedKey(pub(super) String);
+
+pub(super) fn requested_key<T>(request: &S3Request<T>) -> String {
+    let key = request.extensions.get::<RequestedKey>();
+    key.map_or_else(String::new, |key| key.0.clone())
 }
 
 /// The key itself if [`FileSystem`] can hold it; otherwise its beginning, a digest of all of it,

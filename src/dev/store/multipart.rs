@@ -16,7 +16,9 @@ use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 use uuid::Uuid;
 
 use super::BucketStore;
-use super::files::{CRC64NVME, Conditions, Staged, blocking, crc64nvme, hex, remove_if_there};
+use super::files::{
+    CRC64NVME, Conditions, Staged, blocking, crc64nvme, hex, remove_if_there, requested_key,
+};
 use super::tags;
 
 /// All parts but the last have at least this many bytes.
@@ -77,10 +79,12 @@ impl BucketStore {
         let key = request.input.key.clone();
         self.check_has_room(&key)?;
         let tags = tags::from_header(request.input.tagging.as_deref())?;
-        let response = self.files.create_multipart_upload(request).await?;
+        let requested_key = requested_key(&request);
+        let mut response = self.files.create_multipart_upload(request).await?;
         let id = response.output.upload_id.as_deref().unwrap_or_default();
         let headers = self.metadata_of(self.upload(id, &key)?, &key);
         tags::write(&headers, tags, &headers)?;
+        response.output.key = Some(requested_key);
         Ok(response)
     }
 
@@ -150,7 +154,9 @@ impl BucketStore {
         let upload = self.upload(&request.input.upload_id, &request.input.key)?;
         let after = request.input.part_number_marker.unwrap_or(0);
         let max = request.input.max_parts.unwrap_or(PAGE).clamp(1, PAGE);
+        let key = requested_key(&request);
         let mut response = self.files.list_parts(request).await?;
+        response.output.key = Some(key);
         let mut parts = response.output.parts.take().unwrap_or_default();
         // A part without a tag was not acknowledged.
         parts.retain(|part| {
@@ -179,11 +185,12 @@ impl BucketStore {
         request: S3Request<CompleteMultipartUploadInput>,
     ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
         let input = request.input.clone();
-        let location = self.address(&request.headers, &input.key);
+        let key = requested_key(&request);
+        let location = self.address(&request.headers, &key);
         let answer = |input: CompleteMultipartUploadInput, etag| {
             Ok(S3Response::new(CompleteMultipartUploadOutput {
                 bucket: Some(input.bucket),
-                key: Some(input.key),
+                key: Some(key),
                 e_tag: Some(ETag::Strong(etag)),
                 location: Some(location),
                 ..CompleteMultipartUploadOutput::default()

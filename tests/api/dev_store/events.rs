@@ -65,6 +65,10 @@ async fn reported(folder: &TempDir, expected: usize) -> Vec<String> {
     reported.lock().unwrap().clone()
 }
 
+fn form_name() -> String {
+    format!("form {}.txt", "한".repeat(40))
+}
+
 async fn upload_in_each_way(base: &str) {
     let client = client();
     let post = async |path: &str, body: Value| -> Value {
@@ -81,7 +85,8 @@ async fn upload_in_each_way(base: &str) {
     let request = request.header("content-type", "text/plain").body("hello");
     assert_eq!(request.send().await.unwrap().status(), StatusCode::OK);
 
-    let file = json!({"filename": "form 한.txt", "contentType": "text/plain"});
+    // The store keeps the object of such a key under a shorter name.
+    let file = json!({"filename": form_name(), "contentType": "text/plain"});
     let post_grant = post("/upload/presigned-post", file).await;
     let mut form = reqwest::multipart::Form::new();
     for (name, value) in post_grant["fields"].as_object().unwrap() {
@@ -123,7 +128,10 @@ async fn each_way_to_upload_is_reported_once() {
         .map(|key| key.rsplit('/').next().unwrap().to_owned())
         .collect();
     names.sort_unstable();
-    assert_eq!(names, ["form 한.txt", "parts 🎉.txt", "put a+b%.txt"]);
+    assert_eq!(
+        names,
+        [form_name().as_str(), "parts 🎉.txt", "put a+b%.txt"]
+    );
     // Nothing is left for the next start.
     assert_eq!(reported(&folder, 0).await, [""; 0]);
 }

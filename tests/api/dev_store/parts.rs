@@ -192,3 +192,29 @@ async fn checksums_are_for_those_who_ask_for_them() {
     assert_eq!(without.checksum_crc32(), None);
     assert!(with.unwrap().checksum_crc32().is_some());
 }
+
+/// The store keeps such a key under a shorter name.
+#[tokio::test]
+async fn the_answers_about_an_upload_name_the_key_of_the_request() {
+    let app = spawn_app().await;
+    let key = format!("{}/한 a.bin", "k".repeat(150));
+    let create = app.store.create_multipart_upload().bucket(BUCKET).key(&key);
+    let created = create.send().await.unwrap();
+    assert_eq!(created.key(), Some(key.as_str()));
+    let id = created.upload_id().unwrap();
+    let part = app.store.upload_part().bucket(BUCKET).key(&key);
+    part.upload_id(id).part_number(1).send().await.unwrap();
+    let list = app.store.list_parts().bucket(BUCKET).key(&key);
+    let list = list.upload_id(id).send().await.unwrap();
+    assert_eq!(list.key(), Some(key.as_str()));
+    let part = CompletedPart::builder().part_number(1);
+    let part = part.e_tag(list.parts()[0].e_tag().unwrap()).build();
+    let parts = CompletedMultipartUpload::builder().parts(part).build();
+    let complete = app.store.complete_multipart_upload().bucket(BUCKET);
+    let complete = complete.key(&key).upload_id(id).multipart_upload(parts);
+    let completed = complete.send().await.unwrap();
+    assert_eq!(completed.key(), Some(key.as_str()));
+    let location: reqwest::Url = completed.location().unwrap().parse().unwrap();
+    let path = percent_encoding::percent_decode_str(location.path());
+    assert_eq!(path.decode_utf8().unwrap(), format!("/{BUCKET}/{key}"));
+}
