@@ -18,7 +18,7 @@ mod tags;
 mod unsigned;
 
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -27,6 +27,7 @@ use aws_credential_types::Credentials;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use humantime::format_duration;
+use tokio::sync::OnceCell;
 
 use self::removal::Marker;
 pub use self::report::{Line, Report, Status};
@@ -168,8 +169,9 @@ struct Check {
     public_host: s3::Host,
     /// What has to be removed from the bucket.
     markers: Mutex<Vec<Marker>>,
-    /// Whether the bucket keeps versions, or has kept them before.
-    is_versioned: AtomicBool,
+    /// Whether the bucket keeps versions, or has kept them before; or why nothing may be uploaded
+    /// into it. It is read once.
+    keeps_versions: OnceCell<Result<bool, String>>,
     /// Whether the answer to the first upload lets pages read `ETag`.
     exposes_etag: OnceLock<bool>,
 }
@@ -197,7 +199,7 @@ impl Check {
             public_address: address(public),
             public_host: public.host(),
             markers: Mutex::default(),
-            is_versioned: AtomicBool::default(),
+            keeps_versions: OnceCell::new(),
             exposes_etag: OnceLock::new(),
             common,
         }

@@ -1,6 +1,5 @@
 //! Removes from the bucket what the checks put there.
 
-use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use aws_sdk_s3::types::BucketVersioningStatus;
@@ -63,7 +62,7 @@ impl Check {
         let grant = grant(&self.uploads, &sample.caller, &sample.file).await?;
         let key = grant.key.as_str();
         let removable = self.ensure_removable(key).await;
-        if self.is_versioned.load(Ordering::Relaxed) {
+        if self.keeps_versions.get() != Some(&Ok(false)) {
             // The delete marker must not stay.
             removable?;
         }
@@ -81,24 +80,10 @@ impl Check {
     /// Tries to remove an object that does not exist, in the same way as an existing one.
     pub(super) async fn ensure_removable(&self, key: &str) -> Result<(), Unable> {
         let would_stay = |why: String| Err(Unable::WouldStay(why));
-        let versioning = self.client.get_bucket_versioning().bucket(self.bucket());
-        let is_versioned = versioning.send().await.is_ok_and(|output| {
-            use BucketVersioningStatus::{Enabled, Suspended};
-            matches!(output.status(), Some(Enabled | Suspended))
-        });
-        if is_versioned {
-            let lock = self.client.get_object_lock_configuration();
-            let lock = lock.bucket(self.bucket()).send().await;
-            let lock = lock
-                .ok()
-                .and_then(|output| output.object_lock_configuration);
-            if lock.is_some_and(|lock| lock.rule.is_some()) {
-                return would_stay("the bucket retains objects (Object Lock)".to_owned());
-            }
-        }
-        self.is_versioned.store(is_versioned, Ordering::Relaxed);
+        let keeps_versions = self.keeps_versions.get_or_init(|| self.read_versioning());
+        let keeps_versions = keeps_versions.await.clone().map_err(Unable::WouldStay)?;
         // Without a version, such a bucket would get a delete marker.
-        let version = is_versioned.then(|| NULL_VERSION.to_owned());
+        let version = keeps_versions.then(|| NULL_VERSION.to_owned());
         let delete = self.client.delete_object().bucket(self.bucket()).key(key);
         let delete = delete.set_version_id(version).send().await;
         match delete.map_err(Problem::from) {
@@ -110,16 +95,50 @@ impl Check {
                 Ok(())
             }
             Err(problem) if problem.is_denied() => {
-                let version = if is_versioned { "Version" } else { "" };
+                let version = if keeps_versions { "Version" } else { "" };
                 would_stay(format!(
                     "{problem}; the check needs s3:DeleteObject{version}"
                 ))
             }
             Err(problem) => would_stay(problem.to_string()),
             Ok(output) if output.delete_marker() == Some(true) => {
-                self.discard_delete_marker(key, output.version_id).await
+                self.discard_delete_marker(key, output.version_id).await?;
+                if keeps_versions {
+                    return Ok(());
+                }
+                would_stay("the bucket keeps versions, and it may retain them; the check needs s3:GetBucketVersioning".to_owned())
             }
             Ok(_) => Ok(()),
+        }
+    }
+
+    /// Whether the bucket keeps versions, or why nothing may be uploaded: only such a bucket can
+    /// retain objects. If the store does not tell, its answer to a removal shows it.
+    async fn read_versioning(&self) -> Result<bool, String> {
+        use BucketVersioningStatus::{Enabled, Suspended};
+        let versioning = self.client.get_bucket_versioning().bucket(self.bucket());
+        let versioning = versioning.send().await;
+        if !versioning.is_ok_and(|it| matches!(it.status(), Some(Enabled | Suspended))) {
+            return Ok(false);
+        }
+        let lock = self.client.get_object_lock_configuration();
+        let lock = lock.bucket(self.bucket()).send().await;
+        match lock.map_err(Problem::from) {
+            Ok(output) => {
+                let lock = output.object_lock_configuration;
+                if lock.is_some_and(|lock| lock.rule.is_some()) {
+                    return Err("the bucket retains objects (Object Lock)".to_owned());
+                }
+                Ok(true)
+            }
+            Err(problem) if problem.is_denied() => Err(format!(
+                "whether the bucket retains objects is unknown ({problem}): the check needs s3:GetBucketObjectLockConfiguration"
+            )),
+            // Stores without Object Lock, and buckets without it, answer in several ways.
+            Err(problem) if problem.is_refusal() => Ok(true),
+            Err(problem) => Err(format!(
+                "whether the bucket retains objects is unknown: {problem}"
+            )),
         }
     }
 
@@ -140,7 +159,7 @@ impl Check {
     /// The version to delete in a bucket with versions, for uploads whose answer did not name it:
     /// forms, and buckets whose versioning is suspended.
     async fn current_version(&self, key: &str) -> Result<Option<String>, Problem> {
-        if !self.is_versioned.load(Ordering::Relaxed) {
+        if self.keeps_versions.get() != Some(&Ok(true)) {
             return Ok(None);
         }
         let head = self.client.head_object().bucket(self.bucket()).key(key);

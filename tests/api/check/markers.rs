@@ -425,3 +425,37 @@ async fn what_is_stored_though_the_answer_is_an_error_is_removed() {
     run.says("put", "failed", &["504 GatewayTimeout"]);
     stand.is_as_it_was();
 }
+
+#[tokio::test]
+async fn nothing_is_uploaded_unless_it_is_certain_that_the_bucket_retains_nothing() {
+    for (status, code, expected, words) in [
+        (404, "ObjectLockConfigurationNotFoundError", "ok", ""),
+        (501, "NotImplemented", "ok", ""),
+        (
+            403,
+            "AccessDenied",
+            "skipped",
+            "s3:GetBucketObjectLockConfiguration",
+        ),
+        (503, "SlowDown", "skipped", "503"),
+    ] {
+        let stand = StandIn::but(move |_, uri| {
+            if uri.contains("?versioning") {
+                Some(xml(VERSIONING))
+            } else {
+                uri.contains("?object-lock").then(|| error(status, code))
+            }
+        })
+        .await;
+        let run = check_passes(&stand.url(), &[]).await;
+        run.says("put", expected, &[words]);
+        run.says("post", expected, &[words]);
+        stand.is_as_it_was();
+    }
+    // Versions that the credentials may not ask about.
+    let (stand, versions) = versioned("unknown", &[]).await;
+    let run = check_passes(&stand.url(), &[]).await;
+    run.says("put", "skipped", &["s3:GetBucketVersioning"]);
+    let left = versions.lock().unwrap().clone();
+    assert!(left.is_empty(), "{left:?}");
+}
