@@ -16,6 +16,7 @@ mod report;
 mod requests;
 mod tags;
 mod unsigned;
+mod uploads;
 
 use std::ops::Deref;
 use std::sync::atomic::AtomicU32;
@@ -40,8 +41,11 @@ use crate::{s3, serve};
 const TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Why a check that sends anything but a form is skipped.
+/// Why a check that sends anything but a form, or a form, is skipped.
 const FORMS_ONLY: &str = "S3_FORMS_ONLY is true";
+const FORMS_OFF: &str = "S3_SUPPORTS_POST_POLICY is false";
+/// Why a check that uploads markers is skipped.
+const NO_SAMPLE: &str = "no policy has unique keys for a marker";
 
 /// What the checks do only on request.
 #[derive(Clone, Copy, Debug, Default)]
@@ -340,9 +344,9 @@ impl Check {
             lines.push(Line::warning(CHECK, detail).fix(fix));
             return lines;
         }
-        let line = match self.samples.iter().find(|sample| sample.has_unique_key) {
+        let line = match self.unique_samples().next() {
             _ if self.config.forms_only => Line::skipped(CHECK, FORMS_ONLY),
-            None => Line::skipped(CHECK, "it answers; no policy has unique keys for a marker"),
+            None => Line::skipped(CHECK, format!("it answers; {NO_SAMPLE}")),
             Some(sample) => match self.put(uploads, sample).await {
                 Ok(_) => {
                     let address = &self.public_address;
@@ -351,7 +355,7 @@ impl Check {
                         format!("{address} accepts a PUT that is signed for it"),
                     )
                 }
-                Err(unable) => unable.line(CHECK, sample),
+                Err(error) => error.line(CHECK, sample),
             },
         };
         lines.push(line);
@@ -364,7 +368,7 @@ impl Check {
         let markers = std::mem::take(&mut *self.markers());
         for marker in markers {
             if let Err(problem) = self.remove(&marker).await {
-                left.push(format!("{} ({problem})", marker.key()));
+                left.push(format!("{} ({problem})", marker.key));
             }
         }
         if left.is_empty() {
@@ -376,6 +380,11 @@ impl Check {
 
     fn markers(&self) -> std::sync::MutexGuard<'_, Vec<Marker>> {
         self.markers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The samples of policies whose keys no other object can have.
+    fn unique_samples(&self) -> impl Iterator<Item = &Sample> {
+        self.samples.iter().filter(|sample| sample.has_unique_key)
     }
 
     fn bucket(&self) -> &str {

@@ -11,15 +11,15 @@ use reqwest::header::{self, HeaderMap, HeaderName};
 use serde_json::Value;
 
 use self::rules::{Needs, configuration};
-use super::marker::grant;
+use super::marker::Way;
 use super::problem::Problem;
 use super::{Check, Line};
 use crate::http::AllowedOrigins;
 use crate::upload::{ContentType, Crc64NvmeChecksum, File};
 
 const CHECK: &str = "cors";
-/// Types whose scripts browsers run.
-const ACTIVE_TYPES: [&str; 4] = [
+/// Content types that browsers execute.
+pub(super) const ACTIVE_TYPES: [&str; 4] = [
     "text/html",
     "image/svg+xml",
     "application/xml",
@@ -150,10 +150,10 @@ impl Check {
                 ..with_checksum.clone()
             });
             for file in std::iter::once(with_checksum.clone()).chain(active) {
-                let grant = grant(&self.uploads, &sample.caller, &file).await;
+                let upload = self.granted(Way::Put, sample, &file).await;
                 // A type that the policy refuses needs no headers.
-                let signed = grant.map(|grant| grant.request.headers).unwrap_or_default();
-                headers.extend(signed.into_iter().map(|(name, _)| name.into_owned()));
+                let signed = upload.map(|upload| upload.headers).unwrap_or_default();
+                headers.extend(signed.into_iter().map(|(name, _)| name));
             }
         }
         headers

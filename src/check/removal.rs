@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use aws_sdk_s3::types::BucketVersioningStatus;
 
-use super::marker::{Unable, grant};
+use super::marker::{MarkerError, Way};
 use super::problem::Problem;
 use super::{Check, Line};
 use crate::upload::{Caller, Sample};
@@ -12,17 +12,14 @@ use crate::upload::{Caller, Sample};
 /// The version of objects that were stored while the versioning of the bucket was off or suspended.
 const NULL_VERSION: &str = "null";
 
-/// Something in the bucket that must not stay.
+/// Something in the bucket that must not stay: an object, or an upload in parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Marker {
-    Object {
-        key: String,
-        version: Option<String>,
-    },
-    Upload {
-        key: String,
-        token: Token,
-    },
+pub(super) struct Marker {
+    pub(super) key: String,
+    /// The version of the object, if it is known.
+    pub(super) version: Option<String>,
+    /// Of an upload in parts alone.
+    pub(super) upload: Option<Token>,
 }
 
 /// The token of a multipart upload.
@@ -36,10 +33,16 @@ impl std::fmt::Debug for Token {
 }
 
 impl Marker {
-    pub(super) fn key(&self) -> &str {
-        match self {
-            Self::Object { key, .. } | Self::Upload { key, .. } => key,
+    pub(super) fn object(key: &str, version: Option<String>) -> Self {
+        Self {
+            key: key.to_owned(),
+            version,
+            upload: None,
         }
+    }
+
+    pub(super) fn token(&self) -> &str {
+        self.upload.as_ref().map_or("", |Token(token)| token)
     }
 }
 
@@ -47,20 +50,18 @@ impl Check {
     /// Whether uploads can be deleted, if a policy lets callers do that.
     pub(super) async fn delete(&self) -> Option<Line> {
         const CHECK: &str = "delete";
-        let mut samples = self.samples.iter();
-        let sample = samples.find(|sample| sample.may_delete && sample.has_unique_key)?;
+        let sample = self.unique_samples().find(|sample| sample.may_delete)?;
         let line = match self.delete_nothing(sample).await {
             Ok(()) => Line::ok(CHECK, "the credentials may delete objects"),
-            Err(Unable::Refused(problem)) => problem.failed(CHECK, "s3:DeleteObject"),
-            Err(unable) => unable.line(CHECK, sample),
+            Err(MarkerError::Refused(problem)) => problem.failed(CHECK, "s3:DeleteObject"),
+            Err(error) => error.line(CHECK, sample),
         };
         Some(line.for_policy(&sample.policy))
     }
 
     /// Deletes an object that does not exist, as the service deletes one: without a version.
-    async fn delete_nothing(&self, sample: &Sample) -> Result<(), Unable> {
-        let grant = grant(&self.uploads, &sample.caller, &sample.file).await?;
-        let key = grant.key.as_str();
+    async fn delete_nothing(&self, sample: &Sample) -> Result<(), MarkerError> {
+        let key = &self.granted(Way::Put, sample, &sample.file).await?.key;
         let removable = self.ensure_removable(key).await;
         if self.keeps_versions.get() != Some(&Ok(false)) {
             // The delete marker must not stay.
@@ -78,10 +79,10 @@ impl Check {
     }
 
     /// Tries to remove an object that does not exist, in the same way as an existing one.
-    pub(super) async fn ensure_removable(&self, key: &str) -> Result<(), Unable> {
-        let would_stay = |why: String| Err(Unable::WouldStay(why));
+    pub(super) async fn ensure_removable(&self, key: &str) -> Result<(), MarkerError> {
+        let would_stay = |why: String| Err(MarkerError::NotSent(why));
         let keeps_versions = self.keeps_versions.get_or_init(|| self.read_versioning());
-        let keeps_versions = keeps_versions.await.clone().map_err(Unable::WouldStay)?;
+        let keeps_versions = keeps_versions.await.clone().map_err(MarkerError::NotSent)?;
         // Without a version, such a bucket would get a delete marker.
         let version = keeps_versions.then(|| NULL_VERSION.to_owned());
         let delete = self.client.delete_object().bucket(self.bucket()).key(key);
@@ -147,11 +148,8 @@ impl Check {
         &self,
         key: &str,
         version: Option<String>,
-    ) -> Result<(), Unable> {
-        let marker = Marker::Object {
-            key: key.to_owned(),
-            version,
-        };
+    ) -> Result<(), MarkerError> {
+        let marker = Marker::object(key, version);
         self.markers().push(marker.clone());
         self.discard(&marker).await
     }
@@ -173,50 +171,47 @@ impl Check {
     }
 
     /// Tries to abort a multipart upload that does not exist.
-    pub(super) async fn ensure_parts_removable(&self, key: &str) -> Result<(), Unable> {
+    pub(super) async fn ensure_parts_removable(&self, key: &str) -> Result<(), MarkerError> {
         let abort = self.client.abort_multipart_upload().bucket(self.bucket());
         let aborted = abort.key(key).upload_id("presignd-check").send().await;
         match aborted.map_err(Problem::from) {
-            Err(problem) if problem.is_denied() => Err(Unable::WouldStay(problem.to_string())),
+            Err(problem) if problem.is_denied() => Err(MarkerError::NotSent(problem.to_string())),
             _ => Ok(()),
         }
     }
 
     /// Removes a marker, and forgets it.
-    pub(super) async fn discard(&self, marker: &Marker) -> Result<(), Unable> {
-        self.remove(marker).await.map_err(|problem| {
-            Unable::Unfaithful(format!("{} cannot be removed: {problem}", marker.key()))
-        })?;
+    pub(super) async fn discard(&self, marker: &Marker) -> Result<(), MarkerError> {
+        let removed = self.remove(marker).await;
+        removed.map_err(|problem| MarkerError::NotRemoved(marker.key.clone(), problem))?;
         self.markers().retain(|kept| kept != marker);
         Ok(())
     }
 
     pub(super) async fn remove(&self, marker: &Marker) -> Result<(), Problem> {
-        match marker {
-            Marker::Object { key, version } => {
-                let version = match version {
-                    Some(version) => Some(version.clone()),
-                    None => self.current_version(key).await?,
-                };
-                let delete = || self.client.delete_object().bucket(self.bucket()).key(key);
-                let deleted = delete().set_version_id(version.clone()).send().await?;
-                // The bucket may keep versions nevertheless, and a delete marker must not stay
-                // either.
-                if version.is_none() && deleted.delete_marker() == Some(true) {
-                    delete().set_version_id(deleted.version_id).send().await?;
-                }
-            }
-            Marker::Upload { key, token } => {
-                let (caller, now) = (Caller::anonymous(), SystemTime::now());
-                self.count_request();
-                let abort = self.uploads.abort_multipart(&caller, &token.0, key, now);
-                match abort.await.map_err(Problem::from) {
-                    // Most stores drop a completed upload. Garage also drops those of a key that is
-                    // deleted.
-                    Err(problem) if problem.is(&["NoSuchUpload"]) => {}
-                    aborted => aborted?,
-                }
-            }
+        let key = &marker.key;
+        if marker.upload.is_some() {
+            let (caller, now) = (Caller::anonymous(), SystemTime::now());
+            self.count_request();
+            let abort = self
+                .uploads
+                .abort_multipart(&caller, marker.token(), key, now);
+            return match abort.await.map_err(Problem::from) {
+                // Most stores drop a completed upload. Garage also drops those of a key that is
+                // deleted.
+                Err(problem) if problem.is(&["NoSuchUpload"]) => Ok(()),
+                aborted => aborted,
+            };
+        }
+        let version = match &marker.version {
+            Some(version) => Some(version.clone()),
+            None => self.current_version(key).await?,
+        };
+        let delete = || self.client.delete_object().bucket(self.bucket()).key(key);
+        let deleted = delete().set_version_id(version.clone()).send().await?;
+        // The bucket may keep versions nevertheless, and a delete marker must not stay either.
+        if version.is_none() && deleted.delete_marker() == Some(true) {
+            delete().set_version_id(deleted.version_id).send().await?;
         }
         Ok(())
     }

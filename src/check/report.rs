@@ -68,13 +68,16 @@ impl Line {
         Self::new(check, Status::Skipped, detail)
     }
 
-    pub(super) fn fix(self, fix: impl Into<String>) -> Self {
-        self.fix_if(Some(fix.into()))
+    pub(super) fn fix(mut self, fix: impl Into<String>) -> Self {
+        self.fix = Some(printable(&fix.into()));
+        self
     }
 
-    pub(super) fn fix_if(mut self, fix: Option<String>) -> Self {
-        self.fix = fix.as_deref().map(printable);
-        self
+    pub(super) fn fix_if(self, fix: Option<String>) -> Self {
+        match fix {
+            Some(fix) => self.fix(fix),
+            None => self,
+        }
     }
 
     pub(super) fn for_policy(mut self, policy: &str) -> Self {

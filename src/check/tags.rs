@@ -1,26 +1,14 @@
 //! Whether the tag of pending uploads arrives with each way of uploading, and can be replaced.
 
-use std::collections::BTreeMap;
-use std::time::SystemTime;
-
 use aws_sdk_s3::types::{Tag, Tagging};
-use reqwest::header;
 
-use super::marker::{Unable, grant};
+use super::marker::{MarkerError, Way};
 use super::problem::Problem;
 use super::removal::Marker;
 use super::{Check, Line};
-use crate::upload::{File, PENDING_TAG, Sample};
+use crate::upload::{PENDING_TAG, Sample};
 
 const CHECK: &str = "tags";
-
-/// A way of uploading.
-#[derive(Clone, Copy)]
-pub(super) enum Way {
-    Put,
-    Form,
-    Parts,
-}
 
 impl Way {
     fn name(self) -> &'static str {
@@ -32,7 +20,7 @@ impl Way {
     }
 
     /// The fix if tags do not arrive in this way.
-    fn without(self) -> &'static str {
+    fn fix_for_lost_tags(self) -> &'static str {
         match self {
             Self::Put => "remove `pending` from the policy",
             Self::Form => "set S3_SUPPORTS_POST_POLICY=false, or remove `pending` from the policy",
@@ -61,17 +49,17 @@ impl Check {
             match self.keeps_tag(way, sample).await {
                 Ok(true) => kept.push(way),
                 Ok(false) => lost.push(way),
-                Err(Unable::Refused(problem)) if problem.is_not_implemented() => {
+                Err(MarkerError::Refused(problem)) if problem.is_not_implemented() => {
                     return Line::failed(CHECK, format!("the store has no tags: {problem}"))
-                        .fix(Way::Put.without());
+                        .fix(Way::Put.fix_for_lost_tags());
                 }
-                Err(Unable::Refused(problem)) => {
+                Err(MarkerError::Refused(problem)) => {
                     return problem.failed(
                         CHECK,
                         "s3:PutObject, s3:PutObjectTagging and s3:GetObjectTagging (with versions also s3:PutObjectVersionTagging and s3:GetObjectVersionTagging)",
                     );
                 }
-                Err(unable) => return unable.line(CHECK, sample),
+                Err(error) => return error.line(CHECK, sample),
             }
         }
         let names = |ways: &[Way]| {
@@ -91,81 +79,25 @@ impl Check {
             names(&lost),
         );
         let fix = if lost.len() > 1 { Way::Put } else { *way };
-        Line::failed(CHECK, detail).fix(fix.without())
-    }
-
-    /// The ways in which files may be uploaded under the policy.
-    pub(super) fn ways(&self, sample: &Sample) -> impl Iterator<Item = Way> {
-        let config = &self.config;
-        let ways = [
-            (Way::Put, !config.forms_only),
-            (Way::Form, config.supports_post && sample.fits_form),
-            (Way::Parts, !config.forms_only && sample.fits_multipart),
-        ];
-        ways.into_iter()
-            .filter_map(|(way, is_open)| is_open.then_some(way))
+        Line::failed(CHECK, detail).fix(fix.fix_for_lost_tags())
     }
 
     /// Uploads a marker, reads its tag, replaces it as a commit does, and removes the marker.
-    async fn keeps_tag(&self, way: Way, sample: &Sample) -> Result<bool, Unable> {
-        let marker = match way {
-            Way::Put => {
-                let grant = grant(&self.uploads, &sample.caller, &sample.file).await?;
-                let key = grant.key.as_str();
-                self.ensure_may_store(key, sample).await?;
-                self.send_marker(key, self.put_request(&grant, sample))
-                    .await?
-                    .0
-            }
-            Way::Form => {
-                let (key, request) = self.form_request(sample).await?;
-                self.ensure_may_store(&key, sample).await?;
-                self.send_marker(&key, request).await?.0
-            }
-            Way::Parts => self.completed_marker(sample, &sample.file).await?,
+    async fn keeps_tag(&self, way: Way, sample: &Sample) -> Result<bool, MarkerError> {
+        let marker = if way == Way::Parts {
+            self.completed_marker(sample, &sample.file).await?
+        } else {
+            let upload = self.granted(way, sample, &sample.file).await?;
+            self.send_marker(sample, &upload).await?.0
         };
         let is_kept = self.read_and_replace(&marker).await;
         self.discard(&marker).await?;
         Ok(is_kept?)
     }
 
-    /// Completes an upload in one part.
-    pub(super) async fn completed_marker(
-        &self,
-        sample: &Sample,
-        file: &File,
-    ) -> Result<Marker, Unable> {
-        let grant = grant(&self.uploads, &sample.caller, file).await?;
-        let key = grant.key.as_str();
-        self.ensure_parts_removable(key).await?;
-        // Checked before the upload begins: Garage drops the unfinished uploads of a key that is
-        // deleted.
-        self.ensure_may_store(key, sample).await?;
-        let (upload, part) = self.create_multipart(sample, file).await?;
-        let key = upload.key().to_owned();
-        let answer = self.send(part).await?;
-        let etag = answer.headers().get(header::ETAG);
-        let etag = etag.and_then(|etag| etag.to_str().ok()).unwrap_or_default();
-        let parts = BTreeMap::from([(1, etag.to_owned())]);
-        let object = Marker::Object { key, version: None };
-        // It is remembered first, because it may be stored even if no answer arrives.
-        self.markers().push(object.clone());
-        if let Marker::Upload { key, token } = &upload {
-            let now = SystemTime::now();
-            let complete =
-                self.uploads
-                    .complete_multipart(&sample.caller, &token.0, key, &parts, false, now);
-            complete.await.map_err(Problem::from)?;
-        }
-        self.markers().retain(|kept| *kept != upload);
-        Ok(object)
-    }
-
     /// Whether the object has the tag; and whether a commit could replace it.
     async fn read_and_replace(&self, marker: &Marker) -> Result<bool, Problem> {
-        let Marker::Object { key, version } = marker else {
-            return Ok(false);
-        };
+        let Marker { key, version, .. } = marker;
         let (name, value) = PENDING_TAG;
         let read = self.client.get_object_tagging().bucket(self.bucket());
         let read = read.key(key).set_version_id(version.clone()).send().await;

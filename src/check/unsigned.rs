@@ -1,11 +1,9 @@
 //! Whether the store refuses `x-amz-*` headers that were not signed. A signature cannot forbid a
 //! header: if the store accepts one, a grant permits far more than it says.
 
-use reqwest::header::CONTENT_LENGTH;
-
-use super::marker::{Unable, grant};
+use super::marker::{MarkerError, Way};
 use super::problem::Problem;
-use super::{Check, FORMS_ONLY, Line};
+use super::{Check, FORMS_ONLY, Line, NO_SAMPLE};
 use crate::upload::Sample;
 
 const CHECK: &str = "unsigned-headers";
@@ -20,9 +18,8 @@ impl Check {
         if self.config.forms_only {
             return Line::skipped(CHECK, FORMS_ONLY);
         }
-        let sample = self.samples.iter().find(|sample| sample.has_unique_key);
-        let Some(sample) = sample else {
-            return Line::skipped(CHECK, "no policy has unique keys for a marker");
+        let Some(sample) = self.unique_samples().next() else {
+            return Line::skipped(CHECK, NO_SAMPLE);
         };
         let mut accepted = Vec::new();
         let tried = self.try_headers(sample, &mut accepted).await;
@@ -38,14 +35,11 @@ impl Check {
                 CHECK,
                 "the store refuses or ignores x-amz-* headers that were not signed",
             ),
-            Err(Unable::WouldStay(why)) => {
-                Line::skipped(CHECK, format!("no marker was uploaded: {why}"))
-            }
-            Err(Unable::Refused(problem)) if problem.is_refusal() => {
+            Err(MarkerError::Refused(problem)) if problem.is_refusal() => {
                 Line::skipped(CHECK, format!("no marker was accepted: {problem}"))
             }
-            Ok(Some(problem)) | Err(Unable::Refused(problem)) => problem.unclear(CHECK),
-            Err(Unable::Unfaithful(what)) => Line::failed(CHECK, what),
+            Ok(Some(problem)) | Err(MarkerError::Refused(problem)) => problem.unclear(CHECK),
+            Err(error) => error.line(CHECK, sample),
         }
     }
 
@@ -54,13 +48,10 @@ impl Check {
         &self,
         sample: &Sample,
         accepted: &mut Vec<String>,
-    ) -> Result<Option<Problem>, Unable> {
-        let source = grant(&self.uploads, &sample.caller, &sample.file).await?;
-        let key = source.key.as_str();
-        self.ensure_removable(key).await?;
-        let request = self.put_request(&source, sample);
-        let (source_marker, _) = self.send_marker(key, request).await?;
-        let copy_source = format!("/{}/{key}", self.bucket());
+    ) -> Result<Option<Problem>, MarkerError> {
+        let source = self.granted(Way::Put, sample, &sample.file).await?;
+        let (source_marker, _) = self.send_marker(sample, &source).await?;
+        let copy_source = format!("/{}/{}", self.bucket(), source.key);
 
         let mut unknown = None;
         for (name, value, ability) in [
@@ -71,15 +62,15 @@ impl Check {
             match self.obeys(sample, name, value).await {
                 Ok(false) => {}
                 Ok(true) if name == COPY_SOURCE => {
-                    accepted.push(format!("{ability} ({name} on a PUT)"))
+                    accepted.push(format!("{ability} ({name} on a PUT)"));
                 }
                 Ok(true) => accepted.push(format!("{ability} ({name})")),
                 // The others may be worse.
-                Err(Unable::Refused(problem)) => unknown = Some(problem),
-                Err(unable) => return Err(unable),
+                Err(MarkerError::Refused(problem)) => unknown = Some(problem),
+                Err(error) => return Err(error),
             }
         }
-        let can_abort = self.ensure_parts_removable(key).await.is_ok();
+        let can_abort = self.ensure_parts_removable(&source.key).await.is_ok();
         if can_abort
             && let Some(sample) = self.samples.iter().find(|sample| sample.fits_multipart)
             && self.copies_parts(sample, &copy_source).await?
@@ -91,18 +82,19 @@ impl Check {
     }
 
     /// Whether the store obeys a header of a PUT that was not signed.
-    async fn obeys(&self, sample: &Sample, name: &str, value: &str) -> Result<bool, Unable> {
-        let grant = grant(&self.uploads, &sample.caller, &sample.file).await?;
-        let mut signed = grant.request.headers.iter();
+    async fn obeys(&self, sample: &Sample, name: &str, value: &str) -> Result<bool, MarkerError> {
+        let mut upload = self.granted(Way::Put, sample, &sample.file).await?;
+        let mut signed = upload.headers.iter();
         if signed.any(|(signed, _)| signed.eq_ignore_ascii_case(name)) {
             return Ok(false);
         }
-        let key = grant.key.as_str();
-        let request = self.put_request(&grant, sample).header(name, value);
-        let (marker, response) = match self.send_marker(key, request).await {
-            Err(problem) if problem.is_refusal() => return Ok(false), // as it should be
+        upload.headers.push((name.to_owned(), value.to_owned()));
+        let (marker, response) = match self.send_marker(sample, &upload).await {
+            // As it should be.
+            Err(MarkerError::Refused(problem)) if problem.is_refusal() => return Ok(false),
             answer => answer?,
         };
+        let key = &upload.key;
         let body = response.text().await.map_err(Problem::from)?;
         let obeys = match name {
             METADATA => self.has_metadata(key).await,
@@ -133,12 +125,14 @@ impl Check {
         }
     }
 
-    async fn copies_parts(&self, sample: &Sample, copy_source: &str) -> Result<bool, Unable> {
-        let (marker, request) = self.create_multipart(sample, &sample.file).await?;
+    async fn copies_parts(&self, sample: &Sample, copy_source: &str) -> Result<bool, MarkerError> {
+        let (marker, mut part) = self.create_multipart(sample, &sample.file).await?;
+        let copy = [(COPY_SOURCE, copy_source), ("content-length", "0")];
+        let copy = copy.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        part.headers.extend(copy);
         // Ceph refuses a copy with a body.
-        let request = request.header(COPY_SOURCE, copy_source);
-        let request = request.header(CONTENT_LENGTH, 0).body("");
-        let copies = match self.send(request).await {
+        part.body.clear();
+        let copies = match self.send(&part).await {
             Ok(response) => {
                 let body = response.text().await.map_err(Problem::from)?;
                 body.contains("CopyPartResult")

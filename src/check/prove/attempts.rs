@@ -3,8 +3,8 @@
 
 use reqwest::Method;
 
-use super::Upload;
 use crate::check::Line;
+use crate::check::marker::Upload;
 use crate::check::problem::Problem;
 
 /// The grant that an attempt uses.
@@ -238,7 +238,7 @@ fn shorten(upload: &mut Upload) {
     upload.body.pop();
 }
 
-/// Other bytes, of the same number.
+/// Replaces the file with other bytes of the same length.
 fn other_bytes(upload: &mut Upload) {
     upload.body.fill(b'x');
 }

@@ -220,3 +220,16 @@ async fn what_was_accepted_is_reported_though_the_store_breaks_down_later() {
     run.says("part-terms", "warning", &["503 SlowDown"]);
     stand.is_as_it_was();
 }
+
+#[tokio::test]
+async fn a_proof_uploads_nothing_under_a_policy_whose_uploads_it_cannot_remove() {
+    let stand = StandIn::but(|method, uri| {
+        let is_once = uri.starts_with("/uploads/once/") && !uri.contains("uploadId=");
+        (method == Method::DELETE && is_once).then(|| error(403, "AccessDenied"))
+    })
+    .await;
+    let run = prove(&stand).await;
+    run.says("put-again", "skipped", &["s3:DeleteObject"]);
+    assert_eq!(failed(&run), [""; 0], "{:#}", run.report);
+    stand.is_as_it_was();
+}

@@ -1,0 +1,178 @@
+//! Whether uploads succeed under each policy, and whether they arrive as they were sent.
+
+use std::time::SystemTime;
+
+use reqwest::header;
+
+use super::marker::{MarkerError, Upload, Way};
+use super::problem::Problem;
+use super::{Check, FORMS_OFF, FORMS_ONLY, Line, Status};
+use crate::upload::{Sample, UploadService};
+
+impl Check {
+    /// Uploads a marker under each policy, in each way.
+    pub(super) async fn uploads(&self) -> Vec<Line> {
+        let mut lines = Vec::new();
+        let mut heads = Vec::new();
+        if self.config.forms_only {
+            lines.push(Line::skipped("put", FORMS_ONLY));
+        }
+        for sample in self.samples.iter().filter(|_| !self.config.forms_only) {
+            lines.push(match self.put(&self.uploads, sample).await {
+                Err(error) => error.line("put", sample),
+                Ok(head) => {
+                    heads.push(head);
+                    Line::ok("put", "accepted, and removed").for_policy(&sample.policy)
+                }
+            });
+        }
+        let forms = self.forms(&mut heads).await;
+        lines.extend(head_lines(heads));
+        lines.extend(forms);
+        lines.extend(self.multipart().await);
+        lines.extend(self.delete().await);
+        lines
+    }
+
+    /// PUTs a sample. Returns the line of the HEAD request that follows.
+    pub(super) async fn put(
+        &self,
+        uploads: &UploadService,
+        sample: &Sample,
+    ) -> Result<Line, MarkerError> {
+        let now = SystemTime::now();
+        let upload = Upload::granted(uploads, Way::Put, sample, &sample.file, now).await?;
+        self.store(sample, &upload).await
+    }
+
+    /// POSTs a sample, or one of each policy if there are only forms. Their HEAD requests then go
+    /// into `heads`.
+    async fn forms(&self, heads: &mut Vec<Line>) -> Vec<Line> {
+        const CHECK: &str = "post";
+        if !self.config.supports_post {
+            return vec![Line::skipped(CHECK, FORMS_OFF)];
+        }
+        let samples = self.samples.iter().filter(|sample| sample.fits_form);
+        let count = if self.config.forms_only {
+            usize::MAX
+        } else {
+            1
+        };
+        let mut lines = Vec::new();
+        for sample in samples.take(count) {
+            lines.push(match self.post(sample).await {
+                Ok(head) => {
+                    heads.extend(self.config.forms_only.then_some(head));
+                    Line::ok(CHECK, "accepted, and removed").for_policy(&sample.policy)
+                }
+                Err(MarkerError::Refused(problem)) if problem.is_not_implemented() => problem
+                    .failed(CHECK, "")
+                    .fix("the store does not support forms: set S3_SUPPORTS_POST_POLICY=false"),
+                Err(error) => error.line(CHECK, sample),
+            });
+        }
+        lines
+    }
+
+    async fn post(&self, sample: &Sample) -> Result<Line, MarkerError> {
+        let upload = self.granted(Way::Form, sample, &sample.file).await?;
+        self.store(sample, &upload).await
+    }
+
+    /// Uploads a marker, sends a HEAD for it and removes it.
+    async fn store(&self, sample: &Sample, upload: &Upload) -> Result<Line, MarkerError> {
+        let (marker, _) = self.send_marker(sample, upload).await?;
+        let head = self.head(&marker.key, sample).await;
+        self.discard(&marker).await?;
+        head
+    }
+
+    async fn head(&self, key: &str, sample: &Sample) -> Result<Line, MarkerError> {
+        const CHECK: &str = "head";
+        let head = self.client.head_object().bucket(self.bucket()).key(key);
+        let object = match head.send().await.map_err(Problem::from) {
+            Ok(object) => object,
+            Err(problem) => {
+                // Downloads need the same permission as the HEAD request.
+                let line = if sample.may_download {
+                    problem.failed(CHECK, "s3:GetObject for downloads")
+                } else {
+                    let detail = format!("whether an upload has arrived is unknown: {problem}");
+                    let fix = "s3:GetObject for POST /upload/verify and for nothing else";
+                    Line::warning(CHECK, detail).fix_if(problem.fix(fix))
+                };
+                return Ok(line.for_policy(&sample.policy));
+            }
+        };
+        let sent = format!(
+            "{} bytes of {}",
+            sample.body.len(),
+            sample.file.content_type.as_str()
+        );
+        let stored = format!(
+            "{} bytes of {}",
+            object.content_length().unwrap_or_default(),
+            object.content_type().unwrap_or_default()
+        );
+        if stored != sent {
+            return Err(MarkerError::Mismatch(format!(
+                "{sent} were stored as {stored}"
+            )));
+        }
+        Ok(Line::ok(CHECK, "the object is as it was sent"))
+    }
+
+    async fn multipart(&self) -> Option<Line> {
+        const CHECK: &str = "multipart";
+        if self.config.forms_only {
+            return Some(Line::skipped(CHECK, FORMS_ONLY));
+        }
+        let sample = self.samples.iter().find(|sample| sample.fits_multipart)?;
+        let line = match self.part(sample).await {
+            Ok(()) => Line::ok(CHECK, "created, a part accepted and listed, and aborted"),
+            Err(MarkerError::NotSent(why)) => {
+                Line::failed(CHECK, format!("parts would stay in the bucket: {why}"))
+                    .fix("the credentials need s3:AbortMultipartUpload")
+            }
+            Err(MarkerError::Refused(problem)) => problem.failed(
+                CHECK,
+                "s3:PutObject, s3:AbortMultipartUpload and s3:ListMultipartUploadParts",
+            ),
+            Err(error) => error.line(CHECK, sample),
+        };
+        Some(line.for_policy(&sample.policy))
+    }
+
+    /// Creates a multipart upload, sends a part, lists it, and aborts the upload.
+    async fn part(&self, sample: &Sample) -> Result<(), MarkerError> {
+        let key = self.granted(Way::Parts, sample, &sample.file).await?.key;
+        self.ensure_parts_removable(&key).await?;
+        let (marker, part) = self.create_multipart(sample, &sample.file).await?;
+        let response = self.send(&part).await?;
+        if !response.headers().contains_key(header::ETAG) {
+            let what = "the store answers a part without an ETag";
+            return Err(MarkerError::Mismatch(what.to_owned()));
+        }
+        let (caller, token, now) = (&sample.caller, marker.token(), SystemTime::now());
+        let parts = self.uploads.list_parts(caller, token, &marker.key, now);
+        let count = parts.await.map_err(Problem::from)?.len();
+        if count != 1 {
+            let what = format!("the store lists {count} parts where there is one");
+            return Err(MarkerError::Mismatch(what));
+        }
+        self.discard(&marker).await
+    }
+}
+
+/// The lines that are not ok, or else one that is.
+fn head_lines(mut heads: Vec<Line>) -> Vec<Line> {
+    if heads.iter().all(|head| head.status == Status::Ok) {
+        heads.truncate(1);
+        if heads.is_empty() {
+            heads.push(Line::skipped("head", "no object was uploaded"));
+        }
+    } else {
+        heads.retain(|head| head.status != Status::Ok);
+    }
+    heads
+}
