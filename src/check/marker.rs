@@ -274,6 +274,9 @@ impl Check {
         let complete =
             self.uploads
                 .complete_multipart(caller, token, &upload.key, &parts, false, now);
+        // It lists the parts first.
+        self.count_request();
+        self.count_request();
         complete.await.map_err(Problem::from)?;
         self.markers().retain(|kept| *kept != upload);
         Ok(object)

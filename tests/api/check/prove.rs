@@ -233,3 +233,15 @@ async fn a_proof_uploads_nothing_under_a_policy_whose_uploads_it_cannot_remove()
     assert_eq!(failed(&run), [""; 0], "{:#}", run.report);
     stand.is_as_it_was();
 }
+
+#[tokio::test]
+async fn the_cost_of_a_proof_is_what_the_store_was_asked() {
+    let stand = StandIn::embedded().await;
+    let (_folder, file) = policies_file(POLICIES);
+    let url = stand.url();
+    check(&with(&url, &[("UPLOAD_POLICIES_FILE", &file)]), &[]).await;
+    let without = stand.asked();
+    let run = prove(&stand).await;
+    let cost = format!("sent {} requests", stand.asked() - without);
+    run.says("cost", "ok", &[&cost]);
+}
