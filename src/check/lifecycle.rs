@@ -140,18 +140,25 @@ impl Check {
         wanted.all.retain(is_other);
         wanted.all.extend(missing.iter().cloned());
         let written = self.set_lifecycle(wanted).await;
-        if let Err(problem @ Problem::Refused(_)) = written {
-            return Err(problem);
+        // After any other error they may be in force nevertheless.
+        if let Err(problem) = &written
+            && problem.is_refusal()
+        {
+            return Err(problem.clone());
         }
         if let Ok(read) = self.lifecycle_rules().await
             && missing.iter().all(|our| is_there(our, &read.all))
         {
             return Ok(read);
         }
+        let why = match written {
+            Ok(()) => "the store does not keep them as they are written".to_owned(),
+            Err(problem) => problem.to_string(),
+        };
         let detail = match self.set_lifecycle(rules).await {
-            Ok(()) => "the store does not keep them as they are written, so its former rules were set again".to_owned(),
+            Ok(()) => format!("{why}, so its former rules were set again"),
             Err(problem) => format!(
-                "the store does not keep them as they are written, and its former rules cannot be set again ({problem}): remove the rules whose names begin with presignd- AT ONCE, as they may expire every object"
+                "{why}, and its former rules cannot be set again ({problem}): remove the rules whose names begin with presignd- AT ONCE, as they may expire every object"
             ),
         };
         Err(Problem::NotSent(detail))

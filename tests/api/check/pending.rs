@@ -290,3 +290,22 @@ async fn the_store_may_notify_the_service_of_markers() {
         assert_eq!(arrival.await.unwrap(), Arrival::UnknownKey, "{key}");
     }
 }
+
+#[tokio::test]
+async fn rules_that_are_in_force_though_the_answer_is_an_error_count() {
+    let stand = StandIn::between(|request: Request, next: Next| async move {
+        let is_put = request.method() == Method::PUT;
+        let sets_rules = is_put && request.uri().to_string().contains("?lifecycle");
+        let response = next.run(request).await;
+        if sets_rules {
+            return error(504, "GatewayTimeout");
+        }
+        response
+    })
+    .await;
+    let (_folder, file) = policies_file(PENDING);
+    let run = fixed(&stand, &file).await;
+    assert_eq!(run.code, Some(0), "{:#}", run.report);
+    run.says("lifecycle", "ok", &["added"]);
+    run.says("lifecycle-pending", "ok", &[]);
+}
