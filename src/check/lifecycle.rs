@@ -139,13 +139,11 @@ impl Check {
         let is_other = |rule: &LifecycleRule| missing.iter().all(|our| our.id() != rule.id());
         wanted.all.retain(is_other);
         wanted.all.extend(missing.iter().cloned());
-        let written = self.set_lifecycle(wanted).await;
-        // After any other error they may be in force nevertheless.
-        if let Err(problem) = &written
-            && problem.is_refusal()
-        {
-            return Err(problem.clone());
-        }
+        let written = match self.set_lifecycle(wanted).await {
+            Err(problem) if problem.is_refusal() => return Err(problem),
+            // After any other error they may be in force nevertheless.
+            written => written,
+        };
         if let Ok(read) = self.lifecycle_rules().await
             && missing.iter().all(|our| is_there(our, &read.all))
         {

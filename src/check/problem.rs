@@ -278,13 +278,23 @@ impl fmt::Display for Problem {
                 if !refused.code.is_empty() {
                     write!(f, " {}", refused.code)?;
                 }
-                if !refused.message.is_empty() {
-                    write!(f, ": {}", refused.message)?;
+                match refused.message.as_str() {
+                    "" => Ok(()),
+                    message if repeats_signature(message) => {
+                        f.write_str("; its message repeats the signed request, and is not shown")
+                    }
+                    message => write!(f, ": {message}"),
                 }
-                Ok(())
             }
         }
     }
+}
+
+/// Whether a store's message has the signature or the token of the request, as some stores' have.
+fn repeats_signature(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    let of_url_or_json = ["signature=", "signature\"", "token=", "token\""];
+    of_url_or_json.iter().any(|name| message.contains(name))
 }
 
 /// The text of an XML element; empty if there is no such element.

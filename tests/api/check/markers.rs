@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::extract::Request;
-use axum::http::Method;
+use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use tempfile::TempDir;
 
 use super::{check, check_at, check_fails, check_passes, policies_file, with};
@@ -458,4 +458,18 @@ async fn nothing_is_uploaded_unless_it_is_certain_that_the_bucket_retains_nothin
     run.says("put", "skipped", &["s3:GetBucketVersioning"]);
     let left = versions.lock().unwrap().clone();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test]
+async fn a_store_that_repeats_a_request_in_its_message_is_not_quoted() {
+    let stand = StandIn::but(|method, uri| {
+        let is_put = method == Method::PUT && is_object(uri);
+        let xml = format!("<Error><Code>Broken</Code><Message>cannot do {uri}</Message></Error>");
+        let xml = xml.replace('&', "&amp;");
+        is_put.then(|| (StatusCode::BAD_REQUEST, xml).into_response())
+    })
+    .await;
+    // Each run checks that it has printed no signature.
+    let run = check_fails(&stand.url(), &[]).await;
+    run.says("put", "failed", &["400 Broken", "not shown"]);
 }
