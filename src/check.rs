@@ -48,13 +48,17 @@ const FORMS_OFF: &str = "S3_SUPPORTS_POST_POLICY is false";
 const NO_SAMPLE: &str = "no policy has unique keys for a marker";
 
 /// What the checks do only on request.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub struct Options {
-    /// Add what browsers need to the CORS rules of the buckets.
+    /// Add what browsers need to the bucket's CORS rules
+    #[arg(long)]
     pub fix_cors: bool,
-    /// Add the lifecycle rules that remove what nobody completes or commits.
+    /// Add the lifecycle rules that remove parts nobody completes and uploads nobody commits
+    #[arg(long)]
     pub fix_lifecycle: bool,
-    /// Violate the terms of grants, and fail where the store accepts it.
+    /// Violate the terms of grants, and fail where the store accepts it; about 100 requests for
+    /// each bucket
+    #[arg(long)]
     pub prove: bool,
 }
 

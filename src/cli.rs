@@ -26,7 +26,7 @@ pub struct Cli {
 enum Command {
     /// Run the service with an embedded S3 store on this machine; needs no settings
     #[cfg(feature = "dev")]
-    Dev(DevArgs),
+    Dev(serve::Dev),
     /// Run the service with the S3 store that the environment names
     Serve,
     /// Create an API key for a caller: print it once, and the entry of `API_KEYS_FILE` that accepts it
@@ -51,46 +51,13 @@ enum Command {
     },
 }
 
-#[cfg(feature = "dev")]
 #[derive(Debug, clap::Args)]
-struct DevArgs {
-    /// Where the service listens: an address and a port, or a port [default: `BIND_ADDR`, else 127.0.0.1:3000]
-    #[arg(long, value_name = "ADDR", value_parser = loopback_addr)]
-    addr: Option<SocketAddr>,
-    /// Where the S3 store listens
-    #[arg(long, value_name = "ADDR", value_parser = loopback_addr, default_value = "127.0.0.1:9000")]
-    s3_addr: SocketAddr,
-    /// Where the uploads are kept
-    #[arg(long, value_name = "DIR", default_value = ".presignd")]
-    data_dir: std::path::PathBuf,
-    /// The secret key of the S3 store [default: a random one, kept in the folder of the uploads]
-    #[arg(long, value_name = "KEY")]
-    secret_key: Option<String>,
-    /// The URL to send webhooks to. Their secret is printed and kept in the folder of the uploads
-    #[arg(long, value_name = "URL")]
-    webhook: Option<reqwest::Url>,
-    /// Listen on all addresses of a container, whose loopback address nobody outside can reach; URLs
-    /// have the addresses above, so publish the same ports
-    #[arg(long, conflicts_with = "secret_key")]
-    in_container: bool,
-}
-
-#[derive(Debug, clap::Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is one flag")]
 struct CheckArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Add what browsers need to the bucket's CORS rules
-    #[arg(long)]
-    fix_cors: bool,
-    /// Add the lifecycle rules that remove parts nobody completes and uploads nobody commits
-    #[arg(long)]
-    fix_lifecycle: bool,
-    /// Violate the terms of grants, and fail where the store accepts it; about 100 requests for
-    /// each bucket
-    #[arg(long)]
-    prove: bool,
+    #[command(flatten)]
+    options: check::Options,
 }
 
 fn after_help() -> String {
@@ -106,20 +73,11 @@ fn after_help() -> String {
     text.trim_end_matches(",\n").to_owned()
 }
 
-/// Parses an address. A port alone means the loopback address.
-#[cfg(feature = "dev")]
-fn loopback_addr(text: &str) -> Result<SocketAddr, &'static str> {
-    let port = || Some(SocketAddr::from(([127, 0, 0, 1], text.parse().ok()?)));
-    config::parse_addr(text)
-        .or_else(port)
-        .ok_or("it must be an address and a port such as 127.0.0.1:3010, or a port such as 3010")
-}
-
 pub fn run(cli: Cli) -> Result<()> {
     match cli.command {
         #[cfg(feature = "dev")]
-        Command::Dev(args) => block_on(dev(&Env::load()?, args)),
-        Command::Serve => block_on(serve(&Env::load()?)),
+        Command::Dev(args) => block_on(serve::dev(&Env::load()?, args)),
+        Command::Serve => block_on(serve::serve(&Env::load()?)),
         Command::ApiKey { name } => api_key(&name),
         Command::Ticket(args) => ticket::ticket(&Env::load()?, args),
         Command::Check(args) => block_on(check(&Env::load()?, args)),
@@ -128,31 +86,6 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Completions { shell } => completions(shell),
         Command::Man { folder } => man(&folder),
     }
-}
-
-#[cfg(feature = "dev")]
-async fn dev(env: &Env, args: DevArgs) -> Result<()> {
-    let DevArgs {
-        addr,
-        s3_addr,
-        data_dir,
-        secret_key,
-        webhook,
-        in_container,
-    } = args;
-    let args = serve::Dev {
-        addr,
-        s3_addr,
-        data_dir,
-        secret_key,
-        webhook,
-        in_container,
-    };
-    serve::dev(env, args).await
-}
-
-async fn serve(env: &Env) -> Result<()> {
-    serve::serve(env).await
 }
 
 fn api_key(name: &str) -> Result<()> {
@@ -172,17 +105,12 @@ fn api_key(name: &str) -> Result<()> {
 
 async fn check(env: &Env, args: CheckArgs) -> Result<()> {
     let stop = serve::cancelled_by_signals()?;
-    let options = check::Options {
-        fix_cors: args.fix_cors,
-        fix_lifecycle: args.fix_lifecycle,
-        prove: args.prove,
-    };
     let report = match Config::from_env(env) {
         Err(faults) => check::Report::from_faults(&faults.0),
         Ok(config) => match check::Checks::new(config, config::load_aws(env).await).await {
             Err(error) => check::Report::from_faults(&[format!("{error:#}")]),
             Ok(check) => tokio::select! {
-                report = check.run(options) => report,
+                report = check.run(args.options) => report,
                 () = stop.cancelled() => {
                     for line in check.clean_up().await {
                         explain(format_args!("{}\n", line.detail));

@@ -61,19 +61,36 @@ pub(crate) async fn serve(env: &Env) -> Result<()> {
 
 /// Where `presignd dev` listens and keeps its files.
 #[cfg(feature = "dev")]
-#[derive(Debug)]
+#[derive(Debug, clap::Args)]
 pub(crate) struct Dev {
-    /// `BIND_ADDR` if there is none.
-    pub(crate) addr: Option<SocketAddr>,
-    pub(crate) s3_addr: SocketAddr,
-    pub(crate) data_dir: std::path::PathBuf,
-    /// A random one if there is none.
-    pub(crate) secret_key: Option<String>,
-    /// Where webhooks go, instead of `WEBHOOK_URL`.
-    pub(crate) webhook: Option<reqwest::Url>,
-    /// Whether to listen on all addresses, as a container must. Requests still have to name this
-    /// machine in `Host`.
-    pub(crate) in_container: bool,
+    /// Where the service listens: an address and a port, or a port [default: `BIND_ADDR`, else 127.0.0.1:3000]
+    #[arg(long, value_name = "ADDR", value_parser = loopback_addr)]
+    addr: Option<SocketAddr>,
+    /// Where the S3 store listens
+    #[arg(long, value_name = "ADDR", value_parser = loopback_addr, default_value = "127.0.0.1:9000")]
+    s3_addr: SocketAddr,
+    /// Where the uploads are kept
+    #[arg(long, value_name = "DIR", default_value = ".presignd")]
+    data_dir: std::path::PathBuf,
+    /// The secret key of the S3 store [default: a random one, kept in the folder of the uploads]
+    #[arg(long, value_name = "KEY")]
+    secret_key: Option<String>,
+    /// The URL to send webhooks to. Their secret is printed and kept in the folder of the uploads
+    #[arg(long, value_name = "URL")]
+    webhook: Option<reqwest::Url>,
+    /// Listen on all addresses of a container, whose loopback address nobody outside can reach; URLs
+    /// have the addresses above, so publish the same ports
+    #[arg(long, conflicts_with = "secret_key")]
+    in_container: bool,
+}
+
+/// Parses an address. A port alone means the loopback address.
+#[cfg(feature = "dev")]
+fn loopback_addr(text: &str) -> Result<SocketAddr, &'static str> {
+    let port = || Some(SocketAddr::from(([127, 0, 0, 1], text.parse().ok()?)));
+    config::parse_addr(text)
+        .or_else(port)
+        .ok_or("it must be an address and a port such as 127.0.0.1:3010, or a port such as 3010")
 }
 
 /// `presignd dev`: runs the service with an embedded store until a signal.
