@@ -38,18 +38,12 @@ impl Check {
         }
     }
 
+    /// A line, with the rules that the bucket should have if its own are not enough.
     pub(super) async fn cors(&self, fix: bool) -> Line {
-        let (mut line, wanted) = self.cors_and_rules(fix).await;
-        line.cors_configuration = wanted;
-        line
-    }
-
-    /// Returns the line, and the rules that the bucket should have if its own are not enough.
-    async fn cors_and_rules(&self, fix: bool) -> (Line, Option<Value>) {
         let origins = self.origins();
         if origins.is_empty() {
             let detail = "CORS_ALLOWED_ORIGINS is not set, so no browser is expected to upload from another page";
-            return (Line::skipped(CHECK, detail), None);
+            return Line::skipped(CHECK, detail);
         }
         let mut methods = Vec::new();
         if !self.config.forms_only {
@@ -69,9 +63,9 @@ impl Check {
         };
         let missing = needs.missing(&rules);
         let wanted = needs.added_to(&rules);
-        let shown = Some(configuration(&wanted));
+        let shown = configuration(&wanted);
         if missing.is_empty() {
-            return self.confirmed(&needs, needs.all_in_order(), shown).await;
+            return self.confirmed(&needs, needs.summary(), &shown).await;
         }
         if fix {
             return match self.set_rules(wanted, &needs).await {
@@ -80,15 +74,15 @@ impl Check {
                         0 => String::new(),
                         kept => format!("; kept of those that were there: {kept}"),
                     };
-                    let rights = needs.all_in_order();
+                    let rights = needs.summary();
                     let detail = format!("{rights}: the rule has been added{kept}");
-                    self.confirmed(&needs, detail, shown).await
+                    self.confirmed(&needs, detail, &shown).await
                 }
                 Err(problem) => {
                     let fix = problem.fix("s3:PutBucketCORS");
                     let fix = fix.unwrap_or_else(|| "set the rules below".to_owned());
                     let detail = format!("the rule cannot be added: {problem}");
-                    (Line::failed(CHECK, detail).fix(fix), shown)
+                    Line::failed(CHECK, detail).fix(fix).with_rules(&shown)
                 }
             };
         }
@@ -97,19 +91,14 @@ impl Check {
         } else {
             missing.join("; ")
         };
-        let line = Line::failed(CHECK, detail)
-            .fix("set the rules below, or let `presignd check --fix-cors` do it");
-        (line, shown)
+        Line::failed(CHECK, detail)
+            .fix("set the rules below, or let `presignd check --fix-cors` do it")
+            .with_rules(&shown)
     }
 
     /// Sends preflights to confirm rules that look sufficient: some stores read `x-amz-meta-*`
     /// literally.
-    async fn confirmed(
-        &self,
-        needs: &Needs,
-        detail: String,
-        wanted: Option<Value>,
-    ) -> (Line, Option<Value>) {
+    async fn confirmed(&self, needs: &Needs, detail: String, wanted: &Value) -> Line {
         // Browsers send no preflight for a form.
         let sends_preflights = needs.methods.contains(&"PUT");
         for origin in needs.origins.iter().filter(|_| sends_preflights) {
@@ -121,15 +110,15 @@ impl Check {
                         "the rules allow PUT from {origin}, but the store refuses the preflight with {names}"
                     );
                     let fix = "replace x-amz-meta-* in AllowedHeaders with the full names, or all of AllowedHeaders with *";
-                    return (Line::failed(CHECK, detail).fix(fix), wanted);
+                    return Line::failed(CHECK, detail).fix(fix).with_rules(wanted);
                 }
                 Err(problem) => {
                     let detail = format!("{detail}, but a preflight failed: {problem}");
-                    return (Line::warning(CHECK, detail), None);
+                    return Line::warning(CHECK, detail);
                 }
             }
         }
-        (Line::ok(CHECK, detail), None)
+        Line::ok(CHECK, detail)
     }
 
     /// The headers that a browser sends if the client asks for everything that it may.
@@ -194,15 +183,15 @@ impl Check {
     }
 
     /// Checks with preflights alone, because `problem` prevents reading the rules.
-    async fn cors_by_preflights(&self, needs: &Needs, problem: &Problem) -> (Line, Option<Value>) {
-        let configuration = Some(configuration(&needs.added_to(&[])));
+    async fn cors_by_preflights(&self, needs: &Needs, problem: &Problem) -> Line {
+        let wanted = configuration(&needs.added_to(&[]));
         let unread = format!("the rules cannot be read ({problem})");
         for origin in &needs.origins {
             for method in &needs.methods {
                 match self.preflight(origin, method, &needs.headers).await {
                     Err(problem) => {
                         let detail = format!("{unread}, and a preflight got {problem}");
-                        return (Line::warning(CHECK, detail), None);
+                        return Line::warning(CHECK, detail);
                     }
                     Ok(false) => {
                         let detail = format!(
@@ -214,8 +203,7 @@ impl Check {
                         } else {
                             "set the rules below in the way that this store has for it: see docs/stores.md"
                         };
-                        let line = Line::failed(CHECK, detail).fix(fix);
-                        return (line, configuration);
+                        return Line::failed(CHECK, detail).fix(fix).with_rules(&wanted);
                     }
                     Ok(true) => {}
                 }
@@ -224,24 +212,22 @@ impl Check {
         let answered = format!("{unread}; preflights are answered");
         match self.exposes_etag.get() {
             Some(true) => {
-                let detail = format!(
-                    "{} ({unread}, preflights are answered)",
-                    needs.all_in_order()
-                );
-                (Line::ok(CHECK, detail), None)
+                let rights = needs.summary();
+                Line::ok(
+                    CHECK,
+                    format!("{rights} ({unread}, preflights are answered)"),
+                )
             }
             Some(false) => {
                 let detail =
                     format!("{answered}, but pages may not read ETag, which uploads in parts need");
-                (
-                    Line::failed(CHECK, detail).fix("have the store expose ETag"),
-                    configuration,
-                )
+                let line = Line::failed(CHECK, detail).fix("have the store expose ETag");
+                line.with_rules(&wanted)
             }
-            None => {
-                let detail = format!("{answered}; whether pages may read ETag is not known");
-                (Line::warning(CHECK, detail), None)
-            }
+            None => Line::warning(
+                CHECK,
+                format!("{answered}; whether pages may read ETag is not known"),
+            ),
         }
     }
 

@@ -80,6 +80,12 @@ impl Line {
         }
     }
 
+    /// Adds the CORS rules that the bucket should have.
+    pub(super) fn with_rules(mut self, rules: &Value) -> Self {
+        self.cors_configuration = Some(rules.clone());
+        self
+    }
+
     pub(super) fn for_policy(mut self, policy: &str) -> Self {
         self.policy = Some(policy.to_owned());
         self

@@ -18,7 +18,7 @@ pub(super) struct Needs {
 }
 
 impl Needs {
-    pub(super) fn all_in_order(&self) -> String {
+    pub(super) fn summary(&self) -> String {
         format!(
             "{} may {} here",
             self.origins.join(", "),
