@@ -30,16 +30,13 @@ struct Rules {
 impl Check {
     /// The rule for pending uploads is added only if the store `keeps_tags`.
     pub(super) async fn lifecycle(&self, fix: bool, keeps_tags: bool) -> Vec<Line> {
-        let checks = match self.pending_prefixes().next() {
-            None => &[PARTS][..],
-            Some(_) => &[PARTS, PENDING],
-        };
+        let has_pending = self.pending_prefixes().next().is_some();
         let mut rules = match self.lifecycle_rules().await {
             Ok(rules) => rules,
             Err(problem) => {
-                let unknown =
-                    |check: &&'static str| problem.unknown(check, "s3:GetLifecycleConfiguration");
-                return checks.iter().map(unknown).collect();
+                let checks = [PARTS].into_iter().chain(has_pending.then_some(PENDING));
+                let unknown = |check| problem.unknown(check, "s3:GetLifecycleConfiguration");
+                return checks.map(unknown).collect();
             }
         };
         let missing = self.missing(&rules.all, keeps_tags);
@@ -57,19 +54,17 @@ impl Check {
                 }
             };
         }
-        let line = |check| match check {
-            PENDING => self.line_of_pending(&rules.all, fix && !keeps_tags),
-            _ => line_of_parts(&rules.all),
-        };
-        let mut lines: Vec<Line> = checks.iter().map(|check| line(*check)).collect();
-        if is_fixed && let Some(line) = lines.first_mut() {
-            let detail = &line.detail;
-            line.detail = match kept {
-                0 => format!("{detail}; rules have been added"),
-                _ => {
-                    format!("{detail}; rules have been added, beside those that were there: {kept}")
-                }
+        let mut line = line_of_parts(&rules.all);
+        if is_fixed {
+            let beside = match kept {
+                0 => String::new(),
+                _ => format!(", beside those that were there: {kept}"),
             };
+            line.detail = format!("{}; rules have been added{beside}", line.detail);
+        }
+        let mut lines = vec![line];
+        if has_pending {
+            lines.push(self.line_of_pending(&rules.all, fix && !keeps_tags));
         }
         lines
     }
