@@ -14,8 +14,8 @@
 //! value, `serve` builds the service from it, [`check`] tries a configuration against its store,
 //! [`webhook`] notifies an application, [`telemetry`] writes the log, [`output`] is what commands
 //! print, `refreshed` is a cached value that is fetched again in time, `turns` limits how much callers
-//! use at the same time, `lambda` is the service as a function of AWS Lambda, and [`dev`] is the
-//! embedded store of `presignd dev`.
+//! use at the same time, `xml` reads the errors of stores, `lambda` is the service as a function of AWS
+//! Lambda, and [`dev`] is the embedded store of `presignd dev`.
 
 pub mod check;
 pub mod cli;
@@ -34,3 +34,4 @@ pub mod telemetry;
 mod turns;
 pub mod upload;
 pub mod webhook;
+mod xml;

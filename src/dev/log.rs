@@ -54,25 +54,8 @@ async fn watch(State(grants): State<Grants>, request: Request, next: Next) -> Re
     Response::from_parts(parts, body)
 }
 
-/// Logs a request to the store.
-pub(super) fn store(
-    method: &Method,
-    key: &str,
-    status: StatusCode,
-    duration: Duration,
-    reason: Option<&str>,
-) {
-    line(
-        "store ",
-        method,
-        key,
-        status,
-        duration,
-        reason.unwrap_or_default(),
-    );
-}
-
-fn line(
+/// Logs a request; `to` says whether it is one to the store.
+pub(super) fn line(
     to: &str,
     method: &Method,
     route: &str,

@@ -15,10 +15,12 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use percent_encoding::percent_decode_str;
+use quick_xml::escape::partial_escape;
 
 use super::grants::Grants;
 use super::{form, log};
 use crate::http;
+use crate::xml::element;
 
 /// The longest refusal to which a reason is added.
 const MAX_REFUSAL_BYTES: usize = 64 * 1024;
@@ -48,12 +50,13 @@ pub(super) async fn guard(State(grants): State<Grants>, request: Request, next: 
         },
     };
     let (answer, reason) = explain(answer, &asked, &grants).await;
-    log::store(
+    log::line(
+        "store ",
         &asked.method,
         &asked.target(),
         answer.status(),
         begin.elapsed(),
-        reason.as_deref(),
+        &reason.unwrap_or_default(),
     );
     answer
 }
@@ -209,16 +212,16 @@ async fn explain(answer: Response, asked: &Asked, grants: &Grants) -> (Response,
     let (mut parts, body) = answer.into_parts();
     let body = to_bytes(body, MAX_REFUSAL_BYTES).await.unwrap_or_default();
     let xml = String::from_utf8_lossy(&body);
-    let code = inner(&xml, "Code").unwrap_or_default();
-    let given = inner(&xml, "Message").map(unescape);
+    let code = element(&xml, "Code").unwrap_or_default();
+    let given = element(&xml, "Message");
     // S3 has other codes for these.
-    let code = match (code, &given) {
+    let code = match (code.as_str(), &given) {
         ("NotSignedUp", _) => "InvalidAccessKeyId",
         ("InvalidPolicyDocument", Some(why)) if why.starts_with("Policy condition") => {
             parts.status = StatusCode::FORBIDDEN;
             "AccessDenied"
         }
-        _ => code,
+        (code, _) => code,
     };
     let message = match (code, given) {
         ("SignatureDoesNotMatch", _) => Some(asked.mismatch(grants)),
@@ -304,28 +307,8 @@ pub(super) fn parameter(query: &str, name: &str) -> Option<String> {
     Some(percent_decode_str(value).decode_utf8_lossy().into_owned())
 }
 
-fn inner<'a>(xml: &'a str, tag: &str) -> Option<&'a str> {
-    let (_, rest) = xml.split_once(&format!("<{tag}>"))?;
-    Some(rest.split_once(&format!("</{tag}>"))?.0)
-}
-
-fn unescape(text: &str) -> String {
-    [
-        ("&lt;", "<"),
-        ("&gt;", ">"),
-        ("&quot;", "\""),
-        ("&apos;", "'"),
-        ("&amp;", "&"),
-    ]
-    .into_iter()
-    .fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
-}
-
 fn error_xml(code: &str, message: &str) -> String {
-    let message = message
-        .replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;");
+    let message = partial_escape(message);
     format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>{code}</Code><Message>{message}</Message></Error>"
     )
