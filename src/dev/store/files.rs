@@ -1,15 +1,15 @@
 //! How an object is kept as files, and how it is replaced.
 
-use std::fmt::Write;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD, Engine};
-use s3s::crypto::{Checksum, Crc64Nvme, Sha256};
+use s3s::crypto::{Checksum, Crc64Nvme};
 use s3s::dto::{ETag, ETagCondition};
 use s3s::{S3Error, S3Request, S3Result, s3_error};
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 /// The member of an object's file of checksums that has the CRC64NVME.
@@ -144,13 +144,6 @@ pub(super) fn remove_if_there(file: &Path) -> io::Result<()> {
     }
 }
 
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut hex, byte| {
-        write!(hex, "{byte:02x}").ok(); // cannot fail
-        hex
-    })
-}
-
 /// The key of a request, which may be longer than the one that its object is kept under. It is an
 /// extension of the request.
 #[derive(Clone)]
@@ -168,9 +161,7 @@ pub(super) fn short_key(key: String) -> String {
     if key.len() <= LONGEST {
         return key;
     }
-    let mut digest = Sha256::new();
-    digest.update(key.as_bytes());
-    let digest = hex(&digest.finalize()[..12]);
+    let digest = base16ct::lower::encode_string(&Sha256::digest(&key)[..12]);
     let begin = &key[..key.floor_char_boundary(80)];
     let end = &key[key.ceil_char_boundary(key.len() - 16)..];
     format!("{begin}~{digest}{end}")

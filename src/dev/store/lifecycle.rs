@@ -1,6 +1,7 @@
 //! The lifecycle rules of the bucket. They are kept, so that tools can set and read them, but
 //! nothing expires here.
 
+use std::fs;
 use std::io;
 use std::path::PathBuf;
 
@@ -12,25 +13,25 @@ use s3s::dto::{
 };
 use s3s::xml::{Deserialize, Deserializer, SerializeContent, Serializer};
 use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
-use tokio::fs;
 
 use super::BucketStore;
-use super::files::Staged;
+use super::files::{Staged, remove_if_there};
 
 /// The element of the file.
 const ELEMENT: &str = "LifecycleConfiguration";
 
 impl BucketStore {
-    fn rules_file(&self, bucket: &str) -> PathBuf {
-        let bucket = BASE64_URL_SAFE_NO_PAD.encode(bucket);
+    fn rules_file(&self) -> PathBuf {
+        let bucket = BASE64_URL_SAFE_NO_PAD.encode(&self.name);
         self.root.join(format!(".bucket-{bucket}.lifecycle.xml"))
     }
 
+    #[expect(clippy::unused_async, reason = "all operations are called alike")]
     pub(super) async fn get_rules(
         &self,
-        request: S3Request<GetBucketLifecycleConfigurationInput>,
+        _: S3Request<GetBucketLifecycleConfigurationInput>,
     ) -> S3Result<S3Response<GetBucketLifecycleConfigurationOutput>> {
-        let xml = match fs::read(self.rules_file(&request.input.bucket)).await {
+        let xml = match fs::read(self.rules_file()) {
             Ok(xml) => xml,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(s3_error!(
@@ -49,6 +50,7 @@ impl BucketStore {
         }))
     }
 
+    #[expect(clippy::unused_async, reason = "all operations are called alike")]
     pub(super) async fn put_rules(
         &self,
         request: S3Request<PutBucketLifecycleConfigurationInput>,
@@ -62,27 +64,23 @@ impl BucketStore {
             .map_err(S3Error::internal_error)?;
         let staged = Staged::new(&self.root);
         let [new, ..] = staged.files();
-        let write = async {
-            fs::write(&new, xml).await?;
-            fs::rename(&new, self.rules_file(&request.input.bucket)).await
+        let write = || {
+            fs::write(&new, xml)?;
+            fs::rename(&new, self.rules_file())
         };
-        write.await.map_err(S3Error::internal_error)?;
+        write().map_err(S3Error::internal_error)?;
         Ok(S3Response::new(
             PutBucketLifecycleConfigurationOutput::default(),
         ))
     }
 
+    #[expect(clippy::unused_async, reason = "all operations are called alike")]
     pub(super) async fn delete_rules(
         &self,
-        request: S3Request<DeleteBucketLifecycleInput>,
+        _: S3Request<DeleteBucketLifecycleInput>,
     ) -> S3Result<S3Response<DeleteBucketLifecycleOutput>> {
-        let file = self.rules_file(&request.input.bucket);
-        match fs::remove_file(file).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(S3Error::internal_error(error))
-            }
-            _ => Ok(S3Response::new(DeleteBucketLifecycleOutput::default())),
-        }
+        remove_if_there(&self.rules_file()).map_err(S3Error::internal_error)?;
+        Ok(S3Response::new(DeleteBucketLifecycleOutput::default()))
     }
 }
 

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::BucketStore;
 use super::files::{
-    CRC64NVME, Conditions, Staged, blocking, crc64nvme, hex, remove_if_there, requested_key,
+    CRC64NVME, Conditions, Staged, blocking, crc64nvme, remove_if_there, requested_key,
 };
 use super::tags;
 
@@ -277,7 +277,8 @@ impl BucketStore {
             Ok(checksum)
         });
         let checksum = checksum.await?;
-        Ok((format!("{}-{count}", hex(&digest.finalize())), checksum))
+        let digest = base16ct::lower::encode_string(&digest.finalize());
+        Ok((format!("{digest}-{count}"), checksum))
     }
 
     pub(super) async fn abort(
