@@ -10,7 +10,8 @@ use presignd::dev;
 use serde_json::{Value, json};
 
 use crate::fronts::{Front, Sent};
-use crate::function::{Function, spawn};
+use crate::function::Function;
+use crate::helpers::{client, spawn};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -37,8 +38,7 @@ async fn uploaded(function: &Function, filename: &str) -> String {
     let body = json!({"filename": filename, "contentType": "text/plain"});
     let sent = Sent::post("/upload/presigned-url", &body);
     let grant = function.ask(Front::FunctionUrl, &sent).await.json();
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let put = client.put(grant["url"].as_str().unwrap());
+    let put = client().put(grant["url"].as_str().unwrap());
     let put = put.header("content-type", "text/plain").body("hello");
     assert_eq!(put.send().await.unwrap().status(), StatusCode::OK);
     grant["key"].as_str().unwrap().to_owned()

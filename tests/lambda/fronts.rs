@@ -38,7 +38,7 @@ pub(crate) struct Sent {
     pub(crate) query: Vec<(&'static str, &'static str)>,
     pub(crate) headers: Vec<(&'static str, String)>,
     pub(crate) body: Vec<u8>,
-    /// Whether the front takes the body for bytes, not for text.
+    /// Whether the front sends the body as bytes (base64) instead of text.
     pub(crate) is_binary: bool,
     pub(crate) from: String,
 }
@@ -111,65 +111,10 @@ impl Front {
         event["body"] = sent.encoded_body();
         event["isBase64Encoded"] = sent.is_binary.into();
         match self {
-            Self::FunctionUrl | Self::HttpApi => {
-                let path = match event["requestContext"]["stage"].as_str().unwrap() {
-                    "$default" => sent.path.to_owned(),
-                    stage => format!("/{stage}{}", sent.path),
-                };
-                event["rawPath"] = path.clone().into();
-                let http = &mut event["requestContext"]["http"];
-                http["path"] = path.into();
-                http["method"] = sent.method.into();
-                http["sourceIp"] = sent.from.clone().into();
-                let query = sent.query.iter();
-                let query: Vec<String> = query
-                    .map(|(name, value)| format!("{}={}", encoded(name), encoded(value)))
-                    .collect();
-                event["rawQueryString"] = query.join("&").into();
-                for (name, value) in &sent.headers {
-                    join(&mut event["headers"], name, value);
-                }
-            }
-            Self::RestApi => {
-                event["path"] = sent.path.into();
-                event["httpMethod"] = sent.method.into();
-                let context = &mut event["requestContext"];
-                context["path"] = format!("/prod{}", sent.path).into();
-                context["httpMethod"] = sent.method.into();
-                context["identity"]["sourceIp"] = sent.from.clone().into();
-                for (name, value) in &sent.headers {
-                    event["headers"][name] = value.clone().into();
-                    append(&mut event["multiValueHeaders"], name, value);
-                }
-                for (name, value) in &sent.query {
-                    set(&mut event["queryStringParameters"], name, (*value).into());
-                    append(&mut event["multiValueQueryStringParameters"], name, value);
-                }
-            }
+            Self::FunctionUrl | Self::HttpApi => fill_http_api(&mut event, sent),
+            Self::RestApi => fill_rest_api(&mut event, sent),
             Self::Alb | Self::AlbMultiValue => {
-                event["path"] = sent.path.into();
-                event["httpMethod"] = sent.method.into();
-                // It adds the address to what the client invented.
-                let forwarded = format!("203.0.113.99, {}", sent.from);
-                let query = sent.query.iter();
-                let query = query.map(|(name, value)| (encoded(name), encoded(value)));
-                if self == Self::Alb {
-                    event["headers"]["x-forwarded-for"] = forwarded.into();
-                    for (name, value) in &sent.headers {
-                        set(&mut event["headers"], name, value.clone().into());
-                    }
-                    for (name, value) in query {
-                        set(&mut event["queryStringParameters"], &name, value.into());
-                    }
-                } else {
-                    event["multiValueHeaders"]["x-forwarded-for"] = json!([forwarded]);
-                    for (name, value) in &sent.headers {
-                        append(&mut event["multiValueHeaders"], name, value);
-                    }
-                    for (name, value) in query {
-                        append(&mut event["multiValueQueryStringParameters"], &name, &value);
-                    }
-                }
+                fill_alb(&mut event, sent, self == Self::AlbMultiValue)
             }
         }
         event
@@ -203,6 +148,69 @@ impl Front {
                     map
                 }),
             body,
+        }
+    }
+}
+
+fn fill_http_api(event: &mut Value, sent: &Sent) {
+    let path = match event["requestContext"]["stage"].as_str().unwrap() {
+        "$default" => sent.path.to_owned(),
+        stage => format!("/{stage}{}", sent.path),
+    };
+    event["rawPath"] = path.clone().into();
+    let http = &mut event["requestContext"]["http"];
+    http["path"] = path.into();
+    http["method"] = sent.method.into();
+    http["sourceIp"] = sent.from.clone().into();
+    let query = sent.query.iter();
+    let query: Vec<String> = query
+        .map(|(name, value)| format!("{}={}", encoded(name), encoded(value)))
+        .collect();
+    event["rawQueryString"] = query.join("&").into();
+    for (name, value) in &sent.headers {
+        join(&mut event["headers"], name, value);
+    }
+}
+
+fn fill_rest_api(event: &mut Value, sent: &Sent) {
+    event["path"] = sent.path.into();
+    event["httpMethod"] = sent.method.into();
+    let context = &mut event["requestContext"];
+    context["path"] = format!("/prod{}", sent.path).into();
+    context["httpMethod"] = sent.method.into();
+    context["identity"]["sourceIp"] = sent.from.clone().into();
+    for (name, value) in &sent.headers {
+        event["headers"][name] = value.clone().into();
+        append(&mut event["multiValueHeaders"], name, value);
+    }
+    for (name, value) in &sent.query {
+        set(&mut event["queryStringParameters"], name, (*value).into());
+        append(&mut event["multiValueQueryStringParameters"], name, value);
+    }
+}
+
+fn fill_alb(event: &mut Value, sent: &Sent, has_multi_values: bool) {
+    event["path"] = sent.path.into();
+    event["httpMethod"] = sent.method.into();
+    // It adds the address to what the client invented.
+    let forwarded = format!("203.0.113.99, {}", sent.from);
+    let query = sent.query.iter();
+    let query = query.map(|(name, value)| (encoded(name), encoded(value)));
+    if has_multi_values {
+        event["multiValueHeaders"]["x-forwarded-for"] = json!([forwarded]);
+        for (name, value) in &sent.headers {
+            append(&mut event["multiValueHeaders"], name, value);
+        }
+        for (name, value) in query {
+            append(&mut event["multiValueQueryStringParameters"], &name, &value);
+        }
+    } else {
+        event["headers"]["x-forwarded-for"] = forwarded.into();
+        for (name, value) in &sent.headers {
+            set(&mut event["headers"], name, value.clone().into());
+        }
+        for (name, value) in query {
+            set(&mut event["queryStringParameters"], &name, value.into());
         }
     }
 }

@@ -2,8 +2,6 @@
 //! it](https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html), and a store.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,14 +11,15 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
-use presignd::{dev, http};
+use presignd::dev;
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::net::TcpListener;
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::fronts::{Answer, Front, Sent};
+use crate::helpers::spawn;
+use crate::process::Running;
 
 /// What the function sent for an event: an answer, or that it failed.
 type Outcome = Result<Value, Value>;
@@ -56,7 +55,7 @@ impl Runtime {
     fn done(&self, id: &str, outcome: Outcome) -> StatusCode {
         match self.under_way.lock().unwrap().remove(id) {
             Some(waiting) => {
-                let _nobody_waits = waiting.send(outcome);
+                waiting.send(outcome).ok(); // best effort
                 StatusCode::ACCEPTED
             }
             None => StatusCode::BAD_REQUEST,
@@ -88,9 +87,9 @@ async fn next(State(runtime): State<Runtime>) -> impl IntoResponse {
     (axum::response::AppendHeaders(headers), event.to_string())
 }
 
-/// A running function; it ends with the test.
+/// A running function, which stops when it is dropped.
 pub(crate) struct Function {
-    child: Child,
+    process: Running,
     events: mpsc::UnboundedSender<Invocation>,
     folder: TempDir,
 }
@@ -105,27 +104,22 @@ impl Function {
             under_way: Arc::default(),
         };
         let runtime_api = spawn(runtime.router()).await;
-        let child = Command::new(env!("CARGO_BIN_EXE_presignd"))
-            .arg("serve")
-            .current_dir(folder.path())
-            .env_clear()
-            .env("AWS_LAMBDA_RUNTIME_API", runtime_api.to_string())
-            .env("AWS_LAMBDA_FUNCTION_NAME", "presignd")
-            .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
-            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128")
-            .env("AWS_REGION", "us-east-1")
-            .env("AWS_ACCESS_KEY_ID", "presignd-dev")
-            .env("AWS_SECRET_ACCESS_KEY", "presignd-dev-secret")
-            .env("AWS_S3_BUCKET_NAME", dev::BUCKET)
-            .env("AWS_ENDPOINT_URL_S3", format!("http://{store}"))
-            .env("S3_FORCE_PATH_STYLE", "true")
-            .envs(variables.iter().copied())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let (runtime_api, endpoint) = (runtime_api.to_string(), format!("http://{store}"));
+        let own = [
+            ("AWS_LAMBDA_RUNTIME_API", runtime_api.as_str()),
+            ("AWS_LAMBDA_FUNCTION_NAME", "presignd"),
+            ("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST"),
+            ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"),
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_ACCESS_KEY_ID", "presignd-dev"),
+            ("AWS_SECRET_ACCESS_KEY", "presignd-dev-secret"),
+            ("AWS_S3_BUCKET_NAME", dev::BUCKET),
+            ("AWS_ENDPOINT_URL_S3", &endpoint),
+            ("S3_FORCE_PATH_STYLE", "true"),
+        ];
+        let variables = [&own, variables].concat();
         Self {
-            child,
+            process: Running::start(&["serve"], folder.path(), &variables),
             events,
             folder,
         }
@@ -164,30 +158,9 @@ impl Function {
     }
 
     /// Ends it as Lambda does: its exit code, and its log.
-    pub(crate) async fn stop(mut self) -> (Option<i32>, String) {
-        let kill = format!("kill -s TERM {}", self.child.id());
-        let status = Command::new("sh").args(["-c", &kill]).status().unwrap();
-        assert!(status.success());
-        let mut stderr = self.child.stderr.take().unwrap();
-        tokio::task::spawn_blocking(move || {
-            let log = std::io::read_to_string(&mut stderr).unwrap();
-            (self.child.wait().unwrap().code(), log)
-        })
-        .await
-        .unwrap()
+    pub(crate) async fn stop(self) -> (Option<i32>, String) {
+        let stop = tokio::task::spawn_blocking(move || self.process.stop("TERM"));
+        let (code, _, log) = stop.await.unwrap();
+        (code, log)
     }
-}
-
-impl Drop for Function {
-    fn drop(&mut self) {
-        let _ended_already = self.child.kill();
-        let _reaped = self.child.wait();
-    }
-}
-
-pub(crate) async fn spawn(router: Router) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = listener.local_addr().unwrap();
-    tokio::spawn(http::serve(listener, router, http::Server::default()));
-    addr
 }
