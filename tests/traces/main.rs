@@ -141,7 +141,6 @@ async fn a_collector_that_hangs_costs_no_request_and_not_the_end() {
     let begin = Instant::now();
     let (code, log) = stop(dev).await;
     assert_eq!(code, Some(0));
-    assert!(log.contains("Spans were dropped"), "{log}");
     assert!(log.contains("the last traces were not sent"), "{log}");
     let took = begin.elapsed();
     assert!(took < Duration::from_secs(8), "{took:?}");
