@@ -52,8 +52,6 @@ const ACCESS_KEY_ID: &str = "presignd-dev";
 const REGION: &str = "us-east-1";
 /// The file with the secret key, in the data folder.
 const SECRET_FILE: &str = ".secret-key";
-/// The secret key of [`store`] and [`sdk_config`].
-const FIXED_SECRET_KEY: &str = "presignd-dev-secret";
 
 /// The embedded store, and what the service needs to use it.
 pub struct Dev {
@@ -143,7 +141,14 @@ impl Dev {
 
     /// The SDK's configuration for the store, which listens on `addr`.
     pub fn sdk_config(&self, addr: SocketAddr) -> SdkConfig {
-        sdk_config_with(addr, &self.secret_key)
+        let secret_key = self.secret_key.as_str();
+        let credentials = Credentials::new(ACCESS_KEY_ID, secret_key, None, None, "dev");
+        SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(REGION))
+            .endpoint_url(format!("http://{addr}"))
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .build()
     }
 
     /// The key that seals multipart sessions. It stays the same as long as the secret key, so that
@@ -210,26 +215,6 @@ Try it in another terminal: ask for a URL, then send a file to it.
         )?;
         Ok(text)
     }
-}
-
-/// A store for tests, with a fixed secret key and for pages of all origins.
-pub fn store(data_dir: &Path) -> Result<Router> {
-    Dev::open(data_dir, Some(FIXED_SECRET_KEY.into()))?.store(&AllowedOrigins::Any)
-}
-
-/// The SDK's configuration for a [`store`] that listens on `addr`.
-pub fn sdk_config(addr: SocketAddr) -> SdkConfig {
-    sdk_config_with(addr, FIXED_SECRET_KEY)
-}
-
-fn sdk_config_with(addr: SocketAddr, secret_key: &str) -> SdkConfig {
-    let credentials = Credentials::new(ACCESS_KEY_ID, secret_key, None, None, "dev");
-    SdkConfig::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new(REGION))
-        .endpoint_url(format!("http://{addr}"))
-        .credentials_provider(SharedCredentialsProvider::new(credentials))
-        .build()
 }
 
 /// The secret key in this file. A missing file is created with a random key.

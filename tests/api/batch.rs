@@ -218,7 +218,7 @@ async fn a_list_has_forms_where_they_can_keep_the_policy_and_puts_elsewhere() {
     assert!(uploads[1].fields.is_none() && uploads[2].fields.is_none());
     // The store accepts exactly the size that was granted.
     for (body, status) in [("123456", 400), ("12345", 201)] {
-        let answer = send(&app, &uploads[0].url, fields, body).await;
+        let answer = send(&app.client, &uploads[0].url, fields, body).await;
         assert_eq!(answer.status(), status, "{body}");
     }
     assert!(uploads[0].key.ends_with("/a.txt"));

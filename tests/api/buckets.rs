@@ -44,7 +44,7 @@ async fn every_way_of_uploading_leads_to_the_bucket_of_the_policy() {
         .granted("/upload/presigned-post", &request("media"))
         .await;
     assert_eq!(form.fields["bucket"], "media");
-    let sent = presigned_post::send(&app, &form.url, &form.fields, "form").await;
+    let sent = presigned_post::send(&app.client, &form.url, &form.fields, "form").await;
     assert_eq!(sent.status(), StatusCode::CREATED);
     let upload = json!({"filename": "a.txt", "type": "text/plain", "policy": "media"});
     let upload = create_in(&app.base, "media", upload).await;

@@ -63,7 +63,8 @@ async fn a_form_is_bound_to_a_crc64nvme() {
     let app = spawn_app().await;
     let file = text_file(&json!({"checksumCrc64nvme": HELLO}));
     let grant: PostGrant = app.granted("/upload/presigned-post", &file).await;
-    let send = async |body| presigned_post::send(&app, &grant.url, &grant.fields, body).await;
+    let send =
+        async |body| presigned_post::send(&app.client, &grant.url, &grant.fields, body).await;
     assert_eq!(send("jello").await.status(), StatusCode::BAD_REQUEST);
     assert_eq!(app.stored(&grant.key).await, None);
     assert_eq!(send("hello").await.status(), StatusCode::CREATED);

@@ -102,7 +102,7 @@ async fn a_form_and_an_upload_in_parts_are_pending_too() {
     let app = spawn_app_with_policies(PENDING).await;
     let text = json!({"filename": "a.txt", "contentType": "text/plain", "size": 5});
     let form: PostGrant = app.granted("/upload/presigned-post", &text).await;
-    let sent = presigned_post::send(&app, &form.url, &form.fields, "hello").await;
+    let sent = presigned_post::send(&app.client, &form.url, &form.fields, "hello").await;
     assert!(sent.status().is_success());
 
     let created = json!({"filename": "a.png", "type": "image/png", "metadata": {}});

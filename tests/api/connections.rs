@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use presignd::dev;
 use presignd::http::{self, Limits, Server};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,7 +17,7 @@ use crate::helpers::{built_in, client, service};
 
 /// The service with these limits, and what stops it and waits for its end.
 async fn spawn(limits: Limits) -> (SocketAddr, DropGuard, tokio::task::JoinHandle<()>) {
-    let config = dev::sdk_config("127.0.0.1:1".parse().unwrap());
+    let config = crate::helpers::sdk_config("127.0.0.1:1".parse().unwrap());
     let uploads = service(&config, "bucket", true, built_in()).await;
     let router = http::router(Arc::clone(&uploads), &http::Settings::default());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -85,7 +85,7 @@ async fn a_form_keeps_the_type_as_it_was_written() {
             continue;
         }
         let grant: PostGrant = response.json().await.unwrap();
-        let sent = send(&app, &grant.url, &grant.fields, "x").await;
+        let sent = send(&app.client, &grant.url, &grant.fields, "x").await;
         assert_eq!(sent.status(), StatusCode::CREATED, "{content_type}");
         let (_, stored) = app.stored(&grant.key).await.unwrap();
         assert_eq!(stored, content_type);

@@ -22,3 +22,10 @@ async fn refusal(response: Response) -> (StatusCode, String, String) {
     };
     (status, inner("Code"), inner("Message"))
 }
+
+/// The message of a refusal, which must have this status and this code.
+async fn refused(response: Response, status: StatusCode, code: &str) -> String {
+    let (found, named, message) = refusal(response).await;
+    assert_eq!((found, named.as_str()), (status, code), "{message}");
+    message
+}

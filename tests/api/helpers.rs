@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
-/// A running service and its store; both end with it.
+/// A running service and its store. Both stop when it is dropped.
 pub(crate) struct App {
     pub(crate) base: String,
     pub(crate) client: Client,
@@ -70,29 +70,49 @@ pub(crate) async fn spawn_app_with_both(
     let data = TempDir::new().unwrap();
     let buckets = settings.policies.buckets();
     let store = embedded_store(data.path(), buckets.into_iter().flatten());
-    let config = dev::sdk_config(spawn(store).await);
+    let config = sdk_config(spawn(store).await);
     let metrics = &http_settings.metrics;
     let uploads = service_counting(&config, dev::BUCKET, true, settings, metrics).await;
     let addr = spawn(http::router(Arc::clone(&uploads), http_settings)).await;
-    let store = aws_sdk_s3::config::Builder::from(&config).force_path_style(true);
+    let store = s3_client(&config);
     App {
         base: format!("http://{addr}"),
         client: client(),
         uploads,
         config,
-        store: aws_sdk_s3::Client::from_conf(store.build()),
+        store,
         data,
     }
 }
 
-/// The store of [`dev::store`], with these buckets besides.
+/// A client with the store's own keys.
+pub(crate) fn s3_client(config: &SdkConfig) -> aws_sdk_s3::Client {
+    let config = aws_sdk_s3::config::Builder::from(config).force_path_style(true);
+    aws_sdk_s3::Client::from_conf(config.build())
+}
+
+const SECRET_KEY: &str = "presignd-dev-secret";
+
+/// An embedded store for pages of all origins.
+pub(crate) fn store(data: &std::path::Path) -> axum::Router {
+    embedded_store(data, std::iter::empty())
+}
+
+/// The same with these buckets besides.
 pub(crate) fn embedded_store<'a>(
     data: &std::path::Path,
     buckets: impl Iterator<Item = &'a str>,
 ) -> axum::Router {
-    let mut store = dev::Dev::open(data, Some("presignd-dev-secret".into())).unwrap();
+    let mut store = dev::Dev::open(data, Some(SECRET_KEY.into())).unwrap();
     store.add_buckets(buckets).unwrap();
     store.store(&http::AllowedOrigins::Any).unwrap()
+}
+
+/// The SDK's configuration for an embedded store that listens on `addr`.
+pub(crate) fn sdk_config(addr: SocketAddr) -> SdkConfig {
+    let anywhere = TempDir::new().unwrap();
+    let store = dev::Dev::open(anywhere.path(), Some(SECRET_KEY.into()));
+    store.unwrap().sdk_config(addr)
 }
 
 const TEN_MINUTES: Duration = Duration::from_mins(10);
@@ -143,7 +163,7 @@ pub(crate) async fn service_counting(
     Arc::new(UploadService::new(buckets, settings, metrics.clone()))
 }
 
-/// What leads to a store whose credentials cannot be had.
+/// The SDK's configuration for a store without credentials.
 pub(crate) fn without_credentials() -> SdkConfig {
     #[derive(Debug)]
     struct Nothing;
@@ -157,7 +177,7 @@ pub(crate) fn without_credentials() -> SdkConfig {
         }
     }
 
-    let config = dev::sdk_config("127.0.0.1:1".parse().unwrap()).into_builder();
+    let config = sdk_config("127.0.0.1:1".parse().unwrap()).into_builder();
     let provider = SharedCredentialsProvider::new(Nothing);
     config.credentials_provider(provider).build()
 }

@@ -165,7 +165,7 @@ async fn healthz_answers() {
 
 /// A preflight from `origin`, to a service that lets `allowed` in.
 async fn preflight(allowed: AllowedOrigins, origin: &str) -> Response {
-    let config = presignd::dev::sdk_config("127.0.0.1:1".parse().unwrap());
+    let config = crate::helpers::sdk_config("127.0.0.1:1".parse().unwrap());
     let settings = http::Settings {
         allowed_origins: allowed,
         ..http::Settings::default()

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aws_config::SdkConfig;
 use futures_util::future::join_all;
-use presignd::{dev, http, upload};
+use presignd::{http, upload};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -63,7 +63,7 @@ async fn a_refused_probe_is_ready_and_is_counted_as_denied() {
 #[tokio::test]
 async fn a_service_is_not_ready_when_a_part_fails_and_names_it() {
     let app = spawn_app().await;
-    let closed = dev::sdk_config("127.0.0.1:1".parse().unwrap());
+    let closed = crate::helpers::sdk_config("127.0.0.1:1".parse().unwrap());
     let hanging = slow(Duration::from_mins(10)).await.config();
     let broken = StandIn::with_status(500).await.config();
     for (config, bucket) in [

@@ -7,7 +7,7 @@ use crate::helpers::{built_in, client, problem, service, spawn, spawn_app};
 
 /// A service with a page, for a store at `store`.
 async fn spawn_page(store: &str) -> String {
-    let config = presignd::dev::sdk_config("127.0.0.1:1".parse().unwrap());
+    let config = crate::helpers::sdk_config("127.0.0.1:1".parse().unwrap());
     let settings = http::Settings {
         page: Some(http::page::Settings::new(store).unwrap()),
         ..http::Settings::default()

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use presignd::dev;
 use presignd::upload::Settings;
 use reqwest::multipart::{Form, Part};
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Client, Method, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -35,7 +34,7 @@ pub(crate) struct PostGrant {
 
 /// Sends the form as a browser would.
 pub(crate) async fn send(
-    app: &App,
+    client: &Client,
     url: &str,
     fields: &BTreeMap<String, String>,
     body: &str,
@@ -46,12 +45,14 @@ pub(crate) async fn send(
     }
     let file = Part::text(body.to_owned()).file_name("of-the-client.bin");
     let form = form.part("file", file);
-    app.client.post(url).multipart(form).send().await.unwrap()
+    client.post(url).multipart(form).send().await.unwrap()
 }
 
 impl PostGrant {
     async fn send(&self, app: &App, body: &str) -> StatusCode {
-        send(app, &self.url, &self.fields, body).await.status()
+        send(&app.client, &self.url, &self.fields, body)
+            .await
+            .status()
     }
 }
 
@@ -67,7 +68,7 @@ async fn the_store_accepts_what_was_granted() {
     assert_eq!(grant.method, "POST");
     assert_eq!(grant.max_size, 5 * 1024 * 1024 * 1024);
     assert_eq!(grant.fields["key"], grant.key);
-    let response = send(&app, &grant.url, &grant.fields, "the bytes").await;
+    let response = send(&app.client, &grant.url, &grant.fields, "the bytes").await;
     assert_eq!(response.status(), StatusCode::CREATED);
     // As S3 does; Uppy 5 never ends without the first.
     let headers = response.headers();
@@ -124,11 +125,11 @@ async fn the_store_refuses_a_form_with_a_field_less_or_another_value() {
         let value = fields.remove(name).unwrap();
         // The bucket is named by the address, too.
         if name != "bucket" {
-            let status = send(&app, &grant.url, &fields, "x").await.status();
+            let status = send(&app.client, &grant.url, &fields, "x").await.status();
             assert!(!status.is_success(), "without {name}: {status}");
         }
         fields.insert(name.to_owned(), format!("{value}0"));
-        let status = send(&app, &grant.url, &fields, "x").await.status();
+        let status = send(&app.client, &grant.url, &fields, "x").await.status();
         assert!(!status.is_success(), "another {name}: {status}");
     }
     assert_eq!(app.stored(&grant.key).await, None);
@@ -148,7 +149,7 @@ async fn the_store_refuses_a_form_with_a_field_more() {
     ] {
         let mut fields = grant.fields.clone();
         fields.insert(name.to_owned(), value.to_owned());
-        let status = send(&app, &grant.url, &fields, "x").await.status();
+        let status = send(&app.client, &grant.url, &fields, "x").await.status();
         assert_eq!(status, StatusCode::FORBIDDEN, "{name}");
     }
     assert_eq!(app.stored(&grant.key).await, None);
@@ -201,7 +202,9 @@ async fn the_store_refuses_a_form_that_has_expired() {
         let now = SystemTime::now() - Duration::from_secs(age);
         let grant = presign_post(&app.uploads, &file("a", "a/b"), now).await;
         let fields = grant.form.fields.into_iter().collect();
-        send(&app, &grant.form.url, &fields, "x").await.status()
+        send(&app.client, &grant.form.url, &fields, "x")
+            .await
+            .status()
     };
     assert_eq!(send_after(590).await, StatusCode::CREATED);
     assert_eq!(send_after(602).await, StatusCode::FORBIDDEN);
@@ -227,7 +230,7 @@ async fn awkward_names_arrive_unchanged_and_widen_nothing() {
         assert_eq!(bytes, name.as_bytes());
         let mut fields = grant.fields.clone();
         fields.insert("key".into(), "elsewhere".into());
-        let status = send(&app, &grant.url, &fields, "x").await.status();
+        let status = send(&app.client, &grant.url, &fields, "x").await.status();
         assert!(!status.is_success(), "{name}: {status}");
     }
 }
@@ -308,7 +311,7 @@ async fn a_session_token_is_a_field_and_the_form_expires_with_the_credentials() 
         Some(end),
         "test",
     );
-    let config = dev::sdk_config("127.0.0.1:9000".parse().unwrap())
+    let config = crate::helpers::sdk_config("127.0.0.1:9000".parse().unwrap())
         .into_builder()
         .credentials_provider(SharedCredentialsProvider::new(credentials))
         .build();

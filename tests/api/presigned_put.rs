@@ -173,10 +173,8 @@ async fn uploads_are_still_there_when_the_store_is_started_again() {
     let data = tempfile::tempdir().unwrap();
     let mut kept = None;
     for round in 0..2 {
-        let addr = crate::helpers::spawn(presignd::dev::store(data.path()).unwrap()).await;
-        let config = presignd::dev::sdk_config(addr);
-        let config = aws_sdk_s3::config::Builder::from(&config).force_path_style(true);
-        let store = aws_sdk_s3::Client::from_conf(config.build());
+        let addr = crate::helpers::spawn(crate::helpers::store(data.path())).await;
+        let store = crate::helpers::s3_client(&crate::helpers::sdk_config(addr));
         let bucket = presignd::dev::BUCKET;
         if round == 0 {
             let put = store.put_object().bucket(bucket).key("a/b.txt");

@@ -245,7 +245,7 @@ fn a_form_is_accepted_exactly_as_granted() {
         let key = grant.key.as_str();
         let granted: BTreeMap<String, String> = grant.form.fields.into_iter().collect();
         let send = async |fields: &BTreeMap<String, String>, body: &str| {
-            presigned_post::send(app, &grant.form.url, fields, body)
+            presigned_post::send(&app.client, &grant.form.url, fields, body)
                 .await
                 .status()
         };

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
 use base64::prelude::{BASE64_STANDARD, Engine};
-use presignd::dev::{self, BUCKET};
+use presignd::dev::BUCKET;
 use presignd::telemetry::Metrics;
 use presignd::upload::UploadService;
 use presignd::{http, s3};
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::helpers::{self, Grant, built_in, client, file, presign_post, spawn};
-use crate::presigned_post::PostGrant;
+use crate::presigned_post::{self, PostGrant};
 
 /// A service that sends its clients to `public`.
 async fn service(config: &SdkConfig, public: &str) -> SocketAddr {
@@ -57,10 +57,10 @@ async fn put(url: &str, headers: &BTreeMap<String, String>) -> reqwest::Response
 async fn what_clients_get_is_signed_for_the_public_endpoint() {
     let data = TempDir::new().unwrap();
     // One store with two addresses; a signature for one is none for the other.
-    let called = spawn(dev::store(data.path()).unwrap()).await;
-    let public = spawn(dev::store(data.path()).unwrap()).await;
+    let called = spawn(crate::helpers::store(data.path())).await;
+    let public = spawn(crate::helpers::store(data.path())).await;
     let public = format!("http://{public}");
-    let addr = service(&dev::sdk_config(called), &public).await;
+    let addr = service(&crate::helpers::sdk_config(called), &public).await;
 
     let file = json!({"filename": "a.txt", "contentType": "text/plain"});
     let grant = post(addr, "/upload/presigned-url", file.clone()).await;
@@ -71,13 +71,8 @@ async fn what_clients_get_is_signed_for_the_public_endpoint() {
     let grant = post(addr, "/upload/presigned-post", file).await;
     let grant: PostGrant = serde_json::from_value(grant).unwrap();
     assert!(grant.url.starts_with(&public), "{}", grant.url);
-    let mut form = reqwest::multipart::Form::new();
-    for (name, value) in grant.fields {
-        form = form.text(name, value);
-    }
-    let form = form.text("file", "body");
-    let sent = client().post(grant.url).multipart(form).send().await;
-    assert_eq!(sent.unwrap().status(), StatusCode::CREATED);
+    let sent = presigned_post::send(&client(), &grant.url, &grant.fields, "body").await;
+    assert_eq!(sent.status(), StatusCode::CREATED);
 
     let file = json!({"filename": "a.bin", "type": "text/plain"});
     let upload = post(addr, "/s3/multipart", file).await;
@@ -104,9 +99,9 @@ async fn what_clients_get_is_signed_for_the_public_endpoint() {
 #[tokio::test]
 async fn the_service_itself_never_calls_the_public_endpoint() {
     let data = TempDir::new().unwrap();
-    let called = spawn(dev::store(data.path()).unwrap()).await;
+    let called = spawn(crate::helpers::store(data.path())).await;
     // Where nothing listens.
-    let addr = service(&dev::sdk_config(called), "http://127.0.0.1:1").await;
+    let addr = service(&crate::helpers::sdk_config(called), "http://127.0.0.1:1").await;
     let file = json!({"filename": "a.bin", "type": "text/plain"});
     let upload = post(addr, "/s3/multipart", file).await;
     let [id, key] = ["uploadId", "key"].map(|name| upload[name].as_str().unwrap());
@@ -120,7 +115,7 @@ async fn the_service_itself_never_calls_the_public_endpoint() {
 /// Where forms go to, and the scope that they are signed for, on different endpoints.
 #[tokio::test]
 async fn forms_go_to_the_bucket_whatever_the_endpoint() {
-    let aws = dev::sdk_config("127.0.0.1:9000".parse().unwrap());
+    let aws = crate::helpers::sdk_config("127.0.0.1:9000".parse().unwrap());
     for (endpoint, region, path_style, url) in [
         (
             None,

@@ -84,7 +84,7 @@ impl StandIn {
             counter.fetch_add(1, Ordering::SeqCst);
             next.run(request)
         });
-        let store = layer(dev::store(data.path()).unwrap()).layer(count);
+        let store = layer(crate::helpers::store(data.path())).layer(count);
         let addr = spawn(store).await;
         Self { addr, data, asked }
     }
@@ -99,7 +99,7 @@ impl StandIn {
     }
 
     pub(crate) fn config(&self) -> SdkConfig {
-        dev::sdk_config(self.addr)
+        crate::helpers::sdk_config(self.addr)
     }
 
     /// The address of a service on this store, with these policies.

@@ -54,7 +54,7 @@ async fn params_give_a_form_that_the_store_takes() {
         assert!(!fields.contains_key(refused));
     }
     let url = answer["url"].as_str().unwrap();
-    let response = presigned_post::send(&app, url, &fields, "the bytes").await;
+    let response = presigned_post::send(&app.client, url, &fields, "the bytes").await;
     assert_eq!(response.status(), StatusCode::CREATED);
     assert!(fields["key"].ends_with("/한 a.jpg"));
     let stored = app.stored(&fields["key"]).await.unwrap();

@@ -85,7 +85,13 @@ fn the_second_implementation_agrees_with_the_published_example() {
 #[tokio::test]
 async fn grants_are_signed_as_the_second_implementation_signs() {
     let addr = "127.0.0.1:9000".parse().unwrap();
-    let uploads = service(&presignd::dev::sdk_config(addr), "bucket", true, built_in()).await;
+    let uploads = service(
+        &crate::helpers::sdk_config(addr),
+        "bucket",
+        true,
+        built_in(),
+    )
+    .await;
     for name in ["a.txt", "a b+c%d&e=f~g'(h)*!.txt", "한글 🎉.txt"] {
         let file = file(name, "text/plain");
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_369_353_601);

@@ -110,7 +110,7 @@ async fn forms_are_verified_like_puts() {
     let grant: PostGrant = app.granted("/upload/presigned-post", &request).await;
     let absent = refused(&app, json!({"key": grant.key})).await;
     is(&absent, 404, "not-uploaded");
-    let sent = presigned_post::send(&app, &grant.url, &grant.fields, "the bytes").await;
+    let sent = presigned_post::send(&app.client, &grant.url, &grant.fields, "the bytes").await;
     assert_eq!(sent.status(), StatusCode::CREATED);
     let upload = verified(&app, json!({"key": grant.key, "size": 9})).await;
     assert_eq!(upload.content_type, "image/jpeg");

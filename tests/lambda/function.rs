@@ -97,7 +97,7 @@ pub(crate) struct Function {
 impl Function {
     pub(crate) async fn start(variables: &[(&str, &str)]) -> Self {
         let folder = TempDir::new().unwrap();
-        let store = spawn(dev::store(folder.path()).unwrap()).await;
+        let store = spawn(crate::helpers::store(folder.path())).await;
         let (events, receiver) = mpsc::unbounded_channel();
         let runtime = Runtime {
             events: Arc::new(AsyncMutex::new(receiver)),

@@ -1,7 +1,5 @@
 //! What `presignd check` puts into a bucket it takes out again, whatever happens in between.
 
-use std::io::Read;
-use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -12,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use tempfile::TempDir;
 
 use super::{check, check_at, check_fails, check_passes, policies_file, with};
-use crate::process::presignd;
+use crate::process::Running;
 use crate::stand_in::{StandIn, error, files, xml};
 
 /// The answer of a bucket that keeps versions.
@@ -134,35 +132,16 @@ async fn interrupted(args: &[&str], signal: &str, hangs: fn(&Request) -> bool) -
     .await;
     let folder = TempDir::new().unwrap();
     let url = stand.url();
-    let mut command = presignd(&[&["check"], args].concat(), folder.path());
-    command
-        .envs(with(&url, &[]))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
+    let args = [&["check"], args].concat();
+    let mut check = Running::start(&args, folder.path(), &with(&url, &[]));
     while !is_asked.load(Ordering::SeqCst) {
-        assert!(
-            child.try_wait().unwrap().is_none(),
-            "ended before the store was asked"
-        );
+        let ended = check.child.try_wait().unwrap();
+        assert!(ended.is_none(), "ended before the store was asked");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
-    let kill = format!("kill -s {signal} {}", child.id());
-    let kill = std::process::Command::new("sh")
-        .args(["-c", &kill])
-        .status();
-    assert!(kill.unwrap().success());
-    let ended = tokio::task::spawn_blocking(move || {
-        let mut errors = String::new();
-        child
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut errors)
-            .unwrap();
-        (child.wait().unwrap().code(), errors)
-    });
-    let (code, errors) = ended.await.unwrap();
+    let signal = signal.to_owned();
+    let ended = tokio::task::spawn_blocking(move || check.stop(&signal));
+    let (code, _, errors) = ended.await.unwrap();
     assert_eq!((code, errors.as_str()), (Some(1), "presignd: stopped\n"));
     stand
 }

@@ -17,7 +17,7 @@ use presignd::dev::BUCKET;
 use presignd::upload::Arrival;
 
 use super::{Run, check, check_at, check_fails, check_passes, policies_file, with};
-use crate::helpers::{service, with_policies};
+use crate::helpers::{s3_client, service, with_policies};
 use crate::stand_in::{StandIn, empty, error, xml};
 
 const PENDING: &str = "[policies.default]\npending = true\n";
@@ -29,8 +29,7 @@ async fn fixed(stand: &StandIn, file: &str) -> Run {
 }
 
 fn client(stand: &StandIn) -> Client {
-    let config = aws_sdk_s3::config::Builder::from(&stand.config());
-    Client::from_conf(config.force_path_style(true).build())
+    s3_client(&stand.config())
 }
 
 async fn rules(stand: &StandIn) -> Vec<LifecycleRule> {

@@ -190,9 +190,7 @@ async fn a_public_endpoint_that_changes_the_host_is_found_out() {
         request.headers_mut().insert(header::HOST, host);
         async { request }
     });
-    let store = presignd::dev::store(stand.data.path())
-        .unwrap()
-        .layer(proxy);
+    let store = crate::helpers::store(stand.data.path()).layer(proxy);
     let public = format!("http://{}", spawn(store).await);
     let run = check_fails(&stand.url(), &[("S3_PUBLIC_ENDPOINT_URL", &public)]).await;
     run.says(

@@ -14,7 +14,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use super::{COMMIT, PENDING, PNG, URL, png, state_of};
-use crate::helpers::{Grant, client};
+use crate::helpers::{Grant, client, s3_client};
 use crate::stand_in::StandIn;
 
 /// As long as [`PNG`], as the grant is bound to the length. It is no picture.
@@ -113,8 +113,7 @@ impl Stage {
         let stand =
             StandIn::between(move |request, next| follow(Arc::clone(&followed), request, next))
                 .await;
-        let config = aws_sdk_s3::config::Builder::from(&stand.config());
-        let store = Client::from_conf(config.force_path_style(true).build());
+        let store = s3_client(&stand.config());
         let base = stand.service(PENDING).await;
         let mut stage = Self {
             stand,

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use presignd::dev;
 use presignd::http::{self, Limits, Server};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -46,7 +45,7 @@ async fn a_stop_closes_what_is_idle_or_half_sent_and_answers_requests_in_progres
 
 #[tokio::test]
 async fn all_who_are_connected_when_the_service_stops_are_answered() {
-    let config = dev::sdk_config("127.0.0.1:1".parse().unwrap());
+    let config = crate::helpers::sdk_config("127.0.0.1:1".parse().unwrap());
     let uploads = service(&config, "bucket", true, built_in()).await;
     let router = http::router(uploads, &http::Settings::default());
     let (addr, listener) = listen();

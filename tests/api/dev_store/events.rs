@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use crate::helpers::{built_in, client, service, spawn};
+use crate::presigned_post::{self, PostGrant};
 
 /// Sends requests to a store that reports them, and returns the keys that the application receives, in
 /// order.
@@ -31,8 +32,8 @@ async fn reported(folder: &TempDir, expected: usize) -> Vec<String> {
     let notifier = Notifier::open(folder.path(), Some(url.parse().unwrap()), &mut events);
     let notifier = notifier.unwrap();
     assert!(notifier.banner().contains("whsec_"));
-    let store = notifier.watching(presignd::dev::store(folder.path()).unwrap());
-    let config = presignd::dev::sdk_config(spawn(store).await);
+    let store = notifier.watching(crate::helpers::store(folder.path()));
+    let config = crate::helpers::sdk_config(spawn(store).await);
     let uploads = service(&config, presignd::dev::BUCKET, true, built_in()).await;
     let settings = http::Settings {
         events,
@@ -87,22 +88,10 @@ async fn upload_in_each_way(base: &str) {
 
     // The store keeps the object of such a key under a shorter name.
     let file = json!({"filename": form_name(), "contentType": "text/plain"});
-    let post_grant = post("/upload/presigned-post", file).await;
-    let mut form = reqwest::multipart::Form::new();
-    for (name, value) in post_grant["fields"].as_object().unwrap() {
-        form = form.text(name.clone(), value.as_str().unwrap().to_owned());
-    }
-    let form = form.text("file", "hello");
-    let request = client.post(post_grant["url"].as_str().unwrap());
-    assert!(
-        request
-            .multipart(form)
-            .send()
-            .await
-            .unwrap()
-            .status()
-            .is_success()
-    );
+    let grant = post("/upload/presigned-post", file).await;
+    let grant: PostGrant = serde_json::from_value(grant).unwrap();
+    let sent = presigned_post::send(&client, &grant.url, &grant.fields, "hello").await;
+    assert!(sent.status().is_success());
 
     let file = json!({"filename": "parts 🎉.txt", "type": "text/plain"});
     let upload = post("/s3/multipart", file).await;

@@ -1,6 +1,5 @@
 //! Files of all sizes and contents arrive as they were sent, however the network cuts them.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aws_sdk_s3::presigning::{PresignedRequest, PresigningConfig};
@@ -8,21 +7,14 @@ use axum::body::{Body as AxumBody, Bytes};
 use axum::extract::Request;
 use axum::http::Uri;
 use futures_util::stream;
-use presignd::dev::{self, BUCKET};
+use presignd::dev::BUCKET;
 use reqwest::{Body, StatusCode};
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tower::Service;
 
-use super::refusal;
+use super::refused;
 use crate::helpers::{App, Grant, spawn_app, spawn_app_with_policies};
-
-#[derive(Deserialize)]
-struct Form {
-    url: String,
-    key: String,
-    fields: BTreeMap<String, String>,
-}
+use crate::presigned_post::PostGrant;
 
 /// Bytes of a generator with a fixed seed, in which every value is as likely as any other.
 fn random(size: usize, mut seed: u64) -> Vec<u8> {
@@ -47,7 +39,7 @@ fn in_frames(bytes: Vec<u8>, frame: usize) -> Body {
 
 async fn by_form(app: &App, file: &[u8], frame: usize) -> String {
     let request = json!({"filename": "a.bin", "contentType": "application/octet-stream"});
-    let form: Form = app.granted("/upload/presigned-post", &request).await;
+    let form: PostGrant = app.granted("/upload/presigned-post", &request).await;
     let boundary = "----a-boundary-as-browsers-make-them";
     let fields = form.fields.iter().map(|(name, value)| {
         format!(
@@ -220,11 +212,12 @@ async fn a_failed_overwrite_keeps_the_old_object() {
     let checksum = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="; // of no bytes at all
     let body = json!({"filename": "a.txt", "contentType": "text/csv", "checksumSha256": checksum});
     let grant: Grant = app.granted("/upload/presigned-url", &body).await;
-    let (status, code, message) = refusal(app.upload(&grant, "new").await).await;
-    assert_eq!(
-        (status, code.as_str()),
-        (StatusCode::BAD_REQUEST, "BadDigest")
-    );
+    let message = refused(
+        app.upload(&grant, "new").await,
+        StatusCode::BAD_REQUEST,
+        "BadDigest",
+    )
+    .await;
     assert!(message.contains("checksum"), "{message}");
 
     // The client hangs up in the middle.
@@ -257,7 +250,7 @@ async fn a_failed_overwrite_keeps_the_old_object() {
 async fn objects_are_uploaded_and_deleted_at_the_same_time() {
     let app = spawn_app().await;
     // Without connections, more of the requests coincide.
-    let store = dev::store(app.data()).unwrap();
+    let store = crate::helpers::store(app.data());
     let hour = PresigningConfig::expires_in(Duration::from_hours(1)).unwrap();
     let mut tasks = Vec::new();
     // Both objects are in a folder that is removed with its last object.

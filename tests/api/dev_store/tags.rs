@@ -10,12 +10,11 @@ use aws_sdk_s3::types::{
     CompletedPart, ExpirationStatus, LifecycleExpiration, LifecycleRule, LifecycleRuleFilter, Tag,
     Tagging,
 };
-use presignd::dev::{self, BUCKET};
-use reqwest::multipart::{Form, Part};
-use serde::Deserialize;
+use presignd::dev::BUCKET;
 use serde_json::json;
 
-use crate::helpers::{App, spawn, spawn_app, spawn_app_with_policies};
+use crate::helpers::{App, s3_client, spawn, spawn_app, spawn_app_with_policies};
+use crate::presigned_post::{self, PostGrant};
 
 /// The tag needs every kind of escaping.
 const TAGGED: &str = "[policies.default]\ntagging = { stage = 'inbox', 'a b+c' = '한/=d' }";
@@ -77,22 +76,13 @@ async fn a_put_stores_the_tags_that_were_signed() {
 
 #[tokio::test]
 async fn a_form_stores_the_tags_that_were_signed() {
-    #[derive(Deserialize)]
-    struct Grant {
-        url: String,
-        key: String,
-        fields: BTreeMap<String, String>,
-    }
     let app = spawn_app_with_policies(TAGGED).await;
     let request = json!({"filename": "a.txt", "contentType": "text/plain"});
-    let grant: Grant = app.granted("/upload/presigned-post", &request).await;
-    let fields = grant.fields.into_iter();
-    let form = fields.fold(Form::new(), |form, (name, value)| form.text(name, value));
+    let grant: PostGrant = app.granted("/upload/presigned-post", &request).await;
     // The file looks like a field.
     let file = "\r\n\r\nContent-Disposition: form-data; name=\"tagging\"\r\n\r\n<Tagging/>";
-    let form = form.part("file", Part::text(file).file_name("a.txt"));
-    let sent = app.client.post(&grant.url).multipart(form).send().await;
-    assert!(sent.unwrap().status().is_success());
+    let sent = presigned_post::send(&app.client, &grant.url, &grant.fields, file).await;
+    assert!(sent.status().is_success());
     assert_eq!(tags_of(&app.store, &grant.key).await, granted());
 }
 
@@ -152,9 +142,8 @@ async fn tags_and_rules_survive_a_restart() {
     put_rules(&app.store, rule().build().unwrap())
         .await
         .unwrap();
-    let addr = spawn(dev::store(app.data()).unwrap()).await;
-    let config = aws_sdk_s3::config::Builder::from(&dev::sdk_config(addr));
-    let store = Client::from_conf(config.force_path_style(true).build());
+    let addr = spawn(crate::helpers::store(app.data())).await;
+    let store = s3_client(&crate::helpers::sdk_config(addr));
     assert_eq!(tags_of(&store, key).await, granted());
     let rules = store.get_bucket_lifecycle_configuration().bucket(BUCKET);
     assert_eq!(rules.send().await.unwrap().rules().len(), 1);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use presignd::http::{self, Limits, Server};
 use presignd::telemetry::Metrics;
-use presignd::{dev, upload};
+use presignd::upload;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -17,7 +17,7 @@ use crate::helpers::{built_in, service_counting, spawn, spawn_app};
 #[tokio::test]
 async fn open_connections_are_counted_beside_their_limit() {
     let settings = http::Settings::default();
-    let config = dev::sdk_config("127.0.0.1:1".parse().unwrap());
+    let config = crate::helpers::sdk_config("127.0.0.1:1".parse().unwrap());
     let uploads = service_counting(&config, "bucket", true, built_in(), &settings.metrics).await;
     let (addr, _stop, _server) = serve(Arc::clone(&uploads), settings.metrics.clone()).await;
     let own = spawn(http::metrics_router(uploads, &settings)).await;

@@ -9,7 +9,6 @@ use axum::extract::Request;
 use axum::http::Method;
 use axum::response::Response;
 use futures_util::future::join_all;
-use presignd::dev;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -141,7 +140,7 @@ async fn an_error_of_the_store_does_not_count_as_a_missing_upload() {
 
 #[tokio::test]
 async fn a_store_that_is_down_is_503_and_a_silent_one_504() {
-    let closed = dev::sdk_config("127.0.0.1:1".parse().unwrap());
+    let closed = crate::helpers::sdk_config("127.0.0.1:1".parse().unwrap());
     let response = ask(&service_on(&closed, ANYTHING).await, json!({"key": KEY})).await;
     assert!(response.headers().contains_key("retry-after"));
     is(&problem(response).await, 503, "storage-unavailable");
