@@ -4,16 +4,17 @@
 //! Every request to the store has a timeout. URLs, signatures and secrets are never part of the
 //! report.
 
-mod acceleration;
 mod bucket;
 mod cors;
 mod lifecycle;
 mod marker;
 mod problem;
 mod prove;
+mod public_endpoint;
 mod removal;
 mod report;
 mod requests;
+mod settings;
 mod tags;
 mod unsigned;
 mod uploads;
@@ -21,13 +22,11 @@ mod uploads;
 use std::ops::Deref;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::Result;
-use aws_credential_types::Credentials;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
-use humantime::format_duration;
 use tokio::sync::OnceCell;
 
 use self::removal::Marker;
@@ -253,119 +252,6 @@ impl Check {
         }
     }
 
-    fn settings(&self) -> Line {
-        let names: Vec<&str> = self.samples.iter().map(|s| s.policy.as_str()).collect();
-        let forms = match (self.config.supports_post, self.config.forms_only) {
-            (false, _) => ", no forms",
-            (_, true) => ", forms only",
-            _ => "",
-        };
-        let (bucket, address, names) = (&self.bucket, &self.address, names.join(", "));
-        let detail = format!("bucket {bucket}, at {address}; policies: {names}{forms}");
-        Line::ok("settings", detail)
-    }
-
-    /// A line that says who may ask for grants; none if other machines cannot reach the service.
-    fn callers(&self) -> Option<Line> {
-        const CHECK: &str = "callers";
-        if self.config.bind_addr.ip().is_loopback() {
-            return None;
-        }
-        let config = &self.config;
-        let (mut details, mut fixes) = (Vec::new(), Vec::new());
-        if !config.auth.is_required() {
-            details.push("whoever reaches the service may upload");
-            fixes.push("AUTH_MODE");
-        }
-        if config.rate.is_none() {
-            details.push("there is no limit on how often anyone may call");
-            fixes.push("RATE_LIMIT_PER_SECOND");
-        }
-        Some(if details.is_empty() {
-            Line::ok(CHECK, "authenticated, with a rate limit")
-        } else {
-            let fix = format!("set {}", fixes.join(" and "));
-            Line::warning(CHECK, details.join("; ")).fix(fix)
-        })
-    }
-
-    async fn credentials(&self) -> Line {
-        const CHECK: &str = "credentials";
-        let now = SystemTime::now();
-        let credentials = match self.credentials.get(now).await {
-            Ok(credentials) => credentials,
-            Err(error) => {
-                return Line::failed(CHECK, error.to_string()).fix(
-                    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give this machine a role",
-                );
-            }
-        };
-        let source = source(&credentials);
-        let Some(left) = credentials.expiry().map(|end| end.duration_since(now)) else {
-            return Line::ok(CHECK, format!("from {source}, do not expire"));
-        };
-        let left = Duration::from_secs(left.unwrap_or_default().as_secs());
-        let detail = format!("from {source}, valid for {}", format_duration(left));
-        let longest = self.config.policies.longest_lifetime();
-        if left < longest {
-            let longest = format_duration(longest);
-            let detail = format!(
-                "{detail}, which is less than the {longest} of a grant: such grants expire early"
-            );
-            return Line::warning(CHECK, detail)
-                .fix("use credentials with a longer lifetime, or grants with a shorter one (UPLOAD_URL_EXPIRES_IN, expires_in)");
-        }
-        Line::ok(CHECK, detail)
-    }
-
-    async fn public_endpoint(&self) -> Vec<Line> {
-        const CHECK: &str = "public-endpoint";
-        let host = &self.public_host;
-        let mut lines = Vec::new();
-        if host.is_internal() && !self.config.bind_addr.ip().is_loopback() {
-            let detail =
-                format!("clients are sent to {host}, which looks like a host of this network only");
-            let fix = "set S3_PUBLIC_ENDPOINT_URL to the store's URL for clients";
-            lines.push(Line::warning(CHECK, detail).fix(fix));
-        }
-        let Some(uploads) = &self.public_uploads else {
-            return lines;
-        };
-        if self.config.s3.accelerate {
-            let line = self.acceleration().await;
-            let is_off = line.status == Status::Failed;
-            lines.push(line);
-            if is_off {
-                return lines;
-            }
-        }
-        if let Err(problem) = self.ask(&self.public_address).await {
-            let detail = format!(
-                "{} cannot be reached from here: {problem}",
-                self.public_address
-            );
-            let fix = "set S3_PUBLIC_ENDPOINT_URL to an address that clients can reach";
-            lines.push(Line::warning(CHECK, detail).fix(fix));
-            return lines;
-        }
-        let line = match self.unique_samples().next() {
-            _ if self.config.forms_only => Line::skipped(CHECK, FORMS_ONLY),
-            None => Line::skipped(CHECK, format!("it answers; {NO_SAMPLE}")),
-            Some(sample) => match self.put(uploads, sample).await {
-                Ok(_) => {
-                    let address = &self.public_address;
-                    Line::ok(
-                        CHECK,
-                        format!("{address} accepts a PUT that is signed for it"),
-                    )
-                }
-                Err(error) => error.line(CHECK, sample),
-            },
-        };
-        lines.push(line);
-        lines
-    }
-
     /// Removes what the checks left in the bucket. Returns a line if this failed.
     async fn clean_up(&self) -> Option<Line> {
         let mut left = Vec::new();
@@ -393,22 +279,5 @@ impl Check {
 
     fn bucket(&self) -> &str {
         &self.bucket
-    }
-}
-
-/// The name of the provider. The SDK shows it only in `Debug`, without the secrets.
-fn source(credentials: &Credentials) -> String {
-    let text = format!("{credentials:?}");
-    text.split('"').nth(1).unwrap_or("a provider").to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_source_of_credentials_is_named_and_nothing_else_of_them() {
-        let credentials = Credentials::new("AKID", "hidden", None, None, "SomeProvider");
-        assert_eq!(source(&credentials), "SomeProvider");
     }
 }

@@ -114,7 +114,7 @@ impl Front {
             Self::FunctionUrl | Self::HttpApi => fill_http_api(&mut event, sent),
             Self::RestApi => fill_rest_api(&mut event, sent),
             Self::Alb | Self::AlbMultiValue => {
-                fill_alb(&mut event, sent, self == Self::AlbMultiValue)
+                fill_alb(&mut event, sent, self == Self::AlbMultiValue);
             }
         }
         event

@@ -1,0 +1,93 @@
+//! What the configuration alone shows: the policies and ways of uploading, the callers and the
+//! credentials.
+
+use std::time::{Duration, SystemTime};
+
+use aws_credential_types::Credentials;
+use humantime::format_duration;
+
+use super::{Check, Line};
+
+impl Check {
+    pub(super) fn settings(&self) -> Line {
+        let names: Vec<&str> = self.samples.iter().map(|s| s.policy.as_str()).collect();
+        let forms = match (self.config.supports_post, self.config.forms_only) {
+            (false, _) => ", no forms",
+            (_, true) => ", forms only",
+            _ => "",
+        };
+        let (bucket, address, names) = (&self.bucket, &self.address, names.join(", "));
+        let detail = format!("bucket {bucket}, at {address}; policies: {names}{forms}");
+        Line::ok("settings", detail)
+    }
+
+    /// A line that says who may ask for grants; none if other machines cannot reach the service.
+    pub(super) fn callers(&self) -> Option<Line> {
+        const CHECK: &str = "callers";
+        if self.config.bind_addr.ip().is_loopback() {
+            return None;
+        }
+        let config = &self.config;
+        let (mut details, mut fixes) = (Vec::new(), Vec::new());
+        if !config.auth.is_required() {
+            details.push("whoever reaches the service may upload");
+            fixes.push("AUTH_MODE");
+        }
+        if config.rate.is_none() {
+            details.push("there is no limit on how often anyone may call");
+            fixes.push("RATE_LIMIT_PER_SECOND");
+        }
+        Some(if details.is_empty() {
+            Line::ok(CHECK, "authenticated, with a rate limit")
+        } else {
+            let fix = format!("set {}", fixes.join(" and "));
+            Line::warning(CHECK, details.join("; ")).fix(fix)
+        })
+    }
+
+    pub(super) async fn credentials(&self) -> Line {
+        const CHECK: &str = "credentials";
+        let now = SystemTime::now();
+        let credentials = match self.credentials.get(now).await {
+            Ok(credentials) => credentials,
+            Err(error) => {
+                return Line::failed(CHECK, error.to_string()).fix(
+                    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give this machine a role",
+                );
+            }
+        };
+        let source = source(&credentials);
+        let Some(left) = credentials.expiry().map(|end| end.duration_since(now)) else {
+            return Line::ok(CHECK, format!("from {source}, do not expire"));
+        };
+        let left = Duration::from_secs(left.unwrap_or_default().as_secs());
+        let detail = format!("from {source}, valid for {}", format_duration(left));
+        let longest = self.config.policies.longest_lifetime();
+        if left < longest {
+            let longest = format_duration(longest);
+            let detail = format!(
+                "{detail}, which is less than the {longest} of a grant: such grants expire early"
+            );
+            return Line::warning(CHECK, detail)
+                .fix("use credentials with a longer lifetime, or grants with a shorter one (UPLOAD_URL_EXPIRES_IN, expires_in)");
+        }
+        Line::ok(CHECK, detail)
+    }
+}
+
+/// The name of the provider. The SDK shows it only in `Debug`, without the secrets.
+fn source(credentials: &Credentials) -> String {
+    let text = format!("{credentials:?}");
+    text.split('"').nth(1).unwrap_or("a provider").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_source_of_credentials_is_named_and_nothing_else_of_them() {
+        let credentials = Credentials::new("AKID", "hidden", None, None, "SomeProvider");
+        assert_eq!(source(&credentials), "SomeProvider");
+    }
+}
