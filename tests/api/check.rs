@@ -1,4 +1,4 @@
-//! `presignd check`, as a user runs it, on stores that are well and on stores that are not.
+//! `presignd check`, as a user runs it, on healthy and faulty stores.
 
 mod cors;
 mod enforcement;
@@ -21,7 +21,7 @@ struct Run {
     report: Value,
 }
 
-/// Runs it with `variables`, which end with those that count.
+/// Runs it with `variables`: of two with the same name, the last one counts.
 async fn check(variables: &[(&str, &str)], args: &[&str]) -> Run {
     let (code, out, _) = run(variables, &[&["--json"], args].concat()).await;
     let report = serde_json::from_str(&out).expect(&out);

@@ -41,7 +41,7 @@ pub(crate) fn one_line_and_exit_1(output: &Output, says: &[&str]) {
     }
 }
 
-/// A running `presignd`; it ends with the test.
+/// A running `presignd`, which stops when it is dropped.
 pub(crate) struct Running {
     pub(crate) child: Child,
     stdout: BufReader<ChildStdout>,
@@ -83,7 +83,7 @@ impl Running {
         (serve, addr)
     }
 
-    /// What it prints up to and with the line that has `last` in it.
+    /// Reads standard output up to and including the first line that contains `last`.
     pub(crate) fn printed_until(&mut self, last: &str) -> String {
         let mut text = String::new();
         loop {
@@ -96,7 +96,7 @@ impl Running {
         }
     }
 
-    /// What it logs up to and with the line that has `last` in it.
+    /// Reads the log up to and including the first line that contains `last`.
     pub(crate) fn logged_until(&mut self, last: &str) -> String {
         let mut log = String::new();
         while !log.contains(last) {

@@ -46,8 +46,8 @@ impl StandIn {
         Self::layered(|store| store).await
     }
 
-    /// An embedded store but for the requests that `answer` answers, by their method, path and query.
-    pub(crate) async fn but(
+    /// An embedded store, except for the requests that `answer` handles, by their method, path and query.
+    pub(crate) async fn except(
         answer: impl Fn(&Method, &str) -> Option<Response> + Clone + Send + Sync + 'static,
     ) -> Self {
         Self::between(move |request, next| {
@@ -56,7 +56,7 @@ impl StandIn {
                 let Some(answer) = answer else {
                     return next.run(request).await;
                 };
-                // One that comes before the end of the request may not be read.
+                // A client may miss an answer that arrives before it has sent its whole body.
                 let body = axum::body::to_bytes(request.into_body(), usize::MAX);
                 body.await.ok(); // best effort
                 answer

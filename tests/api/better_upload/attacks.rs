@@ -127,7 +127,7 @@ async fn calls_of_better_upload_are_for_the_caller_who_began() {
 async fn if_one_of_the_uploads_cannot_begin_the_others_are_aborted() {
     let [created, aborted] = [(); 2].map(|()| Arc::new(AtomicU32::new(0)));
     let counts = [Arc::clone(&created), Arc::clone(&aborted)];
-    let store = StandIn::but(move |method, uri| {
+    let store = StandIn::except(move |method, uri| {
         let [created, aborted] = &counts;
         if *method == Method::POST && uri.contains("?uploads") {
             let is_third = created.fetch_add(1, Ordering::SeqCst) == 2;

@@ -125,7 +125,8 @@ async fn better_upload_asks_the_store_only_where_it_could_refuse_the_file() {
 #[tokio::test]
 async fn better_upload_sends_a_file_of_which_the_store_tells_nothing() {
     for status in [403, 500] {
-        let store = StandIn::but(move |method, _| (*method == Method::HEAD).then(|| empty(status)));
+        let store =
+            StandIn::except(move |method, _| (*method == Method::HEAD).then(|| empty(status)));
         let base = store.await.service(ONCE).await;
         let request = client().post(format!("{base}{PATH}"));
         let request = request.json(&json!({"route": "once", "files": [file("a", 1, "a/b")]}));

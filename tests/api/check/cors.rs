@@ -131,7 +131,7 @@ async fn fix_cors_adds_what_is_missing_and_keeps_the_rest() {
 
 #[tokio::test]
 async fn a_store_that_refuses_the_rules_is_quoted() {
-    let stand = StandIn::but(|method, uri| {
+    let stand = StandIn::except(|method, uri| {
         if !uri.contains("?cors") {
             None
         } else if method == Method::PUT {
@@ -155,7 +155,7 @@ async fn a_store_that_keeps_no_rules_is_asked_as_browsers_ask() {
     let run = check_at(&stand.url(), &[("CORS_ALLOWED_ORIGINS", "*")]).await;
     run.says("cors", "ok", &[]);
 
-    let refusing = StandIn::but(|method, _| {
+    let refusing = StandIn::except(|method, _| {
         let is_preflight = method == Method::OPTIONS;
         is_preflight.then(|| error(403, "AccessForbidden"))
     })

@@ -19,7 +19,7 @@ fn is_form(request: &Request) -> bool {
 }
 
 #[tokio::test]
-async fn tags_encryption_class_and_acl_that_are_dropped_fail() {
+async fn a_store_that_drops_what_was_signed_fails() {
     const POLICY: &str = "
         [policies.default]
         key = '{uuid}'
@@ -27,6 +27,8 @@ async fn tags_encryption_class_and_acl_that_are_dropped_fail() {
         server_side_encryption = 'AES256'
         storage_class = 'STANDARD'
         acl = 'public-read'
+        cache_control = 'no-store'
+        metadata = { source = 'web' }
     ";
     const PUBLIC: &str = "<AccessControlPolicy><AccessControlList><Grant><Grantee \
         xmlns:xsi='http://www.w3.org/2001/XMLSchema-instance' xsi:type='Group'>\
@@ -44,6 +46,9 @@ async fn tags_encryption_class_and_acl_that_are_dropped_fail() {
     ];
     for (dropped, consequence) in [
         ("nothing", ""),
+        ("cache-control", "is cached for another time"),
+        ("x-amz-meta-source", "lacks metadata"),
+        ("content-disposition", "which HEAD shows and GET does not"),
         ("tagging", "has other tags"),
         ("acl", "has another ACL"),
         (properties[0].0, properties[0].2),
@@ -58,11 +63,22 @@ async fn tags_encryption_class_and_acl_that_are_dropped_fail() {
             if is_get && query.starts_with("tagging") && dropped == "tagging" {
                 return xml("<Tagging><TagSet></TagSet></Tagging>");
             }
-            let is_head = request.method() == Method::HEAD;
+            let method = request.method().clone();
             let mut response: Response = next.run(request).await;
-            for (name, value, _) in properties.iter().filter(|_| is_head) {
-                let value = if *name == dropped { "OTHER" } else { value };
-                response.headers_mut().insert(*name, value.parse().unwrap());
+            let headers = response.headers_mut();
+            if method == Method::HEAD {
+                for (name, value, _) in properties {
+                    let value = if name == dropped { "OTHER" } else { value };
+                    headers.insert(name, value.parse().unwrap());
+                }
+            }
+            let is_removed = match dropped {
+                "content-disposition" => method == Method::GET,
+                "cache-control" | "x-amz-meta-source" => method == Method::HEAD,
+                _ => false,
+            };
+            if is_removed {
+                headers.remove(dropped);
             }
             response
         })
@@ -140,7 +156,7 @@ async fn a_store_that_loses_its_place_among_carriage_returns_fails() {
 
 #[tokio::test]
 async fn what_cannot_be_read_is_neither_kept_nor_dropped() {
-    let stand = StandIn::but(|method, uri| {
+    let stand = StandIn::except(|method, uri| {
         let is_head = method == Method::HEAD && uri.starts_with("/uploads/file/");
         (is_head || uri.contains("?acl")).then(|| error(403, "AccessDenied"))
     })

@@ -23,7 +23,7 @@ fn is_object(uri: &str) -> bool {
 
 #[tokio::test]
 async fn missing_permissions_are_named() {
-    let stand = StandIn::but(|method, uri| {
+    let stand = StandIn::except(|method, uri| {
         let is_put = method == Method::PUT && is_object(uri);
         is_put.then(|| error(403, "AccessDenied"))
     })
@@ -39,7 +39,7 @@ async fn missing_permissions_are_named() {
 
 #[tokio::test]
 async fn nothing_is_uploaded_that_could_not_be_removed() {
-    let stand = StandIn::but(|method, uri| {
+    let stand = StandIn::except(|method, uri| {
         let is_delete = method == Method::DELETE && is_object(uri) && !uri.contains("uploadId");
         is_delete.then(|| error(403, "AccessDenied"))
     })
@@ -50,7 +50,7 @@ async fn nothing_is_uploaded_that_could_not_be_removed() {
     run.says("multipart", "ok", &[]);
     stand.is_as_it_was();
 
-    let stand = StandIn::but(|method, uri| {
+    let stand = StandIn::except(|method, uri| {
         let is_abort = method == Method::DELETE && uri.contains("uploadId");
         is_abort.then(|| error(403, "AccessDenied"))
     })
@@ -75,7 +75,7 @@ async fn an_object_of_someone_else_is_never_replaced() {
 #[tokio::test]
 async fn what_fails_in_between_leaves_nothing() {
     for fails in ["HEAD", "parts"] {
-        let stand = StandIn::but(move |method, uri| {
+        let stand = StandIn::except(move |method, uri| {
             let is_it = match fails {
                 "HEAD" => method == Method::HEAD && is_object(uri),
                 _ => method == Method::GET && uri.contains("uploadId"),
@@ -97,7 +97,7 @@ async fn what_fails_in_between_leaves_nothing() {
 async fn what_stays_is_named() {
     // The first removal is the trial.
     let trials = Arc::new(Mutex::new(0));
-    let stand = StandIn::but(move |method, uri| {
+    let stand = StandIn::except(move |method, uri| {
         let is_delete = method == Method::DELETE && is_object(uri) && !uri.contains("uploadId");
         let mut trials = trials.lock().unwrap();
         *trials += usize::from(is_delete);
@@ -257,7 +257,7 @@ async fn versions_and_delete_markers_are_removed_too() {
 
 #[tokio::test]
 async fn a_bucket_that_keeps_objects_for_a_time_gets_none() {
-    let stand = StandIn::but(|_, uri| {
+    let stand = StandIn::except(|_, uri| {
         if uri.contains("?versioning") {
             Some(xml(VERSIONING))
         } else if uri.contains("?object-lock") {
@@ -274,7 +274,7 @@ async fn a_bucket_that_keeps_objects_for_a_time_gets_none() {
 
 #[tokio::test]
 async fn for_a_store_without_forms_the_variable_is_named() {
-    let stand = StandIn::but(|method, uri| {
+    let stand = StandIn::except(|method, uri| {
         let is_form = method == Method::POST && !uri.contains("uploads?");
         (is_form && !uri.contains('?')).then(|| error(501, "NotImplemented"))
     })
@@ -329,7 +329,7 @@ async fn permissions_for_downloads_and_deletes_are_tried_where_a_policy_needs_th
     run.says("delete", "ok", &["album"]);
     stand.is_as_it_was();
 
-    let stand = StandIn::but(move |method, uri| {
+    let stand = StandIn::except(move |method, uri| {
         let is_head = method == Method::HEAD && is_marker(uri);
         is_head.then(|| error(403, "AccessDenied"))
     })
@@ -338,7 +338,7 @@ async fn permissions_for_downloads_and_deletes_are_tried_where_a_policy_needs_th
     run.says("head", "failed", &["s3:GetObject for downloads", "album"]);
     stand.is_as_it_was();
 
-    let stand = StandIn::but(move |method, uri| {
+    let stand = StandIn::except(move |method, uri| {
         let is_delete = method == Method::DELETE && is_marker(uri) && !uri.contains("uploadId");
         is_delete.then(|| error(403, "AccessDenied"))
     })
@@ -352,7 +352,7 @@ async fn permissions_for_downloads_and_deletes_are_tried_where_a_policy_needs_th
 async fn a_permission_that_one_policy_lacks_is_named_whatever_the_others_have() {
     let (_folder, file) = policies_file(&format!("[policies.a]\nkey = 'a/{{uuid}}'\n{ALBUM}"));
     for denied in ["/uploads/a", "/uploads/album/"] {
-        let stand = StandIn::but(move |method, uri| {
+        let stand = StandIn::except(move |method, uri| {
             let is_head = method == Method::HEAD && uri.starts_with(denied);
             is_head.then(|| error(403, "AccessDenied"))
         })
@@ -373,7 +373,7 @@ async fn a_permission_that_one_policy_lacks_is_named_whatever_the_others_have() 
 
 #[tokio::test]
 async fn an_object_whose_version_cannot_be_found_out_is_named() {
-    let stand = StandIn::but(|method, uri| {
+    let stand = StandIn::except(|method, uri| {
         if uri.contains("?versioning") {
             Some(xml(VERSIONING))
         } else if method == Method::HEAD && is_object(uri) {
@@ -418,7 +418,7 @@ async fn nothing_is_uploaded_unless_it_is_certain_that_the_bucket_retains_nothin
         ),
         (503, "SlowDown", "skipped", "503"),
     ] {
-        let stand = StandIn::but(move |_, uri| {
+        let stand = StandIn::except(move |_, uri| {
             if uri.contains("?versioning") {
                 Some(xml(VERSIONING))
             } else {
@@ -441,7 +441,7 @@ async fn nothing_is_uploaded_unless_it_is_certain_that_the_bucket_retains_nothin
 
 #[tokio::test]
 async fn a_store_that_repeats_a_request_in_its_message_is_not_quoted() {
-    let stand = StandIn::but(|method, uri| {
+    let stand = StandIn::except(|method, uri| {
         let is_put = method == Method::PUT && is_object(uri);
         let xml = format!("<Error><Code>Broken</Code><Message>cannot do {uri}</Message></Error>");
         let xml = xml.replace('&', "&amp;");

@@ -124,7 +124,7 @@ async fn a_rule_counts_if_it_is_for_all_pending_uploads_and_for_no_others() {
             "<LifecycleConfiguration><Rule><Status>{status}</Status><Filter>{filter}</Filter><Expiration><Days>2</Days></Expiration></Rule></LifecycleConfiguration>"
         );
         let stand =
-            StandIn::but(move |_, uri| uri.contains("?lifecycle").then(|| xml(&text))).await;
+            StandIn::except(move |_, uri| uri.contains("?lifecycle").then(|| xml(&text))).await;
         let (_folder, file) = policies_file(PENDING);
         let run = check_passes(&stand.url(), &[("UPLOAD_POLICIES_FILE", &file)]).await;
         let line = run.line("lifecycle-pending");
@@ -138,7 +138,7 @@ async fn a_rule_counts_if_it_is_for_all_pending_uploads_and_for_no_others() {
 #[tokio::test]
 async fn a_store_that_refuses_rules_or_has_none_is_named() {
     let (_folder, file) = policies_file(PENDING);
-    let stand = StandIn::but(|_, uri| {
+    let stand = StandIn::except(|_, uri| {
         uri.contains("?lifecycle")
             .then(|| error(501, "NotImplemented"))
     });
@@ -147,7 +147,7 @@ async fn a_store_that_refuses_rules_or_has_none_is_named() {
     run.says("lifecycle", "skipped", &["does not support"]);
     run.says("lifecycle-pending", "skipped", &["does not support"]);
 
-    let stand = StandIn::but(|method, uri| {
+    let stand = StandIn::except(|method, uri| {
         let is_it = method == Method::PUT && uri.contains("?lifecycle");
         is_it.then(|| error(403, "AccessDenied"))
     });
@@ -210,7 +210,7 @@ async fn a_store_without_tags_and_credentials_that_may_not_tag_are_named() {
         (403, "AccessDenied", "s3:PutObjectTagging"),
     ] {
         let stand =
-            StandIn::but(move |_, uri| uri.contains("?tagging").then(|| error(status, code)));
+            StandIn::except(move |_, uri| uri.contains("?tagging").then(|| error(status, code)));
         let stand = stand.await;
         let run = check_fails(&stand.url(), &[("UPLOAD_POLICIES_FILE", &file)]).await;
         run.says("tags", "failed", &[words]);

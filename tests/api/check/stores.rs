@@ -106,7 +106,7 @@ async fn a_bucket_that_is_not_there_is_named() {
 
 #[tokio::test]
 async fn a_bucket_that_may_not_be_listed_is_tried_all_the_same() {
-    let stand = StandIn::but(|method, uri| {
+    let stand = StandIn::except(|method, uri| {
         let of_bucket = uri == "/uploads" || uri == "/uploads/" || uri.contains("location");
         let is_asked = of_bucket && (method == Method::HEAD || method == Method::GET);
         is_asked.then(|| error(403, "AccessDenied"))
@@ -230,7 +230,7 @@ async fn the_bucket_should_clean_up_after_clients_and_be_private() {
         ),
         (None, None, "warning"),
     ] {
-        let stand = StandIn::but(move |_, uri| {
+        let stand = StandIn::except(move |_, uri| {
             let (found, code) = if uri.contains("?lifecycle") {
                 (&rules, "NoSuchLifecycleConfiguration")
             } else if uri.contains("?publicAccessBlock") {
@@ -254,7 +254,7 @@ async fn wrong_credentials_are_named_where_the_store_calls_them_denied() {
         ("Forbidden: No such key: X", "AWS_ACCESS_KEY_ID"),
         ("Forbidden: Invalid signature", "AWS_SECRET_ACCESS_KEY"),
     ] {
-        let stand = StandIn::but(move |method, _| {
+        let stand = StandIn::except(move |method, _| {
             if method == Method::HEAD {
                 return Some(StatusCode::FORBIDDEN.into_response());
             }
@@ -271,7 +271,7 @@ async fn wrong_credentials_are_named_where_the_store_calls_them_denied() {
 
 #[tokio::test]
 async fn the_region_is_read_from_the_error_too() {
-    let stand = StandIn::but(|method, _| {
+    let stand = StandIn::except(|method, _| {
         if method == Method::HEAD {
             return Some(StatusCode::BAD_REQUEST.into_response());
         }
@@ -285,7 +285,7 @@ async fn the_region_is_read_from_the_error_too() {
 
 #[tokio::test]
 async fn an_answer_that_cannot_be_read_is_skipped() {
-    let stand = StandIn::but(|_, uri| {
+    let stand = StandIn::except(|_, uri| {
         let text = "<BlockPublicAccessBlockConfiguration></BlockPublicAccessBlockConfiguration>";
         uri.contains("?publicAccessBlock").then(|| xml(text))
     })

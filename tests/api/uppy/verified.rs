@@ -36,7 +36,7 @@ async fn a_completion_answers_what_verifying_would_if_it_is_asked_to() {
 async fn a_completion_that_is_not_asked_to_verify_does_not_ask_the_store() {
     let heads = Arc::new(AtomicU32::new(0));
     let counter = Arc::clone(&heads);
-    let store = StandIn::but(move |method, _| {
+    let store = StandIn::except(move |method, _| {
         (method == Method::HEAD).then(|| {
             counter.fetch_add(1, Ordering::SeqCst);
             empty(500)
