@@ -136,7 +136,7 @@ impl Dev {
 
     /// The service with a log for people. The store gets to know its grants, to explain refusals.
     pub fn watched(&self, service: impl HttpService) -> Router {
-        log::watched(service, self.grants.clone())
+        log::logged(service, self.grants.clone())
     }
 
     /// The SDK's configuration for the store, which listens on `addr`.

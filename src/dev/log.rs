@@ -13,8 +13,7 @@ use axum::response::Response;
 use http_body_util::BodyExt;
 use serde_json::Value;
 
-use super::grants::Grants;
-use super::strict::parameter;
+use super::grants::{Grants, parameter};
 use crate::http::HttpService;
 use crate::http::events::Token;
 
@@ -22,13 +21,13 @@ use crate::http::events::Token;
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// The service with a log of its requests. The log also remembers its grants.
-pub(super) fn watched(service: impl HttpService, grants: Grants) -> Router {
+pub(super) fn logged(service: impl HttpService, grants: Grants) -> Router {
     Router::new()
         .fallback_service(service)
-        .layer(from_fn_with_state(grants, watch))
+        .layer(from_fn_with_state(grants, log))
 }
 
-async fn watch(State(grants): State<Grants>, request: Request, next: Next) -> Response {
+async fn log(State(grants): State<Grants>, request: Request, next: Next) -> Response {
     let begin = Instant::now();
     let method = request.method().clone();
     let path = short_path(request.uri().path());

@@ -8,16 +8,15 @@ use std::time::Instant;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
-use percent_encoding::percent_decode_str;
 use quick_xml::escape::partial_escape;
 
-use super::grants::Grants;
+use super::grants::{Grants, RequestHead, parameter};
 use super::{form, log};
 use crate::http;
 use crate::xml::element;
@@ -28,8 +27,8 @@ const MAX_REFUSAL_BYTES: usize = 64 * 1024;
 /// Passes a request on to the store unless S3 would refuse it, and logs it.
 pub(super) async fn guard(State(grants): State<Grants>, request: Request, next: Next) -> Response {
     let begin = Instant::now();
-    let asked = Asked::new(&request);
-    let (request, is_cut_off) = watched(request);
+    let head = RequestHead::new(&request);
+    let (request, is_cut_off) = with_cut_off_flag(request);
     let answer = match refuse(&request) {
         Some(refusal) => refusal,
         None => match AssertUnwindSafe(next.run(form::readable(request)))
@@ -49,11 +48,11 @@ pub(super) async fn guard(State(grants): State<Grants>, request: Request, next: 
             ),
         },
     };
-    let (answer, reason) = explain(answer, &asked, &grants).await;
+    let (answer, reason) = explain(answer, &head, &grants).await;
     log::line(
         "store ",
-        &asked.method,
-        &asked.target(),
+        &head.method,
+        &head.target(),
         answer.status(),
         begin.elapsed(),
         &reason.unwrap_or_default(),
@@ -75,47 +74,6 @@ pub(super) async fn log_refused_preflight(request: Request, next: Next) -> Respo
         );
     }
     response
-}
-
-/// What is kept of a request to explain its refusal.
-struct Asked {
-    method: Method,
-    path: String,
-    query: String,
-    headers: HeaderMap,
-}
-
-impl Asked {
-    fn new(request: &Request) -> Self {
-        Self {
-            method: request.method().clone(),
-            path: request.uri().path().to_owned(),
-            query: request.uri().query().unwrap_or_default().to_owned(),
-            headers: request.headers().clone(),
-        }
-    }
-
-    /// The key, or what else the path names.
-    fn target(&self) -> String {
-        let path = percent_decode_str(&self.path).decode_utf8_lossy();
-        let bucket_and_key = path.strip_prefix('/').and_then(|path| path.split_once('/'));
-        bucket_and_key
-            .map(|(_, key)| key)
-            .filter(|key| !key.is_empty())
-            .unwrap_or(&path)
-            .to_owned()
-    }
-
-    fn header(&self, name: &str) -> Option<String> {
-        let value = self.headers.get(name)?;
-        Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
-    }
-
-    /// The names of the headers that the URL's signature covers.
-    fn signed_headers(&self) -> Vec<String> {
-        let names = parameter(&self.query, "X-Amz-SignedHeaders").unwrap_or_default();
-        names.split(';').map(str::to_owned).collect()
-    }
 }
 
 /// A refusal in S3's form.
@@ -160,26 +118,26 @@ fn refuse(request: &Request) -> Option<Response> {
             refusal(StatusCode::LENGTH_REQUIRED, "MissingContentLength", message)
         });
     }
-    let is_md5 = |it: &HeaderValue| {
-        BASE64_STANDARD
-            .decode(it)
-            .is_ok_and(|digest| digest.len() == 16)
-    };
-    if headers.get("content-md5").is_some_and(|it| !is_md5(it)) {
-        let message = "The Content-MD5 you specified is not valid: it must be 16 bytes in base64.";
-        return Some(refusal(StatusCode::BAD_REQUEST, "InvalidDigest", message));
+    refuse_invalid_md5(headers).or_else(|| refuse_unsigned_headers(headers, query))
+}
+
+fn refuse_invalid_md5(headers: &HeaderMap) -> Option<Response> {
+    let digest = BASE64_STANDARD.decode(headers.get("content-md5")?);
+    if digest.is_ok_and(|digest| digest.len() == 16) {
+        return None;
     }
+    let message = "The Content-MD5 you specified is not valid: it must be 16 bytes in base64.";
+    Some(refusal(StatusCode::BAD_REQUEST, "InvalidDigest", message))
+}
+
+/// See [the documentation of S3](https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html).
+fn refuse_unsigned_headers(headers: &HeaderMap, query: &str) -> Option<Response> {
     let signed = parameter(query, "X-Amz-SignedHeaders")?;
-    let is_unsigned = |name: &&HeaderName| {
-        name.as_str().starts_with("x-amz-")
-            && signed.split(';').all(|signed| signed != name.as_str())
-    };
-    // https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
-    let unsigned: Vec<&str> = headers
-        .keys()
-        .filter(is_unsigned)
-        .map(HeaderName::as_str)
-        .collect();
+    let names = headers.keys().map(HeaderName::as_str);
+    let unsigned = names.filter(|name| {
+        name.starts_with("x-amz-") && signed.split(';').all(|signed| signed != *name)
+    });
+    let unsigned: Vec<&str> = unsigned.collect();
     if unsigned.is_empty() {
         return None;
     }
@@ -191,7 +149,7 @@ fn refuse(request: &Request) -> Option<Response> {
 }
 
 /// The request, and whether the client closed the connection before the end of its body.
-fn watched(request: Request) -> (Request, Arc<AtomicBool>) {
+fn with_cut_off_flag(request: Request) -> (Request, Arc<AtomicBool>) {
     let is_cut_off = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&is_cut_off);
     let request = request.map(|body| {
@@ -204,9 +162,13 @@ fn watched(request: Request) -> (Request, Arc<AtomicBool>) {
 }
 
 /// The answer, with a reason if it is a refusal, and that reason for the log.
-async fn explain(answer: Response, asked: &Asked, grants: &Grants) -> (Response, Option<String>) {
+async fn explain(
+    answer: Response,
+    head: &RequestHead,
+    grants: &Grants,
+) -> (Response, Option<String>) {
     let is_refusal = answer.status().is_client_error() || answer.status().is_server_error();
-    if !is_refusal || asked.method == Method::HEAD {
+    if !is_refusal || head.method == Method::HEAD {
         return (answer, None);
     }
     let (mut parts, body) = answer.into_parts();
@@ -224,8 +186,8 @@ async fn explain(answer: Response, asked: &Asked, grants: &Grants) -> (Response,
         (code, _) => code,
     };
     let message = match (code, given) {
-        ("SignatureDoesNotMatch", _) => Some(asked.mismatch(grants)),
-        (_, given) => reason(code, given.as_deref(), asked).or(given),
+        ("SignatureDoesNotMatch", _) => Some(head.mismatch(grants)),
+        (_, given) => reason(code, given.as_deref(), head).or(given),
     };
     let Some(message) = message else {
         return (Response::from_parts(parts, Body::from(body)), None);
@@ -237,8 +199,8 @@ async fn explain(answer: Response, asked: &Asked, grants: &Grants) -> (Response,
 }
 
 /// A better reason than the one that `s3s` gives, if it gives any.
-fn reason(code: &str, given: Option<&str>, asked: &Asked) -> Option<String> {
-    let in_query = |name| parameter(&asked.query, name).unwrap_or_default();
+fn reason(code: &str, given: Option<&str>, head: &RequestHead) -> Option<String> {
+    let in_query = |name| parameter(&head.query, name).unwrap_or_default();
     Some(match (code, given) {
         ("NoSuchKey", None) => "The specified key does not exist.".into(),
         ("NoSuchUpload", None) => "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed.".into(),
@@ -257,54 +219,6 @@ fn reason(code: &str, given: Option<&str>, asked: &Asked) -> Option<String> {
         (_, None) => format!("The store refuses the request: {code}."),
         _ => return None,
     })
-}
-
-impl Asked {
-    /// Why a signature does not match: what differs from what the service granted.
-    fn mismatch(&self, grants: &Grants) -> String {
-        let asked = self;
-        let Some(signature) = parameter(&asked.query, "X-Amz-Signature") else {
-            return "The signature does not match what was sent. Check the secret key: `presignd dev` printed the one of this store.".into();
-        };
-        let Some(grant) = grants.find(&signature) else {
-            return format!(
-                "The signature does not match. It covers the method, the path, the query and the headers {}; one of them is not what was signed, or the URL was signed with another secret key.",
-                asked.signed_headers().join(", ")
-            );
-        };
-        let differs = |what: &str, signed: &str, sent: &str| {
-            format!("the URL was signed for {what} {signed}; the request has {sent}")
-        };
-        if asked.method != grant.method.as_str() {
-            return differs("the method", &grant.method, asked.method.as_str());
-        }
-        if asked.path != grant.path {
-            return differs("the path", &grant.path, &asked.path);
-        }
-        for name in asked.signed_headers() {
-            let sent = asked.header(&name);
-            let signed = match grant.headers.get(&name) {
-                Some(signed) => signed.clone(),
-                None if name == "host" => grant.host.clone(),
-                None => continue,
-            };
-            if sent.as_deref() != Some(&signed) {
-                return differs(&name, &signed, sent.as_deref().unwrap_or("none"));
-            }
-        }
-        if asked.query != grant.query {
-            return "the URL's query was changed after it was signed".into();
-        }
-        let sent = asked.header("content-length").unwrap_or_default();
-        format!("the URL was signed for another content-length; the request has {sent}")
-    }
-}
-
-/// The decoded value of a parameter in a query.
-pub(super) fn parameter(query: &str, name: &str) -> Option<String> {
-    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    let (_, value) = pairs.find(|(given, _)| *given == name)?;
-    Some(percent_decode_str(value).decode_utf8_lossy().into_owned())
 }
 
 fn error_xml(code: &str, message: &str) -> String {
