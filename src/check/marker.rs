@@ -48,7 +48,7 @@ impl MarkerError {
         line.for_policy(&sample.policy)
     }
 
-    /// The line of a check that a refusal makes impossible.
+    /// The line of something that the store must refuse or keep, if that could not be tried.
     pub(super) fn unclear(&self, check: &'static str, sample: &Sample) -> Line {
         match self {
             Self::Refused(problem) => problem.unclear(check),

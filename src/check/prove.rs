@@ -46,8 +46,8 @@ impl Check {
         lines
     }
 
-    /// Makes all attempts on one way of uploading, if the store accepts the request that was granted: otherwise
-    /// a refusal proves nothing.
+    /// Makes all attempts on one way of uploading, if the store accepts the request that was
+    /// granted: otherwise a refusal proves nothing.
     async fn attempts_on(&self, way: Way, attempts: &[Attempt]) -> Vec<Line> {
         let control = if way == Way::Form {
             "form-terms"
@@ -144,22 +144,23 @@ impl Check {
         let Some(sample) = self.unique_samples().find(|sample| sample.fits_form) else {
             return Line::skipped(ATTEMPT.check, NO_SAMPLE);
         };
-        let kept = async {
-            let mut upload = self.granted(Way::Form, sample, &sample.file).await?;
-            upload.headers.push((METADATA.to_owned(), "1".to_owned()));
-            let marker = match self.send_marker(sample, &upload).await {
-                Err(MarkerError::Refused(problem)) if problem.is_refusal() => return Ok(false),
-                answer => answer?.0,
-            };
-            let kept = self.has_metadata(&upload.key).await;
-            self.discard(&marker).await?;
-            Ok(kept?)
-        };
-        match kept.await {
+        match self.obeys_form_headers(sample).await {
             Ok(false) => Line::ok(ATTEMPT.check, "refused or ignored"),
             Ok(true) => ATTEMPT.failed(),
-            Err(error) => MarkerError::unclear(&error, ATTEMPT.check, sample),
+            Err(error) => error.unclear(ATTEMPT.check, sample),
         }
+    }
+
+    async fn obeys_form_headers(&self, sample: &Sample) -> Result<bool, MarkerError> {
+        let mut upload = self.granted(Way::Form, sample, &sample.file).await?;
+        upload.headers.push((METADATA.to_owned(), "1".to_owned()));
+        let marker = match self.send_marker(sample, &upload).await {
+            Err(MarkerError::Refused(problem)) if problem.is_refusal() => return Ok(false),
+            answer => answer?.0,
+        };
+        let obeys = self.has_metadata(&upload.key).await;
+        self.discard(&marker).await?;
+        Ok(obeys?)
     }
 
     /// An upload that must be accepted: some stores fail to read files with many carriage returns,

@@ -1,5 +1,5 @@
-//! Whether clients can upload at the endpoint that they are sent to, which may be that of S3 Transfer
-//! Acceleration.
+//! Whether clients can upload at the endpoint that they are sent to, which may be that of S3
+//! Transfer Acceleration.
 
 use aws_sdk_s3::types::BucketAccelerateStatus;
 

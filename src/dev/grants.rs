@@ -1,5 +1,5 @@
-//! The last grants of the service, and what differs from one of them in a request whose signature does
-//! not match.
+//! The last grants of the service, and what differs from one of them in a request whose signature
+//! does not match.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};

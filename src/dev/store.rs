@@ -62,8 +62,8 @@ pub(super) struct BucketStore {
     root: PathBuf,
     name: String,
     files: Arc<FileSystem>,
-    /// Locked while an object or a part is moved into its place or removed, so that one of two uploads with
-    /// `If-None-Match` is refused.
+    /// Locked while an object or a part is moved into its place or removed, so that one of two
+    /// uploads with `If-None-Match` is refused.
     replacing: tokio::sync::Mutex<()>,
     completed: Completed,
 }

@@ -29,18 +29,7 @@ impl Check {
             Way::Form => "kept-of-forms",
             Way::Parts => "kept-of-parts",
         };
-        let dropped = async {
-            let (file, upload) = self.active(way, sample).await?;
-            let marker = if way == Way::Parts {
-                self.completed_marker(sample, &file).await?
-            } else {
-                self.send_marker(sample, &upload).await?.0
-            };
-            let dropped = self.dropped(&marker.key, &upload).await;
-            self.discard(&marker).await?;
-            Ok(dropped?)
-        };
-        let line = match dropped.await {
+        let line = match self.dropped_by(way, sample).await {
             Ok(dropped) if dropped.is_empty() => {
                 Line::ok(check, "the object has all that was signed")
             }
@@ -50,9 +39,22 @@ impl Check {
                     "remove what needs it from the policy (active_content = \"reject\" for the disposition), or use another way to upload or another store",
                 )
             }
-            Err(error) => MarkerError::unclear(&error, check, sample),
+            Err(error) => error.unclear(check, sample),
         };
         line.for_policy(&sample.policy)
+    }
+
+    /// What the store drops of a marker that is uploaded in this way.
+    async fn dropped_by(&self, way: Way, sample: &Sample) -> Result<Vec<String>, MarkerError> {
+        let (file, upload) = self.active(way, sample).await?;
+        let marker = if way == Way::Parts {
+            self.completed_marker(sample, &file).await?
+        } else {
+            self.send_marker(sample, &upload).await?.0
+        };
+        let dropped = self.dropped(&marker.key, &upload).await;
+        self.discard(&marker).await?;
+        Ok(dropped?)
     }
 
     /// An upload of active content, if the policy allows that.
