@@ -171,11 +171,17 @@ impl Check {
             .build()
             .map_err(|error| Problem::NotSent(error.to_string()))?;
         let put = self.client.put_bucket_cors().bucket(self.bucket());
-        put.cors_configuration(configuration).send().await?;
+        let written = put.cors_configuration(configuration).send().await;
+        let written = match written.map_err(Problem::from) {
+            Err(problem) if problem.is_refusal() => return Err(problem),
+            // After any other error they may be in force nevertheless.
+            written => written,
+        };
         let missing = needs.missing(&self.rules().await?);
         if missing.is_empty() {
             return Ok(());
         }
+        written?;
         let missing = missing.join("; ");
         Err(Problem::NotSent(format!(
             "the store accepted the rules, and still {missing}"

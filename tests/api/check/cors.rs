@@ -20,6 +20,15 @@ async fn keeping(rules: Option<&str>) -> (StandIn, Rules) {
 
 /// The same with another answer where there are no rules.
 async fn keeping_with(rules: Option<&str>, none: fn() -> Response) -> (StandIn, Rules) {
+    answering(rules, none, || StatusCode::OK.into_response()).await
+}
+
+/// The same with another answer when rules are set.
+async fn answering(
+    rules: Option<&str>,
+    none: fn() -> Response,
+    set: fn() -> Response,
+) -> (StandIn, Rules) {
     let kept: Rules =
         Arc::new(Mutex::new(rules.map(|rules| {
             format!("<CORSConfiguration>{rules}</CORSConfiguration>")
@@ -36,7 +45,7 @@ async fn keeping_with(rules: Option<&str>, none: fn() -> Response) -> (StandIn, 
                     .await
                     .unwrap();
                 *rules.lock().unwrap() = Some(String::from_utf8(body.to_vec()).unwrap());
-                return StatusCode::OK.into_response();
+                return set();
             }
             let rules = rules.lock().unwrap().clone();
             rules.map_or_else(none, IntoResponse::into_response)
@@ -280,4 +289,13 @@ async fn a_store_that_understands_a_pattern_of_origins_literally_is_found_by_a_p
     .await;
     let run = check_fails(&stand.url(), &[("CORS_ALLOWED_ORIGINS", PATTERN)]).await;
     run.says("cors", "failed", &["refuses the preflight of PUT"]);
+}
+
+#[tokio::test]
+async fn rules_that_are_in_force_though_the_answer_was_an_error_count() {
+    let none = || error(404, "NoSuchCORSConfiguration");
+    let (stand, _) = answering(None, none, || error(504, "GatewayTimeout")).await;
+    let run = check(&with(&stand.url(), &[]), &["--fix-cors"]).await;
+    assert_eq!(run.code, Some(0), "{:#}", run.report);
+    run.says("cors", "ok", &["added"]);
 }
