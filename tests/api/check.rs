@@ -7,6 +7,7 @@ mod markers;
 mod pending;
 mod prove;
 mod stores;
+mod versions;
 
 use presignd::dev;
 use serde_json::Value;
