@@ -188,7 +188,7 @@ async fn uploads_whose_urls_cannot_be_signed_are_aborted() {
     );
     let service_of_store = Arc::clone(&uploads);
     let lowered = policies("6 MiB");
-    let store = StandIn::but(move |method, query| {
+    let store = StandIn::except(move |method, query| {
         if *method == Method::POST && query.contains("uploads") {
             // The policy changes while the uploads begin.
             let uploads = service_of_store.get().unwrap();
