@@ -239,7 +239,8 @@ impl Check {
             ..Marker::object(&key, None)
         };
         self.markers().push(marker.clone());
-        let part = uploads.presign_part(caller, &token, &key, (1, None), now);
+        let upload = uploads.open_upload(caller, &token, None, now)?;
+        let part = uploads.presign_part(&upload, (1, None), now);
         let part = Upload {
             method: Method::PUT,
             url: part.await?.url,
@@ -270,10 +271,10 @@ impl Check {
         let object = Marker::object(&upload.key, None);
         // It is remembered first, because it may be stored even if no answer arrives.
         self.markers().push(object.clone());
-        let (caller, token, now) = (&sample.caller, upload.token(), SystemTime::now());
-        let complete =
-            self.uploads
-                .complete_multipart(caller, token, &upload.key, &parts, false, now);
+        let (uploads, caller, now) = (&self.uploads, &sample.caller, SystemTime::now());
+        let open = uploads.open_upload(caller, upload.token(), None, now);
+        let open = open.map_err(Problem::from)?;
+        let complete = uploads.complete_multipart(caller, &open, &parts, false);
         // It lists the parts first.
         self.count_request();
         self.count_request();

@@ -193,9 +193,10 @@ impl Check {
         if marker.upload.is_some() {
             let (caller, now) = (Caller::anonymous(), SystemTime::now());
             self.count_request();
-            let abort = self
+            let upload = self
                 .uploads
-                .abort_multipart(&caller, marker.token(), key, now);
+                .open_upload(&caller, marker.token(), None, now)?;
+            let abort = self.uploads.abort_multipart(&upload);
             return match abort.await.map_err(Problem::from) {
                 // Most stores drop a completed upload. Garage also drops those of a key that is
                 // deleted.

@@ -154,7 +154,9 @@ impl Check {
             return Err(MarkerError::Mismatch(what.to_owned()));
         }
         let (caller, token, now) = (&sample.caller, marker.token(), SystemTime::now());
-        let parts = self.uploads.list_parts(caller, token, &marker.key, now);
+        let upload = self.uploads.open_upload(caller, token, None, now);
+        let upload = upload.map_err(Problem::from)?;
+        let parts = self.uploads.list_parts(&upload);
         let count = parts.await.map_err(Problem::from)?.len();
         if count != 1 {
             let what = format!("the store lists {count} parts where there is one");

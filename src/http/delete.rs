@@ -1,7 +1,6 @@
 //! `/upload/delete`: deletes an upload.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use axum::Json;
 use axum::extract::State;
@@ -104,9 +103,7 @@ async fn delete(
     caller: Authenticated,
     Valid((key, policy), _reserved): Valid<DeleteDto>,
 ) -> Result<Json<DeletedDto>, Problem> {
-    let deleted = uploads
-        .delete(&caller, policy.as_deref(), &key, SystemTime::now())
-        .await?;
+    let deleted = uploads.delete(&caller, policy.as_deref(), &key).await?;
     let deleted = deleted.ok_or_else(|| Problem::new(&catalogue::NOT_UPLOADED))?;
     Ok(Json(deleted.into()))
 }

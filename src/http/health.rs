@@ -118,7 +118,7 @@ async fn readyz(State(operations): State<Arc<Operations>>) -> Result<Json<Health
 }
 
 async fn probe(uploads: Arc<UploadService>) -> Result<Option<Problem>, Infallible> {
-    let Err(error) = uploads.probe(SystemTime::now()).await else {
+    let Err(error) = uploads.probe().await else {
         return Ok(None);
     };
     tracing::warn!(error = causes(&error), "not ready");

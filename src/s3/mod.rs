@@ -136,10 +136,16 @@ impl Bucket {
 }
 
 impl Bucket {
+    /// The client for calls to the store, once there are credentials to sign them with.
+    async fn client(&self) -> Result<&Client, CredentialsError> {
+        self.credentials.get(SystemTime::now()).await?;
+        Ok(&self.client)
+    }
+
     /// Checks that there are credentials and that the store answers for this bucket. A refusal
     /// counts as an answer: some credentials may only write.
-    pub async fn probe(&self, now: SystemTime) -> Result<ProbeAnswer, Error> {
-        self.credentials.get(now).await?;
+    pub async fn probe(&self) -> Result<ProbeAnswer, Error> {
+        let client = self.client().await?;
         let once = aws_sdk_s3::config::Builder::new()
             .retry_config(RetryConfig::disabled())
             .timeout_config(
@@ -147,7 +153,7 @@ impl Bucket {
                     .operation_timeout(PROBE_TIMEOUT)
                     .build(),
             );
-        let call = self.client.head_bucket().bucket(&self.name);
+        let call = client.head_bucket().bucket(&self.name);
         let answer = call.customize().config_override(once).send().await;
         match answer {
             Ok(_) => Ok(ProbeAnswer::Found),

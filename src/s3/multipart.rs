@@ -4,7 +4,7 @@
 //! Creating and completing an upload are retried only when the store says that it did nothing: a
 //! lost answer does not mean that nothing happened.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aws_sdk_s3::config;
 use aws_sdk_s3::config::retry::RetryConfig;
@@ -38,14 +38,9 @@ impl Bucket {
     }
 
     /// Begins an upload and returns its id.
-    pub async fn create_multipart(
-        &self,
-        object: &Object<'_>,
-        now: SystemTime,
-    ) -> Result<String, Error> {
-        self.credentials.get(now).await?;
-        let request =
-            with_properties!(self.client.create_multipart_upload(), object).bucket(&self.name);
+    pub async fn create_multipart(&self, object: &Object<'_>) -> Result<String, Error> {
+        let request = with_properties!(self.client().await?.create_multipart_upload(), object)
+            .bucket(&self.name);
         let once = config::Builder::new().retry_config(RetryConfig::disabled());
         let answer = again_while_busy(|| {
             let call = request.clone().customize().config_override(once.clone());
@@ -58,15 +53,10 @@ impl Bucket {
     }
 
     /// All parts that the store has, in their order.
-    pub async fn list_parts(
-        &self,
-        key: &str,
-        upload_id: &str,
-        now: SystemTime,
-    ) -> Result<Vec<StoredPart>, Error> {
-        self.credentials.get(now).await?;
+    pub async fn list_parts(&self, key: &str, upload_id: &str) -> Result<Vec<StoredPart>, Error> {
         let mut pages = self
-            .client
+            .client()
+            .await?
             .list_parts()
             .bucket(&self.name)
             .key(key)
@@ -94,9 +84,7 @@ impl Bucket {
         upload_id: &str,
         parts: &[StoredPart],
         if_none_match: bool,
-        now: SystemTime,
     ) -> Result<(), Error> {
-        self.credentials.get(now).await?;
         let parts = parts.iter().map(|part| {
             CompletedPart::builder()
                 .part_number(part.number.into())
@@ -113,7 +101,8 @@ impl Bucket {
                     .build(),
             );
         let request = self
-            .client
+            .client()
+            .await?
             .complete_multipart_upload()
             .bucket(&self.name)
             .key(key)
@@ -132,15 +121,10 @@ impl Bucket {
     }
 
     /// Aborts an upload, which frees its parts. It is no error if the upload is gone already.
-    pub async fn abort_multipart(
-        &self,
-        key: &str,
-        upload_id: &str,
-        now: SystemTime,
-    ) -> Result<(), Error> {
-        self.credentials.get(now).await?;
+    pub async fn abort_multipart(&self, key: &str, upload_id: &str) -> Result<(), Error> {
         let request = self
-            .client
+            .client()
+            .await?
             .abort_multipart_upload()
             .bucket(&self.name)
             .key(key)

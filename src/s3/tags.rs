@@ -1,7 +1,5 @@
 //! The tags of an object that exists.
 
-use std::time::SystemTime;
-
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::types::{Tag, Tagging};
@@ -16,11 +14,10 @@ impl Bucket {
         &self,
         key: &str,
         version: Option<&str>,
-        now: SystemTime,
     ) -> Result<Option<Vec<(String, String)>>, Error> {
-        self.credentials.get(now).await?;
         let request = self
-            .client
+            .client()
+            .await?
             .get_object_tagging()
             .bucket(&self.name)
             .key(key)
@@ -41,9 +38,7 @@ impl Bucket {
         key: &str,
         version: Option<&str>,
         tags: &[(String, String)],
-        now: SystemTime,
     ) -> Result<Option<()>, Error> {
-        self.credentials.get(now).await?;
         let tags = tags.iter().map(|(name, value)| {
             let tag = Tag::builder().key(name).value(value).build();
             tag.map_err(|error| StoreError::Failed(error.to_string().into()))
@@ -53,7 +48,8 @@ impl Bucket {
             .build()
             .map_err(|error| StoreError::Failed(error.to_string().into()))?;
         let request = self
-            .client
+            .client()
+            .await?
             .put_object_tagging()
             .bucket(&self.name)
             .key(key)

@@ -31,12 +31,12 @@ impl UploadService {
 
     /// Checks that uploads can be granted: there are credentials, and the store answers for the
     /// buckets of all policies.
-    pub async fn probe(&self, now: SystemTime) -> Result<(), Error> {
+    pub async fn probe(&self) -> Result<(), Error> {
         let policies = self.policies.load_full();
         let buckets = policies.buckets();
         let buckets = buckets.iter().filter_map(|name| self.buckets.get(*name));
         let probes = buckets.map(|bucket| {
-            self.measured_as("HeadBucket", bucket.probe(now), |answer| match answer {
+            self.measured_as("HeadBucket", bucket.probe(), |answer| match answer {
                 ProbeAnswer::Found => "ok",
                 ProbeAnswer::Denied => "denied",
             })

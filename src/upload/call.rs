@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::session::{Session, seconds};
 use super::ticket::Ticket;
 use super::{
-    Caller, ContentType, Error, Field, File, Filename, Metadata, UploadKind, UploadService,
+    Caller, ContentType, Error, Field, File, Filename, Metadata, OpenUpload, UploadKind,
+    UploadService,
 };
 
 /// A call that continues an upload.
@@ -72,14 +73,14 @@ pub struct Continued {
     caller: Caller,
     /// The sealed session.
     pub token: String,
-    pub key: String,
+    pub upload: OpenUpload,
 }
 
 /// The token lets anyone continue the upload.
 impl fmt::Debug for Continued {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Continued")
-            .field("key", &self.key)
+            .field("key", &self.upload.key())
             .finish_non_exhaustive()
     }
 }
@@ -199,38 +200,22 @@ impl UploadService {
         Ok(terms.expires_in)
     }
 
-    /// The key of this token's upload, if the caller may continue it.
-    ///
-    /// # Errors
-    ///
-    /// The same as those of all further calls.
-    pub fn key_of_upload(
-        &self,
-        caller: &Caller,
-        token: &str,
-        now: SystemTime,
-    ) -> Result<String, Error> {
-        let (session, _) = self.open(caller, token, None, now)?;
-        Ok(session.key)
-    }
-
     /// A token for one call that continues an upload. It is valid for `extra` longer than the URLs
     /// of parts.
     ///
     /// # Errors
     ///
-    /// The caller cannot continue the upload.
+    /// It cannot be sealed.
     pub fn seal_call(
         &self,
         caller: &Caller,
-        (token, key): (&str, &str),
+        upload: &OpenUpload,
         operation: Operation,
         extra: Duration,
         now: SystemTime,
     ) -> Result<SealedCall, Error> {
-        let (session, terms) = self.open(caller, token, Some(key), now)?;
-        let expires_at = now + terms.expires_in + extra;
-        let call = Sealed::Continue(operation, session.into());
+        let expires_at = now + upload.policy.expires_in + extra;
+        let call = Sealed::Continue(operation, upload.session.clone().into());
         self.seal(caller, call, expires_at)
     }
 
@@ -269,16 +254,18 @@ impl UploadService {
                 let begin = sealed.open(api_key).ok_or(Error::NoSuchUpload)?;
                 Ok(Call::Begin(begin))
             }
-            Sealed::Continue(operation, session) => Ok(Call::Continue(
-                operation,
-                Continued {
-                    // What the caller may do was checked before the call was sealed, and the
-                    // session has the limit of the ticket.
-                    caller: Caller::sealed(&session.caller, api_key, None),
+            Sealed::Continue(_, session) if session.has_expired(now) => Err(Error::NoSuchUpload),
+            Sealed::Continue(operation, session) => {
+                // What the caller may do was checked before the call was sealed, and the session
+                // has the limit of the ticket.
+                let caller = Caller::sealed(&session.caller, api_key, None);
+                let continued = Continued {
                     token: self.session_key.seal(&*session)?,
-                    key: session.key,
-                },
-            )),
+                    upload: self.open_session(&caller, *session)?,
+                    caller,
+                };
+                Ok(Call::Continue(operation, continued))
+            }
         }
     }
 }

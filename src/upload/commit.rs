@@ -13,7 +13,7 @@
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
@@ -85,10 +85,9 @@ impl UploadService {
         policy: &Terms,
         key: &str,
         object: &StoredObject,
-        now: SystemTime,
     ) -> Result<Option<bool>, Error> {
         let version = object.version_id.as_deref();
-        let tags = self.tags(policy, key, version, now).await?;
+        let tags = self.tags(policy, key, version).await?;
         Ok(tags.map(|tags| value(&tags) == Some(&mark(object))))
     }
 
@@ -97,9 +96,8 @@ impl UploadService {
         policy: &Terms,
         key: &str,
         version: Option<&str>,
-        now: SystemTime,
     ) -> Result<Option<Tags>, Error> {
-        let call = Box::pin(self.bucket(policy).tags(key, version, now));
+        let call = Box::pin(self.bucket(policy).tags(key, version));
         self.measured("GetObjectTagging", call).await
     }
 
@@ -115,15 +113,14 @@ impl UploadService {
         policy: Option<&str>,
         expected: &[Expected],
         wait: Duration,
-        now: SystemTime,
     ) -> Result<Vec<Verification>, Error> {
         let terms = &self.policies.load().terms(policy, caller)?;
         if !terms.pending {
-            return self.verify_under(terms, caller, expected, wait, now).await;
+            return self.verify_under(terms, caller, expected, wait).await;
         }
         let _list = self.heads.list(caller, expected.len()).await?;
-        let commit = |expected, now| self.commit_one(terms, caller, expected, now);
-        each(terms, caller, expected, wait, now, commit).await
+        let commit = |expected| self.commit_one(terms, caller, expected);
+        each(terms, caller, expected, wait, commit).await
     }
 
     async fn commit_one(
@@ -131,7 +128,6 @@ impl UploadService {
         policy: &Terms,
         caller: &Caller,
         expected: &Expected,
-        now: SystemTime,
     ) -> Result<Verification, Error> {
         let commit = Commit {
             service: Arc::clone(self),
@@ -142,7 +138,7 @@ impl UploadService {
         };
         // A task of its own, so that nothing stops it between writing a tag and verifying again:
         // neither a client that hangs up, nor a timeout, nor the failure of another key.
-        let task = tokio::spawn(commit.run(now));
+        let task = tokio::spawn(commit.run());
         task.await
             .unwrap_or_else(|error| match error.try_into_panic() {
                 Ok(panic) => resume_unwind(panic),
@@ -161,10 +157,9 @@ struct Commit {
 }
 
 impl Commit {
-    async fn run(self, now: SystemTime) -> Result<Verification, Error> {
-        let begin = Instant::now();
+    async fn run(self) -> Result<Verification, Error> {
         let mut has_written = false;
-        let result = self.rounds(&mut has_written, now).await;
+        let result = self.rounds(&mut has_written).await;
         let outcome = match &result {
             Ok(Verification::Uploaded(_)) => {
                 let outcome = if has_written { "committed" } else { "repeated" };
@@ -183,7 +178,7 @@ impl Commit {
                 outcome,
                 "an upload was replaced while it was committed, or could not be verified again"
             );
-            let undone = self.undo(now + begin.elapsed()).await;
+            let undone = self.undo().await;
             if result.is_ok() {
                 undone?;
             }
@@ -192,22 +187,20 @@ impl Commit {
     }
 
     /// Verifies and tags until the tag is the mark of the verified object.
-    async fn rounds(&self, has_written: &mut bool, now: SystemTime) -> Result<Verification, Error> {
+    async fn rounds(&self, has_written: &mut bool) -> Result<Verification, Error> {
         let (service, policy) = (&self.service, &self.policy);
-        let begin = Instant::now();
         for _ in 0..MAX_ROUNDS {
-            let now = now + begin.elapsed();
-            let Some(object) = service.head(policy, &self.expected.key, now).await? else {
+            let Some(object) = service.head(policy, &self.expected.key).await? else {
                 return Ok(Verification::NotUploaded);
             };
             let (mark, version) = (mark(&object), object.version_id.clone());
-            let judged = service.judge(policy, &self.caller, &self.expected, object, now);
+            let judged = service.judge(policy, &self.caller, &self.expected, object);
             let verification = judged.await?;
             if !matches!(verification, Verification::Uploaded(_)) {
                 return Ok(verification);
             }
             let version = version.as_deref();
-            let Some(tags) = self.tags(version, now).await? else {
+            let Some(tags) = self.tags(version).await? else {
                 return Ok(Verification::NotUploaded);
             };
             if value(&tags) == Some(&mark) {
@@ -215,7 +208,7 @@ impl Commit {
             }
             // Set before the call, because the call may succeed even if no answer arrives.
             *has_written = true;
-            if self.tag(tags, &mark, version, now).await?.is_none() {
+            if self.tag(tags, &mark, version).await?.is_none() {
                 return Ok(Verification::NotUploaded);
             }
         }
@@ -224,24 +217,24 @@ impl Commit {
 
     /// Makes the object pending again if its tag is the mark of another object. An object with its
     /// own mark stays committed: someone else may have verified it.
-    async fn undo(&self, now: SystemTime) -> Result<(), Error> {
-        let head = self.service.head(&self.policy, &self.expected.key, now);
+    async fn undo(&self) -> Result<(), Error> {
+        let head = self.service.head(&self.policy, &self.expected.key);
         let Some(object) = head.await? else {
             return Ok(());
         };
         let version = object.version_id.as_deref();
-        let Some(tags) = self.tags(version, now).await? else {
+        let Some(tags) = self.tags(version).await? else {
             return Ok(());
         };
         if value(&tags).is_some_and(|value| value != PENDING && value != mark(&object)) {
-            self.tag(tags, PENDING, version, now).await?;
+            self.tag(tags, PENDING, version).await?;
         }
         Ok(())
     }
 
-    async fn tags(&self, version: Option<&str>, now: SystemTime) -> Result<Option<Tags>, Error> {
+    async fn tags(&self, version: Option<&str>) -> Result<Option<Tags>, Error> {
         let key = &self.expected.key;
-        self.service.tags(&self.policy, key, version, now).await
+        self.service.tags(&self.policy, key, version).await
     }
 
     /// Sets the tag to `value`, and keeps the others.
@@ -250,7 +243,6 @@ impl Commit {
         mut tags: Tags,
         value: &str,
         version: Option<&str>,
-        now: SystemTime,
     ) -> Result<Option<()>, Error> {
         if tags.is_empty() {
             // The store has lost the tags, as some stores do for some ways of uploading.
@@ -259,7 +251,7 @@ impl Commit {
         tags.retain(|(name, _)| name != TAG);
         tags.push((TAG.to_owned(), value.to_owned()));
         let bucket = self.service.bucket(&self.policy);
-        let call = Box::pin(bucket.set_tags(&self.expected.key, version, &tags, now));
+        let call = Box::pin(bucket.set_tags(&self.expected.key, version, &tags));
         self.service.measured("PutObjectTagging", call).await
     }
 

@@ -1,7 +1,5 @@
 //! Deleting uploads, under policies that allow it.
 
-use std::time::SystemTime;
-
 use super::{Caller, Error, Field, Invalid, UploadService};
 
 /// An upload that does not exist any more, or never did.
@@ -24,7 +22,6 @@ impl UploadService {
         caller: &Caller,
         policy: Option<&str>,
         key: &str,
-        now: SystemTime,
     ) -> Result<Option<Deleted>, Error> {
         let terms = self.policies.load().terms(policy, caller)?;
         if !terms.delete {
@@ -36,7 +33,7 @@ impl UploadService {
             return Ok(None);
         }
         let _turn = self.heads.turn(caller).await?;
-        let delete = self.bucket(&terms).delete(key, now);
+        let delete = self.bucket(&terms).delete(key);
         let result = self.measured("DeleteObject", delete).await;
         let outcome = if result.is_ok() { "deleted" } else { "failed" };
         self.metrics.delete(terms.name, outcome);

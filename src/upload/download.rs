@@ -135,11 +135,11 @@ impl UploadService {
         expires_in: Duration,
         now: SystemTime,
     ) -> Result<Download, Error> {
-        let Some(object) = self.head(policy, key, now).await? else {
+        let Some(object) = self.head(policy, key).await? else {
             return Ok(Download::NotUploaded);
         };
         if policy.pending {
-            match self.is_committed(policy, key, &object, now).await? {
+            match self.is_committed(policy, key, &object).await? {
                 Some(true) => {}
                 Some(false) => return Ok(Download::Pending),
                 None => return Ok(Download::NotUploaded),

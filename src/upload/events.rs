@@ -1,6 +1,6 @@
 //! Finds out which upload a new object of the store is, and whether its policy allows it.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
@@ -42,13 +42,7 @@ impl UploadService {
     /// # Errors
     ///
     /// The store fails.
-    pub async fn arrival(
-        &self,
-        bucket: &str,
-        key: &str,
-        wait: Duration,
-        now: SystemTime,
-    ) -> Result<Arrival, Error> {
+    pub async fn arrival(&self, bucket: &str, key: &str, wait: Duration) -> Result<Arrival, Error> {
         const PAUSE: Duration = Duration::from_millis(500);
         let name = (bucket != self.buckets.default_bucket().name()).then_some(bucket);
         let Some(bucket) = self.buckets.get(name) else {
@@ -60,8 +54,7 @@ impl UploadService {
         }
         let begin = Instant::now();
         loop {
-            let now = now + begin.elapsed();
-            let arrived = self.judged_by_first(bucket, &policies, key, now).await?;
+            let arrived = self.judged_by_first(bucket, &policies, key).await?;
             let left = wait.saturating_sub(begin.elapsed());
             if let Some(arrived) = arrived {
                 return Ok(Arrival::Arrived(Box::new(arrived)));
@@ -78,18 +71,15 @@ impl UploadService {
         bucket: &s3::Bucket,
         policies: &[(Terms, Caller)],
         key: &str,
-        now: SystemTime,
     ) -> Result<Option<Arrived>, Error> {
-        let head = bucket.head(key, now);
+        let head = bucket.head(key);
         let Some(object) = self.measured("HeadObject", head).await? else {
             return Ok(None);
         };
         let expected = Expected::for_key(key);
         let mut first = None;
         for (terms, owner) in policies {
-            let verification = self
-                .judge(terms, owner, &expected, object.clone(), now)
-                .await?;
+            let verification = self.judge(terms, owner, &expected, object.clone()).await?;
             if verification == Verification::NotUploaded {
                 return Ok(None); // It was replaced or removed in between.
             }

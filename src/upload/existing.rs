@@ -59,7 +59,7 @@ impl UploadService {
             size: file.size,
             ..Expected::for_key(key.as_str())
         };
-        match self.verify_one(policy, caller, &expected, now).await {
+        match self.verify_one(policy, caller, &expected).await {
             Ok(Verification::Uploaded(it)) if it.content_type == file.content_type.as_str() => {
                 Some(key)
             }

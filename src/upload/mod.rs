@@ -39,7 +39,7 @@ pub use self::events::{Arrival, Arrived};
 pub use self::filename::Filename;
 pub use self::key::ObjectKey;
 pub use self::metadata::{Metadata, check_metadata};
-pub use self::multipart::{CompletedUpload, MultipartUpload};
+pub use self::multipart::{CompletedUpload, MultipartUpload, OpenUpload};
 pub use self::policy::{Policies, PolicyError, Sample, UnknownBucket};
 pub use self::receipt::Receipts;
 pub use self::service::UploadService;

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::policy::{Terms, check_size};
 use super::service::{ComputedProperties, day};
 use super::session::Session;
-use super::{Caller, Error, Field, File, Invalid, Refusal, UploadKind, UploadService, Uploaded};
+use super::{Caller, Error, Field, File, Invalid, UploadKind, UploadService, Uploaded};
 use crate::s3::{self, PresignedRequest, StoredPart};
 
 /// An upload that has begun.
@@ -35,6 +35,14 @@ impl fmt::Debug for MultipartUpload {
             .field("bucket", &self.bucket)
             .finish_non_exhaustive()
     }
+}
+
+/// An upload that its caller may continue.
+#[derive(Clone, Debug)]
+pub struct OpenUpload {
+    pub(super) session: Session,
+    /// Those of now, within the limits of the ticket with which the upload was begun.
+    pub(super) policy: Terms,
 }
 
 /// An object that was made of parts.
@@ -77,7 +85,7 @@ impl UploadService {
         let key = policy.key.key(caller, &file.filename, id, day(now));
         let properties = ComputedProperties::new(policy, file);
         let object = properties.object(policy, file, &key);
-        let call = self.bucket(policy).create_multipart(&object, now);
+        let call = self.bucket(policy).create_multipart(&object);
         let upload_id = self.measured("CreateMultipartUpload", call).await?;
         let key = key.as_str().to_owned();
         let session = Session::new(
@@ -95,171 +103,142 @@ impl UploadService {
         })
     }
 
-    /// A grant to PUT one part, which has exactly `size` bytes if that is given.
-    pub async fn presign_part(
-        &self,
-        caller: &Caller,
-        token: &str,
-        key: &str,
-        part: (u16, Option<u64>),
-        now: SystemTime,
-    ) -> Result<PresignedRequest, Error> {
-        self.refuse_if_forms_only()?;
-        let (session, policy) = self.open(caller, token, Some(key), now)?;
-        check_parts(&session, &policy, [part])?;
-        let request = self
-            .bucket(&policy)
-            .presign_part(key, &session.upload_id, part, policy.expires_in, now)
-            .await?;
-        self.count(session.policy.as_deref(), "part", "granted", 1);
-        Ok(request)
-    }
-
-    /// A grant to PUT each of the parts, by their numbers. One has exactly this number of bytes if it is given.
-    pub async fn presign_parts(
-        &self,
-        caller: &Caller,
-        token: &str,
-        key: &str,
-        parts: &BTreeMap<u16, Option<u64>>,
-        now: SystemTime,
-    ) -> Result<BTreeMap<u16, PresignedRequest>, Error> {
-        self.refuse_if_forms_only()?;
-        let (session, policy) = self.open(caller, token, Some(key), now)?;
-        let parts = parts.iter().map(|(&number, &size)| (number, size));
-        check_parts(&session, &policy, parts.clone())?;
-        let mut requests = BTreeMap::new();
-        for part in parts {
-            let request = self
-                .bucket(&policy)
-                .presign_part(key, &session.upload_id, part, policy.expires_in, now)
-                .await?;
-            requests.insert(part.0, request);
-            // Signing never waits, so a long list would keep this thread from other requests.
-            tokio::task::consume_budget().await;
-        }
-        self.count(session.policy.as_deref(), "part", "granted", requests.len());
-        Ok(requests)
-    }
-
-    /// The parts that the store has.
-    pub async fn list_parts(
-        &self,
-        caller: &Caller,
-        token: &str,
-        key: &str,
-        now: SystemTime,
-    ) -> Result<Vec<StoredPart>, Error> {
-        let (session, policy) = self.open(caller, token, Some(key), now)?;
-        self.stored_parts(&session, &policy, now).await
-    }
-
-    /// Aborts an upload, which frees its parts.
-    pub async fn abort_multipart(
-        &self,
-        caller: &Caller,
-        token: &str,
-        key: &str,
-        now: SystemTime,
-    ) -> Result<(), Error> {
-        let (session, policy) = self.open(caller, token, Some(key), now)?;
-        self.end_multipart(&session, &policy, now).await
-    }
-
-    async fn stored_parts(
-        &self,
-        session: &Session,
-        policy: &Terms,
-        now: SystemTime,
-    ) -> Result<Vec<StoredPart>, Error> {
-        let Session { key, upload_id, .. } = session;
-        let call = self.bucket(policy).list_parts(key, upload_id, now);
-        self.measured("ListParts", call).await
-    }
-
-    async fn end_multipart(
-        &self,
-        session: &Session,
-        policy: &Terms,
-        now: SystemTime,
-    ) -> Result<(), Error> {
-        let Session { key, upload_id, .. } = session;
-        let call = self.bucket(policy).abort_multipart(key, upload_id, now);
-        self.measured("AbortMultipartUpload", call).await
-    }
-
-    /// Checks that the caller may continue the upload of this token and key, before more is done for it.
+    /// The upload of `token`, if it belongs to `caller`, and to `key` if there is one.
     ///
     /// # Errors
     ///
-    /// The same as those of all further calls.
-    pub fn check_multipart(
-        &self,
-        caller: &Caller,
-        token: &str,
-        key: &str,
-        now: SystemTime,
-    ) -> Result<(), Error> {
-        self.open(caller, token, Some(key), now).map(|_| ())
-    }
-
-    /// The session of `token` and its policy, if it belongs to `caller`, and to `key` if there is one. Does not
-    /// reveal what is wrong.
-    pub(super) fn open(
+    /// The caller may not continue it, or it has expired. The error does not reveal what is wrong.
+    pub fn open_upload(
         &self,
         caller: &Caller,
         token: &str,
         key: Option<&str>,
         now: SystemTime,
-    ) -> Result<(Session, Terms), Error> {
+    ) -> Result<OpenUpload, Error> {
         let session = self
             .session_key
             .open(token, now)
             .filter(|session| key.is_none_or(|key| session.key == key))
             .filter(|session| session.belongs_to(caller))
             .ok_or(Error::NoSuchUpload)?;
+        self.open_session(caller, session)
+    }
+
+    pub(super) fn open_session(
+        &self,
+        caller: &Caller,
+        session: Session,
+    ) -> Result<OpenUpload, Error> {
         let policies = self.policies.load();
-        let terms = policies
+        let policy = policies
             .terms_for_known_key(session.policy.as_deref(), caller)
             .map_err(|_| Error::NoSuchUpload)?
             .limited_to(session.max_size);
         // The policy may have moved to another bucket, which has no such upload.
-        if session.bucket != terms.bucket {
+        if session.bucket != policy.bucket {
             return Err(Error::NoSuchUpload);
         }
-        Ok((session, terms))
+        Ok(OpenUpload { session, policy })
+    }
+
+    /// A grant to PUT one part, which has exactly `size` bytes if that is given.
+    pub async fn presign_part(
+        &self,
+        upload: &OpenUpload,
+        part: (u16, Option<u64>),
+        now: SystemTime,
+    ) -> Result<PresignedRequest, Error> {
+        self.refuse_if_forms_only()?;
+        upload.check_parts([part])?;
+        let request = self.sign_part(upload, part, now).await?;
+        self.count(upload.session.policy.as_deref(), "part", "granted", 1);
+        Ok(request)
+    }
+
+    /// A grant to PUT each of the parts, by their numbers. One has exactly this number of bytes if it is given.
+    pub async fn presign_parts(
+        &self,
+        upload: &OpenUpload,
+        parts: &BTreeMap<u16, Option<u64>>,
+        now: SystemTime,
+    ) -> Result<BTreeMap<u16, PresignedRequest>, Error> {
+        self.refuse_if_forms_only()?;
+        let parts = parts.iter().map(|(&number, &size)| (number, size));
+        upload.check_parts(parts.clone())?;
+        let mut requests = BTreeMap::new();
+        for part in parts {
+            requests.insert(part.0, self.sign_part(upload, part, now).await?);
+            // Signing never waits, so a long list would keep this thread from other requests.
+            tokio::task::consume_budget().await;
+        }
+        let policy = upload.session.policy.as_deref();
+        self.count(policy, "part", "granted", requests.len());
+        Ok(requests)
+    }
+
+    async fn sign_part(
+        &self,
+        OpenUpload { session, policy }: &OpenUpload,
+        part: (u16, Option<u64>),
+        now: SystemTime,
+    ) -> Result<PresignedRequest, Error> {
+        let Session { key, upload_id, .. } = session;
+        let bucket = self.bucket(policy);
+        let request = bucket.presign_part(key, upload_id, part, policy.expires_in, now);
+        Ok(request.await?)
+    }
+
+    /// The parts that the store has.
+    pub async fn list_parts(
+        &self,
+        OpenUpload { session, policy }: &OpenUpload,
+    ) -> Result<Vec<StoredPart>, Error> {
+        let Session { key, upload_id, .. } = session;
+        let call = self.bucket(policy).list_parts(key, upload_id);
+        self.measured("ListParts", call).await
+    }
+
+    /// Aborts an upload, which frees its parts.
+    pub async fn abort_multipart(
+        &self,
+        OpenUpload { session, policy }: &OpenUpload,
+    ) -> Result<(), Error> {
+        let Session { key, upload_id, .. } = session;
+        let call = self.bucket(policy).abort_multipart(key, upload_id);
+        self.measured("AbortMultipartUpload", call).await
     }
 }
 
-/// The largest size that the upload may have: the policy's, or what the client announced.
-fn max_size(session: &Session, policy: &Terms) -> u64 {
-    session
-        .size
-        .map_or(policy.max_size(), |size| size.min(policy.max_size()))
-}
-
-/// Refuses part numbers beyond those that the upload can need, as all parts but the last one have at least
-/// [`s3::MIN_PART_BYTES`]; and parts that are too large.
-fn check_parts(
-    session: &Session,
-    policy: &Terms,
-    parts: impl IntoIterator<Item = (u16, Option<u64>)>,
-) -> Result<(), Error> {
-    let max_size = max_size(session, policy);
-    let last = (max_size / s3::MIN_PART_BYTES + 1).min(s3::MAX_PARTS.into());
-    for (number, size) in parts {
-        let refusal = if u64::from(number) > last {
-            let detail = format!("must be at most {last}: the upload has at most {max_size} bytes");
-            let invalid = Invalid::new("part-number-too-high", detail);
-            Refusal::new(Field::PartNumber, invalid)
-        } else if let Some(Err(invalid)) =
-            size.map(|size| check_size(size, max_size.min(s3::MAX_PUT_BYTES)))
-        {
-            Refusal::new(Field::Size, invalid)
-        } else {
-            continue;
-        };
-        return Err(Error::Refused(vec![refusal]));
+impl OpenUpload {
+    pub fn key(&self) -> &str {
+        &self.session.key
     }
-    Ok(())
+
+    /// Refuses part numbers beyond those that the upload can need, as all parts but the last one have at least
+    /// [`s3::MIN_PART_BYTES`]; and parts that are too large.
+    fn check_parts(
+        &self,
+        parts: impl IntoIterator<Item = (u16, Option<u64>)>,
+    ) -> Result<(), Error> {
+        // The policy's limit, or what the client announced.
+        let max_size = self.policy.max_size();
+        let max_size = self
+            .session
+            .size
+            .map_or(max_size, |size| size.min(max_size));
+        let last = (max_size / s3::MIN_PART_BYTES + 1).min(s3::MAX_PARTS.into());
+        for (number, size) in parts {
+            if u64::from(number) > last {
+                let detail =
+                    format!("must be at most {last}: the upload has at most {max_size} bytes");
+                let invalid = Invalid::new("part-number-too-high", detail);
+                return Err(Error::refused(Field::PartNumber, invalid));
+            }
+            let largest = max_size.min(s3::MAX_PUT_BYTES);
+            if let Some(Err(invalid)) = size.map(|size| check_size(size, largest)) {
+                return Err(Error::refused(Field::Size, invalid));
+            }
+        }
+        Ok(())
+    }
 }

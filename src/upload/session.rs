@@ -73,6 +73,10 @@ impl Session {
         }
     }
 
+    pub(super) fn has_expired(&self, now: SystemTime) -> bool {
+        seconds(now) >= self.exp
+    }
+
     /// Whether the caller may continue the upload. A caller with a ticket needs the same ticket as
     /// at the beginning.
     pub(super) fn belongs_to(&self, caller: &Caller) -> bool {
@@ -119,7 +123,7 @@ impl SessionKey {
     /// The session of a token that we sealed and that has not expired.
     pub(super) fn open(&self, token: &str, now: SystemTime) -> Option<Session> {
         let session: Session = self.open_claims(token)?;
-        (seconds(now) < session.exp).then_some(session)
+        (!session.has_expired(now)).then_some(session)
     }
 
     /// The claims of a token that we sealed, even if it has expired: the caller compares its own

@@ -153,10 +153,9 @@ impl UploadService {
         policy: Option<&str>,
         expected: &[Expected],
         wait: Duration,
-        now: SystemTime,
     ) -> Result<Vec<Verification>, Error> {
         let terms = &self.policies.load().terms(policy, caller)?;
-        self.verify_under(terms, caller, expected, wait, now).await
+        self.verify_under(terms, caller, expected, wait).await
     }
 
     pub(super) async fn verify_under(
@@ -165,11 +164,10 @@ impl UploadService {
         caller: &Caller,
         expected: &[Expected],
         wait: Duration,
-        now: SystemTime,
     ) -> Result<Vec<Verification>, Error> {
         let _list = self.heads.list(caller, expected.len()).await?;
-        let verify = |expected, now| self.verify_one(policy, caller, expected, now);
-        each(policy, caller, expected, wait, now, verify).await
+        let verify = |expected| self.verify_one(policy, caller, expected);
+        each(policy, caller, expected, wait, verify).await
     }
 
     pub(super) async fn verify_one(
@@ -177,23 +175,21 @@ impl UploadService {
         policy: &Terms,
         caller: &Caller,
         expected: &Expected,
-        now: SystemTime,
     ) -> Result<Verification, Error> {
         let _turn = self.heads.turn(caller).await?;
-        let Some(object) = self.head(policy, &expected.key, now).await? else {
+        let Some(object) = self.head(policy, &expected.key).await? else {
             return Ok(Verification::NotUploaded);
         };
-        self.judge(policy, caller, expected, object, now).await
+        self.judge(policy, caller, expected, object).await
     }
 
     pub(super) async fn head(
         &self,
         policy: &Terms,
         key: &str,
-        now: SystemTime,
     ) -> Result<Option<StoredObject>, Error> {
         // Boxed, so that the hundreds of keys that wait for a permit take little memory.
-        let head = Box::pin(self.bucket(policy).head(key, now));
+        let head = Box::pin(self.bucket(policy).head(key));
         self.measured("HeadObject", head).await
     }
 
@@ -204,7 +200,6 @@ impl UploadService {
         caller: &Caller,
         expected: &Expected,
         object: StoredObject,
-        now: SystemTime,
     ) -> Result<Verification, Error> {
         let key = &expected.key;
         let content_type = object.content_type.as_deref().unwrap_or(UNTYPED);
@@ -220,7 +215,7 @@ impl UploadService {
             } else {
                 let etag = &object.etag;
                 let bucket = self.bucket(policy);
-                let head = Box::pin(bucket.first_bytes(key, etag, HEAD_BYTES, now));
+                let head = Box::pin(bucket.first_bytes(key, etag, HEAD_BYTES));
                 self.measured("GetObject", head).await?
             };
             let Some(head) = head else {
@@ -245,8 +240,13 @@ impl UploadService {
         };
         if let Some(receipts) = &self.receipts {
             let version = object.version_id.as_deref();
-            upload.receipt =
-                receipts.sign(&upload, self.bucket(policy).name(), version, caller, now);
+            upload.receipt = receipts.sign(
+                &upload,
+                self.bucket(policy).name(),
+                version,
+                caller,
+                SystemTime::now(),
+            );
         }
         Ok(Verification::Uploaded(upload))
     }
@@ -259,8 +259,7 @@ pub(super) async fn each<'a, F>(
     caller: &Caller,
     expected: &'a [Expected],
     wait: Duration,
-    now: SystemTime,
-    one: impl Fn(&'a Expected, SystemTime) -> F,
+    one: impl Fn(&'a Expected) -> F,
 ) -> Result<Vec<Verification>, Error>
 where
     F: Future<Output = Result<Verification, Error>>,
@@ -271,8 +270,7 @@ where
         .filter(|&i| policy.key.could_have_made(caller, &expected[i].key))
         .collect();
     for round in 0.. {
-        let now = now + begin.elapsed();
-        let all = missing.iter().map(|&i| one(&expected[i], now));
+        let all = missing.iter().map(|&i| one(&expected[i]));
         let verified = match try_join_all(all).await {
             // The results of the last round are still a valid answer.
             Err(Error::TooMuchAtOnce) if round > 0 => break,

@@ -289,9 +289,7 @@ async fn a_caller_learns_only_of_uploads_under_their_own_keys() {
             checksum_sha256: None,
             checksum_crc64nvme: None,
         }];
-        let found = app
-            .uploads
-            .verify(&caller, None, &expected, Duration::ZERO, now);
+        let found = app.uploads.verify(&caller, None, &expected, Duration::ZERO);
         found.await.unwrap().remove(0)
     };
     assert!(matches!(ask(alice).await, Verification::Uploaded(upload) if upload.size == 4));

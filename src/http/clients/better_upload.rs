@@ -192,16 +192,14 @@ async fn in_parts(
     parts: &BTreeMap<u16, Option<u64>>,
     now: SystemTime,
 ) -> Result<InPartsDto, Error> {
-    let MultipartUpload { token, key, .. } = upload;
+    let open = uploads.open_upload(caller, &upload.token, None, now)?;
     let call = |operation| {
-        let sealed = uploads.seal_call(caller, (token, key), operation, EXTRA, now)?;
+        let sealed = uploads.seal_call(caller, &open, operation, EXTRA, now)?;
         Ok::<_, Error>(calls::url(address, &sealed.token))
     };
     let complete_signed_url = call(Operation::Complete)?;
     let abort_signed_url = call(Operation::Abort)?;
-    let requests = uploads
-        .presign_parts(caller, token, key, parts, now)
-        .await?;
+    let requests = uploads.presign_parts(&open, parts, now).await?;
     let parts = requests.into_iter().zip(parts.values());
     let parts = parts.map(|((part_number, request), size)| PartDto {
         signed_url: request.url,
@@ -210,7 +208,7 @@ async fn in_parts(
     });
     Ok(InPartsDto {
         parts: parts.collect(),
-        file: ObjectDto::bare(sent, key.clone()),
+        file: ObjectDto::bare(sent, upload.key.clone()),
         upload_id: "",
         complete_signed_url,
         abort_signed_url,

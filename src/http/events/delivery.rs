@@ -149,7 +149,7 @@ impl Events {
             Duration::ZERO
         };
         let Created { bucket, key, .. } = created;
-        let arrival = match self.uploads.arrival(bucket, key, wait, now).await {
+        let arrival = match self.uploads.arrival(bucket, key, wait).await {
             Ok(arrival) => arrival,
             Err(error) => return self.failed(age, &causes(&error), None),
         };

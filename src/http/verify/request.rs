@@ -1,7 +1,7 @@
 //! What verifying and committing have in common: the request, its limits, and the answer.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::Json;
 use axum::response::Result;
@@ -40,11 +40,11 @@ impl Request {
             Duration::ZERO => None,
             _ => Some(caller.wait()?),
         };
-        let (policy, now) = (policy.as_deref(), SystemTime::now());
+        let policy = policy.as_deref();
         let found = if commits {
-            uploads.commit(caller, policy, &expected, wait, now).await?
+            uploads.commit(caller, policy, &expected, wait).await?
         } else {
-            uploads.verify(caller, policy, &expected, wait, now).await?
+            uploads.verify(caller, policy, &expected, wait).await?
         };
         let mut results = expected.into_iter().zip(found);
         if is_list {

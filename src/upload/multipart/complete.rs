@@ -1,17 +1,14 @@
 //! Completes an upload in parts: from the store's list of its parts to an object that may be verified.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::CompletedUpload;
+use super::{CompletedUpload, OpenUpload};
 use crate::s3::{self, StoreError, StoredPart};
-use crate::upload::policy::{Terms, check_size};
-use crate::upload::session::Session;
-use crate::upload::{
-    Caller, Error, Expected, Field, Refusal, UploadService, Uploaded, Verification,
-};
+use crate::upload::policy::check_size;
+use crate::upload::{Caller, Error, Expected, Field, UploadService, Uploaded, Verification};
 
 impl UploadService {
     /// Makes the object of the parts with these numbers and entity tags.
@@ -21,55 +18,41 @@ impl UploadService {
     pub async fn complete_multipart(
         &self,
         caller: &Caller,
-        token: &str,
-        key: &str,
+        upload: &OpenUpload,
         parts: &BTreeMap<u16, String>,
         verify: bool,
-        now: SystemTime,
     ) -> Result<CompletedUpload, Error> {
-        let (session, policy) = self.open(caller, token, Some(key), now)?;
-        let begin = Instant::now();
-        let made = match self.stored_parts(&session, &policy, now).await {
-            Ok(stored) => {
-                self.make_object(&session, &policy, stored, parts, now)
-                    .await
-            }
+        let made = match self.list_parts(upload).await {
+            Ok(stored) => self.make_object(upload, stored, parts).await,
             Err(Error::NoSuchUpload) => Err(Error::NoSuchUpload),
             Err(error) => return Err(error),
         };
         if let Err(error) = made {
-            let now = now + begin.elapsed();
-            self.check_made(&session, &policy, error, now).await?;
+            self.check_made(upload, error).await?;
         }
-        let now = now + begin.elapsed();
-        let upload = if verify || self.receipts.is_some() {
-            self.just_made(&session, &policy, caller, now).await
+        let verified = if verify || self.receipts.is_some() {
+            self.just_made(upload, caller).await
         } else {
             None
         };
+        let bucket = self.bucket(&upload.policy);
         Ok(CompletedUpload {
-            upload,
+            upload: verified,
             // This is not the address in the store's answer: the store may not know the one that
             // clients use.
-            location: self.bucket(&policy).address(key),
-            key: session.key,
-            bucket: self.bucket(&policy).name().to_owned(),
+            location: bucket.address(upload.key()),
+            key: upload.key().to_owned(),
+            bucket: bucket.name().to_owned(),
         })
     }
 
     /// Verifies an object that was just made. Its upload is complete whatever this finds, so an error
     /// here is not a failure: the client can verify the upload itself.
-    async fn just_made(
-        &self,
-        session: &Session,
-        policy: &Terms,
-        caller: &Caller,
-        now: SystemTime,
-    ) -> Option<Uploaded> {
+    async fn just_made(&self, upload: &OpenUpload, caller: &Caller) -> Option<Uploaded> {
         /// Short, because the client still waits for the answer to the completion.
         const LONGEST: Duration = Duration::from_secs(5);
-        let expected = Expected::for_key(&session.key);
-        let verified = self.verify_one(policy, caller, &expected, now);
+        let expected = Expected::for_key(upload.key());
+        let verified = self.verify_one(&upload.policy, caller, &expected);
         match timeout(LONGEST, Box::pin(verified)).await {
             Ok(Ok(Verification::Uploaded(upload))) => Some(upload),
             _ => None,
@@ -78,25 +61,22 @@ impl UploadService {
 
     async fn make_object(
         &self,
-        session: &Session,
-        policy: &Terms,
+        upload: &OpenUpload,
         stored: Vec<StoredPart>,
         parts: &BTreeMap<u16, String>,
-        now: SystemTime,
     ) -> Result<(), Error> {
-        let key = &session.key;
+        let OpenUpload { session, policy } = upload;
         // The completion sends the entity tags of this list, and the store compares them. So no
         // part can be replaced by a larger one in between.
         let chosen = choose(stored, parts)?;
         let size: u64 = chosen.iter().map(|part| part.size).sum();
         if let Err(invalid) = check_size(size, policy.max_size()) {
-            self.end_multipart(session, policy, now).await?;
-            return Err(Error::Refused(vec![Refusal::new(Field::Size, invalid)]));
+            self.abort_multipart(upload).await?;
+            return Err(Error::refused(Field::Size, invalid));
         }
         let once = !policy.overwrite;
-        let call =
-            self.bucket(policy)
-                .complete_multipart(key, &session.upload_id, &chosen, once, now);
+        let bucket = self.bucket(policy);
+        let call = bucket.complete_multipart(&session.key, &session.upload_id, &chosen, once);
         self.measured("CompleteMultipartUpload", call).await
     }
 
@@ -104,10 +84,8 @@ impl UploadService {
     /// the store does not know an upload any more once it is completed.
     async fn check_made(
         &self,
-        session: &Session,
-        policy: &Terms,
+        OpenUpload { session, policy }: &OpenUpload,
         error: Error,
-        now: SystemTime,
     ) -> Result<(), Error> {
         use StoreError::{Busy, Failed, TimedOut, Unavailable};
         let may_be_made = matches!(
@@ -118,7 +96,7 @@ impl UploadService {
         if !may_be_made || !policy.key.is_unique() {
             return Err(error);
         }
-        let head = self.bucket(policy).head(&session.key, now);
+        let head = self.bucket(policy).head(&session.key);
         match (self.measured("HeadObject", head).await, error) {
             (Ok(Some(_)), _) => Ok(()),
             // A client does not retry after `NoSuchUpload`, so this must not hide an outage.

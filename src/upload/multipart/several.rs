@@ -57,9 +57,10 @@ impl UploadService {
         now: SystemTime,
     ) {
         let uploads = uploads.into_iter();
-        let calls: Vec<_> = uploads
-            .map(|it| self.abort_multipart(caller, &it.token, &it.key, now))
+        let open: Vec<_> = uploads
+            .filter_map(|it| self.open_upload(caller, &it.token, None, now).ok())
             .collect();
+        let calls: Vec<_> = open.iter().map(|it| self.abort_multipart(it)).collect();
         let aborted = stream::iter(calls).buffer_unordered(IN_FLIGHT);
         aborted.for_each(async |_| ()).await; // best effort
     }

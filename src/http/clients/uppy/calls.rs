@@ -75,10 +75,8 @@ async fn list(
     };
     // There may be 10,000 parts.
     let _turn = caller.turn(Work::AskStore(2 * PARTS_BYTES)).await?;
-    let Continued { token, key, .. } = &upload;
-    let parts = uploads
-        .list_parts(&caller, token, key, SystemTime::now())
-        .await?;
+    let Continued { token, upload, .. } = &upload;
+    let parts = uploads.list_parts(upload).await?;
     let parts = parts.iter().map(|part| {
         let number = element("PartNumber", &part.number.to_string());
         let etag = element("ETag", &part.etag);
@@ -86,7 +84,7 @@ async fn list(
         format!("<Part>{number}{etag}{size}</Part>")
     });
     let of_upload = [
-        element("Key", key),
+        element("Key", upload.key()),
         element("UploadId", token),
         element("IsTruncated", "false"),
     ];
@@ -158,9 +156,8 @@ async fn complete(
         verify: None,
     };
     let Completion { parts, verify } = body::valid_value(dto, FieldErrors::default())?;
-    let Continued { token, key, .. } = upload;
     let made = uploads
-        .complete_multipart(caller, token, key, &parts, verify, SystemTime::now())
+        .complete_multipart(caller, &upload.upload, &parts, verify)
         .await?;
     let elements = [
         element("Location", &made.location),
@@ -175,13 +172,11 @@ async fn complete(
 
 async fn abort(
     State(uploads): State<Arc<UploadService>>,
-    SealedCall { caller, call }: SealedCall,
+    SealedCall { call, .. }: SealedCall,
 ) -> Result<StatusCode> {
-    let Call::Continue(Operation::Abort, upload) = call else {
+    let Call::Continue(Operation::Abort, Continued { upload, .. }) = call else {
         return Err(another_call().into());
     };
-    uploads
-        .abort_multipart(&caller, &upload.token, &upload.key, SystemTime::now())
-        .await?;
+    uploads.abort_multipart(&upload).await?;
     Ok(StatusCode::NO_CONTENT)
 }

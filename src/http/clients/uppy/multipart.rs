@@ -18,7 +18,7 @@ use self::dto::{
     AbortedDto, CompleteDto, CompletedDto, Completion, CreateDto, CreatedDto, PartDto, PartUrlDto,
     PartUrlsDto,
 };
-use self::open_upload::{KeyParam, OpenUpload, UploadIdParam};
+use self::open_upload::{KeyParam, Opened, UploadIdParam};
 use super::{AppState, Pairs, bytes, file, parameter, seconds_until};
 use crate::http::auth::Authenticated;
 use crate::http::body::Valid;
@@ -31,7 +31,7 @@ use crate::http::openapi::{
 use crate::http::problem::Problem;
 use crate::http::verify::VerifiedDto;
 use crate::s3::MAX_PARTS;
-use crate::upload::{Caller, Error, Invalid, UploadService};
+use crate::upload::{Caller, Error, Invalid, MultipartUpload, OpenUpload, UploadService};
 
 /// Memory for 10,000 parts that the store lists, in bytes.
 pub(super) const PARTS_BYTES: usize = 2 * 1024 * 1024;
@@ -129,13 +129,9 @@ async fn create(
         .create_multipart(&caller, &file, Uuid::new_v4(), SystemTime::now())
         .await
         .map_err(Problem::from_uppy)?;
-    let presigned_urls = if parts.is_empty() {
-        BTreeMap::new()
-    } else {
-        // The upload has begun, so an error here is not a failure: the client can ask for each URL.
-        let urls = part_urls(&uploads, &caller, (&upload.token, &upload.key), &parts);
-        urls.await.unwrap_or_default()
-    };
+    // The upload has begun, so an error here is not a failure: the client can ask for each URL.
+    let presigned_urls = first_urls(&uploads, &caller, &upload, &parts).await;
+    let presigned_urls = presigned_urls.unwrap_or_default();
     Ok(Json(CreatedDto {
         presigned_urls,
         key: upload.key,
@@ -163,13 +159,10 @@ async fn create(
 )]
 async fn list_parts(
     State(uploads): State<Arc<UploadService>>,
-    upload: OpenUpload,
+    Opened { caller, upload }: Opened,
 ) -> axum::response::Result<Json<Vec<PartDto>>> {
-    let OpenUpload { caller, token, key } = upload;
     let _turn = caller.turn(Work::AskStore(2 * PARTS_BYTES)).await?;
-    let parts = uploads
-        .list_parts(&caller, &token, &key, SystemTime::now())
-        .await?;
+    let parts = uploads.list_parts(&upload).await?;
     let parts = parts.into_iter().map(|part| PartDto {
         part_number: part.number,
         e_tag: part.etag,
@@ -203,18 +196,15 @@ async fn list_parts(
 )]
 async fn sign_part(
     State(uploads): State<Arc<UploadService>>,
-    upload: OpenUpload,
+    Opened { upload, .. }: Opened,
     Path(path): Path<PartPath>,
     Query(pairs): Pairs,
 ) -> Result<Json<PartUrlDto>, Problem> {
-    let OpenUpload { caller, token, key } = upload;
     let number = number("/partNumber", &path.part_number)?;
     let size = parameter(&pairs, "size").map(bytes).transpose()?;
     drop(pairs);
     let now = SystemTime::now();
-    let request = uploads
-        .presign_part(&caller, &token, &key, (number, size), now)
-        .await?;
+    let request = uploads.presign_part(&upload, (number, size), now).await?;
     Ok(Json(PartUrlDto {
         expires: seconds_until(request.expires_at, now),
         url: request.url,
@@ -245,10 +235,9 @@ async fn sign_part(
 )]
 async fn sign_parts(
     State(uploads): State<Arc<UploadService>>,
-    upload: OpenUpload,
+    Opened { caller, upload }: Opened,
     Query(pairs): Pairs,
 ) -> axum::response::Result<Json<PartUrlsDto>> {
-    let OpenUpload { caller, token, key } = upload;
     let numbers = parameter(&pairs, "partNumbers").unwrap_or_default();
     if numbers.split(',').count() > MAX_BATCH {
         let detail = format!("must be at most {MAX_BATCH} numbers");
@@ -264,20 +253,32 @@ async fn sign_parts(
     let _turn = caller
         .turn(Work::Sign(parts.len() * PART_URL_BYTES))
         .await?;
-    let presigned_urls = part_urls(&uploads, &caller, (&token, &key), &parts);
+    let presigned_urls = part_urls(&uploads, &upload, &parts);
     let presigned_urls = presigned_urls.await.map_err(Problem::from_part_numbers)?;
     Ok(Json(PartUrlsDto { presigned_urls }))
 }
 
-/// A URL for each of `parts` of the upload with this token and key.
-async fn part_urls(
+async fn first_urls(
     uploads: &UploadService,
     caller: &Caller,
-    (token, key): (&str, &str),
+    created: &MultipartUpload,
+    parts: &BTreeMap<u16, Option<u64>>,
+) -> Result<BTreeMap<u16, String>, Error> {
+    if parts.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let upload = uploads.open_upload(caller, &created.token, None, SystemTime::now())?;
+    part_urls(uploads, &upload, parts).await
+}
+
+/// A URL for each of `parts`.
+async fn part_urls(
+    uploads: &UploadService,
+    upload: &OpenUpload,
     parts: &BTreeMap<u16, Option<u64>>,
 ) -> Result<BTreeMap<u16, String>, Error> {
     let requests = uploads
-        .presign_parts(caller, token, key, parts, SystemTime::now())
+        .presign_parts(upload, parts, SystemTime::now())
         .await?;
     let urls = requests.into_iter();
     Ok(urls
@@ -307,13 +308,12 @@ async fn part_urls(
 )]
 async fn complete(
     State(uploads): State<Arc<UploadService>>,
-    upload: OpenUpload,
+    Opened { caller, upload }: Opened,
     Valid(completion, _reserved): Valid<CompleteDto>,
 ) -> Result<Json<CompletedDto>, Problem> {
-    let OpenUpload { caller, token, key } = upload;
     let Completion { parts, verify } = completion;
     let made = uploads
-        .complete_multipart(&caller, &token, &key, &parts, verify, SystemTime::now())
+        .complete_multipart(&caller, &upload, &parts, verify)
         .await?;
     let receipt = made.upload.as_ref().and_then(|it| it.receipt.clone());
     Ok(Json(CompletedDto {
@@ -344,11 +344,8 @@ async fn complete(
 )]
 async fn abort(
     State(uploads): State<Arc<UploadService>>,
-    upload: OpenUpload,
+    Opened { upload, .. }: Opened,
 ) -> Result<Json<AbortedDto>, Problem> {
-    let OpenUpload { caller, token, key } = upload;
-    uploads
-        .abort_multipart(&caller, &token, &key, SystemTime::now())
-        .await?;
+    uploads.abort_multipart(&upload).await?;
     Ok(Json(AbortedDto {}))
 }

@@ -59,10 +59,10 @@ async fn sign(
         let url = calls::url(&address, &sealed.token);
         SignedDto::for_call(method, url, sealed.expires_at, now)
     };
+    let open = |upload_id: &str| uploads.open_upload(&caller, upload_id, None, now);
     let continued = |method, upload_id: &str, operation| {
-        let key = uploads.key_of_upload(&caller, upload_id, now)?;
-        let id = (upload_id, &*key);
-        let sealed = uploads.seal_call(&caller, id, operation, Duration::ZERO, now)?;
+        let upload = open(upload_id)?;
+        let sealed = uploads.seal_call(&caller, &upload, operation, Duration::ZERO, now)?;
         Ok::<_, Error>(back(method, sealed))
     };
     let Signing {
@@ -95,8 +95,8 @@ async fn sign(
             }
         }
         Wanted::Part(id, number) => {
-            let key = uploads.key_of_upload(&caller, &id, now)?;
-            let request = uploads.presign_part(&caller, &id, &key, (number, size), now);
+            let upload = open(&id)?;
+            let request = uploads.presign_part(&upload, (number, size), now);
             SignedDto::for_part(request.await?, now)
         }
         Wanted::List(id) => continued("GET", &id, Operation::List)?,

@@ -113,15 +113,16 @@ async fn only_the_caller_who_began_an_upload_gets_its_calls_and_only_in_time() {
         .uploads
         .create_multipart(&alice, &file, uuid::Uuid::new_v4(), now);
     let upload = upload.await.unwrap();
-    let id = (&*upload.token, &*upload.key);
+    let open = |caller, now| app.uploads.open_upload(caller, &upload.token, None, now);
     let seal = |caller, now| {
-        app.uploads
-            .seal_call(caller, id, Operation::List, Duration::ZERO, now)
+        let upload = open(caller, now)?;
+        let uploads = &app.uploads;
+        uploads.seal_call(caller, &upload, Operation::List, Duration::ZERO, now)
     };
     assert!(seal(&bob, now).is_err());
     let anyone = Caller::anonymous();
     assert!(seal(&anyone, now).is_err());
-    assert!(app.uploads.key_of_upload(&bob, &upload.token, now).is_err());
+    assert!(open(&bob, now).is_err());
     let call = seal(&alice, now).unwrap();
     let url = format!("{}/s3/upload/{}", app.base, call.token);
     assert_eq!(

@@ -11,11 +11,11 @@ use crate::http::auth::Authenticated;
 use crate::http::clients::uppy::{Pairs, parameter};
 use crate::http::problem::Problem;
 use crate::http::{AppState, path_parameter};
-use crate::upload::Invalid;
+use crate::upload::{Invalid, OpenUpload};
 
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
-#[expect(dead_code, reason = "it describes what `OpenUpload` reads")]
+#[expect(dead_code, reason = "it describes what `Opened` reads")]
 pub(super) struct UploadIdParam {
     /// From the answer that created the upload.
     #[param(rename = "uploadId")]
@@ -24,7 +24,7 @@ pub(super) struct UploadIdParam {
 
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "it describes what `OpenUpload` reads")]
+#[expect(dead_code, reason = "it describes what `Opened` reads")]
 pub(super) struct KeyParam {
     /// The key, from the same answer.
     key: String,
@@ -32,14 +32,12 @@ pub(super) struct KeyParam {
 
 /// A multipart upload that the caller may continue. Its id and key are checked before any body is
 /// read.
-pub(super) struct OpenUpload {
+pub(super) struct Opened {
     pub(super) caller: Authenticated,
-    /// The sealed session, which clients know as `uploadId`.
-    pub(super) token: String,
-    pub(super) key: String,
+    pub(super) upload: OpenUpload,
 }
 
-impl FromRequestParts<AppState> for OpenUpload {
+impl FromRequestParts<AppState> for Opened {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Response> {
@@ -51,14 +49,11 @@ impl FromRequestParts<AppState> for OpenUpload {
             let invalid = Invalid::new("required", "is required");
             Problem::for_field("/key", invalid).into_response()
         })?;
-        state
-            .uploads
-            .check_multipart(&caller, &token, key, SystemTime::now())
-            .map_err(IntoResponse::into_response)?;
-        Ok(Self {
-            caller,
-            token,
-            key: key.to_owned(),
-        })
+        let (uploads, now) = (&state.uploads, SystemTime::now());
+        let upload = uploads.open_upload(&caller, &token, Some(key), now);
+        match upload {
+            Ok(upload) => Ok(Self { caller, upload }),
+            Err(error) => Err(error.into_response()),
+        }
     }
 }
