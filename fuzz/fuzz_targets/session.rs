@@ -145,12 +145,13 @@ fn caller(name: &str) -> Caller {
 
 fn opens(caller: &Caller, token: &str, key: &str, seconds: u64) -> bool {
     let now = midnight() + Duration::from_secs(seconds);
-    let answer = SERVICE.check_multipart(caller, token, key, now);
-    let parts = BTreeMap::from([(1, None)]);
-    let parts = block_on(SERVICE.presign_parts(caller, token, key, &parts, now));
-    assert_eq!(answer.is_ok(), parts.is_ok());
-    match answer {
-        Ok(()) => true,
+    match SERVICE.open_upload(caller, token, Some(key), now) {
+        Ok(upload) => {
+            assert_eq!(upload.key(), key);
+            let parts = BTreeMap::from([(1, None)]);
+            block_on(SERVICE.presign_parts(&upload, &parts, now)).expect("parts");
+            true
+        }
         Err(Error::NoSuchUpload) => false,
         Err(error) => panic!("{error:?}"),
     }
@@ -159,7 +160,9 @@ fn opens(caller: &Caller, token: &str, key: &str, seconds: u64) -> bool {
 /// URLs of parts have the key of the upload, and the store's own id of it.
 fn check_parts(caller: &Caller, upload: &MultipartUpload) {
     let parts = BTreeMap::from([(1, None), (10_000, None)]);
-    let parts = SERVICE.presign_parts(caller, &upload.token, &upload.key, &parts, midnight());
+    let open = SERVICE.open_upload(caller, &upload.token, None, midnight());
+    let open = open.expect("an open upload");
+    let parts = SERVICE.presign_parts(&open, &parts, midnight());
     for (number, part) in block_on(parts).expect("parts") {
         let url = part.url.strip_prefix(Place::Local.base()).expect(&part.url);
         let (path, query) = url.split_once('?').expect(url);
