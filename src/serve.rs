@@ -1,6 +1,7 @@
 //! Builds what runs from the configuration: the service, its listeners, and the token that stops
 //! it.
 
+mod announce;
 mod listeners;
 mod reload;
 mod signals;
@@ -13,14 +14,15 @@ use anyhow::{Context, Result};
 use aws_config::SdkConfig;
 use tokio_util::sync::CancellationToken;
 
+use self::announce::announce;
 use self::listeners::Listeners;
 pub(crate) use self::signals::cancelled_by_signals;
-use crate::config::{self, Aws, Config, Env, JwtKeys};
+use crate::config::{self, Config, Env, JwtKeys};
 use crate::error_chain::causes;
 use crate::http::HttpService;
 use crate::http::auth::{Auth, Jwks, Jwt, Keys};
 use crate::telemetry::Metrics;
-use crate::upload::{self, Policies, SessionKey, UploadService};
+use crate::upload::{self, SessionKey, UploadService};
 use crate::{http, s3, telemetry};
 
 /// `presignd serve`: runs the service until a signal.
@@ -317,86 +319,6 @@ fn auth(auth: &config::Auth) -> Result<Auth> {
         api_keys: auth.api_keys.clone(),
         jwt: jwt.transpose()?,
     })
-}
-
-/// Logs where the service listens, and what an operator should know of its configuration. `addr` is
-/// where it can be reached; a function has no address.
-fn announce(
-    env: &Env,
-    config: &Config,
-    aws: &Aws,
-    public_host: &s3::Host,
-    addr: Option<SocketAddr>,
-) {
-    let region = aws.sdk_config.region();
-    tracing::info!(
-        addr = addr.map(tracing::field::display),
-        bucket = config.s3.bucket,
-        region = region.map(tracing::field::display),
-        version = env!("CARGO_PKG_VERSION"),
-        "listening"
-    );
-    if !env.ignored.is_empty() {
-        tracing::warn!(
-            "these names in .env are ignored, because presignd has no such variables: {}; set them in the environment if the AWS SDK should see them",
-            env.ignored.join(", ")
-        );
-    }
-    if aws.region_is_assumed {
-        tracing::warn!(
-            "no region was found, so {} is assumed; set AWS_REGION to the bucket's region",
-            s3::DEFAULT_REGION
-        );
-    }
-    let is_exposed = addr.is_none_or(|addr| !addr.ip().is_loopback());
-    if !config.auth.is_required() && is_exposed {
-        let entrance = addr.map_or("the function".to_owned(), |addr| addr.to_string());
-        tracing::warn!(
-            "AUTH_MODE is none: ANYONE who reaches {entrance} can upload to this bucket"
-        );
-    }
-    if public_host.is_internal() && is_exposed {
-        tracing::warn!(
-            "clients are sent to the store at {public_host}, which they may not reach: S3_PUBLIC_ENDPOINT_URL sets another endpoint for them"
-        );
-    }
-    if addr.is_none() && config.public_url.is_none() {
-        tracing::warn!(
-            "PUBLIC_URL is not set, so URLs that lead back to the function, for Uppy 6 and better-upload, do not work; set it to the function's address"
-        );
-    }
-    let events = config.events.as_ref();
-    if events.is_some_and(|events| events.webhook.is_readable()) {
-        tracing::warn!(
-            "WEBHOOK_URL is an http URL, so others on the way can read the names of files; use https outside of a private network"
-        );
-    }
-    for name in [
-        "API_KEYS_FILE",
-        "JWT_PUBLIC_KEY_FILE",
-        "RECEIPT_KEY_FILE",
-        "UPLOAD_POLICIES_FILE",
-    ] {
-        if env.names_file_of_everyone(name) {
-            tracing::warn!(
-                "any user of this machine can write the file of {name}; remove that permission: chmod o-w"
-            );
-        }
-    }
-    warn_of_same_keys(&config.policies);
-    if config.session_key.is_none() {
-        tracing::warn!(
-            "UPLOAD_SESSION_SECRET is not set: multipart uploads cannot go on after a restart or at other replicas"
-        );
-    }
-}
-
-fn warn_of_same_keys(policies: &Policies) {
-    for (name, other) in policies.with_same_keys() {
-        tracing::warn!(
-            "the policies {name} and {other} can make the same keys, so an upload under one of them can be verified under the other; give each its own prefix in `key`"
-        );
-    }
 }
 
 fn stopped_by(stop: &CancellationToken) -> http::Server {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use anyhow::Result;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Service, warn_of_same_keys};
+use super::Service;
+use super::announce::warn_of_same_keys;
 use crate::config::{Config, Faults, JwtKeys};
 
 impl Service {
