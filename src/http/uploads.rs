@@ -235,11 +235,11 @@ async fn presigned_urls(
     let Files { files, forms } = list;
     let now = SystemTime::now();
     let uploads = if forms {
-        let grants = uploads.presign_singles(&caller, &files, Uuid::new_v4, now);
+        let grants = uploads.presign_singles(&caller, &files, now);
         let grants = grants.await.map_err(Problem::from_list)?;
         grants.into_iter().map(PresignedUrlDto::from).collect()
     } else {
-        let grants = uploads.presign_puts(&caller, &files, Uuid::new_v4, now);
+        let grants = uploads.presign_puts(&caller, &files, now);
         let grants = grants.await.map_err(Problem::from_list)?;
         grants.into_iter().map(PresignedUrlDto::from).collect()
     };

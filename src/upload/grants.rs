@@ -36,14 +36,16 @@ impl UploadService {
         &self,
         caller: &Caller,
         files: &[File],
-        mut new_id: impl FnMut() -> Uuid,
         now: SystemTime,
     ) -> Result<Vec<Grant>, Error> {
         let grants = async {
             let policies = self.all_checked(caller, files, |_| UploadKind::Put)?;
             let mut grants = Vec::with_capacity(files.len());
             for (file, policy) in files.iter().zip(policies) {
-                grants.push(self.sign_put(caller, &policy, file, new_id(), now).await?);
+                grants.push(
+                    self.sign_put(caller, &policy, file, Uuid::new_v4(), now)
+                        .await?,
+                );
                 // Signing never waits, so a long list would keep this thread from other requests.
                 tokio::task::consume_budget().await;
             }
@@ -59,7 +61,6 @@ impl UploadService {
         &self,
         caller: &Caller,
         files: &[File],
-        mut new_id: impl FnMut() -> Uuid,
         now: SystemTime,
     ) -> Result<Vec<SingleGrant>, Error> {
         let kind = |file: &File| {
@@ -73,7 +74,7 @@ impl UploadService {
             let policies = self.all_checked(caller, files, kind)?;
             let mut grants = Vec::with_capacity(files.len());
             for (index, (file, policy)) in files.iter().zip(policies).enumerate() {
-                let id = new_id();
+                let id = Uuid::new_v4();
                 let grant = if self.has_forms_under(&policy) {
                     self.sign_single(caller, &policy, file, id, now).await
                 } else {

@@ -16,7 +16,6 @@ use axum::extract::State;
 use axum::response::Result;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use uuid::Uuid;
 
 use self::dto::{
     AnswerDto, FileDto, InPartsDto, MultipartDto, MultipartsDto, NoMetadata, ObjectDto, PartDto,
@@ -92,7 +91,7 @@ async fn presign(
     if in_parts {
         return in_parts_answer(&uploads, &caller, &address, sent, &files, now).await;
     }
-    let grants = uploads.presign_puts(&caller, &files, Uuid::new_v4, now);
+    let grants = uploads.presign_puts(&caller, &files, now);
     let grants = grants
         .await
         .map_err(|error| problem_with_new(error, &sent))?;
