@@ -124,13 +124,17 @@ impl Config {
         Self::read(reader, s3)
     }
 
-    /// The configuration for the store in `s3`, whatever store the environment names.
+    /// The configuration for the store in `s3`, whatever store the environment names. Clients get the
+    /// kinds of grants that the other store would have.
     ///
     /// # Errors
     ///
     /// All faults of all other variables.
     pub fn with_store(env: &Env, s3: s3::Settings) -> Result<Self, Faults> {
-        let is_of_store = |name: &str| name.starts_with("AWS_") || name.starts_with("S3_");
+        let is_of_store = |name: &str| match name {
+            "S3_SUPPORTS_POST_POLICY" | "S3_FORMS_ONLY" => false,
+            name => name.starts_with("AWS_") || name.starts_with("S3_"),
+        };
         let env = env.clone().only(|name| !is_of_store(name));
         Self::read(Reader::new(&env), Some(s3))
     }
