@@ -183,8 +183,8 @@ impl Problem {
         code.is_some_and(|code| codes.contains(&code))
     }
 
-    /// Whether the store refused the request, and is not just busy or broken: then it may have done
-    /// what was asked.
+    /// Whether the store refused the request. One that is only busy or broken may have done what was
+    /// asked.
     pub(super) fn is_refusal(&self) -> bool {
         let status = self.status();
         status.is_some_and(|status| status == 501 || (400..500).contains(&status) && status != 429)
