@@ -6,7 +6,6 @@ mod listeners;
 mod reload;
 mod signals;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -98,7 +97,7 @@ fn loopback_addr(text: &str) -> Result<SocketAddr, &'static str> {
 /// `presignd dev`: runs the service with an embedded store until a signal.
 #[cfg(feature = "dev")]
 pub(crate) async fn dev(env: &Env, args: Dev) -> Result<()> {
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, SocketAddr};
 
     use anyhow::ensure;
 
