@@ -191,6 +191,11 @@ impl Received {
     }
 
     /// Waits for room for `more` bytes of a long body, which has about `length` bytes, and `max` at most.
+    ///
+    /// A long body needs room twice: for its whole length among the bodies of its caller, once; and
+    /// for each piece that arrives, beyond the first that are free, among the bodies of all callers.
+    /// When there is no such room, a few bodies may have all of it at once, the overdraft, so that one
+    /// of those that wait for each other can end.
     async fn make_room(
         &mut self,
         context: &RequestContext,
@@ -209,7 +214,8 @@ impl Received {
         if self.overdraft.is_some() {
             return Ok(());
         }
-        let more = more.min(self.bytes().len() + more - SHORT_BODY_BYTES);
+        let free = SHORT_BODY_BYTES.saturating_sub(self.bytes().len());
+        let more = more.saturating_sub(free);
         let waited = self.waited + begin.elapsed();
         let room = context.memory().arrived(more, waited).await;
         self.waited += begin.elapsed();

@@ -114,10 +114,11 @@ fn no_form(why: &str) -> Problem {
 
 /// The first reason gives the problem its code.
 fn refused(refusals: &[Refusal], pointer: impl Fn(usize, &Field) -> String) -> Problem {
-    let first = refusals.first().map(|refusal| refusal.invalid.code);
-    let mut kind = catalogue::FILE_TOO_LARGE;
-    kind.code = first.unwrap_or(kind.code);
-    FieldErrors::from_refusals(refusals, pointer).into_problem_of(&kind)
+    let code = refusals.first().map_or("", |refusal| refusal.invalid.code);
+    let kind = catalogue::ALL.iter().find(|kind| kind.code == code);
+    debug_assert!(kind.is_some(), "`{code}` is not in the catalogue");
+    let kind = kind.unwrap_or(&catalogue::INVALID_REQUEST);
+    FieldErrors::from_refusals(refusals, pointer).into_problem_of(kind)
 }
 
 /// The JSON pointer to a field within the description of a file.
