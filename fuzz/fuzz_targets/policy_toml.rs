@@ -40,29 +40,29 @@ fuzz_target!(|text: &str| {
             let filename = Filename::parse(filename).expect("a name");
             let content_type = ContentType::parse(content_type).expect("a type");
             let file = file(filename, content_type, &sample.policy);
-            put(&service, &file);
+            put(&service, &sample.caller, &file);
         }
     }
 });
 
 fn takes_its_sample(service: &UploadService, sample: &Sample) {
-    assert!(put(service, &sample.file), "{}", sample.policy);
-    let caller = Caller::anonymous();
+    let caller = &sample.caller;
+    assert!(put(service, caller, &sample.file), "{}", sample.policy);
     if sample.fits_form {
-        match block_on(service.presign_post(&caller, &sample.file, id(), midnight())) {
+        match block_on(service.presign_post(caller, &sample.file, id(), midnight())) {
             Ok(_) | Err(Error::PostTooLarge) => {}
             Err(error) => panic!("{error}: {}", sample.policy),
         }
     }
     if sample.fits_multipart {
-        let upload = block_on(service.create_multipart(&caller, &sample.file, id(), midnight()));
+        let upload = block_on(service.create_multipart(caller, &sample.file, id(), midnight()));
         upload.expect("an upload");
     }
 }
 
 /// Whether the file is granted. If not, the policy must have refused it.
-fn put(service: &UploadService, file: &File) -> bool {
-    match block_on(service.presign_put(&Caller::anonymous(), file, id(), midnight())) {
+fn put(service: &UploadService, caller: &Caller, file: &File) -> bool {
+    match block_on(service.presign_put(caller, file, id(), midnight())) {
         Ok(grant) => {
             assert!(
                 (1..=1024).contains(&grant.key.as_str().len()),
