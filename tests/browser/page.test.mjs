@@ -209,6 +209,7 @@ test("reload and resume", { timeout: 60_000 }, async () => {
   const puts = countPuts();
   await choose(file);
   await eventually("two parts have arrived", () => puts.finished.length > 1);
+  await eventually("a part is remembered", async () => (await sessions()).some(({ kept }) => kept > 0));
   await page.reload();
   const hint = row("제주도.mp4").locator(".status", { hasText: "Choose or drop this file again" });
   await hint.waitFor();
@@ -618,16 +619,21 @@ async function arrived(file, key) {
 }
 
 /** How many uploads could go on after a reload. */
-function remembered() {
+async function remembered() {
+  return (await sessions()).length;
+}
+
+/** What the page remembers of uploads in parts. */
+function sessions() {
   return page.evaluate(() => new Promise((resolve, reject) => {
     const opened = indexedDB.open("presignd", 1);
     opened.onerror = () => reject(opened.error);
     opened.onupgradeneeded = () => opened.result.createObjectStore("sessions");
     opened.onsuccess = () => {
-      const count = opened.result.transaction("sessions").objectStore("sessions").count();
-      count.onsuccess = () => {
+      const all = opened.result.transaction("sessions").objectStore("sessions").getAll();
+      all.onsuccess = () => {
         opened.result.close();
-        resolve(count.result);
+        resolve(all.result);
       };
     };
   }));
