@@ -106,7 +106,7 @@ async fn many_probes_cost_the_store_one_call_in_a_while() {
 
 #[tokio::test]
 async fn probes_that_hang_up_cost_the_store_nothing_more() {
-    let store = slow(Duration::from_millis(300)).await;
+    let store = slow(Duration::from_millis(1500)).await;
     let url = readyz_of(&store.config(), "bucket").await;
     for _ in 0..20 {
         let asking = tokio::time::timeout(Duration::from_millis(10), get(&url));
