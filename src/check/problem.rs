@@ -7,7 +7,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
 use super::report::Line;
 use crate::error_chain::causes;
-use crate::xml::element;
+use crate::xml::text_of;
 use crate::{s3, upload};
 
 /// The header in which S3 names the region of a bucket.
@@ -54,7 +54,7 @@ impl Refused {
             _ => code,
         };
         let region = region_header.map(str::to_owned);
-        let region = region.or_else(|| element(body, "Region"));
+        let region = region.or_else(|| text_of(body, "Region"));
         Self {
             status: Some(status),
             code,
@@ -156,8 +156,8 @@ impl Problem {
         // Other elements are ignored, because they may repeat what was signed.
         Self::Refused(Refused::new(
             response.status().as_u16(),
-            element(&body, "Code").unwrap_or_default(),
-            element(&body, "Message").unwrap_or_default(),
+            text_of(&body, "Code").unwrap_or_default(),
+            text_of(&body, "Message").unwrap_or_default(),
             region.and_then(|region| region.to_str().ok()),
             &body,
         ))

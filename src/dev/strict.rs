@@ -19,7 +19,7 @@ use quick_xml::escape::partial_escape;
 use super::grants::{Grants, RequestHead, parameter};
 use super::{form, log};
 use crate::http;
-use crate::xml::element;
+use crate::xml::text_of;
 
 /// The longest refusal to which a reason is added.
 const MAX_REFUSAL_BYTES: usize = 64 * 1024;
@@ -174,8 +174,8 @@ async fn explain(
     let (mut parts, body) = answer.into_parts();
     let body = to_bytes(body, MAX_REFUSAL_BYTES).await.unwrap_or_default();
     let xml = String::from_utf8_lossy(&body);
-    let code = element(&xml, "Code").unwrap_or_default();
-    let given = element(&xml, "Message");
+    let code = text_of(&xml, "Code").unwrap_or_default();
+    let given = text_of(&xml, "Message");
     // S3 has other codes for these.
     let code = match (code.as_str(), &given) {
         ("NotSignedUp", _) => "InvalidAccessKeyId",
