@@ -7,6 +7,7 @@ use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Body as _;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Duration, Instant, timeout_at};
 use validator::{Validate, ValidationErrors, ValidationErrorsKind};
@@ -141,7 +142,7 @@ async fn read_body(
     let mut body = Limited::new(body, max);
     let mut received = Received::default();
     let mut pace = Pace::new();
-    loop {
+    while !body.is_end_stream() {
         let Ok(frame) = timeout_at(pace.window_end.min(pace.end), body.frame()).await else {
             let is_wanted =
                 received.of_caller.is_some() && context.memory().is_wanted(context.caller());
@@ -151,7 +152,7 @@ async fn read_body(
             continue;
         };
         let Some(frame) = frame else {
-            return Ok(received);
+            break;
         };
         let frame = frame.map_err(|error| {
             let problem = if error.is::<LengthLimitError>() {
@@ -173,6 +174,7 @@ async fn read_body(
         pace.has_received(data.len(), received.waited.saturating_sub(waited));
         received.extend(&data);
     }
+    Ok(received)
 }
 
 impl Received {

@@ -1,6 +1,7 @@
 //! What routing and authentication find out about a request, for the log line and for the limits of
 //! its caller.
 
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ pub(super) struct RequestContext(Arc<Learned>);
 #[derive(Debug)]
 struct Learned {
     observer: Arc<Observer>,
+    peer: Option<IpAddr>,
     by_proxy: bool,
     route: OnceLock<MatchedPath>,
     sender: OnceLock<CallerKey>,
@@ -43,10 +45,11 @@ pub(super) fn problems_in(
 }
 
 impl RequestContext {
-    /// `by_proxy` says whether a trusted proxy forwarded the request.
-    pub(super) fn new(observer: Arc<Observer>, by_proxy: bool) -> Self {
+    /// `peer` is who sent the request, and `by_proxy` says whether that is a trusted proxy.
+    pub(super) fn new(observer: Arc<Observer>, peer: Option<IpAddr>, by_proxy: bool) -> Self {
         Self(Arc::new(Learned {
             observer,
+            peer,
             by_proxy,
             route: OnceLock::new(),
             sender: OnceLock::new(),
@@ -87,6 +90,11 @@ impl RequestContext {
         if let Some(user) = caller.api_key().and_then(|_| caller.key()) {
             self.0.on_behalf_of.set(user).ok(); // the same
         }
+    }
+
+    /// The address of the client, or of the last proxy.
+    pub(super) fn peer(&self) -> Option<IpAddr> {
+        self.0.peer
     }
 
     /// Whether a trusted proxy forwarded the request, so that its headers can be trusted.
@@ -161,7 +169,7 @@ mod tests {
     #[test]
     fn a_notification_without_room_has_to_be_sent_again() {
         let observer = Observer::new(&Settings::default(), None, Metrics::default());
-        let response = RequestContext::new(Arc::new(observer), false).no_room();
+        let response = RequestContext::new(Arc::new(observer), None, false).no_room();
         assert_eq!(response.status(), 503);
         assert!(response.headers().contains_key("retry-after"));
     }

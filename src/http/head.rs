@@ -1,16 +1,14 @@
 //! The head of a request, before any route sees it: what HTTP forbids, its id, and the origin of a
 //! preflight.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
-use axum::extract::{ConnectInfo, Request};
+use axum::extract::Request;
 use axum::http::uri::Authority;
 use axum::http::{HeaderName, HeaderValue, Method, Version, header};
-use ipnet::IpNet;
 use percent_encoding::percent_decode_str;
 use uuid::Uuid;
 
-use super::client_ip::is_trusted;
 use super::problem::{Problem, catalogue};
 
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -58,9 +56,10 @@ fn names_local_host(request: &Request) -> bool {
 
 /// Whether a host cannot be a name that somebody else controls.
 fn is_local(authority: &Authority) -> bool {
-    let host = authority.host().trim_end_matches('.').to_ascii_lowercase();
+    let host = authority.host().trim_end_matches('.');
     let address = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.ends_with(".localhost") || address.parse::<IpAddr>().is_ok()
+    let top_level = host.rsplit('.').next().unwrap_or_default();
+    address.parse::<IpAddr>().is_ok() || top_level.eq_ignore_ascii_case("localhost")
 }
 
 /// The origin in a preflight: that of the page which wants to call.
@@ -75,12 +74,6 @@ pub(crate) fn preflight_origin(request: &Request) -> Option<HeaderValue> {
 /// The id of a request that was made from something else, such as an event.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestId(pub(crate) String);
-
-/// Whether a trusted proxy forwarded the request, so that its headers can be trusted.
-pub(super) fn is_by_proxy(request: &Request, trusted: &[IpNet]) -> bool {
-    let peer = || request.extensions().get::<ConnectInfo<SocketAddr>>();
-    !trusted.is_empty() && peer().is_some_and(|peer| is_trusted(peer.ip().to_canonical(), trusted))
-}
 
 /// The id that a trusted proxy set, if it is safe to log; otherwise a new one.
 pub(super) fn request_id(request: &Request, by_proxy: bool) -> String {

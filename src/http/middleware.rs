@@ -3,13 +3,14 @@
 
 use std::convert::Infallible;
 use std::future::ready;
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{ConnectInfo, MatchedPath, Request};
 use axum::http::response::Parts;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -17,11 +18,13 @@ use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use ipnet::IpNet;
+use tokio::time::{Instant, timeout_at};
 use tower::util::MapRequestLayer;
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_http::cors::CorsLayer;
 
 use super::auth::retry_later;
+use super::client_ip::is_trusted;
 use super::context::RequestContext;
 use super::head::{self, REQUEST_ID};
 use super::memory::{Mapped, Memory};
@@ -31,22 +34,17 @@ use crate::telemetry::{Metrics, Trace};
 use crate::turns::CallerKey;
 
 /// Headers of every answer, unless its route sets another value. Only the pages need scripts; no
-/// browser may run, cache or embed anything else, or name it as a referrer.
-pub(super) static ON_ALL: [(HeaderName, HeaderValue); 5] = [
+/// browser may run, cache or embed anything else.
+pub(super) static ON_ALL: [(HeaderName, HeaderValue); 3] = [
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     (
         header::CONTENT_SECURITY_POLICY,
         HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
     ),
     (
-        header::REFERRER_POLICY,
-        HeaderValue::from_static("no-referrer"),
-    ),
-    (
         header::X_CONTENT_TYPE_OPTIONS,
         HeaderValue::from_static("nosniff"),
     ),
-    (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
 ];
 
 /// Label for unknown routes and methods.
@@ -123,7 +121,7 @@ async fn observe(
     router: Router,
     mut request: Request,
 ) -> Result<Response, Infallible> {
-    let observation = Observation::begin(observer, &request);
+    let observation = Observation::begin(observer, &mut request);
     let context = observation.context.clone();
     let observer = context.observer();
     let origin = request.headers().get(header::ORIGIN).cloned();
@@ -134,7 +132,7 @@ async fn observe(
     let refused_origin = head::preflight_origin(&request);
     request.extensions_mut().insert(context.clone());
     let answer = AssertUnwindSafe(router.oneshot(request)).catch_unwind();
-    let response = match tokio::time::timeout(REQUEST_TIMEOUT, answer).await {
+    let response = match timeout_at(observation.begin + REQUEST_TIMEOUT, answer).await {
         Ok(Ok(Ok(response))) => response,
         Ok(Err(_panic)) => observer.readable(panicked(), origin).await,
         Err(_elapsed) => observer.readable(request_timed_out(), origin).await,
@@ -204,17 +202,19 @@ struct Observation {
 }
 
 impl Observation {
-    fn begin(observer: Arc<Observer>, request: &Request) -> Self {
+    fn begin(observer: Arc<Observer>, request: &mut Request) -> Self {
         let method = standard_name(request.method());
+        let peer = request.extensions_mut().remove::<ConnectInfo<SocketAddr>>();
+        let peer = peer.map(|peer| peer.ip().to_canonical());
         // Anyone could write into the traces and logs of others under ids that they know.
-        let by_proxy = head::is_by_proxy(request, &observer.trusted_proxies);
+        let by_proxy = peer.is_some_and(|peer| is_trusted(peer, &observer.trusted_proxies));
         let named_trace = by_proxy.then(|| request.headers());
         Self {
             begin: Instant::now(),
             method: method.unwrap_or(UNKNOWN),
             id: head::request_id(request, by_proxy),
             status: None,
-            context: RequestContext::new(observer, by_proxy),
+            context: RequestContext::new(observer, peer, by_proxy),
             trace: Trace::begin(method.unwrap_or("_OTHER"), named_trace),
         }
     }

@@ -36,10 +36,12 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{FromRef, FromRequestParts, RawPathParams, Request};
 use axum::http::request::Parts;
+use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
+use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa_axum::router::OpenApiRouter;
 
 use self::auth::{Auth, Gate};
@@ -148,12 +150,11 @@ pub fn router(uploads: Arc<UploadService>, settings: &Settings) -> impl HttpServ
         }
         None => Router::new(),
     };
+    let pages = page.unwrap_or_default().merge(docs::router(&document));
     let router = api
-        .merge(below_ticket)
+        .merge(below_ticket.merge(pages).layer(no_referrer()))
         .nest(auth::POLICY_PATH, below_policy)
-        .merge(page.unwrap_or_default())
-        .merge(of_store)
-        .merge(docs::router(&document));
+        .merge(of_store);
     let cors = settings.allowed_origins.layer();
     let observer = Observer::new(settings, cors, settings.metrics.clone());
     middleware::add(with_fallbacks(router), observer)
@@ -171,6 +172,12 @@ pub fn metrics_router(
     // The requests of Prometheus and of the cluster are not counted with those of clients.
     let observer = Observer::new(settings, None, Metrics::default());
     middleware::add(with_fallbacks(router), observer)
+}
+
+/// For pages, and for routes whose address holds a ticket: no other site gets to know the address.
+fn no_referrer() -> SetResponseHeaderLayer<HeaderValue> {
+    let value = HeaderValue::from_static("no-referrer");
+    SetResponseHeaderLayer::overriding(header::REFERRER_POLICY, value)
 }
 
 fn with_fallbacks(router: Router) -> Router {

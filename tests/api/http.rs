@@ -26,6 +26,8 @@ async fn every_response_is_not_stored_and_carries_a_request_id() {
         let headers = response.headers();
         assert_eq!(headers["cache-control"], "no-store", "{}", response.url());
         assert_eq!(headers["x-content-type-options"], "nosniff");
+        let policy = headers["content-security-policy"].to_str().unwrap();
+        assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
         assert!(!headers.contains_key("server"));
         ids.insert(headers["x-request-id"].to_str().unwrap().to_owned());
     }

@@ -1,6 +1,6 @@
 use presignd::http;
 use reqwest::StatusCode;
-use reqwest::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use reqwest::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY};
 use serde_json::{Value, json};
 
 use crate::helpers::{built_in, client, problem, service, spawn, spawn_app};
@@ -24,6 +24,7 @@ async fn the_page_may_reach_the_service_and_the_store_and_nothing_else() {
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(response.headers()[CONTENT_TYPE], "text/html; charset=utf-8");
     assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
+    assert_eq!(response.headers()[REFERRER_POLICY], "no-referrer");
     assert_eq!(
         response.headers()[CONTENT_SECURITY_POLICY],
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; \

@@ -1,12 +1,11 @@
 //! The caller of a request: extracted from its credentials, or from a call that was sealed.
 
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 
@@ -154,7 +153,7 @@ impl FromRequestParts<AppState> for Authenticated {
 
 /// The network that a request comes from.
 fn network_of(parts: &Parts, gate: &Gate) -> Option<CallerKey> {
-    let ConnectInfo(peer) = parts.extensions.get::<ConnectInfo<SocketAddr>>()?;
-    let client = client_ip(peer.ip(), &parts.headers, &gate.trusted_proxies);
+    let peer = RequestContext::of(&parts.extensions).peer()?;
+    let client = client_ip(peer, &parts.headers, &gate.trusted_proxies);
     Some(CallerKey::Network(network(client)))
 }

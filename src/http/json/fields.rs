@@ -16,7 +16,7 @@ pub(in crate::http) struct Reader<'e> {
 
 impl<'e> Reader<'e> {
     pub(in crate::http) fn new(errors: &'e mut FieldErrors) -> Self {
-        let pointer = String::new();
+        let pointer = String::with_capacity(32);
         Self { pointer, errors }
     }
 
