@@ -89,8 +89,10 @@ fn stem(name: &str) -> &str {
 
 /// The name in NFC, without invisible characters.
 fn clean(mut name: String) -> Result<String, Invalid> {
+    /// Names that people have need three at most.
+    const MAX_PASSES: usize = 8;
     let nfc = ComposingNormalizerBorrowed::new_nfc();
-    loop {
+    for _ in 0..MAX_PASSES {
         if let Cow::Owned(normalized) = nfc.normalize(&name) {
             name = normalized;
         }
@@ -107,6 +109,8 @@ fn clean(mut name: String) -> Result<String, Invalid> {
         // New neighbours may compose, or no longer need the joiner between them.
         name = clean;
     }
+    let detail = "has invisible characters that only need each other";
+    Err(Invalid::new("invisible-character", detail))
 }
 
 /// The name, shortened in the middle of its stem to the longest length. It is cut between two
@@ -167,6 +171,11 @@ mod tests {
             Filename::parse(longest).ok(); // Some of them have nothing visible.
             let invalid = Filename::parse(unit.repeat(500_000)).unwrap_err();
             assert_eq!(invalid.code, "too-long");
+        }
+        // Each of these separators would be visible beside the next one.
+        let separators = "\u{180E}".repeat((Filename::MAX_RAW_BYTES - 4) / 3);
+        for _ in 0..100 {
+            changed(&format!("\u{1820}{separators}x"), "\u{1820}x");
         }
         // Cleaning takes milliseconds, and would take hours without the limit.
         assert!(begin.elapsed().as_secs() < 10, "{:?}", begin.elapsed());

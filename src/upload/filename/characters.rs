@@ -161,6 +161,9 @@ fn tags(c: char, before: &str, after: &str) -> bool {
         return false;
     }
     let begin = before.trim_end_matches(|c| is_tag(&c));
+    if !begin.ends_with(BLACK_FLAG) {
+        return false;
+    }
     let tags = before[begin.len()..]
         .chars()
         .chain([c])
@@ -171,9 +174,7 @@ fn tags(c: char, before: &str, after: &str) -> bool {
     let code: String = code.collect();
     let length = code.len() * CANCEL_TAG.len_utf8();
     let rest = format!("{}{c}{after}", &before[begin.len()..]);
-    begin.ends_with(BLACK_FLAG)
-        && matches!(code.as_str(), "gbeng" | "gbsct" | "gbwls")
-        && rest[length..].starts_with(CANCEL_TAG)
+    matches!(code.as_str(), "gbeng" | "gbsct" | "gbwls") && rest[length..].starts_with(CANCEL_TAG)
 }
 
 /// Whether a filler stands for a missing letter of an old Korean syllable.
@@ -189,5 +190,5 @@ fn fills(c: char, previous: Option<char>, next: Option<char>) -> bool {
 }
 
 fn is_mongolian(c: char) -> bool {
-    matches!(c, '\u{1800}'..='\u{18AF}')
+    c != '\u{180E}' && matches!(c, '\u{1800}'..='\u{18AF}')
 }

@@ -12,9 +12,15 @@ impl KeyTemplate {
     /// The time is proportional to the key's length: each of the few possible lengths of the
     /// extension determines the length of the name, and with it the place of each part.
     pub(in crate::upload) fn could_have_made(&self, caller: &Caller, key: &str) -> bool {
+        let has_extension = |part| matches!(part, &Part::Extension | &Part::DotExtension);
+        let longest = if self.0.iter().any(has_extension) {
+            Filename::MAX_EXTENSION_BYTES
+        } else {
+            0
+        };
         !is_blank(key)
             && self.missing_var(caller).is_none()
-            && (0..=Filename::MAX_EXTENSION_BYTES).any(|extension| {
+            && (0..=longest).any(|extension| {
                 self.remake(caller, key, extension)
                     .is_some_and(|it| it == key)
             })
@@ -27,6 +33,9 @@ impl KeyTemplate {
         let names = lengths().filter(Option::is_none).count();
         let name = key.len().checked_sub(lengths().flatten().sum())?;
         let name = name.checked_div(names).unwrap_or_default();
+        if name > Filename::MAX_BYTES {
+            return None;
+        }
 
         let (mut filename, mut ext, mut id) = (None, "", Uuid::nil());
         // If the template has no year or no month: a leap year and a month of 31 days, so that each day is valid.
@@ -194,6 +203,19 @@ mod tests {
         ] {
             assert_eq!(could(template, key), expected, "{template}: {key}");
         }
+    }
+
+    #[test]
+    fn no_key_takes_long() {
+        let begin = std::time::Instant::now();
+        let longest = "\u{1F3F4}\u{E0067}".repeat(Filename::MAX_RAW_BYTES / 8);
+        for _ in 0..100 {
+            assert!(!could(
+                "uploads/{uuid}/{filename}",
+                &format!("uploads/ID/{longest}")
+            ));
+        }
+        assert!(begin.elapsed().as_secs() < 10, "{:?}", begin.elapsed());
     }
 
     proptest! {
