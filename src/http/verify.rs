@@ -1,6 +1,5 @@
-//! `/upload/verify`: checks whether an upload has arrived and is what was granted.
-
-mod request;
+//! `/upload/verify`: checks whether an upload has arrived and is what was granted. `/upload/commit` has the
+//! same request and the same answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +14,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use validator::Validate;
 
-use self::request::Request;
 use super::AppState;
 use super::auth::Authenticated;
 use super::body::{Dto, Valid};
 use super::json::{Fields, Json as JsonText};
-use super::keys::{Keys, UploadProblemDto, one_or_many, schemas_of};
+use super::keys::{KEYS_PER_REQUEST, Keys, UploadProblemDto, one_or_many, schemas_of};
 use super::memory::Work;
 use super::openapi::{
     BodyProblems, CallerProblems, Crc64NvmeText, PolicyProblems, Sha256Text, StoreProblems,
@@ -162,6 +160,51 @@ impl Dto for VerifyDto {
             policy: self.policy,
             wait,
         })
+    }
+}
+
+/// What a request asks for.
+pub(super) struct Request {
+    expected: Vec<Expected>,
+    is_list: bool,
+    policy: Option<String>,
+    wait: Duration,
+}
+
+impl Request {
+    /// Verifies the uploads, and commits them if `commits` says so.
+    pub(super) async fn answer(
+        self,
+        uploads: &Arc<UploadService>,
+        caller: &Authenticated,
+        commits: bool,
+    ) -> axum::response::Result<Json<AnswerDto>> {
+        let Self {
+            expected,
+            is_list,
+            policy,
+            wait,
+        } = self;
+        // Each key is a call to the store.
+        caller.count_more((expected.len() - 1) / KEYS_PER_REQUEST)?;
+        let _waiting = match wait {
+            Duration::ZERO => None,
+            _ => Some(caller.wait()?),
+        };
+        let policy = policy.as_deref();
+        let found = if commits {
+            uploads.commit(caller, policy, &expected, wait).await?
+        } else {
+            uploads.verify(caller, policy, &expected, wait).await?
+        };
+        let mut results = expected.into_iter().zip(found);
+        if is_list {
+            let results = results.map(|(expected, found)| ResultDto::new(expected.key, found));
+            let results = results.collect();
+            return Ok(Json(AnswerDto::Many(VerifiedListDto { results })));
+        }
+        let (_, found) = results.next().ok_or_else(Problem::internal)?;
+        Ok(Json(AnswerDto::One(outcome(found)?)))
     }
 }
 
