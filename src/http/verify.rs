@@ -248,15 +248,16 @@ pub(super) struct VerifiedDto {
 
 impl From<Uploaded> for VerifiedDto {
     fn from(upload: Uploaded) -> Self {
+        let object = upload.object;
         Self {
             key: upload.key,
-            size: upload.size,
-            content_type: upload.content_type,
-            etag: upload.etag,
-            last_modified: rfc3339(upload.last_modified),
-            checksum_sha256: upload.checksum_sha256,
-            checksum_crc64nvme: upload.checksum_crc64nvme,
-            metadata: upload.metadata,
+            size: object.size,
+            content_type: upload.content_type.as_str().to_owned(),
+            etag: object.etag,
+            last_modified: rfc3339(object.last_modified),
+            checksum_sha256: object.checksum_sha256,
+            checksum_crc64nvme: object.checksum_crc64nvme,
+            metadata: object.metadata,
             policy: upload.policy,
             receipt: upload.receipt,
         }

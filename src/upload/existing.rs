@@ -60,9 +60,7 @@ impl UploadService {
             ..Expected::for_key(key.as_str())
         };
         match self.verify_one(policy, caller, &expected).await {
-            Ok(Verification::Uploaded(it)) if it.content_type == file.content_type.as_str() => {
-                Some(key)
-            }
+            Ok(Verification::Uploaded(it)) if it.content_type == file.content_type => Some(key),
             _ => None,
         }
     }

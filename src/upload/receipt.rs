@@ -92,24 +92,24 @@ impl Receipts {
         &self,
         upload: &Uploaded,
         bucket: &str,
-        version_id: Option<&str>,
         caller: &Caller,
         now: SystemTime,
     ) -> Option<String> {
         let iat = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let object = &upload.object;
         let claims = Claims {
             iat: iat.as_secs(),
             bucket,
             key: &upload.key,
-            size: upload.size,
-            content_type: &upload.content_type,
-            etag: &upload.etag,
-            version_id,
-            checksum_sha256: upload.checksum_sha256.as_deref(),
-            checksum_crc64nvme: upload.checksum_crc64nvme.as_deref(),
+            size: object.size,
+            content_type: upload.content_type.as_str(),
+            etag: &object.etag,
+            version_id: object.version_id.as_deref(),
+            checksum_sha256: object.checksum_sha256.as_deref(),
+            checksum_crc64nvme: object.checksum_crc64nvme.as_deref(),
             policy: &upload.policy,
             caller: (!caller.is_anonymous()).then(|| caller.segment()),
-            metadata: &upload.metadata,
+            metadata: &object.metadata,
         };
         // A key that was read at the start signs any claims.
         jsonwebtoken::encode(&self.0.header, &claims, &self.0.private).ok()

@@ -14,8 +14,7 @@ use self::differences::differences;
 use super::policy::Terms;
 use super::sniff::HEAD_BYTES;
 use super::{
-    Caller, ContentType, Crc64NvmeChecksum, Error, Field, Metadata, Refusal, Sha256Checksum,
-    UploadService,
+    Caller, ContentType, Crc64NvmeChecksum, Error, Field, Refusal, Sha256Checksum, UploadService,
 };
 use crate::s3::{self, StoredObject};
 use crate::turns::{Amounts, Turn, Turns};
@@ -55,15 +54,9 @@ impl Expected {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uploaded {
     pub key: String,
-    /// In bytes.
-    pub size: u64,
-    pub content_type: String,
-    pub etag: String,
-    pub last_modified: SystemTime,
-    /// The checksums of the whole file, as far as the store has them.
-    pub checksum_sha256: Option<String>,
-    pub checksum_crc64nvme: Option<String>,
-    pub metadata: Metadata,
+    /// The object's type, which has a value even if the store reports none.
+    pub content_type: ContentType,
+    pub object: StoredObject,
     /// The name of the policy.
     pub policy: String,
     /// The signed statement of all this, if receipts are configured.
@@ -228,25 +221,14 @@ impl UploadService {
         }
         let mut upload = Uploaded {
             key: key.clone(),
-            size: object.size,
-            content_type: content_type.as_str().to_owned(),
-            etag: object.etag,
-            last_modified: object.last_modified,
-            checksum_sha256: object.checksum_sha256,
-            checksum_crc64nvme: object.checksum_crc64nvme,
-            metadata: object.metadata,
+            content_type,
+            object,
             policy: policy.name.to_string(),
             receipt: None,
         };
         if let Some(receipts) = &self.receipts {
-            let version = object.version_id.as_deref();
-            upload.receipt = receipts.sign(
-                &upload,
-                self.bucket(policy).name(),
-                version,
-                caller,
-                SystemTime::now(),
-            );
+            let bucket = self.bucket(policy).name();
+            upload.receipt = receipts.sign(&upload, bucket, caller, SystemTime::now());
         }
         Ok(Verification::Uploaded(upload))
     }

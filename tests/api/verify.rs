@@ -292,7 +292,7 @@ async fn a_caller_learns_only_of_uploads_under_their_own_keys() {
         let found = app.uploads.verify(&caller, None, &expected, Duration::ZERO);
         found.await.unwrap().remove(0)
     };
-    assert!(matches!(ask(alice).await, Verification::Uploaded(upload) if upload.size == 4));
+    assert!(matches!(ask(alice).await, Verification::Uploaded(upload) if upload.object.size == 4));
     for other in [
         Caller::anonymous(),
         Caller::named("bob", None),
