@@ -131,7 +131,7 @@ impl Bucket {
 
     /// The host that clients are sent to.
     pub fn host(&self) -> Host {
-        self.target.host_without(&self.name)
+        Host::from_authority(&self.target.host, &self.name)
     }
 }
 
@@ -157,13 +157,7 @@ impl Bucket {
         let answer = call.customize().config_override(once).send().await;
         match answer {
             Ok(_) => Ok(ProbeAnswer::Found),
-            Err(error)
-                if error
-                    .raw_response()
-                    .is_some_and(|r| r.status().as_u16() == 403) =>
-            {
-                Ok(ProbeAnswer::Denied)
-            }
+            Err(error) if error::status(&error) == Some(403) => Ok(ProbeAnswer::Denied),
             Err(error) => Err(StoreError::from(error).into()),
         }
     }

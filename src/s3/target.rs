@@ -7,7 +7,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use aws_credential_types::Credentials;
 use percent_encoding::utf8_percent_encode;
 
-use super::Host;
 use super::presign::{IN_PATH, IN_QUERY, PresignError, Presigner, Put, Request, Signing};
 use super::samples::{self, PLAIN};
 use super::sign::{self, ALGORITHM, SigningKey};
@@ -129,10 +128,6 @@ impl Target {
     pub(super) fn address(&self, key: &str) -> String {
         let Self { origin, path, .. } = self;
         format!("{origin}{path}{}", utf8_percent_encode(key, IN_PATH))
-    }
-
-    pub(super) fn host_without(&self, bucket: &str) -> Host {
-        Host::from_authority(&self.host, bucket)
     }
 }
 

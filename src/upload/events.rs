@@ -6,7 +6,7 @@ use tokio::time::sleep;
 
 use super::policy::Terms;
 use super::{Caller, Error, Expected, UploadService, Verification};
-use crate::s3::{self, StoredObject};
+use crate::s3::StoredObject;
 
 /// The result for a key that the store reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,16 +45,16 @@ impl UploadService {
     pub async fn arrival(&self, bucket: &str, key: &str, wait: Duration) -> Result<Arrival, Error> {
         const PAUSE: Duration = Duration::from_millis(500);
         let name = (bucket != self.buckets.default_bucket().name()).then_some(bucket);
-        let Some(bucket) = self.buckets.get(name) else {
+        if self.buckets.get(name).is_none() {
             return Ok(Arrival::OtherBucket);
-        };
+        }
         let policies = self.policies.load().for_key(name, key);
         if policies.is_empty() {
             return Ok(Arrival::UnknownKey);
         }
         let begin = Instant::now();
         loop {
-            let arrived = self.judged_by_first(bucket, &policies, key).await?;
+            let arrived = self.judged_by_first(&policies, key).await?;
             let left = wait.saturating_sub(begin.elapsed());
             if let Some(arrived) = arrived {
                 return Ok(Arrival::Arrived(Box::new(arrived)));
@@ -68,12 +68,11 @@ impl UploadService {
 
     async fn judged_by_first(
         &self,
-        bucket: &s3::Bucket,
         policies: &[(Terms, Caller)],
         key: &str,
     ) -> Result<Option<Arrived>, Error> {
-        let head = bucket.head(key);
-        let Some(object) = self.measured("HeadObject", head).await? else {
+        // All of these policies have the same bucket.
+        let Some(object) = self.head(&policies[0].0, key).await? else {
             return Ok(None);
         };
         let expected = Expected::for_key(key);

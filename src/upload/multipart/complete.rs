@@ -96,8 +96,7 @@ impl UploadService {
         if !may_be_made || !policy.key.is_unique() {
             return Err(error);
         }
-        let head = self.bucket(policy).head(&session.key);
-        match (self.measured("HeadObject", head).await, error) {
+        match (self.head(policy, &session.key).await, error) {
             (Ok(Some(_)), _) => Ok(()),
             // A client does not retry after `NoSuchUpload`, so this must not hide an outage.
             (
