@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use ipnet::IpNet;
 use reqwest::Url;
 
@@ -142,7 +142,7 @@ fn jwt_keys(reader: &mut Reader<'_>) -> Option<JwtKeys> {
             .map(JwtKeys::Published),
         [name] if name == file => {
             let (path, pem) = reader.file(name)?;
-            let key = JwtKey::from_pem(pem.as_bytes()).with_context(|| path.to_owned());
+            let key = JwtKey::from_pem(pem.as_bytes()).map_err(|why| anyhow!("{path}: {why}"));
             Some(JwtKeys::One(Arc::new(reader.keep(name, key)?)))
         }
         [name] => {

@@ -22,7 +22,7 @@ use self::credential::Credential;
 pub(super) use self::credential::bearer;
 pub use self::jwks::Jwks;
 pub(crate) use self::jwt::TICKET_CLAIM;
-pub use self::jwt::{Jwt, JwtKey, JwtKeyError, Keys};
+pub use self::jwt::{Jwt, JwtKey, Keys};
 use self::token_cache::{Verified, VerifiedTokens};
 use super::Settings;
 use super::problem::Problem;

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::try_join_all;
 
-use super::policy::{Policies, Policy, UnknownBucket};
+use super::policy::{Policies, Policy};
 use super::{Error, UploadService};
 use crate::s3::{self, ProbeAnswer};
 
@@ -16,7 +16,7 @@ impl UploadService {
     ///
     /// One of them names a bucket that the service does not know. Then the policies stay as they
     /// are.
-    pub fn replace_policies(&self, policies: Policies) -> Result<(), UnknownBucket> {
+    pub fn replace_policies(&self, policies: Policies) -> Result<(), String> {
         policies.check_buckets(&self.buckets)?;
         self.policies.store(Arc::new(policies));
         Ok(())

@@ -40,7 +40,7 @@ pub use self::filename::Filename;
 pub use self::key::ObjectKey;
 pub use self::metadata::{Metadata, check_metadata};
 pub use self::multipart::{CompletedUpload, MultipartUpload, OpenUpload};
-pub use self::policy::{Policies, PolicyError, Sample, UnknownBucket};
+pub use self::policy::{Policies, PolicyError, Sample};
 pub use self::receipt::Receipts;
 pub use self::service::UploadService;
 pub use self::session::{SealError, SessionKey};

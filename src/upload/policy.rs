@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-pub use self::buckets::UnknownBucket;
 pub use self::file::PolicyError;
 pub use self::sample::Sample;
 pub(super) use self::terms::Terms;

@@ -30,6 +30,8 @@ const LEEWAY: u64 = 30;
 const MIN_SECRET_BYTES: usize = 32;
 /// The shortest modulus of an RSA key, in bytes.
 const MIN_RSA_BYTES: usize = 256;
+/// Why a text is not a key.
+const NOT_PUBLIC_KEY: &str = "must be a public key in PEM: RSA, EC (P-256, P-384) or Ed25519";
 /// The curves' object identifiers in DER
 /// ([RFC 5480 §2.1.1.1](https://www.rfc-editor.org/rfc/rfc5480#section-2.1.1.1)).
 const P256_OID: &[u8] = b"\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07";
@@ -79,18 +81,6 @@ pub struct JwtKey {
     pub(super) fingerprint: TokenHash,
 }
 
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-pub enum JwtKeyError {
-    #[error("must have at least {MIN_SECRET_BYTES} bytes")]
-    TooShort,
-    #[error("must be a public key in PEM: RSA, EC (P-256, P-384) or Ed25519")]
-    NotPublicKey,
-    #[error("is a private key; it must be the public key that belongs to it")]
-    PrivateKey,
-    #[error("is an RSA key that is too short; it must have at least 2048 bits")]
-    ShortRsaKey,
-}
-
 #[derive(Deserialize)]
 struct Claims {
     sub: String,
@@ -117,25 +107,25 @@ impl Claims {
 
 impl JwtKey {
     /// A key from a secret that is shared with the issuer.
-    pub fn from_secret(secret: &[u8]) -> Result<Self, JwtKeyError> {
+    pub fn from_secret(secret: &[u8]) -> Result<Self, &'static str> {
         if secret.len() < MIN_SECRET_BYTES {
-            return Err(JwtKeyError::TooShort);
+            return Err("must have at least 32 bytes");
         }
         Ok(Self::new(DecodingKey::from_secret(secret), HMAC, secret))
     }
 
     /// A key from a public key in PEM. Keys that could not verify any token are refused.
-    pub fn from_pem(pem: &[u8]) -> Result<Self, JwtKeyError> {
-        let text = str::from_utf8(pem).map_err(|_| JwtKeyError::NotPublicKey)?;
+    pub fn from_pem(pem: &[u8]) -> Result<Self, &'static str> {
+        let text = str::from_utf8(pem).map_err(|_| NOT_PUBLIC_KEY)?;
         if text.contains("PRIVATE KEY") {
-            return Err(JwtKeyError::PrivateKey);
+            return Err("is a private key; it must be the public key that belongs to it");
         }
-        let der = der(text).ok_or(JwtKeyError::NotPublicKey)?;
+        let der = der(text).ok_or(NOT_PUBLIC_KEY)?;
         if let Ok(key) = DecodingKey::from_rsa_pem(pem) {
             // The encoding of a key is a little longer than its modulus.
             return match der.len() {
                 MIN_RSA_BYTES.. => Ok(Self::new(key, RSA, &der)),
-                _ => Err(JwtKeyError::ShortRsaKey),
+                _ => Err("is an RSA key that is too short; it must have at least 2048 bits"),
             };
         }
         if let Ok(key) = DecodingKey::from_ec_pem(pem) {
@@ -143,12 +133,12 @@ impl JwtKey {
             return match (has(P256_OID), has(P384_OID)) {
                 (true, _) => Ok(Self::new(key, &[Algorithm::ES256], &der)),
                 (_, true) => Ok(Self::new(key, &[Algorithm::ES384], &der)),
-                _ => Err(JwtKeyError::NotPublicKey),
+                _ => Err(NOT_PUBLIC_KEY),
             };
         }
         DecodingKey::from_ed_pem(pem)
             .map(|key| Self::new(key, ED, &der))
-            .map_err(|_| JwtKeyError::NotPublicKey)
+            .map_err(|_| NOT_PUBLIC_KEY)
     }
 
     /// A key from a published one, if that verifies signatures. A shared secret is refused, because

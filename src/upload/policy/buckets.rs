@@ -6,16 +6,6 @@ use std::sync::Arc;
 use super::Policies;
 use crate::s3;
 
-/// A policy's bucket that was not there when the service started.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "policies.{policy}.bucket is {bucket}, which no policy named at the start; restart the service"
-)]
-pub struct UnknownBucket {
-    policy: String,
-    bucket: String,
-}
-
 impl Policies {
     /// The buckets that policies name; `None` is the default one.
     pub fn buckets(&self) -> BTreeSet<Option<&str>> {
@@ -37,18 +27,14 @@ impl Policies {
     /// # Errors
     ///
     /// A policy names a bucket that is not one of `buckets`.
-    pub(in crate::upload) fn check_buckets(
-        &self,
-        buckets: &s3::Buckets,
-    ) -> Result<(), UnknownBucket> {
+    pub(in crate::upload) fn check_buckets(&self, buckets: &s3::Buckets) -> Result<(), String> {
         for (name, policy) in &self.0 {
             if let Some(bucket) = &policy.bucket
                 && buckets.get(Some(bucket)).is_none()
             {
-                return Err(UnknownBucket {
-                    policy: name.to_string(),
-                    bucket: bucket.clone(),
-                });
+                return Err(format!(
+                    "policies.{name}.bucket is {bucket}, which no policy named at the start; restart the service"
+                ));
             }
         }
         Ok(())

@@ -260,27 +260,17 @@ async fn a_list_of_issuers_and_critical_extensions_are_refused() {
 
 #[test]
 fn a_key_that_could_never_verify_is_refused_at_start() {
-    use presignd::http::auth::JwtKeyError;
-
+    let why = |pem: &str| JwtKey::from_pem(pem.as_bytes()).unwrap_err();
     let short = include_str!("short-rsa.pem");
-    assert!(matches!(
-        JwtKey::from_pem(short.as_bytes()),
-        Err(JwtKeyError::ShortRsaKey)
-    ));
+    assert!(why(short).contains("too short"));
     let private = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
     let private: aws_lc_rs::encoding::Pkcs8V1Der<'_> = private.as_der().unwrap();
     let private = pem("PRIVATE", private.as_ref());
-    assert!(matches!(
-        JwtKey::from_pem(private.as_bytes()),
-        Err(JwtKeyError::PrivateKey)
-    ));
+    assert!(why(&private).contains("is a private key"));
     let pair =
         EcdsaKeyPair::generate(&aws_lc_rs::signature::ECDSA_P521_SHA512_FIXED_SIGNING).unwrap();
     let public = pem("PUBLIC", pair.public_key().as_der().unwrap().as_ref());
-    assert!(matches!(
-        JwtKey::from_pem(public.as_bytes()),
-        Err(JwtKeyError::NotPublicKey)
-    ));
+    assert!(why(&public).contains("must be a public key"));
 }
 
 #[tokio::test]
