@@ -31,7 +31,7 @@ static SERVICE: LazyLock<(axum::Router, String)> = LazyLock::new(|| {
     let caller = Caller::anonymous();
     let upload = block_on(service.create_multipart(&caller, &file, id(), SystemTime::now()));
     let upload = upload.expect("an upload");
-    let key = utf8_percent_encode(&upload.key, NON_ALPHANUMERIC);
+    let key = utf8_percent_encode(upload.open.key(), NON_ALPHANUMERIC);
     let uri = format!("/s3/multipart/{}/complete?key={key}", upload.token);
     (problem::router(service), uri)
 });

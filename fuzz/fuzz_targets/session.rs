@@ -63,16 +63,16 @@ fuzz_target!(|input: &str| {
     check_parts(&begun_by, &upload);
     for (seconds, is_open) in [(0, true), (SEVEN_DAYS - 1, true), (SEVEN_DAYS, false)] {
         assert_eq!(
-            opens(&begun_by, &upload.token, &upload.key, seconds),
+            opens(&begun_by, &upload.token, upload.open.key(), seconds),
             is_open
         );
     }
     assert_eq!(
-        opens(&foreign, &upload.token, &upload.key, 0),
+        opens(&foreign, &upload.token, upload.open.key(), 0),
         caller == other
     );
     let strange = begin(&STRANGER, &begun_by, filename);
-    assert!(!opens(&begun_by, &strange.token, &strange.key, 0));
+    assert!(!opens(&begun_by, &strange.token, strange.open.key(), 0));
 
     let other_name = Filename::parse("another").expect("a name");
     let second = begin(&SERVICE, &foreign, other_name);
@@ -82,17 +82,21 @@ fuzz_target!(|input: &str| {
         match word {
             "key" => assert_eq!(
                 opens(&begun_by, &upload.token, value, 0),
-                value == upload.key
+                value == upload.open.key()
             ),
             "token" => {
                 let is_good = value == upload.token;
-                assert_eq!(opens(&begun_by, value, &upload.key, 0), is_good, "{value}");
+                assert_eq!(
+                    opens(&begun_by, value, upload.open.key(), 0),
+                    is_good,
+                    "{value}"
+                );
             }
             "after" => {
                 let seconds = u64::from(value.parse::<u32>().unwrap_or_default());
                 let is_open = seconds < SEVEN_DAYS;
                 assert_eq!(
-                    opens(&begun_by, &upload.token, &upload.key, seconds),
+                    opens(&begun_by, &upload.token, upload.open.key(), seconds),
                     is_open
                 );
             }
@@ -125,12 +129,12 @@ fuzz_target!(|input: &str| {
     }
     let tampered = String::from_utf8_lossy(&tampered);
     assert_eq!(
-        opens(&begun_by, &tampered, &upload.key, 0),
+        opens(&begun_by, &tampered, upload.open.key(), 0),
         tampered == upload.token,
         "{tampered}"
     );
     assert_eq!(
-        opens(&foreign, &tampered, &second.key, 0),
+        opens(&foreign, &tampered, second.open.key(), 0),
         tampered == second.token,
         "{tampered}"
     );
@@ -167,7 +171,7 @@ fn check_parts(caller: &Caller, upload: &MultipartUpload) {
         let url = part.url.strip_prefix(Place::Local.base()).expect(&part.url);
         let (path, query) = url.split_once('?').expect(url);
         let decoded = |text| percent_decode_str(text).decode_utf8().expect("UTF-8");
-        assert_eq!(decoded(path), upload.key);
+        assert_eq!(decoded(path), upload.open.key());
         let parameter = |name| {
             let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
             pairs

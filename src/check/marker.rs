@@ -10,9 +10,9 @@ use reqwest::{Method, Response};
 use uuid::{Builder, Uuid, Version};
 
 use super::problem::Problem;
-use super::removal::{Marker, Token};
+use super::removal::Marker;
 use super::{Check, Line};
-use crate::upload::{File, Sample, UploadService};
+use crate::upload::{File, OpenUpload, Sample, UploadService};
 
 /// Why a marker was not stored, or not removed.
 #[derive(Debug)]
@@ -222,24 +222,23 @@ impl Check {
         Ok(response)
     }
 
-    /// Creates a multipart upload, and remembers it until it is aborted. Also returns a request
-    /// that sends the first part.
+    /// Creates a multipart upload, and remembers it until it is aborted. The last value is a request that
+    /// sends the first part.
     pub(super) async fn create_multipart(
         &self,
         sample: &Sample,
         file: &File,
-    ) -> Result<(Marker, Upload), Problem> {
+    ) -> Result<(Marker, OpenUpload, Upload), Problem> {
         let (uploads, caller, now) = (&self.uploads, &sample.caller, SystemTime::now());
         self.count_request();
         let created = uploads.create_multipart(caller, file, marker_id(), now);
-        let created = created.await?;
-        let (key, token) = (created.key, created.token);
+        let upload = created.await?.open;
+        let key = upload.key().to_owned();
         let marker = Marker {
-            upload: Some(Token(token.clone())),
+            upload: Some(upload.clone()),
             ..Marker::object(&key, None)
         };
         self.markers().push(marker.clone());
-        let upload = uploads.open_upload(caller, &token, None, now)?;
         let part = uploads.presign_part(&upload, (1, None), now);
         let part = Upload {
             method: Method::PUT,
@@ -249,7 +248,7 @@ impl Check {
             fields: Vec::new(),
             body: sample.body.to_vec(),
         };
-        Ok((marker, part))
+        Ok((marker, upload, part))
     }
 
     /// Completes an upload in one part.
@@ -263,23 +262,21 @@ impl Check {
         // Checked before the upload begins: Garage drops the unfinished uploads of a key that is
         // deleted.
         self.ensure_may_store(&key, sample).await?;
-        let (upload, part) = self.create_multipart(sample, file).await?;
+        let (marker, upload, part) = self.create_multipart(sample, file).await?;
         let answer = self.send(&part).await?;
         let etag = answer.headers().get(header::ETAG);
         let etag = etag.and_then(|etag| etag.to_str().ok()).unwrap_or_default();
         let parts = BTreeMap::from([(1, etag.to_owned())]);
-        let object = Marker::object(&upload.key, None);
+        let object = Marker::object(&marker.key, None);
         // It is remembered first, because it may be stored even if no answer arrives.
         self.markers().push(object.clone());
-        let (uploads, caller, now) = (&self.uploads, &sample.caller, SystemTime::now());
-        let open = uploads.open_upload(caller, upload.token(), None, now);
-        let open = open.map_err(Problem::from)?;
-        let complete = uploads.complete_multipart(caller, &open, &parts, false);
+        let (uploads, caller) = (&self.uploads, &sample.caller);
+        let complete = uploads.complete_multipart(caller, &upload, &parts, false);
         // It lists the parts first.
         self.count_request();
         self.count_request();
         complete.await.map_err(Problem::from)?;
-        self.markers().retain(|kept| *kept != upload);
+        self.markers().retain(|kept| *kept != marker);
         Ok(object)
     }
 }

@@ -1,13 +1,11 @@
 //! Removes from the bucket what the checks put there.
 
-use std::time::SystemTime;
-
 use aws_sdk_s3::types::BucketVersioningStatus;
 
 use super::marker::{MarkerError, Way};
 use super::problem::Problem;
 use super::{Check, Line};
-use crate::upload::{Caller, Sample};
+use crate::upload::{OpenUpload, Sample};
 
 /// The version of objects that were stored while the versioning of the bucket was off or suspended.
 const NULL_VERSION: &str = "null";
@@ -19,17 +17,7 @@ pub(super) struct Marker {
     /// The version of the object, if it is known.
     pub(super) version: Option<String>,
     /// Of an upload in parts alone.
-    pub(super) upload: Option<Token>,
-}
-
-/// The token of a multipart upload.
-#[derive(Clone, PartialEq, Eq)]
-pub(super) struct Token(pub(super) String);
-
-impl std::fmt::Debug for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Token")
-    }
+    pub(super) upload: Option<OpenUpload>,
 }
 
 impl Marker {
@@ -39,10 +27,6 @@ impl Marker {
             version,
             upload: None,
         }
-    }
-
-    pub(super) fn token(&self) -> &str {
-        self.upload.as_ref().map_or("", |Token(token)| token)
     }
 }
 
@@ -190,13 +174,9 @@ impl Check {
 
     pub(super) async fn remove(&self, marker: &Marker) -> Result<(), Problem> {
         let key = &marker.key;
-        if marker.upload.is_some() {
-            let (caller, now) = (Caller::anonymous(), SystemTime::now());
+        if let Some(upload) = &marker.upload {
             self.count_request();
-            let upload = self
-                .uploads
-                .open_upload(&caller, marker.token(), None, now)?;
-            let abort = self.uploads.abort_multipart(&upload);
+            let abort = self.uploads.abort_multipart(upload);
             return match abort.await.map_err(Problem::from) {
                 // Most stores drop a completed upload. Garage also drops those of a key that is
                 // deleted.

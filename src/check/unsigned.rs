@@ -126,7 +126,7 @@ impl Check {
     }
 
     async fn copies_parts(&self, sample: &Sample, copy_source: &str) -> Result<bool, MarkerError> {
-        let (marker, mut part) = self.create_multipart(sample, &sample.file).await?;
+        let (marker, _, mut part) = self.create_multipart(sample, &sample.file).await?;
         let copy = [(COPY_SOURCE, copy_source), ("content-length", "0")];
         let copy = copy.map(|(name, value)| (name.to_owned(), value.to_owned()));
         part.headers.extend(copy);

@@ -147,15 +147,12 @@ impl Check {
     async fn part(&self, sample: &Sample) -> Result<(), MarkerError> {
         let key = self.granted(Way::Parts, sample, &sample.file).await?.key;
         self.ensure_parts_removable(&key).await?;
-        let (marker, part) = self.create_multipart(sample, &sample.file).await?;
+        let (marker, upload, part) = self.create_multipart(sample, &sample.file).await?;
         let response = self.send(&part).await?;
         if !response.headers().contains_key(header::ETAG) {
             let what = "the store answers a part without an ETag";
             return Err(MarkerError::Mismatch(what.to_owned()));
         }
-        let (caller, token, now) = (&sample.caller, marker.token(), SystemTime::now());
-        let upload = self.uploads.open_upload(caller, token, None, now);
-        let upload = upload.map_err(Problem::from)?;
         let parts = self.uploads.list_parts(&upload);
         let count = parts.await.map_err(Problem::from)?.len();
         if count != 1 {

@@ -43,7 +43,7 @@ impl ObjectKey {
 /// | `{caller}` | who asks: [`Caller::segment`] |
 /// | `{vars.NAME}` | a value of the caller's ticket, escaped like `{caller}` |
 /// | `{yyyy}`, `{mm}`, `{dd}` | the day of the grant in UTC |
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct KeyTemplate(Vec<Part>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]

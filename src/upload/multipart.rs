@@ -22,7 +22,7 @@ use crate::s3::{self, PresignedRequest, StoredPart};
 ///
 /// The token lets anyone continue the upload, so [`Debug`](fmt::Debug) leaves it out.
 pub struct MultipartUpload {
-    pub key: String,
+    pub open: OpenUpload,
     pub bucket: String,
     /// All further calls have to send it.
     pub token: String,
@@ -31,14 +31,14 @@ pub struct MultipartUpload {
 impl fmt::Debug for MultipartUpload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MultipartUpload")
-            .field("key", &self.key)
+            .field("key", &self.open.key())
             .field("bucket", &self.bucket)
             .finish_non_exhaustive()
     }
 }
 
 /// An upload that its caller may continue.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenUpload {
     pub(super) session: Session,
     /// Those of now, within the limits of the ticket with which the upload was begun.
@@ -67,7 +67,7 @@ impl UploadService {
     ) -> Result<MultipartUpload, Error> {
         let upload = async {
             let policy = self.checked(caller, file, UploadKind::Multipart)?;
-            self.begin_multipart(caller, &policy, file, id, now).await
+            self.begin_multipart(caller, policy, file, id, now).await
         }
         .await;
         let files = std::slice::from_ref(file);
@@ -77,29 +77,28 @@ impl UploadService {
     async fn begin_multipart(
         &self,
         caller: &Caller,
-        policy: &Terms,
+        policy: Terms,
         file: &File,
         id: Uuid,
         now: SystemTime,
     ) -> Result<MultipartUpload, Error> {
         let key = policy.key.key(caller, &file.filename, id, day(now));
-        let properties = ComputedProperties::new(policy, file);
-        let object = properties.object(policy, file, &key);
-        let call = self.bucket(policy).create_multipart(&object);
+        let properties = ComputedProperties::new(&policy, file);
+        let object = properties.object(&policy, file, &key);
+        let call = self.bucket(&policy).create_multipart(&object);
         let upload_id = self.measured("CreateMultipartUpload", call).await?;
-        let key = key.as_str().to_owned();
         let session = Session::new(
             upload_id,
-            (policy.bucket.clone(), key.clone()),
+            (policy.bucket.clone(), key.into_string()),
             caller.policy_name(file.policy.as_deref()).to_owned(),
             file.size,
             caller,
             now,
         );
         Ok(MultipartUpload {
-            key,
-            bucket: self.bucket(policy).name().to_owned(),
+            bucket: self.bucket(&policy).name().to_owned(),
             token: self.session_key.seal(&session)?,
+            open: OpenUpload { session, policy },
         })
     }
 

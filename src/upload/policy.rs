@@ -31,7 +31,7 @@ pub(super) const DEFAULT_POLICY: &str = "default";
 const ANY: &str = "*";
 
 /// What may be uploaded, under which key, and with which properties.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a field of the file")]
 pub(super) struct Policy {
     /// The bucket, if it is not the default one.

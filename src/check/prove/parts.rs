@@ -36,8 +36,8 @@ impl Check {
         // deleted.
         self.ensure_may_store(&key, sample).await?;
         self.ensure_parts_removable(&key).await?;
-        let (marker, part) = self.create_multipart(sample, &sample.file).await?;
-        let (other, other_part) = self.create_multipart(sample, &sample.file).await?;
+        let (marker, _, part) = self.create_multipart(sample, &sample.file).await?;
+        let (other, _, other_part) = self.create_multipart(sample, &sample.file).await?;
         for (attempt, name, value) in [
             (
                 &PART_UPLOAD,

@@ -159,7 +159,7 @@ async fn in_parts_answer(
     let signed = signed.await;
     if signed.is_err() {
         // The client gets no URL to abort them with.
-        uploads.abort_multiparts(caller, &begun, now).await;
+        uploads.abort_multiparts(&begun).await;
     }
     Ok(Json(AnswerDto::Multipart(MultipartsDto {
         multipart: MultipartDto {
@@ -191,14 +191,13 @@ async fn in_parts(
     parts: &BTreeMap<u16, Option<u64>>,
     now: SystemTime,
 ) -> Result<InPartsDto, Error> {
-    let open = uploads.open_upload(caller, &upload.token, None, now)?;
     let call = |operation| {
-        let sealed = uploads.seal_call(caller, &open, operation, EXTRA, now)?;
+        let sealed = uploads.seal_call(caller, &upload.open, operation, EXTRA, now)?;
         Ok::<_, Error>(calls::url(address, &sealed.token))
     };
     let complete_signed_url = call(Operation::Complete)?;
     let abort_signed_url = call(Operation::Abort)?;
-    let requests = uploads.presign_parts(&open, parts, now).await?;
+    let requests = uploads.presign_parts(&upload.open, parts, now).await?;
     let parts = requests.into_iter().zip(parts.values());
     let parts = parts.map(|((part_number, request), size)| PartDto {
         signed_url: request.url,
@@ -207,7 +206,7 @@ async fn in_parts(
     });
     Ok(InPartsDto {
         parts: parts.collect(),
-        file: ObjectDto::bare(sent, upload.key.clone()),
+        file: ObjectDto::bare(sent, upload.open.key().to_owned()),
         upload_id: "",
         complete_signed_url,
         abort_signed_url,

@@ -31,7 +31,7 @@ impl UploadService {
     ) -> Result<Vec<MultipartUpload>, Error> {
         let uploads = async {
             let policies = self.all_checked(caller, files, |_| UploadKind::Multipart)?;
-            let each = files.iter().zip(&policies);
+            let each = files.iter().zip(policies);
             let calls: Vec<_> = each
                 .map(|(file, policy)| {
                     self.begin_multipart(caller, policy, file, Uuid::new_v4(), now)
@@ -42,7 +42,7 @@ impl UploadService {
                 return begun.into_iter().collect();
             }
             let others = begun.iter().filter_map(|upload| upload.as_ref().ok());
-            self.abort_multiparts(caller, others, now).await;
+            self.abort_multiparts(others).await;
             begun.into_iter().collect()
         }
         .await;
@@ -50,17 +50,9 @@ impl UploadService {
     }
 
     /// Aborts uploads that nobody will continue, as far as the store lets them.
-    pub async fn abort_multiparts(
-        &self,
-        caller: &Caller,
-        uploads: impl IntoIterator<Item = &MultipartUpload>,
-        now: SystemTime,
-    ) {
+    pub async fn abort_multiparts(&self, uploads: impl IntoIterator<Item = &MultipartUpload>) {
         let uploads = uploads.into_iter();
-        let open: Vec<_> = uploads
-            .filter_map(|it| self.open_upload(caller, &it.token, None, now).ok())
-            .collect();
-        let calls: Vec<_> = open.iter().map(|it| self.abort_multipart(it)).collect();
+        let calls: Vec<_> = uploads.map(|it| self.abort_multipart(&it.open)).collect();
         let aborted = stream::iter(calls).buffer_unordered(IN_FLIGHT);
         aborted.for_each(async |_| ()).await; // best effort
     }

@@ -10,7 +10,7 @@ use crate::upload::ticket::Ticket;
 use crate::upload::{Caller, ContentType, Error, Field, File, Invalid, Refusal, UploadKind};
 
 /// What one caller may upload, and how: whatever both the policy and the caller's ticket allow.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::upload) struct Terms {
     /// The name of the policy.
     pub(in crate::upload) name: Arc<str>,

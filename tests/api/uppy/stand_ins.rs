@@ -47,7 +47,7 @@ async fn an_invalid_expired_or_foreign_token_is_refused_without_asking_the_store
             .uploads
             .create_multipart(&caller, &file, Uuid::new_v4(), long_ago);
         let upload = upload.await.unwrap();
-        (upload.key, upload.token)
+        (upload.open.key().to_owned(), upload.token)
     };
     let other_key = good.key.replace("a b.mp4", "c.mp4");
     let invalid = format!("{}A{}", &good.id[..40], &good.id[41..]);

@@ -126,7 +126,7 @@ async fn begin(
         .await?;
     let elements = [
         element("Bucket", &upload.bucket),
-        element("Key", &upload.key),
+        element("Key", upload.open.key()),
         element("UploadId", &upload.token),
     ];
     Ok(Document::new(

@@ -31,7 +31,7 @@ use crate::http::openapi::{
 use crate::http::problem::Problem;
 use crate::http::verify::VerifiedDto;
 use crate::s3::MAX_PARTS;
-use crate::upload::{Caller, Error, Invalid, MultipartUpload, OpenUpload, UploadService};
+use crate::upload::{Error, Invalid, OpenUpload, UploadService};
 
 /// Memory for 10,000 parts that the store lists, in bytes.
 pub(super) const PARTS_BYTES: usize = 2 * 1024 * 1024;
@@ -130,11 +130,15 @@ async fn create(
         .await
         .map_err(Problem::from_uppy)?;
     // The upload has begun, so an error here is not a failure: the client can ask for each URL.
-    let presigned_urls = first_urls(&uploads, &caller, &upload, &parts).await;
-    let presigned_urls = presigned_urls.unwrap_or_default();
+    let presigned_urls = match parts.len() {
+        0 => BTreeMap::new(),
+        _ => part_urls(&uploads, &upload.open, &parts)
+            .await
+            .unwrap_or_default(),
+    };
     Ok(Json(CreatedDto {
         presigned_urls,
-        key: upload.key,
+        key: upload.open.key().to_owned(),
         upload_id: upload.token,
         bucket: upload.bucket,
     }))
@@ -256,19 +260,6 @@ async fn sign_parts(
     let presigned_urls = part_urls(&uploads, &upload, &parts);
     let presigned_urls = presigned_urls.await.map_err(Problem::from_part_numbers)?;
     Ok(Json(PartUrlsDto { presigned_urls }))
-}
-
-async fn first_urls(
-    uploads: &UploadService,
-    caller: &Caller,
-    created: &MultipartUpload,
-    parts: &BTreeMap<u16, Option<u64>>,
-) -> Result<BTreeMap<u16, String>, Error> {
-    if parts.is_empty() {
-        return Ok(BTreeMap::new());
-    }
-    let upload = uploads.open_upload(caller, &created.token, None, SystemTime::now())?;
-    part_urls(uploads, &upload, parts).await
 }
 
 /// A URL for each of `parts`.
