@@ -100,11 +100,12 @@ impl UploadService {
     ) -> Result<PostGrant, Error> {
         let grant = async {
             if !self.supports_post {
-                return Err(Error::PostNotSupported);
+                return Err(Error::NoForm("this store does not support presigned POST"));
             }
             let policy = self.checked(caller, file, UploadKind::Post)?;
             if !policy.overwrite {
-                return Err(Error::PostCannotKeepPolicy);
+                let why = "the policy forbids overwriting, which a form cannot";
+                return Err(Error::NoForm(why));
             }
             self.sign_post(caller, &policy, file, id, now).await
         }
@@ -174,7 +175,7 @@ impl UploadService {
         now: SystemTime,
     ) -> Result<SingleGrant, Error> {
         match self.sign_post(caller, policy, file, id, now).await {
-            Err(Error::Refused(_) | Error::PostTooLarge) if !self.forms_only => {
+            Err(Error::Refused(_) | Error::NoForm(_)) if !self.forms_only => {
                 let policy = self.checked(caller, file, UploadKind::Put)?;
                 let put = self.sign_put(caller, &policy, file, id, now).await;
                 put.map(SingleGrant::Put)

@@ -183,26 +183,15 @@ pub enum Error {
     /// The policy refuses, for all of these reasons.
     #[error("refused by the policy")]
     Refused(Vec<Refusal>),
-    /// The caller may not use the policy of the file with this index. Does not reveal whether the
-    /// policy exists.
-    #[error("the caller may not use the policy")]
-    PolicyNotAllowed { file: usize },
     /// The policy's keys have this variable, and the caller's ticket does not, or there is none.
     #[error("the caller has no ticket with the variable {0}")]
     MissingVar(String),
-    /// The store accepts no forms.
-    #[error("the store accepts no presigned POST")]
-    PostNotSupported,
+    /// A PUT could do it and a form cannot, for this reason.
+    #[error("{0}")]
+    NoForm(&'static str),
     /// Only forms are granted for this store.
     #[error("only forms are granted")]
     FormsOnly,
-    /// The policy forbids overwriting, which a form cannot enforce.
-    #[error("a form cannot enforce the policy")]
-    PostCannotKeepPolicy,
-    /// The fields of the form would be larger than S3 accepts: metadata, tags and a session token
-    /// add up.
-    #[error("the form is too large")]
-    PostTooLarge,
     /// There is no multipart upload of this token and key. Does not reveal whether there ever was
     /// one.
     #[error("no such upload")]
@@ -233,7 +222,9 @@ impl From<s3::Error> for Error {
             s3::Error::Presign(error) => Self::Signing(error),
             s3::Error::Store(s3::StoreError::NoSuchUpload(_)) => Self::NoSuchUpload,
             s3::Error::Store(error) => Self::Store(error),
-            s3::Error::FormTooLarge(_) => Self::PostTooLarge,
+            s3::Error::FormTooLarge(_) => Self::NoForm(
+                "the form would be larger than the store accepts, with all its metadata and tags",
+            ),
         }
     }
 }
@@ -246,7 +237,6 @@ impl Error {
                 let refusals = refusals.into_iter();
                 Self::Refused(refusals.map(|it| Refusal { file: index, ..it }).collect())
             }
-            Self::PolicyNotAllowed { .. } => Self::PolicyNotAllowed { file: index },
             error => error,
         }
     }
@@ -259,12 +249,9 @@ impl Error {
     fn is_refusal(&self) -> bool {
         match self {
             Self::Refused(_)
-            | Self::PolicyNotAllowed { .. }
             | Self::MissingVar(_)
-            | Self::PostNotSupported
+            | Self::NoForm(_)
             | Self::FormsOnly
-            | Self::PostCannotKeepPolicy
-            | Self::PostTooLarge
             | Self::NoSuchUpload
             | Self::CallExpired
             | Self::TooMuchAtOnce => true,

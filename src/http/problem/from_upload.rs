@@ -8,7 +8,7 @@ use super::catalogue;
 use super::fields::{FieldErrors, push_segment};
 use crate::error_chain::causes;
 use crate::s3::StoreError;
-use crate::upload::{self, Field, Invalid, Refusal};
+use crate::upload::{self, Field, Refusal};
 
 impl IntoResponse for upload::Error {
     fn into_response(self) -> Response {
@@ -67,25 +67,15 @@ impl Problem {
         use upload::Error;
         let problem = match error {
             Error::Refused(refusals) => refused(refusals, pointer),
-            Error::PolicyNotAllowed { file } => {
-                let mut errors = FieldErrors::default();
-                let detail = "is not one that you may upload under";
-                let invalid = Invalid::new("policy-not-allowed", detail);
-                errors.push(pointer(*file, &Field::Policy), invalid);
-                errors.into_problem_of(&catalogue::POLICY_NOT_ALLOWED)
-            }
             Error::MissingVar(name) => {
                 let detail = format!("the policy needs a ticket with the variable `{name}`");
                 Self::with_detail(&catalogue::VAR_REQUIRED, &detail)
             }
-            Error::PostNotSupported => no_form("this store does not support presigned POST"),
-            Error::FormsOnly => Self::new(&catalogue::FORMS_ONLY),
-            Error::PostCannotKeepPolicy => {
-                no_form("the policy forbids overwriting, which a form cannot")
+            Error::NoForm(why) => {
+                let detail = format!("{why}; ask for a presigned PUT at /upload/presigned-url");
+                Self::with_detail(&catalogue::POST_NOT_SUPPORTED, &detail)
             }
-            Error::PostTooLarge => no_form(
-                "the form would be larger than the store accepts, with all its metadata and tags",
-            ),
+            Error::FormsOnly => Self::new(&catalogue::FORMS_ONLY),
             Error::NoCredentials(_) => Self::new(&catalogue::CREDENTIALS_UNAVAILABLE),
             Error::NoSuchUpload => Self::new(&catalogue::NO_SUCH_UPLOAD),
             Error::CallExpired => Self::new(&catalogue::CALL_EXPIRED),
@@ -104,12 +94,6 @@ impl Problem {
         let cause = is_fault.then(|| causes(error));
         Self { cause, ..problem }
     }
-}
-
-/// The problem of a request that a PUT can do and a form cannot.
-fn no_form(why: &str) -> Problem {
-    let detail = format!("{why}; ask for a presigned PUT at /upload/presigned-url");
-    Problem::with_detail(&catalogue::POST_NOT_SUPPORTED, &detail)
 }
 
 /// The first reason gives the problem its code.

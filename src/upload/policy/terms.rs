@@ -55,7 +55,10 @@ impl Policies {
     ) -> Result<Terms, Error> {
         let name = caller.policy_name(asked);
         if !caller.may_use(name) {
-            return Err(Error::PolicyNotAllowed { file: 0 });
+            // This does not reveal whether the policy exists.
+            let detail = "is not one that you may upload under";
+            let invalid = Invalid::new("policy-not-allowed", detail);
+            return Err(Error::refused(Field::Policy, invalid));
         }
         let Some((name, policy)) = self.0.get_key_value(name) else {
             let invalid = if asked.is_none() && name == DEFAULT_POLICY {
