@@ -27,8 +27,7 @@ struct Learned {
     peer: Option<IpAddr>,
     by_proxy: bool,
     route: OnceLock<MatchedPath>,
-    sender: OnceLock<CallerKey>,
-    on_behalf_of: OnceLock<CallerKey>,
+    caller: OnceLock<CallerKey>,
     dialect: OnceLock<Dialect>,
 }
 
@@ -52,8 +51,7 @@ impl RequestContext {
             peer,
             by_proxy,
             route: OnceLock::new(),
-            sender: OnceLock::new(),
-            on_behalf_of: OnceLock::new(),
+            caller: OnceLock::new(),
             dialect: OnceLock::new(),
         }))
     }
@@ -84,11 +82,10 @@ impl RequestContext {
         self.0.dialect.get().copied()
     }
 
-    /// Sets who calls. `sender` owns the credentials of the request, and may call for the caller.
-    pub(super) fn set_caller(&self, sender: CallerKey, caller: &Caller) {
-        self.0.sender.set(sender).ok(); // only the first extractor of a request counts
-        if let Some(user) = caller.api_key().and_then(|_| caller.key()) {
-            self.0.on_behalf_of.set(user).ok(); // the same
+    /// Sets who calls, and with whose API key.
+    pub(super) fn set_caller(&self, caller: &Caller) {
+        if let Some(key) = caller.key() {
+            self.0.caller.set(key).ok(); // only the first extractor of a request counts
         }
     }
 
@@ -125,31 +122,25 @@ impl RequestContext {
         retry_later(kind, Duration::from_secs(1))
     }
 
-    /// The caller whose limits apply: the user whom the sender calls for, or the sender.
+    /// The caller whose limits apply, once known.
     pub(super) fn caller(&self) -> Option<&CallerKey> {
-        self.0.on_behalf_of.get().or_else(|| self.sender())
-    }
-
-    /// The owner of the request's credentials, once known.
-    fn sender(&self) -> Option<&CallerKey> {
-        self.0.sender.get()
+        self.0.caller.get()
     }
 
     /// The user whom the sender calls for, if it is not the sender itself.
     pub(super) fn on_behalf_of(&self) -> Option<&str> {
-        name(self.0.on_behalf_of.get()?)
+        match self.caller()? {
+            CallerKey::User { name, .. } => Some(name),
+            CallerKey::Name(_) | CallerKey::Network(_) => None,
+        }
     }
 
-    /// The name of the sender, if it has one.
+    /// The name of the sender, who owns the credentials, if it has one.
     pub(super) fn sender_name(&self) -> Option<&str> {
-        name(self.sender()?)
-    }
-}
-
-fn name(key: &CallerKey) -> Option<&str> {
-    match key {
-        CallerKey::Name(name) | CallerKey::User { name, .. } => Some(name),
-        CallerKey::Network(_) => None,
+        match self.caller()? {
+            CallerKey::Name(name) | CallerKey::User { key: name, .. } => Some(name),
+            CallerKey::Network(_) => None,
+        }
     }
 }
 

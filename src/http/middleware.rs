@@ -341,7 +341,7 @@ mod tests {
     /// A service of Uppy's routes, which fail after their handlers or instead of them.
     fn service() -> impl HttpService {
         let long = async |Extension(context): Extension<RequestContext>| {
-            context.set_caller(CallerKey::Name("alice".into()), &Caller::anonymous());
+            context.set_caller(&Caller::named("alice", None));
             vec![b'x'; 5 * 1024 * 1024]
         };
         let routes = Router::new()

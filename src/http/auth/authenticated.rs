@@ -25,8 +25,6 @@ use crate::upload::Caller;
 /// authenticate count for the address that they come from.
 pub(in crate::http) struct Authenticated {
     caller: Caller,
-    /// `None` if neither a name nor an address is known.
-    key: Option<CallerKey>,
     gate: Arc<Gate>,
     context: RequestContext,
 }
@@ -52,17 +50,14 @@ impl Authenticated {
     }
 
     fn new(caller: Caller, key: Option<CallerKey>, parts: &Parts, gate: &Arc<Gate>) -> Self {
-        let context = RequestContext::of(&parts.extensions).clone();
-        if let Some(key) = key.clone() {
-            context.set_caller(key, &caller);
-        }
-        let caller = match &key {
-            Some(CallerKey::Network(network)) => caller.in_network(*network),
+        let caller = match key {
+            Some(CallerKey::Network(network)) => caller.in_network(network),
             _ => caller,
         };
+        let context = RequestContext::of(&parts.extensions).clone();
+        context.set_caller(&caller);
         Self {
             caller,
-            key,
             gate: Arc::clone(gate),
             context,
         }
@@ -76,7 +71,7 @@ impl Authenticated {
     pub(in crate::http) fn count_more(&self, requests: usize) -> Result<(), Response> {
         let requests = u32::try_from(requests).unwrap_or(u32::MAX);
         match NonZeroU32::new(requests) {
-            Some(requests) => self.gate.count(self.key.as_ref(), requests),
+            Some(requests) => self.gate.count(self.caller.sender_key().as_ref(), requests),
             None => Ok(()),
         }
     }
