@@ -19,10 +19,10 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderValue, Uri};
 use ipnet::IpNet;
 
-pub use self::auth::{Auth, Jwt, JwtKeys};
 pub use self::aws::{Aws, load as load_aws};
 use self::env::Reader;
 pub use self::env::{Env, Faults};
+use crate::http::auth::Auth;
 use crate::http::{AllowedOrigins, Limits, Rate};
 use crate::telemetry::LogFormat;
 use crate::upload::{Policies, Receipts, SessionKey};
@@ -84,7 +84,7 @@ const EXAMPLE_ENDPOINT: &str = "http://127.0.0.1:9000";
 const DEFAULT_BIND_ADDR: &str = "127.0.0.1:3000";
 const DEFAULT_EXPIRES_IN: Duration = Duration::from_mins(10);
 
-/// The settings in the environment. They are only values, from which `serve` builds the service.
+/// The settings in the environment, from which `serve` builds the service.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub bind_addr: SocketAddr,

@@ -20,10 +20,9 @@ use self::announce::announce;
 pub(crate) use self::dev::{Dev, dev};
 use self::listeners::Listeners;
 pub(crate) use self::signals::cancelled_by_signals;
-use crate::config::{self, Config, Env, JwtKeys};
+use crate::config::{self, Config, Env};
 use crate::error_chain::causes;
 use crate::http::HttpService;
-use crate::http::auth::{Auth, Jwks, Jwt, Keys};
 use crate::telemetry::Metrics;
 use crate::upload::{self, SessionKey, UploadService};
 use crate::{http, s3, telemetry};
@@ -93,7 +92,7 @@ impl Service {
         let settings = http::Settings {
             allowed_origins: config.allowed_origins.clone(),
             page,
-            auth: auth(&config.auth)?,
+            auth: config.auth.clone(),
             rate: config.rate,
             trusted_proxies: config.trusted_proxies.clone(),
             public_url: config.public_url.clone(),
@@ -179,28 +178,6 @@ pub(crate) fn upload_settings(config: &Config) -> upload::Settings {
             .clone()
             .unwrap_or_else(SessionKey::random),
     }
-}
-
-fn auth(auth: &config::Auth) -> Result<Auth> {
-    let jwt = auth.jwt.as_ref().map(|jwt| {
-        let keys = match &jwt.keys {
-            JwtKeys::One(key) => Keys::from(Arc::clone(key)),
-            JwtKeys::Published(url) => {
-                let jwks = Jwks::new(url.clone());
-                Keys::Set(jwks.context("JWT_JWKS_URL cannot be used")?)
-            }
-        };
-        anyhow::Ok(Jwt {
-            keys,
-            issuer: jwt.issuer.clone(),
-            audience: jwt.audience.clone(),
-            policies_claim: jwt.policies_claim.clone(),
-        })
-    });
-    Ok(Auth {
-        api_keys: auth.api_keys.clone(),
-        jwt: jwt.transpose()?,
-    })
 }
 
 fn stopped_by(stop: &CancellationToken) -> http::Server {

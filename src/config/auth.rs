@@ -4,52 +4,14 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use anyhow::anyhow;
+use anyhow::{Error, anyhow};
 use ipnet::IpNet;
 use reqwest::Url;
 
 use super::env::Reader;
 use crate::http::Rate;
-use crate::http::auth::{ApiKeys, JwtKey, TICKET_CLAIM};
+use crate::http::auth::{ApiKeys, Auth, Jwks, Jwt, JwtKey, Keys, TICKET_CLAIM};
 use crate::upload::Policies;
-
-/// How callers authenticate: in one of these ways. Without any, anyone may call.
-#[derive(Clone, Debug, Default)]
-pub struct Auth {
-    pub api_keys: Option<ApiKeys>,
-    pub jwt: Option<Jwt>,
-}
-
-impl Auth {
-    pub(crate) fn is_required(&self) -> bool {
-        self.api_keys.is_some() || self.jwt.is_some()
-    }
-}
-
-/// Which tokens are accepted.
-#[derive(Clone, Debug)]
-pub struct Jwt {
-    pub keys: JwtKeys,
-    pub issuer: String,
-    pub audience: String,
-    /// The claim that lists the policies that a caller may use.
-    pub policies_claim: Option<String>,
-}
-
-/// The keys that verify tokens.
-#[derive(Clone)]
-pub enum JwtKeys {
-    /// Those that the issuer publishes at this URL.
-    Published(Url),
-    One(Arc<JwtKey>),
-}
-
-/// A key may be a secret that is shared with the issuer.
-impl std::fmt::Debug for JwtKeys {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("JwtKeys")
-    }
-}
 
 /// `policies` are those that callers may be limited to, if they are known.
 pub(super) fn auth(reader: &mut Reader<'_>, policies: Option<&Policies>) -> Option<Auth> {
@@ -123,31 +85,33 @@ fn jwt(reader: &mut Reader<'_>) -> Option<Jwt> {
     })
 }
 
-fn jwt_keys(reader: &mut Reader<'_>) -> Option<JwtKeys> {
+fn jwt_keys(reader: &mut Reader<'_>) -> Option<Keys> {
     let names @ [url, file, secret] = ["JWT_JWKS_URL", "JWT_PUBLIC_KEY_FILE", "JWT_SECRET"];
     let set: Vec<&str> = names
         .into_iter()
         .filter(|name| reader.is_set(name))
         .collect();
     match set[..] {
-        [name] if name == url => reader
-            .read(name, "an https URL", |text| {
+        [name] if name == url => {
+            let url = reader.read(name, "an https URL", |text| {
                 Url::parse(text).ok().filter(|url| {
                     // Over http, an attacker could replace the keys.
                     let is_local =
                         matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
                     url.scheme() == "https" || (url.scheme() == "http" && is_local)
                 })
-            })
-            .map(JwtKeys::Published),
+            });
+            let keys = Jwks::new(url?).map_err(Error::from);
+            Some(Keys::Set(reader.keep(name, keys)?))
+        }
         [name] if name == file => {
             let (path, pem) = reader.file(name)?;
             let key = JwtKey::from_pem(pem.as_bytes()).map_err(|why| anyhow!("{path}: {why}"));
-            Some(JwtKeys::One(Arc::new(reader.keep(name, key)?)))
+            Some(Arc::new(reader.keep(name, key)?).into())
         }
         [name] => {
             let key = reader.secret(name, |secret| JwtKey::from_secret(secret.as_bytes()));
-            Some(JwtKeys::One(Arc::new(key?)))
+            Some(Arc::new(key?).into())
         }
         [] => {
             reader.fault(format!(

@@ -195,7 +195,7 @@ impl Gate {
 }
 
 impl Auth {
-    pub(super) fn is_required(&self) -> bool {
+    pub(crate) fn is_required(&self) -> bool {
         self.api_keys.is_some() || self.jwt.is_some()
     }
 

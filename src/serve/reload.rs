@@ -1,14 +1,12 @@
 //! Reads the keys of callers and of the issuer, and the policies again when SIGHUP arrives. All
 //! else needs a restart.
 
-use std::sync::Arc;
-
 use anyhow::Result;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Service;
 use super::announce::warn_of_same_keys;
-use crate::config::{Config, Faults, JwtKeys};
+use crate::config::{Config, Faults};
 
 impl Service {
     /// `read` reads the whole configuration, so that a reload is checked like a start. If it has a
@@ -38,10 +36,8 @@ impl Service {
                         {
                             current.replace(new);
                         }
-                        if let (Some(current), Some(new)) = (&auth.jwt, &config.auth.jwt)
-                            && let JwtKeys::One(key) = &new.keys
-                        {
-                            current.keys.replace(Arc::clone(key));
+                        if let (Some(current), Some(new)) = (&auth.jwt, &config.auth.jwt) {
+                            current.keys.replace(&new.keys);
                         }
                         tracing::info!("keys and policies were read again");
                     }

@@ -206,9 +206,9 @@ impl From<Arc<JwtKey>> for Keys {
 
 impl Keys {
     /// Replaces the only key for all requests from now on.
-    pub(crate) fn replace(&self, key: Arc<JwtKey>) {
-        if let Self::One(current) = self {
-            current.store(key);
+    pub(crate) fn replace(&self, other: &Self) {
+        if let (Self::One(current), Self::One(new)) = (self, other) {
+            current.store(new.load_full());
         }
     }
 }
