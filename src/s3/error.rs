@@ -125,10 +125,15 @@ where
                 "InvalidPart" | "InvalidPartOrder" | "EntityTooSmall" | "EntityTooLarge"
                 | "MalformedXML",
             ) => Self::InvalidParts(cause),
-            Some("PreconditionFailed" | "ConditionalRequestConflict") => Self::ObjectExists(cause),
-            Some("SlowDown" | "ServiceUnavailable" | "RequestLimitExceeded" | "Throttling") => {
-                Self::Busy(cause)
-            }
+            Some("PreconditionFailed") => Self::ObjectExists(cause),
+            // Another call writes the object at this moment.
+            Some(
+                "ConditionalRequestConflict"
+                | "SlowDown"
+                | "ServiceUnavailable"
+                | "RequestLimitExceeded"
+                | "Throttling",
+            ) => Self::Busy(cause),
             _ => Self::Failed(cause),
         }
     }

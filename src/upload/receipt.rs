@@ -87,12 +87,12 @@ impl Receipts {
         &self.0.public
     }
 
-    /// The receipt of an upload that `caller` sent to `bucket`.
+    /// The receipt of an upload in `bucket`, whose key names `caller`.
     pub(super) fn sign(
         &self,
         upload: &Uploaded,
         bucket: &str,
-        caller: &Caller,
+        caller: Option<&Caller>,
         now: SystemTime,
     ) -> Option<String> {
         let iat = now.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -108,7 +108,7 @@ impl Receipts {
             checksum_sha256: object.checksum_sha256.as_deref(),
             checksum_crc64nvme: object.checksum_crc64nvme.as_deref(),
             policy: &upload.policy,
-            caller: (!caller.is_anonymous()).then(|| caller.segment()),
+            caller: caller.filter(|it| !it.is_anonymous()).map(Caller::segment),
             metadata: &object.metadata,
         };
         // A key that was read at the start signs any claims.

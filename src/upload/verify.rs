@@ -228,6 +228,8 @@ impl UploadService {
         };
         if let Some(receipts) = &self.receipts {
             let bucket = self.bucket(policy).name();
+            // Whoever knows another key can verify it, too.
+            let caller = policy.key.has_caller().then_some(caller);
             upload.receipt = receipts.sign(&upload, bucket, caller, SystemTime::now());
         }
         Ok(Verification::Uploaded(upload))

@@ -15,11 +15,12 @@ use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, TokenData, Validation, decode, decode_header};
 use presignd::dev::BUCKET;
 use presignd::http;
-use presignd::upload::{Receipts, UploadService};
+use presignd::http::auth::{ApiKeys, Auth, new_api_key};
+use presignd::upload::{self, Receipts, UploadService};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::helpers::{App, Grant, built_in, client, service, spawn, spawn_app};
+use crate::helpers::{App, Grant, built_in, client, service, spawn, spawn_app, with_policies};
 use crate::stand_in::{StandIn, empty};
 use crate::uppy::create_at;
 
@@ -42,10 +43,19 @@ async fn app_with(pem: &str) -> App {
 
 /// The address of such a service on the store that `config` leads to.
 async fn service_with(pem: &str, config: &SdkConfig) -> String {
-    let uploads = service(config, BUCKET, true, built_in()).await;
+    service_for(pem, config, built_in(), &http::Settings::default()).await
+}
+
+async fn service_for(
+    pem: &str,
+    config: &SdkConfig,
+    settings: upload::Settings,
+    http_settings: &http::Settings,
+) -> String {
+    let uploads = service(config, BUCKET, true, settings).await;
     let uploads: UploadService = Arc::into_inner(uploads).unwrap();
     let uploads = uploads.with_receipts(Some(Receipts::parse(pem).unwrap()));
-    let router = http::router(Arc::new(uploads), &http::Settings::default());
+    let router = http::router(Arc::new(uploads), http_settings);
     format!("http://{}", spawn(router).await)
 }
 
@@ -101,6 +111,52 @@ async fn a_receipt_states_what_was_verified() {
         "metadata": {"album": "앨범 7"},
     });
     assert_eq!(claims, expected);
+}
+
+#[tokio::test]
+async fn a_receipt_names_a_caller_only_if_the_key_says_whose_upload_it_is() {
+    let settings = with_policies(
+        r#"
+        [policies.default]
+        key = "shared/{uuid}"
+        [policies.own]
+        key = "own/{caller}/{uuid}"
+        "#,
+    );
+    let (key_of_alice, alice) = new_api_key("alice").unwrap();
+    let (key_of_mallory, mallory) = new_api_key("mallory").unwrap();
+    let callers = ApiKeys::parse(&format!("{alice}{mallory}"), &settings.policies).unwrap();
+    let http_settings = http::Settings {
+        auth: Auth::from(callers),
+        ..http::Settings::default()
+    };
+    let mut app = spawn_app().await;
+    app.base = service_for(&pem(), &app.config, settings, &http_settings).await;
+    let keys = published(&app).await;
+    let ask = async |path: &str, api_key: &str, body: &Value| -> Value {
+        let request = app.client.post(format!("{}{path}", app.base)).json(body);
+        let response = request.header("x-api-key", api_key).send().await.unwrap();
+        assert!(response.status().is_success(), "{}", response.status());
+        response.json().await.unwrap()
+    };
+    for (policy, verifies, caller) in [
+        ("default", &key_of_alice, None),
+        ("default", &key_of_mallory, None),
+        ("own", &key_of_alice, Some("alice")),
+    ] {
+        let file = json!({"filename": "a.txt", "contentType": "text/plain", "policy": policy});
+        let grant = ask(URL, &key_of_alice, &file).await;
+        let grant: Grant = serde_json::from_value(grant).unwrap();
+        assert_eq!(app.upload(&grant, "hello").await.status(), StatusCode::OK);
+        let body = json!({"key": grant.key, "policy": policy});
+        let upload = ask(VERIFY, verifies, &body).await;
+        let receipt = checked(upload["receipt"].as_str().unwrap(), &keys).unwrap();
+        assert_eq!(
+            receipt.claims.get("caller").and_then(Value::as_str),
+            caller,
+            "{policy}"
+        );
+    }
 }
 
 /// The answer to the completion of an upload in one part.

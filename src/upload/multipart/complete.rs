@@ -80,17 +80,21 @@ impl UploadService {
         self.measured("CompleteMultipartUpload", call).await
     }
 
-    /// Returns `error` unless the object exists: a lost answer does not mean that nothing happened, and
-    /// the store does not know an upload any more once it is completed.
+    /// Returns `error` unless the object exists: a lost answer does not mean that nothing happened, the
+    /// store does not know an upload any more once it is completed, and it may be completing it for an
+    /// earlier request.
     async fn check_made(
         &self,
         OpenUpload { session, policy }: &OpenUpload,
         error: Error,
     ) -> Result<(), Error> {
-        use StoreError::{Busy, Failed, TimedOut, Unavailable};
+        use StoreError::{Busy, Failed, ObjectExists, TimedOut, Unavailable};
         let may_be_made = matches!(
             error,
-            Error::NoSuchUpload | Error::Store(Unavailable(_) | TimedOut(_) | Failed(_))
+            Error::NoSuchUpload
+                | Error::Store(
+                    Busy(_) | ObjectExists(_) | Unavailable(_) | TimedOut(_) | Failed(_)
+                )
         );
         // An object under a key that is not unique may belong to another upload.
         if !may_be_made || !policy.key.is_unique() {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use axum::extract::Request;
 use axum::http::HeaderName;
+use axum::middleware::Next;
 use presignd::dev::BUCKET;
 use presignd::upload::{Caller, SessionKey, Settings};
 use reqwest::{Method, StatusCode};
@@ -163,6 +164,46 @@ async fn a_store_that_is_busy_for_a_moment_costs_no_upload() {
     let base = store.await.service(ANYTHING).await;
     create_at(&base, json!({"filename": "a", "type": "a/b"})).await;
     assert_eq!(calls.load(Ordering::SeqCst), 2);
+}
+
+/// A client repeats a completion when the answer is late, also while the store works on the first one.
+#[tokio::test]
+async fn a_completion_is_repeated_while_the_store_works_on_it() {
+    for (is_made, status, code, expected) in [
+        (true, 412, "PreconditionFailed", None),
+        (true, 409, "ConditionalRequestConflict", None),
+        (false, 412, "PreconditionFailed", Some("object-exists")),
+        (
+            false,
+            409,
+            "ConditionalRequestConflict",
+            Some("storage-unavailable"),
+        ),
+    ] {
+        let store = StandIn::between(move |request: Request, next: Next| async move {
+            let query = request.uri().query().unwrap_or_default();
+            let is_completion = request.method() == Method::POST && query.contains("uploadId");
+            if !is_completion {
+                return next.run(request).await;
+            }
+            if is_made {
+                next.run(request).await;
+            }
+            error(status, code)
+        })
+        .await;
+        let base = store.service(ANYTHING).await;
+        let upload = create_at(&base, json!({"filename": "a", "type": "a/b"})).await;
+        let etag = upload.put(1, b"hello".to_vec()).await;
+        let response = upload
+            .complete(json!([{"PartNumber": 1, "ETag": etag}]))
+            .await;
+        let Some(expected) = expected else {
+            assert_eq!(response.status(), StatusCode::OK, "{code}");
+            continue;
+        };
+        assert_eq!(problem(response).await["code"], expected);
+    }
 }
 
 #[tokio::test]
