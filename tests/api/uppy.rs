@@ -61,6 +61,43 @@ async fn params_give_a_form_that_the_store_takes() {
     assert_eq!(stored, (b"the bytes".to_vec(), "image/jpeg".to_owned()));
 }
 
+/// Otherwise a file would count as complete without its end.
+#[tokio::test]
+async fn an_upload_is_not_completed_without_the_bytes_that_were_announced() {
+    let app = spawn_app().await;
+    let file = json!({"filename": "a.bin", "type": "a/b", "size": FIVE_MIB + 1000});
+    let upload = create_at(&app.base, file).await;
+    let first = upload.put(1, vec![1; FIVE_MIB]).await;
+    let second = upload.put(2, vec![2; 1000]).await;
+    let first = json!({"PartNumber": 1, "ETag": first});
+    let second = json!({"PartNumber": 2, "ETag": second});
+    let problem = problem(upload.complete(json!([first])).await).await;
+    assert_eq!(problem["code"], "invalid-parts");
+    assert_eq!(fields(&problem), [("/size", "invalid-parts")]);
+    let complete = upload.complete(json!([first, second])).await;
+    assert_eq!(complete.status(), StatusCode::OK);
+}
+
+/// These fields work in other requests. Here they would be ignored, as Uppy's own ones are.
+#[tokio::test]
+async fn a_field_of_other_requests_is_refused_and_not_ignored() {
+    let app = spawn_app().await;
+    for field in [
+        "contentType",
+        "checksumSha256",
+        "checksumCrc64nvme",
+        "contentMd5",
+    ] {
+        let file = json!({"filename": "a", "type": "a/b", "uppys": "own", field: "image/png"});
+        let refused = problem(app.post("/s3/multipart", &file).await).await;
+        let pointer = format!("/{field}");
+        assert_eq!(fields(&refused), [(&*pointer, "unknown-field")]);
+        let query = format!("/s3/params?filename=a&uppys=own&{field}=image/png");
+        let refused = problem(app.get(&query).await).await;
+        assert_eq!(fields(&refused), [(&*pointer, "unknown-field")]);
+    }
+}
+
 #[tokio::test]
 async fn params_without_a_type_are_for_bytes_and_without_a_name_refused() {
     let app = spawn_app().await;

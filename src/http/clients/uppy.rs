@@ -44,6 +44,20 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
 
 type Pairs = Query<Vec<(String, String)>>;
 
+/// Fields that describe a file in requests of `/upload`. Uppy sends none of them, and a client that does
+/// must not believe that they have an effect.
+const FIELDS_OF_OTHERS: [&str; 4] = [
+    "contentType",
+    "checksumSha256",
+    "checksumCrc64nvme",
+    "contentMd5",
+];
+
+fn has_no_effect() -> Invalid {
+    let detail = "has no effect here: the media type is in `type`, and checksums are for requests of `/upload`";
+    Invalid::new("unknown-field", detail)
+}
+
 /// The first value of a parameter.
 fn parameter<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
     pairs
@@ -193,6 +207,10 @@ async fn params(
     caller: Authenticated,
     Query(pairs): Pairs,
 ) -> Result<Json<ParamsDto>, Problem> {
+    let is_given = |name: &&&str| parameter(&pairs, name).is_some();
+    if let Some(name) = FIELDS_OF_OTHERS.iter().find(is_given) {
+        return Err(Problem::for_field(&format!("/{name}"), has_no_effect()));
+    }
     let metadata = pairs.iter().filter_map(|(name, value)| {
         let name = name.strip_prefix("metadata[")?.strip_suffix(']')?;
         Some((name.to_owned(), value.clone()))

@@ -136,6 +136,15 @@ impl<'a, 'e> Fields<'_, 'a, 'e> {
         Some(map)
     }
 
+    /// Refuses fields of other requests, which would have no effect in this one.
+    pub(in crate::http) fn refuse(&mut self, names: &[&str], why: impl Fn() -> Invalid) {
+        for name in names {
+            if self.members.iter().any(|(other, _)| other == name) {
+                self.reader.within(name, |reader| reader.note(why()));
+            }
+        }
+    }
+
     /// Refuses all members that have not been read.
     pub(in crate::http) fn refuse_others(&mut self) {
         if self.members.is_empty() {

@@ -47,7 +47,7 @@ kinds! {
         "the connection ended before the whole body arrived";
     INVALID_PARTS: BAD_REQUEST "invalid-parts",
         "the parts are not those that the store has, or too small",
-        "the parts are not those that the store has, or too small";
+        "the parts are not those that the store has, too small, or not of the size that was announced";
     NOT_AN_EVENT: BAD_REQUEST "not-an-event",
         "the body has neither `Records` nor the `source` of an event from S3; it must be a notification of S3",
         "the body is no notification of a store (`/events/s3` alone)";

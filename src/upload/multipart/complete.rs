@@ -8,7 +8,9 @@ use tokio::time::timeout;
 use super::{CompletedUpload, OpenUpload};
 use crate::s3::{self, StoreError, StoredPart};
 use crate::upload::policy::check_size;
-use crate::upload::{Caller, Error, Expected, Field, UploadService, Uploaded, Verification};
+use crate::upload::{
+    Caller, Error, Expected, Field, Invalid, UploadService, Uploaded, Verification,
+};
 
 impl UploadService {
     /// Makes the object of the parts with these numbers and entity tags.
@@ -73,6 +75,15 @@ impl UploadService {
         if let Err(invalid) = check_size(size, policy.max_size()) {
             self.abort_multipart(upload).await?;
             return Err(Error::refused(Field::Size, invalid));
+        }
+        if let Some(announced) = session.size.filter(|announced| *announced != size) {
+            let detail = format!(
+                "must be {announced} bytes, as it was announced; these parts have {size} together"
+            );
+            return Err(Error::refused(
+                Field::Size,
+                Invalid::new("invalid-parts", detail),
+            ));
         }
         let once = !policy.overwrite;
         let bucket = self.bucket(policy);

@@ -1,18 +1,23 @@
 //! Files that are uploaded already, under a policy that has the store refuse them.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::BoxError;
 use presignd::dev::BUCKET;
-use presignd::http;
+use presignd::telemetry::Metrics;
 use presignd::upload::UploadService;
+use presignd::{http, s3};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{PATH, answer, asked, complete, file, put, put_parts, refused};
 use crate::helpers::{
-    client, fields, is, problem, service, spawn, spawn_app_with_both, spawn_app_with_policies,
-    with_policies,
+    client, fields, is, problem, spawn, spawn_app_with_both, spawn_app_with_policies, with_policies,
 };
 use crate::stand_in::{StandIn, empty};
 
@@ -174,39 +179,57 @@ async fn a_refusal_names_the_place_of_its_file_in_the_request_also_after_one_tha
     assert_eq!(fields(&problem), [("/files/2/size", "file-too-large")]);
 }
 
+/// Breaks the presigner of the SDK once it is set. What it adds to requests makes the presigner sign all URLs.
+#[derive(Debug)]
+struct Broken(Arc<AtomicBool>);
+
+impl Intercept for Broken {
+    fn name(&self) -> &'static str {
+        "broken"
+    }
+
+    fn modify_before_signing(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        context.request_mut().headers_mut().insert("x-test", "1");
+        match self.0.load(Ordering::SeqCst) {
+            true => Err("as the test wants".into()),
+            false => Ok(()),
+        }
+    }
+}
+
 /// Nobody could abort them: the client did not get their URLs.
 #[tokio::test]
 async fn uploads_whose_urls_cannot_be_signed_are_aborted() {
-    let policies = |max_size| {
-        let toml = format!("[policies.default]\nmax_size = '{max_size}'");
-        with_policies(&toml).policies
-    };
     let aborted = Arc::new(AtomicU32::new(0));
-    let (counter, uploads) = (
-        Arc::clone(&aborted),
-        Arc::new(OnceLock::<Arc<UploadService>>::new()),
-    );
-    let service_of_store = Arc::clone(&uploads);
-    let lowered = policies("6 MiB");
+    let is_broken = Arc::new(AtomicBool::new(false));
+    let (counter, breaks) = (Arc::clone(&aborted), Arc::clone(&is_broken));
     let store = StandIn::except(move |method, query| {
-        if *method == Method::POST && query.contains("uploads") {
-            // The policy changes while the uploads begin.
-            let uploads = service_of_store.get().unwrap();
-            uploads.replace_policies(lowered.clone()).unwrap();
-        }
+        let begins = *method == Method::POST && query.contains("uploads");
+        breaks.fetch_or(begins, Ordering::SeqCst);
         counter.fetch_add(u32::from(*method == Method::DELETE), Ordering::SeqCst);
         None
     })
     .await;
+    let config = store.config();
+    let provider = config.credentials_provider().unwrap();
+    let credentials = s3::CredentialsCache::new(provider, Duration::from_mins(10));
+    let client_of_store = s3::client(&config, true, &credentials);
+    let presigner = client_of_store.config().to_builder();
+    let presigner = Client::from_conf(presigner.interceptor(Broken(is_broken)).build());
+    let bucket = s3::Bucket::new(client_of_store, presigner, BUCKET.to_owned(), credentials);
     let settings = with_policies("[policies.default]\nmax_size = '100 MiB'");
-    let service = service(&store.config(), BUCKET, true, settings).await;
-    uploads.set(Arc::clone(&service)).ok().unwrap();
-    let addr = spawn(http::router(service, &http::Settings::default())).await;
+    let service = UploadService::new(bucket.await.unwrap(), settings, Metrics::default());
+    let router = http::router(Arc::new(service), &http::Settings::default());
+    let addr = spawn(router).await;
     let files = [file("a", 1, "a/b"), file("b", 40 << 20, "a/b")];
     let request = client().post(format!("http://{addr}{PATH}"));
     let request = request.json(&json!({"route": "default", "files": files}));
     let problem = problem(request.send().await.unwrap()).await;
-    assert_eq!(problem["status"], 422, "{problem}");
-    assert_eq!(fields(&problem)[0].0, "/files/1/size");
+    assert_eq!(problem["status"], 500, "{problem}");
     assert_eq!(aborted.load(Ordering::SeqCst), 2);
 }

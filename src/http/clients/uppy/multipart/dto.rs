@@ -9,6 +9,7 @@ use validator::Validate;
 
 use super::{PARTS_BYTES, part_number};
 use crate::http::body::Dto;
+use crate::http::clients::uppy::{FIELDS_OF_OTHERS, has_no_effect};
 use crate::http::clients::{PARTS_PER_REQUEST, parts_of};
 use crate::http::json::{Fields, Json as JsonText};
 use crate::http::memory::Work;
@@ -37,8 +38,8 @@ pub(super) struct CreateDto {
     /// The name of the policy; `default` if it is absent.
     #[schema(required = false, example = "default")]
     pub(super) policy: Option<String>,
-    /// The length of the file in bytes, if the client knows it: a file that is too large is then
-    /// refused now instead of at completion.
+    /// The length of the file in bytes, if the client knows it: a file that is too large is then refused now
+    /// instead of at completion, and the upload is only completed with parts of this length together.
     #[schema(value_type = Option<u64>, required = false, example = 104_857_600)]
     pub(super) size: Option<u64>,
     /// The length of each part but the last one, 5 MiB to 5 GiB. If it is given, `size` is required, and the answer
@@ -63,8 +64,9 @@ impl CreateDto {
 impl Dto for CreateDto {
     type Value = Self;
 
-    // Other fields are ignored, as Companion ignores them.
+    // Fields of Uppy's users are ignored, as Companion ignores them.
     fn read(fields: &mut Fields<'_, '_, '_>) -> Self {
+        fields.refuse(&FIELDS_OF_OTHERS, has_no_effect);
         Self {
             filename: fields.required("filename", JsonText::text),
             content_type: fields.optional("type", JsonText::text),
