@@ -157,7 +157,7 @@ impl UploadService {
         now: SystemTime,
     ) -> Result<SealedCall, Error> {
         let sealed = self.checked_but_for_type(caller, file, is_typed);
-        let sealed = sealed.and_then(|expires_in| {
+        let sealed = sealed.map(|expires_in| {
             let sealed = SealedFile {
                 caller: caller.segment().to_owned(),
                 ticket: caller.ticket().map(|ticket| Ticket::clone(ticket)),
@@ -202,10 +202,6 @@ impl UploadService {
 
     /// A token for one call that continues an upload. It is valid for `extra` longer than the URLs
     /// of parts.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be sealed.
     pub fn seal_call(
         &self,
         caller: &Caller,
@@ -213,28 +209,23 @@ impl UploadService {
         operation: Operation,
         extra: Duration,
         now: SystemTime,
-    ) -> Result<SealedCall, Error> {
+    ) -> SealedCall {
         let expires_at = now + upload.policy.expires_in + extra;
         let call = Sealed::Continue(operation, upload.session.clone().into());
         self.seal(caller, call, expires_at)
     }
 
-    fn seal(
-        &self,
-        caller: &Caller,
-        call: Sealed,
-        expires_at: SystemTime,
-    ) -> Result<SealedCall, Error> {
+    fn seal(&self, caller: &Caller, call: Sealed, expires_at: SystemTime) -> SealedCall {
         let claims = Claims {
             call,
             api_key: caller.api_key().map(ToString::to_string),
             exp: seconds(expires_at),
             kind: Kind::Call,
         };
-        Ok(SealedCall {
-            token: self.session_key.seal(&claims)?,
+        SealedCall {
+            token: self.session_key.seal(&claims),
             expires_at,
-        })
+        }
     }
 
     /// The call of a token.
@@ -260,7 +251,7 @@ impl UploadService {
                 // has the limit of the ticket.
                 let caller = Caller::sealed(&session.caller, api_key, None);
                 let continued = Continued {
-                    token: self.session_key.seal(&*session)?,
+                    token: self.session_key.seal(&*session),
                     upload: self.open_session(&caller, *session)?,
                     caller,
                 };

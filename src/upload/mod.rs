@@ -43,7 +43,7 @@ pub use self::multipart::{CompletedUpload, MultipartUpload, OpenUpload};
 pub use self::policy::{Policies, PolicyError, Sample};
 pub use self::receipt::Receipts;
 pub use self::service::UploadService;
-pub use self::session::{SealError, SessionKey};
+pub use self::session::SessionKey;
 pub use self::ticket::Ticket;
 pub use self::verify::{Expected, MAX_WAIT, MAX_WAIT_KEYS, Uploaded, Verification};
 use crate::s3;
@@ -208,8 +208,6 @@ pub enum Error {
     /// The presigner refused a valid request: a defect, or an unusable endpoint.
     #[error("signing failed")]
     Signing(#[source] s3::PresignError),
-    #[error(transparent)]
-    Sealing(#[from] SealError),
     /// The store could not be reached or answered with an error.
     #[error(transparent)]
     Store(s3::StoreError),
@@ -255,7 +253,7 @@ impl Error {
             | Self::NoSuchUpload
             | Self::CallExpired
             | Self::TooMuchAtOnce => true,
-            Self::NoCredentials(_) | Self::Signing(_) | Self::Sealing(_) | Self::Store(_) => false,
+            Self::NoCredentials(_) | Self::Signing(_) | Self::Store(_) => false,
         }
     }
 }

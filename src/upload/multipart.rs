@@ -97,7 +97,7 @@ impl UploadService {
         );
         Ok(MultipartUpload {
             bucket: self.bucket(&policy).name().to_owned(),
-            token: self.session_key.seal(&session)?,
+            token: self.session_key.seal(&session),
             open: OpenUpload { session, policy },
         })
     }

@@ -192,11 +192,11 @@ async fn in_parts(
     now: SystemTime,
 ) -> Result<InPartsDto, Error> {
     let call = |operation| {
-        let sealed = uploads.seal_call(caller, &upload.open, operation, EXTRA, now)?;
-        Ok::<_, Error>(calls::url(address, &sealed.token))
+        let sealed = uploads.seal_call(caller, &upload.open, operation, EXTRA, now);
+        calls::url(address, &sealed.token)
     };
-    let complete_signed_url = call(Operation::Complete)?;
-    let abort_signed_url = call(Operation::Abort)?;
+    let complete_signed_url = call(Operation::Complete);
+    let abort_signed_url = call(Operation::Abort);
     let requests = uploads.presign_parts(&upload.open, parts, now).await?;
     let parts = requests.into_iter().zip(parts.values());
     let parts = parts.map(|((part_number, request), size)| PartDto {

@@ -115,9 +115,9 @@ async fn only_the_caller_who_began_an_upload_gets_its_calls_and_only_in_time() {
     let upload = upload.await.unwrap();
     let open = |caller, now| app.uploads.open_upload(caller, &upload.token, None, now);
     let seal = |caller, now| {
-        let upload = open(caller, now)?;
-        let uploads = &app.uploads;
-        uploads.seal_call(caller, &upload, Operation::List, Duration::ZERO, now)
+        let (uploads, list) = (&app.uploads, Operation::List);
+        let seal = |upload| uploads.seal_call(caller, &upload, list, Duration::ZERO, now);
+        open(caller, now).map(seal)
     };
     assert!(seal(&bob, now).is_err());
     let anyone = Caller::anonymous();
