@@ -26,29 +26,25 @@ pub enum Operation {
 /// What the holder of a token may do.
 #[derive(Debug)]
 pub enum Call {
-    Begin(Begin),
-    Continue(Operation, Continued),
+    Begin(Box<Begin>),
+    Continue(Operation, OpenUpload),
 }
 
-impl Call {
-    /// Whom the call was sealed for.
-    pub fn caller(&self) -> &Caller {
-        match self {
-            Self::Begin(begin) => &begin.caller,
-            Self::Continue(_, continued) => &continued.caller,
-        }
-    }
-}
-
-/// An upload that may begin.
-#[derive(Debug)]
+/// An upload that may begin, as it is sealed.
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Begin {
-    caller: Caller,
+    /// The segment of the caller.
+    caller: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ticket: Option<Ticket>,
+    policy: String,
     filename: Filename,
     /// If there is none, the client that begins the upload chooses it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_type: Option<ContentType>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     size: Option<u64>,
-    policy: String,
+    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
     metadata: Metadata,
 }
 
@@ -65,23 +61,6 @@ impl Begin {
             policy: Some(self.policy),
             metadata: self.metadata,
         }
-    }
-}
-
-/// An upload that may be continued.
-pub struct Continued {
-    caller: Caller,
-    /// The sealed session.
-    pub token: String,
-    pub upload: OpenUpload,
-}
-
-/// The token lets anyone continue the upload.
-impl fmt::Debug for Continued {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Continued")
-            .field("key", &self.upload.key())
-            .finish_non_exhaustive()
     }
 }
 
@@ -122,24 +101,8 @@ enum Kind {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Sealed {
-    Begin(Box<SealedFile>),
+    Begin(Box<Begin>),
     Continue(Operation, Box<Session>),
-}
-
-#[derive(Serialize, Deserialize)]
-struct SealedFile {
-    /// The segment of the caller.
-    caller: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    ticket: Option<Ticket>,
-    policy: String,
-    filename: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    content_type: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    size: Option<u64>,
-    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
-    metadata: Metadata,
 }
 
 impl UploadService {
@@ -158,16 +121,16 @@ impl UploadService {
     ) -> Result<SealedCall, Error> {
         let sealed = self.checked_but_for_type(caller, file, is_typed);
         let sealed = sealed.map(|expires_in| {
-            let sealed = SealedFile {
+            let begin = Begin {
                 caller: caller.segment().to_owned(),
                 ticket: caller.ticket().map(|ticket| Ticket::clone(ticket)),
                 policy: caller.policy_name(file.policy.as_deref()).to_owned(),
-                filename: file.filename.as_str().to_owned(),
-                content_type: is_typed.then(|| file.content_type.as_str().to_owned()),
+                filename: file.filename.clone(),
+                content_type: is_typed.then(|| file.content_type.clone()),
                 size: file.size,
                 metadata: file.metadata.clone(),
             };
-            self.seal(caller, Sealed::Begin(sealed.into()), now + expires_in)
+            self.seal(caller, Sealed::Begin(begin.into()), now + expires_in)
         });
         match sealed {
             // It is counted when the upload begins.
@@ -228,12 +191,12 @@ impl UploadService {
         }
     }
 
-    /// The call of a token.
+    /// The call of a token, and whom it was sealed for.
     ///
     /// # Errors
     ///
     /// The token is not one of ours, or has expired.
-    pub fn open_call(&self, token: &str, now: SystemTime) -> Result<Call, Error> {
+    pub fn open_call(&self, token: &str, now: SystemTime) -> Result<(Caller, Call), Error> {
         let claims: Option<Claims> = self.session_key.open_claims(token);
         let claims = claims.ok_or(Error::NoSuchUpload)?;
         if seconds(now) >= claims.exp {
@@ -241,37 +204,18 @@ impl UploadService {
         }
         let api_key = claims.api_key.as_deref();
         match claims.call {
-            Sealed::Begin(sealed) => {
-                let begin = sealed.open(api_key).ok_or(Error::NoSuchUpload)?;
-                Ok(Call::Begin(begin))
+            Sealed::Begin(mut begin) => {
+                let caller = Caller::sealed(&begin.caller, api_key, begin.ticket.take());
+                Ok((caller, Call::Begin(begin)))
             }
             Sealed::Continue(_, session) if session.has_expired(now) => Err(Error::NoSuchUpload),
             Sealed::Continue(operation, session) => {
                 // What the caller may do was checked before the call was sealed, and the session
                 // has the limit of the ticket.
                 let caller = Caller::sealed(&session.caller, api_key, None);
-                let continued = Continued {
-                    token: self.session_key.seal(&*session),
-                    upload: self.open_session(&caller, *session)?,
-                    caller,
-                };
-                Ok(Call::Continue(operation, continued))
+                let upload = self.open_session(&caller, *session)?;
+                Ok((caller, Call::Continue(operation, upload)))
             }
         }
-    }
-}
-
-impl SealedFile {
-    /// A sealed value was valid, so its text is only parsed again.
-    fn open(self, api_key: Option<&str>) -> Option<Begin> {
-        let content_type = self.content_type.map(ContentType::parse).transpose();
-        Some(Begin {
-            caller: Caller::sealed(&self.caller, api_key, self.ticket),
-            filename: Filename::parse(self.filename).ok()?,
-            content_type: content_type.ok()?,
-            size: self.size,
-            policy: self.policy,
-            metadata: self.metadata,
-        })
     }
 }

@@ -20,7 +20,8 @@ use crate::s3;
 /// - No space that signing would fold: none at the ends, no two in a row.
 /// - No `/` after a comma: browsers split a header at commas and take the last piece that is a
 ///   type.
-#[derive(Clone, Debug, PartialEq, Eq)]
+// Only what we sealed is deserialized, so it is not parsed again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContentType(String);
 
 impl ContentType {

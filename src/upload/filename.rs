@@ -5,6 +5,7 @@ mod characters;
 use std::borrow::Cow;
 
 use icu_normalizer::ComposingNormalizerBorrowed;
+use serde::{Deserialize, Serialize};
 
 pub(super) use self::characters::check_text;
 use self::characters::{continues, is_plain, is_visible};
@@ -20,7 +21,8 @@ use super::Invalid;
 /// - No invisible characters but those that a script or an emoji needs to look right. Others, which
 ///   operating systems and chat programs put into names and which their owner cannot see, are
 ///   removed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+// Only what we sealed is deserialized, so it is not parsed again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filename(String);
 
 impl Filename {

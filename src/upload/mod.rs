@@ -27,7 +27,7 @@ mod verify;
 
 use std::borrow::Cow;
 
-pub use self::call::{Begin, Call, Continued, Operation, SealedCall};
+pub use self::call::{Begin, Call, Operation, SealedCall};
 pub use self::caller::Caller;
 pub use self::checksum::{Crc64NvmeChecksum, Md5Checksum, Sha256Checksum};
 pub use self::commit::PENDING_TAG;

@@ -102,6 +102,11 @@ impl UploadService {
         })
     }
 
+    /// The token of an upload, which all further calls have to send.
+    pub fn token(&self, upload: &OpenUpload) -> String {
+        self.session_key.seal(&upload.session)
+    }
+
     /// The upload of `token`, if it belongs to `caller`, and to `key` if there is one.
     ///
     /// # Errors

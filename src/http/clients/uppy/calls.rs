@@ -26,7 +26,7 @@ use crate::http::problem::{Dialect, FieldErrors, Problem, catalogue};
 use crate::http::xml::{Document, element, listed_parts};
 use crate::http::{AppState, path_parameter};
 use crate::s3::MAX_PARTS;
-use crate::upload::{Begin, Call, ContentType, Continued, Operation, UploadService};
+use crate::upload::{Begin, Call, ContentType, OpenUpload, Operation, UploadService};
 
 pub(in crate::http::clients) fn router() -> OpenApiRouter<AppState> {
     let calls = get(list).post(begin_or_complete).delete(abort);
@@ -51,11 +51,11 @@ impl FromRequestParts<AppState> for SealedCall {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Response> {
         let token = path_parameter(parts, "token").await?;
-        let call = state.uploads.open_call(&token, SystemTime::now());
-        let caller = call.as_ref().map(Call::caller).ok();
+        let opened = state.uploads.open_call(&token, SystemTime::now());
+        let caller = opened.as_ref().map(|(caller, _)| caller).ok();
         let caller = Authenticated::by_seal(caller, parts, state)?;
-        match call {
-            Ok(call) => Ok(Self { caller, call }),
+        match opened {
+            Ok((_, call)) => Ok(Self { caller, call }),
             Err(error) => Err(error.into_response()),
         }
     }
@@ -75,8 +75,7 @@ async fn list(
     };
     // There may be 10,000 parts.
     let _turn = caller.turn(Work::AskStore(2 * PARTS_BYTES)).await?;
-    let Continued { token, upload, .. } = &upload;
-    let parts = uploads.list_parts(upload).await?;
+    let parts = uploads.list_parts(&upload).await?;
     let parts = parts.iter().map(|part| {
         let number = element("PartNumber", &part.number.to_string());
         let etag = element("ETag", &part.etag);
@@ -85,7 +84,7 @@ async fn list(
     });
     let of_upload = [
         element("Key", upload.key()),
-        element("UploadId", token),
+        element("UploadId", &uploads.token(&upload)),
         element("IsTruncated", "false"),
     ];
     let elements: String = of_upload.into_iter().chain(parts).collect();
@@ -109,7 +108,7 @@ async fn begin_or_complete(
 async fn begin(
     uploads: &UploadService,
     caller: &Authenticated,
-    upload: Begin,
+    upload: Box<Begin>,
     headers: &HeaderMap,
 ) -> Result<Document> {
     let of_header = || {
@@ -138,7 +137,7 @@ async fn begin(
 async fn complete(
     uploads: &UploadService,
     caller: &Authenticated,
-    upload: &Continued,
+    upload: &OpenUpload,
     request: Request,
 ) -> Result<Document> {
     let received = body::bytes(request, CompleteDto::MAX_BYTES).await?;
@@ -157,7 +156,7 @@ async fn complete(
     };
     let Completion { parts, verify } = body::valid_value(dto, FieldErrors::default())?;
     let made = uploads
-        .complete_multipart(caller, &upload.upload, &parts, verify)
+        .complete_multipart(caller, upload, &parts, verify)
         .await?;
     let elements = [
         element("Location", &made.location),
@@ -174,7 +173,7 @@ async fn abort(
     State(uploads): State<Arc<UploadService>>,
     SealedCall { call, .. }: SealedCall,
 ) -> Result<StatusCode> {
-    let Call::Continue(Operation::Abort, Continued { upload, .. }) = call else {
+    let Call::Continue(Operation::Abort, upload) = call else {
         return Err(another_call().into());
     };
     uploads.abort_multipart(&upload).await?;
