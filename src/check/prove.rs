@@ -82,7 +82,7 @@ impl Check {
     /// The line of one attempt, which the store must refuse.
     async fn attempt(&self, way: Way, sample: &Sample, attempt: &Attempt) -> Line {
         let sample = match attempt.terms {
-            Terms::WriteOnce => match self.write_once_sample().await {
+            Terms::WriteOnce => match self.unique_samples().find(|it| it.is_write_once) {
                 Some(sample) => sample,
                 None => return Line::skipped(attempt.check, attempt.not_needed),
             },
@@ -124,18 +124,6 @@ impl Check {
             self.discard(&first).await?;
         }
         Ok(attempt.judge(answer))
-    }
-
-    /// A sample of a policy with `overwrite = false`.
-    async fn write_once_sample(&self) -> Option<&Sample> {
-        for sample in self.unique_samples() {
-            let upload = self.granted(Way::Put, sample, &sample.file).await;
-            let headers = upload.map(|upload| upload.headers).unwrap_or_default();
-            if headers.iter().any(|(name, _)| name == "if-none-match") {
-                return Some(sample);
-            }
-        }
-        None
     }
 
     /// HTTP headers of a form must have no effect, because nothing signs them.

@@ -27,6 +27,8 @@ pub struct Sample {
     pub checksum_sha256: Sha256Checksum,
     /// Whether its key is one that no other object can have.
     pub has_unique_key: bool,
+    /// Whether the policy has the store refuse a second object of the same key.
+    pub is_write_once: bool,
     /// What the keys of the policy begin with, if its uploads have to be committed.
     pub pending_prefix: Option<String>,
     pub fits_form: bool,
@@ -98,6 +100,7 @@ fn sample(name: &Arc<str>, policy: &Arc<Policy>) -> Option<Sample> {
         body,
         checksum_sha256: checksum,
         has_unique_key: policy.key.is_unique(),
+        is_write_once: !policy.overwrite,
         pending_prefix: policy.pending.then(|| policy.key.prefix().to_owned()),
         fits_form: policy.overwrite && policy.check(&file, UploadKind::Post).is_empty(),
         fits_multipart: policy.check(&file, UploadKind::Multipart).is_empty(),
