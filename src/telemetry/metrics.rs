@@ -29,9 +29,10 @@ type Label = [(&'static str, &'static str); 1];
 type Histograms<Labels> = Family<Labels, Histogram, fn() -> Histogram>;
 
 /// The metrics of one service, in a registry of their own.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Metrics(Arc<Inner>);
 
+#[derive(Debug)]
 struct Inner {
     registry: Registry,
     requests: Histograms<RequestLabels>,
@@ -272,10 +273,4 @@ impl Metrics {
 fn now() -> f64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.unwrap_or_default().as_secs_f64()
-}
-
-impl fmt::Debug for Metrics {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Metrics")
-    }
 }

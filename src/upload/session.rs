@@ -1,7 +1,6 @@
 //! Sessions of multipart uploads: a token that the client keeps, so that any replica can serve any
 //! call.
 
-use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
@@ -91,7 +90,8 @@ impl Session {
 /// Seals sessions into tokens and opens them again.
 ///
 /// Tokens are JWTs, signed with HMAC-SHA-256. All replicas need the same secret.
-#[derive(Clone)]
+// jsonwebtoken's keys do not show in debug texts.
+#[derive(Clone, Debug)]
 pub struct SessionKey {
     encoding: EncodingKey,
     decoding: DecodingKey,
@@ -134,12 +134,6 @@ impl SessionKey {
         validation.required_spec_claims.clear();
         let token = jsonwebtoken::decode::<T>(token, &self.decoding, &validation);
         Some(token.ok()?.claims)
-    }
-}
-
-impl fmt::Debug for SessionKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SessionKey")
     }
 }
 

@@ -53,7 +53,7 @@ const ED: &[Algorithm] = &[Algorithm::EdDSA];
 /// A token must be signed with one of the keys, by an algorithm of that key's kind whatever the
 /// token says, and have `iss`, `aud`, `sub` and `exp`; `nbf` is optional. `sub` is the caller. The
 /// claim [`TICKET_CLAIM`] is a [`Ticket`].
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Jwt {
     pub keys: Keys,
     pub issuer: String,
@@ -63,7 +63,7 @@ pub struct Jwt {
 }
 
 /// Clones share their keys.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub enum Keys {
     /// One that can be replaced.
     One(Arc<ArcSwap<JwtKey>>),
@@ -312,21 +312,7 @@ fn names(claim: Option<&Value>) -> BTreeSet<String> {
     }
 }
 
-impl fmt::Debug for Jwt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Jwt")
-            .field("issuer", &self.issuer)
-            .field("audience", &self.audience)
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Keys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Keys")
-    }
-}
-
+/// Without the fingerprint, which is a digest of the secret.
 impl fmt::Debug for JwtKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("JwtKey").field(&self.algorithms).finish()
