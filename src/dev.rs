@@ -181,6 +181,7 @@ impl Dev {
         addr: SocketAddr,
         s3_addr: SocketAddr,
         header: Option<&str>,
+        policies: &[String],
     ) -> Result<String> {
         let folder = absolute(&self.data_dir)?.join(BUCKET);
         let folder = folder.display();
@@ -200,7 +201,19 @@ impl Dev {
             access key {ACCESS_KEY_ID}, secret {secret_key}
   uploads   {folder}
 
-Try it in another terminal: ask for a URL, then send a file to it.
+"#
+        )?;
+        if !policies.iter().any(|name| name == "default") {
+            let policies = policies.join(", ");
+            writeln!(
+                text,
+                "There is no policy `default`, so each request names one: {policies}. The page does so.\n"
+            )?;
+            return Ok(text);
+        }
+        write!(
+            text,
+            r#"Try it in another terminal: ask for a URL, then send a file to it.
 
   echo 'Hello, S3!' > hello.txt
 

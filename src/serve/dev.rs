@@ -92,7 +92,8 @@ pub(crate) async fn dev(env: &Env, args: Dev) -> Result<()> {
         } => Some("x-api-key: YOUR-API-KEY"),
         _ => None,
     };
-    print(embedded.banner(addr, s3_addr, credential)?)?;
+    let policies = service.uploads.policies();
+    print(embedded.banner(addr, s3_addr, credential, &policies)?)?;
     print(notifier.banner())?;
 
     let router = http::router(Arc::clone(&service.uploads), &service.settings);

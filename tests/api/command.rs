@@ -294,7 +294,11 @@ fn the_readme_shows_what_dev_prints() {
     let [addr, s3_addr] = ["127.0.0.1:3000", "127.0.0.1:9000"].map(|a| a.parse().unwrap());
     let data = TempDir::new().unwrap();
     let dev = presignd::dev::Dev::open(data.path(), None).unwrap();
-    let banner = dev.banner(addr, s3_addr, None).unwrap();
+    let policies = ["avatar".to_owned(), "default".to_owned()];
+    let without_default = dev.banner(addr, s3_addr, None, &policies[..1]).unwrap();
+    assert!(without_default.contains("names one: avatar"));
+    assert!(!without_default.contains("curl"), "{without_default}");
+    let banner = dev.banner(addr, s3_addr, None, &policies).unwrap();
     let (_, commands) = banner.split_once("send a file to it.\n\n").unwrap();
     let commands: Vec<&str> = commands
         .trim_end()

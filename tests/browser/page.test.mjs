@@ -155,6 +155,20 @@ test("a refused file says why", { timeout: 60_000 }, async () => {
   await page.getByText("There is no policy lagre.").waitFor();
 });
 
+test("the only policy is used, whatever its name", { timeout: 60_000 }, async () => {
+  const policies = join(folder.path, "avatar.toml");
+  await writeFile(policies, '[policies.avatar]\nkey = "avatars/{uuid}.{ext}"');
+  const single = await startServer({ UPLOAD_POLICIES_FILE: policies });
+  try {
+    await open(single);
+    assert.ok(await page.getByLabel("Policy", { exact: true }).isHidden());
+    await drop([{ name: "me.png", type: "image/png", bytes: [1, 2, 3] }]);
+    assert.match(await done("me.png"), /^avatars\/[0-9a-f-]{36}\.png$/);
+  } finally {
+    await single.stop();
+  }
+});
+
 test("pause and resume, by keyboard", { timeout: 60_000 }, async () => {
   expected = BROKEN;
   await open(server);

@@ -26,10 +26,10 @@ $("policy").onchange = ({ target }) => {
 function offer(policies) {
   const named = new URLSearchParams(location.search).get("policy");
   if (named && !policies.includes(named)) uploads.showNotice(`There is no policy ${named}.`);
-  if (policies.length < 2) return;
+  if (policies.join() === "default") return;
   $("policy").append(...policies.map((name) => new Option(name, name)));
   $("policy").value = policies.find((name) => name === named) ?? policies.find((name) => name === "default") ?? policies[0];
-  $("policy-field").hidden = false;
+  $("policy-field").hidden = policies.length < 2;
   uploads.setAttribute("policy", $("policy").value);
 }
 

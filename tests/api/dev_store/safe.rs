@@ -210,7 +210,7 @@ fn the_secret_key_is_random_kept_and_readable_by_its_owner_alone() {
     let secret = |data: &TempDir, given: Option<&str>| {
         let dev = Dev::open(data.path(), given.map(Into::into))?;
         let addr = "127.0.0.1:9000".parse().unwrap();
-        let banner = dev.banner(addr, addr, None)?;
+        let banner = dev.banner(addr, addr, None, &[])?;
         let (_, rest) = banner.split_once(", secret ").unwrap();
         anyhow::Ok(rest.lines().next().unwrap().to_owned())
     };
