@@ -64,7 +64,9 @@ pub(super) struct UploadProblemDto {
     /// when downloading also `pending`.
     #[schema(example = "not-uploaded")]
     code: &'static str,
-    #[schema(example = "there is no such upload under this policy, or not yet")]
+    #[schema(
+        example = "there is no such upload under the policy of this request, or not yet; `policy` names it, else it is `default`"
+    )]
     detail: String,
     /// All differences.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -25,7 +25,8 @@ impl UploadService {
     ) -> Result<Option<Deleted>, Error> {
         let terms = self.policies.load().terms(policy, caller)?;
         if !terms.delete {
-            let invalid = Invalid::new("delete-not-allowed", "does not allow deleting");
+            let detail = format!("`{}` does not allow deleting", terms.name);
+            let invalid = Invalid::new("delete-not-allowed", detail);
             return Err(Error::refused(Field::Policy, invalid));
         }
         if !terms.key.could_have_made(caller, key) {

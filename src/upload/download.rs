@@ -91,7 +91,8 @@ impl UploadService {
     ) -> Result<Vec<Download>, Error> {
         let terms = &self.policies.load().terms(policy, caller)?;
         let Some(expires_in) = terms.download else {
-            let invalid = Invalid::new("download-not-allowed", "does not allow downloads");
+            let detail = format!("`{}` does not allow downloads", terms.name);
+            let invalid = Invalid::new("download-not-allowed", detail);
             return Err(Error::refused(Field::Policy, invalid));
         };
         let could_have = |key: &str| terms.key.could_have_made(caller, key);

@@ -240,6 +240,11 @@ async fn a_policy_has_to_allow_downloads() {
         .refused(URL, &json!({"key": key, "policy": "closed"}))
         .await;
     is(&problem, 422, "download-not-allowed");
+    let detail = "policy `closed` does not allow downloads";
+    assert_eq!(
+        problem["detail"], detail,
+        "a request that names no policy learns which one it is"
+    );
     assert_eq!(fields(&problem), [("/policy", "download-not-allowed")]);
     // Another policy does not open it.
     is(

@@ -143,7 +143,7 @@ impl Terms {
             refuse(Field::Size, "size-required", detail);
         }
         if !self.multipart && kind == UploadKind::Multipart {
-            let detail = "does not allow uploads in parts".into();
+            let detail = format!("`{}` does not allow uploads in parts", self.name);
             refuse(Field::Policy, "multipart-not-allowed", detail);
         }
         if self.require_checksum && kind == UploadKind::Multipart {

@@ -93,7 +93,7 @@ async fn several_uploads_are_verified_at_once_each_with_its_own_result() {
     for absent in &results[2..4] {
         let expected = json!({
             "code": "not-uploaded",
-            "detail": "there is no such upload under this policy, or not yet",
+            "detail": "there is no such upload under the policy of this request, or not yet; `policy` names it, else it is `default`",
         });
         assert_eq!(absent["problem"], expected);
         assert_eq!(absent.get("upload"), None);
