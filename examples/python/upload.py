@@ -21,7 +21,11 @@ media_type = sys.argv[2] if len(sys.argv) > 2 else "application/octet-stream"
 file = {"filename": os.path.basename(path), "contentType": media_type, "size": os.path.getsize(path)}
 grant = ask("/upload/presigned-url", file)
 with open(path, "rb") as content:
-    requests.request(grant["method"], grant["url"], headers=grant["headers"], data=content).raise_for_status()
+    # `requests` would send an empty file in chunks, without the Content-Length that stores ask for.
+    data = content if file["size"] else b""
+    sent = requests.request(grant["method"], grant["url"], headers=grant["headers"], data=data)
+if not sent.ok:
+    sys.exit(f"the store answered {sent.status_code}: {sent.text}")
 
 upload = ask("/upload/verify", {"key": grant["key"]})
 print(upload["key"], upload["size"])
