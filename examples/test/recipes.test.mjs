@@ -125,6 +125,7 @@ async function sends([program, script], chosen) {
 for (const [name, command] of [
   ["Node", ["node", "node/upload.js"]],
   ["Python", [process.env.PYTHON ?? "python3", "python/upload.py"]],
+  ["Python, in parts,", [process.env.PYTHON ?? "python3", "python/parts.py"]],
 ]) {
   test(`a script for ${name} uploads its file`, () => sends(command, file));
 
