@@ -43,6 +43,20 @@ struct Claim {
     metadata: Metadata,
 }
 
+/// What is wrong with the member at `path`, which could not be read.
+fn fault_of(path: &str) -> &'static str {
+    match path.split(['.', '[']).next().unwrap_or_default() {
+        "policy" => "must be text: the name of a policy",
+        "max_size" => "must be a whole number of bytes, without quotes or a unit",
+        "content_types" if path == "content_types" => "must be an array of content types",
+        "vars" | "metadata" if !path.contains('.') => "must be an object of names and texts",
+        "content_types" | "vars" | "metadata" => "must be text",
+        _ => {
+            "no ticket has; it may have `policy`, `max_size`, `content_types`, `vars` and `metadata`"
+        }
+    }
+}
+
 fn present<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     T: Deserialize<'de>,
@@ -63,8 +77,8 @@ impl Ticket {
             return Err("must be an object".into());
         }
         let claim: Claim = serde_path_to_error::deserialize(claim).map_err(|error| {
-            let path = error.path();
-            format!("has `{path}`, which no ticket has, or not with such a value")
+            let path = error.path().to_string();
+            format!("has `{path}`, which {}", fault_of(&path))
         })?;
         if claim.max_size == Some(0) {
             return Err("has `max_size` 0, so nothing could be uploaded".into());
@@ -186,20 +200,41 @@ mod tests {
             (json!(null), "object"),
             (json!([]), "object"),
             (json!("avatar"), "object"),
-            (json!({"max_sise": 1}), "`max_sise`"),
-            (json!({"policies": ["a"]}), "`policies`"),
-            (json!({"policy": 7}), "`policy`"),
-            (json!({"policy": ["a"]}), "`policy`"),
-            (json!({"max_size": "5 MiB"}), "`max_size`"),
+            (
+                json!({"max_sise": 1}),
+                "`max_sise`, which no ticket has; it may have",
+            ),
+            (
+                json!({"policies": ["a"]}),
+                "`policies`, which no ticket has",
+            ),
+            (json!({"policy": 7}), "`policy`, which must be text"),
+            (json!({"policy": ["a"]}), "`policy`, which must be text"),
+            (
+                json!({"max_size": "5 MiB"}),
+                "`max_size`, which must be a whole number of bytes",
+            ),
             (json!({"max_size": 0}), "`max_size`"),
-            (json!({"max_size": -1}), "`max_size`"),
+            (json!({"max_size": null}), "`max_size`, which must be"),
+            (json!({"max_size": -1}), "`max_size`, which must be"),
             (json!({"max_size": 1.5}), "`max_size`"),
             (json!({"max_size": 1e300}), "`max_size`"),
             (json!({"content_types": []}), "`content_types`"),
-            (json!({"content_types": "image/*"}), "`content_types`"),
+            (
+                json!({"content_types": "image/*"}),
+                "`content_types`, which must be an array",
+            ),
+            (
+                json!({"content_types": ["a/b", 7]}),
+                "`content_types[1]`, which must be text",
+            ),
             (json!({"content_types": ["image"]}), "`content_types`"),
             (json!({"content_types": ["a/b;c=d"]}), "`content_types`"),
-            (json!({"vars": {"tenant": 7}}), "`vars.tenant`"),
+            (json!({"vars": []}), "`vars`, which must be an object"),
+            (
+                json!({"vars": {"tenant": 7}}),
+                "`vars.tenant`, which must be text",
+            ),
             (json!({"vars": {"tenant": ""}}), "`vars.tenant`"),
             (json!({"vars": {"": "a"}}), "name"),
             (json!({"vars": {"a.b": "a"}}), "name"),

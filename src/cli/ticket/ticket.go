@@ -7,14 +7,23 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"log"
 	"os"
 	"time"
 )
 
+func variable(name string) string {
+	value := os.Getenv(name)
+	if value == "" {
+		log.Fatalf("%s is not set; a ticket needs the value that presignd has", name)
+	}
+	return value
+}
+
 func main() {
-	secret, now := os.Getenv("JWT_SECRET"), time.Now().Unix()
+	secret, now := variable("JWT_SECRET"), time.Now().Unix()
 	upload := map[string]any{"max_size": 5242880, "content_types": []string{"image/*"}}
-	claims := map[string]any{"iss": os.Getenv("JWT_ISSUER"), "aud": os.Getenv("JWT_AUDIENCE"), "sub": "user-17", "iat": now, "exp": now + 3600, "upload": upload}
+	claims := map[string]any{"iss": variable("JWT_ISSUER"), "aud": variable("JWT_AUDIENCE"), "sub": "user-17", "iat": now, "exp": now + 3600, "upload": upload}
 	body, _ := json.Marshal(claims) // maps of text and numbers always become JSON
 	mac, part := hmac.New(sha256.New, []byte(secret)), base64.RawURLEncoding.EncodeToString
 	// Sign:

@@ -1,7 +1,7 @@
 // Creates a ticket: node ticket.mjs. The secret and the names are those of presignd's variables.
 import { createHmac } from "node:crypto";
 
-const { JWT_ISSUER: iss, JWT_AUDIENCE: aud, JWT_SECRET: secret } = process.env;
+const [iss, aud, secret] = ["JWT_ISSUER", "JWT_AUDIENCE", "JWT_SECRET"].map((name) => process.env[name] || missing(name));
 const now = Math.floor(Date.now() / 1000);
 const claims = { iss, aud, sub: "user-17", iat: now, exp: now + 3600, upload: { max_size: 5242880, content_types: ["image/*"] } };
 // Sign:
@@ -10,3 +10,8 @@ const text = `${part('{"alg":"HS256","typ":"JWT"}')}.${part(JSON.stringify(claim
 const ticket = `${text}.${createHmac("sha256", secret).update(text).digest("base64url")}`;
 
 console.log(ticket);
+
+function missing(name) {
+  console.error(`${name} is not set; a ticket needs the value that presignd has`);
+  process.exit(1);
+}

@@ -1,8 +1,9 @@
 # Creates a ticket: python3 ticket.py. The secret and the names are those of presignd's variables.
-import base64, hmac, json, os, time
+import base64, hmac, json, os, sys, time
 
-secret, now = os.environ["JWT_SECRET"], int(time.time())
-claims = {"iss": os.environ["JWT_ISSUER"], "aud": os.environ["JWT_AUDIENCE"], "sub": "user-17", "iat": now, "exp": now + 3600}
+variable = lambda name: os.environ.get(name) or sys.exit(f"{name} is not set; a ticket needs the value that presignd has")
+secret, now = variable("JWT_SECRET"), int(time.time())
+claims = {"iss": variable("JWT_ISSUER"), "aud": variable("JWT_AUDIENCE"), "sub": "user-17", "iat": now, "exp": now + 3600}
 claims["upload"] = {"max_size": 5242880, "content_types": ["image/*"]}
 # Sign:
 part = lambda value: base64.urlsafe_b64encode(value).rstrip(b"=")

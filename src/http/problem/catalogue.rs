@@ -55,7 +55,7 @@ kinds! {
         "the request must carry valid credentials; /docs says which",
         "there is no valid API key or token. The answer is the same for every reason";
     INVALID_TICKET: UNAUTHORIZED "invalid-ticket",
-        "the token's claim `upload` has `max_sise`, which no ticket has, or not with such a value",
+        "the token's claim `upload` has `max_size`, which must be a whole number of bytes, without quotes or a unit",
         "the token is valid, but its ticket is not; `detail` says why";
     POLICY_NOT_ALLOWED: FORBIDDEN "policy-not-allowed",
         "policy is not one that you may upload under",

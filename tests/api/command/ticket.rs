@@ -114,12 +114,24 @@ async fn the_programs_in_other_languages_mint_tickets_too() {
             continue;
         }
         let path = format!("{}/src/cli/ticket/{file}", env!("CARGO_MANIFEST_DIR"));
-        let output = Command::new(name)
-            .args(words)
-            .arg(path)
-            .envs(JWT)
-            .output()
-            .unwrap();
+        let words: Vec<&str> = words.collect();
+        let mint = |variables: &[(&str, &str)]| {
+            Command::new(name)
+                .args(&words)
+                .arg(&path)
+                .envs(variables.iter().copied())
+                .output()
+                .unwrap()
+        };
+        for missing in 1..JWT.len() {
+            let mut others = JWT.to_vec();
+            let (variable, _) = others.remove(missing);
+            let refused = mint(&others);
+            let why = String::from_utf8_lossy(&refused.stderr);
+            assert!(!refused.status.success(), "{file} without {variable}");
+            assert!(why.contains(variable), "{file}: {why}");
+        }
+        let output = mint(&JWT);
         assert!(output.status.success(), "{file}: {output:?}");
         let ticket = String::from_utf8(output.stdout).unwrap();
         let png = json!({"filename": "a.png", "contentType": "image/png", "size": 7});
