@@ -27,8 +27,12 @@ impl<const BYTES: usize> Checksum<BYTES> {
 
 /// Refuses what is not the base64 of `length` bytes.
 fn check(text: &str, length: usize) -> Result<(), Invalid> {
+    let is_hex = text.len() == 2 * length && text.bytes().all(|b| b.is_ascii_hexdigit());
     let detail = match BASE64_STANDARD.decode(text) {
         Ok(bytes) if bytes.len() == length => return Ok(()),
+        _ if is_hex => {
+            format!("must be the base64 of {length} bytes; it looks like hexadecimal digits")
+        }
         Ok(bytes) => format!(
             "must be the base64 of {length} bytes; it is that of {}",
             bytes.len()
@@ -57,6 +61,23 @@ mod tests {
         ] {
             assert!(Sha256Checksum::parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn hexadecimal_digits_are_recognised() {
+        for invalid in [
+            Sha256Checksum::parse(&"0f".repeat(32)).unwrap_err(),
+            Md5Checksum::parse(&"0F".repeat(16)).unwrap_err(),
+            Crc64NvmeChecksum::parse(&"12".repeat(8)).unwrap_err(),
+        ] {
+            let detail = invalid.detail;
+            assert!(
+                detail.contains("base64") && detail.contains("hexadecimal"),
+                "{detail}"
+            );
+        }
+        let other = Sha256Checksum::parse(&"0g".repeat(32)).unwrap_err();
+        assert!(!other.detail.contains("hexadecimal"), "{}", other.detail);
     }
 
     #[test]
