@@ -125,8 +125,11 @@ impl Policy {
     }
 
     fn parse(table: toml::Table, expires_in: Duration) -> Result<Self, Fault> {
-        let policy: PolicyToml = serde_path_to_error::deserialize(table)
-            .map_err(|error| (error.path().to_string(), error.inner().message().to_owned()))?;
+        let policy: PolicyToml = serde_path_to_error::deserialize(table).map_err(|error| {
+            let field = error.path().to_string();
+            let reason = what_to_write(&field, error.inner().message());
+            (field, reason)
+        })?;
 
         let bucket = parse_optional("bucket", policy.bucket.as_ref(), parse_bucket)?;
         let key = parse_field("key", &policy.key, KeyTemplate::parse)?;
@@ -235,6 +238,22 @@ impl PolicyToml {
             None => Ok(()),
         }
     }
+}
+
+/// What to write for a value that could not be read, in place of the words of the library.
+fn what_to_write(field: &str, message: &str) -> String {
+    let (_, expected) = message.rsplit_once("expected ").unwrap_or_default();
+    let must = match (field, expected) {
+        ("max_size", _) => "text with a unit, such as \"5 MiB\"",
+        ("expires_in" | "download_expires_in", _) => "text with a unit, such as \"10m\"",
+        ("content_types", _) => "a list, such as [\"image/*\"]",
+        (_, "a sequence") => "a list, such as [\"a\", \"b\"]",
+        (_, "a string") => "text in quotes",
+        (_, "a boolean") => "true or false, without quotes",
+        (_, "a map") => "a table, such as { name = \"value\" }",
+        _ => return message.to_owned(),
+    };
+    format!("must be {must}")
 }
 
 fn parse_field<T>(

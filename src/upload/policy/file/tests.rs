@@ -35,7 +35,24 @@ fn what_no_store_can_enforce_is_refused_with_policy_field_and_reason() {
     for (fields, place, reason) in [
         ("key = 'a/{filename}'", "key", "overwrite"),
         ("key = '{uuid}/{nope}'", "key", "{nope}"),
-        ("key = 7", "key", "string"),
+        ("key = 7", "key", "must be text in quotes"),
+        (
+            "content_types = 'image/*'",
+            "content_types",
+            "must be a list, such as [\"image/*\"]",
+        ),
+        (
+            "content_types = [7]",
+            "content_types[0]",
+            "must be text in quotes",
+        ),
+        (
+            "allowed_metadata = '*'",
+            "allowed_metadata",
+            "must be a list",
+        ),
+        ("sniff = 'true'", "sniff", "must be true or false"),
+        ("tagging = 'a'", "tagging", "must be a table"),
         ("content_types = []", "content_types", "empty"),
         (
             "content_types = ['image/png', 'image']",
@@ -51,7 +68,16 @@ fn what_no_store_can_enforce_is_refused_with_policy_field_and_reason() {
         ("max_size = '0'", "max_size", "0"),
         ("max_size = 'big'", "max_size", "big"),
         ("max_size = '-5 MiB'", "max_size", "-5 MiB"),
-        ("max_size = 5", "max_size", "string"),
+        (
+            "max_size = 5242880",
+            "max_size",
+            "must be text with a unit, such as \"5 MiB\"",
+        ),
+        (
+            "expires_in = 600",
+            "expires_in",
+            "must be text with a unit, such as \"10m\"",
+        ),
         (
             "max_size = '5 MiB'\nrequire_size = false",
             "require_size",
