@@ -1,6 +1,7 @@
 //! The log of `presignd dev`: a line for people for each request to the service or the store. It
 //! names files, keys and reasons, which the log of `presignd serve` never does.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -42,9 +43,7 @@ async fn log(State(grants): State<Grants>, request: Request, next: Next) -> Resp
     let mut names = Vec::from_iter(query);
     collect(&asked, "filename", &mut names);
     let what = if parts.status.is_success() {
-        let mut keys = Vec::new();
-        collect(&answered, "key", &mut keys);
-        granted(&names, &keys)
+        granted(&names, &keys_in(&answered))
     } else {
         // The detail of a problem names all fields that are wrong.
         answered["detail"].as_str().unwrap_or_default().to_owned()
@@ -90,6 +89,18 @@ fn granted(names: &[String], keys: &[String]) -> String {
         Some(name) => format!("{name} → {key}{more}"),
         None => format!("{key}{more}"),
     }
+}
+
+/// The keys of the uploads that an answer is about, each once: a form has the key among its fields, too.
+fn keys_in(answered: &Value) -> Vec<String> {
+    let mut keys = Vec::new();
+    // The examples in `openapi.json` are no uploads.
+    if answered.get("openapi").is_none() {
+        collect(answered, "key", &mut keys);
+    }
+    let mut seen = HashSet::new();
+    keys.retain(|key| seen.insert(key.clone()));
+    keys
 }
 
 /// Collects the text of all members of this name, in order.
@@ -150,7 +161,22 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn each_upload_of_an_answer_counts_once() {
+        let form = json!({"url": "http://s3/", "key": "a", "fields": {"key": "a", "policy": "x"}});
+        assert_eq!(granted(&[], &keys_in(&form)), "a");
+        let verified = json!({"results": [
+            {"key": "a", "status": 200, "upload": {"key": "a", "size": 1}},
+            {"key": "b", "status": 404, "problem": {"code": "not-uploaded"}},
+        ]});
+        assert_eq!(granted(&[], &keys_in(&verified)), "a and 1 more");
+        let document = json!({"openapi": "3.1.0", "components": {"example": {"key": "a"}}});
+        assert_eq!(granted(&[], &keys_in(&document)), "");
+    }
 
     #[test]
     fn routes_are_in_the_log_and_tokens_in_their_place_are_not() {
