@@ -99,11 +99,23 @@ pub(super) fn ticket(env: &Env, args: TicketArgs) -> Result<()> {
         )?;
         claims[claim] = json!([policy]);
     }
+    let has_key_id = args.kid.is_some();
     let mut header = Header::new(algorithm);
     header.kid = args.kid;
     let token = jsonwebtoken::encode(&header, &claims, &key).context("the key cannot sign")?;
     explain(format_args!("A ticket with these claims:\n{claims:#}\n\n"));
     print(format_args!("{token}\n"))?;
+    if args.key.is_some() {
+        explain(
+            "\nIn an application, sign such claims with the private key and your JWT library.\n",
+        );
+        if !has_key_id {
+            explain(
+                "The ticket has no `kid`. With JWT_JWKS_URL and several keys there, the service refuses it: name the key with --kid.\n",
+            );
+        }
+        return Ok(());
+    }
     explain(
         "\nIn an application, three lines sign such `claims` with the `secret` of JWT_SECRET.\n",
     );

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use crate::helpers::{Grant, client};
 use crate::process::{Running, base, one_line_and_exit_1, run};
+use crate::receipts::pem;
 
 const POLICIES: &str =
     "[policies.avatar]\nkey = '{vars.tenant}/{caller}/{uuid}'\n[policies.default]\n";
@@ -84,6 +85,17 @@ async fn a_minted_ticket_narrows_what_may_be_uploaded() {
         explained.contains("\"scopes\": [\n    \"avatar\"\n  ]"),
         "{explained}"
     );
+    // What applies to a secret is not said of a private key.
+    let folder = TempDir::new().unwrap();
+    let key = folder.path().join("key.pem");
+    std::fs::write(&key, pem()).unwrap();
+    let key = ["ticket", "--key", key.to_str().unwrap()];
+    let (output, explained) = run(&key, &JWT[..3]);
+    assert!(output.status.success(), "{explained}");
+    assert!(!explained.contains("JWT_SECRET") && explained.contains("JWT library"));
+    assert!(explained.contains("--kid"), "{explained}");
+    let (_, explained) = run(&[&key[..], &["--kid", "a"]].concat(), &JWT[..3]);
+    assert!(!explained.contains("--kid"), "{explained}");
     let (output, _) = run(&["ticket", "--key", "/no/such/file"], &JWT);
     one_line_and_exit_1(&output, &["/no/such/file"]);
 }
