@@ -242,6 +242,9 @@ impl KeyTemplate {
     /// Refuses a template that could make an invalid key. It tries the extreme cases: the longest
     /// name, and one without an extension.
     fn check(&self) -> Result<(), String> {
+        if self.prefix().starts_with('/') {
+            return Err("begins with `/`, so its first segment is empty; leave the `/` out".into());
+        }
         for part in &self.0 {
             let Part::Text(text) = part else { continue };
             for segment in text.split('/') {
@@ -339,7 +342,7 @@ mod tests {
     fn invalid_templates_are_refused() {
         for (template, why) in [
             ("", "empty"),
-            ("/a/{uuid}", "empty"),
+            ("/a/{uuid}", "begins with `/`"),
             ("a/{uuid}/", "empty"),
             ("a//{uuid}", "empty"),
             ("a/../{uuid}", "segment"),

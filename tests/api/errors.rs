@@ -72,6 +72,23 @@ async fn the_detail_is_a_sentence_for_people() {
         `contentType`, `size`, `checksumSha256`, `checksumCrc64nvme`, `contentMd5`, `policy`, `metadata`; contentType is required; \
         filename must be a string, not a number";
     assert_eq!(problem["detail"], expected);
+    let near = r#"{"file_name":"a","contenttype":"a/b","content-type":"a/b"}"#;
+    let detail = post(&app, near).await["detail"].to_string();
+    for (field, known) in [
+        ("file_name", "filename"),
+        ("contenttype", "contentType"),
+        ("content-type", "contentType"),
+    ] {
+        let why = format!("{field} is not a field of this request; did you mean `{known}`?");
+        assert!(detail.contains(&why), "{detail}");
+    }
+    // The fields are listed once.
+    let problem = post(&app, r#"{"a":1,"b":1}"#).await;
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("; b is not a field of this request; see /a; "),
+        "{detail}"
+    );
 }
 
 #[tokio::test]

@@ -54,6 +54,7 @@ async fn a_file_over_the_limit_is_refused_before_it_is_signed() {
         .refused(URL, &json!({"filename": "a", "contentType": "a/b"}))
         .await;
     assert_eq!(fields(&problem), [("/size", "size-required")]);
+    assert_eq!(problem["detail"], "size is required by the policy");
     let grant: Grant = app.granted(URL, &ask(json!(5))).await;
     assert_eq!(put(&app, &grant, "12345").await, StatusCode::OK);
     // These are not sizes at all.
@@ -340,6 +341,8 @@ async fn a_request_chooses_its_policy() {
         let problem = app.refused(URL, &ask(policy)).await;
         assert_eq!(problem["status"], 422);
         assert_eq!(fields(&problem), [("/policy", "unknown-policy")]);
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.ends_with("there is none of that name"), "{detail}");
     }
 }
 

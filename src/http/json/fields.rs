@@ -150,10 +150,20 @@ impl<'a, 'e> Fields<'_, 'a, 'e> {
         if self.members.is_empty() {
             return;
         }
-        let names: Vec<String> = self.names.iter().map(|name| format!("`{name}`")).collect();
-        let names = names.join(", ");
+        let plain = |name: &str| name.replace(['_', '-'], "").to_lowercase();
+        let names: Vec<String> = self.names.iter().map(|name| plain(name)).collect();
+        let all: Vec<String> = self.names.iter().map(|name| format!("`{name}`")).collect();
+        let all = all.join(", ");
         for (name, _) in std::mem::take(&mut self.members) {
-            let detail = format!("is not a field of this request, which has {names}");
+            let near = plain(&name);
+            let near = names.iter().position(|name| *name == near);
+            let detail = match near {
+                Some(index) => {
+                    let known = self.names[index];
+                    format!("is not a field of this request; did you mean `{known}`?")
+                }
+                None => format!("is not a field of this request, which has {all}"),
+            };
             let invalid = Invalid::new("unknown-field", detail);
             self.reader.within(&name, |reader| reader.note(invalid));
         }

@@ -139,7 +139,7 @@ kinds! {
         "metadata must be shorter than 2048 bytes, headers' names included; it has 2100",
         "all metadata together is larger than S3 stores";
     UNKNOWN_POLICY: UNPROCESSABLE_ENTITY "unknown-policy",
-        "policy is not the name of a policy",
+        "policy must name a policy of this service; there is none of that name",
         "there is no such policy";
     POLICY_REQUIRED: UNPROCESSABLE_ENTITY "policy-required",
         "policy must name a policy: there is no default one",

@@ -110,7 +110,7 @@ impl FieldErrors {
             let detail = if detail.len() <= MAX_REPEATED_BYTES {
                 detail
             } else if let Some(first) = said.get(&detail) {
-                format!("is invalid for the same reason as {first}").into()
+                in_short(&detail, first).into()
             } else {
                 let whole = cut(&detail, MAX_DETAIL_BYTES).into_owned();
                 said.insert(detail, pointer.clone());
@@ -130,6 +130,17 @@ impl FieldErrors {
             || pointer
                 .match_indices('/')
                 .any(|(end, _)| self.errors.contains_key(&pointer[..end]))
+    }
+}
+
+/// A long detail that is also that of the field `first`.
+fn in_short(detail: &str, first: &str) -> String {
+    let sentence = detail.split("; ").next().unwrap_or_default();
+    let sentence = sentence.split(", which ").next().unwrap_or_default();
+    if sentence.len() <= MAX_REPEATED_BYTES {
+        format!("{sentence}; see {first}")
+    } else {
+        format!("is invalid for the same reason as {first}")
     }
 }
 

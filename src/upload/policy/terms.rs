@@ -67,7 +67,8 @@ impl Policies {
                     "must name a policy: there is no default one",
                 )
             } else {
-                Invalid::new("unknown-policy", "is not the name of a policy")
+                let detail = "must name a policy of this service; there is none of that name";
+                Invalid::new("unknown-policy", detail)
             };
             return Err(Error::refused(Field::Policy, invalid));
         };
@@ -139,7 +140,12 @@ impl Terms {
             refuse(Field::Filename, "blank", detail);
         }
         if file.size.is_none() && self.requires_size() && kind == UploadKind::Put {
-            let detail = "is required by the policy".into();
+            let by = if self.policy.require_size {
+                "policy"
+            } else {
+                "ticket, which has a `max_size`"
+            };
+            let detail = format!("is required by the {by}");
             refuse(Field::Size, "size-required", detail);
         }
         if !self.multipart && kind == UploadKind::Multipart {

@@ -230,6 +230,12 @@ async fn the_store_enforces_what_a_ticket_says() {
     );
     assert_eq!(app.upload(&grant, "abc").await.status(), StatusCode::OK);
 
+    let body = json!({"filename": "a.txt", "contentType": "text/plain", "policy": "open"});
+    let unsized_ = problem(put(&app, &token, body).await).await;
+    let expected = "size is required by the ticket, which has a `max_size`";
+    let detail = unsized_["detail"].as_str().unwrap();
+    assert!(detail.contains(expected), "{detail}");
+
     let body = json!({"filename": "a.txt", "contentType": "text/plain"});
     let form = post(&app, &token, "/upload/presigned-post", body).await;
     let form: Value = form.json().await.unwrap();
