@@ -1,7 +1,7 @@
 // One file in the list of `<presignd-upload>`.
 
 import { FINISHED } from "../list.js";
-import { bytes, duration, extension, make, setText } from "./text.js";
+import { bytes, duration, extension, make, reason, setText } from "./text.js";
 
 /** @typedef {import("../list.js").UploadItem} UploadItem */
 
@@ -91,13 +91,13 @@ export class Row {
       case "done":
         return "uploaded and verified.";
       case "refused":
-        return `refused. ${error?.message}`;
+        return `refused. ${reason(error)}`;
       case "failed":
-        return `failed. ${error?.message}`;
+        return `failed. ${reason(error)}`;
       case "reconnecting":
-        return `${error?.message} Trying again.`;
+        return `${reason(error)} Trying again.`;
       case "interrupted":
-        return `not discarded. ${error?.message}`;
+        return `not discarded. ${reason(error)}`;
       default:
         return before === "paused" || before === "interrupted" ? "resumed." : "";
     }
@@ -132,7 +132,7 @@ export class Row {
     const { item } = this;
     const size = bytes(item.size);
     const percent = `${item.size ? Math.floor((item.loaded / item.size) * 100) : 0}%`;
-    const message = item.error?.message ?? "";
+    const message = reason(item.error);
     switch (item.state) {
       case "waiting":
         return `${size} · waiting`;

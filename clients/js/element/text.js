@@ -25,6 +25,17 @@ export function duration(seconds) {
 }
 
 /**
+ * What went wrong. A page cannot tell a server that refuses it from one that does not answer.
+ *
+ * @param {import("../requests.js").UploadError} [error]
+ */
+export function reason(error) {
+  const text = error?.message ?? "";
+  const mayBeRefused = error?.code === "network" && navigator.onLine;
+  return mayBeRefused ? text.replace(/\.$/, ", or it does not allow this page (CORS).") : text;
+}
+
+/**
  * Does nothing if the text is the same, so that selections and screen readers are not disturbed.
  *
  * @param {Element} element

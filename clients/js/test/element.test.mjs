@@ -278,6 +278,15 @@ test("a file that is gone from the store can be sent again", { timeout: 60_000 }
   assert.equal(await readFile(server.object(await property("value")), "utf8"), "a.txt");
 });
 
+test("a server that does not answer may be one that refuses the page", { timeout: 60_000 }, async () => {
+  // Chromium connects to no such port.
+  expected = [/127\.0\.0\.1:1\//];
+  await open({ url: "http://127.0.0.1:1" });
+  await choose("a.txt");
+  const status = "The service cannot be reached, or it does not allow this page (CORS). Trying again…";
+  await row("a.txt").getByText(status).waitFor();
+});
+
 test("an upload that a reload interrupted is discarded with the ticket", { timeout: 60_000 }, async () => {
   expected = [/net::ERR_ABORTED/];
   await open({ ticket: "a-ticket" });
