@@ -143,8 +143,8 @@ pub(super) fn status<E>(error: &SdkError<E, HttpResponse>) -> Option<u16> {
     error.raw_response().map(|answer| answer.status().as_u16())
 }
 
-/// `None` if the store says that the object does not exist. The answer to a HEAD request has no body, so
-/// only its status can say so. If the call was denied, the log says what it `needs`.
+/// `None` if the store says that the object does not exist. It says so with a code: a 404 without one can
+/// be that of a proxy in between. If the call was denied, the log says what it `needs`.
 pub(super) fn absent<T, E>(
     error: SdkError<E, HttpResponse>,
     needs: &str,
@@ -153,8 +153,7 @@ where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
     match (status(&error), error.code()) {
-        // A missing bucket is a fault, where the store says so.
-        (Some(404), code) if code != Some("NoSuchBucket") => Ok(None),
+        (Some(404), Some("NoSuchKey" | "NoSuchVersion")) => Ok(None),
         (Some(403), _) => Err(StoreError::Failed(
             StoreCause::from_sdk(&error).explained(&format!("the credentials need {needs}")),
         )),

@@ -41,7 +41,8 @@ pub struct StoredObject {
 }
 
 impl Bucket {
-    /// The object of this key, if there is one.
+    /// The object of this key, if there is one. The answer to a HEAD request has no body, and so no code:
+    /// any 404 counts, even that of a missing bucket or of a proxy.
     pub async fn head(&self, key: &str) -> Result<Option<StoredObject>, Error> {
         let request = self
             .client()
@@ -52,6 +53,7 @@ impl Bucket {
             .checksum_mode(ChecksumMode::Enabled);
         match request.send().await {
             Ok(answer) => Ok(Some(stored(answer)?)),
+            Err(error) if status(&error) == Some(404) => Ok(None),
             Err(error) => Ok(absent(error)?),
         }
     }

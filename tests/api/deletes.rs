@@ -4,7 +4,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::helpers::{App, Grant, client, fields, is, problem, spawn_app_with_policies};
-use crate::stand_in::{StandIn, empty, error};
+use crate::stand_in::{StandIn, empty, error, page};
 
 const URL: &str = "/upload/delete";
 const KEY: &str = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/a.txt";
@@ -100,6 +100,15 @@ async fn a_store_that_does_not_delete_is_reported() {
     ] {
         let store = StandIn::answering(move |_| async move { error(answer.0, answer.1) }).await;
         is(&problem(delete_at(&store).await).await, status, code);
+    }
+    // Who answers 404 without S3's code may be a proxy in between.
+    for answer in [page, empty] {
+        let store = StandIn::answering(move |_| async move { answer(404) }).await;
+        is(
+            &problem(delete_at(&store).await).await,
+            502,
+            "storage-error",
+        );
     }
     // There was no object.
     let store = StandIn::answering(|_| async { error(404, "NoSuchKey") }).await;

@@ -146,6 +146,13 @@ pub(crate) fn error(status: u16, code: &str) -> Response {
     (StatusCode::from_u16(status).unwrap(), xml).into_response()
 }
 
+/// The page of a proxy between the service and its store.
+pub(crate) fn page(status: u16) -> Response {
+    let headers = [("content-type", "text/html")];
+    let text = "<!doctype html><html><body>default backend</body></html>";
+    (StatusCode::from_u16(status).unwrap(), headers, text).into_response()
+}
+
 pub(crate) fn xml(text: &str) -> Response {
     text.to_owned().into_response()
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::COMMIT;
 use crate::helpers::{client, is, problem};
-use crate::stand_in::{StandIn, empty, error, object, xml};
+use crate::stand_in::{StandIn, empty, error, object, page, xml};
 
 const KEY: &str = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/a.txt";
 const PENDING: &str = "[policies.default]\npending = true\ntagging = { stage = 'inbox' }";
@@ -122,4 +122,34 @@ async fn a_store_that_fails_is_not_taken_for_a_commit() {
         is(&answer, expected, problem_code);
         assert!(!answer.to_string().contains("secret"), "{answer}");
     }
+}
+
+#[tokio::test]
+async fn a_404_of_a_proxy_does_not_mean_that_the_upload_is_gone() {
+    for refused in [Method::GET, Method::PUT] {
+        let store = StandIn::answering(move |request: Request| {
+            let method = request.method();
+            std::future::ready(match *method {
+                Method::HEAD => object(&[]),
+                _ if *method == refused => page(404),
+                _ => xml(TAGS),
+            })
+        });
+        let answer: Value = problem(commit(&store.await).await).await;
+        is(&answer, 502, "storage-error");
+    }
+    // A version that is gone.
+    let store = StandIn::answering(|request: Request| {
+        let is_head = *request.method() == Method::HEAD;
+        std::future::ready(if is_head {
+            object(&[("x-amz-version-id", "v7")])
+        } else {
+            error(404, "NoSuchVersion")
+        })
+    });
+    is(
+        &problem(commit(&store.await).await).await,
+        404,
+        "not-uploaded",
+    );
 }

@@ -96,6 +96,8 @@ async fn an_error_of_the_store_is_reported_in_bounded_time_and_without_its_cause
         (500, "InternalError", 502, "storage-error"),
         (503, "SlowDown", 503, "storage-unavailable"),
         (404, "NoSuchBucket", 502, "storage-error"),
+        // As a proxy in between answers.
+        (404, "", 502, "storage-error"),
     ] {
         let store = StandIn::answering(move |_| async move { error(status, code) }).await;
         let upload = upload_on(&store).await;

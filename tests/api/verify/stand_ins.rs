@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::{SNIFF, VERIFY, Verified};
 use crate::helpers::{client, fields, is, problem};
 use crate::policies::sha256;
-use crate::stand_in::{StandIn, empty, object, service_on};
+use crate::stand_in::{StandIn, error, object, service_on};
 
 const ANYTHING: &str = "[policies.default]";
 const KEY: &str = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/a.txt";
@@ -225,12 +225,14 @@ async fn only_policies_that_sniff_read_the_file_and_then_its_first_bytes_alone()
 
 #[tokio::test]
 async fn a_file_that_is_replaced_or_removed_while_it_is_read_is_not_called_good() {
-    for (get, status_, code) in [
-        (412, 503, "storage-unavailable"),
-        (404, 404, "not-uploaded"),
-        (403, 502, "storage-error"),
+    for ((get, of_s3), status_, code) in [
+        ((412, "PreconditionFailed"), 503, "storage-unavailable"),
+        ((404, "NoSuchKey"), 404, "not-uploaded"),
+        ((403, "AccessDenied"), 502, "storage-error"),
+        // As a proxy answers, which says nothing of the file.
+        ((404, ""), 502, "storage-error"),
     ] {
-        let base = sniffing(move || empty(get)).await;
+        let base = sniffing(move || error(get, of_s3)).await;
         is(&problem_of(&base).await, status_, code);
     }
 }
