@@ -7,6 +7,7 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::{self, ResponseChecksumValidation};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
+use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use aws_sdk_s3::types::{ChecksumMode, ChecksumType};
 
 use super::error::{self, status};
@@ -56,6 +57,31 @@ impl Bucket {
             Err(error) if status(&error) == Some(404) => Ok(None),
             Err(error) => Ok(absent(error)?),
         }
+    }
+
+    /// Makes sure that the store itself says that there is no object of this key. It is asked with GET, because
+    /// its answer to that has a code, which a proxy's answer lacks. Returns the time at the store, if the
+    /// answer has it.
+    ///
+    /// # Errors
+    ///
+    /// There is an object, or the store does not say that there is none.
+    pub async fn confirm_missing(&self, key: &str) -> Result<Option<SystemTime>, Error> {
+        let request = self
+            .client()
+            .await?
+            .get_object()
+            .bucket(&self.name)
+            .key(key)
+            .range("bytes=0-0");
+        let Err(error) = request.send().await else {
+            let cause = "it answers HEAD with 404, and GET with an object";
+            return Err(StoreError::Failed(cause.into()).into());
+        };
+        let date = error.raw_response().and_then(|it| it.headers().get("date"));
+        let date = date.and_then(|it| DateTime::from_str(it, DateTimeFormat::HttpDate).ok());
+        absent::<(), _>(error)?;
+        Ok(date.and_then(|date| date.try_into().ok()))
     }
 
     /// The first `count` bytes of the object with this entity tag; `None` if it is gone.

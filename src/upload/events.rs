@@ -1,6 +1,6 @@
 //! Finds out which upload a new object of the store is, and whether its policy allows it.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::time::sleep;
 
@@ -44,7 +44,7 @@ impl UploadService {
     /// The store fails.
     pub async fn arrival(&self, bucket: &str, key: &str, wait: Duration) -> Result<Arrival, Error> {
         const PAUSE: Duration = Duration::from_millis(500);
-        let name = (bucket != self.buckets.default_bucket().name()).then_some(bucket);
+        let name = self.other_than_default(bucket);
         if self.buckets.get(name).is_none() {
             return Ok(Arrival::OtherBucket);
         }
@@ -64,6 +64,29 @@ impl UploadService {
             }
             sleep(PAUSE.min(left)).await;
         }
+    }
+
+    /// Makes sure that the store itself says that there is no object under `key` in `bucket`. Returns the
+    /// time at the store, if it is known.
+    ///
+    /// # Errors
+    ///
+    /// The store fails, something else answers in its place, or the object is there.
+    pub async fn confirm_missing(
+        &self,
+        bucket: &str,
+        key: &str,
+    ) -> Result<Option<SystemTime>, Error> {
+        let Some(bucket) = self.buckets.get(self.other_than_default(bucket)) else {
+            return Ok(None);
+        };
+        self.measured("GetObject", bucket.confirm_missing(key))
+            .await
+    }
+
+    /// The name of a bucket, unless it is the default one.
+    fn other_than_default<'a>(&self, bucket: &'a str) -> Option<&'a str> {
+        (bucket != self.buckets.default_bucket().name()).then_some(bucket)
     }
 
     async fn judged_by_first(

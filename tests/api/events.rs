@@ -3,6 +3,7 @@
 
 mod delivery;
 mod messages;
+mod missing;
 mod strangers;
 
 use std::sync::{Arc, Mutex};

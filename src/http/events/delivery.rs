@@ -23,7 +23,7 @@ const IN_FLIGHT: usize = 16;
 const TIMEOUT: Duration = Duration::from_mins(1);
 /// How long to wait for an object that cannot be read yet. Then the store sends the event again.
 const READABLE_WITHIN: Duration = Duration::from_secs(3);
-/// After this time an object that is missing has been deleted.
+/// After this time an object that is missing has been deleted, by the clock of the store.
 const DELETED_AFTER: Duration = Duration::from_mins(2);
 
 /// Notifies the application of events.
@@ -157,7 +157,7 @@ impl Events {
             Arrival::OtherBucket => return Outcome::OtherBucket,
             Arrival::UnknownKey => return Outcome::UnknownKey,
             Arrival::Missing if may_still_appear => return Outcome::NotReadable,
-            Arrival::Missing => return Outcome::Deleted,
+            Arrival::Missing => return self.missing(created, age).await,
             Arrival::Arrived(arrived) => arrived,
         };
         let id = message::id(created, &arrived);
@@ -175,6 +175,21 @@ impl Events {
             Ok(()) => outcome,
             Err(error) => self.failed(age, &error.to_string(), Some((&id, &arrived.policy))),
         }
+    }
+
+    /// The outcome of an event that is old by this machine's clock, and whose object is missing by the answer
+    /// to a HEAD request, which anyone between here and the store may have given.
+    async fn missing(&self, created: &Created, age: Duration) -> Outcome {
+        let Created { bucket, key, .. } = created;
+        let now_there = match self.uploads.confirm_missing(bucket, key).await {
+            Ok(now_there) => now_there.unwrap_or_else(SystemTime::now),
+            Err(error) => return self.failed(age, &causes(&error), None),
+        };
+        let age_there = now_there.duration_since(created.at).unwrap_or_default();
+        if age_there < DELETED_AFTER && age < self.give_up_after {
+            return Outcome::NotReadable;
+        }
+        Outcome::Deleted
     }
 
     /// Logs no key, because that may contain the name of a file. `webhook` is the id and the policy

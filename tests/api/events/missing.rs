@@ -1,0 +1,77 @@
+//! An event whose object is not there: not yet, not any more, or only because a proxy says so.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
+use axum::extract::Request;
+use axum::http::{Method, StatusCode};
+use axum::response::Response;
+use futures_util::future::join_all;
+use presignd::{dev, http};
+use serde_json::json;
+
+use super::{ANY, Application, TOKEN, record, settings};
+use crate::helpers::{client, service, spawn, with_policies};
+use crate::stand_in::{StandIn, empty, error, page};
+
+const KEY: &str = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/private.txt";
+
+/// The status for an event of this age, and what the application got. The store answers HEAD with 404, and
+/// anything else with `answer`.
+async fn reported(
+    age: Duration,
+    answer: impl Fn() -> Response + Clone + Send + Sync + 'static,
+) -> (StatusCode, usize) {
+    let store = StandIn::answering(move |request: Request| {
+        let is_head = request.method() == Method::HEAD;
+        std::future::ready(if is_head { empty(404) } else { answer() })
+    })
+    .await;
+    let (application, url) = Application::start().await;
+    let uploads = service(&store.config(), dev::BUCKET, true, with_policies(ANY)).await;
+    let addr = spawn(http::router(Arc::clone(&uploads), &settings(&url))).await;
+    let body = json!({"Records": [record(dev::BUCKET, KEY, age)]});
+    let request = client().post(format!("http://{addr}/events/s3"));
+    let request = request.bearer_auth(TOKEN).body(body.to_string());
+    let status = request.send().await.unwrap().status();
+    (status, application.received().len())
+}
+
+#[tokio::test]
+async fn an_old_event_is_given_up_only_if_the_store_itself_says_that_its_object_is_missing() {
+    let old = Duration::from_mins(3);
+    let answers: [fn() -> Response; 5] = [
+        || page(404),
+        || empty(404),
+        || error(404, "NoSuchBucket"),
+        || error(403, "AccessDenied"),
+        // A proxy answers HEAD, and the store has the object.
+        || empty(200),
+    ];
+    let comes_again = answers.map(|answer| reported(old, answer));
+    for reported in join_all(comes_again).await {
+        assert_eq!(reported, (StatusCode::SERVICE_UNAVAILABLE, 0));
+    }
+    let missing = || error(404, "NoSuchKey");
+    assert_eq!(reported(old, missing).await, (StatusCode::OK, 0));
+    // As whatever else fails, it comes again until WEBHOOK_GIVE_UP_AFTER.
+    let too_old = Duration::from_hours(25);
+    assert_eq!(reported(too_old, || page(404)).await, (StatusCode::OK, 0));
+}
+
+#[tokio::test]
+async fn the_age_of_an_event_is_that_by_the_clock_of_the_store() {
+    const BEHIND: Duration = Duration::from_mins(10);
+    let missing = || {
+        let mut answer = error(404, "NoSuchKey");
+        let date = DateTime::from(SystemTime::now() - BEHIND).fmt(DateTimeFormat::HttpDate);
+        let date = date.unwrap().parse().unwrap();
+        answer.headers_mut().insert("date", date);
+        answer
+    };
+    let new = reported(BEHIND, missing).await;
+    assert_eq!(new, (StatusCode::SERVICE_UNAVAILABLE, 0));
+    let old = reported(BEHIND + Duration::from_mins(3), missing).await;
+    assert_eq!(old, (StatusCode::OK, 0));
+}
