@@ -46,7 +46,7 @@ pub(crate) async fn run(router: impl HttpService, events: Option<Events>) -> Res
             if let Some(events) = &events
                 && !events::is_request(&payload)
             {
-                let answer = events::receive(events, &payload).await;
+                let answer = events::receive(events, &context.request_id, &payload).await;
                 return answer.map(Answer::ToStore).map_err(Error::from);
             }
             let request = serde_json::from_str(payload.get())?;

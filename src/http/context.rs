@@ -24,6 +24,7 @@ pub(super) struct RequestContext(Arc<Learned>);
 #[derive(Debug)]
 struct Learned {
     observer: Arc<Observer>,
+    id: String,
     peer: Option<IpAddr>,
     by_proxy: bool,
     route: OnceLock<MatchedPath>,
@@ -45,9 +46,15 @@ pub(super) fn problems_in(
 
 impl RequestContext {
     /// `peer` is who sent the request, and `by_proxy` says whether that is a trusted proxy.
-    pub(super) fn new(observer: Arc<Observer>, peer: Option<IpAddr>, by_proxy: bool) -> Self {
+    pub(super) fn new(
+        observer: Arc<Observer>,
+        id: String,
+        peer: Option<IpAddr>,
+        by_proxy: bool,
+    ) -> Self {
         Self(Arc::new(Learned {
             observer,
+            id,
             peer,
             by_proxy,
             route: OnceLock::new(),
@@ -65,6 +72,11 @@ impl RequestContext {
 
     pub(super) fn observer(&self) -> &Observer {
         &self.0.observer
+    }
+
+    /// The `x-request-id` of the answer.
+    pub(super) fn id(&self) -> &str {
+        &self.0.id
     }
 
     /// Notes the route that the router has found.
@@ -160,7 +172,8 @@ mod tests {
     #[test]
     fn a_notification_without_room_has_to_be_sent_again() {
         let observer = Observer::new(&Settings::default(), None, Metrics::default());
-        let response = RequestContext::new(Arc::new(observer), None, false).no_room();
+        let response =
+            RequestContext::new(Arc::new(observer), String::new(), None, false).no_room();
         assert_eq!(response.status(), 503);
         assert!(response.headers().contains_key("retry-after"));
     }

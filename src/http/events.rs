@@ -24,6 +24,7 @@ pub(crate) use self::delivery::{Events, NotReceived};
 pub(super) use self::document::complete as complete_document;
 use super::auth::{bearer, retry_later};
 use super::body;
+use super::context::RequestContext;
 use super::not_found;
 use super::openapi::EventProblems;
 use super::problem::{Problem, catalogue};
@@ -175,11 +176,12 @@ impl EventsState {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
             return response;
         }
+        let context = RequestContext::of(request.extensions()).clone();
         let received = match body::bytes(request, MAX_BYTES).await {
             Ok(received) => received,
             Err(response) => return response,
         };
-        match self.events.receive(received.bytes()).await {
+        match self.events.receive(context.id(), received.bytes()).await {
             Ok(()) => StatusCode::OK.into_response(),
             Err(NotReceived::Invalid(why)) => {
                 let detail = format!("the body {why}; it must be a notification of S3");

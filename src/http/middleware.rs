@@ -143,7 +143,7 @@ async fn observe(
             .contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN)
     {
         tracing::warn!(
-            request_id = observation.id,
+            request_id = observation.context.id(),
             origin = origin.to_str().unwrap_or_default(),
             "a page of this origin may not call; add the origin to CORS_ALLOWED_ORIGINS"
         );
@@ -195,7 +195,6 @@ fn with_headers_of(replaced: Parts, mut response: Response) -> Response {
 struct Observation {
     begin: Instant,
     method: &'static str,
-    id: String,
     status: Option<StatusCode>,
     context: RequestContext,
     trace: Trace,
@@ -212,9 +211,13 @@ impl Observation {
         Self {
             begin: Instant::now(),
             method: method.unwrap_or(UNKNOWN),
-            id: head::request_id(request, by_proxy),
             status: None,
-            context: RequestContext::new(observer, peer, by_proxy),
+            context: RequestContext::new(
+                observer,
+                head::request_id(request, by_proxy),
+                peer,
+                by_proxy,
+            ),
             trace: Trace::begin(method.unwrap_or("_OTHER"), named_trace),
         }
     }
@@ -229,7 +232,7 @@ impl Observation {
         for (name, value) in &ON_ALL {
             headers.entry(name).or_insert_with(|| value.clone());
         }
-        if let Ok(id) = HeaderValue::from_str(&self.id) {
+        if let Ok(id) = HeaderValue::from_str(self.context.id()) {
             headers.insert(REQUEST_ID, id);
         }
         self.status = Some(response.status());
@@ -251,14 +254,14 @@ impl Observation {
         let Some(problem) = problem else { return };
         if let Some(error) = &problem.cause {
             tracing::error!(
-                request_id = self.id,
+                request_id = self.context.id(),
                 trace_id = self.trace.id(),
                 error,
                 "request failed"
             );
         }
         let (parts, body) = problem
-            .render(&self.id, self.context.dialect())
+            .render(self.context.id(), self.context.dialect())
             .into_parts();
         *response.status_mut() = parts.status;
         response.extensions_mut().extend(parts.extensions);
@@ -276,7 +279,7 @@ impl Drop for Observation {
         let took = self.begin.elapsed();
         let route = self.context.route();
         tracing::info!(
-            request_id = self.id,
+            request_id = self.context.id(),
             trace_id = self.trace.id(),
             method = self.method,
             route = route.unwrap_or(UNKNOWN),

@@ -52,15 +52,20 @@ pub(super) fn is_request(event: &RawValue) -> bool {
     kind.is_ok_and(|kind| kind.request_context.is_some())
 }
 
-/// Tells the application of an event. The answer matters to a queue alone.
+/// Tells the application of an event. The answer matters to a queue alone. `request_id` is that of the
+/// invocation.
 ///
 /// # Errors
 ///
 /// It has to be sent again, or is none of S3.
-pub(super) async fn receive(events: &Arc<Events>, event: &RawValue) -> Result<Batch> {
+pub(super) async fn receive(
+    events: &Arc<Events>,
+    request_id: &str,
+    event: &RawValue,
+) -> Result<Batch> {
     if let Some(messages) = messages(event) {
         let failed = stream::iter(messages).map(async |message| {
-            let received = events.receive(message.body.as_bytes()).await;
+            let received = events.receive(request_id, message.body.as_bytes()).await;
             received.is_err().then_some(Failed {
                 item_identifier: message.id,
             })
@@ -71,7 +76,7 @@ pub(super) async fn receive(events: &Arc<Events>, event: &RawValue) -> Result<Ba
             batch_item_failures: failed.await,
         });
     }
-    match events.receive(event.get().as_bytes()).await {
+    match events.receive(request_id, event.get().as_bytes()).await {
         Ok(()) => Ok(Batch::default()),
         Err(NotReceived::Invalid(why)) => bail!("the event {why}"),
         Err(NotReceived::NotDelivered) => {

@@ -102,27 +102,30 @@ impl Events {
         })
     }
 
-    /// Notifies the application of each event in a notification of the store.
+    /// Notifies the application of each event in a notification of the store. `request_id` is the one that the
+    /// notification came with.
     ///
     /// # Errors
     ///
     /// The body is no notification, or has an event that has to be sent again.
-    pub(crate) async fn receive(&self, body: &[u8]) -> Result<(), NotReceived> {
+    pub(crate) async fn receive(&self, request_id: &str, body: &[u8]) -> Result<(), NotReceived> {
         let events = records::parse(body).map_err(NotReceived::Invalid)?;
         let all = stream::iter(events)
             .map(|event| self.report(event))
             .buffer_unordered(IN_FLIGHT)
-            .fold(true, async |all, outcome| all && outcome.is_final());
-        match timeout(TIMEOUT, all).await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(NotReceived::NotDelivered),
-            Err(_elapsed) => {
-                tracing::warn!(
-                    "a notification took longer than {TIMEOUT:?}; the store has to send it again"
-                );
-                Err(NotReceived::NotDelivered)
-            }
+            .collect::<Vec<Outcome>>();
+        let Ok(outcomes) = timeout(TIMEOUT, all).await else {
+            tracing::warn!(
+                request_id,
+                "a notification took longer than {TIMEOUT:?}; the store has to send it again"
+            );
+            return Err(NotReceived::NotDelivered);
+        };
+        if !outcomes.iter().all(|outcome| outcome.is_final()) {
+            return Err(NotReceived::NotDelivered);
         }
+        log_unreported(request_id, &outcomes);
+        Ok(())
     }
 
     async fn report(&self, event: Event) -> Outcome {
@@ -215,5 +218,22 @@ impl Events {
             "an event is LOST: it could not be delivered within WEBHOOK_GIVE_UP_AFTER, and is acknowledged so that the store sends those after it"
         );
         Outcome::Lost
+    }
+}
+
+/// Logs how many uploads may be lost to the application. It is one line for all events of a notification,
+/// and has no keys, because these may contain names of files.
+fn log_unreported(request_id: &str, outcomes: &[Outcome]) {
+    let kinds = [Outcome::Deleted, Outcome::UnknownKey, Outcome::OtherBucket];
+    let [deleted, unknown_key, other_bucket] =
+        kinds.map(|kind| outcomes.iter().filter(|outcome| **outcome == kind).count());
+    if deleted + unknown_key + other_bucket > 0 {
+        tracing::info!(
+            request_id,
+            deleted,
+            unknown_key,
+            other_bucket,
+            "events of new objects were acknowledged without a webhook"
+        );
     }
 }

@@ -10,9 +10,12 @@ use axum::response::Response;
 use futures_util::future::join_all;
 use presignd::{dev, http};
 use serde_json::json;
+use tempfile::TempDir;
+use tokio::time::timeout;
 
-use super::{ANY, Application, TOKEN, record, settings};
+use super::{ANY, Application, SECRET, TOKEN, record, settings};
 use crate::helpers::{client, service, spawn, with_policies};
+use crate::process::{Running, base};
 use crate::stand_in::{StandIn, empty, error, page};
 
 const KEY: &str = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/private.txt";
@@ -74,4 +77,45 @@ async fn the_age_of_an_event_is_that_by_the_clock_of_the_store() {
     assert_eq!(new, (StatusCode::SERVICE_UNAVAILABLE, 0));
     let old = reported(BEHIND + Duration::from_mins(3), missing).await;
     assert_eq!(old, (StatusCode::OK, 0));
+}
+
+#[tokio::test]
+async fn an_event_that_makes_no_webhook_leaves_a_line_under_the_id_of_its_request() {
+    let folder = TempDir::new().unwrap();
+    let variables = [
+        ("LOG_FORMAT", "json"),
+        ("WEBHOOK_URL", "http://127.0.0.1:1/"),
+        ("WEBHOOK_SECRET", SECRET),
+        ("EVENTS_TOKEN", TOKEN),
+    ];
+    let mut dev = Running::dev(folder.path(), &variables);
+    let base = base(&dev.printed_until("-T hello.txt"));
+    let record = |bucket, key| record(bucket, key, Duration::from_mins(3));
+    let records = [
+        record(dev::BUCKET, KEY),
+        record(dev::BUCKET, "elsewhere/private.txt"),
+        record(dev::BUCKET, "elsewhere/private.jpg"),
+        record("other", KEY),
+    ];
+    let request = client()
+        .post(format!("{base}/events/s3"))
+        .bearer_auth(TOKEN);
+    let request = request.body(json!({"Records": records}).to_string());
+    let answer = timeout(Duration::from_secs(20), request.send()).await;
+    let answer = answer.unwrap().unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    let id = answer.headers()["x-request-id"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    let (_, _, log) = dev.stop("INT");
+    let lines: Vec<serde_json::Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).expect(line))
+        .filter(|line: &serde_json::Value| line["request_id"] == *id && line["deleted"].is_u64())
+        .collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    let counted = ["deleted", "unknown_key", "other_bucket"].map(|name| lines[0][name].clone());
+    assert_eq!(counted, [1, 2, 1].map(serde_json::Value::from), "{log}");
+    assert!(!log.contains("private"), "{log}");
 }
