@@ -1,8 +1,6 @@
 //! Finds out which upload a new object of the store is, and whether its policy allows it.
 
-use std::time::{Duration, Instant, SystemTime};
-
-use tokio::time::sleep;
+use std::time::SystemTime;
 
 use super::policy::Terms;
 use super::{Caller, Error, Expected, UploadService, Verification};
@@ -33,8 +31,7 @@ pub struct Arrived {
 }
 
 impl UploadService {
-    /// The object that has arrived under `key` in `bucket`. Repeats the request for a missing
-    /// object until `wait` is over.
+    /// The object that has arrived under `key` in `bucket`.
     ///
     /// Several policies may be able to grant the same key. In the order of their names, the first
     /// that allows the object counts, and if none does, the first.
@@ -42,8 +39,7 @@ impl UploadService {
     /// # Errors
     ///
     /// The store fails.
-    pub async fn arrival(&self, bucket: &str, key: &str, wait: Duration) -> Result<Arrival, Error> {
-        const PAUSE: Duration = Duration::from_millis(500);
+    pub async fn arrival(&self, bucket: &str, key: &str) -> Result<Arrival, Error> {
         let name = self.other_than_default(bucket);
         if self.buckets.get(name).is_none() {
             return Ok(Arrival::OtherBucket);
@@ -52,18 +48,8 @@ impl UploadService {
         if policies.is_empty() {
             return Ok(Arrival::UnknownKey);
         }
-        let begin = Instant::now();
-        loop {
-            let arrived = self.judged_by_first(&policies, key).await?;
-            let left = wait.saturating_sub(begin.elapsed());
-            if let Some(arrived) = arrived {
-                return Ok(Arrival::Arrived(Box::new(arrived)));
-            }
-            if left.is_zero() {
-                return Ok(Arrival::Missing);
-            }
-            sleep(PAUSE.min(left)).await;
-        }
+        let arrived = self.judged_by_first(&policies, key).await?;
+        Ok(arrived.map_or(Arrival::Missing, |it| Arrival::Arrived(Box::new(it))))
     }
 
     /// Makes sure that the store itself says that there is no object under `key` in `bucket`. Returns the

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::message::{self, Kind, Message};
 use super::records::{self, Created, Event};
@@ -21,8 +21,8 @@ use crate::webhook::{DeliveryError, Webhook};
 const IN_FLIGHT: usize = 16;
 /// How long one notification may take, with all of its events.
 const TIMEOUT: Duration = Duration::from_mins(1);
-/// How long to wait for an object that cannot be read yet. Then the store sends the event again.
-const READABLE_WITHIN: Duration = Duration::from_secs(3);
+/// When to try again to read an object that is missing. Then the store sends the event again.
+const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
 /// After this time an object that is missing has been deleted, by the clock of the store.
 const DELETED_AFTER: Duration = Duration::from_mins(2);
 
@@ -130,36 +130,42 @@ impl Events {
 
     async fn report(&self, event: Event) -> Outcome {
         let outcome = match event {
-            Event::Created(created) => {
-                // This fails only if the semaphore is closed, and nothing closes it.
-                let _turn = self.in_flight.acquire().await.ok();
-                self.report_object(&created).await
-            }
+            Event::Created(created) => self.report_object(&created).await,
             Event::Other => Outcome::Ignored,
         };
         self.metrics.event(outcome.name());
         outcome
     }
 
+    /// Tries again to read a missing object after each of [`PAUSES`], in which other events have their turns: who
+    /// deletes uploads at once must not delay the events of others.
     async fn report_object(&self, created: &Created) -> Outcome {
-        let now = SystemTime::now();
+        for pause in PAUSES {
+            let outcome = self.report_readable(created).await;
+            if outcome != Outcome::NotReadable {
+                return outcome;
+            }
+            sleep(pause).await;
+        }
+        self.report_readable(created).await
+    }
+
+    async fn report_readable(&self, created: &Created) -> Outcome {
+        // This fails only if the semaphore is closed, and nothing closes it.
+        let _turn = self.in_flight.acquire().await.ok();
         // An event may come from a clock that is ahead.
-        let age = now.duration_since(created.at).unwrap_or_default();
-        let may_still_appear = age < DELETED_AFTER;
-        let wait = if may_still_appear {
-            READABLE_WITHIN
-        } else {
-            Duration::ZERO
-        };
+        let age = SystemTime::now()
+            .duration_since(created.at)
+            .unwrap_or_default();
         let Created { bucket, key, .. } = created;
-        let arrival = match self.uploads.arrival(bucket, key, wait).await {
+        let arrival = match self.uploads.arrival(bucket, key).await {
             Ok(arrival) => arrival,
             Err(error) => return self.failed(age, &causes(&error), None),
         };
         let arrived = match arrival {
             Arrival::OtherBucket => return Outcome::OtherBucket,
             Arrival::UnknownKey => return Outcome::UnknownKey,
-            Arrival::Missing if may_still_appear => return Outcome::NotReadable,
+            Arrival::Missing if age < DELETED_AFTER => return Outcome::NotReadable,
             Arrival::Missing => return self.missing(created, age).await,
             Arrival::Arrived(arrived) => arrived,
         };

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::types::{
@@ -285,7 +284,7 @@ async fn the_store_may_notify_the_service_of_markers() {
     assert!(paths.len() >= 6, "{paths:?}");
     for path in paths {
         let key = path.strip_prefix("/uploads/").unwrap();
-        let arrival = uploads.arrival(BUCKET, key, Duration::ZERO);
+        let arrival = uploads.arrival(BUCKET, key);
         assert_eq!(arrival.await.unwrap(), Arrival::UnknownKey, "{key}");
     }
 }

@@ -1,7 +1,7 @@
 //! An event whose object is not there: not yet, not any more, or only because a proxy says so.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use axum::extract::Request;
@@ -11,9 +11,9 @@ use futures_util::future::join_all;
 use presignd::{dev, http};
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use super::{ANY, Application, SECRET, TOKEN, record, settings};
+use super::{ANY, Application, SECRET, TOKEN, notification, record, settings, start};
 use crate::helpers::{client, service, spawn, with_policies};
 use crate::process::{Running, base};
 use crate::stand_in::{StandIn, empty, error, page};
@@ -77,6 +77,29 @@ async fn the_age_of_an_event_is_that_by_the_clock_of_the_store() {
     assert_eq!(new, (StatusCode::SERVICE_UNAVAILABLE, 0));
     let old = reported(BEHIND + Duration::from_mins(3), missing).await;
     assert_eq!(old, (StatusCode::OK, 0));
+}
+
+#[tokio::test]
+async fn events_of_missing_objects_do_not_delay_those_of_others() {
+    let (app, application) = start(ANY).await;
+    let there = app.uploaded("a.txt", "text/plain").await;
+    let missing = there.replace("a.txt", "gone.txt");
+    let missing = notification(&missing);
+    let many = join_all((0..40).map(|_| app.report(&missing)));
+    let other = async {
+        sleep(Duration::from_millis(300)).await;
+        let begin = Instant::now();
+        let answer = app.report(&notification(&there)).await;
+        assert_eq!(answer.status(), StatusCode::OK);
+        begin.elapsed()
+    };
+    let waited = tokio::select! {
+        waited = other => waited,
+        _ = async { many.await; sleep(Duration::from_secs(30)).await } => panic!("it takes longer"),
+    };
+    // Each of the others waits for three seconds.
+    assert!(waited < Duration::from_secs(2), "{waited:?}");
+    assert_eq!(application.received().len(), 1);
 }
 
 #[tokio::test]
