@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::grants::{Grants, parameter};
 use crate::http::HttpService;
+use crate::http::auth::Refused;
 use crate::http::events::Token;
 
 /// The longest body that is copied for the log; longer ones are logged without names.
@@ -35,6 +36,7 @@ async fn log(State(grants): State<Grants>, request: Request, next: Next) -> Resp
     let query = parameter(request.uri().query().unwrap_or_default(), "filename");
     let (request, asked) = copied(request);
     let response = next.run(request).await;
+    let refused = Refused::reason(&response);
     let (parts, body) = response.into_parts();
     let (body, answered) = json_in(&parts.headers, body).await;
     let asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -46,7 +48,8 @@ async fn log(State(grants): State<Grants>, request: Request, next: Next) -> Resp
         granted(&names, &keys_in(&answered))
     } else {
         // The detail of a problem names all fields that are wrong.
-        answered["detail"].as_str().unwrap_or_default().to_owned()
+        let detail = answered["detail"].as_str().unwrap_or_default();
+        refused.map_or(detail.to_owned(), |why| format!("{detail} ({why})"))
     };
     line("", &method, &path, parts.status, begin.elapsed(), &what);
     Response::from_parts(parts, body)

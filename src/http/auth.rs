@@ -6,6 +6,7 @@ mod authenticated;
 mod credential;
 mod jwks;
 mod jwt;
+mod refused;
 mod token_cache;
 
 use std::num::NonZeroU32;
@@ -23,6 +24,7 @@ pub(super) use self::credential::bearer;
 pub use self::jwks::Jwks;
 pub(crate) use self::jwt::TICKET_CLAIM;
 pub use self::jwt::{Jwt, JwtKey, Keys};
+pub(crate) use self::refused::Refused;
 use self::token_cache::{Verified, VerifiedTokens};
 use super::Settings;
 use super::problem::Problem;
@@ -91,8 +93,8 @@ struct Sender {
 /// Why a request has no caller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Denied {
-    /// The credentials are missing or invalid. The client does not learn which.
-    Unauthorized,
+    /// The credentials are missing or invalid, for this reason. The client does not learn it.
+    Unauthorized(&'static str),
     /// The token is valid, but its ticket is not, for this reason, which the client may see.
     InvalidTicket(String),
     /// Too many invalid tokens came from the same address; for this long, new tokens are refused
@@ -101,6 +103,8 @@ enum Denied {
     /// The issuer's keys are unavailable, so the token cannot be verified.
     IssuerUnavailable,
 }
+
+const NO_SUCH_KEY: Denied = Denied::Unauthorized("there is no such API key");
 
 /// Authenticates callers and enforces their limits.
 pub(super) struct Gate {
@@ -140,7 +144,7 @@ impl Gate {
         let api_key = |hash: &TokenHash| self.auth.api_keys.as_ref()?.get(hash);
         let (token, is_in_path) = match credential {
             Credential::None => return Ok(Sender::from(Caller::anonymous())),
-            Credential::ApiKey(key) => return api_key(&hash(key)).ok_or(Denied::Unauthorized),
+            Credential::ApiKey(key) => return api_key(&hash(key)).ok_or(NO_SUCH_KEY),
             Credential::Bearer(token) => (token, false),
             Credential::Ticket(token) => (token, true),
         };
@@ -148,7 +152,7 @@ impl Gate {
         if !is_in_path && let Some(sender) = api_key(&hash) {
             return Ok(sender);
         }
-        let jwt = self.auth.jwt.as_ref().ok_or(Denied::Unauthorized)?;
+        let jwt = self.auth.jwt.as_ref().ok_or(NO_SUCH_KEY)?;
         let verified = self.cached_or_verify(jwt, token, &hash, network).await?;
         if is_in_path && !verified.fits_path(SystemTime::now()) {
             return Err(Denied::InvalidTicket(format!(
@@ -162,7 +166,7 @@ impl Gate {
                 caller = verified.caller.segment(),
                 "a token was refused because its `sub` is the name of an API key; rename the key"
             );
-            return Err(Denied::Unauthorized);
+            return Err(Denied::Unauthorized("`sub` is the name of an API key"));
         }
         Ok(Sender::from(verified.caller))
     }

@@ -1,5 +1,5 @@
-//! The head of a request, before any route sees it: what HTTP forbids, its id, and the origin of a
-//! preflight.
+//! The head of a request, before any route sees it: what HTTP forbids, its method, its id, and the
+//! origin of a preflight.
 
 use std::net::IpAddr;
 
@@ -43,6 +43,20 @@ pub(super) fn check(request: &Request, local_hosts_only: bool) -> Result<(), Pro
         return Err(Problem::with_detail(&catalogue::INVALID_REQUEST, detail));
     }
     Ok(())
+}
+
+/// The name of a standard method. Clients can send any other word.
+pub(super) fn standard_name(method: &Method) -> Option<&'static str> {
+    match *method {
+        Method::GET => Some("GET"),
+        Method::HEAD => Some("HEAD"),
+        Method::POST => Some("POST"),
+        Method::PUT => Some("PUT"),
+        Method::DELETE => Some("DELETE"),
+        Method::OPTIONS => Some("OPTIONS"),
+        Method::PATCH => Some("PATCH"),
+        _ => None,
+    }
 }
 
 /// Whether every host that the request names is this machine. Its target may name a host, too,

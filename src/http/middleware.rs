@@ -12,7 +12,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, MatchedPath, Request};
 use axum::http::response::Parts;
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
@@ -23,7 +23,7 @@ use tower::util::MapRequestLayer;
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_http::cors::CorsLayer;
 
-use super::auth::retry_later;
+use super::auth::{Refused, retry_later};
 use super::client_ip::is_trusted;
 use super::context::RequestContext;
 use super::head::{self, REQUEST_ID};
@@ -196,13 +196,14 @@ struct Observation {
     begin: Instant,
     method: &'static str,
     status: Option<StatusCode>,
+    refused: Option<&'static str>,
     context: RequestContext,
     trace: Trace,
 }
 
 impl Observation {
     fn begin(observer: Arc<Observer>, request: &mut Request) -> Self {
-        let method = standard_name(request.method());
+        let method = head::standard_name(request.method());
         let peer = request.extensions_mut().remove::<ConnectInfo<SocketAddr>>();
         let peer = peer.map(|peer| peer.ip().to_canonical());
         // Anyone could write into the traces and logs of others under ids that they know.
@@ -212,6 +213,7 @@ impl Observation {
             begin: Instant::now(),
             method: method.unwrap_or(UNKNOWN),
             status: None,
+            refused: None,
             context: RequestContext::new(
                 observer,
                 head::request_id(request, by_proxy),
@@ -236,6 +238,7 @@ impl Observation {
             headers.insert(REQUEST_ID, id);
         }
         self.status = Some(response.status());
+        self.refused = Refused::reason(&response);
         response
     }
 
@@ -286,26 +289,13 @@ impl Drop for Observation {
             caller = self.context.sender_name(),
             on_behalf_of = self.context.on_behalf_of(),
             status,
+            refused = self.refused,
             us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             "request"
         );
         let metrics = &self.context.observer().metrics;
         metrics.request(self.method, route.unwrap_or(UNKNOWN), status, took);
         self.trace.end(route, status);
-    }
-}
-
-/// The name of a standard method. Clients can send any other word.
-fn standard_name(method: &Method) -> Option<&'static str> {
-    match *method {
-        Method::GET => Some("GET"),
-        Method::HEAD => Some("HEAD"),
-        Method::POST => Some("POST"),
-        Method::PUT => Some("PUT"),
-        Method::DELETE => Some("DELETE"),
-        Method::OPTIONS => Some("OPTIONS"),
-        Method::PATCH => Some("PATCH"),
-        _ => None,
     }
 }
 

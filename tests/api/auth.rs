@@ -6,6 +6,7 @@ mod jwks;
 pub(crate) mod jwt;
 mod on_behalf;
 mod preflight;
+mod refusals;
 pub(crate) mod tickets;
 
 use std::collections::BTreeSet;

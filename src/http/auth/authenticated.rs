@@ -10,7 +10,7 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 
 use super::credential::{Credential, policy_in_path, ticket_in_path};
-use super::{Denied, Gate, ISSUER_RETRY_AFTER, ON_BEHALF_OF, retry_later};
+use super::{Denied, Gate, ISSUER_RETRY_AFTER, ON_BEHALF_OF, Refused, retry_later};
 use crate::http::AppState;
 use crate::http::client_ip::{client_ip, network};
 use crate::http::context::RequestContext;
@@ -119,17 +119,12 @@ impl FromRequestParts<AppState> for Authenticated {
         };
         let key = sender.as_ref().ok().and_then(|sender| sender.caller.key());
         let key = key.or_else(network);
-        gate.count(key.as_ref(), NonZeroU32::MIN)?;
-        let sender = sender.map_err(|denied| match denied {
-            Denied::Unauthorized => gate.auth.challenge(Problem::new(&catalogue::UNAUTHORIZED)),
-            Denied::InvalidTicket(why) => {
-                let problem = Problem::with_detail(&catalogue::INVALID_TICKET, &why);
-                gate.auth.challenge(problem)
-            }
-            Denied::TooManyFailures(wait) => retry_later(&catalogue::RATE_LIMITED, wait),
-            Denied::IssuerUnavailable => {
-                retry_later(&catalogue::ISSUER_UNAVAILABLE, ISSUER_RETRY_AFTER)
-            }
+        let refused = sender.as_ref().err().map(Refused::from);
+        let counted = gate.count(key.as_ref(), NonZeroU32::MIN);
+        let sender = counted.and_then(|()| sender.map_err(|denied| gate.refusal(denied)));
+        let sender = sender.map_err(|response| match refused {
+            Some(refused) => refused.noted_in(response),
+            None => response,
         })?;
         let headers = &parts.headers;
         let caller = if gate.auth.is_required() && headers.contains_key(&ON_BEHALF_OF) {
@@ -143,6 +138,26 @@ impl FromRequestParts<AppState> for Authenticated {
             None => caller,
         };
         Ok(Self::new(caller, key, parts, gate))
+    }
+}
+
+impl Gate {
+    /// The answer to a request without a caller.
+    fn refusal(&self, denied: Denied) -> Response {
+        match denied {
+            Denied::Unauthorized(_) => {
+                let problem = Problem::new(&catalogue::UNAUTHORIZED);
+                self.auth.challenge(problem)
+            }
+            Denied::InvalidTicket(why) => {
+                let problem = Problem::with_detail(&catalogue::INVALID_TICKET, &why);
+                self.auth.challenge(problem)
+            }
+            Denied::TooManyFailures(wait) => retry_later(&catalogue::RATE_LIMITED, wait),
+            Denied::IssuerUnavailable => {
+                retry_later(&catalogue::ISSUER_UNAVAILABLE, ISSUER_RETRY_AFTER)
+            }
+        }
     }
 }
 

@@ -35,13 +35,18 @@ impl<'a> Credential<'a> {
         let has_key = auth.api_keys.is_some() && headers.contains_key(&API_KEY);
         let has_header = headers.contains_key(header::AUTHORIZATION);
         let credential = match (ticket, has_key, has_header) {
-            (Some(ticket), false, false) => Some(Self::Ticket(ticket)),
-            (None, true, false) => only(headers, &API_KEY).map(Self::ApiKey),
-            (None, false, true) => bearer(headers).map(Self::Bearer),
+            (Some(ticket), false, false) => Ok(Self::Ticket(ticket)),
+            (None, true, false) => only(headers, &API_KEY)
+                .map(Self::ApiKey)
+                .ok_or("`x-api-key` is repeated, not ASCII or too long"),
+            (None, false, true) => bearer(headers)
+                .map(Self::Bearer)
+                .ok_or("`authorization` is repeated, not ASCII, too long or not `Bearer`"),
+            (None, false, false) => Err("there are no credentials of a kind in AUTH_MODE"),
             // Two credentials may differ, so neither counts.
-            _ => None,
+            _ => Err("there are two credentials"),
         };
-        credential.ok_or(Denied::Unauthorized)
+        credential.map_err(Denied::Unauthorized)
     }
 }
 

@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::jwks::Jwks;
+use super::refused::of_token;
 use super::token_cache::Verified;
 use super::{Denied, TokenHash};
 use crate::upload::{Caller, Ticket};
@@ -231,18 +232,20 @@ impl Jwt {
     }
 
     pub(super) async fn verify(&self, token: &str) -> Result<Verified, Denied> {
-        let header = jsonwebtoken::decode_header(token).map_err(|_| Denied::Unauthorized)?;
+        let header = jsonwebtoken::decode_header(token).map_err(|_| {
+            Denied::Unauthorized("it is neither an API key nor a JWT with a known `alg`")
+        })?;
         if has_critical_extensions(token) {
-            return Err(Denied::Unauthorized);
+            return Err(Denied::Unauthorized("the token has `crit`"));
         }
         let key = match &self.keys {
             Keys::One(key) => key.load_full(),
-            Keys::Set(keys) => keys
-                .key(header.kid.as_deref())
-                .await?
-                .ok_or(Denied::Unauthorized)?,
+            Keys::Set(keys) => {
+                let key = keys.key(header.kid.as_deref()).await?;
+                key.ok_or(Denied::Unauthorized("the issuer has no key of this `kid`"))?
+            }
         };
-        let claims = self.claims(token, &key).ok_or(Denied::Unauthorized)?;
+        let claims = self.claims(token, &key)?;
         let policies = self
             .policies_claim
             .as_ref()
@@ -265,18 +268,26 @@ impl Jwt {
         })
     }
 
-    fn claims(&self, token: &str, key: &JwtKey) -> Option<Claims> {
-        let mut validation = Validation::new(*key.algorithms.first()?);
-        validation.algorithms.clone_from(&key.algorithms);
+    fn claims(&self, token: &str, key: &JwtKey) -> Result<Claims, Denied> {
+        let mut validation = Validation {
+            algorithms: key.algorithms.clone(),
+            ..Validation::default()
+        };
         validation.set_issuer(&[&self.issuer]);
         validation.set_audience(&[&self.audience]);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         validation.validate_nbf = true;
         validation.leeway = LEEWAY;
-        let token = jsonwebtoken::decode::<Claims>(token, &key.key, &validation).ok()?;
+        let token = jsonwebtoken::decode::<Claims>(token, &key.key, &validation)
+            .map_err(|error| of_token(&error))?;
         // The library would accept a list of issuers that contains ours.
-        let has_one_issuer = token.claims.others.get("iss").is_some_and(Value::is_string);
-        Some(token.claims).filter(|claims| has_one_issuer && !claims.sub.is_empty())
+        if !token.claims.others.get("iss").is_some_and(Value::is_string) {
+            return Err(Denied::Unauthorized("`iss` is a list"));
+        }
+        if token.claims.sub.is_empty() {
+            return Err(Denied::Unauthorized("`sub` is empty"));
+        }
+        Ok(token.claims)
     }
 }
 

@@ -1,0 +1,197 @@
+//! Why a request has no caller: the log says it, and the answer does not.
+
+use std::path::Path;
+
+use axum::Json;
+use axum::routing::get;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use presignd::http::auth::new_api_key;
+use reqwest::RequestBuilder;
+use serde_json::{Value, json};
+
+use super::jwks::published;
+use super::jwt::{AUDIENCE, ISSUER, IssuerKey, SECRET, claims, now};
+use crate::helpers::client;
+use crate::process::{Running, base};
+
+/// A service that accepts API keys and the tokens of the issuer at `jwks`.
+fn started(folder: &Path, jwks: &str, more: &[(&str, &str)]) -> (Running, String) {
+    let mut variables = vec![
+        ("AUTH_MODE", "jwt,api-key"),
+        ("API_KEYS_FILE", "keys.toml"),
+        ("JWT_ISSUER", ISSUER),
+        ("JWT_AUDIENCE", AUDIENCE),
+        ("JWT_JWKS_URL", jwks),
+    ];
+    variables.extend(more);
+    let mut dev = Running::dev(folder, &variables);
+    let base = base(&dev.printed_until("-T hello.txt"));
+    (dev, base)
+}
+
+fn asking(url: &str) -> RequestBuilder {
+    let body = json!({"filename": "a.txt", "contentType": "text/plain"});
+    client()
+        .post(format!("{url}/upload/presigned-url"))
+        .json(&body)
+}
+
+/// Tokens that are refused, and why.
+fn tokens(key: &IssuerKey) -> Vec<(String, &'static str)> {
+    let now = now();
+    let with = |name: &str, value: Value| {
+        let mut claims = claims("chosen-sub");
+        claims[name] = value;
+        key.sign(Some("k"), &claims)
+    };
+    let without = |name: &str| {
+        let mut claims = claims("chosen-sub");
+        claims.as_object_mut().unwrap().remove(name);
+        key.sign(Some("k"), &claims)
+    };
+    let good = claims("chosen-sub");
+    let mut shared = Header::new(Algorithm::HS256);
+    shared.kid = Some("k".into());
+    let mut critical = Header::new(Algorithm::ES256);
+    critical.crit = Some(vec!["chosen-extension".into()]);
+    let by_secret = jsonwebtoken::encode(&shared, &good, &EncodingKey::from_secret(SECRET));
+    let foreign = IssuerKey::ec(Algorithm::ES256);
+    vec![
+        (
+            "chosen-text".to_owned(),
+            "it is neither an API key nor a JWT with a known `alg`",
+        ),
+        (
+            jsonwebtoken::encode(&critical, &good, &key.private).unwrap(),
+            "the token has `crit`",
+        ),
+        (
+            key.sign(Some("chosen-kid"), &good),
+            "the issuer has no key of this `kid`",
+        ),
+        (by_secret.unwrap(), "`alg` is not an algorithm of the key"),
+        (
+            foreign.sign(Some("k"), &good),
+            "the signature is not one of the key",
+        ),
+        (with("exp", json!(now - 60)), "the token has expired"),
+        (without("exp"), "`exp` is missing or not a number"),
+        (with("nbf", json!(now + 300)), "the token is not valid yet"),
+        (with("nbf", json!("chosen-nbf")), "`nbf` is not a number"),
+        (
+            with("iss", json!("https://chosen.example/")),
+            "`iss` is not JWT_ISSUER",
+        ),
+        (with("iss", json!([ISSUER])), "`iss` is a list"),
+        (without("iss"), "`iss` is missing or not text"),
+        (
+            with("aud", json!("chosen-aud")),
+            "`aud` is not JWT_AUDIENCE",
+        ),
+        (without("aud"), "`aud` is missing or not text"),
+        (without("sub"), "`sub` is missing or not text"),
+        (with("sub", json!("")), "`sub` is empty"),
+        (with("sub", json!("web")), "`sub` is the name of an API key"),
+        (
+            with("upload", json!({"chosen-member": 1})),
+            "the ticket is invalid, and the answer says why",
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn the_log_says_why_a_request_was_refused_and_never_what_the_client_sent() {
+    let key = IssuerKey::ec(Algorithm::ES256);
+    let set = json!({"keys": [published("k", &key)]});
+    let issuer = axum::Router::new().route("/jwks", get(async move || Json(set)));
+    let issuer = crate::helpers::spawn(issuer).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (known, entry) = new_api_key("web").unwrap();
+    std::fs::write(folder.path().join("keys.toml"), entry).unwrap();
+    let jwks = format!("http://{issuer}/jwks");
+    let (dev, base) = started(folder.path(), &jwks, &[("LOG_FORMAT", "json")]);
+
+    let mut requests = vec![
+        (
+            asking(&base),
+            "there are no credentials of a kind in AUTH_MODE",
+        ),
+        (
+            asking(&base)
+                .bearer_auth(&known)
+                .header("x-api-key", &known),
+            "there are two credentials",
+        ),
+        (
+            asking(&base).header("x-api-key", "chosen-key"),
+            "there is no such API key",
+        ),
+        (
+            asking(&base).header("x-api-key", "x".repeat(20_000)),
+            "`x-api-key` is repeated, not ASCII or too long",
+        ),
+        (
+            asking(&base).basic_auth("chosen-user", Some("chosen-password")),
+            "`authorization` is repeated, not ASCII, too long or not `Bearer`",
+        ),
+        (
+            asking(&format!("{base}/t/{}", key.sign(Some("k"), &claims("a")))),
+            "the ticket is invalid, and the answer says why",
+        ),
+    ];
+    for (token, why) in tokens(&key) {
+        requests.push((asking(&base).bearer_auth(token), why));
+    }
+    let mut expected = Vec::new();
+    for (request, why) in requests {
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 401, "{why}");
+        expected.push(json!(why));
+    }
+    let granted = asking(&base).bearer_auth(&known).send().await.unwrap();
+    assert_eq!(granted.status(), 201);
+    expected.push(Value::Null);
+
+    let (_, _, log) = dev.stop("INT");
+    let lines = log.lines().map(|l| serde_json::from_str(l).expect(l));
+    let lines: Vec<Value> = lines
+        .filter(|l: &Value| l["message"] == "request")
+        .collect();
+    let refused: Vec<Value> = lines.iter().map(|line| line["refused"].clone()).collect();
+    assert_eq!(refused, expected);
+    assert!(!log.contains("chosen") && !log.contains(&known), "{log}");
+}
+
+#[tokio::test]
+async fn the_log_of_dev_says_it_too_also_where_no_token_can_be_verified() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(
+        folder.path().join("keys.toml"),
+        new_api_key("web").unwrap().1,
+    )
+    .unwrap();
+    let down = "http://127.0.0.1:9/jwks";
+    let rate = [
+        ("RATE_LIMIT_PER_SECOND", "0.001"),
+        ("RATE_LIMIT_BURST", "2"),
+    ];
+    let (dev, base) = started(folder.path(), down, &rate);
+    let token = IssuerKey::ec(Algorithm::ES256).sign(Some("k"), &claims("alice"));
+    let mut statuses = Vec::new();
+    for request in [
+        asking(&base),
+        asking(&base).bearer_auth(&token),
+        asking(&base).bearer_auth(&token),
+    ] {
+        statuses.push(request.send().await.unwrap().status().as_u16());
+    }
+    assert_eq!(statuses, [401, 503, 429]);
+    let (_, _, log) = dev.stop("INT");
+    for why in [
+        "there are no credentials of a kind in AUTH_MODE",
+        "the keys of JWT_JWKS_URL could not be fetched)",
+        "too many invalid tokens came from this address",
+    ] {
+        assert!(log.contains(why), "{why}: {log}");
+    }
+}
