@@ -8,6 +8,10 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
+/// How long a failed fetch counts. It is longer than the time between two requests of most
+/// services, and not much longer, because the first one after a pause should not use an old value.
+const FAILURE_COUNTS_FOR: Duration = Duration::from_mins(5);
+
 /// A cached value.
 ///
 /// - One fetch runs at a time; all who need its result wait for the same one.
@@ -35,8 +39,11 @@ pub(crate) enum Age {
     Fresh,
     /// Use it, and fetch another one in the background.
     Stale,
-    /// Wait for another one, and use this one only if there is none.
+    /// Wait for another one, and use this one only if there is none. If fetching has just failed,
+    /// use this one at once.
     Old,
+    /// Wait for another one in any case, and use this one only if there is none.
+    Insufficient,
     /// Never use it.
     Expired,
 }
@@ -54,8 +61,17 @@ pub(crate) enum RefreshError<E> {
 struct State<T, E> {
     cached: Option<(T, Instant)>,
     fetched_at: Option<Instant>,
+    /// When a fetch failed, if none has succeeded since.
+    failed_at: Option<Instant>,
     /// The fetch that is running.
     fetch: Option<Fetch<T, E>>,
+}
+
+impl<T, E> State<T, E> {
+    fn has_just_failed(&self) -> bool {
+        self.failed_at
+            .is_some_and(|at| at.elapsed() < FAILURE_COUNTS_FOR)
+    }
 }
 
 type Fetch<T, E> = watch::Receiver<Option<Result<T, RefreshError<E>>>>;
@@ -69,6 +85,7 @@ where
         let state = State {
             cached: None,
             fetched_at: None,
+            failed_at: None,
             fetch: None,
         };
         Self {
@@ -92,6 +109,11 @@ where
             let age = match &state.cached {
                 Some((value, since)) => judge(value, since.elapsed()),
                 None => Age::Expired,
+            };
+            // Otherwise everybody would wait for a source that hangs, again and again.
+            let age = match age {
+                Age::Old if state.has_just_failed() => Age::Stale,
+                age => age,
             };
             let cached = state.cached.as_ref().map(|(value, _)| value.clone());
             let cached = cached.filter(|_| age != Age::Expired);
@@ -160,8 +182,10 @@ where
             {
                 let mut state = this.lock();
                 state.fetch = None;
+                let now = Instant::now();
+                state.failed_at = result.is_err().then_some(now);
                 if let Ok(value) = &result {
-                    state.cached = Some((value.clone(), Instant::now()));
+                    state.cached = Some((value.clone(), now));
                 }
             }
             sender.send_replace(Some(result));
@@ -189,5 +213,79 @@ impl<T, E> Clone for Refreshed<T, E> {
 impl<T, E> fmt::Debug for Refreshed<T, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Refreshed").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        timeout: Duration::from_secs(5),
+        interval: Duration::from_secs(10),
+        interval_without_value: Duration::ZERO,
+    };
+
+    /// Judges every value that is older than a second in the same way.
+    async fn get(values: &Refreshed<u8, ()>, age: Age, fetched: Result<u8, ()>) -> Result<u8, ()> {
+        let judge = move |_: &u8, since| match since {
+            since if since < Duration::from_secs(1) => Age::Fresh,
+            _ => age,
+        };
+        let fetch = async move || {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            fetched
+        };
+        values.get(judge, fetch).await.map_err(|_| ())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_old_value_is_used_at_once_after_a_failure_until_a_fetch_succeeds() {
+        let values = Refreshed::new(LIMITS);
+        let mut begin = Instant::now();
+        let mut waited = || {
+            std::mem::replace(&mut begin, Instant::now())
+                .elapsed()
+                .as_secs()
+        };
+        let later = || tokio::time::sleep(LIMITS.interval);
+        assert_eq!(get(&values, Age::Old, Ok(1)).await, Ok(1));
+        later().await;
+        waited();
+        assert_eq!(get(&values, Age::Old, Err(())).await, Ok(1));
+        assert_eq!(waited(), 1);
+        later().await;
+        waited();
+        assert_eq!(get(&values, Age::Old, Ok(2)).await, Ok(1));
+        assert_eq!(
+            waited(),
+            0,
+            "the value is used while another one is fetched"
+        );
+        later().await;
+        waited();
+        assert_eq!(get(&values, Age::Old, Ok(3)).await, Ok(3));
+        assert_eq!(waited(), 1, "the last fetch has succeeded");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_of_long_ago_does_not_count() {
+        let values = Refreshed::new(LIMITS);
+        assert_eq!(get(&values, Age::Old, Ok(1)).await, Ok(1));
+        tokio::time::sleep(LIMITS.interval).await;
+        assert_eq!(get(&values, Age::Old, Err(())).await, Ok(1));
+        tokio::time::sleep(FAILURE_COUNTS_FOR).await;
+        assert_eq!(get(&values, Age::Old, Ok(2)).await, Ok(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_cannot_do_with_a_value_waits_also_after_a_failure() {
+        let values = Refreshed::new(LIMITS);
+        assert_eq!(get(&values, Age::Insufficient, Ok(1)).await, Ok(1));
+        for fetched in [Err(()), Ok(2)] {
+            tokio::time::sleep(LIMITS.interval).await;
+            let expected = Ok(fetched.unwrap_or(1));
+            assert_eq!(get(&values, Age::Insufficient, fetched).await, expected);
+        }
     }
 }

@@ -30,7 +30,8 @@ const LIMITS: Limits = Limits {
 /// - [`get`](Self::get) gives valid credentials or an error; never expired ones.
 /// - They are valid for at least the longest grant, if the provider has such credentials. Otherwise
 ///   they are used until they expire.
-/// - Credentials that do not expire are renewed in the background.
+/// - Credentials that do not expire are renewed in the background, and so are others after a renewal
+///   has failed.
 #[derive(Clone)]
 pub struct CredentialsCache {
     provider: SharedCredentialsProvider,

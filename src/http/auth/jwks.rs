@@ -35,7 +35,8 @@ const MAX_BYTES: usize = 512 * 1024;
 /// - They are cached: a token whose key is known is checked without asking the issuer.
 /// - The issuer is asked at start, for an unknown key, and when the cached keys are old.
 /// - A token of an unknown key is refused at once if the issuer was asked just before.
-/// - While the issuer does not answer, cached keys are used for up to a day.
+/// - While the issuer does not answer, cached keys are used for up to a day, and only the first
+///   token waits for it.
 #[derive(Clone)]
 pub struct Jwks {
     client: Client,
@@ -98,7 +99,8 @@ impl Jwks {
     pub(super) async fn key(&self, id: Option<&str>) -> Result<Option<Arc<JwtKey>>, Denied> {
         let judge = |keys: &Arc<KeySet>, age| match age {
             age if age >= LAST_AGE => Age::Expired,
-            age if age >= MAX_AGE_UNCHECKED || keys.get(id).is_none() => Age::Old,
+            _ if keys.get(id).is_none() => Age::Insufficient,
+            age if age >= MAX_AGE_UNCHECKED => Age::Old,
             age if age >= MAX_AGE => Age::Stale,
             _ => Age::Fresh,
         };

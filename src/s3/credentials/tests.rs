@@ -18,6 +18,8 @@ struct Provider {
     /// The number of the first call that fails.
     fails_from: Option<u64>,
     panics_at: Option<u64>,
+    /// The number of the first call that is never answered.
+    hangs_from: Option<u64>,
 }
 
 impl ProvideCredentials for Provider {
@@ -28,6 +30,9 @@ impl ProvideCredentials for Provider {
         future::ProvideCredentials::new(async {
             let n = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
             tokio::time::sleep(self.answer_after).await;
+            if self.hangs_from.is_some_and(|first| n >= first) {
+                std::future::pending::<()>().await;
+            }
             assert_ne!(self.panics_at, Some(n), "as asked for");
             if self.fails_from.is_some_and(|first| n >= first) {
                 return Err(provider::error::CredentialsError::not_loaded("none here"));
@@ -208,6 +213,28 @@ async fn a_hanging_provider_holds_all_callers_for_one_timeout() {
     }
     assert_eq!(provider.asked(), 1);
     assert!(begin.elapsed() < TIMEOUT + Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hanging_provider_holds_up_nobody_who_has_valid_credentials() {
+    let provider = Provider {
+        life: Some(HOUR),
+        hangs_from: Some(2),
+        ..Provider::default()
+    };
+    let cache = provider.cache();
+    cache.get(start()).await.unwrap();
+    let late = start() + HOUR - WANTED / 2;
+    let mut waited = Vec::new();
+    for _ in 0..4 {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        let begin = tokio::time::Instant::now();
+        cache.get(late).await.unwrap();
+        waited.push(begin.elapsed().as_secs());
+    }
+    assert_eq!(waited, [TIMEOUT.as_secs(), 0, 0, 0]);
+    tokio::time::sleep(TIMEOUT).await;
+    assert_eq!(provider.asked(), 5, "it is asked in the background");
 }
 
 #[tokio::test(start_paused = true)]

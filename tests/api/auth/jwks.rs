@@ -1,6 +1,6 @@
 //! The keys of an issuer, and days on which it does not answer.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -23,15 +23,20 @@ struct Issuer {
     /// Nothing: it is down.
     published: Arc<Mutex<Option<Value>>>,
     asked: Arc<AtomicUsize>,
+    hangs: Arc<AtomicBool>,
 }
 
 impl Issuer {
     async fn app(&self) -> App {
-        let Self { published, asked } = self.clone();
+        let issuer = self.clone();
         let answer = move || {
-            asked.fetch_add(1, Ordering::SeqCst);
-            let published = published.lock().unwrap().clone();
+            issuer.asked.fetch_add(1, Ordering::SeqCst);
+            let published = issuer.published.lock().unwrap().clone();
+            let hangs = issuer.hangs.load(Ordering::SeqCst);
             async move {
+                if hangs {
+                    std::future::pending::<()>().await;
+                }
                 match published {
                     Some(set) => Json(set).into_response(),
                     None => StatusCode::BAD_GATEWAY.into_response(),
@@ -333,4 +338,33 @@ async fn cached_keys_are_used_for_a_day_while_the_issuer_is_down_and_no_longer()
     let response = asking(&app).bearer_auth(&token).send().await.unwrap();
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(problem(response).await["code"], "issuer-unavailable");
+}
+
+/// Each request would wait for the five seconds that a fetch may take.
+#[tokio::test]
+async fn an_issuer_that_hangs_holds_up_one_request_and_not_all_of_them() {
+    let issuer = Issuer::default();
+    let [key, new] = [IssuerKey::ed(), IssuerKey::ed()];
+    issuer.publish(&[published("d", &key)]);
+    let app = issuer.app().await;
+    let token = key.sign(Some("d"), &claims("alice"));
+    let by = |token: &str| status(asking(&app).bearer_auth(token));
+    assert_eq!(by(&token).await, StatusCode::CREATED);
+    issuer.hangs.store(true, Ordering::SeqCst);
+    later(Duration::from_mins(11)).await;
+    assert_eq!(by(&token).await, StatusCode::CREATED);
+    for _ in 0..3 {
+        later(Duration::from_secs(10)).await;
+        let begin = std::time::Instant::now();
+        assert_eq!(by(&token).await, StatusCode::CREATED);
+        let took = begin.elapsed();
+        assert!(took < Duration::from_secs(3), "{took:?}");
+    }
+    assert!(issuer.asked() > 3, "it is asked in the background");
+    // A token of a key that nobody knows yet waits for the answer.
+    issuer.publish(&[published("d", &key), published("new", &new)]);
+    issuer.hangs.store(false, Ordering::SeqCst);
+    later(Duration::from_secs(10)).await;
+    let token = new.sign(Some("new"), &claims("alice"));
+    assert_eq!(by(&token).await, StatusCode::CREATED);
 }
