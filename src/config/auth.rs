@@ -106,8 +106,9 @@ fn jwt_keys(reader: &mut Reader<'_>) -> Option<Keys> {
         }
         [name] if name == file => {
             let (path, pem) = reader.file(name)?;
-            let key = JwtKey::from_pem(pem.as_bytes()).map_err(|why| anyhow!("{path}: {why}"));
-            Some(Arc::new(reader.keep(name, key)?).into())
+            let keys = JwtKey::all_from_pem(pem.as_bytes());
+            let keys = keys.map_err(|why| anyhow!("{path}: {why}"));
+            Some(reader.keep(name, keys)?.into())
         }
         [name] => {
             let key = reader.secret(name, |secret| JwtKey::from_secret(secret.as_bytes()));

@@ -7,6 +7,7 @@ pub(crate) mod jwt;
 mod on_behalf;
 mod preflight;
 mod refusals;
+mod several_keys;
 pub(crate) mod tickets;
 
 use std::collections::BTreeSet;

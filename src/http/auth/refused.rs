@@ -33,7 +33,11 @@ impl From<&Denied> for Refused {
     }
 }
 
-/// Why a token was not accepted.
+/// The key has not made the signature of the token. Another one may have.
+pub(super) const NOT_SIGNED: Denied = Denied::Unauthorized("no key has made this signature");
+const NO_SUB: &str = "`sub` is missing or not text";
+
+/// Why a token was not accepted under a key.
 pub(super) fn of_token(error: &Error) -> Denied {
     let claim = |name: &str| match name {
         "exp" => "`exp` is missing or not a number",
@@ -42,7 +46,7 @@ pub(super) fn of_token(error: &Error) -> Denied {
         "nbf" => "`nbf` is not a number",
         _ => NO_SUB,
     };
-    Denied::Unauthorized(match error.kind() {
+    let why = match error.kind() {
         ErrorKind::ExpiredSignature => "the token has expired",
         ErrorKind::ImmatureSignature => "the token is not valid yet",
         ErrorKind::InvalidIssuer => "`iss` is not JWT_ISSUER",
@@ -50,9 +54,7 @@ pub(super) fn of_token(error: &Error) -> Denied {
         ErrorKind::MissingRequiredClaim(name) | ErrorKind::InvalidClaimFormat(name) => claim(name),
         // The claims are read after the signature has been checked.
         ErrorKind::Json(_) => NO_SUB,
-        ErrorKind::InvalidAlgorithm => "`alg` is not an algorithm of the key",
-        _ => "the signature is not one of the key",
-    })
+        _ => return NOT_SIGNED,
+    };
+    Denied::Unauthorized(why)
 }
-
-const NO_SUB: &str = "`sub` is missing or not text";

@@ -69,10 +69,10 @@ fn tokens(key: &IssuerKey) -> Vec<(String, &'static str)> {
             key.sign(Some("chosen-kid"), &good),
             "the issuer has no key of this `kid`",
         ),
-        (by_secret.unwrap(), "`alg` is not an algorithm of the key"),
+        (by_secret.unwrap(), "no key is for this `alg`"),
         (
             foreign.sign(Some("k"), &good),
-            "the signature is not one of the key",
+            "no key has made this signature",
         ),
         (with("exp", json!(now - 60)), "the token has expired"),
         (without("exp"), "`exp` is missing or not a number"),

@@ -147,6 +147,13 @@ async fn a_reload_replaces_the_key_of_an_issuer_and_a_fault_leaves_it_as_it_was(
     write(folder, "issuer.pem", &new.pem());
     reload(&dev, &metrics, "presignd_reloads_total{outcome=\"ok\"} 1").await;
     assert_eq!([ask(&old_token).await, ask(&new_token).await], [401, 201]);
+    // Both are in the file while an issuer changes from one to the other.
+    write(folder, "issuer.pem", &(new.pem() + &old.pem()));
+    reload(&dev, &metrics, "presignd_reloads_total{outcome=\"ok\"} 2").await;
+    assert_eq!([ask(&old_token).await, ask(&new_token).await], [201, 201]);
+    write(folder, "issuer.pem", &new.pem());
+    reload(&dev, &metrics, "presignd_reloads_total{outcome=\"ok\"} 3").await;
+    assert_eq!([ask(&old_token).await, ask(&new_token).await], [401, 201]);
 
     let (code, _, log) = dev.stop("TERM");
     assert_eq!(code, Some(0));
