@@ -81,7 +81,7 @@ pub(super) fn announce(
 pub(super) fn warn_of_same_keys(policies: &Policies) {
     for (name, other) in policies.with_same_keys() {
         tracing::warn!(
-            "the policies {name} and {other} can make the same keys, so an upload under one of them can be verified under the other; give each its own prefix in `key`"
+            "the policies {name} and {other} can make the same keys, so an upload under one of them can be verified under the other, and may be replaced, downloaded or deleted there; begin each `key` with another text, such as `public/` and `users/`"
         );
     }
 }

@@ -1,6 +1,7 @@
 //! Object keys and the templates that they are made from. Pure: no clock, no randomness.
 
 mod known;
+mod overlap;
 mod owner;
 
 use std::fmt::Write;

@@ -1,49 +1,22 @@
 //! Finds policies that can make the same keys. Pure.
 
-use time::macros::date;
-use uuid::Uuid;
-
 use super::Policies;
-use crate::upload::Filename;
 
 impl Policies {
     /// Pairs of policies that can make the same key in the same bucket. An upload under one of them
-    /// can be verified under the other, which may have other rules.
+    /// can be verified, and maybe replaced, under the other, which may have other rules.
     pub fn with_same_keys(&self) -> Vec<(&str, &str)> {
         let policies: Vec<_> = self.0.iter().collect();
         let mut pairs = Vec::new();
         for (index, (name, policy)) in policies.iter().enumerate() {
             for (other_name, other) in &policies[index + 1..] {
-                let can_make = |a: &super::Policy, b: &super::Policy| {
-                    sample_keys(a)
-                        .iter()
-                        .any(|key| b.key.could_have_made(&b.key.sample_caller(), key))
-                };
-                let share_bucket = policy.bucket == other.bucket;
-                if share_bucket && (can_make(policy, other) || can_make(other, policy)) {
+                if policy.bucket == other.bucket && policy.key.overlaps(&other.key) {
                     pairs.push((&***name, &***other_name));
                 }
             }
         }
         pairs
     }
-}
-
-/// Keys of plain and of awkward names.
-fn sample_keys(policy: &super::Policy) -> Vec<String> {
-    // Version 4, as all ids that are issued.
-    let id = uuid::Builder::from_random_bytes([7; 16]).into_uuid();
-    let names = ["a.txt".to_owned(), "a".to_owned(), Uuid::max().to_string()];
-    let names = names.iter().filter_map(|name| Filename::parse(name).ok());
-    let key = |name| {
-        policy.key.key(
-            &policy.key.sample_caller(),
-            &name,
-            id,
-            date!(2026 - 01 - 02),
-        )
-    };
-    names.map(|name| key(name).as_str().to_owned()).collect()
 }
 
 #[cfg(test)]
@@ -84,5 +57,73 @@ mod tests {
             policies.with_same_keys(),
             [("a", "b"), ("d", "e"), ("f", "g"), ("j", "k")]
         );
+    }
+
+    /// Whether a start warns of two policies with these keys.
+    fn can_make_the_same_key(a: &str, b: &str) -> bool {
+        let toml = [("a", a), ("b", b)]
+            .map(|(name, key)| format!("[policies.{name}]\nkey = '{key}'\noverwrite = true\n"));
+        let policies = Policies::parse(&toml.concat(), Duration::from_mins(10)).unwrap();
+        !policies.with_same_keys().is_empty()
+    }
+
+    #[test]
+    fn a_placeholder_can_stand_for_whatever_its_values_can_be() {
+        for (a, b) in [
+            // A caller may have any name, and a variable any value.
+            ("{caller}/{filename}", "public/{filename}"),
+            ("{caller}/{filename}", "{vars.tenant}/{filename}"),
+            ("{vars.tenant}/{filename}", "public/{filename}"),
+            ("{caller}/x/{filename}", "y/{caller}/{filename}"),
+            ("{caller}/{uuid}", "public/{filename}"),
+            ("{caller}/{uuid}", "{vars.tenant}/{uuid}"),
+            ("{caller}/logo.png", "public/{filename}"),
+            ("{caller}/{filename}", "{yyyy}/{filename}"),
+            ("{caller}/{filename}", "{filename}/{caller}"),
+            ("{caller}/a", "x=2Fy/a"),
+            // A file may have any name.
+            ("{filename}/x", "y/{filename}"),
+            ("a/{filename}", "a/logo.png"),
+            ("a/{filename}.{ext}", "a/x-{filename}"),
+            ("a/{uuid}.{ext}", "a/{filename}"),
+            ("a/{uuid}.{ext}", "a/{uuid}"),
+            ("a/{uuid}{ext}", "a/{uuid}"),
+            ("a/{mm}.{ext}", "a/{dd}.png"),
+            ("a/{yyyy}", "a/{mm}{dd}"),
+            ("{yyyy}/{mm}/{filename}", "2026/{dd}/{filename}"),
+        ] {
+            for (a, b) in [(a, b), (b, a)] {
+                assert!(can_make_the_same_key(a, b), "{a} and {b}");
+            }
+        }
+    }
+
+    #[test]
+    fn there_is_no_warning_of_keys_that_always_differ() {
+        for (a, b) in [
+            ("users/{caller}/{filename}", "public/{filename}"),
+            ("users/{caller}/{filename}", "public/{caller}/{filename}"),
+            ("users/{caller}/{uuid}", "tenants/{vars.tenant}/{uuid}"),
+            ("{caller}/a/{filename}", "{caller}/b/{filename}"),
+            ("{caller}/{filename}", "public/files/{filename}"),
+            // No name becomes these.
+            ("{caller}/{filename}", ".well-known/{filename}"),
+            ("{caller}/{filename}", "the public/{filename}"),
+            ("{caller}/{filename}", "a=b/{filename}"),
+            // Nobody gets the random id of an upload as a name.
+            ("{caller}/{filename}", "{uuid}/{filename}"),
+            ("{vars.tenant}/{filename}", "{uuid}/{filename}"),
+            ("{uuid}/{filename}", "public/{filename}"),
+            ("{uuid}/{filename}", "{yyyy}/{filename}"),
+            ("a/{uuid}.{ext}", "a/{uuid}-small.{ext}"),
+            ("a/{uuid}.{ext}", "a/{uuid}small"),
+            ("a/{uuid}.png", "a/{uuid}.jpg"),
+            ("a/{yyyy}", "a/{mm}"),
+            ("a/{yyyy}", "a/today"),
+        ] {
+            for (a, b) in [(a, b), (b, a)] {
+                assert!(!can_make_the_same_key(a, b), "{a} and {b}");
+            }
+        }
     }
 }
