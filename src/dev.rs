@@ -192,7 +192,7 @@ impl Dev {
         let mut text = String::new();
         write!(
             text,
-            r#"presignd is up. Ctrl-C stops it; the uploads stay.
+            r"presignd is up. Ctrl-C stops it; the uploads stay.
 
   page      http://{addr}/
   service   http://{addr}/upload/presigned-url
@@ -201,7 +201,7 @@ impl Dev {
             access key {ACCESS_KEY_ID}, secret {secret_key}
   uploads   {folder}
 
-"#
+"
         )?;
         if !policies.iter().any(|name| name == "default") {
             let policies = policies.join(", ");

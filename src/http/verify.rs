@@ -301,7 +301,7 @@ pub(super) enum AnswerDto {
 
 fn outcome(verification: Verification) -> Result<VerifiedDto, Problem> {
     match verification {
-        Verification::Uploaded(upload) => Ok(upload.into()),
+        Verification::Uploaded(upload) => Ok((*upload).into()),
         Verification::NotUploaded => Err(Problem::new(&catalogue::NOT_UPLOADED)),
         Verification::Mismatch(refusals) => {
             Err(Problem::for_differences(&catalogue::MISMATCH, &refusals))

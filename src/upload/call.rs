@@ -26,7 +26,7 @@ pub enum Operation {
 /// What the holder of a token may do.
 #[derive(Debug)]
 pub enum Call {
-    Begin(Box<Begin>),
+    Begin(Begin),
     Continue(Operation, OpenUpload),
 }
 
@@ -206,7 +206,7 @@ impl UploadService {
         match claims.call {
             Sealed::Begin(mut begin) => {
                 let caller = Caller::sealed(&begin.caller, api_key, begin.ticket.take());
-                Ok((caller, Call::Begin(begin)))
+                Ok((caller, Call::Begin(*begin)))
             }
             Sealed::Continue(_, session) if session.has_expired(now) => Err(Error::NoSuchUpload),
             Sealed::Continue(operation, session) => {

@@ -66,7 +66,7 @@ pub struct Uploaded {
 /// The result of verifying one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verification {
-    Uploaded(Uploaded),
+    Uploaded(Box<Uploaded>),
     /// There is no object yet, or the policy cannot have granted this key to the caller.
     NotUploaded,
     /// The object differs from what the policy allows or from what the caller expects, in all of
@@ -232,7 +232,7 @@ impl UploadService {
             let caller = policy.key.has_caller().then_some(caller);
             upload.receipt = receipts.sign(&upload, bucket, caller, SystemTime::now());
         }
-        Ok(Verification::Uploaded(upload))
+        Ok(Verification::Uploaded(upload.into()))
     }
 }
 

@@ -46,12 +46,12 @@ impl Authenticated {
         let caller = caller.cloned().unwrap_or_else(Caller::anonymous);
         let key = caller.sender_key().or_else(|| network_of(parts, gate));
         gate.count(key.as_ref(), NonZeroU32::MIN)?;
-        Ok(Self::new(caller, key, parts, gate))
+        Ok(Self::new(caller, key.as_ref(), parts, gate))
     }
 
-    fn new(caller: Caller, key: Option<CallerKey>, parts: &Parts, gate: &Arc<Gate>) -> Self {
+    fn new(caller: Caller, key: Option<&CallerKey>, parts: &Parts, gate: &Arc<Gate>) -> Self {
         let caller = match key {
-            Some(CallerKey::Network(network)) => caller.in_network(network),
+            Some(CallerKey::Network(network)) => caller.in_network(*network),
             _ => caller,
         };
         let context = RequestContext::of(&parts.extensions).clone();
@@ -137,7 +137,7 @@ impl FromRequestParts<AppState> for Authenticated {
             Some(policy) => caller.with_policy(&policy),
             None => caller,
         };
-        Ok(Self::new(caller, key, parts, gate))
+        Ok(Self::new(caller, key.as_ref(), parts, gate))
     }
 }
 

@@ -56,7 +56,7 @@ impl UploadService {
         let expected = Expected::for_key(upload.key());
         let verified = self.verify_one(&upload.policy, caller, &expected);
         match timeout(LONGEST, Box::pin(verified)).await {
-            Ok(Ok(Verification::Uploaded(upload))) => Some(upload),
+            Ok(Ok(Verification::Uploaded(upload))) => Some(*upload),
             _ => None,
         }
     }

@@ -195,10 +195,10 @@ impl Intercept for Broken {
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         context.request_mut().headers_mut().insert("x-test", "1");
-        match self.0.load(Ordering::SeqCst) {
-            true => Err("as the test wants".into()),
-            false => Ok(()),
+        if self.0.load(Ordering::SeqCst) {
+            return Err("as the test wants".into());
         }
+        Ok(())
     }
 }
 

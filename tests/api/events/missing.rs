@@ -95,7 +95,7 @@ async fn events_of_missing_objects_do_not_delay_those_of_others() {
     };
     let waited = tokio::select! {
         waited = other => waited,
-        _ = async { many.await; sleep(Duration::from_secs(30)).await } => panic!("it takes longer"),
+        _ = many => panic!("the others were answered first"),
     };
     // Each of the others waits for three seconds.
     assert!(waited < Duration::from_secs(2), "{waited:?}");

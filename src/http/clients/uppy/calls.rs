@@ -108,7 +108,7 @@ async fn begin_or_complete(
 async fn begin(
     uploads: &UploadService,
     caller: &Authenticated,
-    upload: Box<Begin>,
+    upload: Begin,
     headers: &HeaderMap,
 ) -> Result<Document> {
     let of_header = || {
