@@ -22,14 +22,19 @@ impl Service {
             while hangup.recv().await.is_some() {
                 let config = tokio::task::block_in_place(&read).and_then(|config| {
                     let replaced = uploads.replace_policies(config.policies.clone());
-                    replaced.map_err(|unknown| {
+                    let moved = replaced.map_err(|unknown| {
                         Faults(vec![format!("UPLOAD_POLICIES_FILE: {unknown}")])
                     })?;
-                    Ok(config)
+                    Ok((config, moved))
                 });
                 metrics.reload(config.is_ok());
                 match config {
-                    Ok(config) => {
+                    Ok((config, moved)) => {
+                        for (policy, why) in moved {
+                            tracing::warn!(
+                                "the policy {policy} {why}: its earlier uploads may not be found any more, so nobody can verify, commit, download or delete them, and pending ones expire; to keep them, keep the policy as it was, and add the new one under another name"
+                            );
+                        }
                         warn_of_same_keys(&config.policies);
                         credentials.set_longest_grant(config.policies.longest_lifetime());
                         if let (Some(current), Some(new)) = (&auth.api_keys, &config.auth.api_keys)

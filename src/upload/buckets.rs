@@ -10,16 +10,20 @@ use super::{Error, UploadService};
 use crate::s3::{self, ProbeAnswer};
 
 impl UploadService {
-    /// Replaces the policies for all requests from now on.
+    /// Replaces the policies for all requests from now on. Returns those whose earlier uploads may not
+    /// be found any more, and why.
     ///
     /// # Errors
     ///
     /// One of them names a bucket that the service does not know. Then the policies stay as they
     /// are.
-    pub fn replace_policies(&self, policies: Policies) -> Result<(), String> {
+    pub fn replace_policies(
+        &self,
+        policies: Policies,
+    ) -> Result<Vec<(String, &'static str)>, String> {
         policies.check_buckets(&self.buckets)?;
-        self.policies.store(Arc::new(policies));
-        Ok(())
+        let replaced = self.policies.swap(Arc::new(policies));
+        Ok(replaced.moved_in(&self.policies.load()))
     }
 
     /// The bucket that the keys of this policy are in.

@@ -102,6 +102,20 @@ impl Policies {
         self.0.contains_key(name)
     }
 
+    /// The policies whose earlier uploads may be unknown under the policies `new`, and why.
+    pub(super) fn moved_in(&self, new: &Self) -> Vec<(String, &'static str)> {
+        let moved = self.0.iter().filter_map(|(name, policy)| {
+            let why = match new.0.get(name) {
+                None => "was removed",
+                Some(new) if new.bucket != policy.bucket => "has another `bucket`",
+                Some(new) if new.key != policy.key => "has another `key`",
+                Some(_) => return None,
+            };
+            Some((name.to_string(), why))
+        });
+        moved.collect()
+    }
+
     /// A policy that needs callers to authenticate, if there is one, and why.
     pub fn needing_callers(&self) -> Option<(&str, &'static str)> {
         self.0.iter().find_map(|(name, policy)| {

@@ -159,3 +159,56 @@ async fn a_reload_replaces_the_key_of_an_issuer_and_a_fault_leaves_it_as_it_was(
     assert_eq!(code, Some(0));
     assert!(log.contains("JWT_PUBLIC_KEY_FILE: issuer.pem"), "{log}");
 }
+
+#[tokio::test]
+async fn a_reload_says_which_policies_lose_sight_of_their_uploads() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let old = "
+        [policies.default]
+        [policies.gone]
+        key = 'gone/{uuid}'
+        [policies.moved]
+        key = 'before/{uuid}'
+        [policies.stored]
+        key = 'stored/{uuid}'
+        bucket = 'media'
+    ";
+    write(folder, "policies.toml", old);
+    let metrics_addr = free_addr();
+    let variables = [
+        ("UPLOAD_POLICIES_FILE", "policies.toml"),
+        ("METRICS_ADDR", &metrics_addr),
+        ("LOG_FORMAT", "json"),
+    ];
+    let mut dev = Running::dev(folder, &variables);
+    dev.printed_until("-T hello.txt");
+    let metrics = format!("http://{metrics_addr}/metrics");
+    let new = "
+        [policies.default]
+        max_size = '1 MiB'
+        [policies.moved]
+        key = 'after/{uuid}'
+        [policies.stored]
+        key = 'stored/{uuid}'
+    ";
+    write(folder, "policies.toml", new);
+    reload(&dev, &metrics, "presignd_reloads_total{outcome=\"ok\"} 1").await;
+    reload(&dev, &metrics, "presignd_reloads_total{outcome=\"ok\"} 2").await;
+    let (_, _, log) = dev.stop("TERM");
+    let lines = log.lines().map(|l| serde_json::from_str(l).expect(l));
+    let lines: Vec<serde_json::Value> = lines.collect();
+    let warned = lines.iter().filter(|line| line["level"] == "WARN");
+    let warned = warned.map(|line| line["message"].as_str().unwrap());
+    let warned = warned.filter_map(|text| text.split_once(": its earlier uploads"));
+    let warned: Vec<&str> = warned.map(|(what, _)| what).collect();
+    assert_eq!(
+        warned,
+        [
+            "the policy gone was removed",
+            "the policy moved has another `key`",
+            "the policy stored has another `bucket`",
+        ],
+        "{log}"
+    );
+}
