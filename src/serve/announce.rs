@@ -42,6 +42,9 @@ pub(super) fn announce(
             "AUTH_MODE is none: ANYONE who reaches {entrance} can upload to this bucket"
         );
     }
+    if addr.is_some() {
+        warn_of_few_descriptors(config.limits.max_connections);
+    }
     if public_host.is_internal() && is_exposed {
         tracing::warn!(
             "clients are sent to the store at {public_host}, which they may not reach: S3_PUBLIC_ENDPOINT_URL sets another endpoint for them"
@@ -74,6 +77,21 @@ pub(super) fn announce(
     if config.session_key.is_none() {
         tracing::warn!(
             "UPLOAD_SESSION_SECRET is not set: multipart uploads cannot go on after a restart or at other replicas"
+        );
+    }
+}
+
+/// Each connection may need a second descriptor, for a call to the store.
+fn warn_of_few_descriptors(max_connections: usize) {
+    /// For listeners, probes, webhooks and the like.
+    const OTHERS: u64 = 256;
+    let wanted = 2 * max_connections as u64 + OTHERS;
+    let Ok((limit, _)) = rlimit::Resource::NOFILE.get() else {
+        return;
+    };
+    if limit < wanted {
+        tracing::warn!(
+            "this process may open {limit} file descriptors, and {max_connections} connections can need {wanted}, as calls to the store need some, too; raise the hard limit (`ulimit -Hn`), or lower MAX_CONNECTIONS"
         );
     }
 }

@@ -55,8 +55,11 @@ impl Running {
     }
 
     pub(crate) fn start(args: &[&str], folder: &Path, variables: &[(&str, &str)]) -> Self {
-        let mut child = presignd(args, folder)
-            .envs(variables.iter().copied())
+        Self::run(presignd(args, folder).envs(variables.iter().copied()))
+    }
+
+    pub(crate) fn run(command: &mut Command) -> Self {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

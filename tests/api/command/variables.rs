@@ -298,3 +298,22 @@ fn serve_warns_of_a_file_of_policies_or_keys_that_everyone_can_write() {
         }
     }
 }
+
+#[test]
+fn serve_warns_of_fewer_file_descriptors_than_its_connections_can_need() {
+    let folder = TempDir::new().unwrap();
+    for (max_connections, warns) in [("300", false), ("400", true)] {
+        let mut command = std::process::Command::new("sh");
+        let script = "ulimit -n 1000 && exec \"$0\" serve";
+        command.args(["-c", script, env!("CARGO_BIN_EXE_presignd")]);
+        command.env_clear().current_dir(folder.path()).envs(BUCKET);
+        command.envs([
+            ("BIND_ADDR", "127.0.0.1:0"),
+            ("MAX_CONNECTIONS", max_connections),
+            ("AWS_REGION", "eu-central-1"),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+        ]);
+        let log = Running::run(&mut command).logged_until("UPLOAD_SESSION_SECRET");
+        assert_eq!(log.contains("file descriptors"), warns, "{log}");
+    }
+}
