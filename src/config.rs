@@ -18,6 +18,7 @@ use anyhow::{Context, anyhow};
 use axum::http::uri::Authority;
 use axum::http::{HeaderValue, Uri};
 use ipnet::IpNet;
+use tracing::level_filters::LevelFilter;
 
 pub use self::aws::{Aws, load as load_aws};
 use self::env::Reader;
@@ -365,9 +366,13 @@ fn telemetry(reader: &mut Reader<'_>) -> telemetry::Settings {
         _ => None,
     });
     let must_be = "a log filter such as info or presignd=debug";
+    // Any other word counts as the name of a module, and turns off all other logs.
+    let is_clear = |part: &str| {
+        part.starts_with("presignd") || part.contains('=') || part.parse::<LevelFilter>().is_ok()
+    };
     let filter = reader.read("RUST_LOG", must_be, |filter| {
-        // A filter with a space would count as the name of a module, and turn off all other logs.
-        filter.parse().ok().filter(|_| !filter.contains(' '))
+        let are_clear = filter.split(',').all(is_clear) && !filter.contains(' ');
+        filter.parse().ok().filter(|_| are_clear)
     });
     let name = "OTEL_EXPORTER_OTLP_ENDPOINT";
     let traces = endpoint(reader, name, "http://127.0.0.1:4318");

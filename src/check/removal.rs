@@ -176,7 +176,7 @@ impl Check {
         let key = &marker.key;
         if let Some(upload) = &marker.upload {
             self.count_request();
-            let abort = self.uploads.abort_multipart(upload);
+            let abort = self.uploads.free_parts(upload);
             return match abort.await.map_err(Problem::from) {
                 // Most stores drop a completed upload. Garage also drops those of a key that is
                 // deleted.

@@ -174,7 +174,10 @@ fn an_invalid_value_is_refused_by_name() {
     refused("UPLOAD_POLICIES_FILE", &["/no/such/file"]);
     refused("UPLOAD_SESSION_SECRET", &["x", &"x".repeat(31)]);
     refused("LOG_FORMAT", &["xml"]);
-    refused("RUST_LOG", &["presignd=loud", "foo bar", "a=b=c"]);
+    refused(
+        "RUST_LOG",
+        &["presignd=loud", "foo bar", "a=b=c", "verbose", "info,hyper"],
+    );
     refused(
         "AUTH_MODE",
         &["basic", "None", "none,jwt", "jwt,", "jwt;api-key"],

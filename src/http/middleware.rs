@@ -196,6 +196,8 @@ struct Observation {
     begin: Instant,
     method: &'static str,
     status: Option<StatusCode>,
+    /// The code of the problem that the answer is.
+    code: Option<&'static str>,
     refused: Option<&'static str>,
     context: RequestContext,
     trace: Trace,
@@ -213,6 +215,7 @@ impl Observation {
             begin: Instant::now(),
             method: method.unwrap_or(UNKNOWN),
             status: None,
+            code: None,
             refused: None,
             context: RequestContext::new(
                 observer,
@@ -243,7 +246,7 @@ impl Observation {
     }
 
     /// Renders the problem of an answer, and logs its cause.
-    fn explain(&self, response: &mut Response) {
+    fn explain(&mut self, response: &mut Response) {
         let extensions = response.extensions_mut();
         let problem = match extensions.remove::<Problem>() {
             // Swagger UI has its own answer for unknown assets, and axum for a path or a query that
@@ -255,6 +258,7 @@ impl Observation {
             problem => problem,
         };
         let Some(problem) = problem else { return };
+        self.code = Some(problem.code);
         if let Some(error) = &problem.cause {
             tracing::error!(
                 request_id = self.context.id(),
@@ -289,6 +293,7 @@ impl Drop for Observation {
             caller = self.context.sender_name(),
             on_behalf_of = self.context.on_behalf_of(),
             status,
+            code = self.code,
             refused = self.refused,
             us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             "request"

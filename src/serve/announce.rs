@@ -16,10 +16,18 @@ pub(super) fn announce(
     addr: Option<SocketAddr>,
 ) {
     let region = aws.sdk_config.region();
+    let auth = match (&config.auth.api_keys, &config.auth.jwt) {
+        (None, None) => "none",
+        (Some(_), None) => "api-key",
+        (None, Some(_)) => "jwt",
+        (Some(_), Some(_)) => "api-key,jwt",
+    };
     tracing::info!(
         addr = addr.map(tracing::field::display),
         bucket = config.s3.bucket,
         region = region.map(tracing::field::display),
+        policies = config.policies.names().join(","),
+        auth,
         version = env!("CARGO_PKG_VERSION"),
         "listening"
     );

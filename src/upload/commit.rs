@@ -118,7 +118,7 @@ impl UploadService {
         if !terms.pending {
             return self.verify_under(terms, caller, expected, wait).await;
         }
-        let _list = self.heads.list(caller, expected.len()).await?;
+        let _list = self.store_calls.list(caller, expected.len()).await?;
         let commit = |expected| self.commit_one(terms, caller, expected);
         each(terms, caller, expected, wait, commit).await
     }
@@ -134,7 +134,7 @@ impl UploadService {
             policy: policy.clone(),
             caller: caller.clone(),
             expected: expected.clone(),
-            _turn: self.heads.turn(caller).await?,
+            _turn: self.store_calls.turn(caller).await?,
         };
         // A task of its own, so that nothing stops it between writing a tag and verifying again:
         // neither a client that hangs up, nor a timeout, nor the failure of another key.

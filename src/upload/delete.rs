@@ -33,7 +33,7 @@ impl UploadService {
             self.metrics.delete(terms.name, "not_uploaded");
             return Ok(None);
         }
-        let _turn = self.heads.turn(caller).await?;
+        let _turn = self.store_calls.turn(caller).await?;
         let delete = self.bucket(&terms).delete(key);
         let result = self.measured("DeleteObject", delete).await;
         let outcome = if result.is_ok() { "deleted" } else { "failed" };

@@ -97,12 +97,12 @@ impl UploadService {
         };
         let could_have = |key: &str| terms.key.could_have_made(caller, key);
         if asks_store(terms, wanted.disposition) {
-            let _list = self.heads.list(caller, wanted.keys.len()).await?;
+            let _list = self.store_calls.list(caller, wanted.keys.len()).await?;
             let all = wanted.keys.iter().map(async |key| {
                 if !could_have(key) {
                     return Ok(Download::NotUploaded);
                 }
-                let _turn = self.heads.turn(caller).await?;
+                let _turn = self.store_calls.turn(caller).await?;
                 self.presign_seen(terms, key, wanted, expires_in, now).await
             });
             return try_join_all(all).await;

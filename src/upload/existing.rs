@@ -35,7 +35,7 @@ impl UploadService {
         let Ok(policies) = self.all_checked(caller, files, |_| kind) else {
             return none();
         };
-        let Ok(_list) = self.heads.list(caller, files.len()).await else {
+        let Ok(_list) = self.store_calls.list(caller, files.len()).await else {
             return none();
         };
         let files = files.iter().zip(&policies);

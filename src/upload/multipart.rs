@@ -85,6 +85,7 @@ impl UploadService {
         let key = policy.key.key(caller, &file.filename, id, day(now));
         let properties = ComputedProperties::new(&policy, file);
         let object = properties.object(&policy, file, &key);
+        let _turn = self.store_calls.turn(caller).await?;
         let call = self.bucket(&policy).create_multipart(&object);
         let upload_id = self.measured("CreateMultipartUpload", call).await?;
         let session = Session::new(
@@ -202,8 +203,13 @@ impl UploadService {
         self.measured("ListParts", call).await
     }
 
-    /// Aborts an upload, which frees its parts.
-    pub async fn abort_multipart(
+    /// Aborts an upload for `caller`, which frees its parts.
+    pub async fn abort_multipart(&self, caller: &Caller, upload: &OpenUpload) -> Result<(), Error> {
+        let _turn = self.store_calls.turn(caller).await?;
+        self.free_parts(upload).await
+    }
+
+    pub(crate) async fn free_parts(
         &self,
         OpenUpload { session, policy }: &OpenUpload,
     ) -> Result<(), Error> {

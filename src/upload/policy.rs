@@ -94,7 +94,7 @@ impl Policies {
         self.0.get_key_value(name).map(|(name, _)| name)
     }
 
-    pub(super) fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         self.0.keys().map(ToString::to_string).collect()
     }
 

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use super::checksum::Checksum;
 use super::policy::{DEFAULT_POLICY, Policies, Policy, Terms};
-use super::verify::HeadLimit;
+use super::verify::StoreCalls;
 use super::{Caller, Error, File, ObjectKey, Receipts, SessionKey, Settings, UploadKind};
 use crate::s3;
 use crate::telemetry::Metrics;
@@ -24,7 +24,7 @@ pub struct UploadService {
     pub(super) forms_only: bool,
     pub(super) session_key: SessionKey,
     pub(super) metrics: Metrics,
-    pub(super) heads: HeadLimit,
+    pub(super) store_calls: StoreCalls,
     /// Signs receipts of verified uploads, if there is a key.
     pub(super) receipts: Option<Receipts>,
 }
@@ -47,7 +47,7 @@ impl UploadService {
             forms_only: settings.forms_only,
             session_key: settings.session_key,
             metrics,
-            heads: HeadLimit::default(),
+            store_calls: StoreCalls::default(),
             receipts: None,
         }
     }

@@ -86,26 +86,27 @@ const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 /// A list of more keys waits for its turn among other lists.
 const SHORT_LIST: usize = 16;
 
-/// Limits the concurrent HEAD requests of all verifications: each holds a connection to the store.
+/// Limits the concurrent calls to the store for objects and for uploads that begin or are aborted: each
+/// holds a connection to the store.
 #[derive(Debug)]
-pub(super) struct HeadLimit {
-    heads: Turns,
-    /// The keys of the lists in progress: slightly more than keep all HEAD requests busy. If all
+pub(super) struct StoreCalls {
+    calls: Turns,
+    /// The keys of the lists in progress: slightly more than keep all calls busy. If all
     /// lists ran at the same time, too many of them would make all of them time out.
     listed: Turns,
 }
 
-impl Default for HeadLimit {
+impl Default for StoreCalls {
     fn default() -> Self {
         let turns = |caller, users, all| Turns::new(Amounts { caller, users, all });
         Self {
-            heads: turns(16, 32, 64),
+            calls: turns(16, 32, 64),
             listed: turns(200, 300, 600),
         }
     }
 }
 
-impl HeadLimit {
+impl StoreCalls {
     /// Waits for the turn of a list of this many keys. A short one need not wait.
     ///
     /// # Errors
@@ -120,14 +121,14 @@ impl HeadLimit {
         turn.map(Some).map_err(|_elapsed| Error::TooMuchAtOnce)
     }
 
-    /// Waits until the store can be asked about one more object.
+    /// Waits until there may be one more call.
     ///
     /// # Errors
     ///
     /// [`Error::TooMuchAtOnce`] if that takes too long.
     pub(super) async fn turn(&self, caller: &Caller) -> Result<Turn, Error> {
         let caller = caller.key();
-        let turn = self.heads.acquire(caller.as_ref(), 1);
+        let turn = self.calls.acquire(caller.as_ref(), 1);
         let turn = timeout(QUEUE_TIMEOUT, turn).await;
         turn.map_err(|_elapsed| Error::TooMuchAtOnce)
     }
@@ -158,7 +159,7 @@ impl UploadService {
         expected: &[Expected],
         wait: Duration,
     ) -> Result<Vec<Verification>, Error> {
-        let _list = self.heads.list(caller, expected.len()).await?;
+        let _list = self.store_calls.list(caller, expected.len()).await?;
         let verify = |expected| self.verify_one(policy, caller, expected);
         each(policy, caller, expected, wait, verify).await
     }
@@ -169,7 +170,7 @@ impl UploadService {
         caller: &Caller,
         expected: &Expected,
     ) -> Result<Verification, Error> {
-        let _turn = self.heads.turn(caller).await?;
+        let _turn = self.store_calls.turn(caller).await?;
         let Some(object) = self.head(policy, &expected.key).await? else {
             return Ok(Verification::NotUploaded);
         };

@@ -82,6 +82,10 @@ impl Running {
         serve.stderr.read_line(&mut first_line).unwrap();
         let line: Value = serde_json::from_str(&first_line).expect(&first_line);
         assert_eq!(line["message"], "listening");
+        let is_set = |name| variables.iter().any(|(other, _)| *other == name);
+        assert_eq!(line["auth"] == "none", !is_set("AUTH_MODE"), "{line}");
+        let is_default = line["policies"] == "default";
+        assert_eq!(is_default, !is_set("UPLOAD_POLICIES_FILE"), "{line}");
         let addr = line["addr"].as_str().unwrap().to_owned();
         (serve, addr)
     }

@@ -11,7 +11,7 @@ use presignd::dev;
 use presignd::http::auth::{ApiKeys, new_api_key};
 use presignd::http::{self, Rate};
 use presignd::upload::UploadService;
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::OwnedReadHalf;
@@ -22,7 +22,7 @@ use uuid::Uuid;
 use crate::helpers::{
     built_in, client, is, problem, service, spawn, spawn_app, spawn_app_with_both,
 };
-use crate::stand_in::{StandIn, object};
+use crate::stand_in::{StandIn, empty, object};
 use crate::uppy::create_at;
 
 #[tokio::test]
@@ -181,6 +181,32 @@ async fn a_network_that_verifies_much_keeps_nobody_else_waiting() {
     assert_eq!((asked, store.asked()), (16, 1));
     release.add_permits(100);
     assert_eq!(flood.await.unwrap().unwrap().status(), StatusCode::OK);
+}
+
+/// Each call to the store takes a file descriptor of the service.
+#[tokio::test]
+async fn a_network_that_begins_and_aborts_many_uploads_has_few_calls_to_the_store_at_a_time() {
+    let app = spawn_app().await;
+    let upload = create_at(&app.base, json!({"filename": "a"})).await;
+    let abort = format!("/s3/multipart/{}?key={}", upload.id, upload.key);
+    for (method, path) in [(Method::POST, "/s3/multipart"), (Method::DELETE, &abort)] {
+        let store = StandIn::answering(async |_: Request| {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            empty(500)
+        })
+        .await;
+        let uploads = service(&store.config(), dev::BUCKET, true, built_in()).await;
+        let addr = spawn_behind_proxy(uploads).await;
+        let calls = (0..100).map(|_| {
+            let request = client().request(method.clone(), format!("http://{addr}{path}"));
+            let request = request.header(FROM, "198.51.100.1");
+            request.json(&json!({"filename": "a"})).send()
+        });
+        let calls = tokio::spawn(join_all(calls));
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(store.asked(), 16, "{method}");
+        calls.abort();
+    }
 }
 
 #[tokio::test]

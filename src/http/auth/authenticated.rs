@@ -121,6 +121,9 @@ impl FromRequestParts<AppState> for Authenticated {
         let key = key.or_else(network);
         let refused = sender.as_ref().err().map(Refused::from);
         let counted = gate.count(key.as_ref(), NonZeroU32::MIN);
+        if let (Err(_), Ok(sender)) = (&counted, &sender) {
+            RequestContext::of(&parts.extensions).set_caller(&sender.caller); // for the log
+        }
         let sender = counted.and_then(|()| sender.map_err(|denied| gate.refusal(denied)));
         let sender = sender.map_err(|response| match refused {
             Some(refused) => refused.noted_in(response),

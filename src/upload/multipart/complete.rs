@@ -73,7 +73,7 @@ impl UploadService {
         let chosen = choose(stored, parts)?;
         let size: u64 = chosen.iter().map(|part| part.size).sum();
         if let Err(invalid) = check_size(size, policy.max_size()) {
-            self.abort_multipart(upload).await?;
+            self.free_parts(upload).await?;
             return Err(Error::refused(Field::Size, invalid));
         }
         if let Some(announced) = session.size.filter(|announced| *announced != size) {

@@ -52,7 +52,7 @@ impl UploadService {
     /// Aborts uploads that nobody will continue, as far as the store lets them.
     pub async fn abort_multiparts(&self, uploads: impl IntoIterator<Item = &MultipartUpload>) {
         let uploads = uploads.into_iter();
-        let calls: Vec<_> = uploads.map(|it| self.abort_multipart(&it.open)).collect();
+        let calls: Vec<_> = uploads.map(|it| self.free_parts(&it.open)).collect();
         let aborted = stream::iter(calls).buffer_unordered(IN_FLIGHT);
         aborted.for_each(async |_| ()).await; // best effort
     }

@@ -195,3 +195,40 @@ async fn the_log_of_dev_says_it_too_also_where_no_token_can_be_verified() {
         assert!(log.contains(why), "{why}: {log}");
     }
 }
+
+#[tokio::test]
+async fn the_log_has_the_code_of_a_problem_and_who_got_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (known, entry) = new_api_key("web").unwrap();
+    std::fs::write(folder.path().join("keys.toml"), entry).unwrap();
+    let settings = [
+        ("RATE_LIMIT_PER_SECOND", "0.001"),
+        ("RATE_LIMIT_BURST", "2"),
+        ("LOG_FORMAT", "json"),
+    ];
+    let (dev, base) = started(folder.path(), "http://127.0.0.1:9/jwks", &settings);
+    let asking = || asking(&base).header("x-api-key", &known);
+    for (request, status) in [
+        (asking(), 201),
+        (asking().json(&json!({"filename": "chosen/name"})), 400),
+        (asking(), 429),
+    ] {
+        assert_eq!(request.send().await.unwrap().status(), status);
+    }
+    let (_, _, log) = dev.stop("INT");
+    let lines = log.lines().map(|l| serde_json::from_str(l).expect(l));
+    let lines: Vec<Value> = lines
+        .filter(|l: &Value| l["message"] == "request")
+        .collect();
+    let codes: Vec<&Value> = lines.iter().map(|line| &line["code"]).collect();
+    assert_eq!(
+        codes,
+        [
+            &Value::Null,
+            &json!("invalid-request"),
+            &json!("rate-limited")
+        ]
+    );
+    assert!(lines.iter().all(|line| line["caller"] == "web"), "{log}");
+    assert!(!log.contains("chosen"), "{log}");
+}

@@ -171,11 +171,11 @@ async fn complete(
 
 async fn abort(
     State(uploads): State<Arc<UploadService>>,
-    SealedCall { call, .. }: SealedCall,
+    SealedCall { caller, call, .. }: SealedCall,
 ) -> Result<StatusCode> {
     let Call::Continue(Operation::Abort, upload) = call else {
         return Err(another_call().into());
     };
-    uploads.abort_multipart(&upload).await?;
+    uploads.abort_multipart(&caller, &upload).await?;
     Ok(StatusCode::NO_CONTENT)
 }

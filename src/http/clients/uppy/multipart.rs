@@ -335,8 +335,8 @@ async fn complete(
 )]
 async fn abort(
     State(uploads): State<Arc<UploadService>>,
-    Opened { upload, .. }: Opened,
+    Opened { caller, upload }: Opened,
 ) -> Result<Json<AbortedDto>, Problem> {
-    uploads.abort_multipart(&upload).await?;
+    uploads.abort_multipart(&caller, &upload).await?;
     Ok(Json(AbortedDto {}))
 }
