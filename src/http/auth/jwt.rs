@@ -127,7 +127,10 @@ impl Jwt {
             Keys::Listed(keys) => keys.load_full(),
             Keys::Set(keys) => {
                 let key = keys.key(header.kid.as_deref()).await?;
-                let key = key.ok_or(Denied::Unauthorized("the issuer has no key of this `kid`"))?;
+                let key = key.ok_or(Denied::Unauthorized(match header.kid {
+                    Some(_) => "the issuer has no key of this `kid`",
+                    None => "the token has no `kid`, and the issuer has several keys",
+                }))?;
                 Arc::new(vec![key])
             }
         };

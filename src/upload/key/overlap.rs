@@ -185,6 +185,9 @@ mod tests {
     }
 
     proptest! {
+        // Most pairs have nothing in common.
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
         #[test]
         fn no_template_makes_a_key_of_another_one_that_it_does_not_overlap(
             a in template(),

@@ -81,6 +81,7 @@ mod tests {
             ("{caller}/{filename}", "{yyyy}/{filename}"),
             ("{caller}/{filename}", "{filename}/{caller}"),
             ("{caller}/a", "x=2Fy/a"),
+            ("{caller}/a", "x-{filename}/a"),
             // A file may have any name.
             ("{filename}/x", "y/{filename}"),
             ("a/{filename}", "a/logo.png"),
@@ -110,6 +111,7 @@ mod tests {
             ("{caller}/{filename}", ".well-known/{filename}"),
             ("{caller}/{filename}", "the public/{filename}"),
             ("{caller}/{filename}", "a=b/{filename}"),
+            ("{caller}/{filename}", "a b-{filename}/{filename}"),
             // Nobody gets the random id of an upload as a name.
             ("{caller}/{filename}", "{uuid}/{filename}"),
             ("{vars.tenant}/{filename}", "{uuid}/{filename}"),

@@ -69,6 +69,10 @@ fn tokens(key: &IssuerKey) -> Vec<(String, &'static str)> {
             key.sign(Some("chosen-kid"), &good),
             "the issuer has no key of this `kid`",
         ),
+        (
+            key.sign(None, &good),
+            "the token has no `kid`, and the issuer has several keys",
+        ),
         (by_secret.unwrap(), "no key is for this `alg`"),
         (
             foreign.sign(Some("k"), &good),
@@ -102,7 +106,8 @@ fn tokens(key: &IssuerKey) -> Vec<(String, &'static str)> {
 #[tokio::test]
 async fn the_log_says_why_a_request_was_refused_and_never_what_the_client_sent() {
     let key = IssuerKey::ec(Algorithm::ES256);
-    let set = json!({"keys": [published("k", &key)]});
+    let other = IssuerKey::ec(Algorithm::ES256);
+    let set = json!({"keys": [published("k", &key), published("other", &other)]});
     let issuer = axum::Router::new().route("/jwks", get(async move || Json(set)));
     let issuer = crate::helpers::spawn(issuer).await;
     let folder = tempfile::tempdir().unwrap();
