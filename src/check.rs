@@ -216,6 +216,9 @@ impl Check {
     async fn run(&self, first: bool, options: Options) -> Vec<Line> {
         let mut lines = Vec::new();
         let may_go_on = self.until_the_bucket(first, &mut lines).await;
+        if first {
+            lines.extend(self.issuer().await);
+        }
         if may_go_on {
             lines.extend(self.uploads().await);
             let tags = self.tags().await;

@@ -43,7 +43,12 @@ impl Check {
         let origins = self.origins();
         if origins.is_empty() {
             let detail = "CORS_ALLOWED_ORIGINS is not set, so no browser is expected to upload from another page";
-            return Line::skipped(CHECK, detail);
+            return if fix {
+                Line::warning(CHECK, format!("{detail}, and no rule is added"))
+                    .fix("set CORS_ALLOWED_ORIGINS to the origins of the pages that upload")
+            } else {
+                Line::skipped(CHECK, detail)
+            };
         }
         let mut methods = Vec::new();
         if !self.config.forms_only {

@@ -7,6 +7,7 @@ use aws_credential_types::Credentials;
 use humantime::format_duration;
 
 use super::{Check, Line};
+use crate::http::auth::Keys;
 
 impl Check {
     pub(super) fn settings(&self) -> Line {
@@ -42,6 +43,23 @@ impl Check {
         } else {
             let fix = format!("set {}", fixes.join(" and "));
             Line::warning(CHECK, details.join("; ")).fix(fix)
+        })
+    }
+
+    /// A line that says whether the keys of the issuer can be fetched; none without `JWT_JWKS_URL`.
+    pub(super) async fn issuer(&self) -> Option<Line> {
+        const CHECK: &str = "issuer";
+        let Keys::Set(keys) = &self.config.auth.jwt.as_ref()?.keys else {
+            return None;
+        };
+        Some(match keys.count().await {
+            Ok(count) => Line::ok(CHECK, format!("JWT_JWKS_URL has {count} usable keys")),
+            Err(error) => {
+                let detail = format!("the keys of JWT_JWKS_URL cannot be fetched: {error}");
+                Line::failed(CHECK, detail).fix(
+                    "check the URL, and whether this machine reaches it; without the keys every token gets 503",
+                )
+            }
         })
     }
 

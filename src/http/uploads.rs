@@ -72,6 +72,10 @@ struct PresignedUrlDto {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = json!({"key": "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/example.jpg"}))]
     fields: Option<BTreeMap<String, String>>,
+    /// The most bytes that the store accepts with the form, if the request is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = 262_144)]
+    max_size: Option<u64>,
     /// When the URL expires (RFC 3339, UTC).
     #[schema(format = "date-time", example = "2026-01-01T00:10:00Z")]
     expires_at: String,
@@ -85,6 +89,7 @@ impl From<Grant> for PresignedUrlDto {
             method: grant.request.method,
             headers: grant.request.headers,
             fields: None,
+            max_size: None,
             expires_at: rfc3339(grant.request.expires_at),
         }
     }
@@ -94,13 +99,14 @@ impl From<SingleGrant> for PresignedUrlDto {
     fn from(grant: SingleGrant) -> Self {
         match grant {
             SingleGrant::Put(grant) => grant.into(),
-            SingleGrant::Form(PostGrant { key, form, .. }) => Self {
-                url: form.url,
-                key: key.into_string(),
+            SingleGrant::Form(grant) => Self {
+                url: grant.form.url,
+                key: grant.key.into_string(),
                 method: "POST",
                 headers: Vec::new(),
-                fields: Some(form.fields.into_iter().collect()),
-                expires_at: rfc3339(form.expires_at),
+                fields: Some(grant.form.fields.into_iter().collect()),
+                max_size: Some(grant.max_size),
+                expires_at: rfc3339(grant.form.expires_at),
             },
         }
     }

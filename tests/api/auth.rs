@@ -2,7 +2,7 @@
 
 mod cached;
 mod in_path;
-mod jwks;
+pub(crate) mod jwks;
 pub(crate) mod jwt;
 mod on_behalf;
 mod preflight;

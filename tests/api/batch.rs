@@ -190,6 +190,8 @@ struct Listed {
     method: String,
     headers: BTreeMap<String, String>,
     fields: Option<BTreeMap<String, String>>,
+    #[serde(rename = "maxSize")]
+    max_size: Option<u64>,
 }
 
 async fn listed(app: &App, files: Value) -> Vec<Listed> {
@@ -216,6 +218,8 @@ async fn a_list_has_forms_where_they_can_keep_the_policy_and_puts_elsewhere() {
     assert!(uploads[0].headers.is_empty());
     let fields = uploads[0].fields.as_ref().unwrap();
     assert!(uploads[1].fields.is_none() && uploads[2].fields.is_none());
+    let max_sizes: Vec<_> = uploads.iter().map(|it| it.max_size).collect();
+    assert_eq!(max_sizes, [Some(5), None, None]);
     // The store accepts exactly the size that was granted.
     for (body, status) in [("123456", 400), ("12345", 201)] {
         let answer = send(&app.client, &uploads[0].url, fields, body).await;

@@ -9,10 +9,15 @@ mod prove;
 mod stores;
 mod versions;
 
+use axum::Json;
+use axum::routing::get;
 use presignd::dev;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::auth::jwks::published;
+use crate::auth::jwt::IssuerKey;
+use crate::helpers::spawn;
 use crate::process::presignd;
 use crate::stand_in::StandIn;
 
@@ -111,6 +116,31 @@ fn variables(endpoint: &str) -> [(&str, &str); 7] {
 
 fn with<'a>(endpoint: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     variables(endpoint).iter().chain(more).copied().collect()
+}
+
+#[tokio::test]
+async fn an_issuer_whose_keys_cannot_be_fetched_fails() {
+    let stand = StandIn::embedded().await;
+    let key = IssuerKey::ed();
+    let set = serde_json::json!({"keys": [published("k", &key)]});
+    let issuer = axum::Router::new().route("/jwks", get(async move || Json(set)));
+    let issuer = spawn(issuer).await;
+    for (path, status, words) in [
+        ("jwks", "ok", "1 usable"),
+        ("none", "failed", "the answer was 404"),
+    ] {
+        let jwks = format!("http://{issuer}/{path}");
+        let more = [
+            ("AUTH_MODE", "jwt"),
+            ("JWT_ISSUER", "me"),
+            ("JWT_AUDIENCE", "you"),
+            ("JWT_JWKS_URL", &jwks),
+        ];
+        let run = check_at(&stand.url(), &more).await;
+        assert_eq!(run.code, Some(i32::from(status == "failed")));
+        run.says("issuer", status, &[words]);
+        run.says("put", "ok", &[]);
+    }
 }
 
 #[tokio::test]

@@ -83,6 +83,16 @@ impl Jwks {
         })
     }
 
+    /// How many keys the issuer publishes that verify tokens.
+    ///
+    /// # Errors
+    ///
+    /// Why they cannot be fetched, or that there are none.
+    pub(crate) async fn count(&self) -> Result<usize, String> {
+        let set = self.fetch().await?;
+        Ok(set.keys.len().max(1)) // a single key needs no id
+    }
+
     /// Fetches the keys before the first token needs them.
     pub(super) async fn prepare(&self) {
         self.keys

@@ -61,7 +61,7 @@ impl Issuer {
     }
 }
 
-pub(super) fn published(id: &str, key: &IssuerKey) -> Value {
+pub(crate) fn published(id: &str, key: &IssuerKey) -> Value {
     let mut jwk = Jwk::from_encoding_key(&key.private, key.algorithm).unwrap();
     jwk.common.key_id = Some(id.into());
     jwk.common.public_key_use = Some(PublicKeyUse::Signature);

@@ -192,16 +192,16 @@ async fn a_store_that_keeps_no_rules_is_asked_as_browsers_ask() {
 }
 
 #[tokio::test]
-async fn where_no_page_may_call_no_rules_are_asked_for() {
+async fn where_no_page_may_call_no_rules_are_added_and_whoever_asks_for_them_is_told() {
     let (stand, rules) = keeping(None).await;
-    let run = check(
-        &with(&stand.url(), &[("CORS_ALLOWED_ORIGINS", "")]),
-        &["--fix-cors"],
-    )
-    .await;
-    assert_eq!(run.code, Some(0));
-    run.says("cors", "skipped", &["CORS_ALLOWED_ORIGINS"]);
-    assert!(rules.lock().unwrap().is_none());
+    let url = stand.url();
+    let variables = with(&url, &[("CORS_ALLOWED_ORIGINS", "")]);
+    for (args, status) in [(vec![], "skipped"), (vec!["--fix-cors"], "warning")] {
+        let run = check(&variables, &args).await;
+        assert_eq!(run.code, Some(0));
+        run.says("cors", status, &["CORS_ALLOWED_ORIGINS"]);
+        assert!(rules.lock().unwrap().is_none());
+    }
 }
 
 /// As Garage answers.
