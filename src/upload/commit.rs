@@ -10,12 +10,16 @@
 //! because this process dies or the store fails, the mark does not match the object, which then
 //! still counts as pending. In a bucket with versions, the tag is written to the version that was
 //! verified; where objects are written once, there is no other object.
+//!
+//! A process commits an object once at a time: of two commits, one could undo the tag of the other.
 
+use std::collections::HashSet;
 use std::panic::resume_unwind;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use tokio::sync::Notify;
 
 use super::policy::Terms;
 use super::verify::each;
@@ -147,6 +151,42 @@ impl UploadService {
     }
 }
 
+/// The objects that are being committed: bucket and key of each.
+#[derive(Debug, Default)]
+pub(super) struct Commits {
+    objects: Mutex<HashSet<(String, String)>>,
+    one_ended: Notify,
+}
+
+/// An object that is being committed, until this is dropped.
+struct InProgress<'a>(&'a Commits, (String, String));
+
+impl Commits {
+    /// Waits until no other commit of this object is in progress.
+    async fn begin(&self, bucket: &str, key: &str) -> InProgress<'_> {
+        let object = (bucket.to_owned(), key.to_owned());
+        loop {
+            let one_ended = self.one_ended.notified();
+            if self.objects().insert(object.clone()) {
+                return InProgress(self, object);
+            }
+            one_ended.await;
+        }
+    }
+
+    fn objects(&self) -> MutexGuard<'_, HashSet<(String, String)>> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for InProgress<'_> {
+    fn drop(&mut self) {
+        let Self(commits, object) = self;
+        commits.objects().remove(object);
+        commits.one_ended.notify_waiters();
+    }
+}
+
 /// One upload that is being committed.
 struct Commit {
     service: Arc<UploadService>,
@@ -158,6 +198,9 @@ struct Commit {
 
 impl Commit {
     async fn run(self) -> Result<Verification, Error> {
+        let bucket = self.service.bucket(&self.policy).name();
+        let commits = &self.service.commits;
+        let _in_progress = commits.begin(bucket, &self.expected.key).await;
         let mut has_written = false;
         let result = self.rounds(&mut has_written).await;
         let outcome = match &result {

@@ -8,6 +8,7 @@ use jsonwebtoken::jwk::JwkSet;
 use time::OffsetDateTime;
 
 use super::checksum::Checksum;
+use super::commit::Commits;
 use super::policy::{DEFAULT_POLICY, Policies, Policy, Terms};
 use super::verify::StoreCalls;
 use super::{Caller, Error, File, ObjectKey, Receipts, SessionKey, Settings, UploadKind};
@@ -25,6 +26,7 @@ pub struct UploadService {
     pub(super) session_key: SessionKey,
     pub(super) metrics: Metrics,
     pub(super) store_calls: StoreCalls,
+    pub(super) commits: Commits,
     /// Signs receipts of verified uploads, if there is a key.
     pub(super) receipts: Option<Receipts>,
 }
@@ -48,6 +50,7 @@ impl UploadService {
             session_key: settings.session_key,
             metrics,
             store_calls: StoreCalls::default(),
+            commits: Commits::default(),
             receipts: None,
         }
     }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use aws_sdk_s3::Client;
 use axum::extract::Request;
@@ -53,12 +54,16 @@ impl Script {
 
     async fn upload(&self, body: &'static [u8]) {
         let grant = self.grant.lock().unwrap().clone().unwrap();
-        let put = client().put(&grant.url);
-        let headers = grant.headers.iter();
-        let put = headers.fold(put, |put, (name, value)| put.header(name, value));
-        let sent = put.body(body).send().await.unwrap();
-        assert_eq!(sent.status(), StatusCode::OK);
+        send(&grant, body).await;
     }
+}
+
+async fn send(grant: &Grant, body: &'static [u8]) {
+    let put = client().put(&grant.url);
+    let headers = grant.headers.iter();
+    let put = headers.fold(put, |put, (name, value)| put.header(name, value));
+    let sent = put.body(body).send().await.unwrap();
+    assert_eq!(sent.status(), StatusCode::OK);
 }
 
 async fn follow(script: Arc<Script>, request: Request, next: Next) -> axum::response::Response {
@@ -268,4 +273,59 @@ async fn presignd_dies_at_any_step_and_nothing_unverified_is_committed() {
             }
         }
     }
+}
+
+/// The first of two commits finds that what it has tagged was replaced, and undoes that while the second one verifies
+/// what is there now.
+#[tokio::test]
+async fn a_commit_that_undoes_its_tag_does_not_undo_that_of_another_one() {
+    let plan = Arc::new(Mutex::new(None::<(Grant, String)>));
+    let tagged = Arc::new(AtomicUsize::new(0));
+    let second = Arc::new(Mutex::new(None));
+    let (planned, started) = (Arc::clone(&plan), Arc::clone(&second));
+    let stand = StandIn::between(move |request: Request, next: Next| {
+        let (planned, started, tagged) = (planned.clone(), started.clone(), tagged.clone());
+        async move {
+            let query = request.uri().query().unwrap_or_default();
+            let is_tag = *request.method() == Method::PUT && query.starts_with("tagging");
+            let step = if is_tag {
+                tagged.fetch_add(1, Ordering::SeqCst)
+            } else {
+                usize::MAX
+            };
+            let plan = planned.lock().unwrap().clone();
+            match (step, plan) {
+                (0, Some((grant, _))) => send(&grant, b"another").await,
+                (1, Some((grant, base))) => {
+                    let body = json!({"key": grant.key, "policy": "lax"});
+                    let commit = client().post(format!("{base}{COMMIT}")).json(&body).send();
+                    let commit = tokio::spawn(commit);
+                    // It may have to wait until this call has ended.
+                    for _ in 0..100 {
+                        if !commit.is_finished() {
+                            tokio::time::sleep(Duration::from_millis(10)).await;
+                        }
+                    }
+                    *started.lock().unwrap() = Some(commit);
+                }
+                _ => {}
+            }
+            next.run(request).await
+        }
+    })
+    .await;
+    let store = s3_client(&stand.config());
+    let base = stand.service(PENDING).await;
+    let file = json!({"filename": "a.txt", "contentType": "text/plain", "policy": "lax"});
+    let grant = client().post(format!("{base}{URL}")).json(&file);
+    let grant: Grant = grant.send().await.unwrap().json().await.unwrap();
+    send(&grant, b"first").await;
+    *plan.lock().unwrap() = Some((grant.clone(), base.clone()));
+    let body = json!({"key": grant.key, "policy": "lax", "size": 5});
+    let first = client().post(format!("{base}{COMMIT}")).json(&body);
+    assert_eq!(first.send().await.unwrap().status(), StatusCode::CONFLICT);
+    let second = second.lock().unwrap().take().unwrap();
+    let second = second.await.unwrap().unwrap();
+    assert_eq!(second.status(), StatusCode::OK);
+    assert_ne!(state_of(&store, &grant.key).await, "pending");
 }
