@@ -254,7 +254,7 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
 
 /// A variable that has to be an endpoint, if it is set.
 fn endpoint(reader: &mut Reader<'_>, name: &str, example: &str) -> Option<String> {
-    reader.secret(name, |text| {
+    reader.read_secret(name, |text| {
         let uri = text.parse::<Uri>().ok().filter(|uri| {
             let authority = uri.authority().map(Authority::as_str);
             matches!(uri.scheme_str(), Some("http" | "https"))
@@ -310,7 +310,7 @@ fn forms_only(reader: &mut Reader<'_>, supports_post: bool, policies: Option<&Po
 }
 
 fn session_key(reader: &mut Reader<'_>) -> Option<SessionKey> {
-    reader.secret("UPLOAD_SESSION_SECRET", |secret| {
+    reader.read_secret("UPLOAD_SESSION_SECRET", |secret| {
         let (min, length) = (SessionKey::MIN_BYTES, secret.len());
         if length < min {
             return Err(format!("must have at least {min} bytes; it has {length}"));

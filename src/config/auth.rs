@@ -111,7 +111,7 @@ fn jwt_keys(reader: &mut Reader<'_>) -> Option<Keys> {
             Some(reader.keep(name, keys)?.into())
         }
         [name] => {
-            let key = reader.secret(name, |secret| JwtKey::from_secret(secret.as_bytes()));
+            let key = reader.read_secret(name, |secret| JwtKey::from_secret(secret.as_bytes()));
             Some(Arc::new(key?).into())
         }
         [] => {

@@ -216,7 +216,7 @@ impl<'a> Reader<'a> {
 
     /// Converts the variable with `parse`, whose error is the rule: `must be …`. The fault does not repeat
     /// the value, which may contain a secret.
-    pub(super) fn secret<T, E: Display>(
+    pub(super) fn read_secret<T, E: Display>(
         &mut self,
         name: &str,
         parse: impl FnOnce(&str) -> Result<T, E>,

@@ -23,16 +23,16 @@ pub(super) fn events(reader: &mut Reader<'_>) -> Option<Settings> {
         }
         return None;
     }
-    let url = reader.secret("WEBHOOK_URL", webhook_url);
+    let url = reader.read_secret("WEBHOOK_URL", webhook_url);
     let name = "WEBHOOK_SECRET";
     reader.required(name, "WEBHOOK_URL needs it, to sign what it sends; set it to whsec_ and the output of `openssl rand -base64 32`");
-    let secrets = reader.secret(name, Secrets::parse);
+    let secrets = reader.read_secret(name, Secrets::parse);
     let name = "EVENTS_TOKEN";
     // Lambda sets this variable; there the store invokes the function itself.
     if !reader.is_set("AWS_LAMBDA_RUNTIME_API") {
         reader.required(name, "WEBHOOK_URL needs it, for the store to report uploads with; set it to the output of `openssl rand -hex 32`");
     }
-    let token = reader.secret(name, Token::parse);
+    let token = reader.read_secret(name, Token::parse);
     let must_be = "a time from 1m to 14d such as 24h";
     let give_up_after = reader.read("WEBHOOK_GIVE_UP_AFTER", must_be, |text| {
         let time = humantime::parse_duration(text).ok()?;

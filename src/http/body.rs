@@ -119,8 +119,8 @@ impl Pace {
         }
     }
 
-    /// Whether the body is too late, when too little has arrived in a window.
-    fn is_over(&mut self, is_wanted: bool) -> bool {
+    /// Ends a window in which too little has arrived. Returns whether the body is too late.
+    fn end_window(&mut self, is_wanted: bool) -> bool {
         self.begin_window();
         is_wanted || Instant::now() >= self.end
     }
@@ -146,7 +146,7 @@ async fn read_body(
         let Ok(frame) = timeout_at(pace.window_end.min(pace.end), body.frame()).await else {
             let is_wanted =
                 received.of_caller.is_some() && context.memory().is_wanted(context.caller());
-            if pace.is_over(is_wanted) {
+            if pace.end_window(is_wanted) {
                 return Err(Problem::new(&catalogue::BODY_TIMEOUT).into_response());
             }
             continue;

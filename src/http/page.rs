@@ -80,7 +80,7 @@ pub(super) fn router(
     let policy = [(header::CONTENT_SECURITY_POLICY, policy)];
     let page = (policy, asset("text/html; charset=utf-8", html));
     let settings = async move || {
-        Json(json!({ "policies": uploads.policies(), "needsCredential": needs_credential }))
+        Json(json!({ "policies": uploads.policy_names(), "needsCredential": needs_credential }))
     };
     let router = Router::new()
         .route("/", get(async || page))

@@ -189,7 +189,7 @@ impl Request {
         caller.count_more((expected.len() - 1) / KEYS_PER_REQUEST)?;
         let _waiting = match wait {
             Duration::ZERO => None,
-            _ => Some(caller.wait()?),
+            _ => Some(caller.waiting_permit()?),
         };
         let policy = policy.as_deref();
         let found = if commits {

@@ -46,7 +46,7 @@ pub use self::presign::{Get, MAX_EXPIRES_IN, PresignError, PresignedRequest, Put
 use self::sign::SigningKeyCache;
 use self::target::Target;
 
-/// Used when the SDK's chain finds no region.
+/// Assumed, with a warning, when the SDK's chain finds no region: the one in the examples of the docs.
 pub const DEFAULT_REGION: &str = "ap-northeast-2";
 
 /// Timeouts of a call to the store: for connecting, for one attempt, and for all attempts.

@@ -92,7 +92,7 @@ pub(crate) async fn dev(env: &Env, args: Dev) -> Result<()> {
         } => Some("x-api-key: YOUR-API-KEY"),
         _ => None,
     };
-    let policies = service.uploads.policies();
+    let policies = service.uploads.policy_names();
     print(embedded.banner(addr, s3_addr, credential, &policies)?)?;
     print(notifier.banner())?;
 

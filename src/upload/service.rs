@@ -67,7 +67,7 @@ impl UploadService {
     }
 
     /// The names of all policies, in order.
-    pub fn policies(&self) -> Vec<String> {
+    pub fn policy_names(&self) -> Vec<String> {
         self.policies.load().names()
     }
 

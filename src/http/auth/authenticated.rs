@@ -91,7 +91,7 @@ impl Authenticated {
     /// # Errors
     ///
     /// The answer when too many requests of this caller wait already.
-    pub(in crate::http) fn wait(&self) -> Result<Turn, Response> {
+    pub(in crate::http) fn waiting_permit(&self) -> Result<Turn, Response> {
         let turn = self.gate.waiting.try_acquire(self.caller.key().as_ref(), 1);
         turn.map_err(|_full| retry_later(&catalogue::TOO_MANY_WAITING, Duration::from_secs(1)))
     }
