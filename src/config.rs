@@ -368,7 +368,8 @@ fn telemetry(reader: &mut Reader<'_>) -> telemetry::Settings {
     let must_be = "a log filter such as info or presignd=debug";
     // Any other word counts as the name of a module, and turns off all other logs.
     let is_clear = |part: &str| {
-        part.starts_with("presignd") || part.contains('=') || part.parse::<LevelFilter>().is_ok()
+        let names_module = part == "presignd" || part.starts_with("presignd::");
+        names_module || part.contains('=') || part.parse::<LevelFilter>().is_ok()
     };
     let filter = reader.read("RUST_LOG", must_be, |filter| {
         let are_clear = filter.split(',').all(is_clear) && !filter.contains(' ');

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 
 import requests
 
@@ -11,10 +12,20 @@ ATTEMPTS = 5
 
 
 def ask(method: str, path: str, **more) -> dict:
-    answer = requests.request(method, SERVICE + path, timeout=60, **more)
-    if not answer.ok:
-        raise SystemExit(answer.json()["detail"])
-    return answer.json()
+    """Asks presignd, again if there is no answer or it is busy: each of these calls can be repeated."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            answer = requests.request(method, SERVICE + path, timeout=180, **more)
+        except requests.RequestException:
+            if attempt == ATTEMPTS:
+                raise
+        else:
+            if answer.ok:
+                return answer.json()
+            if attempt == ATTEMPTS or answer.status_code not in (429, 502, 503, 504):
+                raise SystemExit(answer.json()["detail"])
+        time.sleep(attempt)
+    raise AssertionError("the last attempt returns or raises")
 
 
 def send(part: bytes, path: str, key: str) -> str:
@@ -45,12 +56,13 @@ def upload(path: str, media_type: str) -> dict:
             for number in range(1, max(1, -(-size // PART_SIZE)) + 1):
                 etag = send(content.read(PART_SIZE), f"{route}/{number}", key)
                 parts.append({"PartNumber": number, "ETag": etag})
-        body = {"parts": parts, "verify": True}
-        return ask("POST", f"{route}/complete", params={"key": key}, json=body)
     except BaseException:
         # The store keeps the parts of an upload that is neither completed nor aborted.
         ask("DELETE", route, params={"key": key})
         raise
+    # It is not aborted if this fails: the store may be completing it.
+    body = {"parts": parts, "verify": True}
+    return ask("POST", f"{route}/complete", params={"key": key}, json=body)
 
 
 done = upload(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "application/octet-stream")

@@ -53,7 +53,7 @@ impl Check {
             return None;
         };
         Some(match keys.count().await {
-            Ok(count) => Line::ok(CHECK, format!("JWT_JWKS_URL has {count} usable keys")),
+            Ok(count) => Line::ok(CHECK, format!("usable keys at JWT_JWKS_URL: {count}")),
             Err(error) => {
                 let detail = format!("the keys of JWT_JWKS_URL cannot be fetched: {error}");
                 Line::failed(CHECK, detail).fix(

@@ -176,7 +176,14 @@ fn an_invalid_value_is_refused_by_name() {
     refused("LOG_FORMAT", &["xml"]);
     refused(
         "RUST_LOG",
-        &["presignd=loud", "foo bar", "a=b=c", "verbose", "info,hyper"],
+        &[
+            "presignd=loud",
+            "foo bar",
+            "a=b=c",
+            "verbose",
+            "info,hyper",
+            "presignd:debug",
+        ],
     );
     refused(
         "AUTH_MODE",

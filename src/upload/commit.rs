@@ -20,9 +20,10 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use super::policy::Terms;
-use super::verify::each;
+use super::verify::{QUEUE_TIMEOUT, each};
 use super::{Caller, Error, Expected, UploadService, Verification};
 use crate::s3::{StoreError, StoredObject};
 use crate::turns::Turn;
@@ -133,11 +134,16 @@ impl UploadService {
         caller: &Caller,
         expected: &Expected,
     ) -> Result<Verification, Error> {
+        let begun = self
+            .commits
+            .begin(self.bucket(policy).name(), &expected.key);
+        let begun = timeout(QUEUE_TIMEOUT, begun).await;
         let commit = Commit {
             service: Arc::clone(self),
             policy: policy.clone(),
             caller: caller.clone(),
             expected: expected.clone(),
+            _begun: begun.map_err(|_elapsed| Error::TooMuchAtOnce)?,
             _turn: self.store_calls.turn(caller).await?,
         };
         // A task of its own, so that nothing stops it between writing a tag and verifying again:
@@ -151,39 +157,44 @@ impl UploadService {
     }
 }
 
-/// The objects that are being committed: bucket and key of each.
+/// The commits in progress. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Commits(Arc<InProgress>);
+
 #[derive(Debug, Default)]
-pub(super) struct Commits {
+struct InProgress {
+    /// Bucket and key of each.
     objects: Mutex<HashSet<(String, String)>>,
     one_ended: Notify,
 }
 
 /// An object that is being committed, until this is dropped.
-struct InProgress<'a>(&'a Commits, (String, String));
+struct Begun(Commits, (String, String));
 
 impl Commits {
     /// Waits until no other commit of this object is in progress.
-    async fn begin(&self, bucket: &str, key: &str) -> InProgress<'_> {
+    async fn begin(&self, bucket: &str, key: &str) -> Begun {
         let object = (bucket.to_owned(), key.to_owned());
         loop {
-            let one_ended = self.one_ended.notified();
+            let one_ended = self.0.one_ended.notified();
             if self.objects().insert(object.clone()) {
-                return InProgress(self, object);
+                return Begun(self.clone(), object);
             }
             one_ended.await;
         }
     }
 
     fn objects(&self) -> MutexGuard<'_, HashSet<(String, String)>> {
-        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+        let objects = self.0.objects.lock();
+        objects.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for InProgress<'_> {
+impl Drop for Begun {
     fn drop(&mut self) {
         let Self(commits, object) = self;
         commits.objects().remove(object);
-        commits.one_ended.notify_waiters();
+        commits.0.one_ended.notify_waiters();
     }
 }
 
@@ -193,14 +204,12 @@ struct Commit {
     policy: Terms,
     caller: Caller,
     expected: Expected,
+    _begun: Begun,
     _turn: Turn,
 }
 
 impl Commit {
     async fn run(self) -> Result<Verification, Error> {
-        let bucket = self.service.bucket(&self.policy).name();
-        let commits = &self.service.commits;
-        let _in_progress = commits.begin(bucket, &self.expected.key).await;
         let mut has_written = false;
         let result = self.rounds(&mut has_written).await;
         let outcome = match &result {

@@ -111,7 +111,7 @@ fn clean(mut name: String) -> Result<String, Invalid> {
         // New neighbours may compose, or no longer need the joiner between them.
         name = clean;
     }
-    let detail = "has invisible characters that only need each other";
+    let detail = "has too many invisible characters; remove them";
     Err(Invalid::new("invisible-character", detail))
 }
 

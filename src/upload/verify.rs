@@ -78,9 +78,9 @@ pub enum Verification {
     Replaced,
 }
 
-/// How long a key may wait for its HEAD request. It is longer than a call, so that a store that
+/// How long a call may wait for its turn. It is longer than a call, so that a store that
 /// does not answer is reported as the cause, and not other requests.
-const QUEUE_TIMEOUT: Duration = s3::CALL_TIMEOUT.saturating_add(Duration::from_secs(5));
+pub(super) const QUEUE_TIMEOUT: Duration = s3::CALL_TIMEOUT.saturating_add(Duration::from_secs(5));
 /// How long a list may wait for its turn.
 const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 /// A list of more keys waits for its turn among other lists.

@@ -126,7 +126,7 @@ async fn an_issuer_whose_keys_cannot_be_fetched_fails() {
     let issuer = axum::Router::new().route("/jwks", get(async move || Json(set)));
     let issuer = spawn(issuer).await;
     for (path, status, words) in [
-        ("jwks", "ok", "1 usable"),
+        ("jwks", "ok", "JWT_JWKS_URL: 1"),
         ("none", "failed", "the answer was 404"),
     ] {
         let jwks = format!("http://{issuer}/{path}");

@@ -22,7 +22,7 @@ use uuid::Uuid;
 use crate::helpers::{
     built_in, client, is, problem, service, spawn, spawn_app, spawn_app_with_both,
 };
-use crate::stand_in::{StandIn, empty, object};
+use crate::stand_in::{StandIn, object};
 use crate::uppy::create_at;
 
 #[tokio::test]
@@ -183,6 +183,34 @@ async fn a_network_that_verifies_much_keeps_nobody_else_waiting() {
     assert_eq!(flood.await.unwrap().unwrap().status(), StatusCode::OK);
 }
 
+#[tokio::test]
+async fn commits_of_one_upload_that_wait_for_each_other_keep_nothing_from_others() {
+    let store = StandIn::answering(async |request: Request| {
+        if request.uri().path().ends_with("slow") {
+            std::future::pending::<()>().await;
+        }
+        object(&[])
+    })
+    .await;
+    let base = store.service("[policies.default]\npending = true").await;
+    let ask = |path: &str, key: &str| {
+        let request = client().post(format!("{base}/upload/{path}"));
+        request.json(&json!({"key": key})).send()
+    };
+    let slow = format!("uploads/{}/slow", Uuid::new_v4());
+    let commits = join_all((0..20).map(|_| ask("commit", &slow)));
+    let commits = tokio::spawn(commits);
+    while store.asked() == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(store.asked(), 0, "one commit is in progress");
+    let fast = ask("verify", &format!("uploads/{}/fast", Uuid::new_v4()));
+    let fast = tokio::time::timeout(Duration::from_secs(5), fast);
+    assert_eq!(fast.await.unwrap().unwrap().status(), StatusCode::OK);
+    commits.abort();
+}
+
 /// Each call to the store takes a file descriptor of the service.
 #[tokio::test]
 async fn a_network_that_begins_and_aborts_many_uploads_has_few_calls_to_the_store_at_a_time() {
@@ -190,11 +218,7 @@ async fn a_network_that_begins_and_aborts_many_uploads_has_few_calls_to_the_stor
     let upload = create_at(&app.base, json!({"filename": "a"})).await;
     let abort = format!("/s3/multipart/{}?key={}", upload.id, upload.key);
     for (method, path) in [(Method::POST, "/s3/multipart"), (Method::DELETE, &abort)] {
-        let store = StandIn::answering(async |_: Request| {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            empty(500)
-        })
-        .await;
+        let store = StandIn::answering(async |_: Request| std::future::pending().await).await;
         let uploads = service(&store.config(), dev::BUCKET, true, built_in()).await;
         let addr = spawn_behind_proxy(uploads).await;
         let calls = (0..100).map(|_| {
@@ -203,8 +227,13 @@ async fn a_network_that_begins_and_aborts_many_uploads_has_few_calls_to_the_stor
             request.json(&json!({"filename": "a"})).send()
         });
         let calls = tokio::spawn(join_all(calls));
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        assert_eq!(store.asked(), 16, "{method}");
+        let mut asked = 0;
+        while asked < 16 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            asked += store.asked();
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(asked + store.asked(), 16, "{method}");
         calls.abort();
     }
 }

@@ -92,6 +92,9 @@ async fn a_field_of_other_requests_is_refused_and_not_ignored() {
         let refused = problem(app.post("/s3/multipart", &file).await).await;
         let pointer = format!("/{field}");
         assert_eq!(fields(&refused), [(&*pointer, "unknown-field")]);
+        let absent = json!({"filename": "a", "type": "a/b", field: null});
+        let created = app.post("/s3/multipart", &absent).await;
+        assert_eq!(created.status(), StatusCode::OK, "{field}: null");
         let query = format!("/s3/params?filename=a&uppys=own&{field}=image/png");
         let refused = problem(app.get(&query).await).await;
         assert_eq!(fields(&refused), [(&*pointer, "unknown-field")]);

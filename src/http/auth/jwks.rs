@@ -35,8 +35,8 @@ const MAX_BYTES: usize = 512 * 1024;
 /// - They are cached: a token whose key is known is checked without asking the issuer.
 /// - The issuer is asked at start, for an unknown key, and when the cached keys are old.
 /// - A token of an unknown key is refused at once if the issuer was asked just before.
-/// - While the issuer does not answer, cached keys are used for up to a day, and only the first
-///   token waits for it.
+/// - While the issuer does not answer, cached keys are used for up to a day. A token whose key is
+///   known waits for it only if no fetch has failed in the last minutes.
 #[derive(Clone)]
 pub struct Jwks {
     client: Client,
@@ -90,7 +90,11 @@ impl Jwks {
     /// Why they cannot be fetched, or that there are none.
     pub(crate) async fn count(&self) -> Result<usize, String> {
         let set = self.fetch().await?;
-        Ok(set.keys.len().max(1)) // a single key needs no id
+        match (&set.only, set.keys.len()) {
+            (Some(_), _) => Ok(1),
+            (None, 0) => Err("none of its several keys has a `kid`".into()),
+            (None, count) => Ok(count),
+        }
     }
 
     /// Fetches the keys before the first token needs them.

@@ -139,7 +139,8 @@ impl<'a, 'e> Fields<'_, 'a, 'e> {
     /// Refuses fields of other requests, which would have no effect in this one.
     pub(in crate::http) fn refuse(&mut self, names: &[&str], why: impl Fn() -> Invalid) {
         for name in names {
-            if self.members.iter().any(|(other, _)| other == name) {
+            let is_given = |(other, json): &Member<'_>| other == name && !json.is_null();
+            if self.members.iter().any(is_given) {
                 self.reader.within(name, |reader| reader.note(why()));
             }
         }

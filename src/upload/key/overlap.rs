@@ -11,7 +11,6 @@ struct Segment {
     atoms: Vec<Atom>,
     /// Whether it is a caller or a variable.
     is_value: bool,
-    has_id: bool,
 }
 
 /// A part of a segment: one character of a class, or any number of them.
@@ -63,7 +62,6 @@ impl KeyTemplate {
                     }
                 }
                 Part::Uuid => {
-                    last.has_id = true;
                     last.atoms
                         .extend("xxxxxxxx-xxxx-4xxx-xxxx-xxxxxxxxxxxx".chars().map(
                             |char| match char {
@@ -102,10 +100,6 @@ impl Segment {
         for (value, other) in [(self, other), (other, self)] {
             if !value.is_value {
                 continue;
-            }
-            // An id is random, and nobody has it as a name by chance.
-            if other.has_id {
-                return false;
             }
             if let Some(text) = other.text() {
                 return Caller::from_segments(Some(&text), &[]).is_some();

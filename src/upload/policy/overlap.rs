@@ -82,6 +82,9 @@ mod tests {
             ("{caller}/{filename}", "{filename}/{caller}"),
             ("{caller}/a", "x=2Fy/a"),
             ("{caller}/a", "x-{filename}/a"),
+            // Some users choose their names, also after the id of an upload that they know.
+            ("{caller}/{filename}", "{uuid}/{filename}"),
+            ("{vars.tenant}/{filename}", "{uuid}/{filename}"),
             // A file may have any name.
             ("{filename}/x", "y/{filename}"),
             ("a/{filename}", "a/logo.png"),
@@ -112,9 +115,6 @@ mod tests {
             ("{caller}/{filename}", "the public/{filename}"),
             ("{caller}/{filename}", "a=b/{filename}"),
             ("{caller}/{filename}", "a b-{filename}/{filename}"),
-            // Nobody gets the random id of an upload as a name.
-            ("{caller}/{filename}", "{uuid}/{filename}"),
-            ("{vars.tenant}/{filename}", "{uuid}/{filename}"),
             ("{uuid}/{filename}", "public/{filename}"),
             ("{uuid}/{filename}", "{yyyy}/{filename}"),
             ("a/{uuid}.{ext}", "a/{uuid}-small.{ext}"),
