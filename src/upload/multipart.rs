@@ -96,10 +96,11 @@ impl UploadService {
             caller,
             now,
         );
+        let open = OpenUpload { session, policy };
         Ok(MultipartUpload {
-            bucket: self.bucket(&policy).name().to_owned(),
-            token: self.session_key.seal(&session),
-            open: OpenUpload { session, policy },
+            bucket: self.bucket(&open.policy).name().to_owned(),
+            token: self.token(&open),
+            open,
         })
     }
 
