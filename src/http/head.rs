@@ -72,8 +72,11 @@ fn names_local_host(request: &Request) -> bool {
 fn is_local(authority: &Authority) -> bool {
     let host = authority.host().trim_end_matches('.');
     let address = host.trim_start_matches('[').trim_end_matches(']');
-    let top_level = host.rsplit('.').next().unwrap_or_default();
-    address.parse::<IpAddr>().is_ok() || top_level.eq_ignore_ascii_case("localhost")
+    let is_localhost = || {
+        let top_level = host.rsplit('.').next();
+        top_level.is_some_and(|name| name.eq_ignore_ascii_case("localhost"))
+    };
+    address.parse::<IpAddr>().is_ok() || is_localhost()
 }
 
 /// The origin in a preflight: that of the page which wants to call.

@@ -68,7 +68,9 @@ pub(super) fn add(router: Router, observer: Observer) -> impl HttpService {
         None => router.layer(note_route),
     };
     let observer = Arc::new(observer);
-    service_fn(move |request| observe(Arc::clone(&observer), router.clone(), request))
+    // The future is large, and would otherwise be moved several times, and be a part of each idle
+    // connection.
+    service_fn(move |request| Box::pin(observe(Arc::clone(&observer), router.clone(), request)))
 }
 
 /// The router alone knows which of its routes a request matches.

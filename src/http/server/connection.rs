@@ -7,7 +7,7 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::ConnectInfo;
@@ -100,7 +100,8 @@ pub(super) struct Connections {
     open: Mutex<HashMap<u64, Closer>>,
     next: AtomicU64,
     gauge: Gauge,
-    begin: Instant,
+    /// Counts how often a connection has become idle.
+    idles: Arc<AtomicU64>,
 }
 
 impl Connections {
@@ -109,13 +110,13 @@ impl Connections {
             open: Mutex::default(),
             next: AtomicU64::new(0),
             gauge,
-            begin: Instant::now(),
+            idles: Arc::default(),
         }
     }
 
     /// Adds a connection, which counts as open until it is dropped.
     pub(super) fn open(self: &Arc<Self>, close: CancellationToken) -> Connection {
-        let state = Arc::new(State::new(self.begin));
+        let state = Arc::new(State::new(Arc::clone(&self.idles)));
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         self.gauge.inc();
         let closer = Closer { state, close };
@@ -183,8 +184,8 @@ const BUSY: u64 = u64::MAX;
 /// client does not read the last answer.
 #[derive(Debug)]
 struct State {
-    begin: Instant,
-    /// Milliseconds after `begin`, or [`BUSY`].
+    idles: Arc<AtomicU64>,
+    /// How often connections had become idle before this one did, or [`BUSY`].
     idle_since: AtomicU64,
     /// Whether a part of the request's body has not been read.
     unread_body: AtomicBool,
@@ -193,9 +194,9 @@ struct State {
 }
 
 impl State {
-    fn new(begin: Instant) -> Self {
+    fn new(idles: Arc<AtomicU64>) -> Self {
         let state = Self {
-            begin,
+            idles,
             idle_since: AtomicU64::new(BUSY),
             unread_body: AtomicBool::new(false),
             is_chosen: AtomicBool::new(false),
@@ -210,8 +211,8 @@ impl State {
     }
 
     fn end_request(&self) {
-        let now = u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(BUSY - 1);
-        self.idle_since.store(now, Ordering::Relaxed);
+        let before = self.idles.fetch_add(1, Ordering::Relaxed);
+        self.idle_since.store(before, Ordering::Relaxed);
     }
 
     fn idle_since(&self) -> u64 {
