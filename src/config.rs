@@ -159,13 +159,7 @@ impl Config {
         let session_key = session_key(r);
         let receipts = receipts(r);
         let auth = auth::auth(r, policies.as_ref());
-        if let Some(addr) = bind_addr.filter(|addr| !addr.ip().is_loopback())
-            && !r.is_set("AUTH_MODE")
-        {
-            r.fault(format!(
-                "AUTH_MODE is not set, but other machines can reach BIND_ADDR ({addr}); set it to api-key or jwt, or to none if anyone may upload"
-            ));
-        }
+        auth::require_mode(r, bind_addr);
         if let (Some(auth), Some(policies)) = (&auth, &policies)
             && !auth.is_required()
             && let Some((policy, why)) = policies.needing_callers()

@@ -96,9 +96,7 @@ impl Service {
             rate: config.rate,
             trusted_proxies: config.trusted_proxies.clone(),
             public_url: config.public_url.clone(),
-            local_hosts_only: config.bind_addr.ip().is_loopback()
-                && !config.auth.is_required()
-                && config.trusted_proxies.is_empty(),
+            local_hosts_only: config.bind_addr.ip().is_loopback() && !config.auth.is_required(),
             events: config.events.clone(),
             metrics,
             stop,

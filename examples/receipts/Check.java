@@ -17,7 +17,10 @@ class Check {
 
     /** The claims, as JSON, of a receipt that one of the keys signed. */
     static String claimsOf(String receipt, String jwks) throws Exception {
-        String[] parts = receipt.split("\\.");
+        String[] parts = receipt.split("\\.", -1);
+        if (parts.length != 3) {
+            throw new SecurityException("not a receipt");
+        }
         var decoder = Base64.getUrlDecoder();
         byte[] signed = (parts[0] + "." + parts[1]).getBytes(StandardCharsets.US_ASCII);
         for (MatchResult x : KEY.matcher(jwks).results().toList()) {

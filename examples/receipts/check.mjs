@@ -4,7 +4,8 @@ import { readFileSync } from "node:fs";
 
 /** The claims of a receipt that one of the keys signed. */
 export function claimsOf(receipt, keys) {
-  const [header, claims, signature] = receipt.split(".");
+  const [header, claims, signature, more] = receipt.split(".");
+  if (signature === undefined || more !== undefined) throw new Error("not a receipt");
   const decoded = (part) => JSON.parse(Buffer.from(part, "base64url").toString());
   const { alg, typ, kid } = decoded(header);
   const key = keys.find((key) => key.kid === kid);

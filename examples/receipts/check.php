@@ -8,7 +8,11 @@ function decoded(string $part): string
 /** The claims of a receipt that one of the keys signed. */
 function claims_of(string $receipt, array $keys): array
 {
-    [$header, $claims, $signature] = explode('.', $receipt);
+    $parts = explode('.', $receipt);
+    if (count($parts) !== 3) {
+        throw new Exception('not a receipt');
+    }
+    [$header, $claims, $signature] = $parts;
     $names = json_decode(decoded($header), true, flags: JSON_THROW_ON_ERROR);
     $key = array_column($keys, 'x', 'kid')[$names['kid']] ?? null;
     if ($names['alg'] !== 'EdDSA' || $names['typ'] !== 'upload-receipt+jwt' || $key === null) {

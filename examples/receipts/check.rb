@@ -6,7 +6,9 @@ def decoded(part) = part.tr("-_", "+/").ljust((part.size + 3) / 4 * 4, "=").unpa
 
 # The claims of a receipt that one of the keys signed.
 def claims_of(receipt, keys)
-  header, claims, signature = receipt.split(".")
+  header, claims, signature, *more = receipt.split(".", -1)
+  raise "not a receipt" unless signature && more.empty?
+
   names = JSON.parse(decoded(header))
   key = keys.find { |key| key["kid"] == names["kid"] }
   raise "not a receipt of these keys" unless names["alg"] == "EdDSA" && names["typ"] == "upload-receipt+jwt" && key

@@ -1,6 +1,6 @@
 //! Who may call, and how often: the variables of authentication and of the rate limit.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -85,6 +85,22 @@ fn jwt(reader: &mut Reader<'_>) -> Option<Jwt> {
     })
 }
 
+/// Without a mode anyone may call, which must be intended where others reach the service.
+pub(super) fn require_mode(reader: &mut Reader<'_>, bind_addr: Option<SocketAddr>) {
+    let who_reaches = match bind_addr {
+        _ if reader.is_in_lambda() => "anyone may call a function with a public URL".to_owned(),
+        Some(addr) if !addr.ip().is_loopback() => {
+            format!("other machines can reach BIND_ADDR ({addr})")
+        }
+        _ => return,
+    };
+    if !reader.is_set("AUTH_MODE") {
+        reader.fault(format!(
+            "AUTH_MODE is not set, but {who_reaches}; set it to api-key or jwt, or to none if anyone may upload"
+        ));
+    }
+}
+
 fn jwt_keys(reader: &mut Reader<'_>) -> Option<Keys> {
     let names @ [url, file, secret] = ["JWT_JWKS_URL", "JWT_PUBLIC_KEY_FILE", "JWT_SECRET"];
     let set: Vec<&str> = names
@@ -93,13 +109,15 @@ fn jwt_keys(reader: &mut Reader<'_>) -> Option<Keys> {
         .collect();
     match set[..] {
         [name] if name == url => {
-            let url = reader.read(name, "an https URL", |text| {
-                Url::parse(text).ok().filter(|url| {
+            // The URL may have a password.
+            let url = reader.read_secret(name, |text| {
+                let url = Url::parse(text).ok().filter(|url| {
                     // Over http, an attacker could replace the keys.
                     let is_local =
                         matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
                     url.scheme() == "https" || (url.scheme() == "http" && is_local)
-                })
+                });
+                url.ok_or("must be an https URL")
             });
             let keys = Jwks::new(url?).map_err(Error::from);
             Some(Keys::Set(reader.keep(name, keys)?))

@@ -182,6 +182,11 @@ impl<'a> Reader<'a> {
         self.env.values.contains_key(name) || self.env.faults.contains_key(name)
     }
 
+    /// Whether this is a function of AWS Lambda, which alone sets this variable.
+    pub(super) fn is_in_lambda(&self) -> bool {
+        self.is_set("AWS_LAMBDA_RUNTIME_API")
+    }
+
     pub(super) fn fault(&mut self, fault: impl Into<String>) {
         self.faults.push(fault.into());
     }

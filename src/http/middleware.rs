@@ -59,8 +59,7 @@ const SHORT_ANSWER_BYTES: usize = 64 * 1024;
 
 /// Adds the middleware to all routes and fallbacks that `router` has so far.
 ///
-/// Most of it is around the router and not a layer in it: axum boxes the layers of a route several
-/// times for each request.
+/// Most of it is around the router, as axum boxes a route's layers several times for each request.
 pub(super) fn add(router: Router, observer: Observer) -> impl HttpService {
     let note_route = MapRequestLayer::new(note_route);
     let router = match &observer.cors {
@@ -68,8 +67,7 @@ pub(super) fn add(router: Router, observer: Observer) -> impl HttpService {
         None => router.layer(note_route),
     };
     let observer = Arc::new(observer);
-    // The future is large, and would otherwise be moved several times, and be a part of each idle
-    // connection.
+    // The future is large: it would be moved several times, and be a part of each idle connection.
     service_fn(move |request| Box::pin(observe(Arc::clone(&observer), router.clone(), request)))
 }
 
@@ -127,7 +125,9 @@ async fn observe(
     let context = observation.context.clone();
     let observer = context.observer();
     let origin = request.headers().get(header::ORIGIN).cloned();
-    if let Err(problem) = head::check(&request, observer.local_hosts_only) {
+    // Clients of a proxy name its host.
+    let local_hosts_only = observer.local_hosts_only && !context.is_by_proxy();
+    if let Err(problem) = head::check(&request, local_hosts_only) {
         let response = observer.readable(problem, origin).await;
         return Ok(observation.finish(response));
     }

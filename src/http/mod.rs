@@ -96,8 +96,9 @@ pub struct Settings {
     pub trusted_proxies: Vec<IpNet>,
     /// presignd's own address, if it is not the host that requests name.
     pub public_url: Option<String>,
-    /// Whether `Host` has to name this machine. A web page can make a browser send requests to a
-    /// loopback address under a host name of its own (DNS rebinding).
+    /// Whether `Host` has to name this machine, unless a trusted proxy forwards the request. A web
+    /// page can make a browser send requests to a loopback address under a host name of its own (DNS
+    /// rebinding).
     pub local_hosts_only: bool,
     /// How the store's events reach the application; `None` without a webhook.
     pub events: Option<events::Settings>,

@@ -54,6 +54,7 @@ pub(crate) async fn dev(env: &Env, args: Dev) -> Result<()> {
     };
     let mut config = Config::with_store(env, s3_settings.clone())?;
     let addr = args.addr.unwrap_or(config.bind_addr);
+    config.bind_addr = addr;
     for (addr, setting) in [(addr, "--addr"), (args.s3_addr, "--s3-addr")] {
         ensure!(
             addr.ip().is_loopback(),

@@ -94,6 +94,25 @@ async fn a_page_cannot_reach_a_loopback_service_under_a_name_of_its_own() {
     }
 }
 
+/// The host that clients name is the proxy's.
+#[tokio::test]
+async fn a_trusted_proxy_alone_may_forward_any_host_to_a_loopback_service() {
+    for (trusted, status) in [
+        ("127.0.0.1", StatusCode::OK),
+        ("10.0.0.1", StatusCode::FORBIDDEN),
+    ] {
+        let local = http::Settings {
+            local_hosts_only: true,
+            trusted_proxies: vec![trusted.parse::<std::net::IpAddr>().unwrap().into()],
+            ..http::Settings::default()
+        };
+        let app = spawn_app_with_both(built_in(), &local).await;
+        let request = app.client.get(format!("{}/healthz", app.base));
+        let request = request.header("host", "uploads.example.com");
+        assert_eq!(request.send().await.unwrap().status(), status, "{trusted}");
+    }
+}
+
 #[tokio::test]
 async fn a_target_that_names_another_host_counts_as_that_host() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -116,6 +116,7 @@ impl Function {
             ("AWS_S3_BUCKET_NAME", dev::BUCKET),
             ("AWS_ENDPOINT_URL_S3", &endpoint),
             ("S3_FORCE_PATH_STYLE", "true"),
+            ("AUTH_MODE", "none"),
         ];
         let variables = [&own, variables].concat();
         Self {

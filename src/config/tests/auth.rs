@@ -51,7 +51,7 @@ fn an_incomplete_authentication_is_refused() {
                 jwt,
                 issuer,
                 audience,
-                ("JWT_JWKS_URL", "http://issuer.example/"),
+                ("JWT_JWKS_URL", "http://user:my-secret-key@issuer.example/"),
             ],
             "JWT_JWKS_URL must be an https URL",
         ),
@@ -72,6 +72,10 @@ fn an_incomplete_authentication_is_refused() {
         (
             &[("AUTH_MODE", "jwt, api-key"), issuer, audience, secret],
             "API_KEYS_FILE is not set",
+        ),
+        (
+            &[("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001")],
+            "AUTH_MODE is not set, but anyone",
         ),
         (&[issuer], "JWT_ISSUER is set, but AUTH_MODE is not jwt"),
         (

@@ -317,3 +317,19 @@ fn serve_warns_of_fewer_file_descriptors_than_its_connections_can_need() {
         assert_eq!(log.contains("file descriptors"), warns, "{log}");
     }
 }
+
+/// `dev` listens on `--addr`, so what the environment says about other addresses does not count.
+#[tokio::test]
+async fn dev_answers_no_rebound_name_whatever_the_environment_is_made_for() {
+    for variables in [
+        &[("BIND_ADDR", "0.0.0.0:3000"), ("AUTH_MODE", "none")],
+        &[("TRUSTED_PROXIES", "10.0.0.1"), ("AUTH_MODE", "none")],
+    ] {
+        let folder = TempDir::new().unwrap();
+        let mut dev = Running::dev(folder.path(), variables);
+        let url = base(&dev.printed_until("-T hello.txt"));
+        let request = client().get(format!("{url}/healthz"));
+        let response = request.header("host", "rebound.evil.example").send().await;
+        assert_eq!(response.unwrap().status(), 403, "{variables:?}");
+    }
+}

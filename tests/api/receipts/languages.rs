@@ -32,6 +32,7 @@ async fn the_examples_in_other_languages_check_receipts() {
     };
     let claims = foreign.split('.').nth(1).unwrap();
     let tampered = format!("{header}.{claims}.{signature}");
+    let longer = format!("{receipt}.x");
 
     let mut tried = Vec::new();
     for (command, is_here, file) in [
@@ -51,7 +52,7 @@ async fn the_examples_in_other_languages_check_receipts() {
         let claims: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(claims["key"], upload["key"], "{file}");
         assert_eq!(claims["metadata"]["album"], "앨범 7", "{file}");
-        for invalid in [&tampered, foreign, ""] {
+        for invalid in [&tampered, &longer, foreign, ""] {
             let output = run(command, file, keys, invalid);
             assert!(!output.status.success(), "{file}: {invalid}");
             assert!(output.stdout.is_empty(), "{file}: {output:?}");

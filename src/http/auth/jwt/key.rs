@@ -84,10 +84,10 @@ impl JwtKey {
         }
         let der = der(text).ok_or(NOT_PUBLIC_KEY)?;
         if let Ok(key) = DecodingKey::from_rsa_pem(pem) {
-            // The encoding of a key is a little longer than its modulus.
-            return match der.len() {
-                MIN_RSA_BYTES.. => Ok(Self::new(key, RSA, &der)),
-                _ => Err("is an RSA key that is too short; it must have at least 2048 bits"),
+            return if key.try_get_as_bytes().is_ok_and(has_long_modulus) {
+                Ok(Self::new(key, RSA, &der))
+            } else {
+                Err("is an RSA key that is too short; it must have at least 2048 bits")
             };
         }
         if let Ok(key) = DecodingKey::from_ec_pem(pem) {
@@ -158,6 +158,15 @@ impl JwtKey {
             fingerprint: Sha256::digest(encoded).into(),
         }
     }
+}
+
+/// Whether an [RSA key in DER](https://www.rfc-editor.org/rfc/rfc8017#appendix-A.1.1) has a modulus of
+/// at least 2048 bits.
+fn has_long_modulus(der: &[u8]) -> bool {
+    // A sequence whose first member is an integer, both with two bytes of length. Integers have a
+    // sign, so that such a modulus begins with a zero.
+    matches!(der, [0x30, 0x82, _, _, 0x02, 0x82, high, low, ..]
+        if usize::from(u16::from_be_bytes([*high, *low])) > MIN_RSA_BYTES)
 }
 
 /// The bytes of the first object in PEM.
