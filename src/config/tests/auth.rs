@@ -73,10 +73,6 @@ fn an_incomplete_authentication_is_refused() {
             &[("AUTH_MODE", "jwt, api-key"), issuer, audience, secret],
             "API_KEYS_FILE is not set",
         ),
-        (
-            &[("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001")],
-            "AUTH_MODE is not set, but anyone",
-        ),
         (&[issuer], "JWT_ISSUER is set, but AUTH_MODE is not jwt"),
         (
             &[("API_KEYS_FILE", "keys.toml")],
@@ -106,6 +102,15 @@ fn an_incomplete_authentication_is_refused() {
         3,
         "keys, issuer and audience are missing: {all:?}"
     );
+}
+
+#[test]
+fn a_function_of_lambda_says_who_may_call() {
+    let function = ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001");
+    let without_mode = faults(&[function]);
+    assert_eq!(without_mode.len(), 1, "{without_mode:?}");
+    assert!(without_mode[0].contains("AUTH_MODE is not set, but anyone"));
+    assert!(config(&[function, ("AUTH_MODE", "none")]).is_ok());
 }
 
 #[test]
