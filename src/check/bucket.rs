@@ -47,8 +47,11 @@ impl Check {
         let reached = match self.ask(&self.address).await {
             Ok(reached) => reached,
             Err(problem) => {
-                let mut line = Line::failed(CHECK, format!("{}: {problem}", self.address))
-                    .fix("start the store, or set AWS_ENDPOINT_URL_S3 to its address");
+                let fix = problem.tls_fix();
+                let fix =
+                    fix.unwrap_or("start the store, or set AWS_ENDPOINT_URL_S3 to its address");
+                let detail = format!("{}: {problem}", self.address);
+                let mut line = Line::failed(CHECK, detail).fix(fix);
                 if let Some(other) = self.other_address().await
                     && self.ask(&other).await.is_ok()
                 {
@@ -103,11 +106,13 @@ impl Check {
         };
         real = real.or_else(|| reached.region.clone());
         let mut denied = None;
+        let mut may_be_a_proxy = false;
         if problem.as_ref().and_then(Problem::status).is_some() {
             // The answer to a HEAD request has no body, so another call asks for the reason.
             let location = self.client.get_bucket_location().bucket(self.bucket());
             if let Err(reason) = location.send().await.map_err(Problem::from) {
                 real = real.or_else(|| reason.region().map(str::to_owned));
+                may_be_a_proxy = reason.is_404_without_code();
                 if reason.is_denied() {
                     denied = Some(reason);
                 } else if !reason.is_not_implemented() {
@@ -139,7 +144,13 @@ impl Check {
             }
             Some(problem) => {
                 let mut line = problem.failed(CHECK, "s3:ListBucket");
-                if problem.status() == Some(404) {
+                if may_be_a_proxy {
+                    let detail = "404 without S3's code: this may not be the store";
+                    let fix = format!(
+                        "set AWS_ENDPOINT_URL_S3 to the store's address, and look at the proxies before it; if it is the store, create the bucket {name}"
+                    );
+                    line = Line::failed(CHECK, detail).fix(fix);
+                } else if problem.status() == Some(404) {
                     line = Line::failed(CHECK, format!("there is no bucket {name}"))
                         .fix("create it, or set AWS_S3_BUCKET_NAME, or the policy's `bucket`, to one that exists");
                 }

@@ -87,12 +87,7 @@ impl Check {
                 all: output.rules.unwrap_or_default(),
                 smallest_to_move: output.transition_default_minimum_object_size,
             }),
-            Err(problem)
-                if problem.is(&["NoSuchLifecycleConfiguration"])
-                    || problem.status() == Some(404) =>
-            {
-                Ok(Rules::default())
-            }
+            Err(problem) if problem.means_no_rules() => Ok(Rules::default()),
             Err(problem) => Err(problem),
         }
     }

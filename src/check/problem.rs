@@ -34,6 +34,8 @@ pub(super) struct Refused {
     pub(super) message: String,
     /// The region of the bucket, if the answer names it.
     pub(super) region: Option<String>,
+    /// Whether the answer has a body.
+    pub(super) has_body: bool,
 }
 
 impl Refused {
@@ -60,6 +62,7 @@ impl Refused {
             code,
             message,
             region: region.filter(|region| !region.is_empty()),
+            has_body: !body.is_empty(),
         }
     }
 }
@@ -98,6 +101,7 @@ where
             SdkError::ResponseError(context) => Self::Refused(Refused {
                 status: Some(context.raw().status().as_u16()),
                 message: "the answer is not one of S3".to_owned(),
+                has_body: true,
                 ..Refused::default()
             }),
             _ => Self::NotSent(causes(&error)),
@@ -129,7 +133,7 @@ impl From<upload::Error> for Problem {
                     status: cause.status,
                     code: cause.code.clone().unwrap_or_default(),
                     message: cause.message.clone().unwrap_or_default(),
-                    region: None,
+                    ..Refused::default()
                 })
             }
             upload::Error::NoSuchUpload => Self::Refused(Refused {
@@ -194,6 +198,25 @@ impl Problem {
         self.is(&["NotImplemented"]) || matches!(self.status(), Some(501 | 405))
     }
 
+    /// Whether this is a 404 without one of S3's codes, which a proxy in between may have answered.
+    pub(super) fn is_404_without_code(&self) -> bool {
+        // The SDK's code for an answer without a body is `NotFound`.
+        self.status() == Some(404) && self.is(&["", "NotFound"])
+    }
+
+    /// Whether the store says that the bucket has no rules of the kind that was asked for.
+    pub(super) fn means_no_rules(&self) -> bool {
+        let Some(refused) = self.refused() else {
+            return false;
+        };
+        if self.is_404_without_code() {
+            // Garage answers so, and a proxy has a page.
+            return !refused.has_body;
+        }
+        let code = refused.code.as_str();
+        refused.status == Some(404) && code.starts_with("NoSuch") && code != "NoSuchBucket"
+    }
+
     /// Whether permissions are missing, as far as that is known: answers to HEAD requests have no
     /// code.
     pub(super) fn is_denied(&self) -> bool {
@@ -232,6 +255,14 @@ impl Problem {
             _ => return None,
         };
         Some(fix.to_owned())
+    }
+
+    /// How to fix TLS, if there is no answer because of it.
+    pub(super) fn tls_fix(&self) -> Option<&'static str> {
+        match self {
+            Self::NoAnswer(why) => tls_fix(why),
+            _ => None,
+        }
     }
 
     /// The line of a check that must succeed.
@@ -278,6 +309,8 @@ impl fmt::Display for Problem {
                 }
                 if !refused.code.is_empty() {
                     write!(f, " {}", refused.code)?;
+                } else if refused.has_body {
+                    f.write_str(" without S3's code")?;
                 }
                 match refused.message.as_str() {
                     "" => Ok(()),
@@ -291,6 +324,19 @@ impl fmt::Display for Problem {
     }
 }
 
+/// How to fix TLS, if this error has to do with it.
+pub(super) fn tls_fix(why: &str) -> Option<&'static str> {
+    if why.contains("certificate") {
+        Some(
+            "its TLS certificate is not accepted: renew it if it has expired, use the host name that it is for, or add its CA to the file that SSL_CERT_FILE names",
+        )
+    } else if why.contains("corrupt message") {
+        Some("it answers without TLS: begin its address with http://, or set the port of TLS")
+    } else {
+        None
+    }
+}
+
 /// Whether a store's message has the signature or the token of the request, as some stores' have.
 fn repeats_signature(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
@@ -301,6 +347,23 @@ fn repeats_signature(message: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_wrong_with_tls_is_named() {
+        for (why, words) in [
+            ("invalid peer certificate: UnknownIssuer", "SSL_CERT_FILE"),
+            ("invalid peer certificate: Expired", "renew"),
+            (
+                "received corrupt message of type InvalidContentType",
+                "http://",
+            ),
+        ] {
+            let fix = Problem::NoAnswer(why.to_owned()).tls_fix();
+            assert!(fix.unwrap().contains(words), "{why}: {fix:?}");
+        }
+        let closed = Problem::NoAnswer("Connection refused".to_owned());
+        assert_eq!(closed.tls_fix(), None);
+    }
 
     #[tokio::test]
     async fn the_url_of_a_failed_request_is_not_repeated() {

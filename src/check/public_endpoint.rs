@@ -35,7 +35,9 @@ impl Check {
                 "{} cannot be reached from here: {problem}",
                 self.public_address
             );
-            let fix = "set S3_PUBLIC_ENDPOINT_URL to an address that clients can reach";
+            let fix = problem.tls_fix();
+            let fix =
+                fix.unwrap_or("set S3_PUBLIC_ENDPOINT_URL to an address that clients can reach");
             lines.push(Line::warning(CHECK, detail).fix(fix));
             return lines;
         }

@@ -1,13 +1,16 @@
 //! Stores that cannot be used, or not as configured.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use axum::extract::Request;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 
-use super::{check_at, check_fails, check_passes, policies_file};
+use super::{check, check_at, check_fails, check_passes, policies_file, with};
 use crate::helpers::spawn;
-use crate::stand_in::{StandIn, error, xml};
+use crate::stand_in::{StandIn, empty, error, page, xml};
 
 #[tokio::test]
 async fn a_closed_port_is_named_and_nothing_else_is_checked() {
@@ -102,6 +105,52 @@ async fn a_bucket_that_is_not_there_is_named() {
         &["no bucket nope", "AWS_S3_BUCKET_NAME"],
     );
     stand.is_as_it_was();
+}
+
+#[tokio::test]
+async fn a_page_of_a_proxy_is_not_a_missing_bucket() {
+    let proxy = StandIn::answering(async |_| page(404)).await;
+    let run = check_fails(&proxy.url(), &[]).await;
+    run.says(
+        "bucket",
+        "failed",
+        &["404 without S3's code", "AWS_ENDPOINT_URL_S3"],
+    );
+    let detail = run.line("bucket")["detail"].as_str().unwrap();
+    assert!(!detail.contains("no bucket"), "{detail}");
+}
+
+/// Setting rules replaces all others, so nothing may be set where they are not known.
+#[tokio::test]
+async fn a_page_of_a_proxy_is_not_a_bucket_without_rules() {
+    let is_set = Arc::<AtomicBool>::default();
+    let note = Arc::clone(&is_set);
+    let stand = StandIn::except(move |method, uri| {
+        let is_about_rules = uri.contains("?cors") || uri.contains("?lifecycle");
+        note.fetch_or(is_about_rules && method == Method::PUT, Ordering::SeqCst);
+        is_about_rules.then(|| page(404))
+    })
+    .await;
+    let args = ["--fix-cors", "--fix-lifecycle"];
+    let run = check(&with(&stand.url(), &[]), &args).await;
+    run.says("cors", "ok", &["cannot be read", "404 without S3's code"]);
+    run.says("lifecycle", "warning", &["404 without S3's code"]);
+    assert!(!is_set.load(Ordering::SeqCst));
+}
+
+/// As Garage answers.
+#[tokio::test]
+async fn a_bucket_without_lifecycle_rules_may_answer_404_without_a_body() {
+    let stand = StandIn::except(|_, uri| uri.contains("?lifecycle").then(|| empty(404))).await;
+    let run = check_passes(&stand.url(), &[]).await;
+    run.says("lifecycle", "warning", &["--fix-lifecycle"]);
+}
+
+#[tokio::test]
+async fn an_endpoint_with_the_wrong_scheme_is_named() {
+    let stand = StandIn::embedded().await;
+    let run = check_fails(&format!("https://{}", stand.addr), &[]).await;
+    run.says("endpoint", "failed", &["without TLS", "http://"]);
 }
 
 #[tokio::test]
