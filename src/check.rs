@@ -218,6 +218,7 @@ impl Check {
         let may_go_on = self.until_the_bucket(first, &mut lines).await;
         if first {
             lines.extend(self.issuer().await);
+            lines.extend(self.webhook().await);
         }
         if may_go_on {
             lines.extend(self.uploads().await);

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use hmac::{Hmac, KeyInit, Mac};
-use reqwest::{Client, StatusCode, Url, header, redirect};
+use reqwest::{Client, Method, StatusCode, Url, header, redirect};
 use sha2::Sha256;
 
 use crate::error_chain::causes;
@@ -16,6 +16,8 @@ use crate::error_chain::causes;
 /// How long an application may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(15);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same for a request that only finds out whether it can be reached.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// An answer is read this far, so that its connection can be used again. What it says has no meaning.
 const DRAINED_BYTES: usize = 4 * 1024;
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
@@ -51,6 +53,17 @@ impl DeliveryError {
             Self::Status(_) => "status",
             Self::TimedOut => "timeout",
             Self::Unreachable(_) => "unreachable",
+        }
+    }
+}
+
+impl From<reqwest::Error> for DeliveryError {
+    fn from(error: reqwest::Error) -> Self {
+        if error.is_timeout() {
+            Self::TimedOut
+        } else {
+            // The address may hold a secret.
+            Self::Unreachable(causes(&error.without_url()))
         }
     }
 }
@@ -139,6 +152,14 @@ impl Webhook {
         self.url.scheme() == "http" && !is_local
     }
 
+    /// Asks the application for anything, without a message: any answer shows that it can be reached.
+    /// An OPTIONS request has no effect at the receiver.
+    pub(crate) async fn probe(&self) -> Result<StatusCode, DeliveryError> {
+        let request = self.client.request(Method::OPTIONS, self.url.clone());
+        let answer = request.timeout(PROBE_TIMEOUT).send().await;
+        Ok(answer?.status())
+    }
+
     /// Posts the JSON `body`. The application has the message once it answers with a status of 2xx.
     pub(crate) async fn send(
         &self,
@@ -156,14 +177,7 @@ impl Webhook {
             .header("webhook-timestamp", timestamp)
             .header("webhook-signature", signature)
             .body(body);
-        let mut answer = request.send().await.map_err(|error| {
-            if error.is_timeout() {
-                DeliveryError::TimedOut
-            } else {
-                // The address may hold a secret.
-                DeliveryError::Unreachable(causes(&error.without_url()))
-            }
-        })?;
+        let mut answer = request.send().await?;
         let status = answer.status();
         let drain = async {
             let mut bytes = 0;

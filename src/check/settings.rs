@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use aws_credential_types::Credentials;
 use humantime::format_duration;
 
+use super::problem::tls_fix;
 use super::{Check, Line};
 use crate::http::auth::Keys;
 
@@ -59,6 +60,28 @@ impl Check {
                 Line::failed(CHECK, detail).fix(
                     "check the URL, and whether this machine reaches it; without the keys every token gets 503",
                 )
+            }
+        })
+    }
+
+    /// A line that says whether the application that gets webhooks can be reached; none without
+    /// `WEBHOOK_URL`.
+    pub(super) async fn webhook(&self) -> Option<Line> {
+        const CHECK: &str = "webhook";
+        let webhook = &self.config.events.as_ref()?.webhook;
+        Some(match webhook.probe().await {
+            Ok(status) => {
+                let status = status.as_u16();
+                let detail =
+                    format!("WEBHOOK_URL answers ({status} to OPTIONS); no event was sent");
+                Line::ok(CHECK, detail)
+            }
+            Err(error) => {
+                let fix = tls_fix(&error.to_string());
+                let fix = fix.unwrap_or(
+                    "start the application, check WEBHOOK_URL, and whether this machine reaches it; until then the store sends its events again",
+                );
+                Line::failed(CHECK, format!("WEBHOOK_URL: {error}")).fix(fix)
             }
         })
     }

@@ -9,9 +9,14 @@ mod prove;
 mod stores;
 mod versions;
 
+use std::sync::{Arc, Mutex};
+
 use axum::Json;
+use axum::extract::Request;
+use axum::http::StatusCode;
 use axum::routing::get;
 use presignd::dev;
+use presignd::webhook::Secrets;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -141,6 +146,38 @@ async fn an_issuer_whose_keys_cannot_be_fetched_fails() {
         run.says("issuer", status, &[words]);
         run.says("put", "ok", &[]);
     }
+}
+
+#[tokio::test]
+async fn an_application_that_answers_anything_can_be_reached_and_gets_no_webhook() {
+    let stand = StandIn::embedded().await;
+    let asked = Arc::<Mutex<Vec<String>>>::default();
+    let noted = Arc::clone(&asked);
+    let application = axum::Router::new().fallback(async move |request: Request| {
+        let is_signed = request.headers().contains_key("webhook-signature");
+        let request = format!("{} {} {is_signed}", request.method(), request.uri());
+        noted.lock().unwrap().push(request);
+        StatusCode::METHOD_NOT_ALLOWED
+    });
+    let application = format!("http://{}/hooks?key=hidden", spawn(application).await);
+    for (webhook, status, words) in [
+        (application.as_str(), "ok", "answers (405"),
+        ("http://127.0.0.1:1/hooks?key=hidden", "failed", "refused"),
+    ] {
+        let secret = Secrets::generate().unwrap();
+        let more = [
+            ("WEBHOOK_URL", webhook),
+            ("WEBHOOK_SECRET", &secret),
+            ("EVENTS_TOKEN", "a-token-of-the-store"),
+        ];
+        let run = check_at(&stand.url(), &more).await;
+        assert_eq!(run.code, Some(i32::from(status == "failed")));
+        run.says("webhook", status, &[words]);
+        run.says("put", "ok", &[]);
+        assert!(!run.report.to_string().contains("hidden"));
+    }
+    let asked = asked.lock().unwrap().clone();
+    assert_eq!(asked, ["OPTIONS /hooks?key=hidden false"]);
 }
 
 #[tokio::test]
