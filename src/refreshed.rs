@@ -17,10 +17,15 @@ const FAILURE_COUNTS_FOR: Duration = Duration::from_mins(5);
 /// - One fetch runs at a time; all who need its result wait for the same one.
 /// - A fetch is a task of its own, so a client that hangs up does not take the result from others.
 /// - When a fetch fails, the cached value stays.
+/// - Each fetch is reported once, however many wait for it, and also if it has timed out.
 pub(crate) struct Refreshed<T, E> {
     limits: Limits,
+    report: Report<T, E>,
     state: Arc<Mutex<State<T, E>>>,
 }
+
+/// Gets the result of a fetch, and the value that was cached until then.
+type Report<T, E> = Arc<dyn Fn(Result<&T, &RefreshError<E>>, Option<&T>) + Send + Sync>;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -81,7 +86,11 @@ where
     T: Clone + Send + Sync + 'static,
     E: Clone + Send + Sync + 'static,
 {
-    pub(crate) fn new(limits: Limits) -> Self {
+    /// `report` gets the result of each fetch, and the value that was cached until then.
+    pub(crate) fn new(
+        limits: Limits,
+        report: impl Fn(Result<&T, &RefreshError<E>>, Option<&T>) + Send + Sync + 'static,
+    ) -> Self {
         let state = State {
             cached: None,
             fetched_at: None,
@@ -90,6 +99,7 @@ where
         };
         Self {
             limits,
+            report: Arc::new(report),
             state: Arc::new(Mutex::new(state)),
         }
     }
@@ -179,6 +189,8 @@ where
                 Ok(result) => result.map_err(RefreshError::Failed),
                 Err(_) => Err(RefreshError::TimedOut),
             };
+            let cached = this.cached();
+            (this.report)(result.as_ref(), cached.as_ref());
             {
                 let mut state = this.lock();
                 state.fetch = None;
@@ -204,6 +216,7 @@ impl<T, E> Clone for Refreshed<T, E> {
     fn clone(&self) -> Self {
         Self {
             limits: self.limits,
+            report: Arc::clone(&self.report),
             state: Arc::clone(&self.state),
         }
     }
@@ -241,7 +254,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_old_value_is_used_at_once_after_a_failure_until_a_fetch_succeeds() {
-        let values = Refreshed::new(LIMITS);
+        let values = Refreshed::new(LIMITS, |_, _| {});
         let mut begin = Instant::now();
         let mut waited = || {
             std::mem::replace(&mut begin, Instant::now())
@@ -270,7 +283,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_failure_of_long_ago_does_not_count() {
-        let values = Refreshed::new(LIMITS);
+        let values = Refreshed::new(LIMITS, |_, _| {});
         assert_eq!(get(&values, Age::Old, Ok(1)).await, Ok(1));
         tokio::time::sleep(LIMITS.interval).await;
         assert_eq!(get(&values, Age::Old, Err(())).await, Ok(1));
@@ -280,12 +293,40 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn whoever_cannot_do_with_a_value_waits_also_after_a_failure() {
-        let values = Refreshed::new(LIMITS);
+        let values = Refreshed::new(LIMITS, |_, _| {});
         assert_eq!(get(&values, Age::Insufficient, Ok(1)).await, Ok(1));
         for fetched in [Err(()), Ok(2)] {
             tokio::time::sleep(LIMITS.interval).await;
             let expected = Ok(fetched.unwrap_or(1));
             assert_eq!(get(&values, Age::Insufficient, fetched).await, expected);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fetch_is_reported_once_also_if_it_hangs() {
+        let reported = Arc::new(Mutex::new(Vec::new()));
+        let reports = Arc::clone(&reported);
+        let values = Refreshed::new(LIMITS, move |result, cached| {
+            let report = (result.copied().map_err(Clone::clone), cached.copied());
+            reports.lock().unwrap().push(report);
+        });
+        let judge = |_: &u8, _| Age::Insufficient;
+        values.get(judge, || async { Ok(1) }).await.unwrap();
+        for fetched in [None, Some(Err(())), Some(Ok(2))] {
+            tokio::time::sleep(LIMITS.interval).await;
+            let fetch = async move || match fetched {
+                Some(result) => result,
+                None => std::future::pending().await,
+            };
+            let (one, other) = tokio::join!(values.get(judge, fetch), values.get(judge, fetch));
+            assert_eq!(one, other);
+        }
+        let expected = [
+            (Ok(1), None),
+            (Err(RefreshError::TimedOut), Some(1)),
+            (Err(RefreshError::Failed(())), Some(1)),
+            (Ok(2), Some(1)),
+        ];
+        assert_eq!(*reported.lock().unwrap(), expected);
     }
 }

@@ -71,11 +71,7 @@ impl Operations {
     pub(super) fn new(uploads: Arc<UploadService>, settings: &Settings) -> Self {
         Self {
             uploads,
-            readiness: Refreshed::new(Limits {
-                timeout: PROBE_TIMEOUT,
-                interval: Duration::ZERO,
-                interval_without_value: Duration::ZERO,
-            }),
+            readiness: Refreshed::new(LIMITS, |_, _| {}),
             metrics: settings.metrics.clone(),
             stop: settings.stop.clone(),
         }
@@ -84,8 +80,12 @@ impl Operations {
 
 /// How long a result counts, so that probes cost the store little.
 const READINESS_AGE: Duration = Duration::from_secs(5);
-/// Longer than the timeouts of the calls that a probe makes.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
+const LIMITS: Limits = Limits {
+    // Longer than the timeouts of the calls that a probe makes.
+    timeout: Duration::from_secs(20),
+    interval: Duration::ZERO,
+    interval_without_value: Duration::ZERO,
+};
 
 /// Check that the service can grant uploads
 ///

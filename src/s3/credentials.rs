@@ -58,7 +58,7 @@ impl CredentialsCache {
         Self {
             provider,
             longest_grant: Arc::new(longest_grant.as_secs().into()),
-            cache: Refreshed::new(LIMITS),
+            cache: Refreshed::new(LIMITS, log_failed_renewal),
         }
     }
 
@@ -78,13 +78,7 @@ impl CredentialsCache {
             _ => Age::Fresh,
         };
         let credentials = self.cache.get(judge, || self.clone().fetch(now)).await;
-        credentials.map_err(|error| match error {
-            RefreshError::Failed(error) => error,
-            RefreshError::TimedOut | RefreshError::TooSoon => CredentialsError::TimedOut,
-            RefreshError::NoValue => {
-                CredentialsError::Failed("it panicked, or they have expired".into())
-            }
-        })
+        credentials.map_err(CredentialsError::from)
     }
 
     /// The time from `now` until the cached credentials expire, without fetching any: `None` if
@@ -97,19 +91,38 @@ impl CredentialsCache {
     }
 
     async fn fetch(self, now: SystemTime) -> Result<Arc<Credentials>, CredentialsError> {
-        let answer = match self.provider.provide_credentials().await {
+        match self.provider.provide_credentials().await {
             Err(error) => Err(CredentialsError::Failed(causes(&error).into())),
             Ok(credentials) if credentials.expiry().is_some_and(|end| end <= now) => {
                 Err(CredentialsError::Expired)
             }
             Ok(credentials) => check_characters(&credentials).map(|()| Arc::new(credentials)),
-        };
-        if let Err(error) = &answer
-            && self.remaining_lifetime(now).is_some()
-        {
-            tracing::warn!(%error, "credentials not renewed");
         }
-        answer
+    }
+}
+
+impl From<RefreshError<Self>> for CredentialsError {
+    fn from(error: RefreshError<Self>) -> Self {
+        match error {
+            RefreshError::Failed(error) => error,
+            RefreshError::TimedOut | RefreshError::TooSoon => Self::TimedOut,
+            RefreshError::NoValue => Self::Failed("it panicked, or they have expired".into()),
+        }
+    }
+}
+
+/// Without valid credentials the requests that need some log the error themselves.
+fn log_failed_renewal(
+    result: Result<&Arc<Credentials>, &RefreshError<CredentialsError>>,
+    cached: Option<&Arc<Credentials>>,
+) {
+    let now = SystemTime::now();
+    let is_valid = |it: &Arc<Credentials>| it.expiry().is_none_or(|end| end > now);
+    if let Err(error) = result
+        && cached.is_some_and(is_valid)
+    {
+        let error = CredentialsError::from(error.clone());
+        tracing::warn!(%error, "credentials not renewed");
     }
 }
 

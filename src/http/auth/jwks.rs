@@ -13,7 +13,7 @@ use serde::Deserialize;
 use super::Denied;
 use super::jwt::JwtKey;
 use crate::error_chain::causes;
-use crate::refreshed::{Age, Limits, Refreshed};
+use crate::refreshed::{Age, Limits, RefreshError, Refreshed};
 
 /// Keys of this age are fetched again in the background, so that a withdrawn key stops working.
 const MAX_AGE: Duration = Duration::from_mins(5);
@@ -41,8 +41,7 @@ const MAX_BYTES: usize = 512 * 1024;
 pub struct Jwks {
     client: Client,
     url: Url,
-    /// The causes of errors are in the log.
-    keys: Refreshed<Arc<KeySet>, ()>,
+    keys: Refreshed<Arc<KeySet>, String>,
 }
 
 struct KeySet {
@@ -79,7 +78,7 @@ impl Jwks {
         Ok(Self {
             client,
             url,
-            keys: Refreshed::new(LIMITS),
+            keys: Refreshed::new(LIMITS, log_failed_fetch),
         })
     }
 
@@ -100,7 +99,7 @@ impl Jwks {
     /// Fetches the keys before the first token needs them.
     pub(super) async fn prepare(&self) {
         self.keys
-            .get(|_, _| Age::Fresh, || self.clone().fetch_or_log())
+            .get(|_, _| Age::Fresh, || self.clone().fetch_shared())
             .await
             .ok(); // The first token tries again.
     }
@@ -118,7 +117,7 @@ impl Jwks {
             age if age >= MAX_AGE => Age::Stale,
             _ => Age::Fresh,
         };
-        let keys = self.keys.get(judge, || self.clone().fetch_or_log()).await;
+        let keys = self.keys.get(judge, || self.clone().fetch_shared()).await;
         keys.map(|keys| keys.get(id))
             .map_err(|_| Denied::IssuerUnavailable)
     }
@@ -133,10 +132,8 @@ impl Jwks {
         Ok(current.is_some_and(|current| current.fingerprint == key.fingerprint))
     }
 
-    async fn fetch_or_log(self) -> Result<Arc<KeySet>, ()> {
-        self.fetch().await.map(Arc::new).map_err(|error| {
-            tracing::warn!(error, "the keys of JWT_JWKS_URL could not be fetched");
-        })
+    async fn fetch_shared(self) -> Result<Arc<KeySet>, String> {
+        self.fetch().await.map(Arc::new)
     }
 
     async fn fetch(&self) -> Result<KeySet, String> {
@@ -173,6 +170,15 @@ impl Jwks {
             only,
         })
     }
+}
+
+fn log_failed_fetch(result: Result<&Arc<KeySet>, &RefreshError<String>>, _: Option<&Arc<KeySet>>) {
+    let error = match result {
+        Ok(_) => return,
+        Err(RefreshError::Failed(error)) => error.clone(),
+        Err(_) => format!("the issuer did not answer in {TIMEOUT:?}"),
+    };
+    tracing::warn!(error, "the keys of JWT_JWKS_URL could not be fetched");
 }
 
 impl fmt::Debug for Jwks {
