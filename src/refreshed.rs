@@ -33,7 +33,8 @@ pub(crate) struct Limits {
     pub(crate) timeout: Duration,
     /// The shortest time between the starts of two fetches while the cached value can be used.
     pub(crate) interval: Duration,
-    /// The same while no cached value can be used.
+    /// The same while no cached value can be used, unless the last fetch has timed out: then
+    /// `interval` counts, because it may have left something behind that still hangs.
     pub(crate) interval_without_value: Duration,
 }
 
@@ -68,6 +69,8 @@ struct State<T, E> {
     fetched_at: Option<Instant>,
     /// When a fetch failed, if none has succeeded since.
     failed_at: Option<Instant>,
+    /// Whether the last fetch has timed out.
+    has_timed_out: bool,
     /// The fetch that is running.
     fetch: Option<Fetch<T, E>>,
 }
@@ -95,6 +98,7 @@ where
             cached: None,
             fetched_at: None,
             failed_at: None,
+            has_timed_out: false,
             fetch: None,
         };
         Self {
@@ -172,7 +176,7 @@ where
         if state.fetch.is_some() {
             return state.fetch.clone();
         }
-        let interval = if has_value {
+        let interval = if has_value || state.has_timed_out {
             self.limits.interval
         } else {
             self.limits.interval_without_value
@@ -196,6 +200,7 @@ where
                 state.fetch = None;
                 let now = Instant::now();
                 state.failed_at = result.is_err().then_some(now);
+                state.has_timed_out = matches!(result, Err(RefreshError::TimedOut));
                 if let Ok(value) = &result {
                     state.cached = Some((value.clone(), now));
                 }

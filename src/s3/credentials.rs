@@ -20,7 +20,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_AGE: Duration = Duration::from_mins(15);
 const LIMITS: Limits = Limits {
     timeout: TIMEOUT,
-    // A provider may fail, or have nothing but credentials that expire soon.
+    // A provider may fail, or have nothing but credentials that expire soon. One that hangs may be a
+    // process, which is not ended.
     interval: Duration::from_secs(30),
     interval_without_value: Duration::ZERO,
 };

@@ -238,6 +238,24 @@ async fn a_hanging_provider_holds_up_nobody_who_has_valid_credentials() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_provider_that_hung_is_asked_again_after_half_a_minute() {
+    let provider = Provider {
+        hangs_from: Some(1),
+        ..Provider::default()
+    };
+    let cache = provider.cache();
+    for second in 0..60 {
+        let begin = tokio::time::Instant::now();
+        let error = cache.get(start()).await.unwrap_err();
+        assert!(matches!(error, CredentialsError::TimedOut), "{error}");
+        let waited = begin.elapsed();
+        assert!(waited.is_zero() || waited == TIMEOUT, "at {second}");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(provider.asked(), 3); // at 0, 30 and 60 s
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_provider_that_panics_is_asked_again() {
     let provider = Provider {
         panics_at: Some(1),
