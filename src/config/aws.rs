@@ -1,8 +1,12 @@
 //! The variables that the AWS SDK reads. The SDK would report an invalid one late, as a failed
 //! request, or not at all.
 
-use aws_config::{BehaviorVersion, Region, SdkConfig};
+mod chain;
 
+use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
+use aws_credential_types::provider::SharedCredentialsProvider;
+
+use self::chain::RenewedChain;
 use super::env::Reader;
 use super::{Env, endpoint};
 use crate::s3::DEFAULT_REGION;
@@ -17,22 +21,30 @@ pub struct Aws {
 
 /// Region, endpoint and credentials as the SDK's default chain finds them.
 pub async fn load(env: &Env) -> Aws {
+    let mut sdk_config = loader(env).load().await;
+    let region = sdk_config.region().cloned();
+    let region_is_assumed = region.is_none();
+    let region = region.unwrap_or(Region::new(DEFAULT_REGION));
+    if region_is_assumed {
+        // Loaded again, because some sources of credentials need a region, too.
+        sdk_config = loader(env).region(region.clone()).load().await;
+    }
+    if let Some(chain) = sdk_config.credentials_provider() {
+        let chain = RenewedChain::new(env.clone(), region, chain);
+        let provider = SharedCredentialsProvider::new(chain);
+        let builder = sdk_config.into_builder();
+        sdk_config = builder.credentials_provider(provider).build();
+    }
+    Aws {
+        sdk_config,
+        region_is_assumed,
+    }
+}
+
+fn loader(env: &Env) -> ConfigLoader {
     // If the SDK read the environment itself, it would get empty and untrimmed values, and nothing
     // of `.env`. Changing the environment of the process needs unsafe code.
-    let loader = || aws_config::defaults(BehaviorVersion::latest()).env(env.values().into());
-    let sdk_config = loader().load().await;
-    if sdk_config.region().is_some() {
-        return Aws {
-            sdk_config,
-            region_is_assumed: false,
-        };
-    }
-    // Loaded again, because some sources of credentials need a region, too.
-    let region = Region::new(DEFAULT_REGION);
-    Aws {
-        sdk_config: loader().region(region).load().await,
-        region_is_assumed: true,
-    }
+    aws_config::defaults(BehaviorVersion::latest()).env(env.values().into())
 }
 
 /// Reports values that can never work.

@@ -172,6 +172,48 @@ async fn a_process_that_hangs_is_503_in_bounded_time() {
 }
 
 #[tokio::test]
+async fn a_profile_that_is_missing_at_start_is_used_once_it_is_there() {
+    let folder = TempDir::new().unwrap();
+    let config = folder.path().join("config");
+    std::fs::write(&config, "[default]\n").unwrap();
+    let variables = [
+        ("AWS_S3_BUCKET_NAME", "my-bucket"),
+        ("AWS_REGION", "eu-central-1"),
+        ("AWS_PROFILE", "late"),
+        ("AWS_CONFIG_FILE", config.to_str().unwrap()),
+        ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
+    ];
+    let (serve, addr) = Running::serve(folder.path(), &variables);
+    let service = Service {
+        folder,
+        base: format!("http://{addr}"),
+        _serve: serve,
+    };
+    service.is_unavailable().await;
+    service.is_unavailable().await;
+    let keys = "aws_access_key_id = AKIALATE\naws_secret_access_key = secret\n";
+    std::fs::write(&config, format!("[profile late]\n{keys}")).unwrap();
+    // The profile may have been read just before.
+    service.ask().await;
+    let grant = service.grant().await;
+    assert!(grant.url.contains("AKIALATE"), "{}", grant.url);
+}
+
+#[tokio::test]
+async fn a_token_file_that_is_missing_is_named() {
+    let folder = TempDir::new().unwrap();
+    let variables = [
+        ("AWS_S3_BUCKET_NAME", "my-bucket"),
+        ("AWS_REGION", "eu-central-1"),
+        ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/r"),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", "/no/such/token"),
+    ];
+    let (mut serve, _) = Running::serve(folder.path(), &variables);
+    let log = serve.logged_until("there are no credentials");
+    assert!(log.contains("/no/such/token"), "{log}");
+}
+
+#[tokio::test]
 async fn new_credentials_are_used_when_there_are_any_and_ended_ones_never() {
     let first = in_seconds(4);
     let service = Service::start(&gives("AKIAFIRST", first));
