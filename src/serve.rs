@@ -102,7 +102,7 @@ impl Service {
             stop,
         };
         if let Some(jwt) = &settings.auth.jwt {
-            jwt.prepare();
+            jwt.prepare(&settings.metrics);
         }
         Ok(Self {
             uploads: Arc::new(uploads),

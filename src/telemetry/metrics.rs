@@ -46,6 +46,7 @@ struct Inner {
     reloads: Family<Label, Counter>,
     loaded_at: Gauge<f64, AtomicU64>,
     events: Family<Label, Counter>,
+    issuer_fetches: Family<Label, Counter>,
     webhooks: Histograms<Label>,
 }
 
@@ -93,6 +94,7 @@ impl Default for Metrics {
             reloads: Family::default(),
             loaded_at: Gauge::default(),
             events: Family::default(),
+            issuer_fetches: Family::default(),
             webhooks: Family::new_with_constructor(histogram),
         };
         let registry = &mut inner.registry;
@@ -153,6 +155,11 @@ impl Default for Metrics {
             inner.loaded_at.clone(),
         );
         registry.register(
+            "issuer_fetches",
+            "Requests for the keys of JWT_JWKS_URL, by the outcome",
+            inner.issuer_fetches.clone(),
+        );
+        registry.register(
             "events",
             "Events of the store, by the outcome",
             inner.events.clone(),
@@ -170,6 +177,7 @@ impl Default for Metrics {
         }
         for outcome in ["ok", "failed"] {
             drop(inner.reloads.get_or_create(&[("outcome", outcome)]));
+            drop(inner.issuer_fetches.get_or_create(&[("outcome", outcome)]));
         }
         inner.loaded_at.set(now());
         Self(Arc::new(inner))
@@ -231,9 +239,15 @@ impl Metrics {
         histogram.observe(took.as_secs_f64());
     }
 
+    /// Counts a request for the keys of the issuer.
+    pub(crate) fn issuer_fetch(&self, is_ok: bool) {
+        let labels = [("outcome", ok_or_failed(is_ok))];
+        self.0.issuer_fetches.get_or_create(&labels).inc();
+    }
+
     /// Counts an attempt to read API keys and policies again.
     pub(crate) fn reload(&self, is_ok: bool) {
-        let outcome = if is_ok { "ok" } else { "failed" };
+        let outcome = ok_or_failed(is_ok);
         self.0.reloads.get_or_create(&[("outcome", outcome)]).inc();
         if is_ok {
             self.0.loaded_at.set(now());
@@ -268,6 +282,10 @@ impl Metrics {
         text::encode(&mut text, &self.0.registry)?;
         Ok(text)
     }
+}
+
+fn ok_or_failed(is_ok: bool) -> &'static str {
+    if is_ok { "ok" } else { "failed" }
 }
 
 fn now() -> f64 {

@@ -1,6 +1,7 @@
 //! What those who run the service see of it: readiness, metrics, and an end without loss.
 
 mod connections;
+mod faults;
 
 use std::sync::Arc;
 use std::time::Duration;

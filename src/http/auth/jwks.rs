@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jsonwebtoken::jwk::Jwk;
@@ -14,6 +14,7 @@ use super::Denied;
 use super::jwt::JwtKey;
 use crate::error_chain::causes;
 use crate::refreshed::{Age, Limits, RefreshError, Refreshed};
+use crate::telemetry::Metrics;
 
 /// Keys of this age are fetched again in the background, so that a withdrawn key stops working.
 const MAX_AGE: Duration = Duration::from_mins(5);
@@ -42,6 +43,8 @@ pub struct Jwks {
     client: Client,
     url: Url,
     keys: Refreshed<Arc<KeySet>, String>,
+    /// Set when the service is built, which is after the configuration was read.
+    metrics: Arc<OnceLock<Metrics>>,
 }
 
 struct KeySet {
@@ -75,10 +78,21 @@ impl Jwks {
             // The operator trusts this URL, not one that it redirects to.
             .redirect(redirect::Policy::none())
             .build()?;
+        let metrics = Arc::<OnceLock<Metrics>>::default();
+        let counted_in = Arc::clone(&metrics);
+        let keys = Refreshed::new(LIMITS, move |result, _| {
+            if let Some(metrics) = counted_in.get() {
+                metrics.issuer_fetch(result.is_ok());
+            }
+            if let Err(error) = result {
+                log_failed_fetch(error);
+            }
+        });
         Ok(Self {
             client,
             url,
-            keys: Refreshed::new(LIMITS, log_failed_fetch),
+            keys,
+            metrics,
         })
     }
 
@@ -96,8 +110,9 @@ impl Jwks {
         }
     }
 
-    /// Fetches the keys before the first token needs them.
-    pub(super) async fn prepare(&self) {
+    /// Fetches the keys before the first token needs them. All fetches are counted in `metrics`.
+    pub(super) async fn prepare(&self, metrics: Metrics) {
+        self.metrics.set(metrics).ok(); // it was called before
         self.keys
             .get(|_, _| Age::Fresh, || self.clone().fetch_shared())
             .await
@@ -172,11 +187,10 @@ impl Jwks {
     }
 }
 
-fn log_failed_fetch(result: Result<&Arc<KeySet>, &RefreshError<String>>, _: Option<&Arc<KeySet>>) {
-    let error = match result {
-        Ok(_) => return,
-        Err(RefreshError::Failed(error)) => error.clone(),
-        Err(_) => format!("the issuer did not answer in {TIMEOUT:?}"),
+fn log_failed_fetch(error: &RefreshError<String>) {
+    let error = match error {
+        RefreshError::Failed(error) => error.clone(),
+        _ => format!("the issuer did not answer in {TIMEOUT:?}"),
     };
     tracing::warn!(error, "the keys of JWT_JWKS_URL could not be fetched");
 }

@@ -19,6 +19,7 @@ use super::Denied;
 use super::jwks::Jwks;
 use super::refused::{NOT_SIGNED, of_token};
 use super::token_cache::Verified;
+use crate::telemetry::Metrics;
 use crate::upload::{Caller, Ticket};
 
 /// The claim that narrows what the caller may upload.
@@ -98,10 +99,11 @@ impl Keys {
 
 impl Jwt {
     /// Fetches the issuer's keys in the background, so that the first token need not wait for them.
-    pub fn prepare(&self) {
+    /// All fetches are counted in `metrics`.
+    pub fn prepare(&self, metrics: &Metrics) {
         if let Keys::Set(keys) = &self.keys {
-            let keys = keys.clone();
-            tokio::spawn(async move { keys.prepare().await });
+            let (keys, metrics) = (keys.clone(), metrics.clone());
+            tokio::spawn(async move { keys.prepare(metrics).await });
         }
     }
 

@@ -1,0 +1,59 @@
+//! What the log and the metrics tell of faults that no client sees.
+
+use std::path::Path;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::{has, metrics};
+use crate::auth::jwt::{AUDIENCE, ISSUER};
+use crate::process::{BUCKET, Running};
+use crate::stand_in::StandIn;
+
+fn free_addr() -> String {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    port.local_addr().unwrap().to_string()
+}
+
+fn serve(folder: &Path, variables: &[(&str, &str)]) -> (Running, String) {
+    let region = [("AWS_REGION", "eu-central-1")];
+    let all = [&BUCKET[..], &region, variables].concat();
+    Running::serve(folder, &all)
+}
+
+async fn until_counted(metrics_addr: &str, line: &str) {
+    let url = format!("http://{metrics_addr}/metrics");
+    let counted = async {
+        while !metrics(&url).await.lines().any(|it| it == line) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let counted = tokio::time::timeout(Duration::from_secs(20), counted).await;
+    counted.unwrap_or_else(|_| panic!("{line} is not counted"));
+}
+
+#[tokio::test]
+async fn fetches_of_the_keys_of_an_issuer_are_counted_and_failures_logged() {
+    let hangs = StandIn::answering(|_| std::future::pending()).await;
+    let fails = StandIn::with_status(502).await;
+    for (issuer, says) in [(hangs, "did not answer"), (fails, "502")] {
+        let folder = TempDir::new().unwrap();
+        let (url, metrics_addr) = (issuer.url(), free_addr());
+        let (mut serve, _) = serve(
+            folder.path(),
+            &[
+                ("AUTH_MODE", "jwt"),
+                ("JWT_ISSUER", ISSUER),
+                ("JWT_AUDIENCE", AUDIENCE),
+                ("JWT_JWKS_URL", &url),
+                ("METRICS_ADDR", &metrics_addr),
+            ],
+        );
+        let log = serve.logged_until("could not be fetched");
+        assert!(log.lines().last().unwrap().contains(says), "{log}");
+        let counted = r#"presignd_issuer_fetches_total{outcome="failed"} 1"#;
+        until_counted(&metrics_addr, counted).await;
+        let text = metrics(&format!("http://{metrics_addr}/metrics")).await;
+        has(&text, r#"presignd_issuer_fetches_total{outcome="ok"} 0"#);
+    }
+}
