@@ -118,14 +118,17 @@ async fn readyz(State(operations): State<Arc<Operations>>) -> Result<Json<Health
 }
 
 async fn probe(uploads: Arc<UploadService>) -> Result<Option<Problem>, Infallible> {
-    let Err(error) = uploads.probe().await else {
-        return Ok(None);
-    };
-    tracing::warn!(error = causes(&error), "not ready");
-    Ok(Some(Problem::new(match error {
-        Error::NoCredentials(_) => &catalogue::CREDENTIALS_UNAVAILABLE,
-        _ => &catalogue::STORAGE_UNAVAILABLE,
-    })))
+    let mut problem = None;
+    for (bucket, error) in uploads.probe().await {
+        if matches!(error, Error::NoCredentials(_)) {
+            // The same holds for all buckets.
+            tracing::warn!(error = causes(&error), "not ready");
+            return Ok(Some(Problem::new(&catalogue::CREDENTIALS_UNAVAILABLE)));
+        }
+        tracing::warn!(bucket, error = causes(&error), "not ready");
+        problem = Some(Problem::new(&catalogue::STORAGE_UNAVAILABLE));
+    }
+    Ok(problem)
 }
 
 /// The metrics. They have a listener of their own, so that no client can read them.

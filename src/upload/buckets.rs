@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 
 use super::policy::{Policies, Policy};
 use super::{Error, UploadService};
@@ -33,19 +33,21 @@ impl UploadService {
             .expect("the buckets of all policies are known")
     }
 
-    /// Checks that uploads can be granted: there are credentials, and the store answers for the
-    /// buckets of all policies.
-    pub async fn probe(&self) -> Result<(), Error> {
+    /// The buckets of policies to which no uploads can be granted, and why: there are no credentials,
+    /// or the store does not answer for the bucket.
+    pub async fn probe(&self) -> Vec<(String, Error)> {
         let policies = self.policies.load_full();
         let buckets = policies.buckets();
         let buckets = buckets.iter().filter_map(|name| self.buckets.get(*name));
-        let probes = buckets.map(|bucket| {
-            self.measured_as("HeadBucket", bucket.probe(), |answer| match answer {
+        let probes = buckets.map(|bucket| async move {
+            let probe = self.measured_as("HeadBucket", bucket.probe(), |answer| match answer {
                 ProbeAnswer::Found => "ok",
                 ProbeAnswer::Denied => "denied",
-            })
+            });
+            let error = probe.await.err()?;
+            Some((bucket.name().to_owned(), error))
         });
-        try_join_all(probes).await.map(drop)
+        join_all(probes).await.into_iter().flatten().collect()
     }
 
     /// The remaining lifetime of the cached credentials: [`s3::CredentialsCache::remaining_lifetime`].

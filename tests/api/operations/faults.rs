@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
+use axum::extract::Request;
+use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{has, metrics};
+use super::{get, has, metrics};
 use crate::auth::jwt::{AUDIENCE, ISSUER};
 use crate::process::{BUCKET, Running};
-use crate::stand_in::StandIn;
+use crate::stand_in::{StandIn, empty};
 
 fn free_addr() -> String {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -56,4 +58,40 @@ async fn fetches_of_the_keys_of_an_issuer_are_counted_and_failures_logged() {
         let text = metrics(&format!("http://{metrics_addr}/metrics")).await;
         has(&text, r#"presignd_issuer_fetches_total{outcome="ok"} 0"#);
     }
+}
+
+#[tokio::test]
+async fn each_bucket_that_is_not_ready_is_named_and_all_are_asked() {
+    let store = StandIn::answering(|request: Request| async move {
+        let is_there = request.uri().path().starts_with("/my-bucket");
+        empty(if is_there { 200 } else { 404 })
+    })
+    .await;
+    let folder = TempDir::new().unwrap();
+    let policies = ["one", "two"].map(|it| format!("[policies.{it}]\nbucket = '{it}-bucket'\n"));
+    let file = folder.path().join("policies.toml");
+    std::fs::write(&file, format!("[policies.default]\n{}", policies.concat())).unwrap();
+    let (url, metrics_addr) = (store.url(), free_addr());
+    let (mut serve, addr) = serve(
+        folder.path(),
+        &[
+            ("AWS_ENDPOINT_URL_S3", &url),
+            ("S3_FORCE_PATH_STYLE", "true"),
+            ("UPLOAD_POLICIES_FILE", file.to_str().unwrap()),
+            ("METRICS_ADDR", &metrics_addr),
+        ],
+    );
+    let answer = get(&format!("http://{addr}/readyz")).await;
+    assert_eq!(answer.status(), 503);
+    let text = metrics(&format!("http://{metrics_addr}/metrics")).await;
+    let name = "presignd_storage_call_duration_seconds_count";
+    for (result, count) in [("ok", 1), ("failed", 2)] {
+        let labels = format!(r#"operation="HeadBucket",result="{result}""#);
+        has(&text, &format!("{name}{{{labels}}} {count}"));
+    }
+    let log = serve.logged_until(r#""route":"/readyz""#);
+    let lines = log.lines().map(|line| serde_json::from_str(line).unwrap());
+    let lines = lines.filter(|line: &Value| line["message"] == "not ready");
+    let named: Vec<String> = lines.map(|line| line["bucket"].to_string()).collect();
+    assert_eq!(named, [r#""one-bucket""#, r#""two-bucket""#], "{log}");
 }
