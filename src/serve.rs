@@ -20,6 +20,7 @@ use self::announce::announce;
 pub(crate) use self::dev::{Dev, dev};
 use self::listeners::Listeners;
 pub(crate) use self::signals::cancelled_by_signals;
+use self::signals::hangups;
 use crate::config::{self, Config, Env};
 use crate::error_chain::causes;
 use crate::http::HttpService;
@@ -29,6 +30,7 @@ use crate::{http, s3, telemetry};
 
 /// `presignd serve`: runs the service until a signal.
 pub(crate) async fn serve(env: &Env) -> Result<()> {
+    let hangups = hangups()?;
     let config = Config::from_env(env)?;
     let _log = telemetry::init(config.telemetry.clone())?;
     let stop = cancelled_by_signals()?;
@@ -54,7 +56,7 @@ pub(crate) async fn serve(env: &Env) -> Result<()> {
     let service = Service::new(&config, &aws.sdk_config, None, stop).await?;
     let addr = listeners.addr()?;
     let reloaded_env = env.clone();
-    service.reload_on_hangup(move || Config::from_env(&reloaded_env))?;
+    service.reload_on_hangups(hangups, move || Config::from_env(&reloaded_env));
     announce(env, &config, &aws, &service.public_host, Some(addr));
     service.warn_without_credentials();
     let router = http::router(Arc::clone(&service.uploads), &service.settings);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 
 use super::listeners::{Listeners, listen};
-use super::{Service, cancelled_by_signals, stopped_by};
+use super::{Service, cancelled_by_signals, hangups, stopped_by};
 use crate::config::{self, Config, Env};
 use crate::http::auth::Auth;
 use crate::output::print;
@@ -46,6 +46,7 @@ fn loopback_addr(text: &str) -> Result<SocketAddr, &'static str> {
 
 /// `presignd dev`: runs the service with an embedded store until a signal.
 pub(crate) async fn dev(env: &Env, args: Dev) -> Result<()> {
+    let hangups = hangups()?;
     let s3_settings = s3::Settings {
         bucket: dev::BUCKET.into(),
         force_path_style: true,
@@ -85,7 +86,9 @@ pub(crate) async fn dev(env: &Env, args: Dev) -> Result<()> {
     let sdk_config = embedded.sdk_config(s3_addr);
     let service = Service::new(&config, &sdk_config, Some(page), stop.clone()).await?;
     let env = env.clone();
-    service.reload_on_hangup(move || Config::with_store(&env, s3_settings.clone()))?;
+    service.reload_on_hangups(hangups, move || {
+        Config::with_store(&env, s3_settings.clone())
+    });
     let credential = match &service.settings.auth {
         Auth { jwt: Some(_), .. } => Some("authorization: Bearer YOUR-TOKEN"),
         Auth {

@@ -1,8 +1,7 @@
 //! Reads the keys of callers and of the issuer, and the policies again when SIGHUP arrives. All
 //! else needs a restart.
 
-use anyhow::Result;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::Signal;
 
 use super::Service;
 use super::announce::warn_of_same_keys;
@@ -11,15 +10,15 @@ use crate::config::{Config, Faults};
 impl Service {
     /// `read` reads the whole configuration, so that a reload is checked like a start. If it has a
     /// fault, keys and policies stay as they are.
-    pub(super) fn reload_on_hangup(
+    pub(super) fn reload_on_hangups(
         &self,
+        mut hangups: Signal,
         read: impl Fn() -> Result<Config, Faults> + Send + 'static,
-    ) -> Result<()> {
-        let mut hangup = signal(SignalKind::hangup())?;
+    ) {
         let (uploads, credentials) = (self.uploads.clone(), self.credentials.clone());
         let (auth, metrics) = (self.settings.auth.clone(), self.settings.metrics.clone());
         tokio::spawn(async move {
-            while hangup.recv().await.is_some() {
+            while hangups.recv().await.is_some() {
                 let config = tokio::task::block_in_place(&read).and_then(|config| {
                     let replaced = uploads.replace_policies(config.policies.clone());
                     let moved = replaced.map_err(|unknown| {
@@ -56,6 +55,5 @@ impl Service {
                 }
             }
         });
-        Ok(())
     }
 }

@@ -1,13 +1,13 @@
-//! The signals that stop the process.
+//! The signals that stop the process, and the one that makes it read its files again.
 
 use anyhow::Result;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// A token that SIGINT or SIGTERM cancels. A second signal ends the process immediately.
 ///
 /// The signals are caught from this call on, even if nobody waits for the token yet.
 pub(crate) fn cancelled_by_signals() -> Result<CancellationToken> {
-    use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let stop = CancellationToken::new();
@@ -24,4 +24,9 @@ pub(crate) fn cancelled_by_signals() -> Result<CancellationToken> {
         std::process::exit(1);
     });
     Ok(stop)
+}
+
+/// Each SIGHUP from this call on. Before it, the signal ends the process.
+pub(super) fn hangups() -> Result<Signal> {
+    Ok(signal(SignalKind::hangup())?)
 }

@@ -1,5 +1,6 @@
 //! Keys and policies that are read again while the service runs.
 
+use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ async fn reload(dev: &Running, metrics: &str, expected: &str) -> String {
 }
 
 fn free_addr() -> String {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap();
     port.local_addr().unwrap().to_string()
 }
 
@@ -211,4 +212,23 @@ async fn a_reload_says_which_policies_lose_sight_of_their_uploads() {
         ],
         "{log}"
     );
+}
+
+#[test]
+fn a_hangup_before_the_service_listens_does_not_end_it() {
+    let folder = tempfile::tempdir().unwrap();
+    // The SDK asks it for a region, and waits for an answer.
+    let machine = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", machine.local_addr().unwrap());
+    let variables = [
+        ("AWS_S3_BUCKET_NAME", "my-bucket"),
+        ("AWS_EC2_METADATA_DISABLED", "false"),
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", &endpoint),
+        ("BIND_ADDR", "127.0.0.1:0"),
+    ];
+    let mut serve = Running::start(&["serve"], folder.path(), &variables);
+    drop(machine.accept().unwrap());
+    serve.signal("HUP");
+    drop(machine);
+    serve.logged_until("keys and policies were read again");
 }
