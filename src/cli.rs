@@ -177,9 +177,13 @@ async fn healthcheck(env: &Env) -> Result<()> {
 }
 
 fn block_on(command: impl Future<Output = Result<()>>) -> Result<()> {
-    tokio::runtime::Builder::new_multi_thread()
+    /// How long a blocked call, such as one that reads a file, may hold up the end of the process.
+    const TIMEOUT: Duration = Duration::from_secs(1);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .context("cannot start")?
-        .block_on(command)
+        .context("cannot start")?;
+    let result = runtime.block_on(command);
+    runtime.shutdown_timeout(TIMEOUT);
+    result
 }

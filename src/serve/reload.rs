@@ -1,11 +1,19 @@
 //! Reads the keys of callers and of the issuer, and the policies again when SIGHUP arrives. All
 //! else needs a restart.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use tokio::signal::unix::Signal;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use super::Service;
 use super::announce::warn_of_same_keys;
 use crate::config::{Config, Faults};
+
+/// How long the files may take to be read. A network file system that hangs would hide the reload.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Service {
     /// `read` reads the whole configuration, so that a reload is checked like a start. If it has a
@@ -13,13 +21,21 @@ impl Service {
     pub(super) fn reload_on_hangups(
         &self,
         mut hangups: Signal,
-        read: impl Fn() -> Result<Config, Faults> + Send + 'static,
+        read: impl Fn() -> Result<Config, Faults> + Send + Sync + 'static,
     ) {
         let (uploads, credentials) = (self.uploads.clone(), self.credentials.clone());
         let (auth, metrics) = (self.settings.auth.clone(), self.settings.metrics.clone());
+        let read = Arc::new(read);
         tokio::spawn(async move {
             while hangups.recv().await.is_some() {
-                let config = tokio::task::block_in_place(&read).and_then(|config| {
+                let read = Arc::clone(&read);
+                let config = timeout(TIMEOUT, spawn_blocking(move || read())).await;
+                let config = config.ok().and_then(Result::ok).unwrap_or_else(|| {
+                    Err(Faults(vec![format!(
+                        "the files could not be read within {TIMEOUT:?}"
+                    )]))
+                });
+                let config = config.and_then(|config| {
                     let replaced = uploads.replace_policies(config.policies.clone());
                     let moved = replaced.map_err(|unknown| {
                         Faults(vec![format!("UPLOAD_POLICIES_FILE: {unknown}")])

@@ -2,7 +2,8 @@
 
 use std::net::TcpListener;
 use std::path::Path;
-use std::time::Duration;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use jsonwebtoken::Algorithm;
 use presignd::http::auth::new_api_key;
@@ -231,4 +232,31 @@ fn a_hangup_before_the_service_listens_does_not_end_it() {
     serve.signal("HUP");
     drop(machine);
     serve.logged_until("keys and policies were read again");
+}
+
+#[tokio::test]
+async fn a_file_that_blocks_a_reload_is_a_fault_and_holds_up_no_stop() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write(folder, "policies.toml", "[policies.default]\n");
+    let metrics_addr = free_addr();
+    let variables = [
+        ("UPLOAD_POLICIES_FILE", "policies.toml"),
+        ("METRICS_ADDR", &metrics_addr),
+        ("LOG_FORMAT", "json"),
+    ];
+    let mut dev = Running::dev(folder, &variables);
+    dev.printed_until("-T hello.txt");
+    std::fs::remove_file(folder.join("policies.toml")).unwrap();
+    let fifo = folder.join("policies.toml");
+    let made = Command::new("mkfifo").arg(fifo).status();
+    assert!(made.unwrap().success());
+    let metrics = format!("http://{metrics_addr}/metrics");
+    let counted = "presignd_reloads_total{outcome=\"failed\"} 1";
+    reload(&dev, &metrics, counted).await;
+    let begin = Instant::now();
+    let (code, _, log) = dev.stop("TERM");
+    assert_eq!(code, Some(0));
+    assert!(begin.elapsed() < Duration::from_secs(10));
+    assert!(log.contains("could not be read within"), "{log}");
 }
