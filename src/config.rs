@@ -9,6 +9,7 @@ mod events;
 mod store;
 #[cfg(test)]
 mod tests;
+mod typos;
 
 use std::net::SocketAddr;
 use std::num::NonZeroU16;

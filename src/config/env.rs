@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use anyhow::Result;
 
-use super::{VARIABLES, dotenv};
+use super::{VARIABLES, dotenv, typos};
 
 /// The environment of this process and, with lower precedence, `.env` of the working directory.
 ///
@@ -23,6 +23,8 @@ pub struct Env {
     faults: BTreeMap<String, String>,
     /// Names in `.env` that are ignored.
     pub(crate) ignored: Vec<String>,
+    /// Names of the process that are probably misspelled, and what was meant.
+    pub(crate) misspelled: BTreeMap<String, &'static str>,
 }
 
 /// Omits the values: the log must not contain the process's variables.
@@ -61,6 +63,9 @@ impl Env {
             let Ok(name) = name.into_string() else {
                 continue;
             };
+            if let Some(known) = typos::meant_by(&name) {
+                env.misspelled.insert(name.clone(), known);
+            }
             match value.into_string() {
                 Ok(value) => env.insert(name, value),
                 Err(_) if is_checked(&name) => env.refuse(&name, "is not UTF-8; set it to text"),

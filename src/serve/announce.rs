@@ -37,6 +37,11 @@ pub(super) fn announce(
             env.ignored.join(", ")
         );
     }
+    for (name, known) in &env.misspelled {
+        tracing::warn!(
+            "{name} is set, but presignd has no such variable; if {known} is meant, set that"
+        );
+    }
     if aws.region_is_assumed {
         tracing::warn!(
             "no region was found, so {} is assumed; set AWS_REGION to the bucket's region",

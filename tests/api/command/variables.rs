@@ -261,6 +261,13 @@ fn serve_warns_of_a_store_that_clients_may_not_reach() {
 }
 
 #[test]
+fn serve_warns_of_a_variable_whose_name_is_misspelled() {
+    let log = first_lines_of_serve(&[("TRUSTED_PROXY", "10.0.0.1"), ("METRICS_PORT", "1")]);
+    assert!(log.contains("TRUSTED_PROXIES"), "{log}");
+    assert!(!log.contains("METRICS_PORT"), "{log}");
+}
+
+#[test]
 fn serve_warns_of_a_file_of_policies_or_keys_that_everyone_can_write() {
     use std::os::unix::fs::PermissionsExt;
 
