@@ -190,7 +190,7 @@ impl Jwks {
 fn log_failed_fetch(error: &RefreshError<String>) {
     let error = match error {
         RefreshError::Failed(error) => error.clone(),
-        _ => format!("the issuer did not answer in {TIMEOUT:?}"),
+        _ => format!("it timed out after {TIMEOUT:?}"),
     };
     tracing::warn!(error, "the keys of JWT_JWKS_URL could not be fetched");
 }

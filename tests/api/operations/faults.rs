@@ -38,7 +38,7 @@ async fn until_counted(metrics_addr: &str, line: &str) {
 async fn fetches_of_the_keys_of_an_issuer_are_counted_and_failures_logged() {
     let hangs = StandIn::answering(|_| std::future::pending()).await;
     let fails = StandIn::with_status(502).await;
-    for (issuer, says) in [(hangs, "did not answer"), (fails, "502")] {
+    for (issuer, says) in [(hangs, "timed out"), (fails, "502")] {
         let folder = TempDir::new().unwrap();
         let (url, metrics_addr) = (issuer.url(), free_addr());
         let (mut serve, _) = serve(
