@@ -82,6 +82,12 @@ impl StoreCause {
         }
     }
 
+    /// Whether the answer has no code, as that of a proxy in between, so that the store may have done
+    /// what it was asked for.
+    pub(super) fn may_be_of_proxy(&self) -> bool {
+        self.status == Some(503) && self.code.as_ref().is_none_or(String::is_empty)
+    }
+
     #[must_use]
     pub(super) fn explained(mut self, detail: &str) -> Self {
         self.detail = format!("{}; {detail}", self.detail);
@@ -132,8 +138,11 @@ where
                 | "SlowDown"
                 | "ServiceUnavailable"
                 | "RequestLimitExceeded"
-                | "Throttling",
+                | "Throttling"
+                | "TooManyRequests",
             ) => Self::Busy(cause),
+            // Proxies in between have no code, nor have answers to HEAD. Other stores have codes of their own.
+            _ if matches!(cause.status, Some(429 | 503)) => Self::Busy(cause),
             _ => Self::Failed(cause),
         }
     }
@@ -157,7 +166,6 @@ where
         (Some(403), _) => Err(StoreError::Failed(
             StoreCause::from_sdk(&error).explained(&format!("the credentials need {needs}")),
         )),
-        (Some(429 | 503), _) => Err(StoreError::Busy(StoreCause::from_sdk(&error))),
         _ => Err(error.into()),
     }
 }
@@ -219,6 +227,14 @@ mod tests {
         assert!(!format!("{refused:?}").contains("arn"), "{refused:?}");
         let odd = error(400, "uploads/divorce-papers.pdf", "");
         assert!(!odd.to_string().contains("divorce"), "{odd}");
+    }
+
+    #[test]
+    fn a_store_that_asks_for_fewer_requests_is_busy_whatever_its_code() {
+        for (status, code) in [(429, "QuotaExceeded"), (400, "TooManyRequests"), (503, "")] {
+            assert_eq!(error(status, code, "").kind(), "busy", "{status} {code}");
+        }
+        assert_eq!(error(500, "InternalError", "").kind(), "failed");
     }
 
     #[test]

@@ -146,13 +146,16 @@ fn stored_part(part: Part) -> Option<StoredPart> {
     })
 }
 
-/// Makes a call up to three times while the store answers that it is busy.
+/// Makes a call up to three times while the store answers that it is busy. A 503 without a code can be
+/// that of a proxy which has passed the call on.
 async fn again_while_busy<T, F: Future<Output = Result<T, StoreError>>>(
     call: impl Fn() -> F,
 ) -> Result<T, StoreError> {
     for pause in [200, 800].map(Duration::from_millis) {
         match call().await {
-            Err(StoreError::Busy(_)) => tokio::time::sleep(pause).await,
+            Err(StoreError::Busy(cause)) if !cause.may_be_of_proxy() => {
+                tokio::time::sleep(pause).await
+            }
             answer => return answer,
         }
     }
