@@ -1,6 +1,6 @@
 //! Errors of calls to the store.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
@@ -74,8 +74,13 @@ impl StoreCause {
         let (error, status) = (context.err(), context.raw().status().as_u16());
         let code = error.code().map(str::to_owned);
         let name = code.as_deref().filter(|code| is_name(code));
+        let mut detail = format!("{status} {}", name.unwrap_or("without a code"));
+        let region = context.raw().headers().get("x-amz-bucket-region");
+        if let (301 | 307 | 400, Some(region)) = (status, region.filter(|it| is_region(it))) {
+            write!(detail, "; the bucket is in {region}").ok(); // a String takes all
+        }
         Self {
-            detail: format!("{status} {}", name.unwrap_or("without a code")),
+            detail,
             status: Some(status),
             message: error.message().map(str::to_owned),
             code,
@@ -202,6 +207,11 @@ fn is_name(code: &str) -> bool {
     (1..=64).contains(&code.len()) && code.bytes().all(|b| b.is_ascii_alphanumeric())
 }
 
+fn is_region(text: &str) -> bool {
+    let is_of_region = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+    (1..=63).contains(&text.len()) && text.bytes().all(is_of_region)
+}
+
 #[cfg(test)]
 mod tests {
     use aws_sdk_s3::error::ErrorMetadata;
@@ -227,6 +237,26 @@ mod tests {
         assert!(!format!("{refused:?}").contains("arn"), "{refused:?}");
         let odd = error(400, "uploads/divorce-papers.pdf", "");
         assert!(!odd.to_string().contains("divorce"), "{odd}");
+    }
+
+    #[test]
+    fn an_answer_of_the_wrong_region_names_that_of_the_bucket() {
+        let described = |status: u16, region: &'static str| {
+            let mut answer = HttpResponse::new(status.try_into().unwrap(), SdkBody::empty());
+            answer.headers_mut().insert("x-amz-bucket-region", region);
+            let error = SdkError::service_error(ListPartsError::unhandled("no body"), answer);
+            StoreError::from(error).cause().to_string()
+        };
+        for status in [301, 307, 400] {
+            let expected = format!("{status} without a code; the bucket is in eu-west-1");
+            assert_eq!(described(status, "eu-west-1"), expected);
+        }
+        for (status, region) in [(403, "eu-west-1"), (301, "uploads/a.txt")] {
+            assert_eq!(
+                described(status, region),
+                format!("{status} without a code")
+            );
+        }
     }
 
     #[test]
