@@ -11,6 +11,9 @@ use super::env::Reader;
 use super::{Env, endpoint};
 use crate::s3::DEFAULT_REGION;
 
+/// A region is part of a host's name, whose labels are not longer. The SDK panics at very long ones.
+const MAX_REGION_BYTES: usize = 63;
+
 /// The AWS settings of the environment, the profile and the machine.
 #[derive(Debug)]
 pub struct Aws {
@@ -53,6 +56,14 @@ pub(super) fn check(reader: &mut Reader<'_>) {
         endpoint(reader, name, super::EXAMPLE_ENDPOINT);
     }
     for name in ["AWS_REGION", "AWS_DEFAULT_REGION"] {
+        let length = reader.get(name).map_or(0, str::len);
+        if length > MAX_REGION_BYTES {
+            // A long value would hide the rest of the message.
+            reader.fault(format!(
+                "{name} must be a region such as eu-central-1, of at most {MAX_REGION_BYTES} characters; it has {length}"
+            ));
+            continue;
+        }
         reader.read(name, "a region such as eu-central-1", |region| {
             let is_region = region
                 .bytes()
@@ -87,7 +98,7 @@ pub(super) fn check(reader: &mut Reader<'_>) {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::config::tests::{env, faults, refused};
+    use crate::config::tests::{config, env, faults, refused};
 
     #[test]
     fn what_the_sdk_reads_is_trimmed_and_empty_is_unset() {
@@ -145,6 +156,17 @@ mod tests {
             "{half:?}"
         );
         refused("AWS_ROLE_ARN", &["\"arn:aws:iam::1:role/a\""]);
+    }
+
+    #[test]
+    fn a_region_that_is_too_long_is_refused_and_not_repeated() {
+        for name in ["AWS_REGION", "AWS_DEFAULT_REGION"] {
+            refused(name, &["e u"]);
+            assert!(config(&[(name, &"a".repeat(63))]).is_ok());
+            let faults = faults(&[(name, &"a".repeat(70_000))]);
+            assert_eq!(faults.len(), 1, "{name}");
+            assert!(faults[0].starts_with(name) && faults[0].len() < 200);
+        }
     }
 
     #[tokio::test]
