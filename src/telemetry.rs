@@ -1,6 +1,7 @@
 //! The log: its destination, its format, and what is kept out of it. Also the [metrics](Metrics)
 //! and the traces.
 
+mod dropped;
 mod json;
 mod metrics;
 #[cfg(not(feature = "otlp"))]
@@ -18,6 +19,7 @@ use tracing_subscriber::layer::{Filter, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
+use self::dropped::Counted;
 use self::json::JsonLines;
 pub use self::metrics::Metrics;
 pub(crate) use self::traces::Trace;
@@ -49,7 +51,7 @@ pub fn default_filter() -> Targets {
 /// traces to the collector, if there is one.
 ///
 /// A thread of its own writes the log, so no request waits for it. If nobody reads standard error,
-/// lines are lost.
+/// lines are lost, and counted in the [metrics](Metrics).
 pub fn init(settings: Settings) -> anyhow::Result<WorkerGuard> {
     #[cfg(feature = "otlp")]
     if let Some(collector) = &settings.traces {
@@ -62,7 +64,9 @@ pub fn init(settings: Settings) -> anyhow::Result<WorkerGuard> {
         LogFormat::Json
     });
     // The thread flushes when its queue is empty, so that many lines share a system call.
-    let (writer, guard) = tracing_appender::non_blocking(BufWriter::new(std::io::stderr()));
+    let writer = Counted(BufWriter::new(std::io::stderr()));
+    let (writer, guard) = tracing_appender::non_blocking(writer);
+    dropped::count(writer.error_counter());
     let output = fmt::layer().with_writer(writer);
     let output = match format {
         LogFormat::Pretty => output.with_ansi(on_terminal).with_target(false).boxed(),

@@ -18,6 +18,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::dropped::DroppedLines;
+
 /// In seconds, from the time of one signature to the longest time of completing a large upload.
 const BUCKETS: [f64; 16] = [
     0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
@@ -170,6 +172,7 @@ impl Default for Metrics {
             Unit::Seconds,
             inner.webhooks.clone(),
         );
+        registry.register_collector(Box::new(DroppedLines));
         // These series begin at 0, because an alert on an increase misses a series that begins at
         // 1.
         for outcome in ["arrived", "refused", "failed", "lost"] {

@@ -1,6 +1,7 @@
 //! What the log and the metrics tell of faults that no client sees.
 
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use axum::extract::Request;
@@ -9,7 +10,7 @@ use tempfile::TempDir;
 
 use super::{get, has, metrics};
 use crate::auth::jwt::{AUDIENCE, ISSUER};
-use crate::process::{BUCKET, Running};
+use crate::process::{BUCKET, Running, presignd};
 use crate::stand_in::{StandIn, empty};
 
 fn free_addr() -> String {
@@ -51,12 +52,12 @@ async fn fetches_of_the_keys_of_an_issuer_are_counted_and_failures_logged() {
                 ("METRICS_ADDR", &metrics_addr),
             ],
         );
-        let log = serve.logged_until("could not be fetched");
-        assert!(log.lines().last().unwrap().contains(says), "{log}");
         let counted = r#"presignd_issuer_fetches_total{outcome="failed"} 1"#;
         until_counted(&metrics_addr, counted).await;
         let text = metrics(&format!("http://{metrics_addr}/metrics")).await;
         has(&text, r#"presignd_issuer_fetches_total{outcome="ok"} 0"#);
+        let log = serve.logged_until("could not be fetched");
+        assert!(log.lines().last().unwrap().contains(says), "{log}");
     }
 }
 
@@ -94,4 +95,40 @@ async fn each_bucket_that_is_not_ready_is_named_and_all_are_asked() {
     let lines = lines.filter(|line: &Value| line["message"] == "not ready");
     let named: Vec<String> = lines.map(|line| line["bucket"].to_string()).collect();
     assert_eq!(named, [r#""one-bucket""#, r#""two-bucket""#], "{log}");
+}
+
+#[tokio::test]
+async fn lines_of_the_log_that_cannot_be_written_are_counted() {
+    let folder = TempDir::new().unwrap();
+    let (addr, metrics_addr) = (free_addr(), free_addr());
+    let full = std::fs::File::options().write(true).open("/dev/full");
+    let mut command = presignd(&["serve"], folder.path());
+    command.envs(BUCKET).envs([
+        ("AWS_REGION", "eu-central-1"),
+        ("BIND_ADDR", &addr),
+        ("METRICS_ADDR", &metrics_addr),
+    ]);
+    let mut child = command.stderr(Stdio::from(full.unwrap())).spawn().unwrap();
+    let asked = async {
+        loop {
+            let request = crate::helpers::client().get(format!("http://{addr}/healthz"));
+            request.send().await.ok(); // it may not listen yet
+            let url = format!("http://{metrics_addr}/metrics");
+            let answer = crate::helpers::client().get(url).send().await;
+            if let Ok(answer) = answer {
+                let text = answer.text().await.unwrap();
+                let line = text
+                    .lines()
+                    .find_map(|line| line.strip_prefix("presignd_log_lines_dropped_total "));
+                if line.is_some_and(|count| count != "0") {
+                    return;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let asked = tokio::time::timeout(Duration::from_secs(30), asked).await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    asked.expect("no line is counted");
 }
