@@ -154,7 +154,7 @@ async fn again_while_busy<T, F: Future<Output = Result<T, StoreError>>>(
     for pause in [200, 800].map(Duration::from_millis) {
         match call().await {
             Err(StoreError::Busy(cause)) if !cause.may_be_of_proxy() => {
-                tokio::time::sleep(pause).await
+                tokio::time::sleep(pause).await;
             }
             answer => return answer,
         }

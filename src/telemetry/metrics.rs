@@ -173,17 +173,23 @@ impl Default for Metrics {
             inner.webhooks.clone(),
         );
         registry.register_collector(Box::new(DroppedLines));
-        // These series begin at 0, because an alert on an increase misses a series that begins at
-        // 1.
-        for outcome in ["arrived", "refused", "failed", "lost"] {
-            drop(inner.events.get_or_create(&[("outcome", outcome)]));
-        }
-        for outcome in ["ok", "failed"] {
-            drop(inner.reloads.get_or_create(&[("outcome", outcome)]));
-            drop(inner.issuer_fetches.get_or_create(&[("outcome", outcome)]));
-        }
+        inner.begin_at_zero();
         inner.loaded_at.set(now());
         Self(Arc::new(inner))
+    }
+}
+
+impl Inner {
+    /// Creates the series that have alerts, because an alert on an increase misses a series that
+    /// begins at 1.
+    fn begin_at_zero(&self) {
+        for outcome in ["arrived", "refused", "failed", "lost"] {
+            drop(self.events.get_or_create(&[("outcome", outcome)]));
+        }
+        for outcome in ["ok", "failed"] {
+            drop(self.reloads.get_or_create(&[("outcome", outcome)]));
+            drop(self.issuer_fetches.get_or_create(&[("outcome", outcome)]));
+        }
     }
 }
 
