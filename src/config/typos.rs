@@ -1,5 +1,7 @@
 //! Variables of the process whose names are misspelled: they have no effect, and nothing else says so.
 
+use strsim::osa_distance;
+
 use super::VARIABLES;
 
 /// The variable of presignd that was probably meant by `name`, which is none.
@@ -12,7 +14,7 @@ pub(super) fn meant_by(name: &str) -> Option<&'static str> {
     VARIABLES
         .iter()
         .copied()
-        .find(|known| is_within_one_edit(&plain(known), &plain_name))
+        .find(|known| osa_distance(&plain(known), &plain_name) <= 1)
 }
 
 /// The name without `_`, and with its words in the singular.
@@ -22,21 +24,6 @@ fn plain(name: &str) -> String {
         None => word.trim_end_matches('S').to_owned(),
     };
     name.to_ascii_uppercase().split('_').map(singular).collect()
-}
-
-/// Whether one character inserted, removed or replaced, or two neighbours exchanged, turns one into
-/// the other.
-fn is_within_one_edit(one: &str, other: &str) -> bool {
-    let (one, other) = (one.as_bytes(), other.as_bytes());
-    let same = one.iter().zip(other).take_while(|(a, b)| a == b).count();
-    let (one, other) = (&one[same..], &other[same..]);
-    match (one, other) {
-        ([a, b, one @ ..], [c, d, other @ ..]) if a == d && b == c && one == other => true,
-        ([_, one @ ..], [_, other @ ..]) if one == other => true,
-        ([_, rest @ ..], other) if rest == other => true,
-        (one, [_, rest @ ..]) => one == rest,
-        (one, []) => one.is_empty(),
-    }
 }
 
 #[cfg(test)]
