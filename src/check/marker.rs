@@ -93,31 +93,26 @@ impl Upload {
         file: &File,
         now: SystemTime,
     ) -> Result<Self, Problem> {
-        let (caller, id, body) = (&sample.caller, marker_id(), sample.body.to_vec());
-        Ok(match way {
+        let (caller, id) = (&sample.caller, marker_id());
+        let (method, grant) = match way {
             Way::Put | Way::Parts => {
-                let grant = uploads.presign_put(caller, file, id, now).await?;
-                let headers = grant.request.headers.into_iter();
-                Self {
-                    method: Method::PUT,
-                    key: grant.key.into_string(),
-                    url: grant.request.url,
-                    headers: headers.map(|(name, value)| (name.into(), value)).collect(),
-                    fields: Vec::new(),
-                    body,
-                }
+                let grant = uploads.presign_put(caller, file, id, now);
+                (Method::PUT, grant.await?)
             }
             Way::Form => {
-                let grant = uploads.presign_post(caller, file, id, now).await?;
-                Self {
-                    method: Method::POST,
-                    key: grant.key.into_string(),
-                    url: grant.form.url,
-                    headers: Vec::new(),
-                    fields: grant.form.fields,
-                    body,
-                }
+                let grant = uploads.presign_post(caller, file, id, now);
+                (Method::POST, grant.await?)
             }
+        };
+        let request = grant.request;
+        let headers = request.headers.into_iter();
+        Ok(Self {
+            method,
+            key: grant.key.into_string(),
+            url: request.url,
+            headers: headers.map(|(name, value)| (name.into(), value)).collect(),
+            fields: request.fields.into_iter().collect(),
+            body: sample.body.to_vec(),
         })
     }
 }

@@ -25,7 +25,7 @@ use super::auth::Authenticated;
 use super::body::Valid;
 use super::openapi::{BodyProblems, CallerProblems, PolicyProblems, SigningProblems, link};
 use super::problem::Problem;
-use crate::upload::{Grant, PostGrant, SingleGrant, UploadService};
+use crate::upload::{Grant, UploadService};
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
     let mut router = OpenApiRouter::new()
@@ -83,31 +83,15 @@ struct PresignedUrlDto {
 
 impl From<Grant> for PresignedUrlDto {
     fn from(grant: Grant) -> Self {
+        let request = grant.request;
         Self {
-            url: grant.request.url,
+            url: request.url,
             key: grant.key.into_string(),
-            method: grant.request.method,
-            headers: grant.request.headers,
-            fields: None,
-            max_size: None,
-            expires_at: rfc3339(grant.request.expires_at),
-        }
-    }
-}
-
-impl From<SingleGrant> for PresignedUrlDto {
-    fn from(grant: SingleGrant) -> Self {
-        match grant {
-            SingleGrant::Put(grant) => grant.into(),
-            SingleGrant::Form(grant) => Self {
-                url: grant.form.url,
-                key: grant.key.into_string(),
-                method: "POST",
-                headers: Vec::new(),
-                fields: Some(grant.form.fields.into_iter().collect()),
-                max_size: Some(grant.max_size),
-                expires_at: rfc3339(grant.form.expires_at),
-            },
+            method: request.method,
+            headers: request.headers,
+            fields: Some(request.fields).filter(|fields| !fields.is_empty()),
+            max_size: grant.max_size,
+            expires_at: rfc3339(request.expires_at),
         }
     }
 }
@@ -148,22 +132,23 @@ struct PresignedPostDto {
     }))]
     fields: BTreeMap<String, String>,
     /// The most bytes that the store accepts.
-    #[schema(example = 5_368_709_120_u64)]
-    max_size: u64,
+    #[schema(value_type = u64, example = 5_368_709_120_u64)]
+    max_size: Option<u64>,
     /// When the form expires (RFC 3339, UTC).
     #[schema(format = "date-time", example = "2026-01-01T00:10:00Z")]
     expires_at: String,
 }
 
-impl From<PostGrant> for PresignedPostDto {
-    fn from(grant: PostGrant) -> Self {
+impl From<Grant> for PresignedPostDto {
+    fn from(grant: Grant) -> Self {
+        let request = grant.request;
         Self {
-            url: grant.form.url,
+            url: request.url,
             key: grant.key.into_string(),
-            method: "POST",
-            fields: grant.form.fields.into_iter().collect(),
+            method: request.method,
+            fields: request.fields,
             max_size: grant.max_size,
-            expires_at: rfc3339(grant.form.expires_at),
+            expires_at: rfc3339(request.expires_at),
         }
     }
 }
@@ -240,15 +225,13 @@ async fn presigned_urls(
 ) -> Result<(StatusCode, Json<PresignedUrlsDto>), Problem> {
     let Files { files, forms } = list;
     let now = SystemTime::now();
-    let uploads = if forms {
-        let grants = uploads.presign_singles(&caller, &files, now);
-        let grants = grants.await.map_err(Problem::from_list)?;
-        grants.into_iter().map(PresignedUrlDto::from).collect()
+    let grants = if forms {
+        uploads.presign_singles(&caller, &files, now).await
     } else {
-        let grants = uploads.presign_puts(&caller, &files, now);
-        let grants = grants.await.map_err(Problem::from_list)?;
-        grants.into_iter().map(PresignedUrlDto::from).collect()
+        uploads.presign_puts(&caller, &files, now).await
     };
+    let grants = grants.map_err(Problem::from_list)?.into_iter();
+    let uploads = grants.map(PresignedUrlDto::from).collect();
     Ok((StatusCode::CREATED, Json(PresignedUrlsDto { uploads })))
 }
 

@@ -40,7 +40,7 @@ pub use self::object::{
     MAX_OBJECT_BYTES, MAX_PUT_BYTES, Object, ObjectCannedAcl, ServerSideEncryption, StorageClass,
     header_value,
 };
-pub use self::post::{Post, PresignedPost};
+pub use self::post::Post;
 use self::presign::Presigner;
 pub use self::presign::{Get, MAX_EXPIRES_IN, PresignError, PresignedRequest, Put};
 use self::sign::SigningKeyCache;

@@ -8,7 +8,6 @@
 //! [the document](https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-HTTPPOSTConstructPolicy.html),
 //! [its signature](https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-UsingHTTPPOST.html).
 
-use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime};
 
@@ -18,7 +17,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::object::{ACL, Object, tagging_xml};
-use super::presign::{PresignError, Signing, whole_seconds};
+use super::presign::{PresignError, PresignedRequest, Signing, whole_seconds};
 use super::sign::{ALGORITHM, Timestamp};
 use super::target::Scope;
 use super::{Bucket, Error};
@@ -36,27 +35,6 @@ pub struct Post<'a> {
     pub size: RangeInclusive<u64>,
 }
 
-/// A form that anyone may send, with a file, until it expires.
-///
-/// Its fields are secrets until then, so [`Debug`](fmt::Debug) leaves them out.
-#[derive(Clone, PartialEq, Eq)]
-pub struct PresignedPost {
-    pub url: String,
-    /// Every field but the file, which has to come last. The store accepts no other field, and none
-    /// of these with another value.
-    pub fields: Vec<(String, String)>,
-    /// The first moment at which the store refuses the form, in whole seconds.
-    pub expires_at: SystemTime,
-}
-
-impl fmt::Debug for PresignedPost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PresignedPost")
-            .field("expires_at", &self.expires_at)
-            .finish_non_exhaustive()
-    }
-}
-
 impl Bucket {
     /// Presigns `post` for `expires_in` from `now`, or for as long as the credentials are valid.
     pub async fn presign_post(
@@ -64,7 +42,7 @@ impl Bucket {
         post: &Post<'_>,
         expires_in: Duration,
         now: SystemTime,
-    ) -> Result<PresignedPost, Error> {
+    ) -> Result<PresignedRequest, Error> {
         let signing = Signing {
             credentials: self.credentials.get(now).await?,
             expires_in,
@@ -95,9 +73,11 @@ impl Bucket {
         if bytes > MAX_FORM_BYTES {
             return Err(Error::FormTooLarge(bytes));
         }
-        Ok(PresignedPost {
+        Ok(PresignedRequest {
+            method: "POST",
             url: self.target.form_url(),
-            fields,
+            headers: Vec::new(),
+            fields: fields.into_iter().collect(),
             expires_at: signing.expires_at(),
         })
     }

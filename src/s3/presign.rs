@@ -2,6 +2,7 @@
 //! presigner.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -102,7 +103,7 @@ pub(super) struct Signing {
 
 /// A request that anyone may send unchanged until it expires.
 ///
-/// The URL is a secret until then, so [`Debug`](fmt::Debug) leaves it out.
+/// The URL and the fields are secrets until then, so [`Debug`](fmt::Debug) leaves them out.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PresignedRequest {
     pub method: &'static str,
@@ -111,6 +112,9 @@ pub struct PresignedRequest {
     /// `host` and `content-length` are not among them: every HTTP client sets those itself, and
     /// browsers let no page do it.
     pub headers: Vec<(Cow<'static, str>, String)>,
+    /// Every field of a form but the file, which has to come last. The store accepts no other field, and
+    /// none of these with another value. Other requests have no fields.
+    pub fields: BTreeMap<String, String>,
     /// The first moment at which the store refuses the request, in whole seconds.
     pub expires_at: SystemTime,
 }
@@ -135,6 +139,7 @@ impl PresignedRequest {
             method,
             url: presigned.uri().to_owned(),
             headers,
+            fields: BTreeMap::new(),
             expires_at,
         })
     }
@@ -357,6 +362,7 @@ mod tests {
             method: "PUT",
             url: "https://bucket/secret".into(),
             headers: vec![("name".into(), "value".into())],
+            fields: BTreeMap::new(),
             expires_at: UNIX_EPOCH,
         };
         let shown = format!("{request:?}");

@@ -4,6 +4,7 @@
 //! presigner, in a twentieth of the time.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
@@ -206,6 +207,7 @@ pub(super) fn presign(
             .filter(|(name, _)| name != "host" && name != "content-length")
             .map(|(name, value)| (name, value.into_owned()))
             .collect(),
+        fields: BTreeMap::new(),
         expires_at: signing.expires_at(),
     })
 }

@@ -8,8 +8,7 @@ use super::checksum::Checksum;
 use super::policy::Terms;
 use super::service::{ComputedProperties, day};
 use super::{
-    Caller, Error, Field, File, Grant, Invalid, ObjectKey, PostGrant, Refusal, SingleGrant,
-    UploadKind, UploadService,
+    Caller, Error, Field, File, Grant, Invalid, ObjectKey, Refusal, UploadKind, UploadService,
 };
 use crate::s3;
 
@@ -62,7 +61,7 @@ impl UploadService {
         caller: &Caller,
         files: &[File],
         now: SystemTime,
-    ) -> Result<Vec<SingleGrant>, Error> {
+    ) -> Result<Vec<Grant>, Error> {
         let kind = |file: &File| {
             if self.grants_form(caller, file) {
                 UploadKind::Post
@@ -78,8 +77,7 @@ impl UploadService {
                 let grant = if self.has_forms_under(&policy) {
                     self.sign_single(caller, &policy, file, id, now).await
                 } else {
-                    let put = self.sign_put(caller, &policy, file, id, now).await;
-                    put.map(SingleGrant::Put)
+                    self.sign_put(caller, &policy, file, id, now).await
                 };
                 grants.push(grant.map_err(|error| error.for_file(index))?);
                 tokio::task::consume_budget().await;
@@ -97,7 +95,7 @@ impl UploadService {
         file: &File,
         id: Uuid,
         now: SystemTime,
-    ) -> Result<PostGrant, Error> {
+    ) -> Result<Grant, Error> {
         let grant = async {
             if !self.supports_post {
                 return Err(Error::NoForm("this store does not support presigned POST"));
@@ -122,13 +120,12 @@ impl UploadService {
         file: &File,
         id: Uuid,
         now: SystemTime,
-    ) -> Result<SingleGrant, Error> {
+    ) -> Result<Grant, Error> {
         if self.grants_form(caller, file) {
-            let form = self.presign_post(caller, file, id, now).await?;
-            return Ok(SingleGrant::Form(form));
+            self.presign_post(caller, file, id, now).await
+        } else {
+            self.presign_put(caller, file, id, now).await
         }
-        let put = self.presign_put(caller, file, id, now).await?;
-        Ok(SingleGrant::Put(put))
     }
 
     /// Whether the store accepts forms, and one can keep the policy of `file`.
@@ -173,14 +170,13 @@ impl UploadService {
         file: &File,
         id: Uuid,
         now: SystemTime,
-    ) -> Result<SingleGrant, Error> {
+    ) -> Result<Grant, Error> {
         match self.sign_post(caller, policy, file, id, now).await {
             Err(Error::Refused(_) | Error::NoForm(_)) if !self.forms_only => {
                 let policy = self.checked(caller, file, UploadKind::Put)?;
-                let put = self.sign_put(caller, &policy, file, id, now).await;
-                put.map(SingleGrant::Put)
+                self.sign_put(caller, &policy, file, id, now).await
             }
-            form => form.map(SingleGrant::Form),
+            form => form,
         }
     }
 
@@ -204,7 +200,11 @@ impl UploadService {
             .bucket(policy)
             .presign_put(&put, policy.expires_in, now)
             .await?;
-        Ok(Grant { key, request })
+        Ok(Grant {
+            key,
+            request,
+            max_size: None,
+        })
     }
 
     async fn sign_post(
@@ -214,7 +214,7 @@ impl UploadService {
         file: &File,
         id: Uuid,
         now: SystemTime,
-    ) -> Result<PostGrant, Error> {
+    ) -> Result<Grant, Error> {
         let key = policy.key.key(caller, &file.filename, id, day(now));
         let refusals = replaced_in_forms(file, &key);
         if !refusals.is_empty() {
@@ -228,15 +228,15 @@ impl UploadService {
                 None => 0..=policy.max_size().min(s3::MAX_PUT_BYTES),
             },
         };
-        let form = self
+        let request = self
             .bucket(policy)
             .presign_post(&post, policy.expires_in, now)
             .await?;
-        let max_size = *post.size.end();
-        Ok(PostGrant {
+        let max_size = Some(*post.size.end());
+        Ok(Grant {
             key,
+            request,
             max_size,
-            form,
         })
     }
 }

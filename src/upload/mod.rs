@@ -155,27 +155,13 @@ impl Refusal {
     }
 }
 
-/// A presigned PUT for one file.
+/// A presigned request that uploads one file: a PUT or a form.
 #[derive(Debug)]
 pub struct Grant {
     pub key: ObjectKey,
     pub request: s3::PresignedRequest,
-}
-
-/// A presigned form for one file.
-#[derive(Debug)]
-pub struct PostGrant {
-    pub key: ObjectKey,
-    /// In bytes.
-    pub max_size: u64,
-    pub form: s3::PresignedPost,
-}
-
-/// A grant to upload one file with one request, of either kind.
-#[derive(Debug)]
-pub enum SingleGrant {
-    Put(Grant),
-    Form(PostGrant),
+    /// The most bytes that the store accepts with a form.
+    pub max_size: Option<u64>,
 }
 
 #[derive(Debug, thiserror::Error)]

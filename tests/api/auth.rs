@@ -309,7 +309,7 @@ async fn what_is_secret_says_nothing_in_debug_output() {
     );
     let (_, signature) = put.request.url.split_once("X-Amz-Signature=").unwrap();
     let bytes = format!("{:?}", secret.as_bytes());
-    let fields: std::collections::BTreeMap<_, _> = post.form.fields.iter().cloned().collect();
+    let fields = post.request.fields;
     for secret in [
         signature,
         &fields["policy"],

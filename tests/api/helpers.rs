@@ -291,7 +291,7 @@ pub(crate) async fn presign_post(
     uploads: &UploadService,
     file: &File,
     now: SystemTime,
-) -> upload::PostGrant {
+) -> upload::Grant {
     let caller = Caller::anonymous();
     let grant = uploads.presign_post(&caller, file, Uuid::new_v4(), now);
     grant.await.unwrap()

@@ -9,6 +9,7 @@ pub(super) mod calls;
 mod multipart;
 mod sign;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -30,9 +31,8 @@ use crate::http::openapi::{
     SigningProblems,
 };
 use crate::http::problem::{Dialect, FieldErrors, Problem};
-use crate::upload::{
-    Caller, ContentType, File, Filename, Grant, Invalid, PostGrant, SingleGrant, UploadService,
-};
+use crate::http::uploads::as_map;
+use crate::upload::{Caller, ContentType, File, Filename, Grant, Invalid, UploadService};
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
@@ -133,7 +133,9 @@ struct ParamsDto {
     /// The fields of the form, exactly these. Empty for a PUT.
     fields: BTreeMap<String, String>,
     /// The headers of the PUT, exactly these. Empty for a form.
-    headers: BTreeMap<String, String>,
+    #[serde(serialize_with = "as_map")]
+    #[schema(value_type = BTreeMap<String, String>)]
+    headers: Vec<(Cow<'static, str>, String)>,
     /// The name of the object in the bucket.
     #[schema(example = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/example.jpg")]
     key: String,
@@ -152,29 +154,15 @@ enum UppyMethod {
 }
 
 impl ParamsDto {
-    fn new(grant: SingleGrant, now: SystemTime) -> Self {
-        match grant {
-            SingleGrant::Form(PostGrant { key, form, .. }) => Self {
-                method: "POST",
-                url: form.url,
-                fields: form.fields.into_iter().collect(),
-                headers: BTreeMap::new(),
-                key: key.into_string(),
-                expires: seconds_until(form.expires_at, now),
-            },
-            SingleGrant::Put(Grant { key, request }) => {
-                let headers = request.headers.into_iter();
-                Self {
-                    method: request.method,
-                    url: request.url,
-                    fields: BTreeMap::new(),
-                    headers: headers
-                        .map(|(name, value)| (name.into_owned(), value))
-                        .collect(),
-                    key: key.into_string(),
-                    expires: seconds_until(request.expires_at, now),
-                }
-            }
+    fn new(grant: Grant, now: SystemTime) -> Self {
+        let request = grant.request;
+        Self {
+            method: request.method,
+            url: request.url,
+            fields: request.fields,
+            headers: request.headers,
+            key: grant.key.into_string(),
+            expires: seconds_until(request.expires_at, now),
         }
     }
 }

@@ -233,7 +233,7 @@ pub(super) struct SingleDto {
 }
 
 impl SingleDto {
-    pub(super) fn new(file: FileDto, Grant { key, request }: Grant) -> Self {
+    pub(super) fn new(file: FileDto, Grant { key, request, .. }: Grant) -> Self {
         let mut headers: BTreeMap<String, String> = request
             .headers
             .into_iter()

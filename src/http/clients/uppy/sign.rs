@@ -97,7 +97,7 @@ async fn sign(
         Wanted::Part(id, number) => {
             let upload = open(&id)?;
             let request = uploads.presign_part(&upload, (number, size), now);
-            SignedDto::for_part(request.await?, now)
+            SignedDto::for_request(request.await?, now)
         }
         Wanted::List(id) => continued("GET", &id, Operation::List)?,
         Wanted::Complete(id) => continued("POST", &id, Operation::Complete)?,

@@ -1,5 +1,6 @@
 //! The body and the answer of `/s3/sign`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
@@ -15,8 +16,9 @@ use crate::http::clients::uppy::seconds_until;
 use crate::http::json::{Fields, Json as JsonText};
 use crate::http::openapi::{FilenameText, MediaTypeOrNothing};
 use crate::http::problem::FieldErrors;
+use crate::http::uploads::as_map;
 use crate::s3::PresignedRequest;
-use crate::upload::{Grant, Invalid, PostGrant, SingleGrant};
+use crate::upload::{Grant, Invalid};
 
 /// The request that Uppy is about to send to S3. The members that Uppy does not know are for applications that add
 /// them in `signRequest`.
@@ -196,7 +198,9 @@ pub(super) struct SignedDto {
     #[schema(value_type = String, required = false)]
     key: Option<String>,
     /// The headers of the request, exactly these.
-    headers: BTreeMap<String, String>,
+    #[serde(serialize_with = "as_map")]
+    #[schema(value_type = BTreeMap<String, String>)]
+    headers: Vec<(Cow<'static, str>, String)>,
     /// The fields of a form, exactly these. The file follows them, in a field named `file`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = BTreeMap<String, String>, required = false)]
@@ -207,29 +211,17 @@ pub(super) struct SignedDto {
 }
 
 impl SignedDto {
-    pub(super) fn for_file(grant: SingleGrant, now: SystemTime) -> Self {
-        match grant {
-            SingleGrant::Form(PostGrant { key, form, .. }) => Self {
-                method: "POST",
-                url: form.url,
-                key: Some(key.into_string()),
-                headers: BTreeMap::new(),
-                fields: Some(form.fields.into_iter().collect()),
-                expires: seconds_until(form.expires_at, now),
-            },
-            SingleGrant::Put(Grant { key, request }) => Self {
-                key: Some(key.into_string()),
-                ..Self::for_part(request, now)
-            },
+    pub(super) fn for_file(grant: Grant, now: SystemTime) -> Self {
+        Self {
+            key: Some(grant.key.into_string()),
+            ..Self::for_request(grant.request, now)
         }
     }
 
-    pub(super) fn for_part(request: PresignedRequest, now: SystemTime) -> Self {
-        let headers = request.headers.into_iter();
+    pub(super) fn for_request(request: PresignedRequest, now: SystemTime) -> Self {
         Self {
-            headers: headers
-                .map(|(name, value)| (name.into_owned(), value))
-                .collect(),
+            headers: request.headers,
+            fields: Some(request.fields).filter(|fields| !fields.is_empty()),
             ..Self::for_call(request.method, request.url, request.expires_at, now)
         }
     }
@@ -245,7 +237,7 @@ impl SignedDto {
             method,
             url,
             key: None,
-            headers: BTreeMap::new(),
+            headers: Vec::new(),
             fields: None,
             expires: seconds_until(expires_at, now),
         }
