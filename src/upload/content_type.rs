@@ -96,6 +96,7 @@ fn check(text: &str) -> Result<(), Invalid> {
 /// Some content types: one (`image/png`), those of one kind (`image/*`), or all (`*/*`).
 /// Parameters do not count.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String")]
 pub(super) struct ContentTypeRange(String);
 
 impl ContentTypeRange {
@@ -127,6 +128,14 @@ impl ContentTypeRange {
             }
             None => essence.eq_ignore_ascii_case(&self.0),
         }
+    }
+}
+
+impl TryFrom<String> for ContentTypeRange {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text)
     }
 }
 

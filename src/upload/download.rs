@@ -3,7 +3,7 @@
 //! The store is asked about an object only if the answer depends on it: on whether it is committed,
 //! under policies with `pending`, or on its type, if a browser is to show it.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use futures_util::future::try_join_all;
 
@@ -90,11 +90,11 @@ impl UploadService {
         now: SystemTime,
     ) -> Result<Vec<Download>, Error> {
         let terms = &self.policies.load().terms(policy, caller)?;
-        let Some(expires_in) = terms.download else {
+        if !terms.download {
             let detail = format!("`{}` does not allow downloads", terms.name);
             let invalid = Invalid::new("download-not-allowed", detail);
             return Err(Error::refused(Field::Policy, invalid));
-        };
+        }
         let could_have = |key: &str| terms.key.could_have_made(caller, key);
         if asks_store(terms, wanted.disposition) {
             let _list = self.store_calls.list(caller, wanted.keys.len()).await?;
@@ -103,7 +103,7 @@ impl UploadService {
                     return Ok(Download::NotUploaded);
                 }
                 let _turn = self.store_calls.turn(caller).await?;
-                self.presign_seen(terms, key, wanted, expires_in, now).await
+                self.presign_seen(terms, key, wanted, now).await
             });
             return try_join_all(all).await;
         }
@@ -117,7 +117,11 @@ impl UploadService {
                     ..s3::Get::default()
                 };
                 let bucket = self.bucket(terms);
-                Download::Granted(bucket.presign_get(&get, expires_in, now).await?)
+                Download::Granted(
+                    bucket
+                        .presign_get(&get, terms.download_expires_in, now)
+                        .await?,
+                )
             } else {
                 Download::NotUploaded
             });
@@ -133,7 +137,6 @@ impl UploadService {
         policy: &Terms,
         key: &str,
         wanted: &Wanted,
-        expires_in: Duration,
         now: SystemTime,
     ) -> Result<Download, Error> {
         let Some(object) = self.head(policy, key).await? else {
@@ -163,8 +166,8 @@ impl UploadService {
             content_type: shown_as.as_ref().map(ContentType::as_str),
         };
         let bucket = self.bucket(policy);
-        let request = bucket.presign_get(&get, expires_in, now).await?;
-        Ok(Download::Granted(request))
+        let request = bucket.presign_get(&get, policy.download_expires_in, now);
+        Ok(Download::Granted(request.await?))
     }
 }
 

@@ -30,36 +30,61 @@ pub(super) const DEFAULT_POLICY: &str = "default";
 /// Allows all metadata.
 const ANY: &str = "*";
 
-/// What may be uploaded, under which key, and with which properties.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What may be uploaded, under which key, and with which properties: a table of the file.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a field of the file")]
 pub(super) struct Policy {
     /// The bucket, if it is not the default one.
+    #[serde(default, deserialize_with = "file::bucket")]
     pub(super) bucket: Option<String>,
+    #[serde(default = "file::default_key", deserialize_with = "file::key")]
     pub(super) key: KeyTemplate,
+    #[serde(default = "file::any_type")]
     content_types: Vec<ContentTypeRange>,
+    #[serde(default = "file::largest", deserialize_with = "file::size")]
     max_size: u64,
+    #[serde(default)]
     require_size: bool,
+    #[serde(default)]
     require_checksum: bool,
+    #[serde(default = "file::yes")]
     pub(super) overwrite: bool,
+    #[serde(default = "file::yes")]
     multipart: bool,
+    #[serde(default)]
     active_content: ActiveContent,
     /// Whether verifying reads the first bytes of the file.
+    #[serde(default)]
     pub(super) sniff: bool,
+    #[serde(default, deserialize_with = "file::lifetime")]
     pub(super) expires_in: Duration,
+    #[serde(default, deserialize_with = "file::header")]
     pub(super) cache_control: Option<String>,
+    #[serde(default, deserialize_with = "file::storage_class")]
     pub(super) storage_class: Option<s3::StorageClass>,
+    #[serde(default, deserialize_with = "file::encryption")]
     pub(super) server_side_encryption: Option<s3::ServerSideEncryption>,
+    #[serde(default, deserialize_with = "file::header")]
     pub(super) kms_key_id: Option<String>,
+    #[serde(default, deserialize_with = "file::acl")]
     pub(super) acl: Option<s3::ObjectCannedAcl>,
+    #[serde(default, deserialize_with = "file::tags")]
     pub(super) tagging: Vec<(String, String)>,
     /// Whether an upload does not count until it is committed.
+    #[serde(default)]
     pub(super) pending: bool,
-    /// The lifetime of a presigned download; `None` if there are no downloads.
-    pub(super) download: Option<Duration>,
+    /// Whether callers may download uploads.
+    #[serde(default)]
+    pub(super) download: bool,
+    #[serde(default, deserialize_with = "file::lifetime")]
+    pub(super) download_expires_in: Duration,
     /// Whether callers may delete uploads.
+    #[serde(default)]
     pub(super) delete: bool,
+    #[serde(default)]
     metadata: Metadata,
+    #[serde(default)]
     allowed_metadata: Vec<String>,
 }
 
@@ -121,7 +146,7 @@ impl Policies {
         self.0.iter().find_map(|(name, policy)| {
             let why = if policy.key.has_caller() {
                 "key uses {caller}"
-            } else if policy.download.is_some() {
+            } else if policy.download {
                 "download is true"
             } else if policy.delete {
                 "delete is true"
@@ -141,10 +166,8 @@ impl Policies {
 
     /// The longest lifetime of any grant.
     pub fn longest_lifetime(&self) -> Duration {
-        let lifetimes = self.0.values().map(|policy| {
-            let download = policy.download.unwrap_or_default();
-            policy.expires_in.max(download)
-        });
+        let policies = self.0.values();
+        let lifetimes = policies.map(|policy| policy.expires_in.max(policy.download_expires_in));
         lifetimes.max().unwrap_or_default()
     }
 }

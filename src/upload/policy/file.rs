@@ -1,12 +1,12 @@
 //! Reads policies from TOML, and refuses those that the store could not enforce.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use serde::Deserialize;
+use serde::de::{Deserialize, Deserializer, Error as _};
 
-use super::{ANY, ActiveContent, Policies, Policy};
+use super::{ANY, Policies, Policy};
 use crate::s3;
 use crate::upload::commit;
 use crate::upload::content_type::ContentTypeRange;
@@ -22,58 +22,53 @@ pub struct PolicyError {
     reason: String,
 }
 
-#[derive(Deserialize)]
+#[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PoliciesToml {
     policies: BTreeMap<String, toml::Table>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a field of the file")]
-struct PolicyToml {
-    bucket: Option<String>,
-    #[serde(default = "default_key")]
-    key: String,
-    #[serde(default = "any_type")]
-    content_types: Vec<String>,
-    max_size: Option<String>,
-    require_size: Option<bool>,
-    #[serde(default)]
-    require_checksum: bool,
-    multipart: Option<bool>,
-    overwrite: Option<bool>,
-    #[serde(default)]
-    active_content: ActiveContent,
-    #[serde(default)]
-    sniff: bool,
-    expires_in: Option<String>,
-    cache_control: Option<String>,
-    storage_class: Option<String>,
-    server_side_encryption: Option<String>,
-    kms_key_id: Option<String>,
-    acl: Option<String>,
-    #[serde(default)]
-    tagging: BTreeMap<String, String>,
-    #[serde(default)]
-    pending: bool,
-    #[serde(default)]
-    download: bool,
-    download_expires_in: Option<String>,
-    #[serde(default)]
-    delete: bool,
-    #[serde(default)]
-    metadata: Metadata,
-    #[serde(default)]
-    allowed_metadata: Vec<String>,
+pub(super) fn default_key() -> KeyTemplate {
+    let template = KeyTemplate::parse("uploads/{uuid}/{filename}");
+    template.unwrap_or_else(|reason| unreachable!("{reason}"))
 }
 
-fn default_key() -> String {
-    "uploads/{uuid}/{filename}".to_owned()
+pub(super) fn any_type() -> Vec<ContentTypeRange> {
+    ContentTypeRange::parse("*/*").into_iter().collect()
 }
 
-fn any_type() -> Vec<String> {
-    vec!["*/*".to_owned()]
+pub(super) fn largest() -> u64 {
+    s3::MAX_OBJECT_BYTES
+}
+
+pub(super) fn yes() -> bool {
+    true
+}
+
+/// Defines functions that read fields from text, by rules whose errors say what to write.
+macro_rules! readers {
+    ($($name:ident: $Value:ty = $parse:expr;)*) => {$(
+        pub(super) fn $name<'de, D: Deserializer<'de>>(field: D) -> Result<$Value, D::Error> {
+            let text = String::deserialize(field)?;
+            $parse(&text).map_err(D::Error::custom)
+        }
+    )*};
+}
+
+readers! {
+    bucket: Option<String> = parse_bucket;
+    key: KeyTemplate = KeyTemplate::parse;
+    size: u64 = parse_size;
+    lifetime: Duration = parse_lifetime;
+    header: Option<String> = parse_header;
+    storage_class: Option<s3::StorageClass> = |text| one_of(s3::StorageClass::values(), text);
+    encryption: Option<s3::ServerSideEncryption> = |text| one_of(s3::ServerSideEncryption::values(), text);
+    acl: Option<s3::ObjectCannedAcl> = |text| one_of(s3::ObjectCannedAcl::values(), text);
+}
+
+pub(super) fn tags<'de, D: Deserializer<'de>>(field: D) -> Result<Vec<(String, String)>, D::Error> {
+    let tags = BTreeMap::<String, String>::deserialize(field)?;
+    Ok(tags.into_iter().collect())
 }
 
 impl Policies {
@@ -125,124 +120,73 @@ impl Policy {
     }
 
     fn parse(table: toml::Table, expires_in: Duration) -> Result<Self, Fault> {
-        let policy: PolicyToml = serde_path_to_error::deserialize(table).map_err(|error| {
+        let names: BTreeSet<String> = table.keys().cloned().collect();
+        let has = |field: &str| names.contains(field);
+        let mut policy: Self = serde_path_to_error::deserialize(table).map_err(|error| {
             let field = error.path().to_string();
             let reason = what_to_write(&field, error.inner().message());
             (field, reason)
         })?;
-
-        let bucket = parse_optional("bucket", policy.bucket.as_ref(), parse_bucket)?;
-        let key = parse_field("key", &policy.key, KeyTemplate::parse)?;
-        let content_types = policy.content_types.iter().enumerate();
-        let content_types = content_types.map(|(index, text)| {
-            parse_field(
-                &format!("content_types[{index}]"),
-                text,
-                ContentTypeRange::parse,
-            )
-        });
-        let content_types = content_types.collect::<Result<_, _>>()?;
-
-        let max_size = parse_optional("max_size", policy.max_size.as_ref(), parse_size)?;
-        let max_size = max_size.unwrap_or(s3::MAX_OBJECT_BYTES);
-        let is_bounded = max_size < s3::MAX_PUT_BYTES;
-        let lifetime = parse_optional("expires_in", policy.expires_in.as_ref(), parse_lifetime)?;
-        let lifetime = lifetime.unwrap_or(expires_in);
-        let download = policy.download_expires_in.as_ref();
-        let download = parse_optional("download_expires_in", download, parse_lifetime)?;
+        if !has("expires_in") {
+            policy.expires_in = expires_in;
+        }
+        if !has("download_expires_in") {
+            policy.download_expires_in = policy.expires_in;
+        }
+        let is_bounded = policy.max_size < s3::MAX_PUT_BYTES;
+        if !has("require_size") {
+            policy.require_size = is_bounded;
+        }
         let encryption = policy.server_side_encryption.as_ref();
-        let server_side_encryption = parse_optional(
-            "server_side_encryption",
-            encryption,
-            one_of(s3::ServerSideEncryption::values()),
-        )?;
-        let storage_class = policy.storage_class.as_ref();
-        let storage_class = parse_optional(
-            "storage_class",
-            storage_class,
-            one_of(s3::StorageClass::values()),
-        )?;
-        let acl = parse_optional(
-            "acl",
-            policy.acl.as_ref(),
-            one_of(s3::ObjectCannedAcl::values()),
-        )?;
-        parse_optional("cache_control", policy.cache_control.as_ref(), check_header)?;
-        parse_optional("kms_key_id", policy.kms_key_id.as_ref(), check_header)?;
-        policy.check_together(key.is_unique(), is_bounded)?;
-        let tagging = parse_tags(policy.tagging, policy.pending)
-            .map_err(|reason| ("tagging".to_owned(), reason))?;
-        check_metadata(&policy.metadata, &policy.allowed_metadata)?;
-
-        Ok(Self {
-            bucket,
-            key,
-            content_types,
-            max_size,
-            require_size: policy.require_size.unwrap_or(is_bounded),
-            require_checksum: policy.require_checksum,
-            overwrite: policy.overwrite.unwrap_or(true),
-            multipart: policy.multipart.unwrap_or(true),
-            active_content: policy.active_content,
-            sniff: policy.sniff,
-            expires_in: lifetime,
-            cache_control: policy.cache_control,
-            storage_class,
-            server_side_encryption,
-            kms_key_id: policy.kms_key_id,
-            acl,
-            tagging,
-            pending: policy.pending,
-            delete: policy.delete,
-            download: policy.download.then(|| download.unwrap_or(lifetime)),
-            metadata: policy.metadata,
-            allowed_metadata: policy.allowed_metadata,
-        })
-    }
-}
-
-impl PolicyToml {
-    /// Refuses fields that contradict each other.
-    fn check_together(&self, is_unique: bool, is_bounded: bool) -> Result<(), Fault> {
-        let encryption = self.server_side_encryption.as_ref();
-        let uses_kms = encryption.is_some_and(|text| text.starts_with("aws:kms"));
+        let uses_kms = encryption.is_some_and(|it| it.as_str().starts_with("aws:kms"));
         let rules = [
             (
-                is_unique || self.overwrite.is_some(),
+                policy.key.is_unique() || has("overwrite"),
                 "key",
                 "has no {uuid}, so uploads may overwrite each other: say `overwrite = true` or `overwrite = false`",
             ),
             (
-                !self.content_types.is_empty(),
+                !policy.content_types.is_empty(),
                 "content_types",
                 "must not be empty: nothing could be uploaded",
             ),
             (
-                !is_bounded || self.require_size != Some(false),
+                !is_bounded || policy.require_size,
                 "require_size",
                 "must not be false with a max_size: a PUT can be bound to one size or to none",
             ),
             (
-                self.download || self.download_expires_in.is_none(),
+                policy.download || !has("download_expires_in"),
                 "download_expires_in",
                 "needs `download = true`",
             ),
             (
-                uses_kms || self.kms_key_id.is_none(),
+                uses_kms || !has("kms_key_id"),
                 "kms_key_id",
                 "needs `server_side_encryption = \"aws:kms\"`",
             ),
         ];
-        match rules.into_iter().find(|(is_kept, ..)| !is_kept) {
-            Some((_, field, reason)) => Err((field.to_owned(), reason.to_owned())),
-            None => Ok(()),
+        if let Some((_, field, reason)) = rules.into_iter().find(|(is_kept, ..)| !is_kept) {
+            return Err((field.to_owned(), reason.to_owned()));
         }
+        check_tags(&policy.tagging, policy.pending)
+            .map_err(|reason| ("tagging".to_owned(), reason))?;
+        if policy.pending {
+            let (name, value) = commit::PENDING_TAG;
+            policy.tagging.push((name.to_owned(), value.to_owned()));
+            policy.tagging.sort_unstable();
+        }
+        check_metadata(&policy.metadata, &policy.allowed_metadata)?;
+        Ok(policy)
     }
 }
 
 /// What to write for a value that could not be read, in place of the words of the library.
 fn what_to_write(field: &str, message: &str) -> String {
-    let (_, expected) = message.rsplit_once("expected ").unwrap_or_default();
+    let wrong_type = message.strip_prefix("invalid type: ");
+    let Some((_, expected)) = wrong_type.and_then(|it| it.rsplit_once("expected ")) else {
+        return message.to_owned();
+    };
     let must = match (field, expected) {
         ("max_size", _) => "text with a unit, such as \"5 MiB\"",
         ("expires_in" | "download_expires_in", _) => "text with a unit, such as \"10m\"",
@@ -256,25 +200,9 @@ fn what_to_write(field: &str, message: &str) -> String {
     format!("must be {must}")
 }
 
-fn parse_field<T>(
-    field: &str,
-    text: &str,
-    parse: impl FnOnce(&str) -> Result<T, String>,
-) -> Result<T, Fault> {
-    parse(text).map_err(|reason| (field.to_owned(), reason))
-}
-
-fn parse_optional<T>(
-    field: &str,
-    text: Option<&String>,
-    parse: impl FnOnce(&str) -> Result<T, String>,
-) -> Result<Option<T>, Fault> {
-    text.map(|text| parse_field(field, text, parse)).transpose()
-}
-
-fn parse_bucket(text: &str) -> Result<String, String> {
+fn parse_bucket(text: &str) -> Result<Option<String>, String> {
     if s3::is_bucket_name(text) {
-        return Ok(text.to_owned());
+        return Ok(Some(text.to_owned()));
     }
     Err(format!("must be {}; it is `{text}`", s3::BUCKET_NAME))
 }
@@ -305,36 +233,32 @@ fn parse_lifetime(text: &str) -> Result<Duration, String> {
     Ok(lifetime)
 }
 
-fn one_of<T: for<'a> From<&'a str>>(all: &[&str]) -> impl FnOnce(&str) -> Result<T, String> {
-    |text| {
-        if all.contains(&text) {
-            return Ok(T::from(text));
-        }
-        Err(format!("must be one of {}; it is `{text}`", all.join(", ")))
+fn one_of<T: for<'a> From<&'a str>>(all: &[&str], text: &str) -> Result<Option<T>, String> {
+    if all.contains(&text) {
+        return Ok(Some(T::from(text)));
     }
+    Err(format!("must be one of {}; it is `{text}`", all.join(", ")))
 }
 
 /// Refuses a value that signing would change, or that neither a header nor a form can carry.
-fn check_header(value: &str) -> Result<(), String> {
+fn parse_header(value: &str) -> Result<Option<String>, String> {
     metadata::check_value(value).map_err(|invalid| invalid.detail.into_owned())?;
     if !value.is_ascii() || s3::has_two_spaces(value) {
         return Err("must be ASCII, without several spaces in a row".to_owned());
     }
-    check_form(value).map_err(|invalid| invalid.detail.into_owned())
+    check_form(value).map_err(|invalid| invalid.detail.into_owned())?;
+    Ok(Some(value.to_owned()))
 }
 
-/// All tags of an upload, by
+/// Refuses tags that break
 /// [S3's rules](https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html).
-fn parse_tags(
-    mut tags: BTreeMap<String, String>,
-    is_pending: bool,
-) -> Result<Vec<(String, String)>, String> {
+fn check_tags(tags: &[(String, String)], is_pending: bool) -> Result<(), String> {
     const MAX_TAGS: usize = 10;
     let is_text = |text: &str| {
         text.chars()
             .all(|c| c.is_alphanumeric() || " +-=._:/@".contains(c))
     };
-    if tags.contains_key(commit::TAG) {
+    if tags.iter().any(|(name, _)| name == commit::TAG) {
         return Err(format!(
             "has `{}`, a name that is reserved for uploads of policies with `pending = true`",
             commit::TAG
@@ -352,7 +276,7 @@ fn parse_tags(
             tags.len()
         ));
     }
-    for (name, value) in &tags {
+    for (name, value) in tags {
         let is_tag = (1..=128).contains(&name.chars().count())
             && value.chars().count() <= 256
             && !name.starts_with("aws:")
@@ -364,10 +288,7 @@ fn parse_tags(
             ));
         }
     }
-    if is_pending {
-        tags.insert(commit::TAG.to_owned(), commit::PENDING.to_owned());
-    }
-    Ok(tags.into_iter().collect())
+    Ok(())
 }
 
 fn check_metadata(own: &Metadata, allowed: &[String]) -> Result<(), Fault> {

@@ -104,7 +104,7 @@ fn sample(name: &Arc<str>, policy: &Arc<Policy>) -> Option<Sample> {
         pending_prefix: policy.pending.then(|| policy.key.prefix().to_owned()),
         fits_form: policy.overwrite && policy.check(&file, UploadKind::Post).is_empty(),
         fits_multipart: policy.check(&file, UploadKind::Multipart).is_empty(),
-        may_download: policy.download.is_some(),
+        may_download: policy.download,
         may_delete: policy.delete,
         file,
     })
