@@ -6,6 +6,7 @@
 //! that a client chooses.
 
 use std::fmt;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -16,7 +17,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::{Metric, Registry, Unit};
 
 use super::dropped::DroppedLines;
 
@@ -41,7 +42,7 @@ struct Inner {
     grants: Family<GrantLabels, Counter>,
     commits: Family<OutcomeLabels, Counter>,
     deletes: Family<OutcomeLabels, Counter>,
-    storage_calls: Histograms<CallLabels>,
+    storage_calls: Histograms<[(&'static str, &'static str); 2]>,
     credentials_life: Gauge<f64, AtomicU64>,
     open_connections: Gauge,
     max_connections: Gauge,
@@ -72,107 +73,72 @@ struct OutcomeLabels {
     outcome: &'static str,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CallLabels {
-    operation: &'static str,
-    result: &'static str,
+/// A registry that metrics are added to.
+struct Adding(Registry);
+
+impl Adding {
+    fn plain<M: Metric + Clone + Default>(&mut self, name: &str, help: &str) -> M {
+        let metric = M::default();
+        self.0.register(name, help, metric.clone());
+        metric
+    }
+
+    fn seconds<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
+        let registry = &mut self.0;
+        registry.register_with_unit(name, help, Unit::Seconds, metric.clone());
+        metric
+    }
+}
+
+fn histograms<Labels: Clone + Eq + Hash>() -> Histograms<Labels> {
+    Family::new_with_constructor(|| Histogram::new(BUCKETS))
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        fn histogram() -> Histogram {
-            Histogram::new(BUCKETS)
-        }
-        let mut inner = Inner {
-            registry: Registry::with_prefix("presignd"),
-            requests: Family::new_with_constructor(histogram),
-            grants: Family::default(),
-            commits: Family::default(),
-            deletes: Family::default(),
-            storage_calls: Family::new_with_constructor(histogram),
-            credentials_life: Gauge::default(),
-            open_connections: Gauge::default(),
-            max_connections: Gauge::default(),
-            reloads: Family::default(),
-            loaded_at: Gauge::default(),
-            events: Family::default(),
-            issuer_fetches: Family::default(),
-            webhooks: Family::new_with_constructor(histogram),
+        let mut add = Adding(Registry::with_prefix("presignd"));
+        let version = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        add.0.register("build", "The build that runs", version);
+        add.0.register_collector(Box::new(DroppedLines));
+        let inner = Inner {
+            requests: add.seconds(
+                "http_request_duration",
+                "Requests, by the time until their answer",
+                histograms(),
+            ),
+            grants: add.plain("grants", "Files for which a grant was requested, by the outcome"),
+            commits: add.plain("commits", "Pending uploads that were to be committed, by the outcome"),
+            deletes: add.plain("deletes", "Uploads that were to be deleted, by the outcome"),
+            storage_calls: add.seconds(
+                "storage_call_duration",
+                "Calls to the store, by their duration",
+                histograms(),
+            ),
+            credentials_life: add.seconds(
+                "credentials_life",
+                "Remaining lifetime of the cached credentials: +Inf if they do not expire, 0 if there are none",
+                Gauge::default(),
+            ),
+            open_connections: add.plain("open_connections", "Connections that are open"),
+            max_connections: add.plain("max_connections", "Connections that may be open at the same time"),
+            reloads: add.plain("reloads", "Attempts to read API keys and policies again, by the outcome"),
+            loaded_at: add.seconds(
+                "configuration_loaded_timestamp",
+                "When the API keys and policies in force were read, since 1970",
+                Gauge::default(),
+            ),
+            issuer_fetches: add.plain(
+                "issuer_fetches",
+                "Requests for the keys of JWT_JWKS_URL, by the outcome",
+            ),
+            events: add.plain("events", "Events of the store, by the outcome"),
+            webhooks: add.seconds(
+                "webhook_duration",
+                "Webhooks, by the time until the application's answer",
+                histograms(),
+            ),
+            registry: add.0,
         };
-        let registry = &mut inner.registry;
-        let version = vec![("version", env!("CARGO_PKG_VERSION"))];
-        registry.register("build", "The build that runs", Info::new(version));
-        registry.register_with_unit(
-            "http_request_duration",
-            "Requests, by the time until their answer",
-            Unit::Seconds,
-            inner.requests.clone(),
-        );
-        registry.register(
-            "grants",
-            "Files for which a grant was requested, by the outcome",
-            inner.grants.clone(),
-        );
-        registry.register(
-            "commits",
-            "Pending uploads that were to be committed, by the outcome",
-            inner.commits.clone(),
-        );
-        registry.register(
-            "deletes",
-            "Uploads that were to be deleted, by the outcome",
-            inner.deletes.clone(),
-        );
-        registry.register_with_unit(
-            "storage_call_duration",
-            "Calls to the store, by their duration",
-            Unit::Seconds,
-            inner.storage_calls.clone(),
-        );
-        registry.register_with_unit(
-            "credentials_life",
-            "Remaining lifetime of the cached credentials: +Inf if they do not expire, 0 if there are none",
-            Unit::Seconds,
-            inner.credentials_life.clone(),
-        );
-        registry.register(
-            "open_connections",
-            "Connections that are open",
-            inner.open_connections.clone(),
-        );
-        registry.register(
-            "max_connections",
-            "Connections that may be open at the same time",
-            inner.max_connections.clone(),
-        );
-        registry.register(
-            "reloads",
-            "Attempts to read API keys and policies again, by the outcome",
-            inner.reloads.clone(),
-        );
-        registry.register_with_unit(
-            "configuration_loaded_timestamp",
-            "When the API keys and policies in force were read, since 1970",
-            Unit::Seconds,
-            inner.loaded_at.clone(),
-        );
-        registry.register(
-            "issuer_fetches",
-            "Requests for the keys of JWT_JWKS_URL, by the outcome",
-            inner.issuer_fetches.clone(),
-        );
-        registry.register(
-            "events",
-            "Events of the store, by the outcome",
-            inner.events.clone(),
-        );
-        registry.register_with_unit(
-            "webhook_duration",
-            "Webhooks, by the time until the application's answer",
-            Unit::Seconds,
-            inner.webhooks.clone(),
-        );
-        registry.register_collector(Box::new(DroppedLines));
         inner.begin_at_zero();
         inner.loaded_at.set(now());
         Self(Arc::new(inner))
@@ -243,7 +209,7 @@ impl Metrics {
         result: &'static str,
         took: Duration,
     ) {
-        let labels = CallLabels { operation, result };
+        let labels = [("operation", operation), ("result", result)];
         let histogram = self.0.storage_calls.get_or_create(&labels);
         histogram.observe(took.as_secs_f64());
     }
