@@ -11,7 +11,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::presigning::PresigningConfig;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use presignd::s3::{self, Bucket, CredentialsCache, Get, Object, Post, Put};
+use presignd::s3::{self, Bucket, CredentialsCache, Get, Object, Post, Put, Request};
 use tokio::runtime::Runtime;
 
 const LIFE: Duration = Duration::from_mins(10);
@@ -55,7 +55,9 @@ async fn signed(bucket: &Bucket, key: &str) -> String {
         object: object(key),
         ..Put::default()
     };
-    let presigned = bucket.presign_put(&put, LIFE, SystemTime::now()).await;
+    let presigned = bucket
+        .presign(Request::Put(&put), LIFE, SystemTime::now())
+        .await;
     presigned.expect("signed").url
 }
 
@@ -98,7 +100,9 @@ fn one(criterion: &mut Criterion) {
                     content_disposition: disposition,
                     content_type: None,
                 };
-                let url = bucket.presign_get(&get, LIFE, SystemTime::now()).await;
+                let url = bucket
+                    .presign(Request::Get(&get), LIFE, SystemTime::now())
+                    .await;
                 url.expect("signed")
             })
         });
@@ -171,9 +175,13 @@ fn many(criterion: &mut Criterion) {
             runtime.block_on(async {
                 let now = SystemTime::now();
                 for number in 1..=10_000 {
-                    let part = bucket
-                        .presign_part(KEY, "id", (number, None), LIFE, now)
-                        .await;
+                    let part = Request::Part {
+                        key: KEY,
+                        upload_id: "id",
+                        number,
+                        size: None,
+                    };
+                    let part = bucket.presign(part, LIFE, now).await;
                     black_box(part.expect("signed"));
                 }
             });

@@ -42,7 +42,7 @@ pub use self::object::{
 };
 pub use self::post::Post;
 use self::presign::Presigner;
-pub use self::presign::{Get, MAX_EXPIRES_IN, PresignError, PresignedRequest, Put};
+pub use self::presign::{Get, MAX_EXPIRES_IN, PresignError, PresignedRequest, Put, Request};
 use self::sign::SigningKeyCache;
 use self::target::Target;
 

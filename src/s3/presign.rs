@@ -62,9 +62,10 @@ const LAMBDA_TRACE: &str = "x-amzn-trace-id";
 
 /// A request that can be presigned.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Request<'a> {
+pub enum Request<'a> {
     Put(&'a Put<'a>),
     Get(&'a Get<'a>),
+    /// A PUT of one part.
     Part {
         key: &'a str,
         upload_id: &'a str,
@@ -287,46 +288,8 @@ impl Presigner {
 }
 
 impl Bucket {
-    /// Presigns `put` for `expires_in` from `now`, or for as long as the credentials are valid.
-    pub async fn presign_put(
-        &self,
-        put: &Put<'_>,
-        expires_in: Duration,
-        now: SystemTime,
-    ) -> Result<PresignedRequest, Error> {
-        self.presign(Request::Put(put), expires_in, now).await
-    }
-
-    /// Presigns `get` for `expires_in` from `now`, or for as long as the credentials are valid.
-    pub async fn presign_get(
-        &self,
-        get: &Get<'_>,
-        expires_in: Duration,
-        now: SystemTime,
-    ) -> Result<PresignedRequest, Error> {
-        self.presign(Request::Get(get), expires_in, now).await
-    }
-
-    /// Presigns a PUT of one part, which has `size` bytes if that is given, for `expires_in` from
-    /// `now`, or for as long as the credentials are valid.
-    pub async fn presign_part(
-        &self,
-        key: &str,
-        upload_id: &str,
-        (number, size): (u16, Option<u64>),
-        expires_in: Duration,
-        now: SystemTime,
-    ) -> Result<PresignedRequest, Error> {
-        let part = Request::Part {
-            key,
-            upload_id,
-            number,
-            size,
-        };
-        self.presign(part, expires_in, now).await
-    }
-
-    pub(super) async fn presign(
+    /// Presigns `request` for `expires_in` from `now`, or for as long as the credentials are valid.
+    pub async fn presign(
         &self,
         request: Request<'_>,
         expires_in: Duration,

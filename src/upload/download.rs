@@ -116,12 +116,9 @@ impl UploadService {
                     content_disposition,
                     ..s3::Get::default()
                 };
-                let bucket = self.bucket(terms);
-                Download::Granted(
-                    bucket
-                        .presign_get(&get, terms.download_expires_in, now)
-                        .await?,
-                )
+                let (get, expires_in) = (s3::Request::Get(&get), terms.download_expires_in);
+                let request = self.bucket(terms).presign(get, expires_in, now);
+                Download::Granted(request.await?)
             } else {
                 Download::NotUploaded
             });
@@ -165,8 +162,8 @@ impl UploadService {
             // Signed, as the object may be replaced by one of another type.
             content_type: shown_as.as_ref().map(ContentType::as_str),
         };
-        let bucket = self.bucket(policy);
-        let request = bucket.presign_get(&get, policy.download_expires_in, now);
+        let (get, expires_in) = (s3::Request::Get(&get), policy.download_expires_in);
+        let request = self.bucket(policy).presign(get, expires_in, now);
         Ok(Download::Granted(request.await?))
     }
 }

@@ -198,7 +198,7 @@ impl UploadService {
         };
         let request = self
             .bucket(policy)
-            .presign_put(&put, policy.expires_in, now)
+            .presign(s3::Request::Put(&put), policy.expires_in, now)
             .await?;
         Ok(Grant {
             key,

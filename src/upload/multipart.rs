@@ -185,13 +185,17 @@ impl UploadService {
     async fn sign_part(
         &self,
         OpenUpload { session, policy }: &OpenUpload,
-        part: (u16, Option<u64>),
+        (number, size): (u16, Option<u64>),
         now: SystemTime,
     ) -> Result<PresignedRequest, Error> {
-        let Session { key, upload_id, .. } = session;
+        let part = s3::Request::Part {
+            key: &session.key,
+            upload_id: &session.upload_id,
+            number,
+            size,
+        };
         let bucket = self.bucket(policy);
-        let request = bucket.presign_part(key, upload_id, part, policy.expires_in, now);
-        Ok(request.await?)
+        Ok(bucket.presign(part, policy.expires_in, now).await?)
     }
 
     /// The parts that the store has.

@@ -49,7 +49,7 @@ async fn objects_are_where_boto3_puts_them() {
                 object,
                 ..Put::default()
             };
-            let signed = bucket.presign_put(&put, Duration::from_secs(1), midnight());
+            let signed = bucket.presign(Request::Put(&put), Duration::from_secs(1), midnight());
             let signed = signed.await.unwrap().url;
             assert_eq!(signed.split('?').next(), Some(url.as_str()), "{row}");
         }
