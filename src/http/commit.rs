@@ -10,7 +10,7 @@ use utoipa_axum::routes;
 use super::AppState;
 use super::auth::Authenticated;
 use super::body::Valid;
-use super::openapi::{BodyProblems, CallerProblems, CommitProblems, PolicyProblems, StoreProblems};
+use super::openapi::{BodyProblems, CommitProblems, StoreProblems};
 use super::verify::{AnswerDto, VerifyDto, VerifyRequest};
 use crate::upload::UploadService;
 
@@ -32,9 +32,7 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
     responses(
         (status = 200, description = "The upload, or a result for each of several", body = AnswerDto),
         CommitProblems,
-        CallerProblems,
         BodyProblems,
-        PolicyProblems,
         StoreProblems,
     )
 )]

@@ -14,7 +14,7 @@ use super::AppState;
 use super::auth::Authenticated;
 use super::body::{Dto, Valid};
 use super::json::{Fields, Json as JsonText};
-use super::openapi::{BodyProblems, CallerProblems, KeyProblems, PolicyProblems, StoreProblems};
+use super::openapi::{BodyProblems, KeyProblems, StoreProblems};
 use super::problem::{FieldErrors, Problem, catalogue};
 use crate::upload::{Deleted, UploadService};
 
@@ -92,9 +92,7 @@ impl From<Deleted> for DeletedDto {
     responses(
         (status = 200, description = "There is no such object any more", body = DeletedDto),
         KeyProblems,
-        CallerProblems,
         BodyProblems,
-        PolicyProblems,
         StoreProblems,
     )
 )]

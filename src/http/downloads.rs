@@ -20,9 +20,7 @@ use super::body::{Dto, Valid};
 use super::json::{Fields, Json as JsonText};
 use super::keys::{KEYS_PER_REQUEST, Keys, UploadProblemDto, one_or_many, schemas_of};
 use super::memory::Work;
-use super::openapi::{
-    BodyProblems, CallerProblems, DownloadProblems, FilenameText, PolicyProblems, StoreProblems,
-};
+use super::openapi::{BodyProblems, DownloadProblems, FilenameText, StoreProblems};
 use super::problem::{FieldErrors, Problem, catalogue};
 use super::uploads::{as_map, rfc3339};
 use crate::s3::PresignedRequest;
@@ -268,9 +266,7 @@ impl ResultDto {
     responses(
         (status = 201, description = "A presigned request, or a result for each of several uploads", body = AnswerDto),
         DownloadProblems,
-        CallerProblems,
         BodyProblems,
-        PolicyProblems,
         StoreProblems,
     )
 )]

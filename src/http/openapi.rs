@@ -263,12 +263,10 @@ macro_rules! response {
 }
 
 problems! {
-    /// For operations that read a JSON body.
-    BodyProblems: 400, 408, 413, 415;
-    /// For operations that read parameters.
-    ParameterProblems: 400;
-    /// For operations that authenticate the caller.
-    CallerProblems: 401, 403, 429;
+    /// For operations of a caller that read a JSON body and check a policy.
+    BodyProblems: 400, 401, 403, 408, 413, 415, 422, 429;
+    /// For operations of a caller that read parameters.
+    ParameterProblems: 400, 401, 403, 429;
     /// For operations that check a policy.
     PolicyProblems: 403, 422;
     /// For operations on a multipart upload.

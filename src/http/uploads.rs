@@ -23,7 +23,7 @@ use self::files::{FileDto, Files, FilesDto};
 use super::AppState;
 use super::auth::Authenticated;
 use super::body::Valid;
-use super::openapi::{BodyProblems, CallerProblems, PolicyProblems, SigningProblems, link};
+use super::openapi::{BodyProblems, SigningProblems, link};
 use super::problem::Problem;
 use crate::upload::{Grant, UploadService};
 
@@ -182,9 +182,7 @@ pub(super) fn rfc3339(moment: SystemTime) -> String {
     request_body = FileDto,
     responses(
         (status = 201, description = "A presigned request", body = PresignedUrlDto),
-        CallerProblems,
         BodyProblems,
-        PolicyProblems,
         SigningProblems,
     )
 )]
@@ -212,9 +210,7 @@ async fn presigned_url(
     request_body = FilesDto,
     responses(
         (status = 201, description = "Presigned requests", body = PresignedUrlsDto),
-        CallerProblems,
         BodyProblems,
-        PolicyProblems,
         SigningProblems,
     )
 )]
@@ -247,9 +243,7 @@ async fn presigned_urls(
     request_body = FileDto,
     responses(
         (status = 201, description = "A presigned form", body = PresignedPostDto),
-        CallerProblems,
         BodyProblems,
-        PolicyProblems,
         SigningProblems,
     )
 )]

@@ -20,10 +20,7 @@ use super::body::{Dto, Valid};
 use super::json::{Fields, Json as JsonText};
 use super::keys::{KEYS_PER_REQUEST, Keys, UploadProblemDto, one_or_many, schemas_of};
 use super::memory::Work;
-use super::openapi::{
-    BodyProblems, CallerProblems, Crc64NvmeText, PolicyProblems, Sha256Text, StoreProblems,
-    VerifyProblems,
-};
+use super::openapi::{BodyProblems, Crc64NvmeText, Sha256Text, StoreProblems, VerifyProblems};
 use super::problem::{FieldErrors, Problem, catalogue};
 use super::uploads::rfc3339;
 use crate::upload::{
@@ -346,9 +343,7 @@ impl ResultDto {
     responses(
         (status = 200, description = "The upload, or a result for each of several", body = AnswerDto),
         VerifyProblems,
-        CallerProblems,
         BodyProblems,
-        PolicyProblems,
         StoreProblems,
     )
 )]

@@ -28,9 +28,7 @@ use crate::http::auth::Authenticated;
 use crate::http::body::Valid;
 use crate::http::context::problems_in;
 use crate::http::memory::Work;
-use crate::http::openapi::{
-    BodyProblems, CallerProblems, PolicyProblems, SigningProblems, StoreProblems,
-};
+use crate::http::openapi::{BodyProblems, SigningProblems, StoreProblems};
 use crate::http::own_address::OwnAddress;
 use crate::http::problem::{Dialect, FieldErrors, Problem};
 use crate::upload::{
@@ -63,9 +61,7 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
     request_body = RequestDto,
     responses(
         (status = 200, description = "Presigned requests", body = AnswerDto),
-        CallerProblems,
         BodyProblems,
-        PolicyProblems,
         SigningProblems,
         StoreProblems,
     )

@@ -27,8 +27,7 @@ use crate::http::auth::Authenticated;
 use crate::http::clients::{DEFAULT_TYPE, allowed_metadata};
 use crate::http::context::problems_in;
 use crate::http::openapi::{
-    CallerProblems, FilenameText, MediaTypeOrNothing, ParameterProblems, PolicyProblems,
-    SigningProblems,
+    FilenameText, MediaTypeOrNothing, ParameterProblems, PolicyProblems, SigningProblems,
 };
 use crate::http::problem::{Dialect, FieldErrors, Problem};
 use crate::http::uploads::as_map;
@@ -184,7 +183,6 @@ impl ParamsDto {
     ),
     responses(
         (status = 200, description = "A presigned request", body = ParamsDto),
-        CallerProblems,
         ParameterProblems,
         PolicyProblems,
         SigningProblems,

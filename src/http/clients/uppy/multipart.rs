@@ -25,8 +25,8 @@ use crate::http::body::Valid;
 use crate::http::clients::{MAX_BATCH, PART_URL_BYTES, PARTS_PER_REQUEST, as_text};
 use crate::http::memory::Work;
 use crate::http::openapi::{
-    BodyProblems, CallerProblems, ObjectProblems, ParameterProblems, PolicyProblems,
-    SessionProblems, SigningProblems, StoreProblems, link,
+    BodyProblems, ObjectProblems, ParameterProblems, PolicyProblems, SessionProblems,
+    SigningProblems, StoreProblems, link,
 };
 use crate::http::problem::Problem;
 use crate::http::verify::VerifiedDto;
@@ -95,9 +95,7 @@ pub(super) fn part_number(number: u64) -> Result<u16, Invalid> {
     request_body = CreateDto,
     responses(
         (status = 200, description = "The upload was created", body = CreatedDto),
-        CallerProblems,
         BodyProblems,
-        PolicyProblems,
         StoreProblems,
     )
 )]
@@ -155,7 +153,6 @@ async fn create(
     params(UploadIdParam, KeyParam),
     responses(
         (status = 200, description = "All parts that have arrived, in their order", body = Vec<PartDto>),
-        CallerProblems,
         ParameterProblems,
         SessionProblems,
         StoreProblems,
@@ -191,7 +188,6 @@ async fn list_parts(
     ),
     responses(
         (status = 200, description = "A presigned PUT", body = PartUrlDto),
-        CallerProblems,
         ParameterProblems,
         SessionProblems,
         PolicyProblems,
@@ -230,7 +226,6 @@ async fn sign_part(
     ),
     responses(
         (status = 200, description = "Presigned PUTs", body = PartUrlsDto),
-        CallerProblems,
         ParameterProblems,
         SessionProblems,
         PolicyProblems,
@@ -289,11 +284,9 @@ async fn part_urls(
     request_body = CompleteDto,
     responses(
         (status = 200, description = "The object exists", body = CompletedDto),
-        CallerProblems,
         BodyProblems,
         SessionProblems,
         ObjectProblems,
-        PolicyProblems,
         StoreProblems,
     )
 )]
@@ -327,7 +320,6 @@ async fn complete(
     params(UploadIdParam, KeyParam),
     responses(
         (status = 200, description = "The upload and its parts are gone, or were already", body = AbortedDto),
-        CallerProblems,
         ParameterProblems,
         SessionProblems,
         StoreProblems,

@@ -18,9 +18,7 @@ use crate::http::AppState;
 use crate::http::auth::Authenticated;
 use crate::http::body::Valid;
 use crate::http::clients::as_text;
-use crate::http::openapi::{
-    BodyProblems, CallerProblems, PolicyProblems, SessionProblems, SigningProblems,
-};
+use crate::http::openapi::{BodyProblems, SessionProblems, SigningProblems};
 use crate::http::own_address::OwnAddress;
 use crate::http::problem::Problem;
 use crate::upload::{Error, Operation, SealedCall, UploadService};
@@ -41,10 +39,8 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
     request_body = SignDto,
     responses(
         (status = 200, description = "A presigned request", body = SignedDto),
-        CallerProblems,
         BodyProblems,
         SessionProblems,
-        PolicyProblems,
         SigningProblems,
     )
 )]
