@@ -8,7 +8,7 @@ mod notify;
 mod store;
 mod strict;
 
-use std::fmt::{self, Write};
+use std::fmt::Write;
 use std::fs;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -62,13 +62,7 @@ pub struct Dev {
     grants: Grants,
 }
 
-impl fmt::Debug for Dev {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut dev = f.debug_struct("Dev");
-        dev.field("data_dir", &self.data_dir)
-            .finish_non_exhaustive()
-    }
-}
+debug_name!(Dev);
 
 impl Dev {
     /// Opens the store on the folder `data_dir`, which is created if it does not exist. Without

@@ -17,6 +17,17 @@
 //! use at the same time, `xml` reads the errors of stores, `lambda` is the service as a function of AWS
 //! Lambda, and [`dev`] is the embedded store of `presignd dev`.
 
+/// Shows the name alone of a type in debug texts, because its values are secret, or too long to read.
+macro_rules! debug_name {
+    ($Type:ident) => {
+        impl std::fmt::Debug for $Type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(stringify!($Type))
+            }
+        }
+    };
+}
+
 pub mod check;
 pub mod cli;
 pub mod config;

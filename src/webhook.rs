@@ -2,7 +2,6 @@
 //! Webhooks](https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md) and
 //! posts it once. Knows nothing of what the message says.
 
-use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -196,12 +195,8 @@ impl Webhook {
     }
 }
 
-/// Without the address, which may hold a secret.
-impl fmt::Debug for Webhook {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Webhook")
-    }
-}
+// Without the address, which may hold a secret.
+debug_name!(Webhook);
 
 #[cfg(test)]
 mod tests {

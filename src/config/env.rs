@@ -27,12 +27,8 @@ pub struct Env {
     pub(crate) misspelled: BTreeMap<String, &'static str>,
 }
 
-/// Omits the values: the log must not contain the process's variables.
-impl fmt::Debug for Env {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Env")
-    }
-}
+// Omits the values: the log must not contain the process's variables.
+debug_name!(Env);
 
 impl Env {
     /// Whether any user of this machine can write the file whose path is in the variable `name`.

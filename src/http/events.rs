@@ -5,7 +5,6 @@ mod document;
 mod message;
 mod records;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,11 +82,7 @@ impl Token {
     }
 }
 
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token")
-    }
-}
+debug_name!(Token);
 
 /// State shared by these routes.
 #[derive(Clone)]

@@ -3,7 +3,6 @@
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -158,8 +157,4 @@ impl ProvideCredentials for CredentialsCache {
     }
 }
 
-impl fmt::Debug for CredentialsCache {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CredentialsCache").finish_non_exhaustive()
-    }
-}
+debug_name!(CredentialsCache);

@@ -112,11 +112,7 @@ impl SigningKeyCache {
     }
 }
 
-impl std::fmt::Debug for SigningKeyCache {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("SigningKeyCache")
-    }
-}
+debug_name!(SigningKeyCache);
 
 /// Signs `request`. `None` if the SDK would refuse it or change a signed value; then the presigner
 /// has to decide.

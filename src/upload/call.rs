@@ -2,7 +2,6 @@
 //! it expires, as with a presigned URL. They are for clients that insist on speaking S3 and send no
 //! credentials. The policy holds, because presignd answers these calls.
 
-use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -71,13 +70,7 @@ pub struct SealedCall {
     pub expires_at: SystemTime,
 }
 
-impl fmt::Debug for SealedCall {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SealedCall")
-            .field("expires_at", &self.expires_at)
-            .finish_non_exhaustive()
-    }
-}
+debug_name!(SealedCall);
 
 /// The claims of a token.
 #[derive(Serialize, Deserialize)]

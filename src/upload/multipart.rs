@@ -7,7 +7,6 @@ mod complete;
 mod several;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::SystemTime;
 
 use uuid::Uuid;
@@ -20,7 +19,7 @@ use crate::s3::{self, PresignedRequest, StoredPart};
 
 /// An upload that has begun.
 ///
-/// The token lets anyone continue the upload, so [`Debug`](fmt::Debug) leaves it out.
+/// The token lets anyone continue the upload, so `Debug` leaves it out.
 pub struct MultipartUpload {
     pub open: OpenUpload,
     pub bucket: String,
@@ -28,14 +27,7 @@ pub struct MultipartUpload {
     pub token: String,
 }
 
-impl fmt::Debug for MultipartUpload {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MultipartUpload")
-            .field("key", &self.open.key())
-            .field("bucket", &self.bucket)
-            .finish_non_exhaustive()
-    }
-}
+debug_name!(MultipartUpload);
 
 /// An upload that its caller may continue.
 #[derive(Clone, Debug, PartialEq, Eq)]

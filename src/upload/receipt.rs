@@ -1,7 +1,6 @@
 //! Receipts: signed statements about verified uploads, which a back end checks offline with the
 //! keys that presignd publishes. Knows what a receipt says and who signed it, and knows no routes.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -124,12 +123,8 @@ fn public(key: &EncodingKey) -> jsonwebtoken::errors::Result<Jwk> {
     Ok(public)
 }
 
-/// Omits the private keys.
-impl fmt::Debug for Receipts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Receipts").field(&self.0.public).finish()
-    }
-}
+// Omits the private keys.
+debug_name!(Receipts);
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,6 @@
 //! Tickets: what an application decides about the uploads of one caller. Pure.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -172,12 +171,8 @@ pub(super) fn is_var_name(name: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
-/// The values are the application's, and may be secret.
-impl fmt::Debug for Ticket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Ticket")
-    }
-}
+// The values are the application's, and may be secret.
+debug_name!(Ticket);
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,6 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -105,11 +104,7 @@ impl ApiKeys {
     }
 }
 
-impl fmt::Debug for ApiKeys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ApiKeys")
-    }
-}
+debug_name!(ApiKeys);
 
 fn read_key(entry: toml::Table, known: &Policies) -> Result<(TokenHash, Sender), String> {
     let key: KeyToml = entry

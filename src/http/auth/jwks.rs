@@ -2,7 +2,6 @@
 //! ([RFC 7517](https://www.rfc-editor.org/rfc/rfc7517#section-5)).
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -195,8 +194,4 @@ fn log_failed_fetch(error: &RefreshError<String>) {
     tracing::warn!(error, "the keys of JWT_JWKS_URL could not be fetched");
 }
 
-impl fmt::Debug for Jwks {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Jwks")
-    }
-}
+debug_name!(Jwks);

@@ -1,6 +1,5 @@
 //! Keys that verify tokens: a shared secret, public keys in PEM, and those that an issuer publishes.
 
-use std::fmt;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -179,9 +178,5 @@ fn der(pem: &str) -> Option<Vec<u8>> {
         .ok()
 }
 
-/// Without the fingerprint, which is a digest of the secret.
-impl fmt::Debug for JwtKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("JwtKey").field(&self.algorithms).finish()
-    }
-}
+// Without the fingerprint, which is a digest of the secret.
+debug_name!(JwtKey);
