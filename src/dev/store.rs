@@ -18,9 +18,10 @@ use s3s::dto::{
     GetObjectInput, GetObjectOutput, GetObjectTaggingInput, GetObjectTaggingOutput,
     HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput, ListBucketsInput,
     ListBucketsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input,
-    ListObjectsV2Output, ListPartsInput, ListPartsOutput, PutBucketLifecycleConfigurationInput,
-    PutBucketLifecycleConfigurationOutput, PutObjectInput, PutObjectOutput, PutObjectTaggingInput,
-    PutObjectTaggingOutput, UploadPartInput, UploadPartOutput,
+    ListObjectsV2Output, ListPartsInput, ListPartsOutput, Object,
+    PutBucketLifecycleConfigurationInput, PutBucketLifecycleConfigurationOutput, PutObjectInput,
+    PutObjectOutput, PutObjectTaggingInput, PutObjectTaggingOutput, UploadPartInput,
+    UploadPartOutput,
 };
 use s3s::{S3, S3Error, S3Request, S3Response, S3Result, s3_error};
 use s3s_fs::FileSystem;
@@ -34,6 +35,9 @@ use self::files::{
     Conditions, RequestedKey, Staged, files_of, remove_if_there, requested_key, short_key,
 };
 use self::multipart::Completed;
+
+/// The answer to an operation.
+type Answer<Output> = S3Result<S3Response<Output>>;
 
 /// All buckets, by their names.
 pub(super) struct Store(BTreeMap<String, BucketStore>);
@@ -104,7 +108,7 @@ impl Store {
         })
     }
 
-    fn buckets(&self) -> S3Result<S3Response<ListBucketsOutput>> {
+    fn buckets(&self) -> Answer<ListBucketsOutput> {
         let mut buckets = Vec::new();
         for (name, bucket) in &self.0 {
             let folder = fs::metadata(bucket.folder());
@@ -153,10 +157,7 @@ impl BucketStore {
         Ok(key)
     }
 
-    async fn get(
-        &self,
-        request: S3Request<GetObjectInput>,
-    ) -> S3Result<S3Response<GetObjectOutput>> {
+    async fn get(&self, request: S3Request<GetObjectInput>) -> Answer<GetObjectOutput> {
         let key = request.input.key.clone();
         self.check_is_object(&key)?;
         let mut response = self.files.get_object(request).await?;
@@ -164,10 +165,7 @@ impl BucketStore {
         Ok(response)
     }
 
-    async fn head(
-        &self,
-        request: S3Request<HeadObjectInput>,
-    ) -> S3Result<S3Response<HeadObjectOutput>> {
+    async fn head(&self, request: S3Request<HeadObjectInput>) -> Answer<HeadObjectOutput> {
         let key = request.input.key.clone();
         self.check_is_object(&key)?;
         let mode = request.input.checksum_mode.as_ref();
@@ -190,10 +188,7 @@ impl BucketStore {
         is_object.then_some(()).ok_or_else(|| s3_error!(NoSuchKey))
     }
 
-    async fn put(
-        &self,
-        mut request: S3Request<PutObjectInput>,
-    ) -> S3Result<S3Response<PutObjectOutput>> {
+    async fn put(&self, mut request: S3Request<PutObjectInput>) -> Answer<PutObjectOutput> {
         let staged = Staged::new(&self.root);
         let key = std::mem::replace(&mut request.input.key, staged.name.clone());
         request.input.bucket.clear();
@@ -232,10 +227,7 @@ impl BucketStore {
         Ok(response)
     }
 
-    async fn delete(
-        &self,
-        request: S3Request<DeleteObjectInput>,
-    ) -> S3Result<S3Response<DeleteObjectOutput>> {
+    async fn delete(&self, request: S3Request<DeleteObjectInput>) -> Answer<DeleteObjectOutput> {
         let key = request.input.key;
         // Without the lock, the folder of an object that is moved into it could be removed.
         let _one_at_a_time = self.replacing.lock().await;
@@ -292,36 +284,26 @@ impl BucketStore {
         Ok(())
     }
 
-    async fn list(
-        &self,
-        request: S3Request<ListObjectsV2Input>,
-    ) -> S3Result<S3Response<ListObjectsV2Output>> {
+    async fn list(&self, request: S3Request<ListObjectsV2Input>) -> Answer<ListObjectsV2Output> {
         let mut response = self.files.list_objects_v2(request).await?;
-        if let Some(objects) = &mut response.output.contents {
+        self.hide_links(&mut response.output.contents);
+        Ok(response)
+    }
+
+    async fn list_v1(&self, request: S3Request<ListObjectsInput>) -> Answer<ListObjectsOutput> {
+        let mut response = self.files.list_objects(request).await?;
+        self.hide_links(&mut response.output.contents);
+        Ok(response)
+    }
+
+    /// Omits symbolic links, none of which is followed.
+    fn hide_links(&self, objects: &mut Option<Vec<Object>>) {
+        if let Some(objects) = objects {
             objects.retain(|object| {
                 let key = object.key.as_deref().unwrap_or_default();
                 !self.folder().join(key).is_symlink()
             });
         }
-        Ok(response)
-    }
-
-    async fn list_v1(
-        &self,
-        request: S3Request<ListObjectsInput>,
-    ) -> S3Result<S3Response<ListObjectsOutput>> {
-        let response = self.list(request.map_input(Into::into)).await?;
-        Ok(response.map_output(|list| ListObjectsOutput {
-            contents: list.contents,
-            common_prefixes: list.common_prefixes,
-            delimiter: list.delimiter,
-            name: list.name,
-            prefix: list.prefix,
-            max_keys: list.max_keys,
-            is_truncated: list.is_truncated,
-            next_marker: list.next_continuation_token,
-            ..ListObjectsOutput::default()
-        }))
     }
 
     fn address(&self, headers: &HeaderMap, key: &str) -> String {
@@ -338,10 +320,7 @@ impl BucketStore {
         )
     }
 
-    async fn head_bucket(
-        &self,
-        request: S3Request<HeadBucketInput>,
-    ) -> S3Result<S3Response<HeadBucketOutput>> {
+    async fn head_bucket(&self, request: S3Request<HeadBucketInput>) -> Answer<HeadBucketOutput> {
         self.files.head_bucket(request).await
     }
 }
@@ -355,18 +334,18 @@ macro_rules! operations {
     ) => {
         #[async_trait::async_trait]
         impl S3 for Store {
-            async fn list_buckets(&self, _: S3Request<ListBucketsInput>) -> S3Result<S3Response<ListBucketsOutput>> {
+            async fn list_buckets(&self, _: S3Request<ListBucketsInput>) -> Answer<ListBucketsOutput> {
                 self.buckets()
             }
 
-            $(async fn $of_object(&self, mut request: S3Request<$ObjectInput>) -> S3Result<S3Response<$ObjectOutput>> {
+            $(async fn $of_object(&self, mut request: S3Request<$ObjectInput>) -> Answer<$ObjectOutput> {
                 let bucket = self.bucket(&request.input.bucket)?;
                 request.extensions.insert(RequestedKey(request.input.key.clone()));
                 request.input.key = bucket.key(request.input.key)?;
                 bucket.$ours(request).await
             })*
 
-            $(async fn $of_bucket(&self, request: S3Request<$BucketInput>) -> S3Result<S3Response<$BucketOutput>> {
+            $(async fn $of_bucket(&self, request: S3Request<$BucketInput>) -> Answer<$BucketOutput> {
                 self.bucket(&request.input.bucket)?.$our(request).await
             })*
         }

@@ -14,8 +14,8 @@ use s3s::dto::{
 use s3s::xml::{Deserialize, Deserializer, SerializeContent, Serializer};
 use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
 
-use super::BucketStore;
 use super::files::{Staged, remove_if_there};
+use super::{Answer, BucketStore};
 
 /// The element of the file.
 const ELEMENT: &str = "LifecycleConfiguration";
@@ -30,7 +30,7 @@ impl BucketStore {
     pub(super) async fn get_rules(
         &self,
         _: S3Request<GetBucketLifecycleConfigurationInput>,
-    ) -> S3Result<S3Response<GetBucketLifecycleConfigurationOutput>> {
+    ) -> Answer<GetBucketLifecycleConfigurationOutput> {
         let xml = match fs::read(self.rules_file()) {
             Ok(xml) => xml,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -54,7 +54,7 @@ impl BucketStore {
     pub(super) async fn put_rules(
         &self,
         request: S3Request<PutBucketLifecycleConfigurationInput>,
-    ) -> S3Result<S3Response<PutBucketLifecycleConfigurationOutput>> {
+    ) -> Answer<PutBucketLifecycleConfigurationOutput> {
         let configuration = request.input.lifecycle_configuration;
         let configuration = configuration.ok_or_else(|| s3_error!(MalformedXML))?;
         configuration.rules.iter().try_for_each(check)?;
@@ -78,7 +78,7 @@ impl BucketStore {
     pub(super) async fn delete_rules(
         &self,
         _: S3Request<DeleteBucketLifecycleInput>,
-    ) -> S3Result<S3Response<DeleteBucketLifecycleOutput>> {
+    ) -> Answer<DeleteBucketLifecycleOutput> {
         remove_if_there(&self.rules_file()).map_err(S3Error::internal_error)?;
         Ok(S3Response::new(DeleteBucketLifecycleOutput::default()))
     }

@@ -15,11 +15,11 @@ use s3s::dto::{
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 use uuid::Uuid;
 
-use super::BucketStore;
 use super::files::{
     CRC64NVME, Conditions, Staged, blocking, crc64nvme, remove_if_there, requested_key,
 };
 use super::tags;
+use super::{Answer, BucketStore};
 
 /// All parts but the last have at least this many bytes.
 const MIN_PART_BYTES: u64 = 5 * 1024 * 1024;
@@ -75,7 +75,7 @@ impl BucketStore {
     pub(super) async fn create_upload(
         &self,
         request: S3Request<CreateMultipartUploadInput>,
-    ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
+    ) -> Answer<CreateMultipartUploadOutput> {
         let key = request.input.key.clone();
         self.check_has_room(&key)?;
         let tags = tags::from_header(request.input.tagging.as_deref())?;
@@ -91,7 +91,7 @@ impl BucketStore {
     pub(super) async fn put_part(
         &self,
         request: S3Request<UploadPartInput>,
-    ) -> S3Result<S3Response<UploadPartOutput>> {
+    ) -> Answer<UploadPartOutput> {
         let UploadPartInput {
             upload_id,
             key,
@@ -149,7 +149,7 @@ impl BucketStore {
     pub(super) async fn parts(
         &self,
         request: S3Request<ListPartsInput>,
-    ) -> S3Result<S3Response<ListPartsOutput>> {
+    ) -> Answer<ListPartsOutput> {
         const PAGE: i32 = 1000;
         let upload = self.upload(&request.input.upload_id, &request.input.key)?;
         let after = request.input.part_number_marker.unwrap_or(0);
@@ -183,7 +183,7 @@ impl BucketStore {
     pub(super) async fn complete(
         &self,
         request: S3Request<CompleteMultipartUploadInput>,
-    ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
+    ) -> Answer<CompleteMultipartUploadOutput> {
         let input = request.input.clone();
         let key = requested_key(&request);
         let location = self.address(&request.headers, &key);
@@ -284,7 +284,7 @@ impl BucketStore {
     pub(super) async fn abort(
         &self,
         request: S3Request<AbortMultipartUploadInput>,
-    ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
+    ) -> Answer<AbortMultipartUploadOutput> {
         // A part that arrives meanwhile is either removed with the others or refused.
         let _one_at_a_time = self.replacing.lock().await;
         self.upload(&request.input.upload_id, &request.input.key)?;

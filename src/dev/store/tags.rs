@@ -18,8 +18,8 @@ use s3s::xml::{Deserialize, Deserializer};
 use s3s::{S3Error, S3Request, S3Response, S3Result, s3_error};
 use serde_json::{Map, Value};
 
-use super::BucketStore;
 use super::files::{Staged, files_of};
+use super::{Answer, BucketStore};
 use crate::dev::form::FormFields;
 
 /// The member of the file that `FileSystem` neither writes nor reads.
@@ -152,7 +152,7 @@ impl BucketStore {
     pub(super) async fn get_tags(
         &self,
         request: S3Request<GetObjectTaggingInput>,
-    ) -> S3Result<S3Response<GetObjectTaggingOutput>> {
+    ) -> Answer<GetObjectTaggingOutput> {
         let key = request.input.key;
         self.check_is_object(&key)?;
         let tags = self.tags(&key)?.into_iter();
@@ -169,7 +169,7 @@ impl BucketStore {
     pub(super) async fn put_tags(
         &self,
         request: S3Request<PutObjectTaggingInput>,
-    ) -> S3Result<S3Response<PutObjectTaggingOutput>> {
+    ) -> Answer<PutObjectTaggingOutput> {
         let tags = from_set(request.input.tagging)?;
         self.replace_tags(&request.input.key, tags).await?;
         Ok(S3Response::new(PutObjectTaggingOutput::default()))
@@ -178,7 +178,7 @@ impl BucketStore {
     pub(super) async fn delete_tags(
         &self,
         request: S3Request<DeleteObjectTaggingInput>,
-    ) -> S3Result<S3Response<DeleteObjectTaggingOutput>> {
+    ) -> Answer<DeleteObjectTaggingOutput> {
         self.replace_tags(&request.input.key, Tags::new()).await?;
         Ok(S3Response::new(DeleteObjectTaggingOutput::default()))
     }
