@@ -14,6 +14,9 @@ use super::removal::Marker;
 use super::{Check, Line};
 use crate::upload::{File, OpenUpload, Sample, UploadService};
 
+/// Most functions with markers fail with a [`MarkerError`].
+pub(super) type Result<T, E = MarkerError> = std::result::Result<T, E>;
+
 /// Why a marker was not stored, or not removed.
 #[derive(Debug)]
 pub(super) enum MarkerError {
@@ -141,11 +144,7 @@ impl Check {
     }
 
     /// Ensures that an object of this key replaces no other one and can be removed.
-    pub(super) async fn ensure_may_store(
-        &self,
-        key: &str,
-        sample: &Sample,
-    ) -> Result<(), MarkerError> {
+    pub(super) async fn ensure_may_store(&self, key: &str, sample: &Sample) -> Result<()> {
         if !sample.has_unique_key {
             let why = "its keys have no {uuid}, so it could replace another object";
             return Err(MarkerError::NotSent(why.to_owned()));
@@ -247,11 +246,7 @@ impl Check {
     }
 
     /// Completes an upload in one part.
-    pub(super) async fn completed_marker(
-        &self,
-        sample: &Sample,
-        file: &File,
-    ) -> Result<Marker, MarkerError> {
+    pub(super) async fn completed_marker(&self, sample: &Sample, file: &File) -> Result<Marker> {
         let key = self.granted(Way::Parts, sample, file).await?.key;
         self.ensure_parts_removable(&key).await?;
         // Checked before the upload begins: Garage drops the unfinished uploads of a key that is

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use self::attempts::{Attempt, FORMS, PUTS, Terms};
-use super::marker::{MarkerError, Upload, Way};
+use super::marker::{MarkerError, Result, Upload, Way};
 use super::unsigned::METADATA;
 use super::{Check, FORMS_OFF, FORMS_ONLY, Line, NO_SAMPLE};
 use crate::upload::{File, Sample};
@@ -73,7 +73,7 @@ impl Check {
         lines
     }
 
-    async fn control(&self, way: Way, sample: &Sample) -> Result<(), MarkerError> {
+    async fn control(&self, way: Way, sample: &Sample) -> Result<()> {
         let upload = self.granted(way, sample, &sample.file).await?;
         let (marker, _) = self.send_marker(sample, &upload).await?;
         self.discard(&marker).await
@@ -92,12 +92,7 @@ impl Check {
         line.unwrap_or_else(|error| error.unclear(attempt.check, sample))
     }
 
-    async fn try_attempt(
-        &self,
-        way: Way,
-        sample: &Sample,
-        attempt: &Attempt,
-    ) -> Result<Line, MarkerError> {
+    async fn try_attempt(&self, way: Way, sample: &Sample, attempt: &Attempt) -> Result<Line> {
         let (mut file, mut now) = (sample.file.clone(), SystemTime::now());
         match attempt.terms {
             Terms::AsUsual | Terms::WriteOnce => {}
@@ -139,7 +134,7 @@ impl Check {
         }
     }
 
-    async fn obeys_form_headers(&self, sample: &Sample) -> Result<bool, MarkerError> {
+    async fn obeys_form_headers(&self, sample: &Sample) -> Result<bool> {
         let mut upload = self.granted(Way::Form, sample, &sample.file).await?;
         upload.headers.push((METADATA.to_owned(), "1".to_owned()));
         let marker = match self.send_marker(sample, &upload).await {

@@ -2,7 +2,7 @@
 
 use aws_sdk_s3::types::BucketVersioningStatus;
 
-use super::marker::{MarkerError, Way};
+use super::marker::{MarkerError, Result, Way};
 use super::problem::Problem;
 use super::{Check, Line};
 use crate::upload::{OpenUpload, Sample};
@@ -44,7 +44,7 @@ impl Check {
     }
 
     /// Deletes an object that does not exist, as the service deletes one: without a version.
-    async fn delete_nothing(&self, sample: &Sample) -> Result<(), MarkerError> {
+    async fn delete_nothing(&self, sample: &Sample) -> Result<()> {
         let key = &self.granted(Way::Put, sample, &sample.file).await?.key;
         let removable = self.ensure_removable(key).await;
         if self.keeps_versions.get() != Some(&Ok(false)) {
@@ -63,7 +63,7 @@ impl Check {
     }
 
     /// Tries to remove an object that does not exist, in the same way as an existing one.
-    pub(super) async fn ensure_removable(&self, key: &str) -> Result<(), MarkerError> {
+    pub(super) async fn ensure_removable(&self, key: &str) -> Result<()> {
         let would_stay = |why: String| Err(MarkerError::NotSent(why));
         let keeps_versions = self.keeps_versions.get_or_init(|| self.read_versioning());
         let keeps_versions = keeps_versions.await.clone().map_err(MarkerError::NotSent)?;
@@ -128,11 +128,7 @@ impl Check {
     }
 
     /// Removes the marker that a bucket with versions has put in place of a deleted object.
-    async fn discard_delete_marker(
-        &self,
-        key: &str,
-        version: Option<String>,
-    ) -> Result<(), MarkerError> {
+    async fn discard_delete_marker(&self, key: &str, version: Option<String>) -> Result<()> {
         let marker = Marker::object(key, version);
         self.markers().push(marker.clone());
         self.discard(&marker).await
@@ -155,7 +151,7 @@ impl Check {
     }
 
     /// Tries to abort a multipart upload that does not exist.
-    pub(super) async fn ensure_parts_removable(&self, key: &str) -> Result<(), MarkerError> {
+    pub(super) async fn ensure_parts_removable(&self, key: &str) -> Result<()> {
         let abort = self.client.abort_multipart_upload().bucket(self.bucket());
         let aborted = abort.key(key).upload_id("presignd-check").send().await;
         match aborted.map_err(Problem::from) {
@@ -165,7 +161,7 @@ impl Check {
     }
 
     /// Removes a marker, and forgets it.
-    pub(super) async fn discard(&self, marker: &Marker) -> Result<(), MarkerError> {
+    pub(super) async fn discard(&self, marker: &Marker) -> Result<()> {
         let removed = self.remove(marker).await;
         removed.map_err(|problem| MarkerError::NotRemoved(marker.key.clone(), problem))?;
         self.markers().retain(|kept| kept != marker);

@@ -2,7 +2,7 @@
 
 use aws_sdk_s3::types::{Tag, Tagging};
 
-use super::marker::{MarkerError, Way};
+use super::marker::{MarkerError, Result, Way};
 use super::problem::Problem;
 use super::removal::Marker;
 use super::{Check, Line};
@@ -83,7 +83,7 @@ impl Check {
     }
 
     /// Uploads a marker, reads its tag, replaces it as a commit does, and removes the marker.
-    async fn keeps_tag(&self, way: Way, sample: &Sample) -> Result<bool, MarkerError> {
+    async fn keeps_tag(&self, way: Way, sample: &Sample) -> Result<bool> {
         let marker = if way == Way::Parts {
             self.completed_marker(sample, &sample.file).await?
         } else {

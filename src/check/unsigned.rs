@@ -1,7 +1,7 @@
 //! Whether the store refuses `x-amz-*` headers that were not signed. A signature cannot forbid a
 //! header: if the store accepts one, a grant permits far more than it says.
 
-use super::marker::{MarkerError, Way};
+use super::marker::{MarkerError, Result, Way};
 use super::problem::Problem;
 use super::{Check, FORMS_ONLY, Line, NO_SAMPLE};
 use crate::upload::Sample;
@@ -48,7 +48,7 @@ impl Check {
         &self,
         sample: &Sample,
         accepted: &mut Vec<String>,
-    ) -> Result<Option<Problem>, MarkerError> {
+    ) -> Result<Option<Problem>> {
         let source = self.granted(Way::Put, sample, &sample.file).await?;
         let (source_marker, _) = self.send_marker(sample, &source).await?;
         let copy_source = format!("/{}/{}", self.bucket(), source.key);
@@ -82,7 +82,7 @@ impl Check {
     }
 
     /// Whether the store obeys a header of a PUT that was not signed.
-    async fn obeys(&self, sample: &Sample, name: &str, value: &str) -> Result<bool, MarkerError> {
+    async fn obeys(&self, sample: &Sample, name: &str, value: &str) -> Result<bool> {
         let mut upload = self.granted(Way::Put, sample, &sample.file).await?;
         let mut signed = upload.headers.iter();
         if signed.any(|(signed, _)| signed.eq_ignore_ascii_case(name)) {
@@ -125,7 +125,7 @@ impl Check {
         }
     }
 
-    async fn copies_parts(&self, sample: &Sample, copy_source: &str) -> Result<bool, MarkerError> {
+    async fn copies_parts(&self, sample: &Sample, copy_source: &str) -> Result<bool> {
         let (marker, _, mut part) = self.create_multipart(sample, &sample.file).await?;
         let copy = [(COPY_SOURCE, copy_source), ("content-length", "0")];
         let copy = copy.map(|(name, value)| (name.to_owned(), value.to_owned()));

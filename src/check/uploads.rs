@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use reqwest::header;
 
-use super::marker::{MarkerError, Upload, Way};
+use super::marker::{MarkerError, Result, Upload, Way};
 use super::problem::Problem;
 use super::{Check, FORMS_OFF, FORMS_ONLY, Line, Status};
 use crate::upload::{Sample, UploadService};
@@ -35,11 +35,7 @@ impl Check {
     }
 
     /// PUTs a sample. Returns the line of the HEAD request that follows.
-    pub(super) async fn put(
-        &self,
-        uploads: &UploadService,
-        sample: &Sample,
-    ) -> Result<Line, MarkerError> {
+    pub(super) async fn put(&self, uploads: &UploadService, sample: &Sample) -> Result<Line> {
         let now = SystemTime::now();
         let upload = Upload::granted(uploads, Way::Put, sample, &sample.file, now).await?;
         self.store(sample, &upload).await
@@ -74,20 +70,20 @@ impl Check {
         lines
     }
 
-    async fn post(&self, sample: &Sample) -> Result<Line, MarkerError> {
+    async fn post(&self, sample: &Sample) -> Result<Line> {
         let upload = self.granted(Way::Form, sample, &sample.file).await?;
         self.store(sample, &upload).await
     }
 
     /// Uploads a marker, sends a HEAD for it and removes it.
-    async fn store(&self, sample: &Sample, upload: &Upload) -> Result<Line, MarkerError> {
+    async fn store(&self, sample: &Sample, upload: &Upload) -> Result<Line> {
         let (marker, _) = self.send_marker(sample, upload).await?;
         let head = self.head(&marker.key, sample).await;
         self.discard(&marker).await?;
         head
     }
 
-    async fn head(&self, key: &str, sample: &Sample) -> Result<Line, MarkerError> {
+    async fn head(&self, key: &str, sample: &Sample) -> Result<Line> {
         const CHECK: &str = "head";
         let head = self.client.head_object().bucket(self.bucket()).key(key);
         let object = match head.send().await.map_err(Problem::from) {
@@ -144,7 +140,7 @@ impl Check {
     }
 
     /// Creates a multipart upload, sends a part, lists it, and aborts the upload.
-    async fn part(&self, sample: &Sample) -> Result<(), MarkerError> {
+    async fn part(&self, sample: &Sample) -> Result<()> {
         let key = self.granted(Way::Parts, sample, &sample.file).await?.key;
         self.ensure_parts_removable(&key).await?;
         let (marker, upload, part) = self.create_multipart(sample, &sample.file).await?;

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::future::join_all;
 
 use super::policy::{Policies, Policy};
-use super::{Error, UploadService};
+use super::{Error, Result, UploadService};
 use crate::s3::{self, ProbeAnswer};
 
 impl UploadService {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::session::{Session, seconds};
 use super::ticket::Ticket;
 use super::{
-    Caller, ContentType, Error, Field, File, Filename, Metadata, OpenUpload, UploadKind,
+    Caller, ContentType, Error, Field, File, Filename, Metadata, OpenUpload, Result, UploadKind,
     UploadService,
 };
 
@@ -111,7 +111,7 @@ impl UploadService {
         file: &File,
         is_typed: bool,
         now: SystemTime,
-    ) -> Result<SealedCall, Error> {
+    ) -> Result<SealedCall> {
         let sealed = self.checked_but_for_type(caller, file, is_typed);
         let sealed = sealed.map(|expires_in| {
             let begin = Begin {
@@ -141,7 +141,7 @@ impl UploadService {
         caller: &Caller,
         file: &File,
         is_typed: bool,
-    ) -> Result<Duration, Error> {
+    ) -> Result<Duration> {
         match self.checked(caller, file, UploadKind::Multipart) {
             Ok(terms) => return Ok(terms.expires_in),
             Err(Error::Refused(mut refusals)) => {

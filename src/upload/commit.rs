@@ -24,7 +24,7 @@ use tokio::time::timeout;
 
 use super::policy::Terms;
 use super::verify::{QUEUE_TIMEOUT, each};
-use super::{Caller, Error, Expected, UploadService, Verification};
+use super::{Caller, Error, Expected, Result, UploadService, Verification};
 use crate::s3::{StoreError, StoredObject};
 use crate::turns::Turn;
 
@@ -90,18 +90,13 @@ impl UploadService {
         policy: &Terms,
         key: &str,
         object: &StoredObject,
-    ) -> Result<Option<bool>, Error> {
+    ) -> Result<Option<bool>> {
         let version = object.version_id.as_deref();
         let tags = self.tags(policy, key, version).await?;
         Ok(tags.map(|tags| value(&tags) == Some(&mark(object))))
     }
 
-    async fn tags(
-        &self,
-        policy: &Terms,
-        key: &str,
-        version: Option<&str>,
-    ) -> Result<Option<Tags>, Error> {
+    async fn tags(&self, policy: &Terms, key: &str, version: Option<&str>) -> Result<Option<Tags>> {
         let call = Box::pin(self.bucket(policy).tags(key, version));
         self.measured("GetObjectTagging", call).await
     }
@@ -118,7 +113,7 @@ impl UploadService {
         policy: Option<&str>,
         expected: &[Expected],
         wait: Duration,
-    ) -> Result<Vec<Verification>, Error> {
+    ) -> Result<Vec<Verification>> {
         let terms = &self.policies.load().terms(policy, caller)?;
         if !terms.pending {
             return self.verify_under(terms, caller, expected, wait).await;
@@ -133,7 +128,7 @@ impl UploadService {
         policy: &Terms,
         caller: &Caller,
         expected: &Expected,
-    ) -> Result<Verification, Error> {
+    ) -> Result<Verification> {
         let begun = self
             .commits
             .begin(self.bucket(policy).name(), &expected.key);
@@ -209,7 +204,7 @@ struct Commit {
 }
 
 impl Commit {
-    async fn run(self) -> Result<Verification, Error> {
+    async fn run(self) -> Result<Verification> {
         let mut has_written = false;
         let result = self.rounds(&mut has_written).await;
         let outcome = match &result {
@@ -239,7 +234,7 @@ impl Commit {
     }
 
     /// Verifies and tags until the tag is the mark of the verified object.
-    async fn rounds(&self, has_written: &mut bool) -> Result<Verification, Error> {
+    async fn rounds(&self, has_written: &mut bool) -> Result<Verification> {
         let (service, policy) = (&self.service, &self.policy);
         for _ in 0..MAX_ROUNDS {
             let Some(object) = service.head(policy, &self.expected.key).await? else {
@@ -269,7 +264,7 @@ impl Commit {
 
     /// Makes the object pending again if its tag is the mark of another object. An object with its
     /// own mark stays committed: someone else may have verified it.
-    async fn undo(&self) -> Result<(), Error> {
+    async fn undo(&self) -> Result<()> {
         let head = self.service.head(&self.policy, &self.expected.key);
         let Some(object) = head.await? else {
             return Ok(());
@@ -284,18 +279,13 @@ impl Commit {
         Ok(())
     }
 
-    async fn tags(&self, version: Option<&str>) -> Result<Option<Tags>, Error> {
+    async fn tags(&self, version: Option<&str>) -> Result<Option<Tags>> {
         let key = &self.expected.key;
         self.service.tags(&self.policy, key, version).await
     }
 
     /// Sets the tag to `value`, and keeps the others.
-    async fn tag(
-        &self,
-        mut tags: Tags,
-        value: &str,
-        version: Option<&str>,
-    ) -> Result<Option<()>, Error> {
+    async fn tag(&self, mut tags: Tags, value: &str, version: Option<&str>) -> Result<Option<()>> {
         if tags.is_empty() {
             // The store has lost the tags, as some stores do for some ways of uploading.
             tags.clone_from(&self.policy.tagging);

@@ -1,6 +1,6 @@
 //! Deleting uploads, under policies that allow it.
 
-use super::{Caller, Error, Field, Invalid, UploadService};
+use super::{Caller, Error, Field, Invalid, Result, UploadService};
 
 /// An upload that does not exist any more, or never did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ impl UploadService {
         caller: &Caller,
         policy: Option<&str>,
         key: &str,
-    ) -> Result<Option<Deleted>, Error> {
+    ) -> Result<Option<Deleted>> {
         let terms = self.policies.load().terms(policy, caller)?;
         if !terms.delete {
             let detail = format!("`{}` does not allow deleting", terms.name);

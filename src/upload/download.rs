@@ -8,7 +8,9 @@ use std::time::SystemTime;
 use futures_util::future::try_join_all;
 
 use super::policy::Terms;
-use super::{Caller, ContentType, Disposition, Error, Field, Filename, Invalid, UploadService};
+use super::{
+    Caller, ContentType, Disposition, Error, Field, Filename, Invalid, Result, UploadService,
+};
 use crate::s3::{self, PresignedRequest, StoredObject};
 
 /// What a caller wants to download, and how.
@@ -56,7 +58,7 @@ impl UploadService {
         policy: Option<&str>,
         wanted: &Wanted,
         now: SystemTime,
-    ) -> Result<Vec<Download>, Error> {
+    ) -> Result<Vec<Download>> {
         let result = self.downloads(caller, policy, wanted, now).await;
         let name = Some(caller.policy_name(policy));
         let (granted, refused, failed) = match &result {
@@ -88,7 +90,7 @@ impl UploadService {
         policy: Option<&str>,
         wanted: &Wanted,
         now: SystemTime,
-    ) -> Result<Vec<Download>, Error> {
+    ) -> Result<Vec<Download>> {
         let terms = &self.policies.load().terms(policy, caller)?;
         if !terms.download {
             let detail = format!("`{}` does not allow downloads", terms.name);
@@ -135,7 +137,7 @@ impl UploadService {
         key: &str,
         wanted: &Wanted,
         now: SystemTime,
-    ) -> Result<Download, Error> {
+    ) -> Result<Download> {
         let Some(object) = self.head(policy, key).await? else {
             return Ok(Download::NotUploaded);
         };

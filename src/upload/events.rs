@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use super::policy::Terms;
-use super::{Caller, Error, Expected, UploadService, Verification};
+use super::{Caller, Expected, Result, UploadService, Verification};
 use crate::s3::StoredObject;
 
 /// The result for a key that the store reported.
@@ -39,7 +39,7 @@ impl UploadService {
     /// # Errors
     ///
     /// The store fails.
-    pub async fn arrival(&self, bucket: &str, key: &str) -> Result<Arrival, Error> {
+    pub async fn arrival(&self, bucket: &str, key: &str) -> Result<Arrival> {
         let name = self.other_than_default(bucket);
         if self.buckets.get(name).is_none() {
             return Ok(Arrival::OtherBucket);
@@ -58,11 +58,7 @@ impl UploadService {
     /// # Errors
     ///
     /// The store fails, something else answers in its place, or the object is there.
-    pub async fn confirm_missing(
-        &self,
-        bucket: &str,
-        key: &str,
-    ) -> Result<Option<SystemTime>, Error> {
+    pub async fn confirm_missing(&self, bucket: &str, key: &str) -> Result<Option<SystemTime>> {
         let Some(bucket) = self.buckets.get(self.other_than_default(bucket)) else {
             return Ok(None);
         };
@@ -79,7 +75,7 @@ impl UploadService {
         &self,
         policies: &[(Terms, Caller)],
         key: &str,
-    ) -> Result<Option<Arrived>, Error> {
+    ) -> Result<Option<Arrived>> {
         // All of these policies have the same bucket.
         let Some(object) = self.head(&policies[0].0, key).await? else {
             return Ok(None);

@@ -7,11 +7,11 @@ use uuid::Uuid;
 
 use super::policy::Terms;
 use super::service::day;
-use super::{Caller, Error, Expected, File, ObjectKey, UploadKind, UploadService, Verification};
+use super::{Caller, Expected, File, ObjectKey, Result, UploadKind, UploadService, Verification};
 
 impl UploadService {
     /// Whether a policy can give two files the same key, and has the store refuse the second one.
-    pub fn refuses_repeated(&self, caller: &Caller, policy: Option<&str>) -> Result<bool, Error> {
+    pub fn refuses_repeated(&self, caller: &Caller, policy: Option<&str>) -> Result<bool> {
         let terms = self.policies.load().terms(policy, caller)?;
         Ok(refuses_repeated(&terms))
     }

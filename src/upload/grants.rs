@@ -8,7 +8,8 @@ use super::checksum::Checksum;
 use super::policy::Terms;
 use super::service::{ComputedProperties, day};
 use super::{
-    Caller, Error, Field, File, Grant, Invalid, ObjectKey, Refusal, UploadKind, UploadService,
+    Caller, Error, Field, File, Grant, Invalid, ObjectKey, Refusal, Result, UploadKind,
+    UploadService,
 };
 use crate::s3;
 
@@ -20,7 +21,7 @@ impl UploadService {
         file: &File,
         id: Uuid,
         now: SystemTime,
-    ) -> Result<Grant, Error> {
+    ) -> Result<Grant> {
         let grant = async {
             let policy = self.checked(caller, file, UploadKind::Put)?;
             self.sign_put(caller, &policy, file, id, now).await
@@ -36,7 +37,7 @@ impl UploadService {
         caller: &Caller,
         files: &[File],
         now: SystemTime,
-    ) -> Result<Vec<Grant>, Error> {
+    ) -> Result<Vec<Grant>> {
         let grants = async {
             let policies = self.all_checked(caller, files, |_| UploadKind::Put)?;
             let mut grants = Vec::with_capacity(files.len());
@@ -61,7 +62,7 @@ impl UploadService {
         caller: &Caller,
         files: &[File],
         now: SystemTime,
-    ) -> Result<Vec<Grant>, Error> {
+    ) -> Result<Vec<Grant>> {
         let kind = |file: &File| {
             if self.grants_form(caller, file) {
                 UploadKind::Post
@@ -95,7 +96,7 @@ impl UploadService {
         file: &File,
         id: Uuid,
         now: SystemTime,
-    ) -> Result<Grant, Error> {
+    ) -> Result<Grant> {
         let grant = async {
             if !self.supports_post {
                 return Err(Error::NoForm("this store does not support presigned POST"));
@@ -120,7 +121,7 @@ impl UploadService {
         file: &File,
         id: Uuid,
         now: SystemTime,
-    ) -> Result<Grant, Error> {
+    ) -> Result<Grant> {
         if self.grants_form(caller, file) {
             self.presign_post(caller, file, id, now).await
         } else {
@@ -144,7 +145,7 @@ impl UploadService {
         caller: &Caller,
         files: &[File],
         kind: impl Fn(&File) -> UploadKind,
-    ) -> Result<Vec<Terms>, Error> {
+    ) -> Result<Vec<Terms>> {
         let mut policies = Vec::with_capacity(files.len());
         let mut refused = Vec::new();
         for (index, file) in files.iter().enumerate() {
@@ -170,7 +171,7 @@ impl UploadService {
         file: &File,
         id: Uuid,
         now: SystemTime,
-    ) -> Result<Grant, Error> {
+    ) -> Result<Grant> {
         match self.sign_post(caller, policy, file, id, now).await {
             Err(Error::Refused(_) | Error::NoForm(_)) if !self.forms_only => {
                 let policy = self.checked(caller, file, UploadKind::Put)?;
@@ -187,7 +188,7 @@ impl UploadService {
         file: &File,
         id: Uuid,
         now: SystemTime,
-    ) -> Result<Grant, Error> {
+    ) -> Result<Grant> {
         let key = policy.key.key(caller, &file.filename, id, day(now));
         let properties = ComputedProperties::new(policy, file);
         let put = s3::Put {
@@ -214,7 +215,7 @@ impl UploadService {
         file: &File,
         id: Uuid,
         now: SystemTime,
-    ) -> Result<Grant, Error> {
+    ) -> Result<Grant> {
         let key = policy.key.key(caller, &file.filename, id, day(now));
         let refusals = replaced_in_forms(file, &key);
         if !refusals.is_empty() {

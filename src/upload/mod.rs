@@ -48,6 +48,9 @@ pub use self::ticket::Ticket;
 pub use self::verify::{Expected, MAX_WAIT, MAX_WAIT_KEYS, Uploaded, Verification};
 use crate::s3;
 
+/// Most functions of the domain fail with its [`Error`].
+type Result<T, E = Error> = std::result::Result<T, E>;
+
 /// Why a value is refused: `code` for programs, `detail` for people.
 ///
 /// `detail` completes a sentence that begins with the name of the value: "must not be empty".

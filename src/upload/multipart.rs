@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::policy::{Terms, check_size};
 use super::service::{ComputedProperties, day};
 use super::session::Session;
-use super::{Caller, Error, Field, File, Invalid, UploadKind, UploadService, Uploaded};
+use super::{Caller, Error, Field, File, Invalid, Result, UploadKind, UploadService, Uploaded};
 use crate::s3::{self, PresignedRequest, StoredPart};
 
 /// An upload that has begun.
@@ -56,7 +56,7 @@ impl UploadService {
         file: &File,
         id: Uuid,
         now: SystemTime,
-    ) -> Result<MultipartUpload, Error> {
+    ) -> Result<MultipartUpload> {
         let upload = async {
             let policy = self.checked(caller, file, UploadKind::Multipart)?;
             self.begin_multipart(caller, policy, file, id, now).await
@@ -73,7 +73,7 @@ impl UploadService {
         file: &File,
         id: Uuid,
         now: SystemTime,
-    ) -> Result<MultipartUpload, Error> {
+    ) -> Result<MultipartUpload> {
         let key = policy.key.key(caller, &file.filename, id, day(now));
         let properties = ComputedProperties::new(&policy, file);
         let object = properties.object(&policy, file, &key);
@@ -112,7 +112,7 @@ impl UploadService {
         token: &str,
         key: Option<&str>,
         now: SystemTime,
-    ) -> Result<OpenUpload, Error> {
+    ) -> Result<OpenUpload> {
         let session = self
             .session_key
             .open(token, now)
@@ -122,11 +122,7 @@ impl UploadService {
         self.open_session(caller, session)
     }
 
-    pub(super) fn open_session(
-        &self,
-        caller: &Caller,
-        session: Session,
-    ) -> Result<OpenUpload, Error> {
+    pub(super) fn open_session(&self, caller: &Caller, session: Session) -> Result<OpenUpload> {
         let policies = self.policies.load();
         let policy = policies
             .terms_for_known_key(session.policy.as_deref(), caller)
@@ -145,7 +141,7 @@ impl UploadService {
         upload: &OpenUpload,
         part: (u16, Option<u64>),
         now: SystemTime,
-    ) -> Result<PresignedRequest, Error> {
+    ) -> Result<PresignedRequest> {
         self.refuse_if_forms_only()?;
         upload.check_parts([part])?;
         let request = self.sign_part(upload, part, now).await?;
@@ -159,7 +155,7 @@ impl UploadService {
         upload: &OpenUpload,
         parts: &BTreeMap<u16, Option<u64>>,
         now: SystemTime,
-    ) -> Result<BTreeMap<u16, PresignedRequest>, Error> {
+    ) -> Result<BTreeMap<u16, PresignedRequest>> {
         self.refuse_if_forms_only()?;
         let parts = parts.iter().map(|(&number, &size)| (number, size));
         upload.check_parts(parts.clone())?;
@@ -179,7 +175,7 @@ impl UploadService {
         OpenUpload { session, policy }: &OpenUpload,
         (number, size): (u16, Option<u64>),
         now: SystemTime,
-    ) -> Result<PresignedRequest, Error> {
+    ) -> Result<PresignedRequest> {
         let part = s3::Request::Part {
             key: &session.key,
             upload_id: &session.upload_id,
@@ -194,14 +190,14 @@ impl UploadService {
     pub async fn list_parts(
         &self,
         OpenUpload { session, policy }: &OpenUpload,
-    ) -> Result<Vec<StoredPart>, Error> {
+    ) -> Result<Vec<StoredPart>> {
         let Session { key, upload_id, .. } = session;
         let call = self.bucket(policy).list_parts(key, upload_id);
         self.measured("ListParts", call).await
     }
 
     /// Aborts an upload for `caller`, which frees its parts.
-    pub async fn abort_multipart(&self, caller: &Caller, upload: &OpenUpload) -> Result<(), Error> {
+    pub async fn abort_multipart(&self, caller: &Caller, upload: &OpenUpload) -> Result<()> {
         let _turn = self.store_calls.turn(caller).await?;
         self.free_parts(upload).await
     }
@@ -209,7 +205,7 @@ impl UploadService {
     pub(crate) async fn free_parts(
         &self,
         OpenUpload { session, policy }: &OpenUpload,
-    ) -> Result<(), Error> {
+    ) -> Result<()> {
         let Session { key, upload_id, .. } = session;
         let call = self.bucket(policy).abort_multipart(key, upload_id);
         self.measured("AbortMultipartUpload", call).await
@@ -223,10 +219,7 @@ impl OpenUpload {
 
     /// Refuses part numbers beyond those that the upload can need, as all parts but the last one have at least
     /// [`s3::MIN_PART_BYTES`]; and parts that are too large.
-    fn check_parts(
-        &self,
-        parts: impl IntoIterator<Item = (u16, Option<u64>)>,
-    ) -> Result<(), Error> {
+    fn check_parts(&self, parts: impl IntoIterator<Item = (u16, Option<u64>)>) -> Result<()> {
         // The policy's limit, or what the client announced.
         let max_size = self.policy.max_size();
         let max_size = self

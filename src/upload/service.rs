@@ -11,7 +11,7 @@ use super::checksum::Checksum;
 use super::commit::Commits;
 use super::policy::{DEFAULT_POLICY, Policies, Policy, Terms};
 use super::verify::StoreCalls;
-use super::{Caller, Error, File, ObjectKey, Receipts, SessionKey, Settings, UploadKind};
+use super::{Caller, Error, File, ObjectKey, Receipts, Result, SessionKey, Settings, UploadKind};
 use crate::s3;
 use crate::telemetry::Metrics;
 
@@ -78,12 +78,7 @@ impl UploadService {
     }
 
     /// The policy of `file`, if it allows the upload.
-    pub(super) fn checked(
-        &self,
-        caller: &Caller,
-        file: &File,
-        kind: UploadKind,
-    ) -> Result<Terms, Error> {
+    pub(super) fn checked(&self, caller: &Caller, file: &File, kind: UploadKind) -> Result<Terms> {
         if kind != UploadKind::Post {
             self.refuse_if_forms_only()?;
         }
@@ -97,7 +92,7 @@ impl UploadService {
     }
 
     /// Refuses everything but forms if only forms are granted.
-    pub(super) fn refuse_if_forms_only(&self) -> Result<(), Error> {
+    pub(super) fn refuse_if_forms_only(&self) -> Result<()> {
         if self.forms_only {
             return Err(Error::FormsOnly);
         }
@@ -110,8 +105,8 @@ impl UploadService {
         caller: &Caller,
         kind: impl Fn(&File) -> UploadKind,
         files: &[File],
-        result: Result<T, Error>,
-    ) -> Result<T, Error> {
+        result: Result<T>,
+    ) -> Result<T> {
         let outcome = match &result {
             Ok(_) => "granted",
             Err(error) if error.is_refusal() => "refused",
@@ -147,7 +142,7 @@ impl UploadService {
         &self,
         operation: &'static str,
         call: impl Future<Output = Result<T, s3::Error>>,
-    ) -> impl Future<Output = Result<T, Error>> {
+    ) -> impl Future<Output = Result<T>> {
         self.measured_as(operation, call, |_| "ok")
     }
 
@@ -157,7 +152,7 @@ impl UploadService {
         operation: &'static str,
         call: impl Future<Output = Result<T, s3::Error>>,
         result_of: impl FnOnce(&T) -> &'static str,
-    ) -> Result<T, Error> {
+    ) -> Result<T> {
         let begin = Instant::now();
         let result = call.await;
         let outcome = match &result {

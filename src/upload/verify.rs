@@ -14,7 +14,8 @@ use self::differences::differences;
 use super::policy::Terms;
 use super::sniff::HEAD_BYTES;
 use super::{
-    Caller, ContentType, Crc64NvmeChecksum, Error, Field, Refusal, Sha256Checksum, UploadService,
+    Caller, ContentType, Crc64NvmeChecksum, Error, Field, Refusal, Result, Sha256Checksum,
+    UploadService,
 };
 use crate::s3::{self, StoredObject};
 use crate::turns::{Amounts, Turn, Turns};
@@ -112,7 +113,7 @@ impl StoreCalls {
     /// # Errors
     ///
     /// [`Error::TooMuchAtOnce`] if that takes too long.
-    pub(super) async fn list(&self, caller: &Caller, keys: usize) -> Result<Option<Turn>, Error> {
+    pub(super) async fn list(&self, caller: &Caller, keys: usize) -> Result<Option<Turn>> {
         if keys <= SHORT_LIST {
             return Ok(None);
         }
@@ -126,7 +127,7 @@ impl StoreCalls {
     /// # Errors
     ///
     /// [`Error::TooMuchAtOnce`] if that takes too long.
-    pub(super) async fn turn(&self, caller: &Caller) -> Result<Turn, Error> {
+    pub(super) async fn turn(&self, caller: &Caller) -> Result<Turn> {
         let caller = caller.key();
         let turn = self.calls.acquire(caller.as_ref(), 1);
         let turn = timeout(QUEUE_TIMEOUT, turn).await;
@@ -147,7 +148,7 @@ impl UploadService {
         policy: Option<&str>,
         expected: &[Expected],
         wait: Duration,
-    ) -> Result<Vec<Verification>, Error> {
+    ) -> Result<Vec<Verification>> {
         let terms = &self.policies.load().terms(policy, caller)?;
         self.verify_under(terms, caller, expected, wait).await
     }
@@ -158,7 +159,7 @@ impl UploadService {
         caller: &Caller,
         expected: &[Expected],
         wait: Duration,
-    ) -> Result<Vec<Verification>, Error> {
+    ) -> Result<Vec<Verification>> {
         let _list = self.store_calls.list(caller, expected.len()).await?;
         let verify = |expected| self.verify_one(policy, caller, expected);
         each(policy, caller, expected, wait, verify).await
@@ -169,7 +170,7 @@ impl UploadService {
         policy: &Terms,
         caller: &Caller,
         expected: &Expected,
-    ) -> Result<Verification, Error> {
+    ) -> Result<Verification> {
         let _turn = self.store_calls.turn(caller).await?;
         let Some(object) = self.head(policy, &expected.key).await? else {
             return Ok(Verification::NotUploaded);
@@ -177,11 +178,7 @@ impl UploadService {
         self.judge(policy, caller, expected, object).await
     }
 
-    pub(super) async fn head(
-        &self,
-        policy: &Terms,
-        key: &str,
-    ) -> Result<Option<StoredObject>, Error> {
+    pub(super) async fn head(&self, policy: &Terms, key: &str) -> Result<Option<StoredObject>> {
         // Boxed, so that the hundreds of keys that wait for a permit take little memory.
         let head = Box::pin(self.bucket(policy).head(key));
         self.measured("HeadObject", head).await
@@ -194,7 +191,7 @@ impl UploadService {
         caller: &Caller,
         expected: &Expected,
         object: StoredObject,
-    ) -> Result<Verification, Error> {
+    ) -> Result<Verification> {
         let key = &expected.key;
         let content_type = object.content_type.as_deref().unwrap_or(UNTYPED);
         let content_type = ContentType::parse(content_type);
@@ -245,9 +242,9 @@ pub(super) async fn each<'a, F>(
     expected: &'a [Expected],
     wait: Duration,
     one: impl Fn(&'a Expected) -> F,
-) -> Result<Vec<Verification>, Error>
+) -> Result<Vec<Verification>>
 where
-    F: Future<Output = Result<Verification, Error>>,
+    F: Future<Output = Result<Verification>>,
 {
     let begin = Instant::now();
     let mut found = vec![Verification::NotUploaded; expected.len()];

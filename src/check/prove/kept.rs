@@ -2,7 +2,7 @@
 //! drop it.
 
 use crate::check::cors::ACTIVE_TYPES;
-use crate::check::marker::{MarkerError, Upload, Way};
+use crate::check::marker::{Result, Upload, Way};
 use crate::check::problem::Problem;
 use crate::check::{Check, Line, NO_SAMPLE};
 use crate::s3::ServerSideEncryption;
@@ -45,7 +45,7 @@ impl Check {
     }
 
     /// What the store drops of a marker that is uploaded in this way.
-    async fn dropped_by(&self, way: Way, sample: &Sample) -> Result<Vec<String>, MarkerError> {
+    async fn dropped_by(&self, way: Way, sample: &Sample) -> Result<Vec<String>> {
         let (file, upload) = self.active(way, sample).await?;
         let marker = if way == Way::Parts {
             self.completed_marker(sample, &file).await?

@@ -4,7 +4,7 @@ use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use percent_encoding::percent_decode_str;
 
 use super::attempts::{COMPLETE_ETAG, PART_NUMBER, PART_UPLOAD};
-use crate::check::marker::{MarkerError, Upload, Way};
+use crate::check::marker::{Result, Upload, Way};
 use crate::check::problem::Problem;
 use crate::check::removal::Marker;
 use crate::check::{Check, Line};
@@ -26,11 +26,7 @@ impl Check {
     }
 
     /// Adds a line for each attempt; what was found counts even if a later one cannot be made.
-    async fn attempts_on_parts(
-        &self,
-        sample: &Sample,
-        lines: &mut Vec<Line>,
-    ) -> Result<(), MarkerError> {
+    async fn attempts_on_parts(&self, sample: &Sample, lines: &mut Vec<Line>) -> Result<()> {
         let key = self.granted(Way::Parts, sample, &sample.file).await?.key;
         // Checked before the upload begins: Garage drops the unfinished uploads of a key that is
         // deleted.

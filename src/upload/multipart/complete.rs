@@ -9,7 +9,7 @@ use super::{CompletedUpload, OpenUpload};
 use crate::s3::{self, StoreError, StoredPart};
 use crate::upload::policy::check_size;
 use crate::upload::{
-    Caller, Error, Expected, Field, Invalid, UploadService, Uploaded, Verification,
+    Caller, Error, Expected, Field, Invalid, Result, UploadService, Uploaded, Verification,
 };
 
 impl UploadService {
@@ -23,7 +23,7 @@ impl UploadService {
         upload: &OpenUpload,
         parts: &BTreeMap<u16, String>,
         verify: bool,
-    ) -> Result<CompletedUpload, Error> {
+    ) -> Result<CompletedUpload> {
         let made = match self.list_parts(upload).await {
             Ok(stored) => self.make_object(upload, stored, parts).await,
             Err(Error::NoSuchUpload) => Err(Error::NoSuchUpload),
@@ -66,7 +66,7 @@ impl UploadService {
         upload: &OpenUpload,
         stored: Vec<StoredPart>,
         parts: &BTreeMap<u16, String>,
-    ) -> Result<(), Error> {
+    ) -> Result<()> {
         let OpenUpload { session, policy } = upload;
         // The completion sends the entity tags of this list, and the store compares them. So no
         // part can be replaced by a larger one in between.
@@ -98,7 +98,7 @@ impl UploadService {
         &self,
         OpenUpload { session, policy }: &OpenUpload,
         error: Error,
-    ) -> Result<(), Error> {
+    ) -> Result<()> {
         use StoreError::{Busy, Failed, ObjectExists, TimedOut, Unavailable};
         let may_be_made = matches!(
             error,
@@ -124,10 +124,7 @@ impl UploadService {
 }
 
 /// The `stored` parts that the client names.
-fn choose(
-    stored: Vec<StoredPart>,
-    parts: &BTreeMap<u16, String>,
-) -> Result<Vec<StoredPart>, Error> {
+fn choose(stored: Vec<StoredPart>, parts: &BTreeMap<u16, String>) -> Result<Vec<StoredPart>> {
     let chosen: Vec<StoredPart> = stored
         .into_iter()
         .filter(|part| {

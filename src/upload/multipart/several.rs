@@ -6,7 +6,7 @@ use futures_util::stream::{self, StreamExt};
 use uuid::Uuid;
 
 use super::MultipartUpload;
-use crate::upload::{Caller, Error, File, UploadKind, UploadService};
+use crate::upload::{Caller, File, Result, UploadKind, UploadService};
 
 /// How many calls of one request the store gets at the same time.
 const IN_FLIGHT: usize = 8;
@@ -17,7 +17,7 @@ impl UploadService {
     /// # Errors
     ///
     /// There is no such policy, or the caller may not use it.
-    pub fn allows_parts(&self, caller: &Caller, policy: Option<&str>) -> Result<bool, Error> {
+    pub fn allows_parts(&self, caller: &Caller, policy: Option<&str>) -> Result<bool> {
         let terms = self.policies.load().terms(policy, caller)?;
         Ok(terms.allows_parts())
     }
@@ -28,7 +28,7 @@ impl UploadService {
         caller: &Caller,
         files: &[File],
         now: SystemTime,
-    ) -> Result<Vec<MultipartUpload>, Error> {
+    ) -> Result<Vec<MultipartUpload>> {
         let uploads = async {
             let policies = self.all_checked(caller, files, |_| UploadKind::Multipart)?;
             let each = files.iter().zip(policies);

@@ -7,7 +7,9 @@ use super::{ANY, DEFAULT_POLICY, Policies, Policy, check_size};
 use crate::s3;
 use crate::upload::metadata::{self, Metadata};
 use crate::upload::ticket::Ticket;
-use crate::upload::{Caller, ContentType, Error, Field, File, Invalid, Refusal, UploadKind};
+use crate::upload::{
+    Caller, ContentType, Error, Field, File, Invalid, Refusal, Result, UploadKind,
+};
 
 /// What one caller may upload, and how: whatever both the policy and the caller's ticket allow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,11 +37,7 @@ impl Policies {
     ///
     /// There is no such policy, the caller or its ticket may not use it, or the ticket lacks a
     /// variable of its keys.
-    pub(in crate::upload) fn terms(
-        &self,
-        asked: Option<&str>,
-        caller: &Caller,
-    ) -> Result<Terms, Error> {
+    pub(in crate::upload) fn terms(&self, asked: Option<&str>, caller: &Caller) -> Result<Terms> {
         let terms = self.terms_for_known_key(asked, caller)?;
         match terms.key.missing_var(caller) {
             Some(name) => Err(Error::MissingVar(name.to_owned())),
@@ -52,7 +50,7 @@ impl Policies {
         &self,
         asked: Option<&str>,
         caller: &Caller,
-    ) -> Result<Terms, Error> {
+    ) -> Result<Terms> {
         let name = caller.policy_name(asked);
         if !caller.may_use(name) {
             // This does not reveal whether the policy exists.
