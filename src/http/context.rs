@@ -17,19 +17,21 @@ use super::problem::{Dialect, catalogue};
 use crate::turns::{CallerKey, Turn};
 use crate::upload::Caller;
 
-/// A request's extension, which the middleware adds and reads.
-#[derive(Clone, Debug)]
-pub(super) struct RequestContext(Arc<Learned>);
-
+/// A request's extension, in an [`Arc`], which the middleware adds and reads.
 #[derive(Debug)]
-struct Learned {
-    observer: Arc<Observer>,
-    id: String,
-    peer: Option<IpAddr>,
-    by_proxy: bool,
-    route: OnceLock<MatchedPath>,
+pub(super) struct RequestContext {
+    pub(super) observer: Arc<Observer>,
+    /// The `x-request-id` of the answer.
+    pub(super) id: String,
+    /// Who sent the request: the client, or the last proxy.
+    pub(super) peer: Option<IpAddr>,
+    /// Whether a trusted proxy forwarded the request, so that its headers can be trusted.
+    pub(super) is_by_proxy: bool,
+    /// The route that the router has found.
+    pub(super) route: OnceLock<MatchedPath>,
     caller: OnceLock<CallerKey>,
-    dialect: OnceLock<Dialect>,
+    /// How the problems of the route are written, if it is not presignd's own way.
+    pub(super) dialect: OnceLock<Dialect>,
 }
 
 /// A layer of routes that notes how their problems are written, also those that the routes do not
@@ -38,77 +40,46 @@ pub(super) fn problems_in(
     dialect: Dialect,
 ) -> MapRequestLayer<impl Fn(Request) -> Request + Clone> {
     MapRequestLayer::new(move |request: Request| {
-        let RequestContext(learned) = RequestContext::of(request.extensions());
-        learned.dialect.set(dialect).ok(); // a request matches one route
+        let context = RequestContext::of(request.extensions());
+        context.dialect.set(dialect).ok(); // a request matches one route
         request
     })
 }
 
 impl RequestContext {
-    /// `peer` is who sent the request, and `by_proxy` says whether that is a trusted proxy.
     pub(super) fn new(
         observer: Arc<Observer>,
         id: String,
-        peer: Option<IpAddr>,
-        by_proxy: bool,
+        (peer, is_by_proxy): (Option<IpAddr>, bool),
     ) -> Self {
-        Self(Arc::new(Learned {
+        Self {
             observer,
             id,
             peer,
-            by_proxy,
+            is_by_proxy,
             route: OnceLock::new(),
             caller: OnceLock::new(),
             dialect: OnceLock::new(),
-        }))
+        }
     }
 
     /// The context of a request with these extensions.
-    pub(super) fn of(extensions: &Extensions) -> &Self {
+    pub(super) fn of(extensions: &Extensions) -> &Arc<Self> {
         extensions
             .get()
             .expect("the middleware adds it to each request")
     }
 
-    pub(super) fn observer(&self) -> &Observer {
-        &self.0.observer
-    }
-
-    /// The `x-request-id` of the answer.
-    pub(super) fn id(&self) -> &str {
-        &self.0.id
-    }
-
-    /// Notes the route that the router has found.
-    pub(super) fn set_route(&self, route: MatchedPath) {
-        self.0.route.set(route).ok(); // a request matches one route
-    }
-
     /// The pattern of the route.
     pub(super) fn route(&self) -> Option<&str> {
-        self.0.route.get().map(pattern)
-    }
-
-    /// How the problems of the route are written, if it is not presignd's own way.
-    pub(super) fn dialect(&self) -> Option<Dialect> {
-        self.0.dialect.get().copied()
+        self.route.get().map(pattern)
     }
 
     /// Sets who calls, and with whose API key.
     pub(super) fn set_caller(&self, caller: &Caller) {
         if let Some(key) = caller.key() {
-            self.0.caller.set(key).ok(); // only the first extractor of a request counts
+            self.caller.set(key).ok(); // only the first extractor of a request counts
         }
-    }
-
-    /// The address of the client, or of the last proxy.
-    pub(super) fn peer(&self) -> Option<IpAddr> {
-        self.0.peer
-    }
-
-    /// Whether a trusted proxy forwarded the request, so that its headers can be trusted.
-    pub(super) fn is_by_proxy(&self) -> bool {
-        self.0.by_proxy
     }
 
     /// Waits for the memory that the work on the request needs.
@@ -121,7 +92,7 @@ impl RequestContext {
     }
 
     pub(super) fn memory(&self) -> &Memory {
-        &self.0.observer.memory
+        &self.observer.memory
     }
 
     /// The answer when there is no room for a long body. Only a store that sends notifications is no
@@ -136,7 +107,7 @@ impl RequestContext {
 
     /// The caller whose limits apply, once known.
     pub(super) fn caller(&self) -> Option<&CallerKey> {
-        self.0.caller.get()
+        self.caller.get()
     }
 
     /// The user whom the sender calls for, if it is not the sender itself.
@@ -173,7 +144,7 @@ mod tests {
     fn a_notification_without_room_has_to_be_sent_again() {
         let observer = Observer::new(&Settings::default(), None, Metrics::default());
         let response =
-            RequestContext::new(Arc::new(observer), String::new(), None, false).no_room();
+            RequestContext::new(Arc::new(observer), String::new(), (None, false)).no_room();
         assert_eq!(response.status(), 503);
         assert!(response.headers().contains_key("retry-after"));
     }

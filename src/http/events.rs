@@ -176,7 +176,7 @@ impl EventsState {
             Ok(received) => received,
             Err(response) => return response,
         };
-        match self.events.receive(context.id(), received.bytes()).await {
+        match self.events.receive(&context.id, received.bytes()).await {
             Ok(()) => StatusCode::OK.into_response(),
             Err(NotReceived::Invalid(why)) => {
                 let detail = format!("the body {why}; it must be a notification of S3");

@@ -75,7 +75,8 @@ pub(super) fn add(router: Router, observer: Observer) -> impl HttpService {
 fn note_route(request: Request) -> Request {
     let extensions = request.extensions();
     if let Some(route) = extensions.get() {
-        RequestContext::of(extensions).set_route(MatchedPath::clone(route));
+        let context = RequestContext::of(extensions);
+        context.route.set(MatchedPath::clone(route)).ok(); // a request matches one route
     }
     request
 }
@@ -123,10 +124,10 @@ async fn observe(
 ) -> Result<Response, Infallible> {
     let observation = Observation::begin(observer, &mut request);
     let context = observation.context.clone();
-    let observer = context.observer();
+    let observer = &context.observer;
     let origin = request.headers().get(header::ORIGIN).cloned();
     // Clients of a proxy name its host.
-    let local_hosts_only = observer.local_hosts_only && !context.is_by_proxy();
+    let local_hosts_only = observer.local_hosts_only && !context.is_by_proxy;
     if let Err(problem) = head::check(&request, local_hosts_only) {
         let response = observer.readable(problem, origin).await;
         return Ok(observation.finish(response));
@@ -145,7 +146,7 @@ async fn observe(
             .contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN)
     {
         tracing::warn!(
-            request_id = observation.context.id(),
+            request_id = observation.context.id,
             origin = origin.to_str().unwrap_or_default(),
             "a page of this origin may not call; add the origin to CORS_ALLOWED_ORIGINS"
         );
@@ -201,7 +202,7 @@ struct Observation {
     /// The code of the problem that the answer is.
     code: Option<&'static str>,
     refused: Option<&'static str>,
-    context: RequestContext,
+    context: Arc<RequestContext>,
     trace: Trace,
 }
 
@@ -212,6 +213,7 @@ impl Observation {
         let peer = peer.map(|peer| peer.ip().to_canonical());
         // Anyone could write into the traces and logs of others under ids that they know.
         let by_proxy = peer.is_some_and(|peer| is_trusted(peer, &observer.trusted_proxies));
+        let id = head::request_id(request, by_proxy);
         let named_trace = by_proxy.then(|| request.headers());
         Self {
             begin: Instant::now(),
@@ -219,12 +221,7 @@ impl Observation {
             status: None,
             code: None,
             refused: None,
-            context: RequestContext::new(
-                observer,
-                head::request_id(request, by_proxy),
-                peer,
-                by_proxy,
-            ),
+            context: Arc::new(RequestContext::new(observer, id, (peer, by_proxy))),
             trace: Trace::begin(method.unwrap_or("_OTHER"), named_trace),
         }
     }
@@ -239,7 +236,7 @@ impl Observation {
         for (name, value) in &ON_ALL {
             headers.entry(name).or_insert_with(|| value.clone());
         }
-        if let Ok(id) = HeaderValue::from_str(self.context.id()) {
+        if let Ok(id) = HeaderValue::from_str(&self.context.id) {
             headers.insert(REQUEST_ID, id);
         }
         self.status = Some(response.status());
@@ -263,14 +260,14 @@ impl Observation {
         self.code = Some(problem.code);
         if let Some(error) = &problem.cause {
             tracing::error!(
-                request_id = self.context.id(),
+                request_id = self.context.id,
                 trace_id = self.trace.id(),
                 error,
                 "request failed"
             );
         }
         let (parts, body) = problem
-            .render(self.context.id(), self.context.dialect())
+            .render(&self.context.id, self.context.dialect.get().copied())
             .into_parts();
         *response.status_mut() = parts.status;
         response.extensions_mut().extend(parts.extensions);
@@ -288,7 +285,7 @@ impl Drop for Observation {
         let took = self.begin.elapsed();
         let route = self.context.route();
         tracing::info!(
-            request_id = self.context.id(),
+            request_id = self.context.id,
             trace_id = self.trace.id(),
             method = self.method,
             route = route.unwrap_or(UNKNOWN),
@@ -300,7 +297,7 @@ impl Drop for Observation {
             us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
             "request"
         );
-        let metrics = &self.context.observer().metrics;
+        let metrics = &self.context.observer.metrics;
         metrics.request(self.method, route.unwrap_or(UNKNOWN), status, took);
         self.trace.end(route, status);
     }
@@ -340,7 +337,7 @@ mod tests {
 
     /// A service of Uppy's routes, which fail after their handlers or instead of them.
     fn service() -> impl HttpService {
-        let long = async |Extension(context): Extension<RequestContext>| {
+        let long = async |Extension(context): Extension<Arc<RequestContext>>| {
             context.set_caller(&Caller::named("alice", None));
             vec![b'x'; 5 * 1024 * 1024]
         };

@@ -23,7 +23,7 @@ impl FromRequestParts<AppState> for OwnAddress {
         if let Some(url) = &state.public_url {
             return Ok(Self(url.trim_end_matches('/').to_owned()));
         }
-        let is_by_proxy = RequestContext::of(&parts.extensions).is_by_proxy();
+        let is_by_proxy = RequestContext::of(&parts.extensions).is_by_proxy;
         let address = from_request(&parts.headers, is_by_proxy);
         address.map(Self).ok_or_else(|| {
             let detail = "the request must have a `host` header that names a host";

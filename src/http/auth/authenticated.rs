@@ -26,7 +26,7 @@ use crate::upload::Caller;
 pub(in crate::http) struct Authenticated {
     caller: Caller,
     gate: Arc<Gate>,
-    context: RequestContext,
+    context: Arc<RequestContext>,
 }
 
 impl Authenticated {
@@ -166,7 +166,7 @@ impl Gate {
 
 /// The network that a request comes from.
 fn network_of(parts: &Parts, gate: &Gate) -> Option<CallerKey> {
-    let peer = RequestContext::of(&parts.extensions).peer()?;
+    let peer = RequestContext::of(&parts.extensions).peer?;
     let client = client_ip(peer, &parts.headers, &gate.trusted_proxies);
     Some(CallerKey::Network(network(client)))
 }
