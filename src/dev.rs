@@ -73,7 +73,12 @@ impl Dev {
         fs::create_dir_all(data_dir.join(BUCKET)).with_context(cannot_use)?;
         let secret_key = match secret_key {
             Some(secret_key) => secret_key,
-            None => kept_secret(&data_dir.join(SECRET_FILE)).with_context(cannot_use)?,
+            None => kept(&data_dir.join(SECRET_FILE), || {
+                Ok([(); 2]
+                    .map(|()| Uuid::new_v4().simple().to_string())
+                    .concat())
+            })
+            .with_context(cannot_use)?,
         };
         ensure!(
             secret_key.len() >= 8 && secret_key.bytes().all(|byte| byte.is_ascii_graphic()),
@@ -222,14 +227,6 @@ impl Dev {
         )?;
         Ok(text)
     }
-}
-
-/// The secret key in this file. A missing file is created with a random key.
-fn kept_secret(file: &Path) -> io::Result<String> {
-    kept(file, || {
-        let [first, second] = [(); 2].map(|()| Uuid::new_v4().simple());
-        Ok(format!("{first}{second}"))
-    })
 }
 
 /// The secret in this file. A missing file is created with one that `generate` makes.

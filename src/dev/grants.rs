@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::extract::Request;
-use axum::http::{HeaderMap, Method, Uri};
+use axum::http::Uri;
+use axum::http::request::Parts;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
@@ -80,85 +80,61 @@ impl Grants {
             headers: headers.clone(),
         });
     }
-}
 
-/// The parts of a request that explain why it was refused.
-pub(super) struct RequestHead {
-    pub(super) method: Method,
-    path: String,
-    pub(super) query: String,
-    headers: HeaderMap,
-}
-
-impl RequestHead {
-    pub(super) fn new(request: &Request) -> Self {
-        Self {
-            method: request.method().clone(),
-            path: request.uri().path().to_owned(),
-            query: request.uri().query().unwrap_or_default().to_owned(),
-            headers: request.headers().clone(),
-        }
-    }
-
-    /// The key, or what else the path names.
-    pub(super) fn target(&self) -> String {
-        let path = percent_decode_str(&self.path).decode_utf8_lossy();
-        let bucket_and_key = path.strip_prefix('/').and_then(|path| path.split_once('/'));
-        bucket_and_key
-            .map(|(_, key)| key)
-            .filter(|key| !key.is_empty())
-            .unwrap_or(&path)
-            .to_owned()
-    }
-
-    fn header(&self, name: &str) -> Option<String> {
-        let value = self.headers.get(name)?;
-        Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
-    }
-
-    /// The names of the headers that the URL's signature covers.
-    fn signed_headers(&self) -> Vec<String> {
-        let names = parameter(&self.query, "X-Amz-SignedHeaders").unwrap_or_default();
-        names.split(';').map(str::to_owned).collect()
-    }
-
-    /// Why a signature does not match: what differs from what the service granted.
-    pub(super) fn mismatch(&self, grants: &Grants) -> String {
-        let Some(signature) = parameter(&self.query, "X-Amz-Signature") else {
+    /// Why the signature of a request does not match: what differs from what the service granted.
+    pub(super) fn mismatch(&self, request: &Parts) -> String {
+        let query = request.uri.query().unwrap_or_default();
+        let Some(signature) = parameter(query, "X-Amz-Signature") else {
             return "The signature does not match what was sent. Check the secret key: `presignd dev` printed the one of this store.".into();
         };
-        let Some(grant) = grants.find(&signature) else {
+        let signed_headers = parameter(query, "X-Amz-SignedHeaders").unwrap_or_default();
+        let Some(grant) = self.find(&signature) else {
             return format!(
                 "The signature does not match. It covers the method, the path, the query and the headers {}; one of them is not what was signed, or the URL was signed with another secret key.",
-                self.signed_headers().join(", ")
+                signed_headers.replace(';', ", ")
             );
         };
         let differs = |what: &str, signed: &str, sent: &str| {
             format!("the URL was signed for {what} {signed}; the request has {sent}")
         };
-        if self.method != grant.method.as_str() {
-            return differs("the method", &grant.method, self.method.as_str());
+        if request.method != grant.method.as_str() {
+            return differs("the method", &grant.method, request.method.as_str());
         }
-        if self.path != grant.path {
-            return differs("the path", &grant.path, &self.path);
+        if request.uri.path() != grant.path {
+            return differs("the path", &grant.path, request.uri.path());
         }
-        for name in self.signed_headers() {
-            let sent = self.header(&name);
-            let signed = match grant.headers.get(&name) {
-                Some(signed) => signed.clone(),
-                None if name == "host" => grant.host.clone(),
+        let header = |name: &str| {
+            let value = request.headers.get(name)?;
+            Some(String::from_utf8_lossy(value.as_bytes()))
+        };
+        for name in signed_headers.split(';') {
+            let sent = header(name);
+            let signed = match grant.headers.get(name) {
+                Some(signed) => signed,
+                None if name == "host" => &grant.host,
                 None => continue,
             };
-            if sent.as_deref() != Some(&signed) {
-                return differs(&name, &signed, sent.as_deref().unwrap_or("none"));
+            if sent.as_deref() != Some(signed) {
+                return differs(name, signed, sent.as_deref().unwrap_or("none"));
             }
         }
-        if self.query != grant.query {
+        if query != grant.query {
             return "the URL's query was changed after it was signed".into();
         }
-        let sent = self.header("content-length").unwrap_or_default();
+        let sent = header("content-length").unwrap_or_default();
         format!("the URL was signed for another content-length; the request has {sent}")
     }
+}
+
+/// The key, or what else the path names.
+pub(super) fn target(path: &str) -> String {
+    let path = percent_decode_str(path).decode_utf8_lossy();
+    let bucket_and_key = path.strip_prefix('/').and_then(|path| path.split_once('/'));
+    bucket_and_key
+        .map(|(_, key)| key)
+        .filter(|key| !key.is_empty())
+        .unwrap_or(&path)
+        .to_owned()
 }
 
 /// The decoded value of a parameter in a query.

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -16,7 +17,7 @@ use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use quick_xml::escape::partial_escape;
 
-use super::grants::{Grants, RequestHead, parameter};
+use super::grants::{Grants, parameter, target};
 use super::{form, log};
 use crate::http;
 use crate::xml::text_of;
@@ -27,7 +28,8 @@ const MAX_REFUSAL_BYTES: usize = 64 * 1024;
 /// Passes a request on to the store unless S3 would refuse it, and logs it.
 pub(super) async fn guard(State(grants): State<Grants>, request: Request, next: Next) -> Response {
     let begin = Instant::now();
-    let head = RequestHead::new(&request);
+    let (head, body) = request.into_parts();
+    let request = Request::from_parts(head.clone(), body);
     let (request, is_cut_off) = with_cut_off_flag(request);
     let answer = match refuse(&request) {
         Some(refusal) => refusal,
@@ -52,7 +54,7 @@ pub(super) async fn guard(State(grants): State<Grants>, request: Request, next: 
     log::line(
         "store ",
         &head.method,
-        &head.target(),
+        &target(head.uri.path()),
         answer.status(),
         begin.elapsed(),
         &reason.unwrap_or_default(),
@@ -162,11 +164,7 @@ fn with_cut_off_flag(request: Request) -> (Request, Arc<AtomicBool>) {
 }
 
 /// The answer, with a reason if it is a refusal, and that reason for the log.
-async fn explain(
-    answer: Response,
-    head: &RequestHead,
-    grants: &Grants,
-) -> (Response, Option<String>) {
+async fn explain(answer: Response, head: &Parts, grants: &Grants) -> (Response, Option<String>) {
     let is_refusal = answer.status().is_client_error() || answer.status().is_server_error();
     if !is_refusal || head.method == Method::HEAD {
         return (answer, None);
@@ -186,7 +184,7 @@ async fn explain(
         (code, _) => code,
     };
     let message = match (code, given) {
-        ("SignatureDoesNotMatch", _) => Some(head.mismatch(grants)),
+        ("SignatureDoesNotMatch", _) => Some(grants.mismatch(head)),
         (_, given) => reason(code, given.as_deref(), head).or(given),
     };
     let Some(message) = message else {
@@ -199,8 +197,9 @@ async fn explain(
 }
 
 /// A better reason than the one that `s3s` gives, if it gives any.
-fn reason(code: &str, given: Option<&str>, head: &RequestHead) -> Option<String> {
-    let in_query = |name| parameter(&head.query, name).unwrap_or_default();
+fn reason(code: &str, given: Option<&str>, head: &Parts) -> Option<String> {
+    let query = head.uri.query().unwrap_or_default();
+    let in_query = |name| parameter(query, name).unwrap_or_default();
     Some(match (code, given) {
         ("NoSuchKey", None) => "The specified key does not exist.".into(),
         ("NoSuchUpload", None) => "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed.".into(),
