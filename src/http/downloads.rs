@@ -18,7 +18,7 @@ use super::AppState;
 use super::auth::Authenticated;
 use super::body::{Dto, Valid};
 use super::json::{Fields, Json as JsonText};
-use super::keys::{KEYS_PER_REQUEST, Keys, UploadProblemDto, one_or_many, schemas_of};
+use super::keys::{KEYS_PER_REQUEST, UploadProblemDto, key_or_keys, one_or_many, schemas_of};
 use super::memory::Work;
 use super::openapi::{BodyProblems, DownloadProblems, FilenameText, StoreProblems};
 use super::problem::{FieldErrors, Problem, catalogue};
@@ -108,13 +108,9 @@ impl Dto for DownloadDto {
     }
 
     fn read(fields: &mut Fields<'_, '_, '_>) -> Self {
-        fields.ignore_null("keys");
-        let keys = fields.list("keys", 1000, |reader, json| {
-            reader.value(json, JsonText::text)
-        });
         let request = Self {
+            keys: fields.texts("keys", 1000),
             key: fields.optional("key", JsonText::text),
-            keys: keys.map(|keys| keys.into_iter().map(Option::unwrap_or_default).collect()),
             policy: fields.optional("policy", JsonText::text),
             disposition: fields.optional("disposition", JsonText::text),
             filename: fields.optional("filename", JsonText::text),
@@ -130,7 +126,8 @@ impl Dto for DownloadDto {
         let filename = self
             .filename
             .and_then(|name| errors.check(|| "/filename".into(), Filename::parse(name)));
-        let Keys { keys, is_list } = Keys::read(self.key, self.keys, &of_one, errors)?;
+        let is_list = self.keys.is_some();
+        let keys = key_or_keys(self.key, self.keys, &of_one, errors)?;
         Some(Request {
             wanted: Wanted {
                 keys,

@@ -10,48 +10,32 @@ use crate::upload::Invalid;
 /// How many keys of a list count as one request in the rate limit. Each of them is a call to the store.
 pub(super) const KEYS_PER_REQUEST: usize = 10;
 
-/// The uploads that a request is about.
-#[derive(Debug)]
-pub(super) struct Keys {
-    pub(super) keys: Vec<String>,
-    /// Whether the request has a list; the answer then has one, too.
-    pub(super) is_list: bool,
-}
-
-impl Keys {
-    /// Reads the fields `key` and `keys`, of which a request has exactly one. `of_one` are pointers
-    /// to the fields that need `key`, and whether the request has them.
-    pub(super) fn read(
-        key: Option<String>,
-        keys: Option<Vec<String>>,
-        of_one: &[(&str, bool)],
-        errors: &mut FieldErrors,
-    ) -> Option<Self> {
-        match (key, keys) {
-            (Some(key), None) => Some(Self {
-                keys: vec![key],
-                is_list: false,
-            }),
-            (None, Some(keys)) => {
-                for (pointer, _) in of_one.iter().filter(|(_, is_there)| *is_there) {
-                    let detail = "is for one `key`, and not to be given with `keys`";
-                    errors.push((*pointer).into(), Invalid::new("needs-key", detail));
-                }
-                Some(Self {
-                    keys,
-                    is_list: true,
-                })
+/// Reads the fields `key` and `keys`, of which a request has exactly one. `of_one` are pointers to the
+/// fields that need `key`, and whether the request has them.
+pub(super) fn key_or_keys(
+    key: Option<String>,
+    keys: Option<Vec<String>>,
+    of_one: &[(&str, bool)],
+    errors: &mut FieldErrors,
+) -> Option<Vec<String>> {
+    match (key, keys) {
+        (Some(key), None) => Some(vec![key]),
+        (None, Some(keys)) => {
+            for (pointer, _) in of_one.iter().filter(|(_, is_there)| *is_there) {
+                let detail = "is for one `key`, and not to be given with `keys`";
+                errors.push((*pointer).into(), Invalid::new("needs-key", detail));
             }
-            (Some(_), Some(_)) => {
-                let detail = "must not be given together with `key`";
-                errors.push("/keys".into(), Invalid::new("key-and-keys", detail));
-                None
-            }
-            (None, None) => {
-                let invalid = Invalid::new("required", "is required, or `keys`");
-                errors.push("/key".into(), invalid);
-                None
-            }
+            Some(keys)
+        }
+        (Some(_), Some(_)) => {
+            let detail = "must not be given together with `key`";
+            errors.push("/keys".into(), Invalid::new("key-and-keys", detail));
+            None
+        }
+        (None, None) => {
+            let invalid = Invalid::new("required", "is required, or `keys`");
+            errors.push("/key".into(), invalid);
+            None
         }
     }
 }

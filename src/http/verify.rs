@@ -18,7 +18,7 @@ use super::AppState;
 use super::auth::Authenticated;
 use super::body::{Dto, Valid};
 use super::json::{Fields, Json as JsonText};
-use super::keys::{KEYS_PER_REQUEST, Keys, UploadProblemDto, one_or_many, schemas_of};
+use super::keys::{KEYS_PER_REQUEST, UploadProblemDto, key_or_keys, one_or_many, schemas_of};
 use super::memory::Work;
 use super::openapi::{BodyProblems, Crc64NvmeText, Sha256Text, StoreProblems, VerifyProblems};
 use super::problem::{FieldErrors, Problem, catalogue};
@@ -104,13 +104,9 @@ impl Dto for VerifyDto {
     }
 
     fn read(fields: &mut Fields<'_, '_, '_>) -> Self {
-        fields.ignore_null("keys");
-        let keys = fields.list("keys", 100, |reader, json| {
-            reader.value(json, JsonText::text)
-        });
         let request = Self {
+            keys: fields.texts("keys", 100),
             key: fields.optional("key", JsonText::text),
-            keys: keys.map(|keys| keys.into_iter().map(Option::unwrap_or_default).collect()),
             policy: fields.optional("policy", JsonText::text),
             size: fields.optional("size", JsonText::whole_number),
             checksum_sha256: fields.optional("checksumSha256", JsonText::text),
@@ -150,7 +146,8 @@ impl Dto for VerifyDto {
             ("/checksumSha256", checksum_sha256.is_some()),
             ("/checksumCrc64nvme", checksum_crc64nvme.is_some()),
         ];
-        let Keys { keys, is_list } = Keys::read(self.key, self.keys, &of_one, errors)?;
+        let is_list = self.keys.is_some();
+        let keys = key_or_keys(self.key, self.keys, &of_one, errors)?;
         Some(Request {
             expected: keys.into_iter().map(expected).collect(),
             is_list,

@@ -92,6 +92,13 @@ impl<'a, 'e> Fields<'_, 'a, 'e> {
         self.required(name, read)
     }
 
+    /// The texts of a list, of which `null` counts as absent, as [`list`](Self::list) reads them.
+    pub(in crate::http) fn texts(&mut self, name: &'static str, max: usize) -> Option<Vec<String>> {
+        self.ignore_null(name);
+        let texts = self.list(name, max, |reader, json| reader.value(json, Json::text))?;
+        Some(texts.into_iter().map(Option::unwrap_or_default).collect())
+    }
+
     /// What `read` makes of each element of a list. A list with more than `max` elements is kept up
     /// to one element more, which shows that it is too long, and none of it is read.
     pub(in crate::http) fn list<T: Default>(
@@ -184,7 +191,7 @@ impl<'a, 'e> Fields<'_, 'a, 'e> {
     }
 
     /// Makes `null` count as absent for this field.
-    pub(in crate::http) fn ignore_null(&mut self, name: &str) {
+    fn ignore_null(&mut self, name: &str) {
         let mut of_name = self.members.iter().filter(|(other, _)| other == name);
         if let (Some((_, json)), None) = (of_name.next(), of_name.next())
             && json.is_null()
