@@ -55,10 +55,8 @@ pub async fn buckets(
     needs_forms: bool,
 ) -> Result<Buckets, PresignError> {
     let path_style = settings.force_path_style;
-    let public_endpoint = settings
-        .public_endpoint
-        .as_deref()
-        .map(endpoint::normalized);
+    let public_endpoint = settings.public_endpoint.as_deref();
+    let public_endpoint = public_endpoint.map(endpoint::normalized);
     let endpoints = [
         ("AWS_ENDPOINT_URL_S3", endpoint::configured(config)),
         ("S3_PUBLIC_ENDPOINT_URL", public_endpoint.clone()),
@@ -72,14 +70,16 @@ pub async fn buckets(
     let presigner = Client::from_conf(presigner.build());
     let bucket = async |name: &str| {
         if settings.accelerate && name.contains(['.', ':']) {
-            return Err(PresignError::not_accelerated(name));
+            return Err(PresignError(format!(
+                "S3 accelerates no access point and no bucket with a dot in its name, such as {name}; unset S3_ACCELERATE, or use another bucket"
+            )));
         }
         for (variable, endpoint) in &endpoints {
-            if endpoint
-                .as_ref()
-                .is_some_and(|endpoint| endpoint::contains_bucket(endpoint, name, path_style))
-            {
-                return Err(PresignError::bucket_in_endpoint(variable));
+            let contains = |endpoint| endpoint::contains_bucket(endpoint, name, path_style);
+            if endpoint.as_deref().is_some_and(contains) {
+                return Err(PresignError(format!(
+                    "the endpoint contains the name of the bucket, which would be added once more; remove it from {variable}"
+                )));
             }
         }
         let (client, presigner) = (client.clone(), presigner.clone());
@@ -92,7 +92,7 @@ pub async fn buckets(
     let mut all = Buckets::from(bucket(&settings.bucket).await?);
     for name in others {
         let other = bucket(name).await;
-        let other = other.map_err(|error| error.for_bucket(name))?;
+        let other = other.map_err(|error| PresignError(format!("bucket {name}: {error}")))?;
         all.others.insert(name.to_owned(), other);
     }
     Ok(all)

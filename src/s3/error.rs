@@ -119,37 +119,30 @@ where
 {
     fn from(error: SdkError<E, HttpResponse>) -> Self {
         let cause = StoreCause::from_sdk(&error);
-        match &error {
-            SdkError::TimeoutError(_) => return Self::TimedOut(cause),
-            SdkError::DispatchFailure(failure) if failure.is_timeout() => {
-                return Self::TimedOut(cause);
-            }
-            SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => {
-                return Self::Unavailable(cause);
-            }
-            _ => {}
-        }
-        match cause.code.as_deref() {
-            // Ceph answers `NoSuchKey` to calls of a multipart upload that is gone.
-            Some("NoSuchUpload" | "NoSuchKey") => Self::NoSuchUpload(cause),
-            Some(
+        let kind = match &error {
+            SdkError::TimeoutError(_) => Self::TimedOut,
+            SdkError::DispatchFailure(failure) if failure.is_timeout() => Self::TimedOut,
+            SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => Self::Unavailable,
+            _ => match cause.code.as_deref().unwrap_or_default() {
+                // Ceph answers `NoSuchKey` to calls of a multipart upload that is gone.
+                "NoSuchUpload" | "NoSuchKey" => Self::NoSuchUpload,
                 "InvalidPart" | "InvalidPartOrder" | "EntityTooSmall" | "EntityTooLarge"
-                | "MalformedXML",
-            ) => Self::InvalidParts(cause),
-            Some("PreconditionFailed") => Self::ObjectExists(cause),
-            // Another call writes the object at this moment.
-            Some(
+                | "MalformedXML" => Self::InvalidParts,
+                "PreconditionFailed" => Self::ObjectExists,
+                // Another call writes the object at this moment.
                 "ConditionalRequestConflict"
                 | "SlowDown"
                 | "ServiceUnavailable"
                 | "RequestLimitExceeded"
                 | "Throttling"
-                | "TooManyRequests",
-            ) => Self::Busy(cause),
-            // Proxies in between have no code, nor have answers to HEAD. Other stores have codes of their own.
-            _ if matches!(cause.status, Some(429 | 503)) => Self::Busy(cause),
-            _ => Self::Failed(cause),
-        }
+                | "TooManyRequests" => Self::Busy,
+                // Proxies in between have no code, nor have answers to HEAD. Other stores have codes of their
+                // own.
+                _ if matches!(cause.status, Some(429 | 503)) => Self::Busy,
+                _ => Self::Failed,
+            },
+        };
+        kind(cause)
     }
 }
 

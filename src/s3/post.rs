@@ -51,9 +51,7 @@ impl Bucket {
         let Some(scope) = &self.target.scope else {
             return Err(PresignError::no_forms().into());
         };
-        let key = self
-            .signing_key
-            .get(&signing.credentials, signing.now, scope);
+        let key = self.signing_key.get(&signing, scope);
 
         let mut fields = object_fields(&post.object);
         fields.push(("bucket".into(), self.name.clone()));

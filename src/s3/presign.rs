@@ -157,7 +157,7 @@ impl fmt::Debug for PresignedRequest {
 
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct PresignError(String);
+pub struct PresignError(pub(super) String);
 
 impl PresignError {
     pub(super) fn new(error: impl std::error::Error) -> Self {
@@ -170,22 +170,6 @@ impl PresignError {
         Self(format!(
             "{why}; S3_SUPPORTS_POST_POLICY=false does without forms"
         ))
-    }
-
-    pub(super) fn bucket_in_endpoint(variable: &str) -> Self {
-        Self(format!(
-            "the endpoint contains the name of the bucket, which would be added once more; remove it from {variable}"
-        ))
-    }
-
-    pub(super) fn not_accelerated(name: &str) -> Self {
-        Self(format!(
-            "S3 accelerates no access point and no bucket with a dot in its name, such as {name}; unset S3_ACCELERATE, or use another bucket"
-        ))
-    }
-
-    pub(super) fn for_bucket(self, name: &str) -> Self {
-        Self(format!("bucket {name}: {}", self.0))
     }
 
     pub(super) fn unusable(what: &str) -> Self {
@@ -303,9 +287,7 @@ impl Bucket {
         if self.target.is_reproduced
             && let Some(scope) = &self.target.scope
         {
-            let key = self
-                .signing_key
-                .get(&signing.credentials, signing.now, scope);
+            let key = self.signing_key.get(&signing, scope);
             if let Some(presigned) = sign::presign(&self.target, scope, &key, request, &signing) {
                 return Ok(presigned);
             }

@@ -87,12 +87,8 @@ struct CachedKey {
 }
 
 impl SigningKeyCache {
-    pub(super) fn get(
-        &self,
-        credentials: &Arc<Credentials>,
-        now: SystemTime,
-        scope: &Scope,
-    ) -> SigningKey {
+    pub(super) fn get(&self, signing: &Signing, scope: &Scope) -> SigningKey {
+        let (credentials, now) = (&signing.credentials, signing.now);
         let timestamp = Timestamp::new(now);
         let cached = self.0.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(cached) = &*cached
