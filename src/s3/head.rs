@@ -14,7 +14,7 @@ use super::error::{self, status};
 use super::object::{ServerSideEncryption, StorageClass, header_text};
 use super::{Bucket, Error, StoreError};
 
-/// An object that the store has.
+/// An object that the store has. A text contains U+FFFD in the place of what is not UTF-8.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredObject {
     /// In bytes.

@@ -12,6 +12,7 @@ mod multipart;
 mod object;
 mod post;
 mod presign;
+mod readable;
 mod samples;
 mod sign;
 mod tags;
@@ -43,6 +44,7 @@ pub use self::object::{
 pub use self::post::Post;
 use self::presign::Presigner;
 pub use self::presign::{Get, MAX_EXPIRES_IN, PresignError, PresignedRequest, Put, Request};
+use self::readable::ReadableHeaders;
 use self::sign::SigningKeyCache;
 use self::target::Target;
 
@@ -184,6 +186,7 @@ pub fn client(
         // Sessions of directory buckets would be a second source of credentials, fetched over the
         // network.
         .disable_s3_express_session_auth(true)
+        .interceptor(ReadableHeaders)
         .timeout_config(
             TimeoutConfig::builder()
                 .connect_timeout(CONNECT_TIMEOUT)

@@ -3,6 +3,7 @@
 mod properties;
 mod requests;
 mod stand_ins;
+mod unreadable;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

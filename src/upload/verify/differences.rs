@@ -100,7 +100,10 @@ fn property_differences(policy: &Terms, object: &StoredObject) -> Vec<Refusal> {
     let must_be_attachment =
         ContentType::parse(content_type).is_ok_and(|it| policy.is_attachment(&it));
     let disposition = object.content_disposition.as_deref().unwrap_or_default();
-    if must_be_attachment && !is_attachment(disposition) {
+    if !is_readable(disposition) {
+        let detail = UNREADABLE.to_owned();
+        refuse("contentDisposition", "disposition-differs", detail);
+    } else if must_be_attachment && !is_attachment(disposition) {
         let detail = "must be `attachment` for this content type".to_owned();
         refuse("contentDisposition", "disposition-differs", detail);
     }
@@ -111,11 +114,14 @@ fn property_differences(policy: &Terms, object: &StoredObject) -> Vec<Refusal> {
             "must not be set: what is served would not be the bytes that were sent".to_owned();
         refuse("contentEncoding", "encoding-not-allowed", detail);
     }
+    let cache_control = object.cache_control.as_deref().unwrap_or_default();
     if let Some(granted) = &policy.cache_control
-        && object.cache_control.as_ref() != Some(granted)
+        && cache_control != granted
     {
         let detail = format!("must be `{granted}`");
         refuse("cacheControl", "cache-control-differs", detail);
+    } else if !is_readable(cache_control) {
+        refuse("cacheControl", "cache-control-differs", UNREADABLE.into());
     }
     if let (Some(granted), Some(stored)) = (
         &policy.server_side_encryption,
@@ -132,6 +138,13 @@ fn property_differences(policy: &Terms, object: &StoredObject) -> Vec<Refusal> {
         refuse("storageClass", "storage-class-differs", detail);
     }
     refusals
+}
+
+const UNREADABLE: &str = "must be text in UTF-8";
+
+/// Whether a value is what the store has, and all of it, which [`StoredObject`] says with U+FFFD.
+fn is_readable(value: &str) -> bool {
+    !value.contains(char::REPLACEMENT_CHARACTER)
 }
 
 /// Whether the value of a `Content-Disposition` makes a download of every file.

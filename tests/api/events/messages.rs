@@ -2,12 +2,14 @@
 
 use std::time::{Duration, SystemTime};
 
-use presignd::dev;
+use axum::http::HeaderValue;
+use presignd::{dev, http};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use super::{ANY, notification, record, start};
-use crate::helpers::Grant;
+use super::{ANY, Application, TOKEN, notification, record, settings, start};
+use crate::helpers::{Grant, client, service, spawn, with_policies};
+use crate::stand_in::{StandIn, object};
 
 #[tokio::test]
 async fn an_upload_is_reported_with_a_signature_whatever_its_name() {
@@ -87,6 +89,30 @@ async fn an_object_that_violates_its_policy_is_reported_as_refused() {
     assert_eq!(message["type"], "upload.refused");
     assert_eq!(message["data"]["policy"], "small");
     assert_eq!(message["data"]["errors"][0]["pointer"], "/size");
+}
+
+#[tokio::test]
+async fn an_object_with_a_header_that_is_no_text_is_reported_as_refused() {
+    let store = StandIn::answering(async |_| {
+        let mut odd = object(&[]);
+        let value = HeaderValue::from_bytes(b"attachment; filename=\"caf\xe9.txt\"").unwrap();
+        odd.headers_mut().insert("content-disposition", value);
+        odd
+    })
+    .await;
+    let (application, url) = Application::start().await;
+    let uploads = service(&store.config(), dev::BUCKET, true, with_policies(ANY)).await;
+    let addr = spawn(http::router(uploads, &settings(&url))).await;
+    let key = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/a.txt";
+    let request = client().post(format!("http://{addr}/events/s3"));
+    let request = request
+        .bearer_auth(TOKEN)
+        .body(notification(key).to_string());
+    assert_eq!(request.send().await.unwrap().status(), StatusCode::OK);
+    let message = application.received().pop().unwrap().message;
+    assert_eq!(message["type"], "upload.refused");
+    let code = &message["data"]["errors"][0]["code"];
+    assert_eq!(code, "disposition-differs", "{message}");
 }
 
 #[tokio::test]

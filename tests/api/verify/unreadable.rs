@@ -1,0 +1,126 @@
+//! Anyone who has a URL may send headers that it does not sign. Objects whose headers are no text, or far too
+//! long, get an answer like all others, and delay nobody's.
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderValue, Method, Uri};
+use axum::response::Response;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use super::{SNIFF, VERIFY};
+use crate::helpers::{client, fields, is, problem};
+use crate::stand_in::{StandIn, object};
+
+const POLICY: &str = "[policies.default]\nallowed_metadata = ['album']";
+const FOLDER: &str = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e";
+
+async fn ask(base: &str, body: Value) -> reqwest::Response {
+    let request = client().post(format!("{base}{VERIFY}")).json(&body);
+    request.send().await.unwrap()
+}
+
+/// An object with one more header.
+fn with(name: &'static str, value: &[u8]) -> Response {
+    let mut response = object(&[]);
+    let value = HeaderValue::from_bytes(value).unwrap();
+    response.headers_mut().insert(name, value);
+    response
+}
+
+/// A service whose store has objects with this header under names that begin with `odd`.
+async fn service(policy: &str, name: &'static str, value: &[u8]) -> String {
+    let value = value.to_vec();
+    let store = StandIn::answering(move |request: Request| {
+        let is_odd = |uri: &Uri| uri.path().contains("/odd");
+        let mut response = match is_odd(request.uri()) {
+            true => with(name, &value),
+            false => object(&[]),
+        };
+        if request.method() == Method::GET {
+            *response.body_mut() = Body::from("hello");
+        }
+        std::future::ready(response)
+    });
+    store.await.service(policy).await
+}
+
+/// The answer for the odd object, alone and among others.
+async fn answer(policy: &str, name: &'static str, value: &[u8]) -> (StatusCode, Value) {
+    let base = service(policy, name, value).await;
+    let key = |name: &str| format!("{FOLDER}/{name}.txt");
+    let alone = ask(&base, json!({"key": key("odd")})).await;
+    let status = alone.status();
+    let keys = [key("a"), key("odd"), key("b")];
+    let list: Value = ask(&base, json!({"keys": keys}))
+        .await
+        .json()
+        .await
+        .unwrap();
+    let statuses: Vec<&Value> = list["results"]
+        .as_array()
+        .unwrap_or_else(|| panic!("{name}: {list}"))
+        .iter()
+        .map(|result| &result["status"])
+        .collect();
+    assert_eq!(statuses, [200, status.as_u16(), 200], "{name}: {list}");
+    if status == StatusCode::OK {
+        return (status, alone.json().await.unwrap());
+    }
+    (status, problem(alone).await)
+}
+
+#[track_caller]
+fn differs((status, problem): &(StatusCode, Value), field: &str, code: &str) {
+    assert_eq!(*status, 409, "{field}: {problem}");
+    is(problem, 409, "mismatch");
+    assert_eq!(fields(problem), [(field, code)], "{problem}");
+}
+
+#[tokio::test]
+async fn a_header_that_is_no_text_makes_a_mismatch_and_no_error_of_the_store() {
+    for (name, value, field, code) in [
+        (
+            "content-type",
+            &b"text/\xffplain"[..],
+            "/contentType",
+            "not-a-media-type",
+        ),
+        (
+            "content-disposition",
+            b"attachment; filename=\"caf\xe9.txt\"",
+            "/contentDisposition",
+            "disposition-differs",
+        ),
+        (
+            "content-encoding",
+            b"\xff",
+            "/contentEncoding",
+            "encoding-not-allowed",
+        ),
+        (
+            "cache-control",
+            b"\xff",
+            "/cacheControl",
+            "cache-control-differs",
+        ),
+        (
+            "x-amz-meta-foreign",
+            b"\xff",
+            "/metadata/foreign",
+            "metadata-not-allowed",
+        ),
+    ] {
+        differs(&answer(POLICY, name, value).await, field, code);
+    }
+}
+
+#[tokio::test]
+async fn a_header_that_policies_say_nothing_about_may_be_anything() {
+    for name in ["content-language", "expires", "x-odd"] {
+        for policy in [POLICY, SNIFF] {
+            let (status, upload) = answer(policy, name, b"\xff").await;
+            assert_eq!(status, StatusCode::OK, "{name}: {upload}");
+        }
+    }
+}
