@@ -77,6 +77,7 @@ texts! {
         "A media type, with or without parameters, or an empty string",
         &format!("^$|{MEDIA_TYPE}"),
     )
+    .max_length(Some(255))
     .examples(["image/jpeg"]);
 
     Sha256Text: checksum(("SHA-256", 32), "^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$", "WJG1tSLV3whtD/CxEPvZ0hu0/HFjrzTQgoai6Eb2vgM=");

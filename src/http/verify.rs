@@ -97,7 +97,9 @@ impl Dto for VerifyDto {
     /// Enough for 100 of the longest keys, even if each character of them is escaped.
     const MAX_BYTES: usize = 1024 * 1024;
 
-    /// Memory for keys and for the store's answers about them. Few keys are shorter than 48 bytes.
+    /// Memory for keys and for the store's answers about them. Few keys are shorter than 48 bytes. An object
+    /// whose texts are as long as they may be takes up to 28 KiB with its receipt and its part of the answer,
+    /// but the store is asked about 600 keys of long lists at a time, and each connection may take 128 KiB.
     fn work(body_bytes: usize) -> Work {
         let keys = (1 + body_bytes / 48).min(100);
         Work::AskStore(3 * body_bytes + keys * 4096)

@@ -14,7 +14,12 @@ use super::error::{self, status};
 use super::object::{ServerSideEncryption, StorageClass, header_text};
 use super::{Bucket, Error, StoreError};
 
-/// An object that the store has. A text contains U+FFFD in the place of what is not UTF-8.
+/// The most bytes that are kept of a text. None that presignd grants is longer, and some stores accept
+/// hundreds of kilobytes that nobody signed.
+const MAX_TEXT_BYTES: usize = 2048;
+
+/// An object that the store has. A text has U+FFFD in the place of what is not UTF-8, and at its end if it
+/// was cut.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredObject {
     /// In bytes.
@@ -139,7 +144,7 @@ fn stored(answer: HeadObjectOutput) -> Result<StoredObject, StoreError> {
             .content_length
             .and_then(|length| length.try_into().ok())
             .ok_or_else(|| lacks("length"))?,
-        content_type: answer.content_type,
+        content_type: answer.content_type.map(cut),
         etag: answer.e_tag.ok_or_else(|| lacks("etag"))?,
         version_id: answer.version_id,
         last_modified: modified
@@ -151,14 +156,23 @@ fn stored(answer: HeadObjectOutput) -> Result<StoredObject, StoreError> {
             .metadata
             .unwrap_or_default()
             .into_iter()
-            .map(|(name, value)| (name, header_text(&value)))
+            .map(|(name, value)| (name, cut(header_text(&value))))
             .collect(),
-        content_disposition: answer.content_disposition,
-        content_encoding: answer.content_encoding,
-        cache_control: answer.cache_control,
+        content_disposition: answer.content_disposition.map(cut),
+        content_encoding: answer.content_encoding.map(cut),
+        cache_control: answer.cache_control.map(cut),
         server_side_encryption: answer.server_side_encryption,
         storage_class: answer.storage_class,
     })
+}
+
+fn cut(mut text: String) -> String {
+    if text.len() > MAX_TEXT_BYTES {
+        text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
+        text.push(char::REPLACEMENT_CHARACTER);
+        text.shrink_to_fit();
+    }
+    text
 }
 
 fn absent<T, E>(error: SdkError<E, HttpResponse>) -> Result<Option<T>, StoreError>

@@ -18,6 +18,7 @@ use crate::s3;
 ///   `video/webm;codecs=vp8,opus` is what `MediaRecorder` sends.
 /// - Printable ASCII alone, so it cannot end a header or begin another.
 /// - No space that signing would fold: none at the ends, no two in a row.
+/// - At most 255 characters, as two of the longest names have.
 /// - No `/` after a comma: browsers split a header at commas and take the last piece that is a
 ///   type.
 // Only what we sealed is deserialized, so it is not parsed again.
@@ -56,7 +57,12 @@ fn check(text: &str) -> Result<(), Invalid> {
     /// The longest name of a type or a subtype
     /// ([RFC 6838](https://www.rfc-editor.org/rfc/rfc6838#section-4.2)).
     const MAX_NAME_BYTES: usize = 127;
+    const MAX_BYTES: usize = 2 * MAX_NAME_BYTES + 1;
     let invalid = |why: String| Invalid::new("not-a-media-type", why);
+    if text.len() > MAX_BYTES {
+        let why = format!("must not be longer than {MAX_BYTES} characters");
+        return Err(Invalid::new("length", why));
+    }
     if let Some(c) = text.chars().find(|c| !matches!(c, ' '..='~')) {
         return Err(invalid(format!(
             "must be printable ASCII; it contains U+{:04X}",

@@ -4,7 +4,7 @@
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::helpers::{App, fields, problem, spawn_app};
+use crate::helpers::{App, client, fields, problem, spawn_app};
 use crate::presigned_post::{PostGrant, send};
 
 async fn makes_the_trip(app: &App, content_type: &str) {
@@ -89,5 +89,56 @@ async fn a_form_keeps_the_type_as_it_was_written() {
         assert_eq!(sent.status(), StatusCode::CREATED, "{content_type}");
         let (_, stored) = app.stored(&grant.key).await.unwrap();
         assert_eq!(stored, content_type);
+    }
+}
+
+#[tokio::test]
+async fn a_type_of_255_characters_is_the_longest_on_every_route() {
+    let app = spawn_app().await;
+    let of_length = |length: usize| {
+        let begin = "image/png;a=";
+        format!("{begin}{}", "x".repeat(length - begin.len()))
+    };
+    let calls = async |content_type: &str| {
+        let better_upload = json!({
+            "route": "default",
+            "files": [{"name": "a", "size": 1, "type": content_type}],
+        });
+        let of_sign = json!({"method": "PUT", "key": "a", "contentType": content_type});
+        // Uppy sends a type with the call that begins an upload.
+        let begin = json!({"method": "POST", "key": "a"});
+        let begin: Value = app.post("/s3/sign", &begin).await.json().await.unwrap();
+        let begin = client().post(begin["url"].as_str().unwrap());
+        let begin = begin.header("content-type", content_type);
+        let body = json!({"filename": "a", "contentType": content_type});
+        let of_uppy = json!({"filename": "a", "type": content_type});
+        let params = format!("/s3/params?filename=a&type={content_type}");
+        [
+            (
+                "/contentType",
+                app.post("/upload/presigned-url", &body).await,
+            ),
+            ("/type", app.get(&params).await),
+            ("/type", app.post("/s3/multipart", &of_uppy).await),
+            ("/contentType", app.post("/s3/sign", &of_sign).await),
+            (
+                "/files/0/type",
+                app.post("/better-upload", &better_upload).await,
+            ),
+            ("", begin.send().await.unwrap()),
+        ]
+    };
+    for (_, answer) in calls(&of_length(255)).await {
+        let (status, url) = (answer.status(), answer.url().clone());
+        assert!(status.is_success(), "{url}: {status}");
+    }
+    for (field, answer) in calls(&of_length(256)).await {
+        assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{field}");
+        if field.is_empty() {
+            let xml = answer.text().await.unwrap();
+            assert!(xml.contains("contentType must not be longer"), "{xml}");
+        } else {
+            assert_eq!(fields(&problem(answer).await), [(field, "length")]);
+        }
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::to_bytes;
 use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
 use presignd::dev::BUCKET;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -18,6 +19,8 @@ use tempfile::TempDir;
 
 use crate::helpers::spawn;
 use crate::process::Running;
+use crate::receipts::pem;
+use crate::stand_in::object;
 use crate::uppy::{Upload, create_at};
 
 /// What 100 requests of one caller may add, in MiB.
@@ -28,12 +31,14 @@ const MOST_OF_ALL: u64 = 128 + 200 / 8;
 /// Answers that are not read stay longer than those that are. A few kinds are tried both ways.
 const READ_TOO: [&str; 1] = ["lists of files"];
 /// What is tried with many callers.
-const OF_MANY: [&str; 5] = [
+const OF_MANY: [&str; 7] = [
     "lists of files",
     "hostile bodies",
     "batches of parts",
     "completions",
     "verifications",
+    "verifications of full objects",
+    "short verifications of full objects",
 ];
 
 /// The most memory that the process has used so far, in KiB.
@@ -44,13 +49,16 @@ fn peak(pid: u32) -> u64 {
     kibibytes.parse().unwrap()
 }
 
-/// A store that has no objects, and an upload of 10,000 parts.
-async fn store(request: Request) -> (StatusCode, String) {
+/// A store that has objects under full names alone, and an upload of 10,000 parts.
+async fn store(request: Request) -> Response {
     let query = request.uri().query().unwrap_or_default().to_owned();
     let body = match *request.method() {
         Method::HEAD => {
             tokio::time::sleep(Duration::from_millis(20)).await;
-            return (StatusCode::NOT_FOUND, String::new());
+            if request.uri().path().contains("full") {
+                return full_object();
+            }
+            return StatusCode::NOT_FOUND.into_response();
         }
         Method::POST if query.contains("uploads") => {
             "<InitiateMultipartUploadResult><UploadId>id</UploadId></InitiateMultipartUploadResult>"
@@ -76,7 +84,19 @@ async fn store(request: Request) -> (StatusCode, String) {
             xml + "</ListPartsResult>"
         }
     };
-    (StatusCode::OK, body)
+    body.into_response()
+}
+
+/// An object whose texts are as long as they may be. JSON escapes the characters of its metadata.
+fn full_object() -> Response {
+    let content_type = format!("text/plain;{}", "t".repeat(244));
+    let text = |begin: &str| format!("{begin}{}", "x".repeat(2000));
+    object(&[
+        ("content-type", &content_type),
+        ("content-disposition", &text("attachment;")),
+        ("cache-control", &text("")),
+        ("x-amz-meta-a", &"\"".repeat(2030)),
+    ])
 }
 
 fn get(path: &str) -> Vec<u8> {
@@ -92,6 +112,11 @@ fn post(path: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
+fn verify(wait: u32, keys: &[String]) -> Vec<u8> {
+    let body = json!({"keys": keys, "wait": wait}).to_string();
+    post("/upload/verify", &body)
+}
+
 /// A request of each kind that makes the service work or answer much, and the status that it has alone.
 fn requests(upload_id: &str, key: &str) -> Vec<(&'static str, u16, Vec<u8>)> {
     let upload = format!("/s3/multipart/{upload_id}");
@@ -105,13 +130,9 @@ fn requests(upload_id: &str, key: &str) -> Vec<(&'static str, u16, Vec<u8>)> {
     let files: Vec<Value> = (0..1000)
         .map(|n| json!({"filename": format!("{n}-{name}.txt"), "contentType": "text/plain"}))
         .collect();
-    let keys = |wait: u32, count: usize| {
-        let keys: Vec<String> = (0..count).map(granted).collect();
-        post(
-            "/upload/verify",
-            &json!({"keys": keys, "wait": wait}).to_string(),
-        )
-    };
+    let keys = |count: usize| (0..count).map(granted).collect::<Vec<_>>();
+    let full_name = "한".repeat(80) + "full";
+    let full = vec![format!("uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/{full_name}"); 100];
     let twice: Vec<String> = (0..50).map(|n| format!("\"{n}\":1,\"{n}\":1")).collect();
     let hostile = format!("{{\"{}\":{{{}}}}}", "/".repeat(2_000_000), twice.join(","));
     let numbers: Vec<String> = (1..=200).map(|n| n.to_string()).collect();
@@ -178,8 +199,14 @@ fn requests(upload_id: &str, key: &str) -> Vec<(&'static str, u16, Vec<u8>)> {
                 &json!({"parts": parts}).to_string(),
             ),
         ),
-        ("verifications", 200, keys(0, 100)),
-        ("verifications that wait", 200, keys(2, 10)),
+        ("verifications", 200, verify(0, &keys(100))),
+        ("verifications that wait", 200, verify(2, &keys(10))),
+        ("verifications of full objects", 200, verify(0, &full[..])),
+        (
+            "short verifications of full objects",
+            200,
+            verify(0, &full[..16]),
+        ),
         ("the document", 200, get("/openapi.json")),
         ("static files", 200, get("/docs/swagger-ui-bundle.js")),
     ]
@@ -217,7 +244,15 @@ async fn serve(folder: &Path) -> (Running, SocketAddr, Upload) {
     let store = spawn(Router::new().fallback(store)).await;
     let endpoint = format!("http://{store}");
     let token = "t".repeat(1000);
+    let policies = "[policies.default]
+        allowed_metadata = ['a']
+        [policies.other]
+        key = 'other/{uuid}'";
+    std::fs::write(folder.join("policies.toml"), policies).unwrap();
+    std::fs::write(folder.join("receipts.pem"), pem()).unwrap();
     let variables = [
+        ("UPLOAD_POLICIES_FILE", "policies.toml"),
+        ("RECEIPT_KEY_FILE", "receipts.pem"),
         ("AWS_REGION", "us-east-1"),
         ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
         ("AWS_SECRET_ACCESS_KEY", "secret"),

@@ -31,10 +31,7 @@ pub(super) struct FileDto {
     filename: Option<String>,
 
     /// The media type that the upload must have, parameters included.
-    #[validate(
-        required(message = "is required"),
-        length(max = 255, message = "must not be longer than 255 characters")
-    )]
+    #[validate(required(message = "is required"))]
     #[schema(value_type = MediaTypeText, required = true)]
     content_type: Option<String>,
 

@@ -3,6 +3,7 @@
 use super::{Expected, UNTYPED};
 use crate::s3::StoredObject;
 use crate::upload::checksum::Checksum;
+use crate::upload::metadata::check_size as check_metadata_size;
 use crate::upload::policy::{Terms, check_size};
 use crate::upload::{ContentType, Field, Invalid, Metadata, Refusal};
 
@@ -66,11 +67,14 @@ fn compare(expected: Option<&str>, stored: Option<&str>, kind: &str) -> Result<(
 }
 
 /// Metadata that the policy or the ticket fixes and the object lacks, and metadata that nobody may
-/// set.
+/// set. More than S3 stores is not compared, so that the answer is never long.
 fn metadata_differences(policy: &Terms, stored: &Metadata) -> Vec<Refusal> {
     let refusal = |name: &String, code, detail: &'static str| {
         Refusal::new(Field::MetadataOf(name.clone()), Invalid::new(code, detail))
     };
+    if let Err(invalid) = check_metadata_size(stored) {
+        return vec![Refusal::new(Field::Metadata, invalid)];
+    }
     let fixed: Metadata = policy.metadata_with(&Metadata::new()).into_iter().collect();
     let missing = fixed
         .iter()
@@ -140,7 +144,7 @@ fn property_differences(policy: &Terms, object: &StoredObject) -> Vec<Refusal> {
     refusals
 }
 
-const UNREADABLE: &str = "must be text in UTF-8";
+const UNREADABLE: &str = "must be text in UTF-8 of at most 2,048 bytes";
 
 /// Whether a value is what the store has, and all of it, which [`StoredObject`] says with U+FFFD.
 fn is_readable(value: &str) -> bool {

@@ -33,9 +33,10 @@ async fn service(policy: &str, name: &'static str, value: &[u8]) -> String {
     let value = value.to_vec();
     let store = StandIn::answering(move |request: Request| {
         let is_odd = |uri: &Uri| uri.path().contains("/odd");
-        let mut response = match is_odd(request.uri()) {
-            true => with(name, &value),
-            false => object(&[]),
+        let mut response = if is_odd(request.uri()) {
+            with(name, &value)
+        } else {
+            object(&[])
         };
         if request.method() == Method::GET {
             *response.body_mut() = Body::from("hello");
@@ -122,5 +123,44 @@ async fn a_header_that_policies_say_nothing_about_may_be_anything() {
             let (status, upload) = answer(policy, name, b"\xff").await;
             assert_eq!(status, StatusCode::OK, "{name}: {upload}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_text_that_is_longer_than_any_granted_one_is_a_mismatch_and_not_kept() {
+    let long = vec![b'x'; 300_000];
+    let types = [245, 300_000].map(|length| [b"text/plain;", &long[..length]].concat());
+    for (name, value, field, code) in [
+        ("content-type", &types[0][..], "/contentType", "length"),
+        ("content-type", &types[1], "/contentType", "length"),
+        (
+            "content-disposition",
+            &long,
+            "/contentDisposition",
+            "disposition-differs",
+        ),
+        (
+            "content-encoding",
+            &long,
+            "/contentEncoding",
+            "encoding-not-allowed",
+        ),
+        (
+            "cache-control",
+            &long,
+            "/cacheControl",
+            "cache-control-differs",
+        ),
+        ("x-amz-meta-album", &long, "/metadata", "metadata-too-large"),
+        (
+            "x-amz-meta-foreign",
+            &long,
+            "/metadata",
+            "metadata-too-large",
+        ),
+    ] {
+        let answer = answer(POLICY, name, value).await;
+        differs(&answer, field, code);
+        assert!(answer.1.to_string().len() < 1000, "{}", answer.1);
     }
 }
