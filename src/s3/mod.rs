@@ -36,11 +36,11 @@ pub use self::error::{StoreCause, StoreError};
 pub use self::head::StoredObject;
 pub use self::host::Host;
 pub use self::multipart::{MAX_PARTS, MIN_PART_BYTES, StoredPart};
-pub(crate) use self::object::has_two_spaces;
 pub use self::object::{
     MAX_OBJECT_BYTES, MAX_PUT_BYTES, Object, ObjectCannedAcl, ServerSideEncryption, StorageClass,
     header_value,
 };
+pub(crate) use self::object::{has_two_spaces, is_encoded};
 pub use self::post::Post;
 use self::presign::Presigner;
 pub use self::presign::{Get, MAX_EXPIRES_IN, PresignError, PresignedRequest, Put, Request};

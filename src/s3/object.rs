@@ -128,9 +128,16 @@ pub fn header_value(value: &str) -> Cow<'_, str> {
 
 /// The inverse of [`header_value`], also for the answers of stores, which may encode words in
 /// [either way](https://www.rfc-editor.org/rfc/rfc2047#section-4). What cannot be decoded stays as
-/// it is.
+/// it is, and so does what would be control characters, which nobody can read in a header.
 pub(super) fn header_text(value: &str) -> String {
-    decode_words(value).unwrap_or_else(|| value.to_owned())
+    decode_words(value)
+        .filter(|text| !text.contains(char::is_control))
+        .unwrap_or_else(|| value.to_owned())
+}
+
+/// Whether a value would be decoded in the answer of a store, although it is what someone wrote.
+pub(crate) fn is_encoded(value: &str) -> bool {
+    decode_words(value).is_some()
 }
 
 fn decode_words(value: &str) -> Option<String> {
@@ -225,10 +232,7 @@ mod tests {
     #[test]
     fn words_that_a_store_has_encoded_are_decoded() {
         for (value, text) in [
-            (
-                "=?UTF-8?B?w4PChE3Dg8KEWsODwpXDg8KRIFMz?=",
-                "Ã\u{84}MÃ\u{84}ZÃ\u{95}Ã\u{91} S3",
-            ),
+            ("=?UTF-8?B?w4RNw4Raw5XDkSBTMw==?=", "ÄMÄZÕÑ S3"),
             ("=?utf-8?q?caf=C3=A9_7=3D?=", "café 7="),
             ("=?UTF-8?Q?=ED=95?= =?UTF-8?Q?=9C?=", "한"),
         ] {
@@ -244,6 +248,8 @@ mod tests {
             "=?=",
             "=?UTF-8?B?/w==?=",
             "=?UTF-8?Q?100%25?=",
+            "=?UTF-8?B?eA0KSW5qZWN0ZWQ6IDEABw==?=",
+            "=?UTF-8?Q?=C2=85?=",
         ] {
             assert_eq!(header_text(value), value);
         }

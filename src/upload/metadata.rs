@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use super::Invalid;
 use super::grants::check_form;
+use crate::s3;
 
 /// Names and values that S3 and HTTP can carry.
 ///
 /// - Names are made of ASCII lower-case letters, digits, `-`, `_` and `.`: they become names of
 ///   headers, whose case does not count.
 /// - Values are any text but the empty one, without control characters and without spaces at the
-///   ends, which HTTP would drop. The signer encodes what is not ASCII.
+///   ends, which HTTP would drop. The signer encodes what is not ASCII, so a value that looks
+///   encoded would be read as another one.
 /// - All together they are shorter than
 ///   [S3's 2 KB](https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html).
 pub type Metadata = BTreeMap<String, String>;
@@ -62,6 +64,12 @@ pub(super) fn check_value(value: &str) -> Result<(), Invalid> {
             "must not begin or end with a space",
         ));
     }
+    if s3::is_encoded(value) {
+        return Err(Invalid::new(
+            "encoded-word",
+            "must not be an encoded word such as `=?UTF-8?Q?a?=`: send the text itself",
+        ));
+    }
     match value.chars().find(|c| c.is_control()) {
         None => Ok(()),
         Some(c) => Err(Invalid::new(
@@ -79,9 +87,7 @@ pub(super) fn check_size<'a>(
 ) -> Result<(), Invalid> {
     let bytes: usize = metadata
         .into_iter()
-        .map(|(name, value)| {
-            "x-amz-meta-".len() + name.len() + crate::s3::header_value(value).len()
-        })
+        .map(|(name, value)| "x-amz-meta-".len() + name.len() + s3::header_value(value).len())
         .sum();
     if bytes < MAX_BYTES {
         return Ok(());
@@ -108,7 +114,15 @@ mod tests {
 
     #[test]
     fn values_are_any_visible_text() {
-        for value in ["7", "a  b", "앨범 7", "🎉", "=?x", "\u{a0}x\"'`"] {
+        for value in [
+            "7",
+            "a  b",
+            "앨범 7",
+            "🎉",
+            "=?x",
+            "a =?UTF-8?B?YQ==?=",
+            "\u{a0}x\"'`",
+        ] {
             let trimmed = value.trim();
             assert_eq!(check_value(trimmed), Ok(()), "{value}");
         }
@@ -120,6 +134,8 @@ mod tests {
             "a\r\nx-amz-acl: public-read",
             "a\0",
             "\u{85}a",
+            "=?UTF-8?B?YQ==?=",
+            "=?utf-8?q?a?= =?UTF-8?B?YQ==?=",
         ] {
             assert!(check_value(value).is_err(), "{value:?}");
         }

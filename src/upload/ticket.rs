@@ -239,6 +239,10 @@ mod tests {
             (json!({"metadata": {"a": ""}}), "`metadata.a`"),
             (json!({"metadata": {"a": "b\r\nc"}}), "`metadata.a`"),
             (json!({"metadata": {"a": "${filename}"}}), "`metadata.a`"),
+            (
+                json!({"metadata": {"a": "=?UTF-8?B?eA0K?="}}),
+                "`metadata.a`",
+            ),
             (json!({"metadata": {"a": "x".repeat(2048)}}), "`metadata`"),
         ] {
             let error = Ticket::parse(&claim).unwrap_err();

@@ -287,6 +287,11 @@ async fn clients_set_the_metadata_that_the_policy_allows_and_no_other() {
             400,
             ("/metadata/album", "control-character"),
         ),
+        (
+            json!({"album": "=?UTF-8?B?eA0KSW5qZWN0ZWQ6IDEABw==?="}),
+            400,
+            ("/metadata/album", "encoded-word"),
+        ),
         (json!({"album": ""}), 400, ("/metadata/album", "empty")),
         (
             json!({"album": " x"}),

@@ -164,3 +164,19 @@ async fn a_text_that_is_longer_than_any_granted_one_is_a_mismatch_and_not_kept()
         assert!(answer.1.to_string().len() < 1000, "{}", answer.1);
     }
 }
+
+#[tokio::test]
+async fn metadata_is_never_decoded_to_control_characters() {
+    for (value, text) in [
+        (
+            "=?UTF-8?B?eA0KSW5qZWN0ZWQ6IDEABw==?=",
+            "=?UTF-8?B?eA0KSW5qZWN0ZWQ6IDEABw==?=",
+        ),
+        ("=?utf-8?q?=0D=0Aevil?=", "=?utf-8?q?=0D=0Aevil?="),
+        ("=?UTF-8?B?7JWo67KU?=", "앨범"),
+    ] {
+        let (status, upload) = answer(POLICY, "x-amz-meta-album", value.as_bytes()).await;
+        assert_eq!(status, StatusCode::OK, "{upload}");
+        assert_eq!(upload["metadata"], json!({"album": text}));
+    }
+}

@@ -128,6 +128,11 @@ fn what_no_store_can_enforce_is_refused_with_policy_field_and_reason() {
         ("tagging = { 'aws:x' = 'c' }", "tagging", "aws:x"),
         ("metadata = { 'A' = 'b' }", "metadata.A", "lower-case"),
         ("metadata = { a = '' }", "metadata.a", "empty"),
+        (
+            "metadata = { a = '=?utf-8?q?=0D=0A?=' }",
+            "metadata.a",
+            "encoded word",
+        ),
         ("allowed_metadata = ['A']", "allowed_metadata", "`A`"),
         (
             "metadata = { a = 'b' }\nallowed_metadata = ['a']",
