@@ -47,6 +47,7 @@ use utoipa_axum::router::OpenApiRouter;
 use self::auth::{Auth, Gate};
 #[cfg(feature = "lambda")]
 pub(crate) use self::client_ip::parse_address;
+use self::context::problems_in;
 pub use self::cors::AllowedOrigins;
 #[cfg(feature = "dev")]
 pub(crate) use self::cors::is_loopback;
@@ -57,7 +58,7 @@ pub(crate) use self::head::preflight_origin;
 pub(crate) use self::health::HEALTHZ;
 use self::health::Operations;
 use self::middleware::Observer;
-use self::problem::{Problem, catalogue};
+use self::problem::{Dialect, Problem, catalogue};
 pub use self::rate_limit::Rate;
 pub use self::server::{Limits, Server, serve};
 use crate::telemetry::Metrics;
@@ -185,6 +186,16 @@ fn with_fallbacks(router: Router) -> Router {
     router
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
+}
+
+/// Routes whose problems are written in `dialect`, also that of a wrong method, which would otherwise come from
+/// outside of the layer.
+fn in_dialect(routes: OpenApiRouter<AppState>, dialect: Dialect) -> OpenApiRouter<AppState> {
+    let (routes, document) = routes.split_for_parts();
+    let routes = routes
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(problems_in(dialect));
+    OpenApiRouter::with_openapi(document).merge(routes.into())
 }
 
 /// The OpenAPI document with every way to authenticate. A running service serves one with its own

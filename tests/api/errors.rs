@@ -286,3 +286,36 @@ async fn an_unknown_route_is_404_and_a_wrong_method_405_with_allow() {
         assert!(detail.contains(method.as_str()), "{detail}");
     }
 }
+
+#[tokio::test]
+async fn a_wrong_method_is_refused_as_the_client_of_the_route_reads_it() {
+    let app = spawn_app_with_policies("[policies.default]\n[policies.other]").await;
+    let answer = async |path: &str| {
+        let request = app.client.put(format!("{}{path}", app.base));
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED, "{path}");
+        assert!(response.headers().contains_key(ALLOW), "{path}");
+        response
+    };
+    for path in [
+        "/s3/params",
+        "/s3/multipart",
+        "/s3/sign",
+        "/p/other/s3/params",
+    ] {
+        let problem = problem(answer(path).await).await;
+        is(&problem, 405, "method-not-allowed");
+        for member in ["error", "message"] {
+            assert_eq!(problem[member], problem["detail"], "{path}");
+        }
+    }
+    let of_better_upload = problem(answer("/better-upload").await).await;
+    assert_eq!(
+        of_better_upload["error"],
+        json!({"type": "invalid_request", "message": of_better_upload["detail"]})
+    );
+    let of_s3 = answer("/s3/upload/x").await;
+    assert_eq!(of_s3.headers()[CONTENT_TYPE], "application/xml");
+    let xml = of_s3.text().await.unwrap();
+    assert!(xml.contains("<Code>MethodNotAllowed</Code>"), "{xml}");
+}

@@ -23,14 +23,13 @@ use self::dto::{
 };
 use super::uppy::calls;
 use super::{DEFAULT_TYPE, PART_URL_BYTES, PARTS_PER_REQUEST, allowed_metadata, as_text, parts_of};
-use crate::http::AppState;
 use crate::http::auth::Authenticated;
 use crate::http::body::Valid;
-use crate::http::context::problems_in;
 use crate::http::memory::Work;
 use crate::http::openapi::{BodyProblems, SigningProblems, StoreProblems};
 use crate::http::own_address::OwnAddress;
 use crate::http::problem::{Dialect, FieldErrors, Problem};
+use crate::http::{AppState, in_dialect};
 use crate::upload::{
     Caller, ContentType, Error, Field, File, Invalid, MultipartUpload, ObjectKey, Operation,
     Refusal, UploadService,
@@ -43,9 +42,8 @@ const EXTRA: Duration = Duration::from_hours(1);
 const HEAD_BYTES: usize = 4096;
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(presign))
-        .layer(problems_in(Dialect::BetterUpload))
+    let routes = OpenApiRouter::new().routes(routes!(presign));
+    in_dialect(routes, Dialect::BetterUpload)
 }
 
 /// Presign uploads for better-upload

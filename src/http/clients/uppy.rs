@@ -22,23 +22,22 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use crate::http::AppState;
 use crate::http::auth::Authenticated;
 use crate::http::clients::{DEFAULT_TYPE, allowed_metadata};
-use crate::http::context::problems_in;
 use crate::http::openapi::{
     FilenameText, MediaTypeOrNothing, ParameterProblems, PolicyProblems, SigningProblems,
 };
 use crate::http::problem::{Dialect, FieldErrors, Problem};
 use crate::http::uploads::as_map;
+use crate::http::{AppState, in_dialect};
 use crate::upload::{Caller, ContentType, File, Filename, Grant, Invalid, UploadService};
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
+    let routes = OpenApiRouter::new()
         .routes(routes!(params))
         .merge(multipart::router())
-        .merge(sign::router())
-        .layer(problems_in(Dialect::Uppy))
+        .merge(sign::router());
+    in_dialect(routes, Dialect::Uppy)
 }
 
 type Pairs = Query<Vec<(String, String)>>;

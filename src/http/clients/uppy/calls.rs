@@ -19,20 +19,18 @@ use super::multipart::dto::{CompleteDto, CompletedPartDto, Completion};
 use crate::http::auth::Authenticated;
 use crate::http::body::{self, Dto};
 use crate::http::clients::DEFAULT_TYPE;
-use crate::http::context::problems_in;
 use crate::http::memory::Work;
 use crate::http::own_address::OwnAddress;
 use crate::http::problem::{Dialect, FieldErrors, Problem, catalogue};
 use crate::http::xml::{Document, element, listed_parts};
-use crate::http::{AppState, path_parameter};
+use crate::http::{AppState, in_dialect, path_parameter};
 use crate::s3::MAX_PARTS;
 use crate::upload::{Begin, Call, ContentType, OpenUpload, Operation, UploadService};
 
 pub(in crate::http::clients) fn router() -> OpenApiRouter<AppState> {
     let calls = get(list).post(begin_or_complete).delete(abort);
-    OpenApiRouter::new()
-        .route("/s3/upload/{token}", calls)
-        .layer(problems_in(Dialect::Xml))
+    let routes = OpenApiRouter::new().route("/s3/upload/{token}", calls);
+    in_dialect(routes, Dialect::Xml)
 }
 
 /// The URL of a call.
