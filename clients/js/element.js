@@ -3,15 +3,13 @@
 
 import { createClient } from "./index.js";
 import { ACTIVE, FINISHED, UploadList } from "./list.js";
+import { Attributes } from "./element/attributes.js";
 import { Row } from "./element/row.js";
 import { styles } from "./element/style.js";
 import { Announcer, make, setText } from "./element/text.js";
 
 /** @typedef {import("./index.js").Client} Client */
 /** @typedef {import("./list.js").UploadItem} UploadItem */
-
-/** Servers have no elements. @type {typeof HTMLElement} */
-const Base = globalThis.HTMLElement ?? class {};
 
 /**
  * Attributes:
@@ -24,10 +22,11 @@ const Base = globalThis.HTMLElement ?? class {};
  * - `page-drop`: files may be dropped anywhere on the page
  * - `any-policy`: interrupted uploads of all policies are offered, and resumed under theirs; each file shows its policy
  *
- * Properties: `headers` and `client` as for `createClient`, `metadata` and `checksum` as for `upload`, `files`,
- * `value`, `values`. Event: `change`, when a file has arrived or was removed; `progress`, whenever `files` changes.
+ * Each of them is a property, too, such as `anyPolicy`. Other properties: `headers` and `client` as for `createClient`,
+ * `metadata` and `checksum` as for `upload`, `files`, `value`, `values`. Event: `change`, when a file has arrived or was
+ * removed; `progress`, whenever `files` changes.
  */
-export class PresigndUpload extends Base {
+export class PresigndUpload extends Attributes {
   static formAssociated = true;
   static observedAttributes = ["multiple", "accept", "required", "disabled", "keys"];
 
@@ -53,8 +52,12 @@ export class PresigndUpload extends Base {
     this.metadata = this.metadata;
     /** @type {"sha256" | "crc64nvme" | undefined} */
     this.checksum = this.checksum;
-    this.#client = Object.getOwnPropertyDescriptor(this, "client")?.value;
-    Reflect.deleteProperty(this, "client");
+    for (const name of Object.keys(this)) {
+      if (!(name in PresigndUpload.prototype)) continue;
+      const value = Reflect.get(this, name);
+      Reflect.deleteProperty(this, name);
+      Reflect.set(this, name, value);
+    }
     this.#internals = this.attachInternals();
     // A label of the page names the group.
     this.#internals.role = "group";
@@ -99,7 +102,7 @@ export class PresigndUpload extends Base {
   connectedCallback() {
     this.#connection = new AbortController();
     const { signal } = this.#connection;
-    this.#listenForDrops(this.hasAttribute("page-drop") ? window : this.dropZone, signal);
+    this.#listenForDrops(this.pageDrop ? window : this.dropZone, signal);
     addEventListener("beforeunload", (event) => this.#isActive && event.preventDefault(), { signal });
     // `headers` and `client` may be set after the element was made, but before the first call.
     queueMicrotask(() => {
@@ -117,11 +120,10 @@ export class PresigndUpload extends Base {
   }
 
   attributeChangedCallback() {
-    const isMultiple = this.hasAttribute("multiple");
-    this.input.multiple = isMultiple;
-    this.input.accept = this.getAttribute("accept") ?? "";
+    this.input.multiple = this.multiple;
+    this.input.accept = this.accept;
     this.choose.disabled = this.#isDisabled;
-    setText(this.choose, isMultiple ? "Choose files" : "Choose a file");
+    setText(this.choose, this.multiple ? "Choose files" : "Choose a file");
     // The list is made later, as `client` may still be set.
     if (this.#list) this.#render();
   }
@@ -143,7 +145,7 @@ export class PresigndUpload extends Base {
 
   /** The client that uploads; by default one for the attribute `url`. Set it before the element is connected. */
   get client() {
-    this.#client ??= createClient({ url: this.getAttribute("url") ?? "", headers: () => this.headers() });
+    this.#client ??= createClient({ url: this.url, headers: () => this.headers?.() ?? {} });
     return this.#client;
   }
 
@@ -151,17 +153,9 @@ export class PresigndUpload extends Base {
     this.#client = client;
   }
 
-  get #policy() {
-    return this.getAttribute("policy") || undefined;
-  }
-
-  get #ticket() {
-    return this.getAttribute("ticket") || undefined;
-  }
-
   get #uploads() {
     this.#list ??= new UploadList(this.client, ({ policy }) => {
-      return this.hasAttribute("any-policy") || policy === (this.#policy ?? this.client.policy);
+      return this.anyPolicy || policy === (this.policy || this.client.policy);
     });
     return this.#list;
   }
@@ -173,9 +167,9 @@ export class PresigndUpload extends Base {
 
   /** The keys, or receipts, of the files that have arrived. */
   get values() {
-    const isReceipt = this.hasAttribute("receipts");
+    const { receipts } = this;
     const done = this.files.filter(({ state }) => state === "done");
-    return done.map(({ key, uploaded }) => (isReceipt ? uploaded?.receipt : key) ?? "");
+    return done.map(({ key, uploaded }) => (receipts ? uploaded?.receipt : key) ?? "");
   }
 
   /** That of the file, or of the first one. */
@@ -183,12 +177,15 @@ export class PresigndUpload extends Base {
     return this.values[0] ?? "";
   }
 
-  get name() {
-    return this.getAttribute("name") ?? "";
-  }
-
+  /** @returns {HTMLFormElement | null} */
   get form() {
     return this.#internals?.form ?? null;
+  }
+
+  /** React sets the property for the attribute. @param {HTMLFormElement | string | null | undefined} id */
+  set form(id) {
+    if (typeof id === "string") this.setAttribute("form", id);
+    else this.removeAttribute("form");
   }
 
   get validity() {
@@ -215,14 +212,14 @@ export class PresigndUpload extends Base {
   add(files) {
     let list = [...files];
     if (list.length === 0 || this.#isDisabled) return;
-    if (!this.hasAttribute("multiple")) {
+    if (!this.multiple) {
       list = list.slice(0, 1);
       // The new file replaces the old one, unless it resumes it.
       this.#removeAdded();
     }
     this.#uploads.add(list, {
-      policy: this.#policy,
-      ticket: this.#ticket,
+      policy: this.policy || undefined,
+      ticket: this.ticket,
       metadata: this.metadata,
       checksum: this.checksum,
     });
@@ -290,9 +287,9 @@ export class PresigndUpload extends Base {
       list: this.#uploads,
       announcer: this.announcer,
       choose: () => this.input.click(),
-      remove: (id) => this.#uploads.remove(id, { ticket: this.#ticket }),
-      showsKeys: () => this.hasAttribute("keys"),
-      showsPolicies: () => this.hasAttribute("any-policy"),
+      remove: (id) => this.#uploads.remove(id, { ticket: this.ticket }),
+      showsKeys: () => this.keys,
+      showsPolicies: () => this.anyPolicy,
     };
     for (const item of files) {
       let row = this.#rows.get(item.id);
@@ -325,7 +322,7 @@ export class PresigndUpload extends Base {
     setText(this.summary, parts.filter(({ number }) => number > 0).map(({ number, what }) => `${number} ${what}`).join(" · "));
     this.section.hidden = files.length === 0;
     // In a form it would remove the files from what is sent.
-    this.hideFinished.hidden = !this.hasAttribute("keys") || count((state) => FINISHED.has(state)) < 2;
+    this.hideFinished.hidden = !this.keys || count((state) => FINISHED.has(state)) < 2;
   }
 
   /** Gives the form its value, and keeps it from being sent before the files have arrived. */
@@ -337,7 +334,7 @@ export class PresigndUpload extends Base {
     internals?.setFormValue(values.length && this.name ? data : null);
     if (this.files.some(({ state }) => ACTIVE.has(state) || state === "paused")) {
       internals?.setValidity({ customError: true }, "Please wait until the files are uploaded.", this.choose);
-    } else if (this.hasAttribute("required") && values.length === 0) {
+    } else if (this.required && values.length === 0) {
       internals?.setValidity({ valueMissing: true }, "Please choose a file.", this.choose);
     } else {
       internals?.setValidity({});

@@ -51,13 +51,14 @@ macro_rules! files {
 }
 
 /// The files that the page loads.
-const FILES: [(&str, &str, &str); 14] = files![
+const FILES: [(&str, &str, &str); 15] = files![
     "page/page.css": CSS,
     "page/icon.svg": "image/svg+xml",
     "page/page.js": JS,
     "batch.js": JS,
     "checksum.js": JS,
     "element.js": JS,
+    "element/attributes.js": JS,
     "element/row.js": JS,
     "element/style.js": JS,
     "element/text.js": JS,

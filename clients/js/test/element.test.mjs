@@ -45,6 +45,17 @@ before(async () => {
         photo.client = createClient({ url: ${JSON.stringify(proxy.service)} });
         window.isReady = true;`,
     },
+    // React sets a property where the element has one, and the attribute otherwise.
+    react: {
+      body: '<form id="outside"></form><div id="root"></div>',
+      script: `
+        import "../element.js";
+        import { createRoot } from "react-dom/client";
+        const root = createRoot(document.getElementById("root"));
+        const url = new URLSearchParams(location.search).get("url");
+        window.show = (props) => root.render(<presignd-upload id="photo" url={url} {...props} />);
+        window.isReady = true;`,
+    },
     // The properties are set before the module is loaded.
     late: {
       body: FORM,
@@ -54,6 +65,8 @@ before(async () => {
         photo.headers = () => ({ authorization: "Bearer early" });
         photo.metadata = { early: "yes" };
         photo.checksum = "sha256";
+        photo.name = "early";
+        photo.multiple = true;
         const url = photo.getAttribute("client");
         if (url) photo.client = createClient({ url });
         import("../element.js").then(() => (window.isReady = true));`,
@@ -179,6 +192,47 @@ test("a disabled form control does nothing", { timeout: 120_000 }, async () => {
   }
 });
 
+test("each attribute is a property, which frameworks set", { timeout: 60_000 }, async () => {
+  await open();
+  const set = (name, values) => page.evaluate(([name, values]) => {
+    const attribute = name.replace(/[A-Z]/, (letter) => `-${letter.toLowerCase()}`);
+    return values.map((value) => {
+      window.photo[name] = value === "undefined" ? undefined : value;
+      return [window.photo[name], window.photo.getAttribute(attribute)];
+    });
+  }, [name, values]);
+  for (const name of ["accept", "name", "policy", "ticket", "url"]) {
+    assert.deepEqual(await set(name, ["a", "undefined", "b", null]), [["a", "a"], ["", null], ["b", "b"], ["", null]], name);
+  }
+  for (const name of ["anyPolicy", "disabled", "keys", "multiple", "pageDrop", "receipts", "required"]) {
+    const expected = [[true, ""], [false, null], [true, ""], [false, null]];
+    assert.deepEqual(await set(name, [true, false, "", "undefined"]), expected, name);
+  }
+});
+
+test("React sets its attributes and properties", { timeout: 60_000 }, async () => {
+  await open({}, "react");
+  const show = (props) => page.evaluate((props) => window.show(props), props);
+  await show({ name: "photo", form: "outside", policy: "text", ticket: "a-ticket", multiple: true, required: true, disabled: true });
+  const button = page.getByRole("button", { name: "Choose files" });
+  await button.waitFor();
+  assert.equal(await button.isDisabled(), true);
+  await show({ name: "picture", form: "outside", policy: "text", required: true, disabled: false });
+  await eventually("it is enabled", async () => !(await page.getByRole("button", { name: "Choose a file" }).isDisabled()));
+  assert.equal(await page.evaluate(() => document.forms[0].checkValidity()), false);
+  await choose("a.txt");
+  await state("a.txt", "done");
+  assert.deepEqual(await data(), [["picture", await property("value")]]);
+  assert.match(await property("value"), /^text\//);
+  assert.equal(proxy.requests[0].headers.authorization, undefined);
+  // React sets what is removed to `undefined`.
+  await page.evaluate(() => (window.photo.headers = undefined));
+  await choose("b.txt");
+  await state("b.txt", "done");
+  await show({ name: "picture" });
+  await eventually("it has left the form", async () => (await data()).length === 0);
+});
+
 test("its attributes decide what is asked of presignd", { timeout: 120_000 }, async () => {
   expected = [/^422: /, /^console: .* 422 /];
   await open({ policy: "text", ticket: "a-ticket", accept: "text/*", multiple: "" });
@@ -211,6 +265,8 @@ test("properties that were set before the module was loaded hold", { timeout: 12
   const [grant] = proxy.requests;
   assert.equal(grant.headers.authorization, "Bearer early");
   assert.deepEqual(await page.evaluate(() => [window.photo.metadata, window.photo.checksum]), [{ early: "yes" }, "sha256"]);
+  assert.deepEqual(await data(), [["early", await property("value")]]);
+  assert.equal(await page.getByRole("button", { name: "Choose files" }).count(), 1);
   assert.ok((await (await answer).json()).uploads[0].fields["x-amz-checksum-sha256"]);
   await context.close();
 

@@ -21,6 +21,7 @@ const MODULES = [
   "batch",
   "checksum",
   "element",
+  "element/attributes",
   "element/row",
   "element/style",
   "element/text",
