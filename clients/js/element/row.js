@@ -26,6 +26,7 @@ export class Row {
   /** @type {[number, number][]} */
   #samples = [];
   #isCopied = false;
+  #hasPreview = false;
   #page;
 
   /**
@@ -243,8 +244,9 @@ export class Row {
   /** Shows a small picture instead of the letters. */
   #preview() {
     const file = this.#page.list.file(this.item.id);
-    if (!file?.type.startsWith("image/") || file.size > PREVIEW_MAX || this.thumb.dataset.isAsked) return;
-    this.thumb.dataset.isAsked = "";
+    if (!file?.type.startsWith("image/") || file.size > PREVIEW_MAX || this.#hasPreview) return;
+    // The next progress must not decode it again.
+    this.#hasPreview = true;
     const url = URL.createObjectURL(file);
     const image = new Image();
     image.decoding = "async";

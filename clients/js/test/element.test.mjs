@@ -247,6 +247,26 @@ test("its attributes decide what is asked of presignd", { timeout: 120_000 }, as
   assert.equal((await data()).length, 1);
 });
 
+test("a picture is decoded once for its preview", { timeout: 60_000 }, async () => {
+  await open({ multiple: "" }, "form", {}, () => {
+    const { createObjectURL } = URL;
+    window.previews = 0;
+    URL.createObjectURL = (blob) => {
+      window.previews += 1;
+      return createObjectURL(blob);
+    };
+  });
+  const picture = join(folder.path, "picture.png");
+  await page.screenshot({ path: picture });
+  await page.locator("input[type=file]").setInputFiles(picture);
+  await row("picture.png").locator("img").waitFor();
+  await state("picture.png", "done");
+  // Each change of the list shows all rows again.
+  await choose("a.txt");
+  await state("a.txt", "done");
+  assert.equal(await page.evaluate(() => window.previews), 1);
+});
+
 test("with `receipts`, the value is what presignd has signed", { timeout: 120_000 }, async () => {
   await open({ receipts: "" });
   await choose("a.txt");
