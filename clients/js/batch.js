@@ -180,13 +180,11 @@ export class Verifications {
     const batch = this.#queue.splice(0);
     const policy = this.#policy;
     try {
-      const [{ key, resolve }] = batch;
-      if (batch.length === 1) {
-        resolve(await this.#ask("POST", "/upload/verify", { body: { key, policy } }));
-        return;
-      }
       const keys = batch.map(({ key }) => key);
-      const { results } = await this.#ask("POST", "/upload/verify", { body: { keys, policy } });
+      const which = keys.length > 1 ? { keys } : { key: keys[0] };
+      const answer = await this.#ask("POST", "/upload/verify", { body: { ...which, policy } });
+      // The answer for one key is its upload.
+      const { results = [{ upload: answer }] } = answer;
       batch.forEach(({ resolve, reject }, index) => {
         const { upload, problem: document, status } = results[index];
         if (upload) resolve(upload);

@@ -163,13 +163,13 @@ function refusal(response, answer) {
  * @param {number} [retryAfterMs]
  */
 export function problem({ code = "failed", detail, errors = [], requestId }, status, retryAfterMs) {
-  const reasons = errors.map(({ pointer, detail }) => `${nameOf(pointer)} ${detail}.`);
-  let message = reasons.join(" ") || `The service answered ${status}.`;
   // The cause of a fault of the service is in its log, under this id.
-  if (detail && !errors.length) message = `${detail[0].toUpperCase()}${detail.slice(1)}${status >= 500 && requestId ? ` (${requestId})` : ""}.`;
+  const id = status >= 500 && requestId ? ` (${requestId})` : "";
+  const sentence = detail ? `${detail[0].toUpperCase()}${detail.slice(1)}${id}.` : `The service answered ${status}.`;
+  const message = errors.map(({ pointer, detail }) => `${nameOf(pointer)} ${detail}.`).join(" ") || sentence;
   const retry = mayWorkLater(status);
   // With another credential the same request may work.
-  const refused = !retry && status < 500 && status !== 401;
+  const refused = !retry && status !== 401 && status !== 501;
   return new UploadError(message, { code, status, errors, requestId, refused, retry, retryAfterMs });
 }
 
@@ -200,11 +200,11 @@ export async function send({ method, url, headers = {}, fields }, bytes, { signa
   let body = bytes;
   if (fields) {
     body = new FormData();
-    for (const [name, value] of Object.entries(fields)) body.append(name, value);
+    for (const name in fields) body.append(name, fields[name]);
     body.append("file", bytes);
   }
   const answer = await (typeof XMLHttpRequest === "undefined" ? sendByFetch : sendByXhr)(
-    { method, url, headers, body, isSimple: Boolean(fields) && prefersForm(bytes.size), signal },
+    { method, url, headers, body, isSimple: fields && prefersForm(bytes.size), signal },
     // The form around a file counts as progress, too.
     (loaded) => onprogress(Math.min(loaded, bytes.size)),
   );
@@ -222,7 +222,7 @@ export async function send({ method, url, headers = {}, fields }, bytes, { signa
  * @property {string} url
  * @property {Record<string, string>} headers
  * @property {Blob | FormData} body
- * @property {boolean} isSimple Whether it must need no preflight, so that its progress is not followed.
+ * @property {boolean | undefined} isSimple Whether it must need no preflight, so that its progress is not followed.
  * @property {AbortSignal} signal
  */
 /** @typedef {{ status: number, text: string, etag: string | null }} StoreAnswer */
@@ -241,7 +241,7 @@ function sendByXhr({ method, url, headers, body, isSimple, signal }, onprogress)
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     let stalled;
     xhr.open(method, url);
-    for (const [name, value] of Object.entries(headers)) xhr.setRequestHeader(name, value);
+    for (const name in headers) xhr.setRequestHeader(name, headers[name]);
     if (isSimple) {
       xhr.timeout = ANSWERED_WITHIN_MS;
     } else {

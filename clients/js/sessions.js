@@ -32,7 +32,7 @@ const LOCK = "presignd:";
 export class Sessions {
   /** @param {SessionStore | null | undefined} store */
   constructor(store) {
-    this.store = store ?? null;
+    this.store = store;
   }
 
   /**
@@ -63,11 +63,11 @@ export class Sessions {
    *
    * @template T
    * @param {(store: SessionStore) => T | Promise<T>} action
-   * @returns {Promise<T | undefined>}
+   * @returns {Promise<T | null | undefined>}
    */
   async #try(action) {
     try {
-      return this.store ? await action(this.store) : undefined;
+      return this.store && (await action(this.store));
     } catch {
       return undefined;
     }

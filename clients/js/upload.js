@@ -49,6 +49,7 @@ const LATE_MS = 2_000;
  */
 
 /** @typedef {{ number: number, start: number, size: number }} Part */
+/** @typedef {{ PartNumber: number, ETag: string }} Completed A part that the store has. */
 /**
  * @typedef {object} Sent A file that the store has.
  * @property {string} key
@@ -63,11 +64,11 @@ export class Run {
   #reject;
   /** @type {UploadState} */
   #state = "paused";
-  /** @type {AbortController | null} */
-  #stop = null;
+  /** @type {AbortController | null | undefined} */
+  #stop;
   #running = Promise.resolve();
-  /** @type {Promise<void> | null} */
-  #aborting = null;
+  /** @type {Promise<void> | null | undefined} */
+  #aborting;
   #isSettled = false;
   #shared;
   #scope;
@@ -81,19 +82,19 @@ export class Run {
   /** @type {Map<number, { grant: string | Promise<string>, at: number }>} */
   #partUrls = new Map();
   #id;
-  /** @type {Session | null} */
-  #session = null;
+  /** @type {Session | null | undefined} */
+  #session;
   /** @type {(() => void) | null | undefined} Gives the session back to other tabs; `undefined` before it is claimed. */
   #release;
 
-  /** @type {Sent | null} */
-  #sent = null;
+  /** @type {Sent | undefined} */
+  #sent;
   /** Whether a connection was lost that may have delivered the file. */
   #mayBeThere = false;
   /** @type {string | undefined} */
   #sha256;
-  /** @type {Promise<string> | null} */
-  #crc64nvme = null;
+  /** @type {Promise<string> | null | undefined} */
+  #crc64nvme;
 
   /**
    * @param {Shared} shared
@@ -108,7 +109,7 @@ export class Run {
     this.#options = options;
     const { name, size, lastModified } = file;
     // Its session is that of the same file under the same policy of the same server.
-    this.#id = JSON.stringify([scope.url, scope.policy ?? null, name, size, lastModified]);
+    this.#id = JSON.stringify([scope.url, scope.policy, name, size, lastModified]);
     const { signal } = options;
     const onabort = () => this.abort().catch(() => {}); // the upload's promise has the error
     if (signal?.aborted) queueMicrotask(onabort);
@@ -155,7 +156,7 @@ export class Run {
     try {
       // A session that was not kept is known to this upload alone. One that was kept may have been taken by
       // another tab, or by another upload of this file, after this one had failed.
-      const wasKept = Boolean(this.#release);
+      const wasKept = this.#release;
       if (isOver && wasKept && this.#session) this.#release = await this.#shared.sessions.hold(this.#session.id);
       const session = this.#session;
       if (session && (this.#release || !wasKept)) {
@@ -222,7 +223,7 @@ export class Run {
    */
   async #sendWhole(signal) {
     const { needs } = this.#scope;
-    const hadChecksum = Boolean(this.#sha256);
+    const hadChecksum = this.#sha256;
     const hadForm = needs.form;
     try {
       return await this.#sendRequest(await this.#request(signal), signal);
@@ -275,13 +276,11 @@ export class Run {
   async #crc(signal) {
     // S3 accepts one checksum of a file, and a policy that requires one wants the SHA-256.
     if (this.#options.checksum !== "crc64nvme" || this.#sha256) return undefined;
-    if (!this.#crc64nvme) {
-      const crc = this.#hash("crc64nvme", signal);
-      this.#crc64nvme = crc;
+    return (this.#crc64nvme ??= this.#hash("crc64nvme", signal).catch((error) => {
       // A pause stops it; after that it has to begin again.
-      crc.catch(() => (this.#crc64nvme = null));
-    }
-    return this.#crc64nvme;
+      this.#crc64nvme = null;
+      throw error;
+    }));
   }
 
   /**
@@ -293,7 +292,7 @@ export class Run {
   async #sendRequest(request, signal) {
     const { grants, needs } = this.#scope;
     const { size } = this.#file;
-    let wanted = grants.add(request, needs.form ?? prefersForm(size));
+    const wanted = grants.add(request, needs.form ?? prefersForm(size));
     try {
       return await this.#persist(signal, () =>
         this.#shared.slots.use(signal, async () => {
@@ -302,17 +301,18 @@ export class Run {
           // answer was lost.
           const grant = await grants.get(wanted);
           try {
-            const onprogress = (/** @type {number} */ loaded) => this.#progress(loaded);
-            return { key: grant.key, etag: await send(grant, this.#file, { signal, onprogress }) };
+            const options = { signal, onprogress: (/** @type {number} */ loaded) => this.#progress(loaded) };
+            return { key: grant.key, etag: await send(grant, this.#file, options) };
           } catch (/** @type {any} */ error) {
             const { status, retry } = error;
             // The policy forbids overwriting, and what is there is the first attempt.
             if (status === 412 && this.#mayBeThere) return { key: grant.key };
-            if (status) wanted = { ...wanted, grant: null };
+            if (status) wanted.grant = null;
             // Not every store that should accept forms does, and a CORS rule may hide their answers.
             if (grant.fields && !needs.form && (retry ? !status && this.#mayBeThere : status)) {
               needs.form = false;
-              wanted = { ...wanted, grant: null, form: false };
+              wanted.grant = null;
+              wanted.form = false;
               error.retry = true;
             } else {
               this.#mayBeThere ||= !status && retry;
@@ -343,8 +343,8 @@ export class Run {
     const { size } = this.#file;
     const { partSize } = session;
     const stored = new Map(there?.map((part) => [part.PartNumber, part]));
-    /** @type {Map<number, string>} Part number → ETag, of those that the store has. */
-    const parts = new Map();
+    /** @type {Completed[]} Those that the store has, in the order of the file. */
+    const parts = [];
     /** @type {Part[]} */
     const missing = [];
     this.#kept = 0;
@@ -352,7 +352,7 @@ export class Run {
       const part = { number, start, size: Math.min(partSize, size - start) };
       const known = stored.get(number);
       if (known?.Size === part.size) {
-        parts.set(number, known.ETag);
+        parts[number - 1] = { PartNumber: number, ETag: known.ETag };
         this.#kept += part.size;
       } else missing.push(part);
     }
@@ -365,7 +365,8 @@ export class Run {
     const sendMissing = async () => {
       for (let part; (part = missing.shift()); ) {
         const next = () => missing.slice(0, concurrency);
-        parts.set(part.number, await this.#sendPart(session, part, next, either));
+        const ETag = await this.#sendPart(session, part, next, either);
+        parts[part.number - 1] = { PartNumber: part.number, ETag };
       }
     };
     const stopAll = (/** @type {unknown} */ error) => failure.abort(error);
@@ -470,8 +471,7 @@ export class Run {
         }),
       );
       if (!etag) {
-        const message = "The store's CORS rule must expose ETag.";
-        throw new UploadError(message, { code: "hidden-etag" });
+        throw new UploadError("The store's CORS rule must expose ETag.", { code: "hidden-etag" });
       }
       this.#partsInProgress.delete(number);
       this.#kept += size;
@@ -492,18 +492,17 @@ export class Run {
 
   /**
    * @param {Session} session
-   * @param {Map<number, string>} parts
+   * @param {Completed[]} parts
    * @param {AbortSignal} signal
    * @returns {Promise<Sent>}
    */
   async #complete(session, parts, signal) {
-    const list = [...parts].sort(([a], [b]) => a - b).map(([PartNumber, ETag]) => ({ PartNumber, ETag }));
     try {
       await this.#keep({ ...session, kept: session.size, completing: true });
       return await this.#persist(signal, () => {
         this.#change("finishing");
         // What compares a checksum is a call of its own.
-        const body = { parts: list, verify: this.#options.verify !== false && !this.#crc64nvme };
+        const body = { parts, verify: this.#options.verify !== false && !this.#crc64nvme };
         return this.#scope.ask("POST", pathOf(session, "/complete"), { signal, body });
       });
     } catch (/** @type {any} */ error) {
@@ -534,8 +533,7 @@ export class Run {
       });
       signal.throwIfAborted();
       if (uploaded.size === size) return uploaded;
-      const message = `The store has ${uploaded.size} bytes instead of ${size}.`;
-      throw new UploadError(message, { code: "mismatch", refused: true });
+      throw new UploadError(`The store has ${uploaded.size} bytes instead of ${size}.`, { code: "mismatch", refused: true });
     } catch (/** @type {any} */ error) {
       // The object is missing or is another one, which no other attempt can resume.
       if (error.refused) {
@@ -617,9 +615,9 @@ export class Run {
  * @param {import("./batch.js").Ask} ask
  * @param {Session} session
  */
-export async function discard(ask, session) {
+export function discard(ask, session) {
   // `keepalive` lets the request finish even if the page is closed now. What is not there need not be removed.
-  await unlessRefused(ask("DELETE", pathOf(session), { keepalive: true }));
+  return unlessRefused(ask("DELETE", pathOf(session), { keepalive: true }));
 }
 
 /**
@@ -638,12 +636,11 @@ function pathOf({ uploadId, key }, path = "", parameters = {}) {
  * @param {Promise<T>} call
  * @returns {Promise<T | undefined>}
  */
-async function unlessRefused(call) {
-  try {
-    return await call;
-  } catch (/** @type {any} */ error) {
+function unlessRefused(call) {
+  return call.catch((error) => {
     if (!error.refused) throw error;
-  }
+    return undefined;
+  });
 }
 
 /** @param {File} file */
