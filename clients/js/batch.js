@@ -25,7 +25,7 @@ const FRESH_MS = 60_000;
 
 /** The grants of the files that go up in one request each, in the order in which they are sent. */
 export class Grants {
-  /** @type {Set<Wanted>} Those whose turn has not come. */
+  /** @type {Set<Wanted>} Those that have no grant yet. */
   #waiting = new Set();
   #ask;
 
@@ -56,20 +56,17 @@ export class Grants {
    * The grant of a file whose turn has come.
    *
    * @param {Wanted} wanted
+   * @param {AbortSignal} signal
    */
-  async get(wanted) {
+  async get(wanted, signal) {
+    // Until it has its grant, the first file that tries again asks for the others, too.
+    this.#waiting.add(wanted);
     // Files that are added at the same time share the call of the first one.
     await null;
-    this.#waiting.delete(wanted);
     if (!isFresh(wanted)) this.#request(wanted);
-    try {
-      return await /** @type {Promise<Grant>} */ (wanted.grant);
-    } catch (error) {
-      // The first file that tries again asks for the others, too.
-      wanted.grant = null;
-      this.#waiting.add(wanted);
-      throw error;
-    }
+    const grant = await unlessAborted(signal, /** @type {Promise<Grant>} */ (wanted.grant));
+    this.#waiting.delete(wanted);
+    return grant;
   }
 
   /** @param {Wanted} first */
@@ -77,7 +74,7 @@ export class Grants {
     const batch = [first];
     let bytes = first.body.size;
     for (const other of this.#waiting) {
-      if (isFresh(other) || other.form !== first.form) continue;
+      if (other === first || isFresh(other) || other.form !== first.form) continue;
       bytes += other.body.size;
       const most = first.form || other.body.metadata ? FORMS_MAX : FILES_MAX;
       if (bytes > BYTES_AHEAD || batch.length >= most) break;
@@ -91,8 +88,8 @@ export class Grants {
         if (grant instanceof UploadError) throw grant;
         return grant;
       });
-      // Whoever waits for it sees the error.
-      wanted.grant.catch(() => {});
+      // Whoever waits for it sees the error; whoever comes next asks again.
+      wanted.grant.catch(() => (wanted.grant = null));
     });
   }
 
@@ -136,6 +133,23 @@ export function isFresh({ grant, at }) {
   return grant && performance.now() - at <= FRESH_MS;
 }
 
+/**
+ * What `promise` resolves to, unless `signal` is aborted before that: other uploads share the call, so it goes on.
+ *
+ * @template T
+ * @param {AbortSignal} signal
+ * @param {Promise<T>} promise
+ * @returns {Promise<T>}
+ */
+function unlessAborted(signal, promise) {
+  return new Promise((resolve, reject) => {
+    const stop = () => reject(signal.reason);
+    signal.addEventListener("abort", stop);
+    if (signal.aborted) stop();
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", stop));
+  });
+}
+
 /** The service verifies this many keys at once. */
 const KEYS_MAX = 100;
 /** While files are sent, the keys of those that have arrived gather for this long. */
@@ -164,14 +178,14 @@ export class Verifications {
 
   /**
    * @param {string} key
+   * @param {AbortSignal} signal
    * @returns {Promise<any>}
    */
-  verify(key) {
-    return new Promise((resolve, reject) => {
-      this.#queue.push({ key, resolve, reject });
-      if (this.#slots.busy && this.#queue.length < KEYS_MAX) this.#timer ??= setTimeout(() => this.#flush(), GATHER_MS);
-      else this.#flush();
-    });
+  verify(key, signal) {
+    const verified = new Promise((resolve, reject) => this.#queue.push({ key, resolve, reject }));
+    if (this.#slots.busy && this.#queue.length < KEYS_MAX) this.#timer ??= setTimeout(() => this.#flush(), GATHER_MS);
+    else this.#flush();
+    return unlessAborted(signal, verified);
   }
 
   async #flush() {

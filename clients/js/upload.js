@@ -299,7 +299,7 @@ export class Run {
           this.#change("uploading");
           // A second attempt uses the same key: the store may have received the first one although its
           // answer was lost.
-          const grant = await grants.get(wanted);
+          const grant = await grants.get(wanted, signal);
           try {
             const options = { signal, onprogress: (/** @type {number} */ loaded) => this.#progress(loaded) };
             return { key: grant.key, etag: await send(grant, this.#file, options) };
@@ -409,7 +409,7 @@ export class Run {
     const there = await unlessRefused(this.#persist(signal, () => this.#scope.ask("GET", pathOf(session), { signal })));
     if (there) return there;
     // The store may have joined the parts although the answer was lost, or the page was closed then.
-    const verified = () => unlessRefused(this.#persist(signal, () => this.#scope.verifications.verify(session.key)));
+    const verified = () => unlessRefused(this.#persist(signal, () => this.#scope.verifications.verify(session.key, signal)));
     if (session.completing && (await verified())?.size === session.size) return "complete";
     // Otherwise the upload is too old, or was removed elsewhere. Nothing is lost by starting again.
     await this.#forget();
@@ -527,7 +527,7 @@ export class Run {
     try {
       const uploaded = await this.#persist(signal, async () => {
         this.#change("verifying");
-        if (!checksumCrc64nvme) return upload ?? scope.verifications.verify(key);
+        if (!checksumCrc64nvme) return upload ?? scope.verifications.verify(key, signal);
         const body = { key, size, policy: scope.policy, checksumCrc64nvme };
         return scope.ask("POST", "/upload/verify", { signal, body });
       });

@@ -4,8 +4,11 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Grants, Verifications } from "../batch.js";
-import { Slots } from "../requests.js";
+import { Slots, UploadError } from "../requests.js";
 import { MiB } from "./helpers.mjs";
+
+/** Of an upload that nobody aborts. */
+const { signal } = new AbortController();
 
 /** Grants whose calls are only noted, as the sizes of their files. */
 function grants(onask = () => {}) {
@@ -23,7 +26,7 @@ test("a call grants 1,000 files at most, or 250 forms, and each file gets its ow
   for (const [form, most] of [[false, 1_000], [true, 250]]) {
     const { calls, grants: all } = grants();
     const wanted = Array.from({ length: 2_500 }, (_, size) => all.add({ size }, form));
-    for (const [size, one] of wanted.entries()) assert.deepEqual(await all.get(one), { key: String(size) });
+    for (const [size, one] of wanted.entries()) assert.deepEqual(await all.get(one, signal), { key: String(size) });
     assert.deepEqual(calls.map(({ forms }) => forms), calls.map(() => form));
     const counts = Array.from({ length: Math.ceil(2_500 / most) }, (_, call) => Math.min(most, 2_500 - call * most));
     assert.deepEqual(calls.map(({ sizes }) => sizes.length), counts);
@@ -39,7 +42,7 @@ test("what is granted together is no longer than the service accepts, however mu
     const wanted = Array.from({ length: 2_500 }, (_, size) => {
       return all.add({ size, ...named, metadata: hasMetadata(size) ? metadata : undefined }, false);
     });
-    for (const one of wanted) await all.get(one);
+    for (const one of wanted) await all.get(one, signal);
     assert.ok(Math.max(...lengths) <= 2 * MiB, `${Math.max(...lengths)} bytes`);
     assert.ok(calls.length <= 10, `${calls.length} calls`);
     assert.deepEqual(calls.flatMap(({ sizes }) => sizes), wanted.map(({ body }) => body.size));
@@ -49,14 +52,14 @@ test("what is granted together is no longer than the service accepts, however mu
 test("files that go as forms and others are granted apart", async () => {
   const { calls, grants: all } = grants();
   const wanted = [1, 2, 3, 4].map((size) => all.add({ size }, size % 2 === 0));
-  for (const one of wanted) await all.get(one);
+  for (const one of wanted) await all.get(one, signal);
   assert.deepEqual(calls, [{ sizes: [1, 3], forms: false }, { sizes: [2, 4], forms: true }]);
 });
 
 test("no more is granted ahead than can soon be sent", async () => {
   const { calls, grants: all } = grants();
   const wanted = [30, 30, 30, 100, 1].map((size) => all.add({ size: size * MiB }, false));
-  for (const one of wanted) await all.get(one);
+  for (const one of wanted) await all.get(one, signal);
   assert.deepEqual(calls.map(({ sizes }) => sizes.map((size) => size / MiB)), [[30, 30], [30], [100], [1]]);
 });
 
@@ -65,13 +68,40 @@ test("a grant that may soon expire is asked for again", async (t) => {
   let now = 0;
   t.mock.method(performance, "now", () => now);
   const [first, second, third] = [1, 2, 3].map((size) => all.add({ size }, false));
-  await all.get(first);
+  await all.get(first, signal);
   now = 60_000;
-  await all.get(second);
+  await all.get(second, signal);
   assert.equal(calls.length, 1);
   now = 60_001;
-  await all.get(third);
+  await all.get(third, signal);
   assert.deepEqual(calls.map(({ sizes }) => sizes), [[1, 2, 3], [3]]);
+});
+
+test("a file that is cancelled before presignd answers is not asked for again, and holds up no other", async () => {
+  const calls = [];
+  const answers = [];
+  const ask = (_method, _path, { body: { files } }) => {
+    calls.push(files.map(({ size }) => size));
+    return new Promise((resolve, reject) => answers.push({ resolve, reject }));
+  };
+  const all = new Grants(ask);
+  const [cancelled, kept] = [1, 2, 3].map((size) => all.add({ size }, false));
+  const stop = new AbortController();
+  const gone = all.get(cancelled, stop.signal);
+  const first = all.get(kept, signal);
+  await null;
+  stop.abort(new Error("cancelled"));
+  await assert.rejects(gone, /cancelled/);
+  all.remove(cancelled);
+  await assert.rejects(all.get(all.add({ size: 4 }, true), stop.signal), /cancelled/);
+  // What was asked for together with it fails later, and is asked for again.
+  answers[0].reject(new UploadError("The service answered 503.", { retry: true }));
+  await assert.rejects(first, /503/);
+  const second = all.get(kept, signal);
+  await null;
+  assert.deepEqual(calls, [[1, 2, 3], [4], [2, 3]]);
+  answers[2].resolve({ uploads: [{ key: "2" }, { key: "3" }] });
+  assert.deepEqual(await second, { key: "2" });
 });
 
 /** Verifications whose calls are noted; `answer` is what each key gets. */
@@ -89,18 +119,18 @@ function verifications(answer = (key) => ({ upload: { key } })) {
 test("the keys of small files gather while others are sent, and the last one has all verified", { timeout: 30_000 }, async () => {
   const { calls, slots, verifications: all } = verifications();
   slots.busy = 1;
-  const first = ["a", "b", "c"].map((key) => all.verify(key));
+  const first = ["a", "b", "c"].map((key) => all.verify(key, signal));
   assert.deepEqual(calls, []);
   slots.busy = 0;
-  const last = all.verify("d");
+  const last = all.verify("d", signal);
   assert.deepEqual(calls, [["a", "b", "c", "d"]]);
   assert.deepEqual(await Promise.all([...first, last]), ["a", "b", "c", "d"].map((key) => ({ key })));
   slots.busy = 1;
-  const hundred = Array.from({ length: 100 }, (_, index) => all.verify(String(index)));
+  const hundred = Array.from({ length: 100 }, (_, index) => all.verify(String(index), signal));
   assert.equal(calls[1].length, 100);
   await Promise.all(hundred);
   // However long the others take, it does not wait for them.
-  assert.deepEqual(await all.verify("e"), { key: "e" });
+  assert.deepEqual(await all.verify("e", signal), { key: "e" });
 });
 
 test("of keys that are verified together, one that fails fails alone; a call that fails fails for all", async () => {
@@ -109,17 +139,17 @@ test("of keys that are verified together, one that fails fails alone; a call tha
     return { upload: { key } };
   });
   slots.busy = 1;
-  const some = ["a", "b"].map((key) => all.verify(key));
+  const some = ["a", "b"].map((key) => all.verify(key, signal));
   slots.busy = 0;
-  const results = await Promise.allSettled([...some, all.verify("c")]);
+  const results = await Promise.allSettled([...some, all.verify("c", signal)]);
   assert.deepEqual(results.map(({ value }) => value), [{ key: "a" }, undefined, { key: "c" }]);
   assert.deepEqual([results[1].reason.code, results[1].reason.status], ["not-uploaded", 404]);
 
   const down = new Error("down");
   const failing = new Verifications(() => Promise.reject(down), undefined, slots);
   slots.busy = 1;
-  const first = failing.verify("a");
+  const first = failing.verify("a", signal);
   slots.busy = 0;
-  const both = await Promise.allSettled([first, failing.verify("b")]);
+  const both = await Promise.allSettled([first, failing.verify("b", signal)]);
   assert.deepEqual(both.map(({ reason }) => reason), [down, down]);
 });

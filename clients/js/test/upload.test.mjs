@@ -293,6 +293,29 @@ test("an aborted upload leaves nothing in the store", { timeout: 120_000 }, asyn
   }
 });
 
+test("while presignd does not answer, an upload pauses and aborts at once, and holds up no other", { timeout: 60_000 }, async () => {
+  for (const call of ["presigned-urls", "verify"]) {
+    proxy.reset();
+    const client = createClient({ url: proxy.service });
+    const isHeld = ({ path }) => path.endsWith(`/upload/${call}`);
+    proxy.fault = (seen) => (isHeld(seen) ? new Promise(() => {}) : undefined);
+    // As many as the client sends at once.
+    const files = Array.from({ length: 8 }, (_, n) => smallFile(`held-${n}.txt`));
+    const uploads = files.map((file) => client.upload(file));
+    const results = Promise.allSettled(uploads);
+    await eventually("presignd is asked", () => proxy.requests.some(isHeld));
+    const [paused, ...others] = uploads;
+    paused.pause();
+    await Promise.all(others.map((upload) => upload.abort()));
+    proxy.fault = () => undefined;
+    const next = smallFile("next.txt");
+    await arrived(next, await client.upload(next));
+    paused.resume();
+    await arrived(files[0], await paused);
+    assert.deepEqual((await results).map(({ reason }) => reason?.code), [undefined, ...Array(7).fill("aborted")], call);
+  }
+});
+
 test("a part that arrives after the abort is removed, too", { timeout: 120_000 }, async () => {
   const others = await server.parts();
   // As if the store had removed the parts before the last one arrived.
