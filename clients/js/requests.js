@@ -208,7 +208,10 @@ export async function send({ method, url, headers = {}, fields }, bytes, { signa
     // The form around a file counts as progress, too.
     (loaded) => onprogress(Math.min(loaded, bytes.size)),
   );
-  if (answer.status >= 200 && answer.status < 300) return answer.etag;
+  if (answer.status >= 200 && answer.status < 300) {
+    onprogress(bytes.size);
+    return answer.etag;
+  }
   onprogress(0);
   signal.throwIfAborted();
   throw answer.status === 0
@@ -268,14 +271,12 @@ function sendByXhr({ method, url, headers, body, isSimple, signal }, onprogress)
  * For programs outside a browser.
  *
  * @param {Sending} sending
- * @param {(loaded: number) => void} onprogress
  * @returns {Promise<StoreAnswer>}
  */
-async function sendByFetch({ method, url, headers, body, signal }, onprogress) {
+async function sendByFetch({ method, url, headers, body, signal }) {
   try {
     const response = await fetch(url, { method, headers, body, signal });
     const text = await response.text();
-    if (response.ok) onprogress(Infinity);
     return { status: response.status, text, etag: response.headers.get("etag") };
   } catch {
     return { status: 0, text: "", etag: null };

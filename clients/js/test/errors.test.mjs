@@ -167,6 +167,21 @@ test("a file that cannot be read any more says so at once", async () => {
   assert.equal(error.cause.name, "NotFoundError");
 });
 
+test("an error that a callback throws fails the upload, and nothing is sent again", { timeout: 60_000 }, async () => {
+  const large = await makeFile(join(folder.path, "callback.bin"), 6 * MiB);
+  for (const file of [smallFile("callback.txt"), await fileOf(large)]) {
+    for (const callback of ["onProgress", "onState"]) {
+      proxy.reset();
+      const fails = (what) => {
+        if (what.loaded || what === "uploading") throw new Error("This page has a fault.");
+      };
+      const error = await failure(client.upload(file, { multipartThreshold: MiB, [callback]: fails }));
+      assert.deepEqual([error.message, error.cause.message], Array(2).fill("This page has a fault."), callback);
+      assert.equal(proxy.count(/^store PUT/), callback === "onProgress" ? 1 : 0, callback);
+    }
+  }
+});
+
 test("a failure that nobody handles is reported, as that of any promise", async () => {
   const index = new URL("../index.js", import.meta.url);
   const outcome = (handled) => {
