@@ -291,9 +291,17 @@ progress::-moz-progress-bar {
   }
 }
 
+/* Browsers would give the bar and what is around it one colour. */
 @media (forced-colors: active) {
   progress {
-    appearance: auto;
+    forced-color-adjust: none;
+    border: 1px solid CanvasText;
+    background: Canvas;
+    color: Highlight !important;
+  }
+
+  progress::-webkit-progress-bar {
+    background: Canvas;
   }
 }
 `;

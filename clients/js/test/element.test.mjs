@@ -453,6 +453,31 @@ test("custom properties and parts change its look", { timeout: 120_000 }, async 
   assert.equal(await style("button.secondary", "color"), "rgb(7, 8, 9)");
 });
 
+test("with forced colours, the progress can be seen", { timeout: 60_000 }, async () => {
+  expected = [/net::ERR_ABORTED/];
+  await open({}, "form", { forcedColors: "active", reducedMotion: "reduce" });
+  const large = await makeFile(join(folder.path, "forced.bin"), 20 * MiB);
+  proxy.fault = ({ path }) => (path.includes("partNumber=2&") ? { delay: 60_000 } : undefined);
+  await page.locator("input[type=file]").setInputFiles(large.path);
+  await eventually("two parts are there", () => proxy.answered(/^store PUT .*partNumber=[13]&/) === 2, 60_000);
+  await page.getByRole("button", { name: "Pause: forced.bin" }).click();
+  await state("forced.bin", "paused");
+  await page.screenshot({ path: screenshot("element-forced.png"), fullPage: true });
+  const picture = await page.locator("progress").screenshot();
+  // The colours of the part that is sent and of the one that is not, along the middle of the bar.
+  const [sent, rest] = await page.evaluate(async (url) => {
+    const image = new Image();
+    image.src = url;
+    await image.decode();
+    const { width, height } = image;
+    const context = new OffscreenCanvas(width, height).getContext("2d");
+    context.drawImage(image, 0, 0);
+    const at = (share) => context.getImageData(Math.round(width * share), Math.floor(height / 2), 1, 1).data.join();
+    return [at(0.1), at(0.9)];
+  }, `data:image/png;base64,${picture.toString("base64")}`);
+  assert.notEqual(sent, rest);
+});
+
 for (const [name, options] of Object.entries({
   light: {},
   dark: { colorScheme: "dark" },
