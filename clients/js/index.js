@@ -72,7 +72,7 @@ const FILES_HASHED_AT_ONCE = 2;
 /**
  * @typedef {object} Controls
  * @property {() => void} pause
- * @property {() => void} resume
+ * @property {() => void} resume Goes on after a pause. After a failure, call `upload` again.
  * @property {() => Promise<void>} abort Removes the parts that were sent; an object that is complete
  *   stays. The upload's promise rejects with the code `aborted`.
  */

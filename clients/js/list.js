@@ -22,7 +22,7 @@ import { discard } from "./upload.js";
  * - as those of an upload, and
  * - `done`: the file is in the store, under `key`
  * - `refused`: presignd does not allow this file; `error` says why
- * - `failed`: `error` says why; `resume()` tries again
+ * - `failed`: `error` says why; `resume(id)` of the list tries again
  * - `interrupted` by a reload: adding the same file again resumes it
  * @property {number} loaded How many bytes were sent.
  * @property {number} total
