@@ -105,19 +105,22 @@ export function aborted() {
  * @returns {Promise<any>}
  */
 export async function ask(method, url, { body, headers, signal, keepalive } = {}) {
-  let response, answer;
+  let request, response, answer;
   const limit = AbortSignal.timeout(ANSWERED_WITHIN_MS);
   try {
-    response = await fetch(url, {
+    request = new Request(url, {
       method,
       signal: signal ? AbortSignal.any([signal, limit]) : limit,
       keepalive,
       headers: body ? { ...headers, "content-type": "application/json" } : headers,
       body: JSON.stringify(body),
     });
+    response = await fetch(request);
     answer = await response.text();
   } catch (cause) {
     signal?.throwIfAborted();
+    // An address or a header that is not valid will not become so.
+    if (!request) throw fromCause(cause);
     throw new UploadError("The service cannot be reached.", { code: "network", retry: true, cause });
   }
   const { ok, status } = response;

@@ -157,6 +157,22 @@ test("what fails while the browser is offline is tried for as long as that takes
   assert.deepEqual([error.code, proxy.requests.length], ["network", 28]);
 });
 
+test("an address or a header that is not valid fails at once, and says so", { timeout: 5_000 }, async () => {
+  const headers = () => ({ authorization: "Bearer abc…" });
+  const failing = [
+    [createClient(), /URL/],
+    [createClient({ url: proxy.service, headers }), /8230/],
+  ];
+  for (const [client, message] of failing) {
+    const errors = [client.upload(smallFile("a.txt")), client.download("a.txt"), client.remove("a.txt")].map(failure);
+    for (const error of await Promise.all(errors)) {
+      assert.deepEqual([error.code, error.retry, error.cause.name], ["failed", false, "TypeError"]);
+      assert.match(error.message, message);
+    }
+  }
+  assert.equal(proxy.requests.length, 0);
+});
+
 test("a file that cannot be read any more says so at once", async () => {
   const gone = Object.defineProperty(smallFile("gone.txt"), "slice", {
     value: () => ({ arrayBuffer: async () => Promise.reject(new DOMException("gone", "NotFoundError")) }),
