@@ -14,7 +14,8 @@ import { Announcer, make, setText } from "./element/text.js";
 /**
  * Attributes:
  * - `url`: the address of presignd; by default the page's origin
- * - `policy`, `ticket`: for files that are added, and interrupted uploads that are discarded, from now on
+ * - `policy`: for files that are added from now on
+ * - `ticket`: for each call from now on
  * - `name`, `required`, `disabled`: as those of an input; the form's value is the key of each uploaded file, or its
  *   receipt with `receipts`
  * - `multiple`, `accept`: as those of a file input
@@ -153,6 +154,11 @@ export class PresigndUpload extends Attributes {
     this.#client = client;
   }
 
+  /** It is read for each call, as it may be renewed while files are sent. */
+  get #ticket() {
+    return this.ticket ? () => this.ticket : undefined;
+  }
+
   get #uploads() {
     this.#list ??= new UploadList(this.client, ({ policy }) => {
       return this.anyPolicy || policy === (this.policy || this.client.policy);
@@ -219,7 +225,7 @@ export class PresigndUpload extends Attributes {
     }
     this.#uploads.add(list, {
       policy: this.policy || undefined,
-      ticket: this.ticket,
+      ticket: this.#ticket,
       metadata: this.metadata,
       checksum: this.checksum,
     });
@@ -287,7 +293,8 @@ export class PresigndUpload extends Attributes {
       list: this.#uploads,
       announcer: this.announcer,
       choose: () => this.input.click(),
-      remove: (id) => this.#uploads.remove(id, { ticket: this.ticket }),
+      remove: (id) => this.#uploads.remove(id, { ticket: this.#ticket }),
+      resume: (id) => this.#uploads.resume(id, { ticket: this.#ticket }),
       showsKeys: () => this.keys,
       showsPolicies: () => this.anyPolicy,
     };

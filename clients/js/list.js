@@ -126,11 +126,16 @@ export class UploadList {
    * After a pause, or again after a failure.
    *
    * @param {string} id
+   * @param {{ ticket?: ListOptions["ticket"] }} [options] The ticket of another attempt, as the one with which the file
+   *   was added may have expired.
    */
-  resume(id) {
+  resume(id, { ticket } = {}) {
     const entry = this.#entries.get(id);
     if (entry?.item.state === "paused") entry.upload?.resume();
-    else if (entry?.file && (entry.item.state === "failed" || entry.item.state === "refused")) this.#begin(entry);
+    else if (entry?.file && (entry.item.state === "failed" || entry.item.state === "refused")) {
+      if (ticket) entry.options = { ...entry.options, ticket };
+      this.#begin(entry);
+    }
   }
 
   /**

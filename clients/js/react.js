@@ -37,7 +37,7 @@ export function useUploads(client, options) {
       files,
       add,
       pause: (/** @type {string} */ id) => uploads.pause(id),
-      resume: (/** @type {string} */ id) => uploads.resume(id),
+      resume: (/** @type {string} */ id) => uploads.resume(id, latest.current),
       remove: (/** @type {string} */ id) => uploads.remove(id, latest.current),
     }),
     [files, add, uploads],

@@ -16,6 +16,7 @@ const SPEED_OVER_MS = 6_000;
  * @property {import("./text.js").Announcer} announcer
  * @property {() => void} choose Lets the user choose files.
  * @property {(id: string) => Promise<void>} remove
+ * @property {(id: string) => void} resume
  * @property {() => boolean} showsKeys Whether each file shows its key.
  * @property {() => boolean} showsPolicies Whether each file shows its policy.
  */
@@ -177,7 +178,7 @@ export class Row {
    */
   #actions() {
     const { id, state } = this.item;
-    const { list, choose, remove, showsKeys } = this.#page;
+    const { list, choose, remove, resume, showsKeys } = this.#page;
     /** @type {Action} */
     const cancel = ["Cancel", () => this.#cancel()];
     /** @type {Action} */
@@ -188,9 +189,9 @@ export class Row {
       case "reconnecting":
         return { primary: ["Pause", () => list.pause(id)], secondary: cancel };
       case "paused":
-        return { primary: ["Resume", () => list.resume(id)], secondary: cancel };
+        return { primary: ["Resume", () => resume(id)], secondary: cancel };
       case "failed":
-        return { primary: ["Try again", () => list.resume(id)], secondary: cancel };
+        return { primary: ["Try again", () => resume(id)], secondary: cancel };
       case "done":
         if (!showsKeys()) return { secondary: hide };
         return { primary: [this.#isCopied ? "Copied" : "Copy key", () => this.#copy()], secondary: hide };

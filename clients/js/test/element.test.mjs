@@ -378,6 +378,35 @@ test("an upload that a reload interrupted is discarded with the ticket", { timeo
   await eventually("the parts are gone", async () => (await server.parts()).length === 0);
 });
 
+test("the ticket of now is used, also for a file that was added before", { timeout: 60_000 }, async () => {
+  expected = [/^401: /, /^console: .* 401 /];
+  const authorizations = (path) => proxy.requests.filter((seen) => seen.path.endsWith(path)).map(({ headers }) => headers.authorization);
+  await open();
+  proxy.fault = ({ to, headers }) => (to === "service" && headers.authorization !== "Bearer new" ? { status: 401 } : undefined);
+  await choose("a.txt");
+  await state("a.txt", "failed");
+  for (const ticket of ["old", "new"]) {
+    await set({ ticket });
+    const count = proxy.requests.length;
+    await page.getByRole("button", { name: "Try again: a.txt" }).click();
+    await eventually("it is tried again", () => proxy.requests.length > count);
+    await state("a.txt", ticket === "new" ? "done" : "failed");
+  }
+  assert.deepEqual(authorizations("presigned-urls"), [undefined, "Bearer old", "Bearer new"]);
+
+  // A ticket that is renewed while a file is sent is used for the calls that follow.
+  proxy.reset();
+  let go;
+  const held = new Promise((resolve) => (go = resolve));
+  proxy.fault = ({ to }) => (to === "store" ? held : undefined);
+  await choose("b.txt");
+  await state("b.txt", "uploading");
+  await set({ ticket: "newer" });
+  go();
+  await state("b.txt", "done");
+  assert.deepEqual(authorizations("verify"), ["Bearer newer"]);
+});
+
 test("an upload is remembered although the browser's database failed, or was removed, before", { timeout: 120_000 }, async () => {
   expected = [/net::ERR_ABORTED/];
   await open({ fails: "" }, "form", {}, () => {

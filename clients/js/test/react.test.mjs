@@ -213,6 +213,18 @@ for (const version of Object.keys(VERSIONS)) {
     await untilParts(server, []);
   });
 
+  test(`React ${version}: another attempt has the ticket of now`, { timeout: 120_000 }, async () => {
+    expected = [/^401: /, /^console: .* 401 /];
+    await open(version);
+    proxy.fault = ({ to, headers }) => (to === "service" && headers.authorization !== "Bearer new" ? { status: 401 } : undefined);
+    await page.evaluate(() => window.set({ ticket: "old" }));
+    await choose("ticket.txt");
+    await state("ticket.txt", "failed");
+    await page.evaluate(() => window.set({ ticket: "new" }));
+    await button("Resume", "ticket.txt").click();
+    await state("ticket.txt", "done");
+  });
+
   test(`React ${version} renders it on a server`, async () => {
     const script = `
       import { renderToString } from "react-dom/server";
