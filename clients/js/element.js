@@ -29,7 +29,7 @@ import { Announcer, make, setText } from "./element/text.js";
  */
 export class PresigndUpload extends Attributes {
   static formAssociated = true;
-  static observedAttributes = ["multiple", "accept", "required", "disabled", "keys"];
+  static observedAttributes = ["multiple", "accept", "required", "disabled", "keys", "name", "receipts"];
 
   /** @type {ElementInternals | undefined} */
   #internals;

@@ -273,8 +273,15 @@ test("with `receipts`, the value is what presignd has signed", { timeout: 120_00
   await state("a.txt", "done");
   const [header, claims, signature] = (await property("value")).split(".");
   assert.equal(JSON.parse(Buffer.from(header, "base64url")).alg, "EdDSA");
-  assert.match(JSON.parse(Buffer.from(claims, "base64url")).key, /a\.txt$/);
+  const { key } = JSON.parse(Buffer.from(claims, "base64url"));
+  assert.match(key, /a\.txt$/);
   assert.ok(signature);
+
+  // Both decide what the form sends also when they change later.
+  await page.evaluate(() => window.photo.removeAttribute("receipts"));
+  assert.deepEqual(await data(), [["photo", key]]);
+  await set({ name: "picture" });
+  assert.deepEqual(await data(), [["picture", key]]);
 });
 
 test("properties that were set before the module was loaded hold", { timeout: 120_000 }, async () => {
