@@ -445,6 +445,30 @@ test("with AUTH_MODE set, the page has a field for a credential", { timeout: 60_
   }
 });
 
+test("where site data is blocked, the page works, and a reload forgets the credential", { timeout: 60_000 }, async () => {
+  const key = "presignd_for-the-test";
+  const keys = join(folder.path, "blocked.toml");
+  const hash = createHash("sha256").update(key).digest("hex");
+  await writeFile(keys, `[[keys]]\nname = "tester"\nsha256 = "${hash}"\n`);
+  const guarded = await startServer({ AUTH_MODE: "api-key", API_KEYS_FILE: keys });
+  try {
+    await open(guarded, {}, () => {
+      const deny = () => {
+        throw new DOMException("Access is denied for this document.", "SecurityError");
+      };
+      for (const name of ["localStorage", "sessionStorage"]) Object.defineProperty(window, name, { get: deny });
+      IDBFactory.prototype.open = deny;
+    });
+    await page.getByLabel("API key or token").fill(key);
+    await drop([{ name: "blocked.txt", type: "text/plain", bytes: [1, 2, 3] }]);
+    await done("blocked.txt");
+    await page.reload();
+    assert.equal(await page.getByLabel("API key or token").inputValue(), "");
+  } finally {
+    await guarded.stop();
+  }
+});
+
 for (const [name, options] of Object.entries({
   light: {},
   dark: { colorScheme: "dark" },
@@ -586,8 +610,9 @@ async function listen() {
   };
 }
 
-async function open(server, options = {}) {
+async function open(server, options = {}, script = () => {}) {
   context = await browser.newContext({ viewport: { width: 1000, height: 800 }, ...options });
+  await context.addInitScript(script);
   page = await context.newPage();
   page.setDefaultTimeout(15_000);
   troubles = watch(page, new Set([server.service, server.store]), expected);

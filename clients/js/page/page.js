@@ -13,9 +13,20 @@ uploads.headers = () => {
   return credential ? { authorization: `Bearer ${credential}` } : {};
 };
 
+/** Where the browser blocks site data, reading `sessionStorage` throws an error. */
+function inSession(action) {
+  try {
+    return action(sessionStorage);
+  } catch {
+    return null;
+  }
+}
+
 // It survives a reload in this tab, so that uploads can be resumed.
-$("credential").value = sessionStorage.getItem("presignd:credential") ?? "";
-$("credential").onchange = ({ target }) => sessionStorage.setItem("presignd:credential", target.value.trim());
+$("credential").value = inSession((storage) => storage.getItem("presignd:credential")) ?? "";
+$("credential").onchange = ({ target }) => {
+  inSession((storage) => storage.setItem("presignd:credential", target.value.trim()));
+};
 
 $("policy").onchange = ({ target }) => {
   uploads.setAttribute("policy", target.value);
