@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { mkdir, symlink, writeFile } from "node:fs/promises";
+import { mkdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -54,6 +54,7 @@ after(() => folder?.remove());
 test("the package has these files and no others", () => {
   const expected = [
     ...MODULES.flatMap((name) => [`${name}.js`, `types/${name}.d.ts`]),
+    "element/index.d.ts",
     ...["LICENSE-APACHE", "LICENSE-MIT", "README.md", "package.json"],
   ];
   assert.deepEqual(packed.files.map(({ path }) => path).sort(), expected.sort());
@@ -97,14 +98,22 @@ test("what is published has types that hold under tsc --strict", { timeout: 300_
     }
     export const element = new PresigndUpload();
     element.headers = () => ({});
+    export const isSame: boolean = document.querySelector("presignd-upload") === element;
+    export const multiple: boolean = document.createElement("presignd-upload").multiple;
     // @ts-expect-error There is no such option.
     client.upload(new File([], "a"), { polcy: "photos" });
     // @ts-expect-error There is no such checksum.
     client.upload(new File([], "a"), { checksum: "md5" });`;
   await writeFile(join(project, "program.ts"), program);
+  // The README's programs for React, of which one needs what another one declares.
+  const readme = await readFile(join(root, "README.md"), "utf8");
+  const snippets = [...readme.matchAll(/^```(?:jsx|tsx?)\n(.*?)^```$/gms)].map(([, code], index) => [`snippet-${index}.tsx`, code]);
+  assert.equal(snippets.length, 3);
+  for (const [name, code] of snippets) await writeFile(join(project, name), code);
   for (const name of ["@types", "react"]) await symlink(join(root, "node_modules", name), join(project, "node_modules", name));
-  const options = ["--strict", "--noEmit", "--skipDefaultLibCheck", "--target", "es2022", "--module", "nodenext", "--types", "react", "program.ts"];
-  const tsc = run(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), ...options], { cwd: project });
+  const options = ["--strict", "--noEmit", "--skipDefaultLibCheck", "--target", "es2022", "--module", "nodenext", "--types", "react", "--jsx", "react-jsx"];
+  const files = ["program.ts", ...snippets.map(([name]) => name)];
+  const tsc = run(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), ...options, ...files], { cwd: project });
   const { stdout } = await tsc.catch((error) => error);
   assert.equal(stdout, "");
 });
