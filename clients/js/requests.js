@@ -5,6 +5,9 @@ const STALLED_AFTER_MS = 60_000;
 /** The service answers within 150 s, and a store may take minutes to join thousands of parts. */
 const ANSWERED_WITHIN_MS = 180_000;
 
+/** No pause is longer, whatever the service asks for: a timer of more than 24 days would end at once. */
+const LONGEST_RETRY_AFTER_MS = 60_000;
+
 /** A larger file shows its progress, for which browsers send a preflight in any case. */
 const FORM_MAX = 256 * 1024;
 
@@ -151,7 +154,7 @@ function nameOf(pointer) {
  */
 function refusal(response, answer) {
   const { status } = response;
-  const retryAfterMs = Number(response.headers.get("retry-after")) * 1000 || 0;
+  const retryAfterMs = Math.min(Number(response.headers.get("retry-after")) * 1000 || 0, LONGEST_RETRY_AFTER_MS);
   try {
     return problem(JSON.parse(answer), status, retryAfterMs);
   } catch {

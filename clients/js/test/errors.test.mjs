@@ -136,6 +136,15 @@ test("a service that nobody reaches is tried for a while, with growing pauses, a
   assert.equal(new Set(shares).size, 7, "the pauses are not random");
 });
 
+test("a service that asks for a long pause gets a minute", async (t) => {
+  const pauses = withoutPauses(t);
+  const headers = { "retry-after": "2592000", "access-control-expose-headers": "retry-after" };
+  proxy.fault = ({ to }) => (to === "service" ? { status: 503, headers } : undefined);
+  const error = await failure(client.upload(smallFile("busy.txt")));
+  assert.equal(error.status, 503);
+  assert.deepEqual(pauses, Array(7).fill(60_000));
+});
+
 test("what fails while the browser is offline is tried for as long as that takes", async (t) => {
   withoutPauses(t);
   const before = Object.getOwnPropertyDescriptor(globalThis, "navigator");
