@@ -358,7 +358,7 @@ export class Run {
     }
     this.#progress(this.#kept);
 
-    const { concurrency = CONCURRENCY } = this.#options;
+    const concurrency = Math.max(1, this.#options.concurrency ?? CONCURRENCY);
     // A part that cannot be sent stops the others.
     const failure = new AbortController();
     const either = AbortSignal.any([signal, failure.signal]);

@@ -85,6 +85,10 @@ test("a large file goes in parts, eight at once, each bound to its size", { time
   assert.equal(proxy.count(/verify/), 0);
 });
 
+test("at least one part is sent at a time", { timeout: 60_000 }, async () => {
+  for (const concurrency of [0, -1, 0.5]) await largeArrived(await client.upload(await fileOf(large), { ...PARTS, concurrency }));
+});
+
 test("a part whose URL did not come with the upload is asked for, with its size", { timeout: 120_000 }, async () => {
   const file = await makeFile(join(folder.path, "many.bin"), 106 * MiB);
   const upload = async () => {
