@@ -211,13 +211,14 @@ export class PresigndUpload extends Attributes {
   }
 
   /**
-   * Uploads files, as if they were chosen.
+   * Uploads files, as if they were chosen. It hides the notice of before.
    *
    * @param {Iterable<File>} files
    */
   add(files) {
     let list = [...files];
     if (list.length === 0 || this.#isDisabled) return;
+    this.showNotice(this.multiple || list.length === 1 ? "" : "Only one file can be uploaded here.");
     if (!this.multiple) {
       list = list.slice(0, 1);
       // The new file replaces the old one, unless it resumes it.
@@ -266,8 +267,8 @@ export class PresigndUpload extends Attributes {
       this.dropZone.classList.remove("over");
       const items = [...transfer.items].filter((item) => item.kind === "file");
       const files = items.filter((item) => !item.webkitGetAsEntry?.()?.isDirectory).map((item) => item.getAsFile());
-      this.showNotice(files.length === items.length ? "" : "A folder cannot be uploaded. Drop the files in it instead.");
       this.add(files.filter((file) => file !== null));
+      if (files.length < items.length) this.showNotice("A folder cannot be uploaded. Drop the files in it instead.");
     });
   }
 

@@ -126,6 +126,22 @@ test("without `multiple` a second file replaces the first one, and with it both 
   assert.equal((await data()).length, 2);
 });
 
+test("without `multiple`, a notice says that of several files one is uploaded", { timeout: 60_000 }, async () => {
+  await open();
+  const notice = page.getByRole("alert");
+  await page.evaluate(() => {
+    const dataTransfer = new DataTransfer();
+    for (const name of ["a.txt", "b.txt"]) dataTransfer.items.add(new File([name], name, { type: "text/plain" }));
+    window.photo.shadowRoot.getElementById("drop").dispatchEvent(new DragEvent("drop", { dataTransfer }));
+  });
+  await state("a.txt", "done");
+  assert.equal(await notice.innerText(), "Only one file can be uploaded here.");
+  assert.deepEqual((await property("files")).map(({ name }) => name), ["a.txt"]);
+  await choose("c.txt");
+  await state("c.txt", "done");
+  assert.equal(await notice.isVisible(), false);
+});
+
 test("`required` holds the form until a file is there, and so does an upload in progress", { timeout: 120_000 }, async () => {
   await open({ required: "" });
   const validity = () => page.evaluate(() => [document.forms[0].checkValidity(), window.photo.validationMessage]);
