@@ -41,6 +41,8 @@ export class PresigndUpload extends Attributes {
   #rows = new Map();
   /** @type {AbortController | undefined} */
   #connection;
+  /** @type {string | undefined} The interrupted upload whose file is being chosen. */
+  #chosenFor;
   #isDisabled = false;
   #value = "";
 
@@ -87,9 +89,14 @@ export class PresigndUpload extends Attributes {
     this.announcer = new Announcer(announcer);
     root.append(this.dropZone, this.notice, this.section, announcer);
 
-    this.choose.onclick = () => this.input.click();
+    this.choose.onclick = () => this.#choose();
     this.input.onchange = () => {
+      const interrupted = this.files.find(({ id }) => id === this.#chosenFor);
       this.add(this.input.files ?? []);
+      if (interrupted && !this.#uploads.file(interrupted.id)) {
+        const what = `${interrupted.name} was not resumed, as the chosen file is another one or has changed.`;
+        this.showNotice(`${what} Choose the same file to resume it.`);
+      }
       // Otherwise choosing the same file again would not be a change.
       this.input.value = "";
     };
@@ -233,6 +240,12 @@ export class PresigndUpload extends Attributes {
     this.announcer.say(list.length === 1 ? `${list[0].name}: added.` : `${list.length} files added.`);
   }
 
+  /** @param {string} [id] The interrupted upload that is to be resumed. */
+  #choose(id) {
+    this.#chosenFor = id;
+    this.input.click();
+  }
+
   /** @param {string} text A message above the list; an empty one hides it. */
   showNotice(text) {
     this.notice.hidden = !text;
@@ -293,7 +306,7 @@ export class PresigndUpload extends Attributes {
     const page = {
       list: this.#uploads,
       announcer: this.announcer,
-      choose: () => this.input.click(),
+      choose: (id) => this.#choose(id),
       remove: (id) => this.#uploads.remove(id, { ticket: this.#ticket }),
       resume: (id) => this.#uploads.resume(id, { ticket: this.#ticket }),
       showsKeys: () => this.keys,

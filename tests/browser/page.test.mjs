@@ -237,10 +237,20 @@ test("reload and resume", { timeout: 60_000 }, async () => {
   await page.locator('.row[data-state="done"]').getByRole("button", { name: "Hide" }).click();
 
   await limit.lift();
-  const chooser = page.waitForEvent("filechooser");
-  await button("Choose file", "제주도.mp4").click();
-  await (await chooser).setFiles(file.path);
+  const chooseAgain = async (files) => {
+    const chooser = page.waitForEvent("filechooser");
+    await button("Choose file", "제주도.mp4").click();
+    await (await chooser).setFiles(files);
+  };
+  // The page says so if that is not the file.
+  await chooseAgain({ name: "other.txt", mimeType: "text/plain", buffer: Buffer.from("other") });
+  await done("other.txt");
+  const notice = page.getByRole("alert");
+  assert.match(await notice.innerText(), /^제주도\.mp4 was not resumed/);
+  await button("Hide", "other.txt").click();
+  await chooseAgain(file.path);
   await arrived(file, await done("제주도.mp4"));
+  assert.equal(await notice.isVisible(), false);
   const parts = puts.finished.filter(Boolean);
   assert.deepEqual(parts, [...new Set(parts)], "a part was sent twice");
   assert.equal(await remembered(), 0);

@@ -14,7 +14,7 @@ const SPEED_OVER_MS = 6_000;
  * @typedef {object} Page What a row needs of what is around it.
  * @property {import("../list.js").UploadList} list
  * @property {import("./text.js").Announcer} announcer
- * @property {() => void} choose Lets the user choose files.
+ * @property {(id: string) => void} choose Lets the user choose the file of an interrupted upload.
  * @property {(id: string) => Promise<void>} remove
  * @property {(id: string) => void} resume
  * @property {() => boolean} showsKeys Whether each file shows its key.
@@ -198,7 +198,7 @@ export class Row {
       case "refused":
         return { secondary: hide };
       case "interrupted":
-        return { primary: ["Choose file", choose], secondary: ["Discard", () => this.#cancel()] };
+        return { primary: ["Choose file", () => choose(id)], secondary: ["Discard", () => this.#cancel()] };
       default:
         return {};
     }
