@@ -178,10 +178,8 @@ ul {
 }
 
 .filename {
-  overflow: hidden;
   font-weight: 500;
-  text-overflow: ellipsis;
-  white-space: nowrap;
+  overflow-wrap: anywhere;
 }
 
 .policy,

@@ -564,6 +564,9 @@ async function check(picture) {
   await page.evaluate(axe.source);
   const { violations } = await page.evaluate(() => axe.run());
   assert.deepEqual(violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`), []);
+  // What is cut could be read with a mouse alone.
+  const isCut = (names) => names.filter((name) => name.scrollWidth > name.clientWidth).map((name) => name.textContent);
+  assert.deepEqual(await page.locator(".filename").evaluateAll(isCut), []);
   const [shown, needed] = await page.evaluate(() => [document.documentElement.clientWidth, document.documentElement.scrollWidth]);
   assert.ok(needed <= shown, `${needed} px do not fit in ${shown}`);
 }
