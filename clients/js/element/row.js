@@ -177,10 +177,12 @@ export class Row {
    * @returns {{ primary?: Action, secondary?: Action }}
    */
   #actions() {
-    const { id, state } = this.item;
+    const { id, state, error } = this.item;
     const { list, choose, remove, resume, showsKeys } = this.#page;
     /** @type {Action} */
     const cancel = ["Cancel", () => this.#cancel()];
+    /** @type {Action} */
+    const again = ["Try again", () => resume(id)];
     /** @type {Action} */
     const hide = [showsKeys() ? "Hide" : "Remove", () => remove(id)];
     switch (state) {
@@ -191,12 +193,13 @@ export class Row {
       case "paused":
         return { primary: ["Resume", () => resume(id)], secondary: cancel };
       case "failed":
-        return { primary: ["Try again", () => resume(id)], secondary: cancel };
+        return { primary: again, secondary: cancel };
       case "done":
         if (!showsKeys()) return { secondary: hide };
         return { primary: [this.#isCopied ? "Copied" : "Copy key", () => this.#copy()], secondary: hide };
       case "refused":
-        return { secondary: hide };
+        // With another credential the file may be allowed.
+        return { primary: error?.status === 403 ? again : undefined, secondary: hide };
       case "interrupted":
         return { primary: ["Choose file", () => choose(id)], secondary: ["Discard", () => this.#cancel()] };
       default:

@@ -365,6 +365,21 @@ test("an upload of another policy that a reload interrupted is not offered", { t
   assert.equal(proxy.count(/partNumber=1&/), 0, "the first part was sent twice");
 });
 
+test("a file that the credential does not allow can be sent again with another one", { timeout: 60_000 }, async () => {
+  expected = [/^4(03|22): /, /^console: .* 4(03|22) /];
+  await open({ policy: "text", ticket: "a-ticket", multiple: "" });
+  proxy.once(/presigned-urls/, { status: 403, body: JSON.stringify({ code: "policy-not-allowed", detail: "no" }) });
+  await choose("a.txt");
+  await state("a.txt", "refused");
+  await set({ ticket: "another-ticket" });
+  await page.getByRole("button", { name: "Try again: a.txt" }).click();
+  await state("a.txt", "done");
+  // What the policy does not allow would be refused again.
+  await page.evaluate(() => window.photo.add([new File(["a"], "a.exe", { type: "application/x-msdownload" })]));
+  await state("a.exe", "refused");
+  assert.equal(await page.getByRole("button", { name: "Try again: a.exe" }).count(), 0);
+});
+
 test("a file that is gone from the store can be sent again", { timeout: 60_000 }, async () => {
   expected = [/^404: .*verify/, /^console: .* 404 .*verify/];
   await open();
