@@ -24,7 +24,7 @@ const FILES_HASHED_AT_ONCE = 2;
  * @typedef {object} ClientOptions
  * @property {string} [url] The address of presignd; by default the page's own origin.
  * @property {() => Record<string, string> | Promise<Record<string, string>>} [headers] Called for each request to
- *   presignd, so that a token can be fresh: `async () => ({ authorization: `Bearer ${await token()}` })`.
+ *   presignd, for a plain object, so that a token can be fresh: `async () => ({ authorization: `Bearer ${await token()}` })`.
  * @property {string} [policy] The policy of uploads that name none.
  * @property {SessionStore | null} [sessions] Where uploads are remembered that a reload interrupts; by default
  *   IndexedDB. `null` remembers none.
