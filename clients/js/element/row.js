@@ -194,6 +194,9 @@ export class Row {
         return { primary: ["Resume", () => resume(id)], secondary: cancel };
       case "failed":
         return { primary: again, secondary: cancel };
+      case "verifying":
+        // The store keeps the object, but a form need not wait for an answer that may not come.
+        return { secondary: cancel };
       case "done":
         if (!showsKeys()) return { secondary: hide };
         return { primary: [this.#isCopied ? "Copied" : "Copy key", () => this.#copy()], secondary: hide };

@@ -196,6 +196,19 @@ test("a reset leaves what a reload interrupted", { timeout: 60_000 }, async () =
   assert.equal(proxy.count(/DELETE/), 0);
 });
 
+test("while presignd does not verify a file, it can be cancelled, and no longer stops the form", { timeout: 60_000 }, async () => {
+  expected = [/net::ERR_ABORTED/];
+  await open();
+  proxy.fault = ({ path }) => (path.endsWith("/upload/verify") ? new Promise(() => {}) : undefined);
+  await choose("a.txt");
+  await state("a.txt", "verifying");
+  const isValid = () => page.evaluate(() => document.forms[0].checkValidity());
+  assert.equal(await isValid(), false);
+  await page.getByRole("button", { name: "Cancel: a.txt" }).click();
+  await row("a.txt").waitFor({ state: "detached" });
+  assert.deepEqual([await isValid(), await data()], [true, []]);
+});
+
 test("a disabled form control does nothing", { timeout: 120_000 }, async () => {
   await open();
   for (const how of ["fieldset", "attribute"]) {
