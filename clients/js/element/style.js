@@ -287,6 +287,10 @@ progress::-moz-progress-bar {
   * {
     transition: none !important;
   }
+
+  progress::-webkit-progress-value {
+    transition: none;
+  }
 }
 
 /* Browsers would give the bar and what is around it one colour. */

@@ -543,19 +543,21 @@ test("with forced colours, the progress can be seen", { timeout: 60_000 }, async
   await page.getByRole("button", { name: "Pause: forced.bin" }).click();
   await state("forced.bin", "paused");
   await page.screenshot({ path: screenshot("element-forced.png"), fullPage: true });
-  const picture = await page.locator("progress").screenshot();
-  // The colours of the part that is sent and of the one that is not, along the middle of the bar.
-  const [sent, rest] = await page.evaluate(async (url) => {
-    const image = new Image();
-    image.src = url;
-    await image.decode();
-    const { width, height } = image;
-    const context = new OffscreenCanvas(width, height).getContext("2d");
-    context.drawImage(image, 0, 0);
-    const at = (share) => context.getImageData(Math.round(width * share), Math.floor(height / 2), 1, 1).data.join();
-    return [at(0.1), at(0.9)];
-  }, `data:image/png;base64,${picture.toString("base64")}`);
+  const [sent, rest] = await bar();
   assert.notEqual(sent, rest);
+});
+
+test("where people want less motion, the progress does not slide", { timeout: 60_000 }, async () => {
+  await open({}, "form", { reducedMotion: "reduce" });
+  proxy.fault = ({ to }) => (to === "store" ? new Promise(() => {}) : undefined);
+  await choose("a.txt");
+  await state("a.txt", "uploading");
+  await page.locator("progress").evaluate((progress) => {
+    progress.value = 1;
+    return new Promise((painted) => requestAnimationFrame(() => requestAnimationFrame(painted)));
+  });
+  const [start, end] = await bar();
+  assert.equal(start, end);
 });
 
 for (const [name, options] of Object.entries({
@@ -585,6 +587,20 @@ for (const [name, options] of Object.entries({
     await page.locator('.row[data-state="paused"]').waitFor();
     await check(`element-${name}.png`);
   });
+}
+
+/** The colours of the progress near its start and its end. */
+async function bar() {
+  const picture = await page.locator("progress").screenshot();
+  return page.evaluate(async (url) => {
+    const image = new Image();
+    image.src = url;
+    await image.decode();
+    const { width, height } = image;
+    const context = new OffscreenCanvas(width, height).getContext("2d");
+    context.drawImage(image, 0, 0);
+    return [0.1, 0.9].map((share) => context.getImageData(Math.round(width * share), height >> 1, 1, 1).data.join());
+  }, `data:image/png;base64,${picture.toString("base64")}`);
 }
 
 async function check(picture) {
