@@ -18,7 +18,7 @@ const FRESH_MS = 60_000;
  * @property {{ size: number, metadata?: object }} body The request for one file.
  * @property {boolean} form Whether a form may upload it.
  * @property {Promise<Grant> | null} grant
- * @property {number} at When it was asked for.
+ * @property {number} at When it was answered.
  */
 
 /** @typedef {(method: string, path: string, call?: import("./requests.js").Call) => Promise<any>} Ask */
@@ -82,10 +82,12 @@ export class Grants {
     }
     const answer = this.#grant(batch.map(({ body }) => body), first.form);
     batch.forEach((wanted, index) => {
-      wanted.at = performance.now();
+      // While the call is in progress, nobody asks again, however long it takes.
+      wanted.at = Infinity;
       wanted.grant = answer.then((grants) => {
         const grant = grants[index];
         if (grant instanceof UploadError) throw grant;
+        wanted.at = performance.now();
         return grant;
       });
       // Whoever waits for it sees the error; whoever comes next asks again.
@@ -192,11 +194,10 @@ export class Verifications {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     const batch = this.#queue.splice(0);
-    const policy = this.#policy;
     try {
       const keys = batch.map(({ key }) => key);
       const which = keys.length > 1 ? { keys } : { key: keys[0] };
-      const answer = await this.#ask("POST", "/upload/verify", { body: { ...which, policy } });
+      const answer = await this.#ask("POST", "/upload/verify", { body: { ...which, policy: this.#policy } });
       // The answer for one key is its upload.
       const { results = [{ upload: answer }] } = answer;
       batch.forEach(({ resolve, reject }, index) => {

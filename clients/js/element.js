@@ -218,7 +218,7 @@ export class PresigndUpload extends Attributes {
   }
 
   /**
-   * Uploads files, as if they were chosen. It hides the notice of before.
+   * Uploads files, as if they were chosen. It hides an earlier notice.
    *
    * @param {Iterable<File>} files
    */

@@ -201,7 +201,8 @@ export class Client {
       let headers;
       try {
         headers = { ...(await this.#headers?.()) };
-        if (ticket) headers.authorization = `Bearer ${typeof ticket === "function" ? await ticket() : ticket}`;
+        const token = await (typeof ticket === "function" ? ticket() : ticket);
+        if (token) headers.authorization = `Bearer ${token}`;
       } catch (cause) {
         // `fetch` rejects with a TypeError while the network is down.
         throw fromCause(cause, { code: "headers", retry: cause instanceof TypeError });

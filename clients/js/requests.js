@@ -5,7 +5,7 @@ const STALLED_AFTER_MS = 60_000;
 /** The service answers within 150 s, and a store may take minutes to join thousands of parts. */
 const ANSWERED_WITHIN_MS = 180_000;
 
-/** No pause is longer, whatever the service asks for: a timer of more than 24 days would end at once. */
+/** No pause is longer, whatever the service asks for: a timer of more than 24 days would fire at once. */
 const LONGEST_RETRY_AFTER_MS = 60_000;
 
 /** A larger file shows its progress, for which browsers send a preflight in any case. */

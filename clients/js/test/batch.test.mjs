@@ -63,6 +63,29 @@ test("no more is granted ahead than can soon be sent", async () => {
   assert.deepEqual(calls.map(({ sizes }) => sizes.map((size) => size / MiB)), [[30, 30], [30], [100], [1]]);
 });
 
+test("a file whose grant takes more than a minute gets one grant", async (t) => {
+  let now = 0;
+  t.mock.method(performance, "now", () => now);
+  const calls = [];
+  const answers = [];
+  const all = new Grants((_method, _path, { body: { files } }) => {
+    const call = calls.push(files.map(({ size }) => size));
+    return new Promise((resolve) => {
+      answers.push(() => resolve({ uploads: files.map(({ size }) => ({ key: `${size} of call ${call}` })) }));
+    });
+  });
+  const slow = all.add({ size: 1 }, false);
+  const first = all.get(slow, signal);
+  await null;
+  now = 100_000;
+  const second = all.get(all.add({ size: 2 }, false), signal);
+  await null;
+  for (const answer of answers) answer();
+  await Promise.all([first, second]);
+  assert.deepEqual(calls, [[1], [2]]);
+  assert.equal(await all.get(slow, signal), await first, "the second attempt has the same key");
+});
+
 test("a grant that may soon expire is asked for again", async (t) => {
   const { calls, grants: all } = grants();
   let now = 0;
