@@ -89,7 +89,7 @@ texts! {
         .max_length(Some(128));
 
     MetadataValue: text(
-        "Any text without control characters, and without spaces at the beginning and the end",
+        "Any text without control characters, and without spaces at the beginning and the end, that is no encoded word (`=?UTF-8?B?…?=`)",
         r"^[^\u0000-\u0020\u007F-\u00A0\u1680\u2000-\u200A\u2028\u2029\u202F\u205F\u3000]([^\u0000-\u001F\u007F-\u009F]*[^\u0000-\u0020\u007F-\u00A0\u1680\u2000-\u200A\u2028\u2029\u202F\u205F\u3000])?$",
     )
     .min_length(Some(1));

@@ -17,6 +17,9 @@ use crate::refreshed::{Age, Limits, RefreshError, Refreshed};
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Credentials that do not expire are fetched again after this time, so that a rotation is noticed.
 const MAX_AGE: Duration = Duration::from_mins(15);
+/// Credentials are renewed in the background when they expire within this time, so that a renewal that
+/// fails is noticed before grants do.
+const RENEW_BEFORE: Duration = Duration::from_mins(5);
 const LIMITS: Limits = Limits {
     timeout: TIMEOUT,
     // A provider may fail, or have nothing but credentials that expire soon. One that hangs may be a
@@ -74,6 +77,7 @@ impl CredentialsCache {
         let judge = |credentials: &Arc<Credentials>, age| match credentials.expiry() {
             Some(end) if end <= now => Age::Expired,
             Some(end) if end < now + longest_grant => Age::Old,
+            Some(end) if end < now + RENEW_BEFORE => Age::Stale,
             None if age >= MAX_AGE => Age::Stale,
             _ => Age::Fresh,
         };

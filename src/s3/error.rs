@@ -19,7 +19,8 @@ pub enum StoreError {
     /// An object of this key exists, and it must not be overwritten.
     #[error("the object exists: {0}")]
     ObjectExists(StoreCause),
-    /// The store had no capacity, and did nothing.
+    /// The store, or a proxy before it, asked for fewer requests. It did nothing, unless the cause
+    /// [`may_be_of_proxy`](StoreCause::may_be_of_proxy).
     #[error("the store is busy: {0}")]
     Busy(StoreCause),
     /// The store could not be reached, or the connection broke.
@@ -77,7 +78,7 @@ impl StoreCause {
         let mut detail = format!("{status} {}", name.unwrap_or("without a code"));
         let region = context.raw().headers().get("x-amz-bucket-region");
         if let (301 | 307 | 400, Some(region)) = (status, region.filter(|it| is_region(it))) {
-            write!(detail, "; the bucket is in {region}").ok(); // a String takes all
+            write!(detail, "; the bucket is in {region}").ok(); // writing to a String cannot fail
         }
         Self {
             detail,

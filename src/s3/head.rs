@@ -16,7 +16,7 @@ use super::{Bucket, Error, StoreError};
 
 /// The most bytes that are kept of a text. None that presignd grants is longer, and some stores accept
 /// hundreds of kilobytes that nobody signed.
-const MAX_TEXT_BYTES: usize = 2048;
+pub(crate) const MAX_TEXT_BYTES: usize = 2048;
 
 /// An object that the store has. A text has U+FFFD in the place of what is not UTF-8, and at its end if it
 /// was cut.

@@ -33,6 +33,7 @@ use aws_sdk_s3::config::timeout::TimeoutConfig;
 pub use self::buckets::{BUCKET_NAME, Buckets, CANNOT_SIGN, buckets, is_bucket_name};
 pub use self::credentials::{CredentialsCache, CredentialsError};
 pub use self::error::{StoreCause, StoreError};
+pub(crate) use self::head::MAX_TEXT_BYTES;
 pub use self::head::StoredObject;
 pub use self::host::Host;
 pub use self::multipart::{MAX_PARTS, MIN_PART_BYTES, StoredPart};

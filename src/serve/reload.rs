@@ -29,12 +29,14 @@ impl Service {
         tokio::spawn(async move {
             while hangups.recv().await.is_some() {
                 let read = Arc::clone(&read);
-                let config = timeout(TIMEOUT, spawn_blocking(move || read())).await;
-                let config = config.ok().and_then(Result::ok).unwrap_or_else(|| {
-                    Err(Faults(vec![format!(
-                        "the files could not be read within {TIMEOUT:?}"
-                    )]))
-                });
+                let config = match timeout(TIMEOUT, spawn_blocking(move || read())).await {
+                    Ok(Ok(config)) => config,
+                    Ok(Err(panicked)) => Err(Faults(vec![panicked.to_string()])),
+                    Err(_elapsed) => {
+                        let fault = format!("the files could not be read within {TIMEOUT:?}");
+                        Err(Faults(vec![fault]))
+                    }
+                };
                 let config = config.and_then(|config| {
                     let replaced = uploads.replace_policies(config.policies.clone());
                     let moved = replaced.map_err(|unknown| {

@@ -10,7 +10,7 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
 use tracing_appender::non_blocking::ErrorCounter;
 
-/// Lines that could not be written. It is that of the process, as the log is.
+/// Lines that could not be written. One counter for the process, because it has one log.
 static NOT_WRITTEN: AtomicU64 = AtomicU64::new(0);
 /// Lines that found the queue before the writer full.
 static NOT_QUEUED: OnceLock<ErrorCounter> = OnceLock::new();

@@ -1,6 +1,7 @@
 //! The binary as a process of its own, as a user runs it.
 
 use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
 
@@ -21,6 +22,12 @@ pub(crate) fn presignd(args: &[&str], folder: &Path) -> Command {
     // Without this the SDK looks for a machine of EC2.
     command.env("AWS_EC2_METADATA_DISABLED", "true");
     command
+}
+
+/// The address of a port that is free at this moment.
+pub(crate) fn free_addr() -> String {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap();
+    port.local_addr().unwrap().to_string()
 }
 
 pub(crate) fn run(args: &[&str], variables: &[(&str, &str)]) -> (Output, String) {

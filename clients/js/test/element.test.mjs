@@ -429,7 +429,7 @@ test("an upload that a reload interrupted is discarded with the ticket", { timeo
   await eventually("the parts are gone", async () => (await server.parts()).length === 0);
 });
 
-test("the ticket of now is used, also for a file that was added before", { timeout: 60_000 }, async () => {
+test("the current ticket is used, also for a file that was added before", { timeout: 60_000 }, async () => {
   expected = [/^401: /, /^console: .* 401 /];
   const authorizations = (path) => proxy.requests.filter((seen) => seen.path.endsWith(path)).map(({ headers }) => headers.authorization);
   await open();

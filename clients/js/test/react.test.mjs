@@ -196,7 +196,7 @@ for (const version of Object.keys(VERSIONS)) {
     assert.equal(await page.locator("li").count(), 1);
   });
 
-  test(`React ${version}: what a reload interrupted is discarded with the ticket of now`, { timeout: 120_000 }, async () => {
+  test(`React ${version}: what a reload interrupted is discarded with the current ticket`, { timeout: 120_000 }, async () => {
     expected = [/net::ERR_ABORTED/];
     await open(version);
     proxy.fault = ({ path }) => (path.includes("partNumber=3&") ? { delay: 5_000 } : undefined);
@@ -213,7 +213,7 @@ for (const version of Object.keys(VERSIONS)) {
     await untilParts(server, []);
   });
 
-  test(`React ${version}: another attempt has the ticket of now`, { timeout: 120_000 }, async () => {
+  test(`React ${version}: another attempt has the current ticket`, { timeout: 120_000 }, async () => {
     expected = [/^401: /, /^console: .* 401 /];
     await open(version);
     proxy.fault = ({ to, headers }) => (to === "service" && headers.authorization !== "Bearer new" ? { status: 401 } : undefined);

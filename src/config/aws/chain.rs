@@ -1,4 +1,4 @@
-//! Where the SDK finds credentials, also when it did not find any before.
+//! Where the SDK finds credentials, also when it did not find any before, or others.
 
 use std::fs::File;
 use std::sync::{Mutex, PoisonError};
@@ -10,13 +10,14 @@ use aws_credential_types::provider::{self, ProvideCredentials, SharedCredentials
 use super::loader;
 use crate::config::Env;
 
-/// The SDK's chain of providers, which is built again when it has failed: a chain reads the profile
-/// once, so one that was missing would be missing until a restart.
+/// The SDK's chain of providers, which reads the profile once. It is built again unless it gave
+/// credentials that expire: what is missing or wrong in the profile can be corrected, and its keys can be
+/// replaced, without a restart.
 #[derive(Debug)]
 pub(super) struct RenewedChain {
     env: Env,
     region: Region,
-    chain: Mutex<SharedCredentialsProvider>,
+    chain: Mutex<Option<SharedCredentialsProvider>>,
 }
 
 impl RenewedChain {
@@ -24,21 +25,28 @@ impl RenewedChain {
         Self {
             env,
             region,
-            chain: Mutex::new(chain),
+            chain: Mutex::new(Some(chain)),
         }
     }
 
     async fn credentials(&self) -> provider::Result {
         let lock = || self.chain.lock().unwrap_or_else(PoisonError::into_inner);
-        let chain = lock().clone();
+        let kept = lock().take();
+        let chain = match kept {
+            Some(chain) => chain,
+            None => self.chain().await?,
+        };
         let answer = chain.provide_credentials().await;
-        if answer.is_err() {
-            let loader = loader(&self.env).region(self.region.clone());
-            if let Some(chain) = loader.load().await.credentials_provider() {
-                *lock() = chain;
-            }
+        if answer.as_ref().is_ok_and(|it| it.expiry().is_some()) {
+            *lock() = Some(chain);
         }
         answer.map_err(|error| self.named(error))
+    }
+
+    async fn chain(&self) -> Result<SharedCredentialsProvider, CredentialsError> {
+        let loader = loader(&self.env).region(self.region.clone());
+        let chain = loader.load().await.credentials_provider();
+        chain.ok_or_else(|| CredentialsError::not_loaded("the SDK has no chain"))
     }
 
     /// The SDK's error does not name the file of a token.
@@ -60,5 +68,48 @@ impl ProvideCredentials for RenewedChain {
         Self: 'a,
     {
         future::ProvideCredentials::new(self.credentials())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use aws_credential_types::Credentials;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::config::tests::env;
+
+    /// Never answers.
+    #[derive(Debug)]
+    struct Hangs;
+
+    impl ProvideCredentials for Hangs {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            future::ProvideCredentials::new(std::future::pending())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_chain_that_did_not_answer_or_whose_keys_do_not_expire_is_built_again() {
+        let variables = [
+            ("AWS_ACCESS_KEY_ID", "AKIAOFENV"),
+            ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ];
+        let keys = Credentials::new("AKIAOLD", "secret", None, None, "test");
+        for old in [
+            SharedCredentialsProvider::new(Hangs),
+            SharedCredentialsProvider::new(keys),
+        ] {
+            let chain = RenewedChain::new(env(&variables), Region::new("eu-west-1"), old);
+            let first = timeout(Duration::from_secs(5), chain.provide_credentials()).await;
+            assert!(!first.is_ok_and(|it| it.unwrap().access_key_id() == "AKIAOFENV"));
+            let second = chain.provide_credentials().await.unwrap();
+            assert_eq!(second.access_key_id(), "AKIAOFENV");
+        }
     }
 }

@@ -109,9 +109,13 @@ impl Jwks {
         }
     }
 
-    /// Fetches the keys before the first token needs them. All fetches are counted in `metrics`.
-    pub(super) async fn prepare(&self, metrics: Metrics) {
+    /// From now on, fetches are counted in `metrics`.
+    pub(super) fn count_in(&self, metrics: Metrics) {
         self.metrics.set(metrics).ok(); // it was called before
+    }
+
+    /// Fetches the keys before the first token needs them.
+    pub(super) async fn prepare(&self) {
         self.keys
             .get(|_, _| Age::Fresh, || self.clone().fetch_shared())
             .await

@@ -102,8 +102,9 @@ impl Jwt {
     /// All fetches are counted in `metrics`.
     pub fn prepare(&self, metrics: &Metrics) {
         if let Keys::Set(keys) = &self.keys {
-            let (keys, metrics) = (keys.clone(), metrics.clone());
-            tokio::spawn(async move { keys.prepare(metrics).await });
+            keys.count_in(metrics.clone());
+            let keys = keys.clone();
+            tokio::spawn(async move { keys.prepare().await });
         }
     }
 

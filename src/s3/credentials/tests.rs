@@ -20,6 +20,8 @@ struct Provider {
     panics_at: Option<u64>,
     /// The number of the first call that is never answered.
     hangs_from: Option<u64>,
+    /// The number of the first call that is answered again.
+    hangs_until: Option<u64>,
 }
 
 impl ProvideCredentials for Provider {
@@ -30,7 +32,8 @@ impl ProvideCredentials for Provider {
         future::ProvideCredentials::new(async {
             let n = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
             tokio::time::sleep(self.answer_after).await;
-            if self.hangs_from.is_some_and(|first| n >= first) {
+            let answers_again = self.hangs_until.is_some_and(|first| n >= first);
+            if self.hangs_from.is_some_and(|first| n >= first) && !answers_again {
                 std::future::pending::<()>().await;
             }
             assert_ne!(self.panics_at, Some(n), "as asked for");
@@ -97,6 +100,27 @@ async fn credentials_that_a_grant_would_outlive_are_renewed_first() {
         );
     }
     assert_eq!(provider.asked(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn credentials_are_renewed_in_time_for_an_alert_also_where_grants_are_short() {
+    let provider = Provider {
+        life: Some(HOUR),
+        lengthens: true,
+        answer_after: Duration::from_secs(1),
+        ..Provider::default()
+    };
+    let minute = Duration::from_mins(1);
+    let cache = CredentialsCache::new(SharedCredentialsProvider::new(provider.clone()), minute);
+    cache.get(start()).await.unwrap();
+    tokio::time::advance(HOUR / 2).await;
+    cache.get(start() + HOUR - 5 * minute).await.unwrap();
+    assert_eq!(provider.asked(), 1);
+    let now = start() + HOUR - 4 * minute;
+    let credentials = cache.get(now).await.unwrap();
+    assert_eq!(credentials.access_key_id(), "KEY1", "nobody waits");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(cache.get(now).await.unwrap().access_key_id(), "KEY2");
 }
 
 #[tokio::test(start_paused = true)]
@@ -241,18 +265,24 @@ async fn a_hanging_provider_holds_up_nobody_who_has_valid_credentials() {
 async fn a_provider_that_hung_is_asked_again_after_half_a_minute() {
     let provider = Provider {
         hangs_from: Some(1),
+        hangs_until: Some(3),
         ..Provider::default()
     };
     let cache = provider.cache();
-    for second in 0..60 {
+    let start_of_test = tokio::time::Instant::now();
+    let credentials = loop {
         let begin = tokio::time::Instant::now();
-        let error = cache.get(start()).await.unwrap_err();
-        assert!(matches!(error, CredentialsError::TimedOut), "{error}");
+        match cache.get(start()).await {
+            Ok(credentials) => break credentials,
+            Err(error) => assert!(matches!(error, CredentialsError::TimedOut), "{error}"),
+        }
         let waited = begin.elapsed();
-        assert!(waited.is_zero() || waited == TIMEOUT, "at {second}");
+        assert!(waited.is_zero() || waited == TIMEOUT, "{waited:?}");
         tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-    assert_eq!(provider.asked(), 3); // at 0, 30 and 60 s
+    };
+    assert_eq!(credentials.access_key_id(), "KEY3");
+    let took = start_of_test.elapsed().as_secs();
+    assert!((60..62).contains(&took), "asked at 0, 30 and 60 s: {took}");
 }
 
 #[tokio::test(start_paused = true)]

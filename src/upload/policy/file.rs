@@ -246,6 +246,10 @@ fn parse_header(value: &str) -> Result<Option<String>, String> {
     if !value.is_ascii() || s3::has_two_spaces(value) {
         return Err("must be ASCII, without several spaces in a row".to_owned());
     }
+    let max = s3::MAX_TEXT_BYTES;
+    if value.len() > max {
+        return Err(format!("must not be longer than {max} bytes"));
+    }
     check_form(value).map_err(|invalid| invalid.detail.into_owned())?;
     Ok(Some(value.to_owned()))
 }

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::auth::jwt::{AUDIENCE, ISSUER, IssuerKey, claims};
 use crate::helpers::client;
-use crate::process::{Running, base};
+use crate::process::{Running, base, free_addr};
 
 /// Reads the files again, and waits until the service has counted it.
 async fn reload(dev: &Running, metrics: &str, expected: &str) -> String {
@@ -29,11 +29,6 @@ async fn reload(dev: &Running, metrics: &str, expected: &str) -> String {
     };
     let counted = tokio::time::timeout(Duration::from_secs(20), counted);
     counted.await.expect("the reload is not counted")
-}
-
-fn free_addr() -> String {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap();
-    port.local_addr().unwrap().to_string()
 }
 
 fn write(folder: &Path, name: &str, text: &str) {
@@ -228,9 +223,18 @@ fn a_hangup_before_the_service_listens_does_not_end_it() {
         ("BIND_ADDR", "127.0.0.1:0"),
     ];
     let mut serve = Running::start(&["serve"], folder.path(), &variables);
-    drop(machine.accept().unwrap());
+    let accepted = std::thread::spawn(move || (machine.accept().unwrap(), machine));
+    let begin = Instant::now();
+    while !accepted.is_finished() {
+        assert!(
+            begin.elapsed() < Duration::from_secs(30),
+            "it asks for no region"
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let waits = accepted.join().unwrap();
     serve.signal("HUP");
-    drop(machine);
+    drop(waits);
     serve.logged_until("keys and policies were read again");
 }
 

@@ -10,13 +10,8 @@ use tempfile::TempDir;
 
 use super::{get, has, metrics};
 use crate::auth::jwt::{AUDIENCE, ISSUER};
-use crate::process::{BUCKET, Running, presignd};
+use crate::process::{BUCKET, Running, free_addr, presignd};
 use crate::stand_in::{StandIn, empty};
-
-fn free_addr() -> String {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    port.local_addr().unwrap().to_string()
-}
 
 fn serve(folder: &Path, variables: &[(&str, &str)]) -> (Running, String) {
     let region = [("AWS_REGION", "eu-central-1")];
