@@ -68,7 +68,7 @@ kinds! {
         "the request has `x-on-behalf-of`, but not an API key with `on_behalf = true`";
     HOST_NOT_ALLOWED: FORBIDDEN "host-not-allowed",
         "without AUTH_MODE, and on a loopback address, the host must be `localhost` or an address; TRUSTED_PROXIES allows others, for a proxy that forwards requests",
-        "without `AUTH_MODE` on a loopback address, the host is neither `localhost` nor an address";
+        "without `AUTH_MODE` on a loopback address, the host is neither `localhost` nor an address, and no trusted proxy forwards the request";
     CALL_EXPIRED: FORBIDDEN "call-expired",
         "this URL has expired; ask for another one",
         "the URL has expired (`/s3/upload/…` alone)";
