@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::{self, ProvideCredentials, SharedCredentialsProvider, future};
+use futures_util::FutureExt;
 
 use crate::error_chain::causes;
 use crate::refreshed::{Age, Limits, RefreshError, Refreshed};
@@ -85,10 +86,15 @@ impl CredentialsCache {
         credentials.map_err(CredentialsError::from)
     }
 
-    /// The time from `now` until the cached credentials expire, without fetching any: `None` if
-    /// there are none, [`Duration::MAX`] if they do not expire.
+    /// The time from `now` until the cached credentials expire: `None` if there are none,
+    /// [`Duration::MAX`] if they do not expire.
+    ///
+    /// Nobody waits, but a renewal that is due begins: a service that nobody uses has valid credentials
+    /// as long as somebody watches them.
     pub fn remaining_lifetime(&self, now: SystemTime) -> Option<Duration> {
-        match self.cache.cached()?.expiry() {
+        let cached = self.cache.cached();
+        self.get(now).now_or_never(); // the fetch has a task of its own
+        match cached?.expiry() {
             None => Some(Duration::MAX),
             Some(end) => end.duration_since(now).ok(),
         }

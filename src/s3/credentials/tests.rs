@@ -124,6 +124,26 @@ async fn credentials_are_renewed_in_time_for_an_alert_also_where_grants_are_shor
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_watches_the_lifetime_has_credentials_renewed_that_nobody_uses() {
+    let provider = Provider {
+        life: Some(HOUR),
+        lengthens: true,
+        ..Provider::default()
+    };
+    let cache = provider.cache();
+    assert_eq!(cache.remaining_lifetime(start()), None);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(cache.remaining_lifetime(start()), Some(HOUR));
+    tokio::time::sleep(HOUR).await;
+    assert_eq!(provider.asked(), 1, "a renewal was not due");
+    let now = start() + HOUR + Duration::from_mins(1);
+    assert_eq!(cache.remaining_lifetime(now), None, "they have expired");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let left = Duration::from_mins(59);
+    assert_eq!(cache.remaining_lifetime(now), Some(left));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failed_renewal_leaves_valid_credentials() {
     let provider = Provider {
         life: Some(HOUR),
@@ -156,7 +176,7 @@ async fn credentials_that_do_not_expire_are_renewed_in_the_background() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_lifetime_of_cached_credentials_is_known_without_asking() {
+async fn the_lifetime_of_cached_credentials_is_known_without_waiting() {
     let ending = Provider {
         life: Some(HOUR),
         ..Provider::default()
