@@ -22,11 +22,6 @@ use tower::{ServiceExt, service_fn};
 use crate::http::events::Events;
 use crate::http::{self, HttpService};
 
-/// Whether this process is a function: Lambda alone sets this variable.
-pub(crate) fn is_here() -> bool {
-    std::env::var_os("AWS_LAMBDA_RUNTIME_API").is_some()
-}
-
 /// The answer to an event.
 #[derive(Serialize)]
 #[serde(untagged)]

@@ -35,7 +35,7 @@ pub(crate) async fn serve(env: &Env) -> Result<()> {
     let _log = telemetry::init(config.telemetry.clone())?;
     let stop = cancelled_by_signals()?;
     #[cfg(feature = "lambda")]
-    if crate::lambda::is_here() {
+    if env.is_in_lambda() {
         let aws = config::load_aws(env).await;
         let service = Service::new(&config, &aws.sdk_config, None, stop.clone()).await?;
         announce(env, &config, &aws, &service.public_host, None);

@@ -104,6 +104,11 @@ impl Env {
         self.faults.insert(name.to_owned(), format!("{name} {why}"));
     }
 
+    /// Whether this process is a function of AWS Lambda, which alone sets this variable.
+    pub(crate) fn is_in_lambda(&self) -> bool {
+        self.get("AWS_LAMBDA_RUNTIME_API").is_some()
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.values.get(name).map(String::as_str)
     }
@@ -183,9 +188,8 @@ impl<'a> Reader<'a> {
         self.env.values.contains_key(name) || self.env.faults.contains_key(name)
     }
 
-    /// Whether this is a function of AWS Lambda, which alone sets this variable.
     pub(super) fn is_in_lambda(&self) -> bool {
-        self.is_set("AWS_LAMBDA_RUNTIME_API")
+        self.env.is_in_lambda()
     }
 
     pub(super) fn fault(&mut self, fault: impl Into<String>) {

@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use jsonwebtoken::Algorithm;
@@ -13,6 +14,20 @@ use serde_json::json;
 use crate::auth::jwt::{AUDIENCE, ISSUER, IssuerKey, claims};
 use crate::helpers::client;
 use crate::process::{Running, base, free_addr};
+
+/// `dev` with a file of policies, and the address of its metrics.
+fn dev_of(folder: &Path, policies: &str) -> (Running, String) {
+    write(folder, "policies.toml", policies);
+    let metrics_addr = free_addr();
+    let variables = [
+        ("UPLOAD_POLICIES_FILE", "policies.toml"),
+        ("METRICS_ADDR", &metrics_addr),
+        ("LOG_FORMAT", "json"),
+    ];
+    let mut dev = Running::dev(folder, &variables);
+    dev.printed_until("-T hello.txt");
+    (dev, format!("http://{metrics_addr}/metrics"))
+}
 
 /// Reads the files again, and waits until the service has counted it.
 async fn reload(dev: &Running, metrics: &str, expected: &str) -> String {
@@ -171,16 +186,7 @@ async fn a_reload_says_which_policies_lose_sight_of_their_uploads() {
         key = 'stored/{uuid}'
         bucket = 'media'
     ";
-    write(folder, "policies.toml", old);
-    let metrics_addr = free_addr();
-    let variables = [
-        ("UPLOAD_POLICIES_FILE", "policies.toml"),
-        ("METRICS_ADDR", &metrics_addr),
-        ("LOG_FORMAT", "json"),
-    ];
-    let mut dev = Running::dev(folder, &variables);
-    dev.printed_until("-T hello.txt");
-    let metrics = format!("http://{metrics_addr}/metrics");
+    let (dev, metrics) = dev_of(folder, old);
     let new = "
         [policies.default]
         max_size = '1 MiB'
@@ -223,16 +229,10 @@ fn a_hangup_before_the_service_listens_does_not_end_it() {
         ("BIND_ADDR", "127.0.0.1:0"),
     ];
     let mut serve = Running::start(&["serve"], folder.path(), &variables);
-    let accepted = std::thread::spawn(move || (machine.accept().unwrap(), machine));
-    let begin = Instant::now();
-    while !accepted.is_finished() {
-        assert!(
-            begin.elapsed() < Duration::from_secs(30),
-            "it asks for no region"
-        );
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    let waits = accepted.join().unwrap();
+    let (sender, accepted) = mpsc::channel();
+    std::thread::spawn(move || sender.send((machine.accept().unwrap(), machine)));
+    let waits = accepted.recv_timeout(Duration::from_secs(30));
+    let waits = waits.expect("it asks for a region");
     serve.signal("HUP");
     drop(waits);
     serve.logged_until("keys and policies were read again");
@@ -242,23 +242,21 @@ fn a_hangup_before_the_service_listens_does_not_end_it() {
 async fn a_file_that_blocks_a_reload_is_a_fault_and_holds_up_no_stop() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    write(folder, "policies.toml", "[policies.default]\n");
-    let metrics_addr = free_addr();
-    let variables = [
-        ("UPLOAD_POLICIES_FILE", "policies.toml"),
-        ("METRICS_ADDR", &metrics_addr),
-        ("LOG_FORMAT", "json"),
-    ];
-    let mut dev = Running::dev(folder, &variables);
-    dev.printed_until("-T hello.txt");
+    let (mut dev, metrics) = dev_of(folder, "[policies.default]\n");
     std::fs::remove_file(folder.join("policies.toml")).unwrap();
     let fifo = folder.join("policies.toml");
     let made = Command::new("mkfifo").arg(fifo).status();
     assert!(made.unwrap().success());
     dev.signal("HUP");
     dev.logged_until("could not be read within");
-    let metrics = client().get(format!("http://{metrics_addr}/metrics"));
-    let metrics = metrics.send().await.unwrap().text().await.unwrap();
+    let metrics = client()
+        .get(metrics)
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
     let counted = "presignd_reloads_total{outcome=\"failed\"} 1";
     assert!(metrics.contains(counted), "{metrics}");
     let begin = Instant::now();
