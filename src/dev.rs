@@ -12,6 +12,7 @@ use std::fmt::Write;
 use std::fs;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
+#[cfg(unix)]
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf, absolute};
 use std::time::Duration;
@@ -236,8 +237,11 @@ fn kept(file: &Path, generate: impl FnOnce() -> io::Result<String>) -> io::Resul
         secret => return Ok(secret?.trim().to_owned()),
     }
     let secret = generate()?;
-    let mut new = fs::OpenOptions::new();
-    let mut new = new.write(true).create_new(true).mode(0o600).open(file)?;
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    options.mode(0o600);
+    let mut new = options.open(file)?;
     if let Err(error) = new.write_all(secret.as_bytes()) {
         // The next start must not read a part of it.
         fs::remove_file(file).ok(); // best effort

@@ -19,8 +19,8 @@ use self::announce::announce;
 #[cfg(feature = "dev")]
 pub(crate) use self::dev::{Dev, dev};
 use self::listeners::Listeners;
+use self::signals::Hangups;
 pub(crate) use self::signals::cancelled_by_signals;
-use self::signals::hangups;
 use crate::config::{self, Config, Env};
 use crate::error_chain::causes;
 use crate::http::HttpService;
@@ -30,7 +30,7 @@ use crate::{http, s3, telemetry};
 
 /// `presignd serve`: runs the service until a signal.
 pub(crate) async fn serve(env: &Env) -> Result<()> {
-    let hangups = hangups()?;
+    let hangups = Hangups::new()?;
     let config = Config::from_env(env)?;
     let _log = telemetry::init(config.telemetry.clone())?;
     let stop = cancelled_by_signals()?;

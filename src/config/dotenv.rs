@@ -5,6 +5,7 @@
 
 use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read};
+#[cfg(unix)]
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -39,6 +40,7 @@ fn refuse_if_others_can_write(metadata: &Metadata) -> Result<()> {
         "any user of this machine can write it; remove that permission: chmod o-w .env"
     );
     // The owner of this entry is the user that runs the process. Other systems have no such entry.
+    #[cfg(unix)]
     if let Ok(this_process) = std::fs::metadata("/proc/self") {
         ensure!(
             [0, this_process.uid()].contains(&metadata.uid()),
@@ -48,8 +50,15 @@ fn refuse_if_others_can_write(metadata: &Metadata) -> Result<()> {
     Ok(())
 }
 
+#[cfg(unix)]
 pub(super) fn everyone_can_write(file: &Metadata) -> bool {
     file.mode() & 0o002 != 0
+}
+
+/// Windows has lists of permissions, which are not looked at.
+#[cfg(windows)]
+pub(super) fn everyone_can_write(_: &Metadata) -> bool {
+    false
 }
 
 fn parse(text: &str) -> Result<Vec<(String, String)>> {

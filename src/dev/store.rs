@@ -33,6 +33,7 @@ mod tags;
 
 use self::files::{
     Conditions, RequestedKey, Staged, files_of, remove_if_there, requested_key, short_key,
+    windows_refuses,
 };
 use self::multipart::Completed;
 
@@ -141,6 +142,12 @@ impl BucketStore {
             return Err(s3_error!(
                 InvalidArgument,
                 "The key has an empty, `.` or `..` segment or a NUL; this store keeps objects as files and can keep no such key."
+            ));
+        }
+        if cfg!(windows) && key.split('/').any(windows_refuses) {
+            return Err(s3_error!(
+                InvalidArgument,
+                "Windows refuses a file of this name, so this store cannot keep it here. Other stores can."
             ));
         }
         let key = short_key(key);

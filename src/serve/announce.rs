@@ -55,6 +55,7 @@ pub(super) fn announce(
             "AUTH_MODE is none: ANYONE who reaches {entrance} can upload to this bucket"
         );
     }
+    #[cfg(unix)]
     if addr.is_some() {
         warn_of_few_descriptors(config.limits.max_connections);
     }
@@ -95,6 +96,7 @@ pub(super) fn announce(
 }
 
 /// Each connection may need a second descriptor, for a call to the store.
+#[cfg(unix)]
 fn warn_of_few_descriptors(max_connections: usize) {
     /// For listeners, probes, webhooks and the like.
     const OTHERS: u64 = 256;

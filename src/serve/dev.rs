@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 
 use super::listeners::{Listeners, listen};
-use super::{Service, cancelled_by_signals, hangups, stopped_by};
+use super::{Hangups, Service, cancelled_by_signals, stopped_by};
 use crate::config::{self, Config, Env};
 use crate::http::auth::Auth;
 use crate::output::print;
@@ -46,7 +46,7 @@ fn loopback_addr(text: &str) -> Result<SocketAddr, &'static str> {
 
 /// `presignd dev`: runs the service with an embedded store until a signal.
 pub(crate) async fn dev(env: &Env, args: Dev) -> Result<()> {
-    let hangups = hangups()?;
+    let hangups = Hangups::new()?;
     let s3_settings = s3::Settings {
         bucket: dev::BUCKET.into(),
         force_path_style: true,

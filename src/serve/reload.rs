@@ -4,12 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::Signal;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::Service;
 use super::announce::warn_of_same_keys;
+use super::signals::Hangups;
 use crate::config::{Config, Faults};
 
 /// How long the files may take to be read. A network file system that hangs would hide the reload.
@@ -20,14 +20,15 @@ impl Service {
     /// fault, keys and policies stay as they are.
     pub(super) fn reload_on_hangups(
         &self,
-        mut hangups: Signal,
+        mut hangups: Hangups,
         read: impl Fn() -> Result<Config, Faults> + Send + Sync + 'static,
     ) {
         let (uploads, credentials) = (self.uploads.clone(), self.credentials.clone());
         let (auth, metrics) = (self.settings.auth.clone(), self.settings.metrics.clone());
         let read = Arc::new(read);
         tokio::spawn(async move {
-            while hangups.recv().await.is_some() {
+            loop {
+                hangups.recv().await;
                 let read = Arc::clone(&read);
                 let config = match timeout(TIMEOUT, spawn_blocking(move || read())).await {
                     Ok(Ok(config)) => config,

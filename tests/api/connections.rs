@@ -301,6 +301,7 @@ async fn only_http_1_is_spoken() {
     healthy(addr).await;
 }
 
+#[cfg(target_os = "linux")] // other systems have no such timeout
 #[tokio::test]
 async fn a_client_that_does_not_read_its_answers_is_cut_off() {
     let limits = Limits {

@@ -26,6 +26,7 @@ mod faults;
 mod filenames;
 mod helpers;
 mod http;
+#[cfg(target_os = "linux")] // it reads /proc
 mod memory;
 mod openapi;
 mod operations;

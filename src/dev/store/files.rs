@@ -166,3 +166,51 @@ pub(super) fn short_key(key: String) -> String {
     let end = &key[key.ceil_char_boundary(key.len() - 16)..];
     format!("{begin}~{digest}{end}")
 }
+
+/// Whether Windows has no file or folder of this name, or would take it for something else.
+pub(super) fn windows_refuses(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or_default();
+    let stem = stem.trim_end().to_lowercase();
+    let is_port = |kind| {
+        let number = stem.strip_prefix(kind);
+        number.is_some_and(|n| n.chars().count() == 1 && "0123456789¹²³".contains(n))
+    };
+    name.contains(|c: char| c.is_ascii_control() || r#"\:*?"<>|"#.contains(c))
+        || name.ends_with(['.', ' '])
+        || ["con", "prn", "aux", "nul"].contains(&&*stem)
+        || ["com", "lpt"].into_iter().any(is_port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_windows_refuses_are_known() {
+        for name in [
+            r"..\a",
+            "a:b",
+            "a?",
+            "NUL",
+            "con.txt",
+            "Com1.tar.gz",
+            "lpt² .txt",
+            "a.",
+            "a ",
+            "a\tb",
+        ] {
+            assert!(windows_refuses(name), "{name:?}");
+        }
+        for name in [
+            "a.txt",
+            "console",
+            "com",
+            "com12",
+            "ü 漢.txt",
+            ".env",
+            "a.con",
+        ] {
+            assert!(!windows_refuses(name), "{name:?}");
+        }
+    }
+}
