@@ -221,11 +221,7 @@ async fn presigned_urls(
 ) -> Result<(StatusCode, Json<PresignedUrlsDto>), Problem> {
     let Files { files, forms } = list;
     let now = SystemTime::now();
-    let grants = if forms {
-        uploads.presign_singles(&caller, &files, now).await
-    } else {
-        uploads.presign_puts(&caller, &files, now).await
-    };
+    let grants = uploads.presign_list(&caller, &files, forms, now).await;
     let grants = grants.map_err(Problem::from_list)?.into_iter();
     let uploads = grants.map(PresignedUrlDto::from).collect();
     Ok((StatusCode::CREATED, Json(PresignedUrlsDto { uploads })))

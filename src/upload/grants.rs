@@ -31,41 +31,18 @@ impl UploadService {
         self.counted(caller, |_| UploadKind::Put, files, grant)
     }
 
-    /// A grant to PUT each of `files`, in their order, or none of them.
-    pub async fn presign_puts(
+    /// A grant to upload each of `files` with one request, in their order, or none of them. With
+    /// `forms`, it is a form where one can be used; otherwise it is a PUT.
+    pub async fn presign_list(
         &self,
         caller: &Caller,
         files: &[File],
-        now: SystemTime,
-    ) -> Result<Vec<Grant>> {
-        let grants = async {
-            let policies = self.all_checked(caller, files, |_| UploadKind::Put)?;
-            let mut grants = Vec::with_capacity(files.len());
-            for (file, policy) in files.iter().zip(policies) {
-                grants.push(
-                    self.sign_put(caller, &policy, file, Uuid::new_v4(), now)
-                        .await?,
-                );
-                // Signing never waits, so a long list would keep this thread from other requests.
-                tokio::task::consume_budget().await;
-            }
-            Ok(grants)
-        }
-        .await;
-        self.counted(caller, |_| UploadKind::Put, files, grants)
-    }
-
-    /// A grant to upload each of `files` with one request, in their order, or none of them: with a
-    /// form where one can be used, otherwise with a PUT.
-    pub async fn presign_singles(
-        &self,
-        caller: &Caller,
-        files: &[File],
+        forms: bool,
         now: SystemTime,
     ) -> Result<Vec<Grant>> {
         let kind = |file: &File| {
-            if self.grants_form(caller, file) {
-                UploadKind::Post
+            if forms {
+                self.single_kind(caller, file)
             } else {
                 UploadKind::Put
             }
@@ -75,12 +52,13 @@ impl UploadService {
             let mut grants = Vec::with_capacity(files.len());
             for (index, (file, policy)) in files.iter().zip(policies).enumerate() {
                 let id = Uuid::new_v4();
-                let grant = if self.has_forms_under(&policy) {
+                let grant = if forms {
                     self.sign_single(caller, &policy, file, id, now).await
                 } else {
                     self.sign_put(caller, &policy, file, id, now).await
                 };
                 grants.push(grant.map_err(|error| error.for_file(index))?);
+                // Signing never waits, so a long list would keep this thread from other requests.
                 tokio::task::consume_budget().await;
             }
             Ok(grants)
@@ -113,8 +91,8 @@ impl UploadService {
         self.counted(caller, |_| UploadKind::Post, files, grant)
     }
 
-    /// A grant to upload `file` with one request: with a form, which binds a range of sizes, if the
-    /// store accepts forms and one can keep the policy; otherwise with a PUT.
+    /// A grant to upload `file` with one request: with a form, which binds a range of sizes, where
+    /// one can be used; otherwise with a PUT.
     pub async fn presign_single(
         &self,
         caller: &Caller,
@@ -122,17 +100,23 @@ impl UploadService {
         id: Uuid,
         now: SystemTime,
     ) -> Result<Grant> {
-        if self.grants_form(caller, file) {
-            self.presign_post(caller, file, id, now).await
-        } else {
-            self.presign_put(caller, file, id, now).await
+        let kind = self.single_kind(caller, file);
+        let grant = async {
+            let policy = self.checked(caller, file, kind)?;
+            self.sign_single(caller, &policy, file, id, now).await
         }
+        .await;
+        self.counted(caller, |_| kind, std::slice::from_ref(file), grant)
     }
 
-    /// Whether the store accepts forms, and one can keep the policy of `file`.
-    fn grants_form(&self, caller: &Caller, file: &File) -> bool {
+    /// A form, if the store accepts forms and one can keep the policy of `file`.
+    fn single_kind(&self, caller: &Caller, file: &File) -> UploadKind {
         let terms = self.policies.load().terms(file.policy.as_deref(), caller);
-        terms.is_ok_and(|terms| self.has_forms_under(&terms))
+        if terms.is_ok_and(|terms| self.has_forms_under(&terms)) {
+            UploadKind::Post
+        } else {
+            UploadKind::Put
+        }
     }
 
     fn has_forms_under(&self, terms: &Terms) -> bool {
@@ -163,7 +147,8 @@ impl UploadService {
         }
     }
 
-    /// A form, or a PUT if a form cannot carry what the client says about `file`.
+    /// A form, or a PUT if there are none under the policy, or if one cannot carry what the client
+    /// says about `file`.
     async fn sign_single(
         &self,
         caller: &Caller,
@@ -172,6 +157,9 @@ impl UploadService {
         id: Uuid,
         now: SystemTime,
     ) -> Result<Grant> {
+        if !self.has_forms_under(policy) {
+            return self.sign_put(caller, policy, file, id, now).await;
+        }
         match self.sign_post(caller, policy, file, id, now).await {
             Err(Error::Refused(_) | Error::NoForm(_)) if !self.forms_only => {
                 let policy = self.checked(caller, file, UploadKind::Put)?;

@@ -85,7 +85,7 @@ async fn presign(
     if in_parts {
         return in_parts_answer(&uploads, &caller, &address, sent, &files, now).await;
     }
-    let grants = uploads.presign_puts(&caller, &files, now);
+    let grants = uploads.presign_list(&caller, &files, false, now);
     let grants = grants
         .await
         .map_err(|error| problem_with_new(error, &sent))?;

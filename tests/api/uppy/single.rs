@@ -100,3 +100,16 @@ async fn a_size_binds_the_put_and_the_form() {
     let refused = problem(app.get("/s3/params?filename=a").await).await;
     assert_eq!(fields(&refused), [("/size", "size-required")]);
 }
+
+#[tokio::test]
+async fn a_file_that_no_form_can_carry_gets_a_put() {
+    let app = spawn_app_with_policies("[policies.default]\nallowed_metadata = ['*']").await;
+    // A store would replace this in a form.
+    let name = "a%24%7Bfilename%7D.txt";
+    let answer = params(&app, &format!("filename={name}&type=text/plain")).await;
+    assert_eq!(answer["method"], "PUT");
+    assert_eq!(send(&answer, "the bytes").await.status(), StatusCode::OK);
+    let key = answer["key"].as_str().unwrap();
+    assert!(key.ends_with("/a${filename}.txt"), "{key}");
+    assert!(app.stored(key).await.is_some());
+}
