@@ -42,7 +42,7 @@ async fn app_with(pem: &str) -> App {
 }
 
 /// The address of such a service on the store that `config` leads to.
-async fn service_with(pem: &str, config: &SdkConfig) -> String {
+pub(crate) async fn service_with(pem: &str, config: &SdkConfig) -> String {
     service_for(pem, config, built_in(), &http::Settings::default()).await
 }
 

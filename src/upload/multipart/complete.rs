@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::{CompletedUpload, OpenUpload};
+use crate::error_chain::causes;
 use crate::s3::{self, StoreError, StoredPart};
 use crate::upload::policy::check_size;
 use crate::upload::{
@@ -15,8 +16,7 @@ use crate::upload::{
 impl UploadService {
     /// Makes the object of the parts with these numbers and entity tags.
     ///
-    /// An upload that is too large is aborted. The object is verified if `verify` says so, or if receipts
-    /// are configured.
+    /// An upload that is too large is aborted. With `verify` the object is verified, too.
     pub async fn complete_multipart(
         &self,
         caller: &Caller,
@@ -32,7 +32,7 @@ impl UploadService {
         if let Err(error) = made {
             self.check_made(upload, error).await?;
         }
-        let verified = if verify || self.receipts.is_some() {
+        let verified = if verify {
             self.just_made(upload, caller).await
         } else {
             None
@@ -55,10 +55,20 @@ impl UploadService {
         const LONGEST: Duration = Duration::from_secs(5);
         let expected = Expected::for_key(upload.key());
         let verified = self.verify_one(&upload.policy, caller, &expected);
-        match timeout(LONGEST, Box::pin(verified)).await {
-            Ok(Ok(Verification::Uploaded(upload))) => Some(*upload),
-            _ => None,
-        }
+        let cause = match timeout(LONGEST, Box::pin(verified)).await {
+            Ok(Ok(Verification::Uploaded(upload))) => return Some(*upload),
+            // Verifying tells the client what is wrong.
+            Ok(Ok(_)) => return None,
+            Ok(Err(error)) => causes(&error),
+            Err(elapsed) => elapsed.to_string(),
+        };
+        let policy = &*upload.policy.name;
+        tracing::warn!(
+            policy,
+            cause,
+            "an upload in parts is complete, but could not be verified"
+        );
+        None
     }
 
     async fn make_object(

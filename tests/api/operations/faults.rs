@@ -5,13 +5,16 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use axum::extract::Request;
-use serde_json::Value;
+use axum::http::Method;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{get, has, metrics};
 use crate::auth::jwt::{AUDIENCE, ISSUER};
 use crate::process::{BUCKET, Running, free_addr, presignd};
-use crate::stand_in::{StandIn, empty};
+use crate::receipts::pem;
+use crate::stand_in::{StandIn, empty, xml};
+use crate::uppy::create_at;
 
 fn serve(folder: &Path, variables: &[(&str, &str)]) -> (Running, String) {
     let region = [("AWS_REGION", "eu-central-1")];
@@ -90,6 +93,42 @@ async fn each_bucket_that_is_not_ready_is_named_and_all_are_asked() {
     let lines = lines.filter(|line: &Value| line["message"] == "not ready");
     let named: Vec<String> = lines.map(|line| line["bucket"].to_string()).collect();
     assert_eq!(named, [r#""one-bucket""#, r#""two-bucket""#], "{log}");
+}
+
+#[tokio::test]
+async fn a_complete_upload_in_parts_that_cannot_be_verified_is_logged() {
+    let store = StandIn::answering(|request: Request| async move {
+        let query = request.uri().query().unwrap_or_default();
+        match *request.method() {
+            Method::HEAD => empty(403),
+            Method::GET => xml(
+                "<ListPartsResult><IsTruncated>false</IsTruncated><Part><PartNumber>1</PartNumber>\
+                <ETag>\"e\"</ETag><Size>5</Size></Part></ListPartsResult>",
+            ),
+            _ if query.contains("uploads") => xml(
+                "<InitiateMultipartUploadResult><UploadId>x</UploadId></InitiateMultipartUploadResult>",
+            ),
+            _ => xml("<CompleteMultipartUploadResult/>"),
+        }
+    })
+    .await;
+    let (folder, url) = (TempDir::new().unwrap(), store.url());
+    std::fs::write(folder.path().join("receipts.pem"), pem()).unwrap();
+    let (mut serve, addr) = serve(
+        folder.path(),
+        &[
+            ("AWS_ENDPOINT_URL_S3", &url),
+            ("S3_FORCE_PATH_STYLE", "true"),
+            ("RECEIPT_KEY_FILE", "receipts.pem"),
+            ("AWS_S3_BUCKET_NAME", "uploads"),
+        ],
+    );
+    let file = json!({"filename": "a.mp4", "type": "video/mp4"});
+    let upload = create_at(&format!("http://{addr}"), file).await;
+    let parts = json!([{"PartNumber": 1, "ETag": "\"e\""}]);
+    assert_eq!(upload.complete(parts).await.status(), 200);
+    let log = serve.logged_until("could not be verified");
+    assert!(log.lines().last().unwrap().contains("403"), "{log}");
 }
 
 #[tokio::test]

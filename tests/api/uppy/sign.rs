@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 
 use super::FIVE_MIB;
 use crate::helpers::{App, client, fields, is, problem, spawn_app, spawn_app_with_policies};
+use crate::receipts::{pem, service_with};
+use crate::stand_in::StandIn;
 
 /// A client that speaks as Uppy 6 does.
 #[derive(Clone)]
@@ -139,6 +141,22 @@ async fn uppy_6_sends_a_file_in_parts() {
     assert!(key.ends_with("/a b & c.mp4"), "{key}");
     let (bytes, content_type) = app.stored(&key).await.unwrap();
     assert_eq!((bytes.len(), &*content_type), (FIVE_MIB + 10, "video/mp4"));
+}
+
+#[tokio::test]
+async fn a_completion_whose_answer_has_no_receipt_does_not_verify() {
+    let store = StandIn::embedded().await;
+    let base = service_with(&pem(), &store.config()).await;
+    let upload = Uppy::begin(&base, "a.mp4", "video/mp4").await;
+    let part = upload.put(1, vec![1; 10]).await;
+    store.asked();
+    let done = upload.complete(&[(1, &part)]).await;
+    assert_eq!(done.status(), StatusCode::OK);
+    assert_eq!(
+        store.asked(),
+        2,
+        "the list of the parts, and the completion"
+    );
 }
 
 #[tokio::test]

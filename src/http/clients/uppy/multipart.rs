@@ -296,8 +296,9 @@ async fn complete(
     Valid(completion, _reserved): Valid<CompleteDto>,
 ) -> Result<Json<CompletedDto>, Problem> {
     let Completion { parts, verify } = completion;
+    let has_receipts = uploads.receipt_keys().is_some();
     let made = uploads
-        .complete_multipart(&caller, &upload, &parts, verify)
+        .complete_multipart(&caller, &upload, &parts, verify || has_receipts)
         .await?;
     let receipt = made.upload.as_ref().and_then(|it| it.receipt.clone());
     Ok(Json(CompletedDto {

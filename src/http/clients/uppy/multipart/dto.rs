@@ -269,12 +269,12 @@ pub(super) struct CompletedDto {
     #[schema(example = "my-bucket")]
     pub(super) bucket: String,
     /// A JWT that states what the store has, as `/upload/verify` returns it. It is absent if receipts are not
-    /// configured, if the file is not what the policy allows, and if the store did not answer in time.
+    /// configured, if the file is not what the policy allows, and if the object could not be read from the store.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, required = false)]
     pub(super) receipt: Option<String>,
-    /// What `/upload/verify` answers, if the request asked for it. It is absent where that would answer with a
-    /// problem, which says what is wrong, and if the store did not answer in time.
+    /// What `/upload/verify` answers, if the request asked for it. It is absent if `/upload/verify` would
+    /// answer with a problem, which says what is wrong, and if the object could not be read from the store.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = VerifiedDto, required = false)]
     pub(super) upload: Option<VerifiedDto>,
