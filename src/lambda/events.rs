@@ -66,6 +66,9 @@ pub(super) async fn receive(
     if let Some(messages) = messages(event) {
         let failed = stream::iter(messages).map(async |message| {
             let received = events.receive(request_id, message.body.as_bytes()).await;
+            if let Err(NotReceived::Invalid(why)) = &received {
+                tracing::error!(request_id, message_id = message.id, "the event {why}");
+            }
             received.is_err().then_some(Failed {
                 item_identifier: message.id,
             })

@@ -152,7 +152,7 @@ pub(super) fn status<E>(error: &SdkError<E, HttpResponse>) -> Option<u16> {
 }
 
 /// `None` if the store says that the object does not exist. It says so with a code: a 404 without one can
-/// be that of a proxy in between. If the call was denied, the log says what it `needs`.
+/// be that of a proxy in between. If the call was denied, the log says which permissions it `needs`.
 pub(super) fn absent<T, E>(
     error: SdkError<E, HttpResponse>,
     needs: &str,
@@ -162,9 +162,12 @@ where
 {
     match (status(&error), error.code()) {
         (Some(404), Some("NoSuchKey" | "NoSuchVersion")) => Ok(None),
-        (Some(403), _) => Err(StoreError::Failed(
-            StoreCause::from_sdk(&error).explained(&format!("the credentials need {needs}")),
-        )),
+        // An answer to HEAD has no code, so it can also be about the signature or the clock.
+        (Some(403), None | Some("" | "AccessDenied" | "AllAccessDisabled")) => {
+            let cause = StoreCause::from_sdk(&error);
+            let why = format!("the credentials may lack {needs}");
+            Err(StoreError::Failed(cause.explained(&why)))
+        }
         _ => Err(error.into()),
     }
 }
@@ -259,6 +262,25 @@ mod tests {
             assert_eq!(error(status, code, "").kind(), "busy", "{status} {code}");
         }
         assert_eq!(error(500, "InternalError", "").kind(), "failed");
+    }
+
+    #[test]
+    fn permissions_are_named_only_where_they_may_be_missing() {
+        for (code, names) in [
+            ("AccessDenied", true),
+            ("", true),
+            ("SignatureDoesNotMatch", false),
+            ("RequestTimeTooSkewed", false),
+            ("InvalidAccessKeyId", false),
+        ] {
+            let answer = HttpResponse::new(403.try_into().unwrap(), SdkBody::empty());
+            let metadata = ErrorMetadata::builder().code(code).build();
+            let error = SdkError::service_error(ListPartsError::generic(metadata), answer);
+            let error = absent::<(), _>(error, "s3:GetObject").unwrap_err();
+            let text = error.to_string();
+            assert_eq!(text.contains("may lack s3:GetObject"), names, "{text}");
+            assert!(text.contains(code), "{text}");
+        }
     }
 
     #[test]

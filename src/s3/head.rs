@@ -46,6 +46,15 @@ pub struct StoredObject {
     pub storage_class: Option<StorageClass>,
 }
 
+impl StoredObject {
+    /// Its media type. Stores report the same one for an object without any, as
+    /// [RFC 9110 §8.3](https://www.rfc-editor.org/rfc/rfc9110#section-8.3) says.
+    pub fn content_type(&self) -> &str {
+        let content_type = self.content_type.as_deref();
+        content_type.unwrap_or("application/octet-stream")
+    }
+}
+
 impl Bucket {
     /// The object of this key, if there is one. The answer to a HEAD request has no body, and so no code:
     /// any 404 counts, even that of a missing bucket or of a proxy.

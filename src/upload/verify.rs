@@ -25,10 +25,6 @@ pub const MAX_WAIT: Duration = Duration::from_secs(20);
 /// The most keys to wait for at once: each of them costs a HEAD request every few seconds.
 pub const MAX_WAIT_KEYS: usize = 10;
 
-/// The type that stores report for an object without one, as in
-/// [RFC 9110 §8.3](https://www.rfc-editor.org/rfc/rfc9110#section-8.3).
-const UNTYPED: &str = "application/octet-stream";
-
 /// What the caller knows about an upload.
 #[derive(Clone, Debug)]
 pub struct Expected {
@@ -193,8 +189,7 @@ impl UploadService {
         object: StoredObject,
     ) -> Result<Verification> {
         let key = &expected.key;
-        let content_type = object.content_type.as_deref().unwrap_or(UNTYPED);
-        let content_type = ContentType::parse(content_type);
+        let content_type = ContentType::parse(object.content_type());
         let refusals = differences(policy, expected, &object, &content_type);
         let (true, Ok(content_type)) = (refusals.is_empty(), content_type) else {
             return Ok(Verification::Mismatch(refusals));

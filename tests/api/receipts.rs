@@ -46,7 +46,7 @@ pub(crate) async fn service_with(pem: &str, config: &SdkConfig) -> String {
     service_for(pem, config, built_in(), &http::Settings::default()).await
 }
 
-async fn service_for(
+pub(crate) async fn service_for(
     pem: &str,
     config: &SdkConfig,
     settings: upload::Settings,

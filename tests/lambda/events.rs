@@ -112,4 +112,8 @@ async fn what_is_not_delivered_comes_again() {
     let healthy = function.ask(Front::Alb, &Sent::get("/healthz")).await;
     assert_eq!(healthy.status, StatusCode::OK);
     assert!(function.outcome(json!({"any": "thing"})).await.is_err());
+    let (_, log) = function.stop().await;
+    let of_message = |line: &&str| line.contains(r#""message_id":"3""#);
+    let line = log.lines().find(of_message).expect(&log);
+    assert!(line.contains("the event"), "{line}");
 }

@@ -60,6 +60,10 @@ struct Data<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, required = false)]
     checksum_sha256: Option<&'a str>,
+    /// The CRC-64/NVME of the file, in base64. Absent if the store has none for the whole file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, required = false)]
+    checksum_crc64nvme: Option<&'a str>,
     #[schema(example = "default")]
     policy: &'a str,
     /// Whom the key names, as `{caller}` is written in keys. Absent if the policy's keys name nobody.
@@ -103,11 +107,12 @@ impl<'a> Message<'a> {
                 bucket: &created.bucket,
                 key: &created.key,
                 size: object.size,
-                content_type: object.content_type.as_deref().unwrap_or_default(),
+                content_type: object.content_type(),
                 etag: &object.etag,
                 version_id: object.version_id.as_deref(),
                 last_modified: rfc3339(object.last_modified),
                 checksum_sha256: object.checksum_sha256.as_deref(),
+                checksum_crc64nvme: object.checksum_crc64nvme.as_deref(),
                 policy,
                 caller: caller.as_ref().map(Caller::segment),
                 metadata: &object.metadata,

@@ -1,6 +1,6 @@
 //! What differs between a stored object and what was granted or is expected. Pure.
 
-use super::{Expected, UNTYPED};
+use super::Expected;
 use crate::s3::StoredObject;
 use crate::upload::checksum::Checksum;
 use crate::upload::metadata::check_size as check_metadata_size;
@@ -100,9 +100,8 @@ fn property_differences(policy: &Terms, object: &StoredObject) -> Vec<Refusal> {
             Invalid::new(code, detail),
         ));
     };
-    let content_type = object.content_type.as_deref().unwrap_or(UNTYPED);
     let must_be_attachment =
-        ContentType::parse(content_type).is_ok_and(|it| policy.is_attachment(&it));
+        ContentType::parse(object.content_type()).is_ok_and(|it| policy.is_attachment(&it));
     let disposition = object.content_disposition.as_deref().unwrap_or_default();
     if !is_readable(disposition) {
         let detail = UNREADABLE.to_owned();

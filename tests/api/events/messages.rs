@@ -2,13 +2,17 @@
 
 use std::time::{Duration, SystemTime};
 
+use axum::extract::Request;
 use axum::http::HeaderValue;
+use axum::middleware::Next;
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use presignd::{dev, http};
 use reqwest::StatusCode;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{ANY, Application, TOKEN, notification, record, settings, start};
 use crate::helpers::{Grant, client, service, spawn, with_policies};
+use crate::receipts::{pem, service_for};
 use crate::stand_in::{StandIn, object};
 
 #[tokio::test]
@@ -27,6 +31,52 @@ async fn an_upload_is_reported_with_a_signature_whatever_its_name() {
         assert_eq!(found, (&json!(5), &json!("text/plain"), &json!({})));
         assert!(data["etag"].is_string() && data["lastModified"].is_string());
         assert!(data.get("caller").is_none() && data.get("errors").is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_message_says_all_that_its_receipt_states_also_of_an_object_without_a_type() {
+    for has_type in [true, false] {
+        let store = StandIn::between(move |request: Request, next: Next| async move {
+            let mut answer = next.run(request).await;
+            if !has_type {
+                answer.headers_mut().remove("content-type");
+            }
+            answer
+        })
+        .await;
+        let (application, url) = Application::start().await;
+        let policies = with_policies(ANY);
+        let base = service_for(&pem(), &store.config(), policies, &settings(&url)).await;
+        let file = json!({"filename": "a.txt", "contentType": "text/plain"});
+        let asked = client().post(format!("{base}/upload/presigned-url"));
+        let grant = asked.json(&file).send().await.unwrap();
+        let grant: Grant = grant.json().await.unwrap();
+        let put = client()
+            .put(&grant.url)
+            .header("content-type", "text/plain");
+        assert!(
+            put.body("hello")
+                .send()
+                .await
+                .unwrap()
+                .status()
+                .is_success()
+        );
+        let report = client()
+            .post(format!("{base}/events/s3"))
+            .bearer_auth(TOKEN);
+        let report = report.body(notification(&grant.key).to_string());
+        assert_eq!(report.send().await.unwrap().status(), StatusCode::OK);
+        let data = application.received()[0].message["data"].clone();
+        let receipt = data["receipt"].as_str().unwrap();
+        let claims = BASE64_URL_SAFE_NO_PAD.decode(receipt.split('.').nth(1).unwrap());
+        let mut claims: Map<String, Value> = serde_json::from_slice(&claims.unwrap()).unwrap();
+        claims.remove("iat");
+        assert!(claims.contains_key("checksumCrc64nvme"));
+        for (name, value) in claims {
+            assert_eq!(data[&name], value, "{name}");
+        }
     }
 }
 
