@@ -116,4 +116,4 @@ pub fn is_bucket_name(text: &str) -> bool {
 
 /// What [`is_bucket_name`] accepts.
 pub const BUCKET_NAME: &str =
-    "a bucket's name (3 to 63 letters, digits, `-`, `.`) or an access point's ARN";
+    "a bucket's name (3 to 63 letters, digits, `-`, `.`, `_`) or an access point's ARN";

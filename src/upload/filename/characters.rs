@@ -156,25 +156,23 @@ fn is_virama(c: char) -> bool {
 /// Whether a tag is part of the flag of England, Scotland or Wales, which are all that
 /// [fonts have](https://www.unicode.org/reports/tr51/#valid-emoji-tag-sequences).
 fn tags(c: char, before: &str, after: &str) -> bool {
-    let is_tag = |c: &char| matches!(c, '\u{E0020}'..='\u{E007E}');
-    if !is_tag(&c) && c != CANCEL_TAG {
+    /// After the black flag: the tags of `gbeng`, `gbsct` or `gbwls`, and the one that ends them.
+    const FLAGS: [&str; 3] = [
+        "\u{E0067}\u{E0062}\u{E0065}\u{E006E}\u{E0067}\u{E007F}",
+        "\u{E0067}\u{E0062}\u{E0073}\u{E0063}\u{E0074}\u{E007F}",
+        "\u{E0067}\u{E0062}\u{E0077}\u{E006C}\u{E0073}\u{E007F}",
+    ];
+    const LENGTH: usize = 6;
+    if !matches!(c, '\u{E0020}'..=CANCEL_TAG) {
         return false;
     }
-    let begin = before.trim_end_matches(|c| is_tag(&c));
-    if !begin.ends_with(BLACK_FLAG) {
+    let mut last = before.char_indices().rev().take(LENGTH);
+    let Some((flag, _)) = last.find(|(_, c)| *c == BLACK_FLAG) else {
         return false;
-    }
-    let tags = before[begin.len()..]
-        .chars()
-        .chain([c])
-        .chain(after.chars());
-    let code = tags
-        .take_while(is_tag)
-        .filter_map(|tag| char::from_u32(u32::from(tag) - 0xE0000));
-    let code: String = code.collect();
-    let length = code.len() * CANCEL_TAG.len_utf8();
-    let rest = format!("{}{c}{after}", &before[begin.len()..]);
-    matches!(code.as_str(), "gbeng" | "gbsct" | "gbwls") && rest[length..].starts_with(CANCEL_TAG)
+    };
+    let tags = before[flag..].chars().skip(1).chain([c]);
+    let tags: String = tags.chain(after.chars()).take(LENGTH).collect();
+    FLAGS.contains(&tags.as_str())
 }
 
 /// Whether a filler stands for a missing letter of an old Korean syllable.
