@@ -99,7 +99,7 @@ impl Dev {
         for name in names {
             ensure!(
                 !name.contains(['/', ':']),
-                "the policies' bucket {name} is no name of a folder, which is what a bucket is here; name another one"
+                "buckets are folders here, and `{name}` cannot be the name of one; name another bucket in the policies"
             );
             fs::create_dir_all(self.data_dir.join(name))
                 .with_context(|| format!("cannot create the bucket {name}"))?;

@@ -56,8 +56,8 @@ pub(crate) async fn run(router: impl HttpService, events: Option<Events>) -> Res
 
 /// Rewrites the parts of an event that `lambda_http` would change, or panic at.
 ///
-/// - Its URLs must parse, and clients write them. So the host stays out of them, which no route asks
-///   for, and a query has no character that a URL must not have.
+/// - `lambda_http` builds a URL of it, and panics if that does not parse. Clients choose the host and the
+///   query, so the host is removed (`PUBLIC_URL` replaces it), and the query is encoded.
 /// - Of headers that an event has in two forms, it would take the last value of each for the only one.
 /// - The name of a stage is no part of a route.
 fn readable(mut event: LambdaEvent<LambdaRequest>) -> LambdaEvent<LambdaRequest> {

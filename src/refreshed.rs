@@ -8,8 +8,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-/// How long a failed fetch counts. It is longer than the time between two requests of most
-/// services, and not much longer, because the first one after a pause should not use an old value.
+/// For this long after a failed fetch, nobody waits for a new value. It is longer than the time between
+/// two requests of most services; the first request after a longer pause waits again.
 const FAILURE_COUNTS_FOR: Duration = Duration::from_mins(5);
 
 /// A cached value.

@@ -1,4 +1,4 @@
-//! Reads the errors of stores, as far as nothing more than their text is needed.
+//! Reads the text of single elements, in the errors of stores.
 
 use std::borrow::Cow;
 

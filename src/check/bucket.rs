@@ -132,13 +132,13 @@ impl Check {
             }
             Some(_) if is_elsewhere => (Line::skipped(CHECK, "it is in another region"), false),
             Some(problem) if problem.is_not_implemented() => {
-                let detail = "the store does not say whether it exists; uploads will show";
+                let detail = "the store does not say whether it exists; the uploads of this check will show it";
                 (Line::skipped(CHECK, detail), true)
             }
             Some(problem) if problem.is_denied() => {
                 let why = denied.unwrap_or(problem);
                 let detail = format!(
-                    "whether it exists is unknown ({why}): the credentials need s3:ListBucket, which POST /upload/verify needs, too; uploads will show"
+                    "whether it exists is unknown ({why}): the credentials need s3:ListBucket, which POST /upload/verify needs, too; the uploads of this check will show whether it exists"
                 );
                 (Line::warning(CHECK, detail), true)
             }

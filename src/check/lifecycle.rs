@@ -197,7 +197,7 @@ impl Check {
         if is_left_out {
             let why = "the rule was not added, because `tags` is not ok: a store that ignores the tag of a rule would expire every object";
             return Line::warning(PENDING, format!("{which}; {why}"))
-                .fix("fix `tags` first: see there");
+                .fix("fix the check `tags` first, as its line says");
         }
         Line::warning(PENDING, which).fix(format!("{FIX}, once `tags` is ok"))
     }
@@ -212,6 +212,7 @@ fn is_there(our: &LifecycleRule, rules: &[LifecycleRule]) -> bool {
             && tag(rule) == tag(our)
             && rule.expiration().and_then(LifecycleExpiration::days)
                 == our.expiration().and_then(LifecycleExpiration::days)
+            && rule.abort_incomplete_multipart_upload() == our.abort_incomplete_multipart_upload()
     })
 }
 

@@ -132,7 +132,12 @@ impl From<upload::Error> for Problem {
                 Self::Refused(Refused {
                     status: cause.status,
                     code: cause.code.clone().unwrap_or_default(),
-                    message: cause.message.clone().unwrap_or_default(),
+                    message: match &cause.message {
+                        Some(message) => message.clone(),
+                        // The store's answer was a success, but not what it has to be.
+                        None if cause.status.is_none() => cause.to_string(),
+                        None => String::new(),
+                    },
                     ..Refused::default()
                 })
             }
@@ -363,6 +368,13 @@ mod tests {
         }
         let closed = Problem::NoAnswer("Connection refused".to_owned());
         assert_eq!(closed.tls_fix(), None);
+    }
+
+    #[test]
+    fn what_is_missing_in_an_answer_of_success_is_named() {
+        let error = s3::StoreError::Failed("it gave no upload id".into());
+        let says = Problem::from(upload::Error::Store(error)).to_string();
+        assert!(says.contains("it gave no upload id"), "{says}");
     }
 
     #[tokio::test]

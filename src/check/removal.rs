@@ -98,7 +98,7 @@ impl Check {
     }
 
     /// Whether the bucket keeps versions, or why nothing may be uploaded: only such a bucket can
-    /// retain objects. If the store does not tell, its answer to a removal shows it.
+    /// retain objects. If the store does not report it, its answer to the trial removal does.
     async fn read_versioning(&self) -> Result<bool, String> {
         use BucketVersioningStatus::{Enabled, Suspended};
         let versioning = self.client.get_bucket_versioning().bucket(self.bucket());

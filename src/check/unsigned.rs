@@ -1,9 +1,12 @@
 //! Whether the store refuses `x-amz-*` headers that were not signed. A signature cannot forbid a
 //! header: if the store accepts one, a grant permits far more than it says.
 
+use percent_encoding::utf8_percent_encode;
+
 use super::marker::{MarkerError, Result, Way};
 use super::problem::Problem;
 use super::{Check, FORMS_ONLY, Line, NO_SAMPLE};
+use crate::s3::IN_PATH;
 use crate::upload::Sample;
 
 const CHECK: &str = "unsigned-headers";
@@ -51,7 +54,8 @@ impl Check {
     ) -> Result<Option<Problem>> {
         let source = self.granted(Way::Put, sample, &sample.file).await?;
         let (source_marker, _) = self.send_marker(sample, &source).await?;
-        let copy_source = format!("/{}/{}", self.bucket(), source.key);
+        let key = utf8_percent_encode(&source.key, IN_PATH);
+        let copy_source = format!("/{}/{key}", self.bucket());
 
         let mut unknown = None;
         for (name, value, ability) in [

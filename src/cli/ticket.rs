@@ -46,7 +46,7 @@ pub(super) struct TicketArgs {
     /// Metadata of each object
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     metadata: Vec<(String, String)>,
-    /// The lifetime; in a path at most 24 hours
+    /// The lifetime of the ticket; at most 24 hours if it is sent in a path (/t/TICKET)
     #[arg(long = "for", value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
     lifetime: Duration,
     /// A file with the issuer's private key in PEM: RSA, EC (P-256) or Ed25519 [default: `JWT_SECRET`]
@@ -85,12 +85,14 @@ pub(super) fn ticket(env: &Env, args: TicketArgs) -> Result<()> {
         let key = EncodingKey::from_secret(secret.as_bytes());
         (Algorithm::HS256, key)
     };
+    let end = now.checked_add(args.lifetime);
+    let end = end.context("the lifetime is too long")?;
     let mut claims = json!({
         "iss": variable("JWT_ISSUER")?,
         "aud": variable("JWT_AUDIENCE")?,
         "sub": args.sub,
         "iat": now.as_secs(),
-        "exp": (now + args.lifetime).as_secs(),
+        "exp": end.as_secs(),
         TICKET_CLAIM: upload,
     });
     if let Some(claim) = env.get("JWT_POLICIES_CLAIM") {

@@ -166,7 +166,7 @@ pub(super) fn rate(reader: &mut Reader<'_>) -> Option<Rate> {
     let burst = burst.unwrap_or(NonZeroU32::MIN);
     if f64::from(burst.get()) / per_second > MAX_REFILL_SECONDS {
         reader.fault(format!(
-            "{burst_name} must be less, or {name} more: to be refilled a burst of {burst} takes over 30 years"
+            "{burst_name} must be less, or {name} more: a burst of {burst} would take over 30 years to refill"
         ));
     }
     Some(Rate { per_second, burst })

@@ -27,9 +27,13 @@ pub(super) fn read(path: &Path) -> Result<Vec<(String, String)>> {
         .with_context(|| format!("cannot read {name}"))?;
     refuse_if_others_can_write(&metadata).with_context(|| name.to_string())?;
     let mut text = String::new();
-    file.take(MAX_BYTES)
+    file.take(MAX_BYTES + 1)
         .read_to_string(&mut text)
         .with_context(|| format!("cannot read {name}"))?;
+    ensure!(
+        text.len() as u64 <= MAX_BYTES,
+        "{name} is longer than 1 MiB, which no list of variables is"
+    );
     parse(&text).with_context(|| name.to_string())
 }
 
@@ -134,7 +138,7 @@ fn parse_value(value: &str) -> Result<String> {
     let after = rest.as_str().trim_start();
     ensure!(
         after.is_empty() || after.starts_with('#'),
-        "goes on after its closing quote"
+        "has text after its closing quote"
     );
     Ok(text)
 }
@@ -174,17 +178,14 @@ mod tests {
             ("\n\nA='hidden", "line 3: the value of A has a quote"),
             (
                 "A=\"hidden\" hidden",
-                "line 1: the value of A goes on after",
+                "line 1: the value of A has text after",
             ),
             ("A=\"hid\\den\"", "line 1: the value of A has a `\\`"),
             ("A=hid\0den", "line 1: the value of A has a NUL"),
             ("A=1\nA=hidden", "line 2: A is set for the second time"),
         ] {
             let error = format!("{:#}", parse(text).unwrap_err()).replace("A: has", "A has");
-            assert!(
-                error.replace(": goes", " goes").starts_with(says),
-                "{text:?}: {error}"
-            );
+            assert!(error.starts_with(says), "{text:?}: {error}");
             assert!(!error.contains("hid"), "{error}");
         }
     }
@@ -199,5 +200,15 @@ mod tests {
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).unwrap();
         let error = format!("{:#}", read(&path).unwrap_err());
         assert!(error.contains(".env") && error.contains("chmod"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_too_long_is_not_read_in_part() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".env");
+        let comment = "# a comment\n".repeat(90_000);
+        std::fs::write(&path, format!("{comment}A=1")).unwrap();
+        let error = format!("{:#}", read(&path).unwrap_err());
+        assert!(error.contains("longer than 1 MiB"), "{error}");
     }
 }

@@ -78,6 +78,8 @@ impl From<Deleted> for DeletedDto {
     }
 }
 
+const FOREIGN_KEY: &str = "the policy of this request cannot have granted this key to the caller; `policy` names it, else it is `default`";
+
 /// Delete an upload
 ///
 /// The answer is the same if there is no such object, so the call can be repeated. The policy has to allow
@@ -102,6 +104,7 @@ async fn delete(
     Valid((key, policy), _reserved): Valid<DeleteDto>,
 ) -> Result<Json<DeletedDto>, Problem> {
     let deleted = uploads.delete(&caller, policy.as_deref(), &key).await?;
-    let deleted = deleted.ok_or_else(|| Problem::new(&catalogue::NOT_UPLOADED))?;
+    let deleted =
+        deleted.ok_or_else(|| Problem::with_detail(&catalogue::NOT_UPLOADED, FOREIGN_KEY))?;
     Ok(Json(deleted.into()))
 }

@@ -128,7 +128,7 @@ impl AppState {
     }
 }
 
-/// All routes but `/metrics`: what `serve`, `dev` and the tests run.
+/// All routes but `/metrics`: what `serve`, `dev`, the function of Lambda and the tests run.
 pub fn router(uploads: Arc<UploadService>, settings: &Settings) -> impl HttpService + use<> {
     let page = settings.page.as_ref().map(|page| {
         let needs_credential = settings.auth.is_required();

@@ -43,13 +43,14 @@ pub use self::object::{
 };
 pub(crate) use self::object::{has_two_spaces, is_encoded};
 pub use self::post::Post;
+pub(crate) use self::presign::IN_PATH;
 use self::presign::Presigner;
 pub use self::presign::{Get, MAX_EXPIRES_IN, PresignError, PresignedRequest, Put, Request};
 use self::readable::ReadableHeaders;
 use self::sign::SigningKeyCache;
 use self::target::Target;
 
-/// Assumed, with a warning, when the SDK's chain finds no region: the one in the examples of the docs.
+/// The region that is assumed, with a warning, when the SDK finds none. The examples of the docs use it.
 pub const DEFAULT_REGION: &str = "ap-northeast-2";
 
 /// Timeouts of a call to the store: for connecting, for one attempt, and for all attempts.

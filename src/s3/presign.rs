@@ -23,7 +23,7 @@ pub const MAX_EXPIRES_IN: Duration = Duration::from_hours(7 * 24);
 
 /// Characters that a path contains unencoded
 /// ([RFC 3986](https://www.rfc-editor.org/rfc/rfc3986#section-2.3)).
-pub(super) const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
+pub(crate) const IN_PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
@@ -165,10 +165,9 @@ impl PresignError {
     }
 
     pub(super) fn no_forms() -> Self {
-        let why =
-            "forms need SigV4, and this bucket another signature, as multi-Region access points do";
+        let why = "forms can only be signed with SigV4, and this bucket needs another algorithm, as multi-Region access points do";
         Self(format!(
-            "{why}; S3_SUPPORTS_POST_POLICY=false does without forms"
+            "{why}; set S3_SUPPORTS_POST_POLICY=false to grant no forms"
         ))
     }
 

@@ -75,6 +75,16 @@ pub(super) fn announce(
             "WEBHOOK_URL is an http URL, so others on the way can read the names of files; use https outside of a private network"
         );
     }
+    let is_access_point = |name: &&str| name.starts_with("arn:") || name.ends_with("-s3alias");
+    let others = config.policies.buckets().into_iter().flatten();
+    let bucket = std::iter::once(&*config.s3.bucket)
+        .chain(others)
+        .find(is_access_point);
+    if let (true, Some(bucket)) = (events.is_some(), bucket) {
+        tracing::warn!(
+            "WEBHOOK_URL is set, but {bucket} is an access point: the store's events name the bucket behind it, so no webhook is posted for its uploads; name that bucket instead"
+        );
+    }
     for name in [
         "API_KEYS_FILE",
         "JWT_PUBLIC_KEY_FILE",

@@ -42,7 +42,9 @@ impl<'a> Credential<'a> {
             (None, false, true) => bearer(headers)
                 .map(Self::Bearer)
                 .ok_or("`authorization` is repeated, not ASCII, too long or not `Bearer`"),
-            (None, false, false) => Err("there are no credentials of a kind in AUTH_MODE"),
+            (None, false, false) => {
+                Err("there are no credentials of a kind that AUTH_MODE accepts")
+            }
             // Two credentials may differ, so neither counts.
             _ => Err("there are two credentials"),
         };

@@ -186,8 +186,8 @@ impl Events {
         }
     }
 
-    /// The outcome of an event that is old by this machine's clock, and whose object is missing by the answer
-    /// to a HEAD request, which anyone between here and the store may have given.
+    /// The outcome of an event that is old by this machine's clock, and whose object a HEAD request did not
+    /// find. A proxy may have given that answer, so the store itself is asked.
     async fn missing(&self, created: &Created, age: Duration) -> Outcome {
         let Created { bucket, key, .. } = created;
         let now_there = match self.uploads.confirm_missing(bucket, key).await {

@@ -46,7 +46,7 @@ enum Answer {
     /// The application has the message
     #[response(status = "2XX")]
     Delivered,
-    /// The store sends the event again, and presignd the message
+    /// The store sends the event again, and presignd then posts the message again
     #[response(status = "default")]
     Failed,
 }

@@ -119,7 +119,7 @@ async fn the_log_says_why_a_request_was_refused_and_never_what_the_client_sent()
     let mut requests = vec![
         (
             asking(&base),
-            "there are no credentials of a kind in AUTH_MODE",
+            "there are no credentials of a kind that AUTH_MODE accepts",
         ),
         (
             asking(&base)
@@ -193,7 +193,7 @@ async fn the_log_of_dev_says_it_too_also_where_no_token_can_be_verified() {
     assert_eq!(statuses, [401, 503, 429]);
     let (_, _, log) = dev.stop("INT");
     for why in [
-        "there are no credentials of a kind in AUTH_MODE",
+        "there are no credentials of a kind that AUTH_MODE accepts",
         "the keys of JWT_JWKS_URL could not be fetched)",
         "too many invalid tokens came from this address",
     ] {

@@ -8,7 +8,7 @@ use axum::http::{HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::{check_fails, check_passes};
+use super::{check_fails, check_passes, policies_file};
 use crate::stand_in::{StandIn, error, xml};
 
 const METADATA: &str = "x-amz-meta-presignd-unsigned";
@@ -107,6 +107,26 @@ async fn a_store_that_honours_unsigned_headers_fails_with_what_to_do() {
             assert!(!detail.contains(other), "{detail}");
         }
         stand.is_as_it_was();
+    }
+}
+
+#[tokio::test]
+async fn the_source_of_a_copy_is_a_key_that_the_store_can_decode() {
+    let sources: Arc<Mutex<Vec<String>>> = Arc::default();
+    let seen = Arc::clone(&sources);
+    let stand = StandIn::between(move |mut request: Request, next: Next| {
+        let source = request.headers_mut().remove(COPY);
+        let source = source.map(|source| source.to_str().unwrap().to_owned());
+        seen.lock().unwrap().extend(source);
+        next.run(request)
+    })
+    .await;
+    let (_folder, policies) = policies_file("[policies.default]\nkey = 'a+b/{uuid}-{filename}'");
+    check_passes(&stand.url(), &[("UPLOAD_POLICIES_FILE", &policies)]).await;
+    let sources = sources.lock().unwrap();
+    assert_eq!(sources.len(), 2, "of a PUT, and of a part");
+    for source in sources.iter() {
+        assert!(source.starts_with("/uploads/a%2Bb/"), "{source}");
     }
 }
 

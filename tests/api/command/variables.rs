@@ -261,6 +261,23 @@ fn serve_warns_of_a_store_that_clients_may_not_reach() {
 }
 
 #[test]
+fn serve_warns_of_webhooks_for_an_access_point_whose_events_name_its_bucket() {
+    let webhook = [
+        ("WEBHOOK_URL", "https://app.example.com/hook"),
+        ("WEBHOOK_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
+        ("EVENTS_TOKEN", "0123456789abcdef"),
+    ];
+    let arn = "arn:aws:s3:eu-west-1:123456789012:accesspoint/photos";
+    for (name, warns) in [(arn, true), ("photos-x1-s3alias", true), ("photos", false)] {
+        let bucket = ("AWS_S3_BUCKET_NAME", name);
+        let log = first_lines_of_serve(&[&webhook[..], &[bucket]].concat());
+        assert_eq!(log.contains("is an access point"), warns, "{log}");
+    }
+    let log = first_lines_of_serve(&[("AWS_S3_BUCKET_NAME", arn)]);
+    assert!(!log.contains("is an access point"), "{log}");
+}
+
+#[test]
 fn serve_warns_of_a_variable_whose_name_is_misspelled() {
     let log = first_lines_of_serve(&[("TRUSTED_PROXY", "10.0.0.1"), ("METRICS_PORT", "1")]);
     assert!(log.contains("TRUSTED_PROXIES"), "{log}");

@@ -31,8 +31,8 @@ pub(super) struct SignDto {
     #[validate(required(message = "is required"))]
     #[schema(value_type = SignMethod, required = true)]
     method: Option<String>,
-    /// The key that Uppy proposes. The name of the file is its last segment, without a UUID and a hyphen before
-    /// it; the rest does not count, and nothing of it does beside an `uploadId`.
+    /// The key that Uppy proposes. Its last segment, without a leading UUID and hyphen, is the name of the file.
+    /// The rest is ignored; with an `uploadId`, all of it is.
     #[validate(required(message = "is required"))]
     #[schema(
         value_type = String,
