@@ -5,6 +5,7 @@ mod form;
 mod grants;
 mod log;
 mod notify;
+mod rest;
 mod store;
 mod strict;
 

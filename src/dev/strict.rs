@@ -2,8 +2,6 @@
 //! every refusal a reason.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use axum::body::{Body, to_bytes};
@@ -14,10 +12,10 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use futures_util::FutureExt;
-use http_body_util::BodyExt;
 use quick_xml::escape::partial_escape;
 
 use super::grants::{Grants, parameter, target};
+use super::rest::Rest;
 use super::{form, log};
 use crate::http;
 use crate::xml::text_of;
@@ -30,14 +28,14 @@ pub(super) async fn guard(State(grants): State<Grants>, request: Request, next: 
     let begin = Instant::now();
     let (head, body) = request.into_parts();
     let request = Request::from_parts(head.clone(), body);
-    let (request, is_cut_off) = with_cut_off_flag(request);
+    let (body, request) = Rest::of(request);
     let answer = match refuse(&request) {
         Some(refusal) => refusal,
         None => match AssertUnwindSafe(next.run(form::readable(request)))
             .catch_unwind()
             .await
         {
-            Ok(_) if is_cut_off.load(Ordering::Relaxed) => refusal(
+            Ok(_) if body.is_cut_off() => refusal(
                 StatusCode::BAD_REQUEST,
                 "IncompleteBody",
                 "The connection was closed before the whole body had arrived.",
@@ -51,6 +49,10 @@ pub(super) async fn guard(State(grants): State<Grants>, request: Request, next: 
         },
     };
     let (answer, reason) = explain(answer, &head, &grants).await;
+    // A client that waits with its body would be asked for it.
+    if is_refusal(&answer) && !head.headers.contains_key(header::EXPECT) {
+        body.receive().await;
+    }
     log::line(
         "store ",
         &head.method,
@@ -150,23 +152,13 @@ fn refuse_unsigned_headers(headers: &HeaderMap, query: &str) -> Option<Response>
     Some(refusal(StatusCode::FORBIDDEN, "AccessDenied", &message))
 }
 
-/// The request, and whether the client closed the connection before the end of its body.
-fn with_cut_off_flag(request: Request) -> (Request, Arc<AtomicBool>) {
-    let is_cut_off = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&is_cut_off);
-    let request = request.map(|body| {
-        Body::new(body.map_err(move |error| {
-            flag.store(true, Ordering::Relaxed);
-            error
-        }))
-    });
-    (request, is_cut_off)
+fn is_refusal(answer: &Response) -> bool {
+    answer.status().is_client_error() || answer.status().is_server_error()
 }
 
 /// The answer, with a reason if it is a refusal, and that reason for the log.
 async fn explain(answer: Response, head: &Parts, grants: &Grants) -> (Response, Option<String>) {
-    let is_refusal = answer.status().is_client_error() || answer.status().is_server_error();
-    if !is_refusal || head.method == Method::HEAD {
+    if !is_refusal(&answer) || head.method == Method::HEAD {
         return (answer, None);
     }
     let (mut parts, body) = answer.into_parts();
@@ -209,12 +201,15 @@ fn reason(code: &str, given: Option<&str>, head: &Parts) -> Option<String> {
         ("BadDigest", _) => "The checksum or Content-MD5 you specified did not match what was received.".into(),
         ("InvalidAccessKeyId", _) => "The AWS Access Key Id you provided does not exist in our records; `presignd dev` printed the one of this store.".into(),
         ("AccessDenied", Some(why)) if why.starts_with("Policy condition") => format!("Invalid according to Policy: {why}"),
+        ("AccessDenied", Some("Signature is required")) if form::is_form(&head.headers) => "Access Denied: the form is not signed, or its fields come after the file.".into(),
         ("AccessDenied", Some("Signature is required")) => "Access Denied: the request is not signed.".into(),
         ("AccessDenied", Some("Request has expired")) if !in_query("X-Amz-Date").is_empty() => format!(
             "Request has expired: the URL was valid for {} seconds from {}.",
             in_query("X-Amz-Expires"),
             in_query("X-Amz-Date")
         ),
+        ("MalformedPOSTRequest", _) => "The body of your POST request is not well-formed multipart/form-data: after the fields of the grant comes one file, in the field `file`.".into(),
+        ("NotImplemented", Some("Unknown operation")) if head.method == Method::POST => "The store does not know this operation. A form must be sent as multipart/form-data.".into(),
         (_, None) => format!("The store refuses the request: {code}."),
         _ => return None,
     })

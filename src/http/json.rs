@@ -115,9 +115,8 @@ impl<'a> Json<'a> {
     pub(super) fn whole_number(self) -> Result<u64, Invalid> {
         /// Above this, not every whole number has a float of its own.
         const MAX_FLOAT: f64 = 9_007_199_254_740_992.0;
-        let expected = || format!("a whole number from 0 to {}", i64::MAX);
         if !matches!(self.0.as_bytes().first(), Some(b'-' | b'0'..=b'9')) {
-            return Err(self.is_not(&expected()));
+            return Err(self.is_not("a whole number"));
         }
         let from_float = || {
             let number: f64 = self.0.parse().ok()?;
@@ -129,7 +128,10 @@ impl<'a> Json<'a> {
         // The OpenAPI document says `int64`.
         number
             .filter(|number| i64::try_from(*number).is_ok())
-            .ok_or_else(|| Invalid::new("out-of-range", format!("must be {}", expected())))
+            .ok_or_else(|| {
+                let detail = format!("must be a whole number from 0 to {}", i64::MAX);
+                Invalid::new("out-of-range", detail)
+            })
     }
 
     pub(super) fn boolean(self) -> Result<bool, Invalid> {

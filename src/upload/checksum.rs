@@ -37,6 +37,14 @@ fn check(text: &str, length: usize) -> Result<(), Invalid> {
             "must be the base64 of {length} bytes; it is that of {}",
             bytes.len()
         ),
+        Err(_) if text.contains(['-', '_']) => {
+            format!(
+                "must be the base64 of {length} bytes; it looks like base64url: write `+` for `-`, and `/` for `_`"
+            )
+        }
+        Err(_) if text.contains(char::is_whitespace) => {
+            format!("must be the base64 of {length} bytes, without spaces and line breaks")
+        }
         Err(_) => format!("must be the base64 of {length} bytes, with padding"),
     };
     Err(Invalid::new("not-a-checksum", detail))
@@ -60,6 +68,21 @@ mod tests {
             "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\n",
         ] {
             assert!(Sha256Checksum::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_other_languages_write_is_recognised() {
+        for (text, says) in [
+            ("47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU=", "base64url"),
+            (
+                "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\n",
+                "line breaks",
+            ),
+            ("47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU", "padding"),
+        ] {
+            let invalid = Sha256Checksum::parse(text).unwrap_err();
+            assert!(invalid.detail.contains(says), "{text}: {invalid:?}");
         }
     }
 

@@ -40,6 +40,9 @@ async fn no_part_is_signed_that_the_largest_file_cannot_need() {
             is(&problem, 422, "part-number-too-high");
             assert_eq!(fields(&problem), [(pointer, "part-number-too-high")]);
         }
+        let url = format!("{multipart}/{}/batch", upload.id);
+        let none = client().get(url).query(&key).send().await.unwrap();
+        assert_eq!(fields(&problem(none).await), [("/partNumbers", "required")]);
     }
 }
 

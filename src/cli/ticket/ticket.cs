@@ -3,7 +3,7 @@ using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json;
 
-string Variable(string name) => Environment.GetEnvironmentVariable(name) ?? throw new($"{name} is not set");
+string Variable(string name) => Environment.GetEnvironmentVariable(name) is { Length: > 0 } value ? value : throw new($"{name} is not set");
 var (secret, now) = (Variable("JWT_SECRET"), DateTimeOffset.UtcNow.ToUnixTimeSeconds());
 var upload = new { max_size = 5242880, content_types = new[] { "image/*" } };
 var claims = new { iss = Variable("JWT_ISSUER"), aud = Variable("JWT_AUDIENCE"), sub = "user-17", iat = now, exp = now + 3600, upload };

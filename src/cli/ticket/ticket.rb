@@ -2,8 +2,9 @@
 require "json"
 require "openssl"
 
-secret, now = ENV.fetch("JWT_SECRET"), Time.now.to_i
-claims = { iss: ENV.fetch("JWT_ISSUER"), aud: ENV.fetch("JWT_AUDIENCE"), sub: "user-17", iat: now, exp: now + 3600 }
+variable = ->(name) { ENV[name].to_s.empty? ? abort("#{name} is not set") : ENV[name] }
+secret, now = variable.("JWT_SECRET"), Time.now.to_i
+claims = { iss: variable.("JWT_ISSUER"), aud: variable.("JWT_AUDIENCE"), sub: "user-17", iat: now, exp: now + 3600 }
 claims[:upload] = { max_size: 5_242_880, content_types: ["image/*"] }
 # Sign:
 part = ->(value) { [value].pack("m0").tr("+/", "-_").delete("=") }

@@ -59,16 +59,21 @@ impl Policies {
             return Err(Error::refused(Field::Policy, invalid));
         }
         let Some((name, policy)) = self.0.get_key_value(name) else {
-            let invalid = if asked.is_none() && name == DEFAULT_POLICY {
-                Invalid::new(
+            let (code, detail) = match asked {
+                Some(_) => (
+                    "unknown-policy",
+                    "must name a policy of this service; there is none of that name",
+                ),
+                None if name == DEFAULT_POLICY => (
                     "policy-required",
                     "must name a policy: there is no default one",
-                )
-            } else {
-                let detail = "must name a policy of this service; there is none of that name";
-                Invalid::new("unknown-policy", detail)
+                ),
+                None => (
+                    "unknown-policy",
+                    "is set by the ticket or the token, and this service has none of that name",
+                ),
             };
-            return Err(Error::refused(Field::Policy, invalid));
+            return Err(Error::refused(Field::Policy, Invalid::new(code, detail)));
         };
         Ok(Terms::new(name, policy, caller.ticket()))
     }

@@ -237,7 +237,9 @@ async fn sign_parts(
     Opened { caller, upload }: Opened,
     Query(pairs): Pairs,
 ) -> axum::response::Result<Json<PartUrlsDto>> {
-    let numbers = parameter(&pairs, "partNumbers").unwrap_or_default();
+    let numbers = parameter(&pairs, "partNumbers");
+    let required = || Problem::for_field("/partNumbers", Invalid::new("required", "is required"));
+    let numbers = numbers.ok_or_else(required)?;
     if numbers.split(',').count() > MAX_BATCH {
         let detail = format!("must be at most {MAX_BATCH} numbers");
         return Err(Problem::for_field("/partNumbers", Invalid::new("length", detail)).into());
