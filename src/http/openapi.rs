@@ -43,6 +43,10 @@ use super::problem::catalogue::{self, Kind};
 struct ApiDoc;
 
 /// Defines schemas of texts, for `value_type`.
+///
+/// Their patterns are for the regular expressions of many languages, and name only characters of ASCII: PCRE has no
+/// `\u`, and PHP compares bytes. What they cannot express is in the descriptions. Nor do they contain an asterisk and
+/// a slash in a row, which openapi-generator takes for the end of a comment.
 macro_rules! texts {
     ($($(#[$doc:meta])* $name:ident: $schema:expr;)*) => {$(
         $(#[$doc])*
@@ -61,7 +65,7 @@ macro_rules! texts {
 texts! {
     FilenameText: text(
         "Any text except `.` and `..`, without `/`, `\\` and control characters",
-        r"^(?!\.{1,2}$)[^/\\\u0000-\u001F\u007F-\u009F]+$",
+        r"^(?!\.{1,2}$)[^/\\\x00-\x1F\x7F]+$",
     )
     .min_length(Some(1))
     .max_length(Some(4096))
@@ -90,14 +94,14 @@ texts! {
 
     MetadataValue: text(
         "Any text without control characters, and without spaces at the beginning and the end, that is no encoded word (`=?UTF-8?B?…?=`)",
-        r"^[^\u0000-\u0020\u007F-\u00A0\u1680\u2000-\u200A\u2028\u2029\u202F\u205F\u3000]([^\u0000-\u001F\u007F-\u009F]*[^\u0000-\u0020\u007F-\u00A0\u1680\u2000-\u200A\u2028\u2029\u202F\u205F\u3000])?$",
+        r"^[^\x00-\x20\x7F]([^\x00-\x1F\x7F]*[^\x00-\x20\x7F])?$",
     )
     .min_length(Some(1));
 }
 
 /// What [`ContentType`](crate::upload::ContentType) accepts, in ECMA-262's syntax: type, subtype and
 /// anything after a semicolon, without two spaces in a row and without a `/` after a comma.
-const MEDIA_TYPE: &str = r"^(?!.*  )(?![^,]*,.*/)[A-Za-z0-9!#$%&'+.^_`|~-]{1,127}/[A-Za-z0-9!#$%&'+.^_`|~-]{1,127}( ?;([ -~]*[!-~])?)?$";
+const MEDIA_TYPE: &str = r"^(?!.*  )(?![^,]*,.*[/])[A-Za-z0-9!#$%&'+.^_`|~-]{1,127}/[A-Za-z0-9!#$%&'+.^_`|~-]{1,127}( ?;([ -~]*[!-~])?)?$";
 
 /// The checksum of a file in base64, of this name and as many bytes.
 fn checksum((name, bytes): (&str, usize), pattern: &str, example: &str) -> ObjectBuilder {

@@ -60,13 +60,13 @@ pub(crate) struct Problem {
     pub(super) cause: Option<String>,
 }
 
-/// What went wrong, as third-party clients read it.
+/// What went wrong, as third-party clients read it: a text, the same as `detail`, for Uppy; an object for better-upload.
+//
+// The variants have no texts of their own: openapi-generator forgets a reference that has a description beside it.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 enum ClientError {
-    /// The same as `detail`, for Uppy.
     Text(String),
-    /// For better-upload.
     Typed(TypedError),
 }
 

@@ -11,7 +11,6 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Serialize, Serializer};
-use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use utoipa::ToSchema;
@@ -40,7 +39,8 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
     ];
     for path in ["/upload/presigned-url", "/upload/presigned-post"] {
         link(router.get_openapi_mut(), path, &operations, |link| {
-            link.request_body(Some(json!({"key": "$response.body#/key"})))
+            // As text: swagger-parser, on which openapi-generator is built, refuses objects in `requestBody`.
+            link.description("The body of the request has the `key` of this answer")
         });
     }
     router

@@ -119,7 +119,7 @@ fn seconds_until(expiry: SystemTime, now: SystemTime) -> u64 {
 #[derive(Serialize, ToSchema)]
 #[schema(as = UppyRequest)]
 struct ParamsDto {
-    /// `POST` is a form.
+    /// `POST` for a form, `PUT` for a file.
     #[schema(value_type = UppyMethod)]
     method: &'static str,
     /// Where to send the form, or the file.
@@ -142,13 +142,17 @@ struct ParamsDto {
     expires: u64,
 }
 
-/// `POST` for a form, `PUT` for a file.
+/// The method of a request to S3.
+//
+// One for all of `/s3/…`: what openapi-generator writes for two such enums declares `PUT` twice, which Go refuses.
 #[derive(ToSchema)]
 #[schema(rename_all = "UPPERCASE")]
-#[expect(dead_code, reason = "it describes a member of `ParamsDto`")]
+#[expect(dead_code, reason = "it describes members of other types")]
 enum UppyMethod {
-    Post,
     Put,
+    Post,
+    Get,
+    Delete,
 }
 
 impl ParamsDto {

@@ -6,9 +6,13 @@ use utoipa::{IntoParams, IntoResponses, OpenApi, openapi};
 
 use super::message::Message;
 
-/// The webhooks, written as if they were routes.
+/// The webhooks, written as if they were routes. With `x-internal`, generators of clients leave them out: what
+/// openapi-generator writes for webhooks is not valid Python, for example.
 #[derive(OpenApi)]
-#[openapi(paths(upload_arrived, upload_refused))]
+#[openapi(
+    paths(upload_arrived, upload_refused),
+    tags((name = "webhooks", description = "What the service posts to `WEBHOOK_URL`"))
+)]
 struct Webhooks;
 
 /// Adds the token of the store, and the webhooks.
@@ -57,7 +61,8 @@ enum Answer {
 #[utoipa::path(
     post,
     path = "upload.arrived",
-    tag = "events",
+    tag = "webhooks",
+    extensions(("x-internal" = json!(true))),
     operation_id = "uploadArrived",
     params(Headers),
     request_body = Message,
@@ -74,7 +79,8 @@ fn upload_arrived() {}
 #[utoipa::path(
     post,
     path = "upload.refused",
-    tag = "events",
+    tag = "webhooks",
+    extensions(("x-internal" = json!(true))),
     operation_id = "uploadRefused",
     params(Headers),
     request_body = Message,

@@ -12,7 +12,7 @@ use validator::Validate;
 
 use crate::http::body::Dto;
 use crate::http::clients::uppy::multipart::part_number;
-use crate::http::clients::uppy::seconds_until;
+use crate::http::clients::uppy::{UppyMethod, seconds_until};
 use crate::http::json::{Fields, Json as JsonText};
 use crate::http::openapi::{FilenameText, MediaTypeOrNothing};
 use crate::http::problem::FieldErrors;
@@ -29,7 +29,7 @@ pub(super) struct SignDto {
     /// With a `key` alone, `PUT` sends a file and `POST` begins an upload in parts. With an `uploadId`, `PUT` sends
     /// a part, `GET` lists the parts, `POST` completes the upload and `DELETE` aborts it.
     #[validate(required(message = "is required"))]
-    #[schema(value_type = SignMethod, required = true)]
+    #[schema(value_type = UppyMethod, required = true)]
     method: Option<String>,
     /// The key that Uppy proposes. Its last segment, without a leading UUID and hyphen, is the name of the file.
     /// The rest is ignored; with an `uploadId`, all of it is.
@@ -39,7 +39,7 @@ pub(super) struct SignDto {
         required = true,
         min_length = 1,
         max_length = 4096,
-        pattern = r"^([^\u0000-\u001F\u007F-\u009F]*/)?(?!\.{1,2}$)[^/\\\u0000-\u001F\u007F-\u009F]+$",
+        pattern = r"^([^\x00-\x1F\x7F]*[/])?(?!\.{1,2}$)[^/\\\x00-\x1F\x7F]+$",
         example = "example.jpg"
     )]
     key: Option<String>,
@@ -66,17 +66,6 @@ pub(super) struct SignDto {
     /// The name of the policy; `default` if it is absent.
     #[schema(required = false, example = "default")]
     policy: Option<String>,
-}
-
-/// The methods of [`SignDto`], for the document.
-#[derive(ToSchema)]
-#[schema(rename_all = "UPPERCASE")]
-#[expect(dead_code, reason = "it describes a member of `SignDto`")]
-enum SignMethod {
-    Put,
-    Post,
-    Get,
-    Delete,
 }
 
 /// A request to sign.
@@ -185,7 +174,7 @@ impl Dto for SignDto {
 #[schema(as = SignedRequest)]
 pub(super) struct SignedDto {
     /// The method of the request; `POST` beside `fields`.
-    #[schema(value_type = SignMethod)]
+    #[schema(value_type = UppyMethod)]
     method: &'static str,
     /// Where to send the request. Whoever has this URL can send it, so treat it as a secret.
     #[schema(
