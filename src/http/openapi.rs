@@ -1,21 +1,20 @@
 //! What the operations of the OpenAPI document share: texts, headers, problems and security.
 
+mod security;
+
 use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
 use serde_json::json;
 use utoipa::openapi::link::{Link, LinkBuilder};
 use utoipa::openapi::path::{Operation, PathItem};
-use utoipa::openapi::security::{
-    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
-};
 use utoipa::openapi::{
     self, ContentBuilder, Header, HeaderBuilder, Object, ObjectBuilder, Ref, RefOr, Response,
     ResponseBuilder, Schema, Type,
 };
 use utoipa::{IntoResponses, OpenApi, PartialSchema, ToSchema};
 
-use super::auth::{API_KEY as API_KEY_HEADER, Auth};
+use super::auth::Auth;
 use super::head::REQUEST_ID;
 use super::middleware::ON_ALL;
 use super::problem::Problem;
@@ -134,7 +133,7 @@ pub(super) fn base() -> openapi::OpenApi {
 /// each operation.
 pub(super) fn complete(document: &mut openapi::OpenApi, auth: Option<&Auth>) {
     name_headers(document);
-    add_security(document, auth);
+    security::add(document, auth);
 }
 
 /// Adds the headers of every answer to every response.
@@ -178,56 +177,6 @@ fn name_headers(document: &mut openapi::OpenApi) {
         .into_iter()
         .map(|(name, header)| (name, RefOr::T(header)));
     components.headers.extend(headers);
-}
-
-/// Adds the ways to authenticate: all of them, or those that `auth` allows. An operation without a
-/// 401 is public, which is stated explicitly.
-fn add_security(document: &mut openapi::OpenApi, auth: Option<&Auth>) {
-    const BEARER: &str = "bearer";
-    const API_KEY: &str = "apiKey";
-    let of_none: [String; 0] = [];
-    let [bearer, api_key] =
-        [BEARER, API_KEY].map(|scheme| SecurityRequirement::new(scheme, of_none.clone()));
-    let (requirements, token) = match auth {
-        None => (
-            vec![SecurityRequirement::default(), bearer, api_key],
-            "An API key or a JWT, depending on the service's `AUTH_MODE`",
-        ),
-        Some(auth) => match (&auth.api_keys, &auth.jwt) {
-            (None, None) => return,
-            (Some(_), None) => (vec![bearer, api_key], "An API key"),
-            (None, Some(_)) => (
-                vec![bearer],
-                "A JWT from the issuer that the service trusts",
-            ),
-            (Some(_), Some(_)) => (
-                vec![bearer, api_key],
-                "An API key, or a JWT from the issuer that the service trusts",
-            ),
-        },
-    };
-    let components = document.components.get_or_insert_default();
-    let scheme = HttpBuilder::new()
-        .scheme(HttpAuthScheme::Bearer)
-        .description(Some(token));
-    components.add_security_scheme(BEARER, SecurityScheme::Http(scheme.build()));
-    if auth.is_none_or(|auth| auth.api_keys.is_some()) {
-        let description = "An API key. One with `on_behalf` may name the user that it calls for in `x-on-behalf-of`";
-        let header = ApiKeyValue::with_description(API_KEY_HEADER.as_str(), description);
-        components.add_security_scheme(API_KEY, SecurityScheme::ApiKey(ApiKey::Header(header)));
-    }
-    for path in document.paths.paths.values_mut() {
-        // Some operations have a secret of their own.
-        for operation in operations(path).filter(|operation| operation.security.is_none()) {
-            let is_public = !operation.responses.responses.contains_key("401");
-            let requirements = if is_public {
-                Vec::new()
-            } else {
-                requirements.clone()
-            };
-            operation.security = Some(requirements);
-        }
-    }
 }
 
 fn operations(path: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
