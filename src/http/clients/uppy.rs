@@ -181,7 +181,7 @@ impl ParamsDto {
     params(
         ("filename" = FilenameText, Query, description = "The name of the file", example = "example.jpg"),
         ("type" = Option<MediaTypeOrNothing>, Query, description = "Its media type; `application/octet-stream` if it is absent or empty", example = "image/jpeg"),
-        ("size" = Option<u64>, Query, description = "The length of the file in bytes. If it is given, the store accepts only this length", example = 6),
+        ("size" = Option<u64>, Query, description = "The length of the file in bytes. If it is given, the store accepts only this length", maximum = 5_368_709_120_u64, example = 6),
         ("policy" = Option<String>, Query, description = "The name of the policy; `default` if it is absent"),
     ),
     responses(

@@ -36,7 +36,7 @@ pub(super) struct FileDto {
     content_type: Option<String>,
 
     /// The length of the file in bytes. If it is given, the store accepts only this length.
-    #[schema(value_type = Option<u64>, required = false, example = 6)]
+    #[schema(value_type = Option<u64>, required = false, maximum = 5_368_709_120_u64, example = 6)]
     size: Option<u64>,
 
     /// The SHA-256 of the file, in base64. If it is given, the store accepts no other bytes.

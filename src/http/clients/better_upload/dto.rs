@@ -44,7 +44,7 @@ pub(super) struct FileDto {
     #[schema(value_type = FilenameText, required = true)]
     name: Option<String>,
     /// Its length in bytes. The store accepts only this length.
-    #[schema(value_type = u64, required = true, example = 6)]
+    #[schema(value_type = u64, required = true, maximum = 1_073_741_824_000_u64, example = 6)]
     size: Option<u64>,
     /// Its media type. A file whose type the browser does not know has an empty one; it is stored as
     /// `application/octet-stream`, and in parts, because only they can be bound to a type that the client does not send.

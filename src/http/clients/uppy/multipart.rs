@@ -184,7 +184,7 @@ async fn list_parts(
         UploadIdParam,
         ("partNumber" = u16, Path, description = "1 to 10,000", minimum = 1, maximum = 10_000, example = 1),
         KeyParam,
-        ("size" = Option<u64>, Query, description = "The length of the part in bytes. If it is given, the store accepts only this length", example = 5_242_880),
+        ("size" = Option<u64>, Query, description = "The length of the part in bytes. If it is given, the store accepts only this length", maximum = 5_368_709_120_u64, example = 5_242_880),
     ),
     responses(
         (status = 200, description = "A presigned PUT", body = PartUrlDto),

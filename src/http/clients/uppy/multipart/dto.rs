@@ -40,7 +40,7 @@ pub(super) struct CreateDto {
     pub(super) policy: Option<String>,
     /// The length of the file in bytes, if the client knows it: a file that is too large is then refused now
     /// instead of at completion, and the upload is only completed with parts of this length together.
-    #[schema(value_type = Option<u64>, required = false, example = 104_857_600)]
+    #[schema(value_type = Option<u64>, required = false, maximum = 53_687_091_200_000_u64, example = 104_857_600)]
     pub(super) size: Option<u64>,
     /// The length of each part but the last one, 5 MiB to 5 GiB. If it is given, `size` is required, and the answer
     /// has the URLs of the first 20 parts, so that the client need not ask for each.

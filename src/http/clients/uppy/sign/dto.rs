@@ -57,7 +57,7 @@ pub(super) struct SignDto {
     #[schema(value_type = Option<FilenameText>, required = false)]
     filename: Option<String>,
     /// The length of the file, or of the part, in bytes. If it is given, the store accepts only this length.
-    #[schema(value_type = Option<u64>, required = false, example = 6)]
+    #[schema(value_type = Option<u64>, required = false, maximum = 53_687_091_200_000_u64, example = 6)]
     size: Option<u64>,
     /// Names and values that the store keeps with the object, as far as the policy lets clients set
     /// them. Others are ignored.
