@@ -1,5 +1,6 @@
 //! A pending upload counts once it was committed, and only what was verified is ever committed.
 
+mod interrupted;
 mod races;
 mod stand_ins;
 

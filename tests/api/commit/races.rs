@@ -58,7 +58,7 @@ impl Script {
     }
 }
 
-async fn send(grant: &Grant, body: &'static [u8]) {
+pub(super) async fn send(grant: &Grant, body: &'static [u8]) {
     let put = client().put(&grant.url);
     let headers = grant.headers.iter();
     let put = headers.fold(put, |put, (name, value)| put.header(name, value));
