@@ -305,28 +305,49 @@ impl Commit {
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
     use super::*;
 
     /// Marks are kept in buckets. If this changes, no upload is committed any more.
     #[test]
     fn a_mark_is_the_same_in_every_release() {
         let object = StoredObject {
-            size: 5,
-            content_type: Some("text/plain".to_owned()),
-            etag: "\"e\"".to_owned(),
-            version_id: None,
-            last_modified: SystemTime::UNIX_EPOCH,
-            checksum_sha256: None,
             checksum_crc64nvme: Some("M3eFcAZSQlc=".to_owned()),
             metadata: [("album".to_owned(), "앨범 7".to_owned())].into(),
-            content_disposition: None,
-            content_encoding: None,
-            cache_control: None,
-            server_side_encryption: None,
-            storage_class: None,
+            ..StoredObject::sample()
         };
         assert_eq!(mark(&object), "committed-e84d325e2467d40e11795a8dbe88fc79");
+    }
+
+    /// Whoever replaces a committed object by another one gets nothing committed.
+    #[test]
+    fn an_object_that_differs_in_anything_that_is_verified_has_another_mark() {
+        let usual = StoredObject::sample();
+        let text = || Some("other".to_owned());
+        let changes: [fn(&mut StoredObject, Option<String>); 9] = [
+            |it, _| it.size += 1,
+            |it, text| it.content_type = text,
+            |it, _| it.etag.push('x'),
+            |it, text| it.checksum_sha256 = text,
+            |it, text| it.checksum_crc64nvme = text,
+            |it, _| it.metadata.extend([("a".to_owned(), "b".to_owned())]),
+            |it, text| it.content_disposition = text,
+            |it, text| it.content_encoding = text,
+            |it, text| it.cache_control = text,
+        ];
+        for (index, change) in changes.into_iter().enumerate() {
+            let mut other = usual.clone();
+            change(&mut other, text());
+            assert_ne!(mark(&other), mark(&usual), "change {index}");
+        }
+    }
+
+    #[test]
+    fn what_the_store_and_its_rules_change_later_leaves_an_object_committed() {
+        let usual = StoredObject::sample();
+        let mut later = usual.clone();
+        later.last_modified += Duration::from_secs(1);
+        later.storage_class = Some("GLACIER".into());
+        later.server_side_encryption = Some("aws:kms".into());
+        assert_eq!(mark(&later), mark(&usual));
     }
 }

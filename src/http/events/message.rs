@@ -147,3 +147,50 @@ pub(super) fn id(created: &Created, arrived: &Arrived) -> String {
     let hash = Sha256::digest(version);
     format!("msg_{}", BASE64_URL_SAFE_NO_PAD.encode(&hash[..24]))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::s3::StoredObject;
+
+    /// The id of the message about an object that `change` makes of a usual one.
+    fn id_of(change: impl FnOnce(&mut Created, &mut StoredObject)) -> String {
+        let mut created = Created {
+            bucket: "uploads".to_owned(),
+            key: "a.txt".to_owned(),
+            at: SystemTime::UNIX_EPOCH,
+        };
+        let mut object = StoredObject::sample();
+        change(&mut created, &mut object);
+        let arrived = Arrived {
+            policy: "default".to_owned(),
+            caller: None,
+            object,
+            verification: Verification::NotUploaded,
+        };
+        id(&created, &arrived)
+    }
+
+    /// An application ignores a message whose id it knows.
+    #[test]
+    fn only_the_same_object_has_the_same_id() {
+        let usual = id_of(|_, _| {});
+        let again = id_of(|created, _| created.at += Duration::from_mins(1));
+        assert_eq!(again, usual, "another event reports the same object");
+        for other in [
+            id_of(|created, _| created.bucket.push('x')),
+            id_of(|created, _| created.key.push('x')),
+            id_of(|_, object| object.version_id = Some("v2".to_owned())),
+            id_of(|_, object| object.etag.push('x')),
+            id_of(|_, object| object.last_modified += Duration::from_secs(1)),
+            id_of(|_, object| object.content_type = Some("text/html".to_owned())),
+            id_of(|_, object| {
+                object.metadata.insert("album".to_owned(), "7".to_owned());
+            }),
+        ] {
+            assert_ne!(other, usual);
+        }
+    }
+}
