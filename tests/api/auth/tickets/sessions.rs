@@ -149,3 +149,21 @@ async fn verifying_keeps_to_the_ticket() {
         assert_eq!(outcome(response).await, expected, "{upload}");
     }
 }
+
+/// Whoever begins the upload sends no ticket, and chooses its type if none was sealed.
+#[tokio::test]
+async fn an_upload_that_was_sealed_begins_within_its_ticket() {
+    let app = app().await;
+    let token = ticket(json!({"policy": "open", "content_types": ["text/*"]}));
+    let sign = json!({"method": "POST", "key": "a.txt"});
+    let sealed = post(&app, &token, "/s3/sign", sign).await;
+    let sealed: Value = sealed.json().await.unwrap();
+    for (content_type, expected) in [
+        ("image/png", StatusCode::UNPROCESSABLE_ENTITY),
+        ("text/plain", StatusCode::OK),
+    ] {
+        let begin = app.client.post(sealed["url"].as_str().unwrap());
+        let begin = begin.header("content-type", content_type);
+        assert_eq!(status(begin).await, expected, "{content_type}");
+    }
+}

@@ -133,6 +133,13 @@ async fn only_the_caller_who_began_an_upload_gets_its_calls_and_only_in_time() {
     let last = call.expires_at - Duration::from_secs(1);
     assert!(app.uploads.open_call(&call.token, last).is_ok());
     assert!(app.uploads.open_call(&call.token, call.expires_at).is_err());
+    // And no longer than the upload itself, however late the call was sealed.
+    let end = now + Duration::from_hours(7 * 24);
+    let late = seal(&alice, end - Duration::from_mins(1)).unwrap();
+    assert!(late.expires_at > end);
+    let before = end - Duration::from_secs(10);
+    assert!(app.uploads.open_call(&late.token, before).is_ok());
+    assert!(app.uploads.open_call(&late.token, end).is_err());
     let expired = seal(&alice, now - Duration::from_secs(601)).unwrap();
     let url = format!("{}/s3/upload/{}", app.base, expired.token);
     let expired = client().get(url).send().await.unwrap();
