@@ -257,3 +257,16 @@ pub(super) fn retry_later(kind: &Kind, wait: Duration) -> Response {
     response.headers_mut().insert(header::RETRY_AFTER, seconds);
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_never_told_to_come_back_too_early() {
+        for (millis, seconds) in [(0, "1"), (1, "1"), (1000, "1"), (1001, "2"), (9999, "10")] {
+            let answer = retry_later(&catalogue::RATE_LIMITED, Duration::from_millis(millis));
+            assert_eq!(answer.headers()[header::RETRY_AFTER], seconds, "{millis}");
+        }
+    }
+}

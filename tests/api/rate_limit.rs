@@ -62,13 +62,51 @@ async fn a_long_list_of_keys_counts_as_several_requests() {
         burst: NonZeroU32::new(12).unwrap(),
         ..rate
     });
-    let app = spawn_app_with_both(built_in(), &settings).await;
     let keys: Vec<String> = (0..100).map(|n| format!("foreign/{n}")).collect();
-    let verify = || {
-        let url = format!("{}/upload/verify", app.base);
-        app.client.post(url).json(&json!({"keys": keys}))
+    for route in ["verify", "commit"] {
+        let app = spawn_app_with_both(built_in(), &settings).await;
+        let ask = || {
+            let url = format!("{}/upload/{route}", app.base);
+            app.client.post(url).json(&json!({"keys": keys}))
+        };
+        assert_eq!(statuses(2, ask).await, [200, 429], "{route}");
+    }
+}
+
+/// Otherwise a back end could send as many long lists as it has users.
+#[tokio::test]
+async fn the_long_lists_of_all_users_of_a_key_count_for_the_key() {
+    let (key, entry) = new_api_key("back-end").unwrap();
+    let settings = built_in();
+    let entry = format!("{entry}on_behalf = true\n");
+    let http_settings = http::Settings {
+        auth: ApiKeys::parse(&entry, &settings.policies).unwrap().into(),
+        rate: Some(Rate {
+            per_second: 0.001,
+            burst: NonZeroU32::new(12).unwrap(),
+        }),
+        ..http::Settings::default()
     };
-    assert_eq!(statuses(2, verify).await, [200, 429]);
+    let app = spawn_app_with_both(settings, &http_settings).await;
+    let keys: Vec<String> = (0..100).map(|n| format!("foreign/{n}")).collect();
+    let verify = |user: &'static str| {
+        let (app, key, keys) = (&app, &key, &keys);
+        move || {
+            let request = app.client.post(format!("{}/upload/verify", app.base));
+            let request = request.bearer_auth(key).header("x-on-behalf-of", user);
+            request.json(&json!({"keys": keys}))
+        }
+    };
+    assert_eq!(statuses(1, verify("alice")).await, [200]);
+    assert_eq!(statuses(1, verify("bob")).await, [429]);
+}
+
+/// Whoever guesses tokens of sealed calls is nobody whom a key or a token names.
+#[tokio::test]
+async fn invalid_sealed_calls_count_for_the_address() {
+    let app = spawn_app_with_both(built_in(), &twice()).await;
+    let guess = || app.client.get(format!("{}/s3/upload/guessed", app.base));
+    assert_eq!(statuses(3, guess).await, [404, 404, 429]);
 }
 
 #[tokio::test]
