@@ -248,6 +248,7 @@ mod tests {
             "s3:ObjectCreated:DeleteTagging",
             "s3:ObjectCreated:PutRetention",
             "s3:ObjectCreated:PutLegalHold",
+            "s3:ObjectCreated:PutAcl",
         ] {
             let body = json!({"Records": [record("minio:s3", name, "%ff")]});
             assert_eq!(keys(&body), Ok(vec![None]), "{name}");

@@ -44,7 +44,7 @@ async fn an_application_that_does_not_accept_a_message_gets_it_again() {
     let key = app.uploaded("a.txt", "text/plain").await;
     let answers: [Answer; 4] = [
         || StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-        || (StatusCode::MOVED_PERMANENTLY, [("location", "/elsewhere")]).into_response(),
+        || (StatusCode::PERMANENT_REDIRECT, [("location", "/elsewhere")]).into_response(),
         || (StatusCode::BAD_REQUEST, vec![b'x'; 2_000_000]).into_response(),
         || StatusCode::GONE.into_response(),
     ];

@@ -66,17 +66,23 @@ async fn an_old_event_is_given_up_only_if_the_store_itself_says_that_its_object_
 #[tokio::test]
 async fn the_age_of_an_event_is_that_by_the_clock_of_the_store() {
     const BEHIND: Duration = Duration::from_mins(10);
-    let missing = || {
-        let mut answer = error(404, "NoSuchKey");
-        let date = DateTime::from(SystemTime::now() - BEHIND).fmt(DateTimeFormat::HttpDate);
-        let date = date.unwrap().parse().unwrap();
-        answer.headers_mut().insert("date", date);
-        answer
+    /// A clock that stands still may be behind by any time.
+    const FAR_BEHIND: Duration = Duration::from_hours(25);
+    let missing = |behind: Duration| {
+        move || {
+            let mut answer = error(404, "NoSuchKey");
+            let date = DateTime::from(SystemTime::now() - behind).fmt(DateTimeFormat::HttpDate);
+            let date = date.unwrap().parse().unwrap();
+            answer.headers_mut().insert("date", date);
+            answer
+        }
     };
-    let new = reported(BEHIND, missing).await;
+    let new = reported(BEHIND, missing(BEHIND)).await;
     assert_eq!(new, (StatusCode::SERVICE_UNAVAILABLE, 0));
-    let old = reported(BEHIND + Duration::from_mins(3), missing).await;
+    let old = reported(BEHIND + Duration::from_mins(3), missing(BEHIND)).await;
     assert_eq!(old, (StatusCode::OK, 0));
+    let given_up = reported(FAR_BEHIND, missing(FAR_BEHIND)).await;
+    assert_eq!(given_up, (StatusCode::OK, 0));
 }
 
 #[tokio::test]
