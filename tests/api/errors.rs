@@ -252,6 +252,19 @@ async fn a_request_that_is_not_json_by_its_content_type_is_refused() {
         let problem = problem(request.send().await.unwrap()).await;
         is(&problem, 415, "unsupported-media-type");
     }
+    let json = || {
+        app.client
+            .post(&url)
+            .header(CONTENT_TYPE, "application/json")
+    };
+    for request in [
+        json().header("content-encoding", "gzip"),
+        json().header("content-encoding", "identity"),
+        json().header(CONTENT_TYPE, "application/json"),
+    ] {
+        let problem = problem(request.body(body).send().await.unwrap()).await;
+        is(&problem, 415, "unsupported-media-type");
+    }
     for content_type in ["application/json; charset=utf-8", "Application/JSON"] {
         let request = app
             .client

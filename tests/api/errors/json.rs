@@ -61,6 +61,18 @@ async fn text_that_is_not_json_has_a_code_of_its_own() {
 }
 
 #[tokio::test]
+async fn brackets_in_a_text_are_no_depth_whatever_is_escaped_before_them() {
+    let app = spawn_app().await;
+    let brackets = "[".repeat(200);
+    for escaped in [r#"\""#, r"\\", r#"\\\""#] {
+        let metadata = format!(r#"{{"note":"{escaped}{brackets}"}}"#);
+        let body = format!(r#"{{"filename":"a","contentType":"a/b","metadata":{metadata}}}"#);
+        let answer = app.post_text(URL, body).await;
+        assert_eq!(answer.status(), StatusCode::CREATED, "{escaped}");
+    }
+}
+
+#[tokio::test]
 async fn a_value_that_json_allows_and_no_text_has_is_an_error_at_its_field() {
     let app = spawn_app().await;
     for (filename, code) in [
