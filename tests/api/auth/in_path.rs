@@ -109,6 +109,13 @@ async fn only_a_short_lived_token_with_a_ticket_may_stand_in_a_path() {
             );
         }
     }
+    let long = signed(&with(json!({"pad": "x".repeat(13_000)})));
+    assert!(long.len() > 16 * 1024);
+    assert_eq!(
+        ask(&app, &long).await.status(),
+        StatusCode::UNAUTHORIZED,
+        "no caller has such a long one"
+    );
     let expired = signed(&with(json!({"exp": now() - 60})));
     for token in [
         expired.as_str(),

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::jwt::{IssuerKey, claims, jwt};
 use super::{POLICIES, asking, spawn, status, unauthorized};
-use crate::helpers::{App, problem, with_policies};
+use crate::helpers::{App, is, problem, with_policies};
 
 /// An issuer that publishes what the test puts here, and counts how often it is asked.
 #[derive(Clone, Default)]
@@ -148,6 +148,19 @@ async fn a_published_key_is_held_to_its_algorithm_and_use() {
     for token in refused {
         unauthorized(asking(&app).bearer_auth(token).send().await.unwrap()).await;
     }
+}
+
+#[tokio::test]
+async fn an_endless_set_of_keys_is_not_read() {
+    let issuer = Issuer::default();
+    let key = IssuerKey::ed();
+    let mut set = vec![published("d", &key)];
+    set.push(json!("x".repeat(512 * 1024)));
+    issuer.publish(&set);
+    let app = issuer.app().await;
+    let token = key.sign(Some("d"), &claims("alice"));
+    let answer = asking(&app).bearer_auth(token).send().await.unwrap();
+    is(&problem(answer).await, 503, "issuer-unavailable");
 }
 
 #[tokio::test]
