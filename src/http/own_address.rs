@@ -78,6 +78,14 @@ mod tests {
         ];
         let through_proxy = address(&forwarded, true).unwrap();
         assert_eq!(through_proxy, "https://uploads.example");
+        // A proxy may add a line of its own to that of a client.
+        let lines = [
+            ("host", "presignd:3000"),
+            ("x-forwarded-host", "evil.example"),
+            ("x-forwarded-host", "uploads.example"),
+        ];
+        let through_proxy = address(&lines, true).unwrap();
+        assert_eq!(through_proxy, "http://uploads.example");
         let from_client = address(&forwarded, false).unwrap();
         assert_eq!(from_client, "http://presignd:3000");
     }

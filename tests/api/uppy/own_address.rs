@@ -78,6 +78,8 @@ async fn nobody_else_changes_the_address_of_urls_that_lead_back() {
         assert_eq!(addresses(&app, &FORWARDED).await, [&*app.base; 3]);
     }
     let configured = "https://configured.example.com/base";
-    let app = app(Some("127.0.0.0/8"), Some(configured)).await;
-    assert_eq!(addresses(&app, &FORWARDED).await, [configured; 3]);
+    for public_url in [configured, &format!("{configured}/")] {
+        let app = app(Some("127.0.0.0/8"), Some(public_url)).await;
+        assert_eq!(addresses(&app, &FORWARDED).await, [configured; 3]);
+    }
 }
