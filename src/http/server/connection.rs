@@ -257,3 +257,44 @@ impl HttpBody for Tracked {
         self.0.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connections() -> Arc<Connections> {
+        Arc::new(Connections::new(Gauge::default()))
+    }
+
+    fn open(connections: &Arc<Connections>) -> Connection {
+        connections.open(CancellationToken::new())
+    }
+
+    #[test]
+    fn each_connection_that_makes_room_is_another_one_and_none_is_in_use() {
+        let connections = connections();
+        let [used, first, second] = [(); 3].map(|()| open(&connections));
+        let is_closed = |it: &Connection| it.closer.close.is_cancelled();
+        used.closer.state.begin_request(false);
+        // The first one takes its time to close.
+        connections.close_longest_idle();
+        assert!(is_closed(&first) && !is_closed(&second));
+        connections.close_longest_idle();
+        assert!(is_closed(&second));
+        connections.close_longest_idle();
+        assert!(!is_closed(&used));
+    }
+
+    #[test]
+    fn a_request_that_came_since_the_connection_was_chosen_is_answered() {
+        let connections = connections();
+        let connection = open(&connections);
+        let state = &connection.closer.state;
+        connections.close_longest_idle();
+        assert!(state.may_close_now());
+        state.begin_request(false);
+        assert!(!state.may_close_now());
+        state.end_request();
+        assert!(state.may_close_now());
+    }
+}
