@@ -47,15 +47,19 @@ fn theirs() -> LifecycleRule {
         .unwrap()
 }
 
-#[tokio::test]
-async fn fix_lifecycle_adds_what_is_missing_and_keeps_the_rest() {
-    let stand = StandIn::embedded().await;
+async fn put_theirs(stand: &StandIn) {
     let before = BucketLifecycleConfiguration::builder().rules(theirs());
-    let put = client(&stand)
+    let put = client(stand)
         .put_bucket_lifecycle_configuration()
         .bucket(BUCKET);
     let put = put.lifecycle_configuration(before.build().unwrap());
     put.send().await.unwrap();
+}
+
+#[tokio::test]
+async fn fix_lifecycle_adds_what_is_missing_and_keeps_the_rest() {
+    let stand = StandIn::embedded().await;
+    put_theirs(&stand).await;
     let (_folder, file) = policies_file(PENDING);
     let run = check_passes(&stand.url(), &[("UPLOAD_POLICIES_FILE", &file)]).await;
     run.says("tags", "ok", &["PUT, form, parts"]);
@@ -306,4 +310,35 @@ async fn rules_that_are_in_force_though_the_answer_is_an_error_count() {
     assert_eq!(run.code, Some(0), "{:#}", run.report);
     run.says("lifecycle", "ok", &["added"]);
     run.says("lifecycle-pending", "ok", &[]);
+}
+
+/// S3 replaces this setting together with the rules.
+#[tokio::test]
+async fn fix_lifecycle_keeps_what_is_said_of_small_objects_beside_the_rules() {
+    const HEADER: &str = "x-amz-transition-default-minimum-object-size";
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&kept);
+    let stand = StandIn::between(move |request: Request, next: Next| {
+        let is_it = request.uri().to_string().contains("?lifecycle");
+        if is_it && request.method() == Method::PUT {
+            let value = request.headers().get(HEADER).cloned();
+            log.lock().unwrap().push(value);
+        }
+        async move {
+            let mut response = next.run(request).await;
+            let value = "varies_by_storage_class".parse().unwrap();
+            response.headers_mut().insert(HEADER, value);
+            response
+        }
+    })
+    .await;
+    put_theirs(&stand).await;
+    kept.lock().unwrap().clear();
+    let run = check(&with(&stand.url(), &[]), &["--fix-lifecycle"]).await;
+    run.says("lifecycle", "ok", &["added", "there: 1"]);
+    let kept = kept.lock().unwrap();
+    let [Some(value)] = &kept[..] else {
+        panic!("{kept:?}");
+    };
+    assert_eq!(value, "varies_by_storage_class");
 }
