@@ -191,6 +191,15 @@ fn an_invalid_value_is_refused_by_name() {
     );
     refused("RATE_LIMIT_PER_SECOND", &["0", "-1", "inf", "NaN"]);
     refused("RATE_LIMIT_BURST", &["5"]);
+    let rarely = [
+        ("RATE_LIMIT_PER_SECOND", "0.0001"),
+        ("RATE_LIMIT_BURST", "1000000"),
+    ];
+    let faults = faults(&rarely);
+    assert!(
+        faults.len() == 1 && faults[0].contains("over 30 years"),
+        "{faults:?}"
+    );
     refused("TRUSTED_PROXIES", &["10.0.0.0/33", "proxy.example.com"]);
     if cfg!(not(feature = "otlp")) {
         refused("OTEL_EXPORTER_OTLP_ENDPOINT", &["http://127.0.0.1:4318"]);
@@ -335,4 +344,15 @@ fn refused_for(says: &str, variables: &[(&str, &str)]) {
         panic!("{variables:?}: {faults:?}");
     };
     assert!(fault.starts_with(says), "{fault}");
+}
+
+#[test]
+fn a_policy_that_names_the_default_bucket_is_as_one_that_names_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("policies.toml");
+    let policies = "[policies.default]\nbucket = 'my-bucket'\n[policies.other]\nbucket = 'media'";
+    std::fs::write(&file, policies).unwrap();
+    let config = config(&[("UPLOAD_POLICIES_FILE", file.to_str().unwrap())]).unwrap();
+    let buckets: Vec<Option<&str>> = config.policies.buckets().into_iter().collect();
+    assert_eq!(buckets, [None, Some("media")]);
 }

@@ -41,6 +41,14 @@ fn an_incomplete_webhook_is_refused_and_its_secrets_are_not_repeated() {
             "WEBHOOK_URL must be",
         ),
         (
+            &[
+                SECRET,
+                TOKEN,
+                ("WEBHOOK_URL", "https://app.example/#my-secret-key"),
+            ],
+            "WEBHOOK_URL must be",
+        ),
+        (
             &[URL, SECRET, TOKEN, ("WEBHOOK_GIVE_UP_AFTER", "1s")],
             "WEBHOOK_GIVE_UP_AFTER must be",
         ),
