@@ -198,7 +198,12 @@ async fn a_reload_says_which_policies_lose_sight_of_their_uploads() {
     write(folder, "policies.toml", new);
     reload(&dev, &metrics, "presignd_reloads_total{outcome=\"ok\"} 1").await;
     reload(&dev, &metrics, "presignd_reloads_total{outcome=\"ok\"} 2").await;
+    let with_same_keys = format!("{new}[policies.same]\n");
+    write(folder, "policies.toml", &with_same_keys);
+    reload(&dev, &metrics, "presignd_reloads_total{outcome=\"ok\"} 3").await;
     let (_, _, log) = dev.stop("TERM");
+    let same = "the policies default and same can make the same keys";
+    assert!(log.contains(same), "{log}");
     let lines = log.lines().map(|l| serde_json::from_str(l).expect(l));
     let lines: Vec<serde_json::Value> = lines.collect();
     let warned = lines.iter().filter(|line| line["level"] == "WARN");
