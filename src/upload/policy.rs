@@ -316,6 +316,20 @@ mod tests {
     }
 
     #[test]
+    fn the_metadata_of_policy_and_client_has_one_limit_together() {
+        let own = "x".repeat(1000);
+        let policy = policy(&format!(
+            "metadata.own = '{own}'\nallowed_metadata = ['note']"
+        ));
+        let policy = policy.unwrap();
+        let mut file = file("a", "a/b");
+        for (length, expected) in [(1000, &[][..]), (1100, &["metadata-too-large"])] {
+            file.metadata = [("note".to_owned(), "y".repeat(length))].into();
+            assert_eq!(codes(&policy, &file), expected, "{length}");
+        }
+    }
+
+    #[test]
     fn a_name_that_would_make_a_key_of_spaces_is_refused() {
         let bare = policy("key = '{filename}'\noverwrite = true").unwrap();
         for name in [" ", "\u{3000}"] {
