@@ -109,6 +109,8 @@ async fn a_store_that_fails_is_not_taken_for_a_commit() {
         (403, "AccessDenied", 502, "storage-error"),
         (503, "SlowDown", 503, "storage-unavailable"),
         (404, "NoSuchKey", 404, "not-uploaded"),
+        // It was deleted just now, in a bucket with versions.
+        (405, "MethodNotAllowed", 404, "not-uploaded"),
     ] {
         let store = StandIn::answering(move |request: Request| {
             let is_head = *request.method() == Method::HEAD;

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
+use axum::extract::Request;
+use axum::middleware::Next;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -53,6 +56,22 @@ async fn a_completion_that_is_not_asked_to_verify_does_not_ask_the_store() {
     let answer = completed(&base, Some(json!(true))).await;
     assert_eq!(answer.get("upload"), None, "{answer}");
     assert!(heads.load(Ordering::SeqCst) > 0);
+}
+
+#[tokio::test]
+async fn a_completion_does_not_wait_for_a_store_that_hangs_when_it_is_verified() {
+    let store = StandIn::between(async |request: Request, next: Next| {
+        if request.method() == Method::HEAD {
+            std::future::pending::<()>().await;
+        }
+        next.run(request).await
+    })
+    .await;
+    let base = store.service("[policies.default]").await;
+    let begin = Instant::now();
+    let answer = completed(&base, Some(json!(true))).await;
+    assert_eq!(answer.get("upload"), None, "{answer}");
+    assert!(begin.elapsed() < Duration::from_secs(10), "it takes 5 s");
 }
 
 #[tokio::test]
