@@ -21,7 +21,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::helpers::{App, Grant, built_in, client, service, spawn, spawn_app, with_policies};
-use crate::stand_in::{StandIn, empty};
+use crate::stand_in::{StandIn, empty, object};
 use crate::uppy::create_at;
 
 const URL: &str = "/upload/presigned-url";
@@ -111,6 +111,31 @@ async fn a_receipt_states_what_was_verified() {
         "metadata": {"album": "앨범 7"},
     });
     assert_eq!(claims, expected);
+}
+
+#[tokio::test]
+async fn a_receipt_names_the_version_and_the_checksum_that_the_store_has() {
+    let sha256 = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
+    let store = StandIn::answering(move |_| {
+        let headers = [
+            ("x-amz-version-id", "v7"),
+            ("x-amz-checksum-sha256", sha256),
+        ];
+        std::future::ready(object(&headers))
+    })
+    .await;
+    let base = service_with(&pem(), &store.config()).await;
+    let get = async |path: &str| -> Value {
+        let answer = client().get(format!("{base}{path}")).send().await;
+        answer.unwrap().json().await.unwrap()
+    };
+    let keys = serde_json::from_value(get(KEYS).await).unwrap();
+    let body = json!({"key": "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/a.txt"});
+    let verify = client().post(format!("{base}{VERIFY}")).json(&body);
+    let upload: Value = verify.send().await.unwrap().json().await.unwrap();
+    let receipt = checked(upload["receipt"].as_str().unwrap(), &keys).unwrap();
+    assert_eq!(receipt.claims["versionId"], "v7");
+    assert_eq!(receipt.claims["checksumSha256"], sha256);
 }
 
 #[tokio::test]

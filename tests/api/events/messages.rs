@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use axum::extract::Request;
-use axum::http::HeaderValue;
+use axum::http::{HeaderValue, Method};
 use axum::middleware::Next;
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use presignd::{dev, http};
@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::{ANY, Application, TOKEN, notification, record, settings, start};
 use crate::helpers::{Grant, client, service, spawn, with_policies};
 use crate::receipts::{pem, service_for};
-use crate::stand_in::{StandIn, object};
+use crate::stand_in::{StandIn, error, object};
 
 #[tokio::test]
 async fn an_upload_is_reported_with_a_signature_whatever_its_name() {
@@ -141,6 +141,56 @@ async fn an_object_that_violates_its_policy_is_reported_as_refused() {
     assert_eq!(message["data"]["errors"][0]["pointer"], "/size");
 }
 
+/// The status for an event of this store, and what the application got.
+async fn reported_by(store: &StandIn, policies: &str) -> (StatusCode, Vec<Value>) {
+    let (application, url) = Application::start().await;
+    let uploads = service(&store.config(), dev::BUCKET, true, with_policies(policies)).await;
+    let addr = spawn(http::router(uploads, &settings(&url))).await;
+    let key = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/a.txt";
+    let request = client().post(format!("http://{addr}/events/s3"));
+    let request = request
+        .bearer_auth(TOKEN)
+        .body(notification(key).to_string());
+    let status = request.send().await.unwrap().status();
+    let received = application.received().into_iter();
+    (status, received.map(|it| it.message).collect())
+}
+
+#[tokio::test]
+async fn a_message_names_the_version_and_the_checksum_that_the_store_has() {
+    let sha256 = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
+    let store = StandIn::answering(move |_| {
+        let headers = [
+            ("x-amz-version-id", "v7"),
+            ("x-amz-checksum-sha256", sha256),
+        ];
+        std::future::ready(object(&headers))
+    })
+    .await;
+    let (status, messages) = reported_by(&store, ANY).await;
+    assert_eq!((status, messages.len()), (StatusCode::OK, 1));
+    let data = &messages[0]["data"];
+    assert_eq!(
+        (&data["versionId"], &data["checksumSha256"]),
+        (&json!("v7"), &json!(sha256))
+    );
+}
+
+#[tokio::test]
+async fn an_object_that_is_gone_before_its_first_bytes_are_read_is_not_reported_as_refused() {
+    let store = StandIn::answering(async |request: Request| {
+        if request.method() == Method::HEAD {
+            object(&[])
+        } else {
+            error(404, "NoSuchKey")
+        }
+    })
+    .await;
+    let (status, messages) = reported_by(&store, "[policies.default]\nsniff = true").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(messages, [json!(null); 0]);
+}
+
 #[tokio::test]
 async fn an_object_with_a_header_that_is_no_text_is_reported_as_refused() {
     let store = StandIn::answering(async |_| {
@@ -150,16 +200,9 @@ async fn an_object_with_a_header_that_is_no_text_is_reported_as_refused() {
         odd
     })
     .await;
-    let (application, url) = Application::start().await;
-    let uploads = service(&store.config(), dev::BUCKET, true, with_policies(ANY)).await;
-    let addr = spawn(http::router(uploads, &settings(&url))).await;
-    let key = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/a.txt";
-    let request = client().post(format!("http://{addr}/events/s3"));
-    let request = request
-        .bearer_auth(TOKEN)
-        .body(notification(key).to_string());
-    assert_eq!(request.send().await.unwrap().status(), StatusCode::OK);
-    let message = application.received().pop().unwrap().message;
+    let (status, mut messages) = reported_by(&store, ANY).await;
+    assert_eq!(status, StatusCode::OK);
+    let message = messages.pop().unwrap();
     assert_eq!(message["type"], "upload.refused");
     let code = &message["data"]["errors"][0]["code"];
     assert_eq!(code, "disposition-differs", "{message}");
