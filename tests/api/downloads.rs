@@ -110,13 +110,19 @@ async fn a_download_is_for_one_object_and_one_disposition() {
 async fn a_download_expires_with_the_lifetime_of_its_policy() {
     let app = spawn_app_with_policies(POLICIES).await;
     let key = upload(&app, text("a.txt"), "hello").await.key;
-    let wanted = Wanted {
+    let wanted = |disposition| Wanted {
         keys: vec![key.clone()],
-        disposition: Disposition::Attachment,
+        disposition,
         filename: Some(Filename::parse("a.txt").unwrap()),
     };
     let (caller, now) = (Caller::anonymous(), SystemTime::now());
-    for (age, status) in [(290, StatusCode::OK), (310, StatusCode::FORBIDDEN)] {
+    for (age, disposition, status) in [
+        (290, Disposition::Attachment, StatusCode::OK),
+        (310, Disposition::Attachment, StatusCode::FORBIDDEN),
+        (290, Disposition::Inline, StatusCode::OK),
+        (310, Disposition::Inline, StatusCode::FORBIDDEN),
+    ] {
+        let wanted = wanted(disposition);
         let then = now - Duration::from_secs(age);
         let downloads = app.uploads.presign_gets(&caller, None, &wanted, then);
         let downloads = downloads.await.unwrap();

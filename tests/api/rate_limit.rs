@@ -7,7 +7,7 @@ use presignd::http::{self, Rate};
 use reqwest::{RequestBuilder, StatusCode};
 use serde_json::json;
 
-use crate::helpers::{App, built_in, problem, spawn_app_with_both};
+use crate::helpers::{App, built_in, problem, spawn_app_with_both, with_policies};
 
 /// Twice at once, and then no more for as long as a test runs.
 fn twice() -> http::Settings {
@@ -63,13 +63,18 @@ async fn a_long_list_of_keys_counts_as_several_requests() {
         ..rate
     });
     let keys: Vec<String> = (0..100).map(|n| format!("foreign/{n}")).collect();
-    for route in ["verify", "commit"] {
-        let app = spawn_app_with_both(built_in(), &settings).await;
-        let ask = || {
-            let url = format!("{}/upload/{route}", app.base);
-            app.client.post(url).json(&json!({"keys": keys}))
-        };
-        assert_eq!(statuses(2, ask).await, [200, 429], "{route}");
+    let list = json!({"keys": keys});
+    // The store is asked about each of these, too.
+    let inline = json!({"keys": keys, "disposition": "inline"});
+    for (route, body, status) in [
+        ("/upload/verify", &list, 200),
+        ("/upload/commit", &list, 200),
+        ("/download/presigned-url", &inline, 201),
+    ] {
+        let policies = with_policies("[policies.default]\ndownload = true");
+        let app = spawn_app_with_both(policies, &settings).await;
+        let ask = || app.client.post(format!("{}{route}", app.base)).json(body);
+        assert_eq!(statuses(2, ask).await, [status, 429], "{route}");
     }
 }
 
