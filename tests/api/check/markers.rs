@@ -297,3 +297,22 @@ async fn a_store_that_repeats_a_request_in_its_message_is_not_quoted() {
     let run = check_fails(&stand.url(), &[]).await;
     run.says("put", "failed", &["400 Broken", "not shown"]);
 }
+
+#[tokio::test]
+async fn an_upload_that_was_completed_though_the_answer_is_an_error_is_removed() {
+    let stand = StandIn::between(|request: Request, next: Next| async move {
+        let uri = request.uri().to_string();
+        let is_completion = request.method() == Method::POST && uri.contains("uploadId");
+        let is_head = request.method() == Method::HEAD && is_object(&uri);
+        let response = next.run(request).await;
+        if is_completion || is_head {
+            return error(504, "GatewayTimeout");
+        }
+        response
+    })
+    .await;
+    let (_folder, file) = policies_file("[policies.default]\npending = true");
+    let run = check_fails(&stand.url(), &[("UPLOAD_POLICIES_FILE", &file)]).await;
+    run.says("tags", "failed", &["504 GatewayTimeout"]);
+    stand.is_as_it_was();
+}
