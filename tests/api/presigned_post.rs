@@ -363,3 +363,17 @@ async fn with_forms_only_a_form_is_granted_and_nothing_else() {
         is(&problem(answer).await, 422, "forms-only");
     }
 }
+
+#[tokio::test]
+async fn a_form_that_is_longer_than_s3_takes_is_a_put_where_one_will_do() {
+    let tags = (0..10).map(|n| format!("t{n} = '{}'", "𠀀".repeat(256)));
+    let tags: Vec<String> = tags.collect();
+    let policy = format!("[policies.default.tagging]\n{}", tags.join("\n"));
+    let app = spawn_app_with_policies(&policy).await;
+    let file = json!({"filename": "a.txt", "contentType": "text/plain"});
+    let refused = app.refused("/upload/presigned-post", &file).await;
+    is(&refused, 422, "post-not-supported");
+    let files = json!({"files": [file], "forms": true});
+    let grants: Value = app.granted("/upload/presigned-urls", &files).await;
+    assert_eq!(grants["uploads"][0]["method"], "PUT");
+}

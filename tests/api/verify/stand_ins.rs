@@ -55,6 +55,20 @@ async fn one_head_with_checksums_answers_it() {
     }
 }
 
+/// Some stores keep how the SDKs send a body, which changes nothing about the bytes.
+#[tokio::test]
+async fn an_encoding_that_encodes_nothing_is_no_mismatch() {
+    for (encoding, status) in [("identity", 200), ("aws-chunked", 200), ("gzip", 409)] {
+        let store = StandIn::answering(move |_| {
+            std::future::ready(object(&[("content-encoding", encoding)]))
+        })
+        .await;
+        let base = store.service(ANYTHING).await;
+        let answer = ask(&base, json!({"key": KEY})).await;
+        assert_eq!(answer.status(), status, "{encoding}");
+    }
+}
+
 #[tokio::test]
 async fn waiting_repeats_the_question_and_ends_in_time() {
     let store = StandIn::with_status(404).await;
