@@ -5,7 +5,7 @@ use std::path::Path;
 
 use jsonwebtoken::Algorithm;
 use presignd::http::auth::new_api_key;
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -355,5 +355,32 @@ async fn dev_answers_no_rebound_name_whatever_the_environment_is_made_for() {
         let request = client().get(format!("{url}/healthz"));
         let response = request.header("host", "rebound.evil.example").send().await;
         assert_eq!(response.unwrap().status(), 403, "{variables:?}");
+    }
+}
+
+/// A proxy on the same machine may pass on any name. Where nobody has to authenticate, a page of another origin
+/// could use one.
+#[tokio::test]
+async fn a_loopback_service_that_asks_who_calls_answers_under_any_name() {
+    let folder = TempDir::new().unwrap();
+    let (key, entry) = new_api_key("web").unwrap();
+    let file = folder.path().join("keys.toml");
+    std::fs::write(&file, entry).unwrap();
+    let keys = [
+        ("AUTH_MODE", "api-key"),
+        ("API_KEYS_FILE", file.to_str().unwrap()),
+    ];
+    for (auth, expected) in [
+        (&keys[..], StatusCode::CREATED),
+        (&[], StatusCode::FORBIDDEN),
+    ] {
+        let (_serve, addr) = Running::serve(folder.path(), &[&BUCKET, auth].concat());
+        let request = client().post(format!("http://{addr}/upload/presigned-url"));
+        let request = request
+            .bearer_auth(&key)
+            .header("host", "uploads.example.com");
+        let body = json!({"filename": "a", "contentType": "a/b"});
+        let answer = request.json(&body).send().await.unwrap();
+        assert_eq!(answer.status(), expected);
     }
 }
