@@ -117,6 +117,12 @@ fn what_no_store_can_enforce_is_refused_with_policy_field_and_reason() {
             "control character",
         ),
         ("cache_control = 'é'", "cache_control", "ASCII"),
+        ("cache_control = 'a  b'", "cache_control", "several spaces"),
+        (
+            &format!("cache_control = '{}'", "x".repeat(2049)),
+            "cache_control",
+            "2048 bytes",
+        ),
         ("cache_control = '${filename}'", "cache_control", "form"),
         (
             "server_side_encryption = 'aws:kms'\nkms_key_id = 'a${filename}'",
@@ -126,6 +132,11 @@ fn what_no_store_can_enforce_is_refused_with_policy_field_and_reason() {
         ("metadata = { a = 'x${filename}' }", "metadata.a", "form"),
         ("tagging = { 'a&b' = 'c' }", "tagging", "a&b"),
         ("tagging = { 'aws:x' = 'c' }", "tagging", "aws:x"),
+        (
+            &format!("tagging = {{ a = '{}' }}", "x".repeat(257)),
+            "tagging",
+            "up to 256",
+        ),
         ("metadata = { 'A' = 'b' }", "metadata.A", "lower-case"),
         ("metadata = { a = '' }", "metadata.a", "empty"),
         (
