@@ -157,6 +157,28 @@ async fn a_store_that_refuses_the_rules_is_quoted() {
 }
 
 #[tokio::test]
+async fn a_store_that_accepts_the_rules_and_does_not_keep_them_fails() {
+    let stand = StandIn::except(|method, uri| {
+        if !uri.contains("?cors") {
+            None
+        } else if method == Method::PUT {
+            Some(StatusCode::OK.into_response())
+        } else {
+            Some(error(404, "NoSuchCORSConfiguration"))
+        }
+    })
+    .await;
+    // Browsers send no preflight for a form, which would show it.
+    let variables = [
+        ("CORS_ALLOWED_ORIGINS", "https://app.example.com"),
+        ("S3_FORMS_ONLY", "true"),
+    ];
+    let run = check(&with(&stand.url(), &variables), &["--fix-cors"]).await;
+    assert_eq!(run.code, Some(1), "{:#}", run.report);
+    run.says("cors", "failed", &["accepted the rules, and still"]);
+}
+
+#[tokio::test]
 async fn a_store_that_keeps_no_rules_is_asked_as_browsers_ask() {
     let stand = StandIn::embedded().await;
     let run = check_at(&stand.url(), &[]).await;
