@@ -4,7 +4,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::helpers::{client, fields, is, problem, spawn_app_with_policies};
+use crate::helpers::{client, fields, is, problem, spawn_app, spawn_app_with_policies};
 use crate::uppy::create_at;
 
 const SMALL: &str = "[policies.default]\nmax_size = '6 MiB'\n[policies.large]";
@@ -71,6 +71,22 @@ async fn a_part_whose_size_is_known_is_bound_to_it() {
     for wrong in ["-1", "1.5", "", "a"] {
         let wrong = problem(part(wrong).await.unwrap()).await;
         assert_eq!(fields(&wrong), [("/size", "out-of-range")]);
+    }
+}
+
+#[tokio::test]
+async fn no_part_of_a_large_file_is_larger_than_s3_takes() {
+    const LARGEST: u64 = 5 * 1024 * 1024 * 1024;
+    let app = spawn_app().await;
+    let upload = create_at(&app.base, json!({"filename": "a", "type": "a/b"})).await;
+    for (size, status) in [
+        (LARGEST, StatusCode::OK),
+        (LARGEST + 1, StatusCode::UNPROCESSABLE_ENTITY),
+    ] {
+        let url = format!("{}/s3/multipart/{}/1", app.base, upload.id);
+        let query = [("key", &upload.key), ("size", &size.to_string())];
+        let answer = client().get(url).query(&query).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{size}");
     }
 }
 

@@ -2,8 +2,8 @@
 //! store is asked about.
 
 use std::fmt::Write;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use axum::extract::Request;
@@ -277,4 +277,45 @@ async fn ten_thousand_parts_are_completed_in_one_call() {
         .collect();
     let problem = problem(upload.complete(json!(over)).await).await;
     assert_eq!(fields(&problem), [("/parts", "length")]);
+}
+
+#[tokio::test]
+async fn parts_are_in_their_order_whatever_that_of_the_store() {
+    let completed = Arc::new(Mutex::new(String::new()));
+    let seen = Arc::clone(&completed);
+    let store = StandIn::answering(move |request: Request| {
+        let seen = Arc::clone(&seen);
+        async move {
+            let query = request.uri().query().unwrap_or_default();
+            if request.method() == Method::GET {
+                let [first, second] = [1, 2].map(|n| {
+                    format!("<Part><PartNumber>{n}</PartNumber><ETag>\"{n}\"</ETag><Size>5</Size></Part>")
+                });
+                return xml(&format!("<ListPartsResult>{second}{first}</ListPartsResult>"));
+            }
+            if !query.contains("uploadId") {
+                return xml(CREATED);
+            }
+            let body = axum::body::to_bytes(request.into_body(), 10_000);
+            let body = String::from_utf8(body.await.unwrap().to_vec()).unwrap();
+            *seen.lock().unwrap() = body;
+            xml("<CompleteMultipartUploadResult></CompleteMultipartUploadResult>")
+        }
+    })
+    .await;
+    let upload = upload_on(&store).await;
+    let numbers = |list: &Value| -> Vec<u64> {
+        let parts = list.as_array().unwrap().iter();
+        parts
+            .map(|part| part["PartNumber"].as_u64().unwrap())
+            .collect()
+    };
+    assert_eq!(numbers(&upload.list().await), [1, 2]);
+    let parts = [1, 2].map(|n| json!({"PartNumber": n, "ETag": format!("\"{n}\"")}));
+    let answer = upload.complete(json!(parts)).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    // S3 refuses any other order.
+    let completed = completed.lock().unwrap();
+    let at = |n| completed.find(&format!("<PartNumber>{n}</PartNumber>"));
+    assert!(at(1).is_some() && at(1) < at(2), "{completed}");
 }
