@@ -26,14 +26,15 @@ pub(super) fn read(path: &Path) -> Result<Vec<(String, String)>> {
         .metadata()
         .with_context(|| format!("cannot read {name}"))?;
     refuse_if_others_can_write(&metadata).with_context(|| name.to_string())?;
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     file.take(MAX_BYTES + 1)
-        .read_to_string(&mut text)
+        .read_to_end(&mut bytes)
         .with_context(|| format!("cannot read {name}"))?;
     ensure!(
-        text.len() as u64 <= MAX_BYTES,
+        bytes.len() as u64 <= MAX_BYTES,
         "{name} is longer than 1 MiB, which no list of variables is"
     );
+    let text = String::from_utf8(bytes).with_context(|| format!("cannot read {name}"))?;
     parse(&text).with_context(|| name.to_string())
 }
 
@@ -206,7 +207,8 @@ mod tests {
     fn a_file_that_is_too_long_is_not_read_in_part() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(".env");
-        let comment = "# a comment\n".repeat(90_000);
+        // The limit is inside of a character.
+        let comment = "# a comment of å\n".repeat(70_000);
         std::fs::write(&path, format!("{comment}A=1")).unwrap();
         let error = format!("{:#}", read(&path).unwrap_err());
         assert!(error.contains("longer than 1 MiB"), "{error}");

@@ -14,8 +14,8 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use futures_util::FutureExt;
 use quick_xml::escape::partial_escape;
 
+use super::body::SharedBody;
 use super::grants::{Grants, parameter, target};
-use super::rest::Rest;
 use super::{form, log};
 use crate::http;
 use crate::xml::text_of;
@@ -28,7 +28,7 @@ pub(super) async fn guard(State(grants): State<Grants>, request: Request, next: 
     let begin = Instant::now();
     let (head, body) = request.into_parts();
     let request = Request::from_parts(head.clone(), body);
-    let (body, request) = Rest::of(request);
+    let (body, request) = SharedBody::of(request);
     let answer = match refuse(&request) {
         Some(refusal) => refusal,
         None => match AssertUnwindSafe(next.run(form::readable(request)))
@@ -49,8 +49,9 @@ pub(super) async fn guard(State(grants): State<Grants>, request: Request, next: 
         },
     };
     let (answer, reason) = explain(answer, &head, &grants).await;
-    // A client that waits with its body would be asked for it.
-    if is_refusal(&answer) && !head.headers.contains_key(header::EXPECT) {
+    // A client that sent `Expect: 100-continue` and still waits must not be asked for its body.
+    let waits = head.headers.contains_key(header::EXPECT) && !body.is_begun();
+    if is_refusal(&answer) && !waits {
         body.receive().await;
     }
     log::line(
@@ -208,6 +209,7 @@ fn reason(code: &str, given: Option<&str>, head: &Parts) -> Option<String> {
             in_query("X-Amz-Expires"),
             in_query("X-Amz-Date")
         ),
+        ("MethodNotAllowed", _) if form::is_form(&head.headers) => "The specified method is not allowed against this resource: this URL is for a PUT, and not for a form.".into(),
         ("MalformedPOSTRequest", _) => "The body of your POST request is not well-formed multipart/form-data: after the fields of the grant comes one file, in the field `file`.".into(),
         ("NotImplemented", Some("Unknown operation")) if head.method == Method::POST => "The store does not know this operation. A form must be sent as multipart/form-data.".into(),
         (_, None) => format!("The store refuses the request: {code}."),

@@ -57,24 +57,6 @@ pub struct Auth {
     pub jwt: Option<Jwt>,
 }
 
-impl From<ApiKeys> for Auth {
-    fn from(keys: ApiKeys) -> Self {
-        Self {
-            api_keys: Some(keys),
-            jwt: None,
-        }
-    }
-}
-
-impl From<Jwt> for Auth {
-    fn from(jwt: Jwt) -> Self {
-        Self {
-            api_keys: None,
-            jwt: Some(jwt),
-        }
-    }
-}
-
 /// The SHA-256 of an API key or a token.
 type TokenHash = [u8; 32];
 

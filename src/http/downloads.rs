@@ -120,18 +120,16 @@ impl Dto for DownloadDto {
     }
 
     fn into_value(self, errors: &mut FieldErrors) -> Option<Request> {
-        let disposition = self.disposition.as_deref().map(disposition);
-        let disposition = disposition.map(|it| errors.check(|| "/disposition".into(), it));
+        let wanted = self.disposition.as_deref();
+        let disposition = errors.parse("", "disposition", wanted, disposition);
         let of_one = [("/filename", self.filename.is_some())];
-        let filename = self
-            .filename
-            .and_then(|name| errors.check(|| "/filename".into(), Filename::parse(name)));
+        let filename = errors.parse("", "filename", self.filename, Filename::parse);
         let is_list = self.keys.is_some();
         let keys = key_or_keys(self.key, self.keys, &of_one, errors)?;
         Some(Request {
             wanted: Wanted {
                 keys,
-                disposition: disposition.flatten().unwrap_or_default(),
+                disposition: disposition.unwrap_or_default(),
                 filename,
             },
             is_list,

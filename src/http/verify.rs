@@ -120,13 +120,11 @@ impl Dto for VerifyDto {
     }
 
     fn into_value(self, errors: &mut FieldErrors) -> Option<Request> {
-        let checksum_sha256 = self.checksum_sha256.and_then(|text| {
-            errors.check(|| "/checksumSha256".into(), Sha256Checksum::parse(&text))
-        });
-        let checksum_crc64nvme = self.checksum_crc64nvme.and_then(|text| {
-            let checksum = Crc64NvmeChecksum::parse(&text);
-            errors.check(|| "/checksumCrc64nvme".into(), checksum)
-        });
+        let sha256 = self.checksum_sha256.as_deref();
+        let checksum_sha256 = errors.parse("", "checksumSha256", sha256, Sha256Checksum::parse);
+        let crc64nvme = self.checksum_crc64nvme.as_deref();
+        let checksum_crc64nvme =
+            errors.parse("", "checksumCrc64nvme", crc64nvme, Crc64NvmeChecksum::parse);
         let wait = Duration::from_secs(self.wait.unwrap_or_default());
         if wait > MAX_WAIT {
             let detail = format!("must be at most {} seconds", MAX_WAIT.as_secs());

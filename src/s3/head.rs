@@ -47,7 +47,7 @@ pub struct StoredObject {
 }
 
 impl StoredObject {
-    /// Its media type. Stores report the same one for an object without any, as
+    /// Its media type; `application/octet-stream` if it has none, as stores report it and
     /// [RFC 9110 §8.3](https://www.rfc-editor.org/rfc/rfc9110#section-8.3) says.
     pub fn content_type(&self) -> &str {
         let content_type = self.content_type.as_deref();

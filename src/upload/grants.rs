@@ -158,11 +158,16 @@ impl UploadService {
         now: SystemTime,
     ) -> Result<Grant> {
         if !self.has_forms_under(policy) {
-            return self.sign_put(caller, policy, file, id, now).await;
+            // It was checked for a form if the policies were replaced in between.
+            let policy = self.checked(caller, file, UploadKind::Put)?;
+            return self.sign_put(caller, &policy, file, id, now).await;
         }
         match self.sign_post(caller, policy, file, id, now).await {
-            Err(Error::Refused(_) | Error::NoForm(_)) if !self.forms_only => {
-                let policy = self.checked(caller, file, UploadKind::Put)?;
+            Err(no_form @ (Error::Refused(_) | Error::NoForm(_))) if !self.forms_only => {
+                // Clients may be unable to send what only a PUT needs, such as the size.
+                let Ok(policy) = self.checked(caller, file, UploadKind::Put) else {
+                    return Err(no_form);
+                };
                 self.sign_put(caller, &policy, file, id, now).await
             }
             form => form,

@@ -99,7 +99,8 @@ impl UploadService {
         Ok(())
     }
 
-    /// Counts a request for grants for `files`. Those of one policy are of one kind.
+    /// Counts a request for grants for `files`. Those of one policy are of one kind; a PUT in the place of a
+    /// form counts as a form.
     pub(super) fn counted<T>(
         &self,
         caller: &Caller,

@@ -39,7 +39,7 @@ async fn with_api_keys(entries: &[(&str, &str)]) -> (App, Vec<String>) {
         file.extend([entry.as_str(), more, "\n"]);
         keys.push(key);
     }
-    let auth = Auth::from(ApiKeys::parse(&file, &settings.policies).unwrap());
+    let auth = by_keys(ApiKeys::parse(&file, &settings.policies).unwrap());
     (spawn(settings, auth).await, keys)
 }
 
@@ -69,6 +69,14 @@ async fn unauthorized(response: Response) -> Value {
     let mut problem = problem(response).await;
     problem.as_object_mut().unwrap().remove("requestId");
     problem
+}
+
+/// Callers have these keys.
+pub(crate) fn by_keys(keys: ApiKeys) -> Auth {
+    Auth {
+        api_keys: Some(keys),
+        ..Auth::default()
+    }
 }
 
 #[tokio::test]
@@ -148,6 +156,9 @@ async fn every_route_but_those_for_all_asks_who_is_calling() {
                 unauthorized(response).await;
                 let security = json!([{"bearer": []}, {"apiKey": []}]);
                 assert_eq!(operation["security"], security, "{path}");
+                let user = json!({"$ref": "#/components/parameters/onBehalfOf"});
+                let parameters = operation["parameters"].as_array().unwrap();
+                assert!(parameters.contains(&user), "{path}");
                 asked += 1;
             }
         }
@@ -305,7 +316,7 @@ async fn what_is_secret_says_nothing_in_debug_output() {
         "{put:?} {post:?} {parts:?} {keys:?} {of_issuer:?} {:?} {:?} {:?}",
         upload::SessionKey::new(secret.as_bytes()),
         app.uploads,
-        Auth::from(keys.clone()),
+        by_keys(keys.clone()),
     );
     let (_, signature) = put.request.url.split_once("X-Amz-Signature=").unwrap();
     let bytes = format!("{:?}", secret.as_bytes());

@@ -3,6 +3,7 @@
 mod events;
 mod files;
 mod parts;
+mod reasons;
 mod safe;
 mod strict;
 mod tags;

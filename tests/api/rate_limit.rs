@@ -2,11 +2,12 @@
 
 use std::num::NonZeroU32;
 
-use presignd::http::auth::{ApiKeys, Auth, new_api_key};
+use presignd::http::auth::{ApiKeys, new_api_key};
 use presignd::http::{self, Rate};
 use reqwest::{RequestBuilder, StatusCode};
 use serde_json::json;
 
+use crate::auth::by_keys;
 use crate::helpers::{App, built_in, problem, spawn_app_with_both, with_policies};
 
 /// Twice at once, and then no more for as long as a test runs.
@@ -85,7 +86,7 @@ async fn the_long_lists_of_all_users_of_a_key_count_for_the_key() {
     let settings = built_in();
     let entry = format!("{entry}on_behalf = true\n");
     let http_settings = http::Settings {
-        auth: ApiKeys::parse(&entry, &settings.policies).unwrap().into(),
+        auth: by_keys(ApiKeys::parse(&entry, &settings.policies).unwrap()),
         rate: Some(Rate {
             per_second: 0.001,
             burst: NonZeroU32::new(12).unwrap(),
@@ -161,7 +162,7 @@ async fn known_callers_count_by_name_and_guessing_counts_by_address() {
     let file = format!("{entry}{other}{third}");
     let keys = ApiKeys::parse(&file, &settings.policies).unwrap();
     let http_settings = http::Settings {
-        auth: Auth::from(keys),
+        auth: by_keys(keys),
         ..twice()
     };
     let app = spawn_app_with_both(settings, &http_settings).await;

@@ -15,11 +15,12 @@ use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, TokenData, Validation, decode, decode_header};
 use presignd::dev::BUCKET;
 use presignd::http;
-use presignd::http::auth::{ApiKeys, Auth, new_api_key};
+use presignd::http::auth::{ApiKeys, new_api_key};
 use presignd::upload::{self, Receipts, UploadService};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
+use crate::auth::by_keys;
 use crate::helpers::{App, Grant, built_in, client, service, spawn, spawn_app, with_policies};
 use crate::stand_in::{StandIn, empty, object};
 use crate::uppy::create_at;
@@ -152,7 +153,7 @@ async fn a_receipt_names_a_caller_only_if_the_key_says_whose_upload_it_is() {
     let (key_of_mallory, mallory) = new_api_key("mallory").unwrap();
     let callers = ApiKeys::parse(&format!("{alice}{mallory}"), &settings.policies).unwrap();
     let http_settings = http::Settings {
-        auth: Auth::from(callers),
+        auth: by_keys(callers),
         ..http::Settings::default()
     };
     let mut app = spawn_app().await;

@@ -19,6 +19,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use crate::auth::by_keys;
 use crate::helpers::{
     built_in, client, is, problem, service, spawn, spawn_app, spawn_app_with_both, with_policies,
 };
@@ -257,7 +258,7 @@ async fn a_user_of_an_api_key_leaves_room_for_the_others() {
     let settings = built_in();
     let entry = format!("{entry}on_behalf = true\n");
     let http_settings = http::Settings {
-        auth: ApiKeys::parse(&entry, &settings.policies).unwrap().into(),
+        auth: by_keys(ApiKeys::parse(&entry, &settings.policies).unwrap()),
         ..http::Settings::default()
     };
     let app = spawn_app_with_both(settings, &http_settings).await;

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use presignd::http;
-use presignd::http::auth::{ApiKeys, Auth, new_api_key};
+use presignd::http::auth::{ApiKeys, new_api_key};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::auth::by_keys;
 use crate::helpers::{App, Grant, spawn_app_with_both, with_policies};
 
 const POLICIES: &str = "
@@ -29,7 +30,7 @@ async fn with_two_callers() -> (App, [String; 2]) {
     let (bob, of_bob) = new_api_key("bob").unwrap();
     let file = format!("{of_alice}\n{of_bob}");
     let http_settings = http::Settings {
-        auth: Auth::from(ApiKeys::parse(&file, &settings.policies).unwrap()),
+        auth: by_keys(ApiKeys::parse(&file, &settings.policies).unwrap()),
         ..http::Settings::default()
     };
     let app = spawn_app_with_both(settings, &http_settings).await;

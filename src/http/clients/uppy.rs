@@ -171,8 +171,8 @@ impl ParamsDto {
 
 /// Presign an upload for Uppy
 ///
-/// The answer is a form, or a PUT if the store accepts no forms or a form cannot keep the policy. Metadata
-/// is sent as parameters like `metadata[album]=7`.
+/// The answer is a form, or a PUT if the store accepts no forms, or if a form cannot keep the policy or carry what
+/// the request says of the file. Metadata is sent as parameters like `metadata[album]=7`.
 #[utoipa::path(
     get,
     path = "/s3/params",

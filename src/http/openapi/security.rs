@@ -24,26 +24,26 @@ pub(super) fn add(document: &mut OpenApi, auth: Option<&Auth>) {
     let (requirements, token) = match auth {
         None => (
             vec![SecurityRequirement::default(), bearer, api_key],
-            "An API key or a JWT, depending on the service's `AUTH_MODE`",
+            Some("An API key or a JWT, depending on the service's `AUTH_MODE`"),
         ),
         Some(auth) => match (&auth.api_keys, &auth.jwt) {
-            (None, None) => (Vec::new(), ""),
-            (Some(_), None) => (vec![bearer, api_key], "An API key"),
+            (None, None) => (Vec::new(), None),
+            (Some(_), None) => (vec![bearer, api_key], Some("An API key")),
             (None, Some(_)) => (
                 vec![bearer],
-                "A JWT from the issuer that the service trusts",
+                Some("A JWT from the issuer that the service trusts"),
             ),
             (Some(_), Some(_)) => (
                 vec![bearer, api_key],
-                "An API key, or a JWT from the issuer that the service trusts",
+                Some("An API key, or a JWT from the issuer that the service trusts"),
             ),
         },
     };
     let components = document.components.get_or_insert_default();
-    if !requirements.is_empty() {
+    if token.is_some() {
         let scheme = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
-            .description(Some(token));
+            .description(token);
         components.add_security_scheme(BEARER, SecurityScheme::Http(scheme.build()));
     }
     let accepts_keys = auth.is_none_or(|auth| auth.api_keys.is_some());

@@ -62,6 +62,17 @@ impl FieldErrors {
         result.map_err(|invalid| self.push(pointer(), invalid)).ok()
     }
 
+    /// What `parse` makes of the member `name` of the object at `at`, if it is there.
+    pub(crate) fn parse<T, Parsed>(
+        &mut self,
+        at: &str,
+        name: &str,
+        value: Option<T>,
+        parse: impl FnOnce(T) -> Result<Parsed, Invalid>,
+    ) -> Option<Parsed> {
+        self.check(|| format!("{at}/{name}"), parse(value?))
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.errors.len() + self.unlisted
     }

@@ -67,32 +67,20 @@ pub(super) struct FileDto {
 impl FileDto {
     /// `at` is the pointer to this file in the request.
     fn into_file(self, at: &str, errors: &mut FieldErrors) -> Option<File> {
-        let filename = self
-            .filename
-            .and_then(|name| errors.check(|| format!("{at}/filename"), Filename::parse(name)));
-        let content_type = self.content_type.and_then(|text| {
-            errors.check(|| format!("{at}/contentType"), ContentType::parse(text))
-        });
-        let checksum_sha256 = self.checksum_sha256.and_then(|text| {
-            errors.check(
-                || format!("{at}/checksumSha256"),
-                Sha256Checksum::parse(&text),
-            )
-        });
-        let checksum_crc64nvme = self.checksum_crc64nvme.and_then(|text| {
-            errors.check(
-                || format!("{at}/checksumCrc64nvme"),
-                Crc64NvmeChecksum::parse(&text),
-            )
-        });
+        let filename = errors.parse(at, "filename", self.filename, Filename::parse);
+        let content_type = errors.parse(at, "contentType", self.content_type, ContentType::parse);
+        let sha256 = self.checksum_sha256.as_deref();
+        let checksum_sha256 = errors.parse(at, "checksumSha256", sha256, Sha256Checksum::parse);
+        let crc64nvme = self.checksum_crc64nvme.as_deref();
+        let checksum_crc64nvme =
+            errors.parse(at, "checksumCrc64nvme", crc64nvme, Crc64NvmeChecksum::parse);
         if checksum_sha256.is_some() && checksum_crc64nvme.is_some() {
             let detail = "must not be given together with `checksumSha256`: S3 accepts one of them";
             let invalid = Invalid::new("two-checksums", detail);
             errors.push(format!("{at}/checksumCrc64nvme"), invalid);
         }
-        let content_md5 = self.content_md5.and_then(|text| {
-            errors.check(|| format!("{at}/contentMd5"), Md5Checksum::parse(&text))
-        });
+        let md5 = self.content_md5.as_deref();
+        let content_md5 = errors.parse(at, "contentMd5", md5, Md5Checksum::parse);
         let metadata = self.metadata.unwrap_or_default();
         for (name, value) in &metadata {
             let pointer = || {

@@ -60,7 +60,7 @@ impl UploadService {
             // Verifying tells the client what is wrong.
             Ok(Ok(_)) => return None,
             Ok(Err(error)) => causes(&error),
-            Err(elapsed) => elapsed.to_string(),
+            Err(_elapsed) => format!("the store did not answer within {LONGEST:?}"),
         };
         let policy = &*upload.policy.name;
         tracing::warn!(

@@ -59,6 +59,8 @@ async fn every_route_that_authenticates_accepts_a_ticket_in_its_path() {
     assert_eq!(about.matches("/t/{ticket}").count(), 1);
     let paths = document["paths"].as_object().unwrap();
     assert!(!paths.keys().any(|path| path.starts_with("/t/")));
+    // No API key is accepted, so nobody may name another caller.
+    assert!(!document.to_string().contains("onBehalfOf"));
 }
 
 #[tokio::test]

@@ -38,12 +38,16 @@ pub(crate) fn claims(sub: &str) -> Value {
 }
 
 pub(super) fn jwt(keys: Keys, policies_claim: Option<&str>) -> Auth {
-    Auth::from(Jwt {
+    let jwt = Jwt {
         keys,
         issuer: ISSUER.into(),
         audience: AUDIENCE.into(),
         policies_claim: policies_claim.map(str::to_owned),
-    })
+    };
+    Auth {
+        jwt: Some(jwt),
+        ..Auth::default()
+    }
 }
 
 async fn app(key: JwtKey) -> App {

@@ -9,7 +9,7 @@ use reqwest::{RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
 use super::jwt::{SECRET, claims, jwt, signed};
-use super::{POLICIES, asking, spawn, status, with_api_keys};
+use super::{POLICIES, asking, by_keys, spawn, status, with_api_keys};
 use crate::helpers::{App, Grant, problem, spawn_app_with_both, with_policies};
 
 /// An app that accepts tokens and the key of `back-end`, and that key.
@@ -186,7 +186,7 @@ async fn calls_that_were_sealed_on_behalf_of_users_count_for_the_key() {
     let (key, entry) = new_api_key("web").unwrap();
     let entry = format!("{entry}on_behalf = true");
     let http_settings = http::Settings {
-        auth: ApiKeys::parse(&entry, &settings.policies).unwrap().into(),
+        auth: by_keys(ApiKeys::parse(&entry, &settings.policies).unwrap()),
         rate: Some(http::Rate {
             per_second: 0.001,
             burst: 8.try_into().unwrap(),
@@ -234,7 +234,7 @@ async fn a_key_among_ten_thousand_is_found() {
     let others = (0..10_000).map(|n| format!("[[keys]]\nname = 'k{n}'\nsha256 = '{n:064x}'\n"));
     let file: String = others.chain([entry]).collect();
     let keys = ApiKeys::parse(&file, &settings.policies).unwrap();
-    let app = spawn(settings, keys.into()).await;
+    let app = spawn(settings, by_keys(keys)).await;
     assert_eq!(
         status(asking(&app).bearer_auth(key)).await,
         StatusCode::CREATED

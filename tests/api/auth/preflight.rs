@@ -8,7 +8,7 @@ async fn a_preflight_needs_no_credentials_and_does_not_let_in_other_origins() {
     let (_, entry) = new_api_key("web").unwrap();
     let http_settings = http::Settings {
         allowed_origins: AllowedOrigins::Exactly(vec!["https://a.example".parse().unwrap()]),
-        auth: Auth::from(ApiKeys::parse(&entry, &settings.policies).unwrap()),
+        auth: by_keys(ApiKeys::parse(&entry, &settings.policies).unwrap()),
         ..http::Settings::default()
     };
     let app = spawn_app_with_both(settings, &http_settings).await;

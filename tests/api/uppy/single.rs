@@ -112,4 +112,9 @@ async fn a_file_that_no_form_can_carry_gets_a_put() {
     let key = answer["key"].as_str().unwrap();
     assert!(key.ends_with("/a${filename}.txt"), "{key}");
     assert!(app.stored(key).await.is_some());
+
+    // A PUT needs the size, which this call of Uppy's does not have. So the reason is the name.
+    let limited = spawn_app_with_policies("[policies.default]\nmax_size = '5 MiB'").await;
+    let refused = limited.get(&format!("/s3/params?filename={name}")).await;
+    assert_eq!(fields(&problem(refused).await), [("/filename", "reserved")]);
 }

@@ -1,4 +1,4 @@
-//! The rest of a request's body that the store has not read.
+//! The body of a request to the store, which is also received where the store does not read it.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,23 +11,33 @@ use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::timeout;
 
-/// A body that can still be read when its reader has dropped it.
+/// A body that can still be received when its reader has dropped it.
 #[derive(Clone)]
-pub(super) struct Rest(Arc<Mutex<Shared>>);
+pub(super) struct SharedBody(Arc<Mutex<Shared>>);
 
 struct Shared {
     body: Body,
+    is_begun: bool,
     is_cut_off: bool,
 }
 
-impl Rest {
-    /// The request with a body that is shared with the one beside it.
+impl SharedBody {
+    /// Replaces the body of the request by a clone of this one.
     pub(super) fn of(request: Request) -> (Self, Request) {
         let (head, body) = request.into_parts();
-        let is_cut_off = false;
-        let rest = Self(Arc::new(Mutex::new(Shared { body, is_cut_off })));
-        let request = Request::from_parts(head, Body::new(rest.clone()));
-        (rest, request)
+        let shared = Self(Arc::new(Mutex::new(Shared {
+            body,
+            is_begun: false,
+            is_cut_off: false,
+        })));
+        let request = Request::from_parts(head, Body::new(shared.clone()));
+        (shared, request)
+    }
+
+    /// Whether the store has read a part of it. A client that waits for `100 Continue` has been asked for it
+    /// then.
+    pub(super) fn is_begun(&self) -> bool {
+        self.with(|shared| shared.is_begun)
     }
 
     /// Whether the client closed the connection before the end.
@@ -56,7 +66,7 @@ impl Rest {
     }
 }
 
-impl HttpBody for Rest {
+impl HttpBody for SharedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -65,6 +75,7 @@ impl HttpBody for Rest {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         self.with(|shared| {
+            shared.is_begun = true;
             let frame = Pin::new(&mut shared.body).poll_frame(context);
             shared.is_cut_off |= matches!(frame, Poll::Ready(Some(Err(_))));
             frame
