@@ -7,7 +7,7 @@
 # digests.
 
 # The builder has the same Debian release as the final image: the binary links against its glibc.
-FROM rust:1.95-slim-bookworm AS dependencies
+FROM rust:1.95-slim-trixie AS dependencies
 WORKDIR /build
 
 # cargo-auditable writes the list of crates into the binary, for image scanners to read. It is built without
@@ -41,7 +41,7 @@ RUN touch src/main.rs src/lib.rs \
  && cargo auditable build --release --locked --features otlp
 
 # A container's loopback address cannot be reached from outside, hence --in-container.
-FROM gcr.io/distroless/cc-debian12:nonroot AS dev
+FROM gcr.io/distroless/cc-debian13:nonroot AS dev
 COPY LICENSE-MIT LICENSE-APACHE /licenses/
 COPY --from=build-dev /build/target/release/presignd /presignd
 COPY --from=build-dev --chown=65532:65532 /data /data
@@ -53,7 +53,7 @@ ENTRYPOINT ["/presignd"]
 CMD ["dev", "--in-container", "--data-dir", "/data"]
 
 # glibc, libgcc and CA certificates: no shell, no package manager.
-FROM gcr.io/distroless/cc-debian12:nonroot
+FROM gcr.io/distroless/cc-debian13:nonroot
 
 ARG VERSION=unknown
 ARG REVISION=unknown
@@ -66,7 +66,7 @@ LABEL org.opencontainers.image.title="presignd" \
       org.opencontainers.image.revision="$REVISION" \
       org.opencontainers.image.created="$CREATED" \
       org.opencontainers.image.source="$SOURCE" \
-      org.opencontainers.image.base.name="gcr.io/distroless/cc-debian12:nonroot"
+      org.opencontainers.image.base.name="gcr.io/distroless/cc-debian13:nonroot"
 
 COPY LICENSE-MIT LICENSE-APACHE /licenses/
 COPY --from=build /build/target/release/presignd /presignd
