@@ -323,19 +323,22 @@ fn forms_only_is_refused_together_with_what_needs_a_put() {
         "S3_FORMS_ONLY is true, but S3_SUPPORTS_POST_POLICY",
         &[only, ("S3_SUPPORTS_POST_POLICY", "false")],
     );
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("policies.toml");
-    std::fs::write(
-        &path,
-        "[policies.once]\nkey = '{uuid}'\noverwrite = false\n",
-    )
-    .unwrap();
-    let policies = ("UPLOAD_POLICIES_FILE", path.to_str().unwrap());
+    let (_folder, path) = policies_file("[policies.once]\nkey = '{uuid}'\noverwrite = false\n");
+    let policies = ("UPLOAD_POLICIES_FILE", &*path);
     refused_for(
         "S3_FORMS_ONLY is true, but policies.once",
         &[only, policies],
     );
     refused("S3_FORMS_ONLY", &["yes"]);
+}
+
+/// A file of policies, in a folder that goes when it is dropped.
+fn policies_file(policies: &str) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("policies.toml");
+    std::fs::write(&path, policies).unwrap();
+    let path = path.to_str().unwrap().to_owned();
+    (folder, path)
 }
 
 /// There is one fault, which begins with these words.
@@ -350,11 +353,9 @@ fn refused_for(says: &str, variables: &[(&str, &str)]) {
 
 #[test]
 fn a_policy_that_names_the_default_bucket_is_as_one_that_names_none() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("policies.toml");
     let policies = "[policies.default]\nbucket = 'my-bucket'\n[policies.other]\nbucket = 'media'";
-    std::fs::write(&file, policies).unwrap();
-    let config = config(&[("UPLOAD_POLICIES_FILE", file.to_str().unwrap())]).unwrap();
+    let (_folder, path) = policies_file(policies);
+    let config = config(&[("UPLOAD_POLICIES_FILE", &path)]).unwrap();
     let buckets: Vec<Option<&str>> = config.policies.buckets().into_iter().collect();
     assert_eq!(buckets, [None, Some("media")]);
 }

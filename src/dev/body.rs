@@ -6,7 +6,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::Request;
 use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::timeout;
@@ -22,16 +21,12 @@ struct Shared {
 }
 
 impl SharedBody {
-    /// Replaces the body of the request by a clone of this one.
-    pub(super) fn of(request: Request) -> (Self, Request) {
-        let (head, body) = request.into_parts();
-        let shared = Self(Arc::new(Mutex::new(Shared {
+    pub(super) fn new(body: Body) -> Self {
+        Self(Arc::new(Mutex::new(Shared {
             body,
             is_begun: false,
             is_cut_off: false,
-        })));
-        let request = Request::from_parts(head, Body::new(shared.clone()));
-        (shared, request)
+        })))
     }
 
     /// Whether the store has read a part of it. A client that waits for `100 Continue` has been asked for it

@@ -27,8 +27,8 @@ const MAX_REFUSAL_BYTES: usize = 64 * 1024;
 pub(super) async fn guard(State(grants): State<Grants>, request: Request, next: Next) -> Response {
     let begin = Instant::now();
     let (head, body) = request.into_parts();
-    let request = Request::from_parts(head.clone(), body);
-    let (body, request) = SharedBody::of(request);
+    let body = SharedBody::new(body);
+    let request = Request::from_parts(head.clone(), Body::new(body.clone()));
     let answer = match refuse(&request) {
         Some(refusal) => refusal,
         None => match AssertUnwindSafe(next.run(form::readable(request)))

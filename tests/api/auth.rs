@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 
 use presignd::http::auth::{ApiKeys, Auth, new_api_key};
 use presignd::http::{self, AllowedOrigins};
-use presignd::upload;
+use presignd::upload::{self, Policies};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -69,6 +69,13 @@ async fn unauthorized(response: Response) -> Value {
     let mut problem = problem(response).await;
     problem.as_object_mut().unwrap().remove("requestId");
     problem
+}
+
+/// The key of a back end that may call on behalf of its users, and the way to authenticate with it.
+pub(crate) fn back_end(policies: &Policies) -> (String, Auth) {
+    let (key, entry) = new_api_key("back-end").unwrap();
+    let entry = format!("{entry}on_behalf = true\n");
+    (key, by_keys(ApiKeys::parse(&entry, policies).unwrap()))
 }
 
 /// Callers have these keys.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::helpers::{App, Grant, client, fields, is, problem, spawn_app, spawn_app_with_policies};
 use crate::policies::sha256;
 use crate::presigned_post::{self, PostGrant};
-use crate::stand_in::{StandIn, object};
+use crate::stand_in::StandIn;
 
 const URL: &str = "/upload/presigned-url";
 const VERIFY: &str = "/upload/verify";
@@ -116,7 +116,7 @@ async fn a_file_of_which_the_store_has_no_crc64nvme_is_a_mismatch_that_says_so()
     let body = json!({"key": grant.key, "checksumCrc64nvme": HELLO});
     let with_another = app.refused(VERIFY, &body).await;
 
-    let store = StandIn::answering(|_| std::future::ready(object(&[]))).await;
+    let store = StandIn::with_object(&[]).await;
     let base = store.service("[policies.default]").await;
     let request = client().post(format!("{base}{VERIFY}")).json(&body);
     let without = problem(request.send().await.unwrap()).await;

@@ -7,7 +7,7 @@ use presignd::http::{self, Rate};
 use reqwest::{RequestBuilder, StatusCode};
 use serde_json::json;
 
-use crate::auth::by_keys;
+use crate::auth::{back_end, by_keys};
 use crate::helpers::{App, built_in, problem, spawn_app_with_both, with_policies};
 
 /// Twice at once, and then no more for as long as a test runs.
@@ -82,11 +82,10 @@ async fn a_long_list_of_keys_counts_as_several_requests() {
 /// Otherwise a back end could send as many long lists as it has users.
 #[tokio::test]
 async fn the_long_lists_of_all_users_of_a_key_count_for_the_key() {
-    let (key, entry) = new_api_key("back-end").unwrap();
     let settings = built_in();
-    let entry = format!("{entry}on_behalf = true\n");
+    let (key, auth) = back_end(&settings.policies);
     let http_settings = http::Settings {
-        auth: by_keys(ApiKeys::parse(&entry, &settings.policies).unwrap()),
+        auth,
         rate: Some(Rate {
             per_second: 0.001,
             burst: NonZeroU32::new(12).unwrap(),

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 use crate::auth::by_keys;
 use crate::helpers::{App, Grant, built_in, client, service, spawn, spawn_app, with_policies};
-use crate::stand_in::{StandIn, empty, object};
+use crate::stand_in::{StandIn, empty};
 use crate::uppy::create_at;
 
 const URL: &str = "/upload/presigned-url";
@@ -116,14 +116,11 @@ async fn a_receipt_states_what_was_verified() {
 
 #[tokio::test]
 async fn a_receipt_names_the_version_and_the_checksum_that_the_store_has() {
-    let sha256 = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
-    let store = StandIn::answering(move |_| {
-        let headers = [
-            ("x-amz-version-id", "v7"),
-            ("x-amz-checksum-sha256", sha256),
-        ];
-        std::future::ready(object(&headers))
-    })
+    const SHA256: &str = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
+    let store = StandIn::with_object(&[
+        ("x-amz-version-id", "v7"),
+        ("x-amz-checksum-sha256", SHA256),
+    ])
     .await;
     let base = service_with(&pem(), &store.config()).await;
     let get = async |path: &str| -> Value {
@@ -136,7 +133,7 @@ async fn a_receipt_names_the_version_and_the_checksum_that_the_store_has() {
     let upload: Value = verify.send().await.unwrap().json().await.unwrap();
     let receipt = checked(upload["receipt"].as_str().unwrap(), &keys).unwrap();
     assert_eq!(receipt.claims["versionId"], "v7");
-    assert_eq!(receipt.claims["checksumSha256"], sha256);
+    assert_eq!(receipt.claims["checksumSha256"], SHA256);
 }
 
 #[tokio::test]

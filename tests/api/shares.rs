@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use axum::extract::Request;
 use futures_util::future::join_all;
 use presignd::dev;
-use presignd::http::auth::{ApiKeys, new_api_key};
 use presignd::http::{self, Rate};
 use presignd::upload::UploadService;
 use reqwest::{Method, StatusCode};
@@ -19,7 +18,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::auth::by_keys;
+use crate::auth::back_end;
 use crate::helpers::{
     built_in, client, is, problem, service, spawn, spawn_app, spawn_app_with_both, with_policies,
 };
@@ -254,11 +253,10 @@ async fn a_network_has_few_calls_to_the_store_at_a_time_whatever_it_asks_for() {
 
 #[tokio::test]
 async fn a_user_of_an_api_key_leaves_room_for_the_others() {
-    let (key, entry) = new_api_key("back-end").unwrap();
     let settings = built_in();
-    let entry = format!("{entry}on_behalf = true\n");
+    let (key, auth) = back_end(&settings.policies);
     let http_settings = http::Settings {
-        auth: by_keys(ApiKeys::parse(&entry, &settings.policies).unwrap()),
+        auth,
         ..http::Settings::default()
     };
     let app = spawn_app_with_both(settings, &http_settings).await;

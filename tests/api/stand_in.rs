@@ -42,6 +42,11 @@ impl StandIn {
         Self::answering(move |_| async move { empty(status) }).await
     }
 
+    /// An object of 5 bytes under every key, with these headers instead or besides.
+    pub(crate) async fn with_object(headers: &'static [(&'static str, &'static str)]) -> Self {
+        Self::answering(move |_| std::future::ready(object(headers))).await
+    }
+
     pub(crate) async fn embedded() -> Self {
         Self::layered(|store| store).await
     }

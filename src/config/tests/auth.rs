@@ -1,6 +1,6 @@
 //! Who may call.
 
-use super::{config, faults};
+use super::{config, faults, policies_file};
 
 #[test]
 fn an_incomplete_authentication_is_refused() {
@@ -115,17 +115,14 @@ fn a_function_of_lambda_says_who_may_call() {
 
 #[test]
 fn tickets_need_tokens_and_a_claim_of_their_own() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("policies.toml");
-    let policies = "[policies.default]\nkey = '{vars.tenant}/{uuid}'";
-    std::fs::write(&path, policies).unwrap();
+    let (_folder, path) = policies_file("[policies.default]\nkey = '{vars.tenant}/{uuid}'");
     let jwt = [
         ("AUTH_MODE", "jwt"),
         ("JWT_ISSUER", "https://issuer.example/"),
         ("JWT_AUDIENCE", "presignd"),
         ("JWT_SECRET", "a secret of more than thirty-two bytes"),
     ];
-    let with_vars = ("UPLOAD_POLICIES_FILE", path.to_str().unwrap());
+    let with_vars = ("UPLOAD_POLICIES_FILE", &*path);
     assert!(config(&[&jwt[..], &[with_vars]].concat()).is_ok());
     let faults_of = |variables: &[(&str, &str)]| faults(variables).join(", ");
     assert!(faults_of(&[with_vars]).contains("policies.default.key uses {vars.…}"));

@@ -9,7 +9,7 @@ use reqwest::{RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
 use super::jwt::{SECRET, claims, jwt, signed};
-use super::{POLICIES, asking, by_keys, spawn, status, with_api_keys};
+use super::{POLICIES, asking, back_end, by_keys, spawn, status, with_api_keys};
 use crate::helpers::{App, Grant, problem, spawn_app_with_both, with_policies};
 
 /// An app that accepts tokens and the key of `back-end`, and that key.
@@ -183,10 +183,9 @@ async fn no_name_that_a_back_end_gives_leads_outside_of_its_own_place() {
 #[tokio::test]
 async fn calls_that_were_sealed_on_behalf_of_users_count_for_the_key() {
     let settings = with_policies(POLICIES);
-    let (key, entry) = new_api_key("web").unwrap();
-    let entry = format!("{entry}on_behalf = true");
+    let (key, auth) = back_end(&settings.policies);
     let http_settings = http::Settings {
-        auth: by_keys(ApiKeys::parse(&entry, &settings.policies).unwrap()),
+        auth,
         rate: Some(http::Rate {
             per_second: 0.001,
             burst: 8.try_into().unwrap(),

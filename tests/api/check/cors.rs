@@ -138,18 +138,23 @@ async fn fix_cors_adds_what_is_missing_and_keeps_the_rest() {
     run.says("cors", "failed", &["https://other.example"]);
 }
 
-#[tokio::test]
-async fn a_store_that_refuses_the_rules_is_quoted() {
-    let stand = StandIn::except(|method, uri| {
+/// A store that has no rules, and keeps none whatever it answers to those that it is given.
+async fn without_rules(given: fn() -> Response) -> StandIn {
+    StandIn::except(move |method, uri| {
         if !uri.contains("?cors") {
             None
         } else if method == Method::PUT {
-            Some(error(403, "AccessDenied"))
+            Some(given())
         } else {
             Some(error(404, "NoSuchCORSConfiguration"))
         }
     })
-    .await;
+    .await
+}
+
+#[tokio::test]
+async fn a_store_that_refuses_the_rules_is_quoted() {
+    let stand = without_rules(|| error(403, "AccessDenied")).await;
     let run = check(&with(&stand.url(), &[]), &["--fix-cors"]).await;
     assert_eq!(run.code, Some(1));
     run.says("cors", "failed", &["cannot be added", "s3:PutBucketCORS"]);
@@ -158,16 +163,7 @@ async fn a_store_that_refuses_the_rules_is_quoted() {
 
 #[tokio::test]
 async fn a_store_that_accepts_the_rules_and_does_not_keep_them_fails() {
-    let stand = StandIn::except(|method, uri| {
-        if !uri.contains("?cors") {
-            None
-        } else if method == Method::PUT {
-            Some(StatusCode::OK.into_response())
-        } else {
-            Some(error(404, "NoSuchCORSConfiguration"))
-        }
-    })
-    .await;
+    let stand = without_rules(|| StatusCode::OK.into_response()).await;
     // Browsers send no preflight for a form, which would show it.
     let variables = [
         ("CORS_ALLOWED_ORIGINS", "https://app.example.com"),

@@ -158,21 +158,18 @@ async fn reported_by(store: &StandIn, policies: &str) -> (StatusCode, Vec<Value>
 
 #[tokio::test]
 async fn a_message_names_the_version_and_the_checksum_that_the_store_has() {
-    let sha256 = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
-    let store = StandIn::answering(move |_| {
-        let headers = [
-            ("x-amz-version-id", "v7"),
-            ("x-amz-checksum-sha256", sha256),
-        ];
-        std::future::ready(object(&headers))
-    })
+    const SHA256: &str = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
+    let store = StandIn::with_object(&[
+        ("x-amz-version-id", "v7"),
+        ("x-amz-checksum-sha256", SHA256),
+    ])
     .await;
     let (status, messages) = reported_by(&store, ANY).await;
     assert_eq!((status, messages.len()), (StatusCode::OK, 1));
     let data = &messages[0]["data"];
     assert_eq!(
         (&data["versionId"], &data["checksumSha256"]),
-        (&json!("v7"), &json!(sha256))
+        (&json!("v7"), &json!(SHA256))
     );
 }
 
