@@ -128,10 +128,7 @@ impl UploadService {
         match sealed {
             // It is counted when the upload begins.
             Ok(sealed) => Ok(sealed),
-            refused => {
-                let files = std::slice::from_ref(file);
-                self.counted(caller, |_| UploadKind::Multipart, files, refused)
-            }
+            refused => self.counted(caller, &[(file, UploadKind::Multipart)], refused),
         }
     }
 
@@ -142,18 +139,15 @@ impl UploadService {
         file: &File,
         is_typed: bool,
     ) -> Result<Duration> {
-        match self.checked(caller, file, UploadKind::Multipart) {
-            Ok(terms) => return Ok(terms.expires_in),
-            Err(Error::Refused(mut refusals)) => {
-                refusals.retain(|it| is_typed || it.field != Field::ContentType);
-                if !refusals.is_empty() {
-                    return Err(Error::Refused(refusals));
-                }
-            }
-            Err(error) => return Err(error),
-        }
+        self.refuse_if_forms_only()?;
         let terms = self.policies.load().terms(file.policy.as_deref(), caller)?;
-        Ok(terms.expires_in)
+        let mut refusals = terms.check(file, UploadKind::Multipart);
+        refusals.retain(|it| is_typed || it.field != Field::ContentType);
+        if refusals.is_empty() {
+            Ok(terms.expires_in)
+        } else {
+            Err(Error::Refused(refusals))
+        }
     }
 
     /// A token for one call that continues an upload. It is valid for `extra` longer than the URLs

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use futures_util::future::join_all;
 use uuid::Uuid;
 
+use super::grants::Asked;
 use super::policy::Terms;
-use super::service::day;
 use super::{Caller, Expected, File, ObjectKey, Result, UploadKind, UploadService, Verification};
 
 impl UploadService {
@@ -32,29 +32,30 @@ impl UploadService {
             UploadKind::Put
         };
         let none = || files.iter().map(|_| None).collect();
-        let Ok(policies) = self.all_checked(caller, files, |_| kind) else {
+        let Ok(policies) = self.all_checked(caller, files, kind) else {
             return none();
         };
         let Ok(_list) = self.store_calls.list(caller, files.len()).await else {
             return none();
         };
-        let files = files.iter().zip(&policies);
-        join_all(files.map(|(file, policy)| self.find(caller, policy, file, now))).await
+        let finds = files.iter().zip(&policies).map(|(file, policy)| {
+            let asked = Asked {
+                caller,
+                file,
+                id: Uuid::nil(),
+                now,
+            };
+            self.find(asked, policy)
+        });
+        join_all(finds).await
     }
 
-    async fn find(
-        &self,
-        caller: &Caller,
-        policy: &Terms,
-        file: &File,
-        now: SystemTime,
-    ) -> Option<ObjectKey> {
+    async fn find(&self, asked: Asked<'_>, policy: &Terms) -> Option<ObjectKey> {
         if !refuses_repeated(policy) {
             return None;
         }
-        let key = policy
-            .key
-            .key(caller, &file.filename, Uuid::nil(), day(now));
+        let Asked { caller, file, .. } = asked;
+        let key = asked.key(policy);
         let expected = Expected {
             size: file.size,
             ..Expected::for_key(key.as_str())

@@ -2,16 +2,35 @@
 
 use std::time::SystemTime;
 
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::checksum::Checksum;
 use super::policy::Terms;
-use super::service::{ComputedProperties, day};
+use super::service::ComputedProperties;
 use super::{
     Caller, Error, Field, File, Grant, Invalid, ObjectKey, Refusal, Result, UploadKind,
     UploadService,
 };
 use crate::s3;
+
+/// A file that a caller asks to upload, at this time. The id makes its key unique.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) caller: &'a Caller,
+    pub(super) file: &'a File,
+    pub(super) id: Uuid,
+    pub(super) now: SystemTime,
+}
+
+impl Asked<'_> {
+    pub(super) fn key(&self, terms: &Terms) -> ObjectKey {
+        let day = OffsetDateTime::from(self.now).date();
+        terms
+            .key
+            .key(self.caller, &self.file.filename, self.id, day)
+    }
+}
 
 impl UploadService {
     /// A grant to PUT `file`, once or more until it expires, under a key that `id` makes unique.
@@ -22,13 +41,18 @@ impl UploadService {
         id: Uuid,
         now: SystemTime,
     ) -> Result<Grant> {
+        let asked = Asked {
+            caller,
+            file,
+            id,
+            now,
+        };
         let grant = async {
-            let policy = self.checked(caller, file, UploadKind::Put)?;
-            self.sign_put(caller, &policy, file, id, now).await
+            let terms = self.checked(caller, file, UploadKind::Put)?;
+            self.sign_put(asked, &terms).await
         }
         .await;
-        let files = std::slice::from_ref(file);
-        self.counted(caller, |_| UploadKind::Put, files, grant)
+        self.counted(caller, &[(file, UploadKind::Put)], grant)
     }
 
     /// A grant to upload each of `files` with one request, in their order, or none of them. With
@@ -40,23 +64,27 @@ impl UploadService {
         forms: bool,
         now: SystemTime,
     ) -> Result<Vec<Grant>> {
-        let kind = |file: &File| {
-            if forms {
-                self.single_kind(caller, file)
+        let checked = files.iter().map(|file| {
+            let (kind, terms) = if forms {
+                self.checked_single(caller, file)
             } else {
-                UploadKind::Put
-            }
-        };
+                let kind = UploadKind::Put;
+                (kind, self.checked(caller, file, kind))
+            };
+            ((file, kind), terms)
+        });
+        let (files, checked): (Vec<_>, Vec<_>) = checked.unzip();
         let grants = async {
-            let policies = self.all_checked(caller, files, kind)?;
+            let terms = all(checked)?;
             let mut grants = Vec::with_capacity(files.len());
-            for (index, (file, policy)) in files.iter().zip(policies).enumerate() {
-                let id = Uuid::new_v4();
-                let grant = if forms {
-                    self.sign_single(caller, &policy, file, id, now).await
-                } else {
-                    self.sign_put(caller, &policy, file, id, now).await
+            for (index, (&(file, kind), terms)) in files.iter().zip(terms).enumerate() {
+                let asked = Asked {
+                    caller,
+                    file,
+                    id: Uuid::new_v4(),
+                    now,
                 };
+                let grant = self.sign_single(asked, kind, terms).await;
                 grants.push(grant.map_err(|error| error.for_file(index))?);
                 // Signing never waits, so a long list would keep this thread from other requests.
                 tokio::task::consume_budget().await;
@@ -64,7 +92,7 @@ impl UploadService {
             Ok(grants)
         }
         .await;
-        self.counted(caller, kind, files, grants)
+        self.counted(caller, &files, grants)
     }
 
     /// A grant to upload `file` with a form.
@@ -75,20 +103,25 @@ impl UploadService {
         id: Uuid,
         now: SystemTime,
     ) -> Result<Grant> {
+        let asked = Asked {
+            caller,
+            file,
+            id,
+            now,
+        };
         let grant = async {
             if !self.supports_post {
                 return Err(Error::NoForm("this store does not support presigned POST"));
             }
-            let policy = self.checked(caller, file, UploadKind::Post)?;
-            if !policy.overwrite {
+            let terms = self.checked(caller, file, UploadKind::Post)?;
+            if !terms.overwrite {
                 let why = "the policy forbids overwriting, which a form cannot";
                 return Err(Error::NoForm(why));
             }
-            self.sign_post(caller, &policy, file, id, now).await
+            self.sign_post(asked, &terms).await
         }
         .await;
-        let files = std::slice::from_ref(file);
-        self.counted(caller, |_| UploadKind::Post, files, grant)
+        self.counted(caller, &[(file, UploadKind::Post)], grant)
     }
 
     /// A grant to upload `file` with one request: with a form, which binds a range of sizes, where
@@ -100,99 +133,70 @@ impl UploadService {
         id: Uuid,
         now: SystemTime,
     ) -> Result<Grant> {
-        let kind = self.single_kind(caller, file);
-        let grant = async {
-            let policy = self.checked(caller, file, kind)?;
-            self.sign_single(caller, &policy, file, id, now).await
-        }
-        .await;
-        self.counted(caller, |_| kind, std::slice::from_ref(file), grant)
+        let asked = Asked {
+            caller,
+            file,
+            id,
+            now,
+        };
+        let (kind, checked) = self.checked_single(caller, file);
+        let grant = async { self.sign_single(asked, kind, checked?).await }.await;
+        self.counted(caller, &[(file, kind)], grant)
     }
 
-    /// A form, if the store accepts forms and one can keep the policy of `file`.
-    fn single_kind(&self, caller: &Caller, file: &File) -> UploadKind {
+    /// The way to upload `file` with one request, and the terms that allow it. It is a form if the
+    /// store accepts forms and one can keep the policy.
+    fn checked_single(&self, caller: &Caller, file: &File) -> (UploadKind, Result<Terms>) {
         let terms = self.policies.load().terms(file.policy.as_deref(), caller);
-        if terms.is_ok_and(|terms| self.has_forms_under(&terms)) {
-            UploadKind::Post
-        } else {
-            UploadKind::Put
-        }
+        let kind = match &terms {
+            Ok(terms) if self.supports_post && terms.overwrite => UploadKind::Post,
+            _ => UploadKind::Put,
+        };
+        (
+            kind,
+            terms.and_then(|terms| self.allowed(terms, file, kind)),
+        )
     }
 
-    fn has_forms_under(&self, terms: &Terms) -> bool {
-        self.supports_post && terms.overwrite
-    }
-
-    /// The policy of each file, or all reasons why any of them is refused.
+    /// The terms of each file, or all reasons why any of them is refused.
     pub(super) fn all_checked(
         &self,
         caller: &Caller,
         files: &[File],
-        kind: impl Fn(&File) -> UploadKind,
+        kind: UploadKind,
     ) -> Result<Vec<Terms>> {
-        let mut policies = Vec::with_capacity(files.len());
-        let mut refused = Vec::new();
-        for (index, file) in files.iter().enumerate() {
-            let checked = self.checked(caller, file, kind(file));
-            match checked.map_err(|error| error.for_file(index)) {
-                Ok(policy) => policies.push(policy),
-                Err(Error::Refused(refusals)) => refused.extend(refusals),
-                Err(error) => return Err(error),
-            }
-        }
-        if refused.is_empty() {
-            Ok(policies)
-        } else {
-            Err(Error::Refused(refused))
-        }
+        all(files.iter().map(|file| self.checked(caller, file, kind)))
     }
 
-    /// A form, or a PUT if there are none under the policy, or if one cannot carry what the client
-    /// says about `file`.
-    async fn sign_single(
-        &self,
-        caller: &Caller,
-        policy: &Terms,
-        file: &File,
-        id: Uuid,
-        now: SystemTime,
-    ) -> Result<Grant> {
-        if !self.has_forms_under(policy) {
-            // It was checked for a form if the policies were replaced in between.
-            let policy = self.checked(caller, file, UploadKind::Put)?;
-            return self.sign_put(caller, &policy, file, id, now).await;
+    /// A grant of this kind, or a PUT if a form cannot carry what the client says about the file.
+    async fn sign_single(&self, asked: Asked<'_>, kind: UploadKind, terms: Terms) -> Result<Grant> {
+        if kind == UploadKind::Put {
+            return self.sign_put(asked, &terms).await;
         }
-        match self.sign_post(caller, policy, file, id, now).await {
+        match self.sign_post(asked, &terms).await {
             Err(no_form @ (Error::Refused(_) | Error::NoForm(_))) if !self.forms_only => {
                 // Clients may be unable to send what only a PUT needs, such as the size.
-                let Ok(policy) = self.checked(caller, file, UploadKind::Put) else {
+                let Ok(terms) = self.allowed(terms, asked.file, UploadKind::Put) else {
                     return Err(no_form);
                 };
-                self.sign_put(caller, &policy, file, id, now).await
+                self.sign_put(asked, &terms).await
             }
             form => form,
         }
     }
 
-    async fn sign_put(
-        &self,
-        caller: &Caller,
-        policy: &Terms,
-        file: &File,
-        id: Uuid,
-        now: SystemTime,
-    ) -> Result<Grant> {
-        let key = policy.key.key(caller, &file.filename, id, day(now));
-        let properties = ComputedProperties::new(policy, file);
+    async fn sign_put(&self, asked: Asked<'_>, terms: &Terms) -> Result<Grant> {
+        let (file, key) = (asked.file, asked.key(terms));
+        let properties = ComputedProperties::new(terms, file);
         let put = s3::Put {
-            object: properties.object(policy, file, &key),
+            object: properties.object(terms, file, &key),
             size: file.size,
-            if_none_match: !policy.overwrite,
+            if_none_match: !terms.overwrite,
             content_md5: file.content_md5.as_ref().map(Checksum::as_base64),
         };
         let request = self
-            .bucket(policy)
-            .presign(s3::Request::Put(&put), policy.expires_in, now)
+            .bucket(terms)
+            .presign(s3::Request::Put(&put), terms.expires_in, asked.now)
             .await?;
         Ok(Grant {
             key,
@@ -201,30 +205,23 @@ impl UploadService {
         })
     }
 
-    async fn sign_post(
-        &self,
-        caller: &Caller,
-        policy: &Terms,
-        file: &File,
-        id: Uuid,
-        now: SystemTime,
-    ) -> Result<Grant> {
-        let key = policy.key.key(caller, &file.filename, id, day(now));
+    async fn sign_post(&self, asked: Asked<'_>, terms: &Terms) -> Result<Grant> {
+        let (file, key) = (asked.file, asked.key(terms));
         let refusals = replaced_in_forms(file, &key);
         if !refusals.is_empty() {
             return Err(Error::Refused(refusals));
         }
-        let properties = ComputedProperties::new(policy, file);
+        let properties = ComputedProperties::new(terms, file);
         let post = s3::Post {
-            object: properties.object(policy, file, &key),
+            object: properties.object(terms, file, &key),
             size: match file.size {
                 Some(size) => size..=size,
-                None => 0..=policy.max_size().min(s3::MAX_PUT_BYTES),
+                None => 0..=terms.max_size().min(s3::MAX_PUT_BYTES),
             },
         };
         let request = self
-            .bucket(policy)
-            .presign_post(&post, policy.expires_in, now)
+            .bucket(terms)
+            .presign_post(&post, terms.expires_in, asked.now)
             .await?;
         let max_size = Some(*post.size.end());
         Ok(Grant {
@@ -232,6 +229,23 @@ impl UploadService {
             request,
             max_size,
         })
+    }
+}
+
+/// The terms of all files, or all reasons why any of them is refused.
+fn all(checked: impl IntoIterator<Item = Result<Terms>>) -> Result<Vec<Terms>> {
+    let (mut allowed, mut refused) = (Vec::new(), Vec::new());
+    for (index, checked) in checked.into_iter().enumerate() {
+        match checked.map_err(|error| error.for_file(index)) {
+            Ok(terms) => allowed.push(terms),
+            Err(Error::Refused(refusals)) => refused.extend(refusals),
+            Err(error) => return Err(error),
+        }
+    }
+    if refused.is_empty() {
+        Ok(allowed)
+    } else {
+        Err(Error::Refused(refused))
     }
 }
 

@@ -11,8 +11,9 @@ use std::time::SystemTime;
 
 use uuid::Uuid;
 
+use super::grants::Asked;
 use super::policy::{Terms, check_size};
-use super::service::{ComputedProperties, day};
+use super::service::ComputedProperties;
 use super::session::Session;
 use super::{Caller, Error, Field, File, Invalid, Result, UploadKind, UploadService, Uploaded};
 use crate::s3::{self, PresignedRequest, StoredPart};
@@ -57,24 +58,23 @@ impl UploadService {
         id: Uuid,
         now: SystemTime,
     ) -> Result<MultipartUpload> {
+        let asked = Asked {
+            caller,
+            file,
+            id,
+            now,
+        };
         let upload = async {
-            let policy = self.checked(caller, file, UploadKind::Multipart)?;
-            self.begin_multipart(caller, policy, file, id, now).await
+            let terms = self.checked(caller, file, UploadKind::Multipart)?;
+            self.begin_multipart(asked, terms).await
         }
         .await;
-        let files = std::slice::from_ref(file);
-        self.counted(caller, |_| UploadKind::Multipart, files, upload)
+        self.counted(caller, &[(file, UploadKind::Multipart)], upload)
     }
 
-    async fn begin_multipart(
-        &self,
-        caller: &Caller,
-        policy: Terms,
-        file: &File,
-        id: Uuid,
-        now: SystemTime,
-    ) -> Result<MultipartUpload> {
-        let key = policy.key.key(caller, &file.filename, id, day(now));
+    async fn begin_multipart(&self, asked: Asked<'_>, policy: Terms) -> Result<MultipartUpload> {
+        let Asked { caller, file, .. } = asked;
+        let key = asked.key(&policy);
         let properties = ComputedProperties::new(&policy, file);
         let object = properties.object(&policy, file, &key);
         let _turn = self.store_calls.turn(caller).await?;
@@ -86,7 +86,7 @@ impl UploadService {
             caller.policy_name(file.policy.as_deref()).to_owned(),
             file.size,
             caller,
-            now,
+            asked.now,
         );
         let open = OpenUpload { session, policy };
         Ok(MultipartUpload {

@@ -1,11 +1,10 @@
 //! The service: finds the policy of a request, checks it, and has the policy's bucket sign.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use jsonwebtoken::jwk::JwkSet;
-use time::OffsetDateTime;
 
 use super::checksum::Checksum;
 use super::commit::Commits;
@@ -77,15 +76,20 @@ impl UploadService {
         policy.is_ok_and(|policy| policy.allows_metadata(name))
     }
 
-    /// The policy of `file`, if it allows the upload.
+    /// The terms of `file`, if they allow its upload in this way.
     pub(super) fn checked(&self, caller: &Caller, file: &File, kind: UploadKind) -> Result<Terms> {
+        let terms = self.policies.load().terms(file.policy.as_deref(), caller)?;
+        self.allowed(terms, file, kind)
+    }
+
+    /// The same terms, if they allow the upload of `file` in this way.
+    pub(super) fn allowed(&self, terms: Terms, file: &File, kind: UploadKind) -> Result<Terms> {
         if kind != UploadKind::Post {
             self.refuse_if_forms_only()?;
         }
-        let policy = self.policies.load().terms(file.policy.as_deref(), caller)?;
-        let refusals = policy.check(file, kind);
+        let refusals = terms.check(file, kind);
         if refusals.is_empty() {
-            Ok(policy)
+            Ok(terms)
         } else {
             Err(Error::Refused(refusals))
         }
@@ -99,13 +103,11 @@ impl UploadService {
         Ok(())
     }
 
-    /// Counts a request for grants for `files`. Those of one policy are of one kind; a PUT in the place of a
-    /// form counts as a form.
+    /// Counts a request for grants of these kinds. A PUT in the place of a form counts as a form.
     pub(super) fn counted<T>(
         &self,
         caller: &Caller,
-        kind: impl Fn(&File) -> UploadKind,
-        files: &[File],
+        files: &[(&File, UploadKind)],
         result: Result<T>,
     ) -> Result<T> {
         let outcome = match &result {
@@ -113,10 +115,10 @@ impl UploadService {
             Err(error) if error.is_refusal() => "refused",
             Err(_) => "failed",
         };
-        for same_policy in files.chunk_by(|a, b| a.policy == b.policy) {
-            let policy = caller.policy_name(same_policy[0].policy.as_deref());
-            let kind = kind(&same_policy[0]).name();
-            self.count(Some(policy), kind, outcome, same_policy.len());
+        for same in files.chunk_by(|(a, kind), (b, other)| a.policy == b.policy && kind == other) {
+            let (file, kind) = same[0];
+            let policy = caller.policy_name(file.policy.as_deref());
+            self.count(Some(policy), kind.name(), outcome, same.len());
         }
         result
     }
@@ -206,8 +208,4 @@ impl ComputedProperties {
             checksum_crc64nvme: file.checksum_crc64nvme.as_ref().map(Checksum::as_base64),
         }
     }
-}
-
-pub(super) fn day(now: SystemTime) -> time::Date {
-    OffsetDateTime::from(now).date()
 }

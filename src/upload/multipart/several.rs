@@ -6,6 +6,7 @@ use futures_util::stream::{self, StreamExt};
 use uuid::Uuid;
 
 use super::MultipartUpload;
+use crate::upload::grants::Asked;
 use crate::upload::{Caller, File, Result, UploadKind, UploadService};
 
 /// How many calls of one request the store gets at the same time.
@@ -29,14 +30,19 @@ impl UploadService {
         files: &[File],
         now: SystemTime,
     ) -> Result<Vec<MultipartUpload>> {
+        let kind = UploadKind::Multipart;
         let uploads = async {
-            let policies = self.all_checked(caller, files, |_| UploadKind::Multipart)?;
-            let each = files.iter().zip(policies);
-            let calls: Vec<_> = each
-                .map(|(file, policy)| {
-                    self.begin_multipart(caller, policy, file, Uuid::new_v4(), now)
-                })
-                .collect();
+            let all_terms = self.all_checked(caller, files, kind)?;
+            let calls = files.iter().zip(all_terms).map(|(file, terms)| {
+                let asked = Asked {
+                    caller,
+                    file,
+                    id: Uuid::new_v4(),
+                    now,
+                };
+                self.begin_multipart(asked, terms)
+            });
+            let calls: Vec<_> = calls.collect();
             let begun: Vec<_> = stream::iter(calls).buffered(IN_FLIGHT).collect().await;
             if begun.iter().all(Result::is_ok) {
                 return begun.into_iter().collect();
@@ -46,7 +52,8 @@ impl UploadService {
             begun.into_iter().collect()
         }
         .await;
-        self.counted(caller, |_| UploadKind::Multipart, files, uploads)
+        let files: Vec<_> = files.iter().map(|file| (file, kind)).collect();
+        self.counted(caller, &files, uploads)
     }
 
     /// Aborts uploads that nobody will continue, as far as the store lets them.
