@@ -14,7 +14,7 @@ const COPY_SOURCE: &str = "x-amz-copy-source";
 const ACL: &str = "x-amz-acl";
 pub(super) const METADATA: &str = "x-amz-meta-presignd-unsigned";
 const READ_ALL: &str = "read every object that the credentials can read";
-const FIX: &str = "set S3_FORMS_ONLY=true, or have a proxy before the store refuse requests with x-amz-* headers that were not signed, and give the credentials s3:GetObject for the upload prefixes only: see docs/stores.md";
+const FIX: &str = "set S3_FORMS_ONLY=true, or have a proxy before the store refuse requests with x-amz-* headers that were not signed, and give the credentials s3:GetObject and s3:PutObject for the upload prefixes only: see docs/stores.md";
 
 impl Check {
     pub(super) async fn unsigned_headers(&self) -> Line {

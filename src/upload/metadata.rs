@@ -10,6 +10,7 @@ use crate::s3;
 ///
 /// - Names are made of ASCII lower-case letters, digits, `-`, `_` and `.`: they become names of
 ///   headers, whose case does not count.
+/// - No store acts on a name (see [`check_name`]).
 /// - Values are any text but the empty one, without control characters and without spaces at the
 ///   ends, which HTTP would drop. The signer encodes what is not ASCII, so a value that looks
 ///   encoded would be read as another one.
@@ -40,18 +41,31 @@ pub(super) fn check_fixed(metadata: &Metadata) -> Result<(), (String, String)> {
     check_size(metadata).map_err(|invalid| ("metadata".to_owned(), invalid.detail.into_owned()))
 }
 
+/// Refuses what is no name, and names on which a store acts, whoever signed them:
+///
+/// - `snowball-auto-extract` makes [MinIO](https://github.com/minio/minio/blob/7aac2a2c5/cmd/api-router.go#L389)
+///   and [RustFS](https://github.com/rustfs/rustfs) unpack the file, an archive, into keys that the
+///   archive names. Other names with `snowball` say how.
+/// - `scal-location-constraint` chooses where
+///   [Scality's CloudServer](https://github.com/scality/cloudserver) stores the object.
 pub(super) fn check_name(name: &str) -> Result<(), Invalid> {
     let is_name = (1..=128).contains(&name.len())
         && name
             .bytes()
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b));
-    if is_name {
-        return Ok(());
+    if !is_name {
+        return Err(Invalid::new(
+            "invalid-name",
+            "must have a name of 1 to 128 lower-case letters, digits, `-`, `_` and `.`",
+        ));
     }
-    Err(Invalid::new(
-        "invalid-name",
-        "must have a name of 1 to 128 lower-case letters, digits, `-`, `_` and `.`",
-    ))
+    if name.contains("snowball") || name.starts_with("scal-") {
+        return Err(Invalid::new(
+            "reserved-name",
+            "must not have a name on which stores act, with `snowball` in it or `scal-` at its beginning",
+        ));
+    }
+    Ok(())
 }
 
 pub(super) fn check_value(value: &str) -> Result<(), Invalid> {
@@ -108,7 +122,23 @@ mod tests {
             assert_eq!(check_name(name), Ok(()), "{name}");
         }
         for name in ["", "Album", "a b", "a:b", "é", "a\nb", &"a".repeat(129)] {
-            assert!(check_name(name).is_err(), "{name}");
+            assert_eq!(check_name(name).unwrap_err().code, "invalid-name", "{name}");
+        }
+    }
+
+    #[test]
+    fn no_store_acts_on_a_name() {
+        for name in [
+            "snowball-auto-extract",
+            "minio-snowball-prefix",
+            "acme-snowball-prefix",
+            "scal-location-constraint",
+        ] {
+            let invalid = check_name(name).unwrap_err();
+            assert_eq!(invalid.code, "reserved-name", "{name}");
+        }
+        for name in ["snow-ball", "fiscal-year", "scalar"] {
+            assert_eq!(check_name(name), Ok(()), "{name}");
         }
     }
 

@@ -304,6 +304,11 @@ async fn clients_set_the_metadata_that_the_policy_allows_and_no_other() {
             ("/metadata/Album", "invalid-name"),
         ),
         (json!({"a/b": "x"}), 400, ("/metadata/a~1b", "invalid-name")),
+        (
+            json!({"snowball-auto-extract": "true"}),
+            400,
+            ("/metadata/snowball-auto-extract", "reserved-name"),
+        ),
         (json!({"album": 7}), 400, ("/metadata/album", "wrong-type")),
         (json!(["album"]), 400, ("/metadata", "wrong-type")),
     ] {

@@ -298,12 +298,10 @@ fn check_tags(tags: &[(String, String)], is_pending: bool) -> Result<(), String>
 fn check_metadata(own: &Metadata, allowed: &[String]) -> Result<(), Fault> {
     check_fixed(own)?;
     for name in allowed.iter().filter(|name| *name != ANY) {
-        let reason = if metadata::check_name(name).is_err() {
-            "which is not a name: 1 to 128 lower-case letters, digits, `-`, `_` and `.`"
-        } else if own.contains_key(name) {
-            "which the policy itself sets"
-        } else {
-            continue;
+        let reason = match metadata::check_name(name) {
+            Err(invalid) => format!("but metadata {}", invalid.detail),
+            Ok(()) if own.contains_key(name) => "which the policy itself sets".to_owned(),
+            Ok(()) => continue,
         };
         return Err((
             "allowed_metadata".to_owned(),

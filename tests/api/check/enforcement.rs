@@ -97,7 +97,11 @@ async fn a_store_that_honours_unsigned_headers_fails_with_what_to_do() {
         let stand = accepting(names, true).await;
         let run = check_fails(&stand.url(), &[]).await;
         run.says("unsigned-headers", "failed", consequences);
-        let todo = ["S3_FORMS_ONLY=true", "proxy", "s3:GetObject"];
+        let todo = [
+            "S3_FORMS_ONLY=true",
+            "proxy",
+            "s3:GetObject and s3:PutObject",
+        ];
         run.says("unsigned-headers", "failed", &todo);
         let detail = run.line("unsigned-headers")["detail"].as_str().unwrap();
         let others = [METADATA, ACL, COPY]

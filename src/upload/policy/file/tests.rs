@@ -146,6 +146,16 @@ fn what_no_store_can_enforce_is_refused_with_policy_field_and_reason() {
         ),
         ("allowed_metadata = ['A']", "allowed_metadata", "`A`"),
         (
+            "allowed_metadata = ['scal-a']",
+            "allowed_metadata",
+            "stores act",
+        ),
+        (
+            "metadata = { a-snowball = 'a' }",
+            "metadata.a-snowball",
+            "stores act",
+        ),
+        (
             "metadata = { a = 'b' }\nallowed_metadata = ['a']",
             "allowed_metadata",
             "itself",
