@@ -10,7 +10,8 @@ use std::sync::Arc;
 use anyhow::{Result, anyhow};
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::uri::InvalidUri;
+use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use lambda_http::lambda_runtime::{self, LambdaEvent};
 use lambda_http::request::{LambdaRequest, RequestContext};
 use lambda_http::{Adapter, Error, Request, RequestExt};
@@ -21,6 +22,9 @@ use tower::{ServiceExt, service_fn};
 
 use crate::http::events::Events;
 use crate::http::{self, HttpService};
+
+/// [What a query may not hold](https://url.spec.whatwg.org/#query-percent-encode-set).
+const NOT_IN_QUERIES: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>');
 
 /// The answer to an event.
 #[derive(Serialize)]
@@ -56,18 +60,17 @@ pub(crate) async fn run(router: impl HttpService, events: Option<Events>) -> Res
 
 /// Rewrites the parts of an event that `lambda_http` would change, or panic at.
 ///
-/// - `lambda_http` builds a URL of it, and panics if that does not parse. Clients choose the host and the
-///   query, so the host is removed (`PUBLIC_URL` replaces it), and the query is encoded.
+/// - `lambda_http` builds a URL of it, and panics if that does not parse. Clients choose the scheme, the
+///   host and the query, so the host is removed (`PUBLIC_URL` replaces it), without which there is no
+///   scheme, and the query is encoded.
 /// - Of headers that an event has in two forms, it would take the last value of each for the only one.
 /// - The name of a stage is no part of a route.
 fn readable(mut event: LambdaEvent<LambdaRequest>) -> LambdaEvent<LambdaRequest> {
-    /// [What a query may not hold](https://url.spec.whatwg.org/#query-percent-encode-set).
-    const NOT_IN_QUERIES: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>');
-
     match &mut event.payload {
         LambdaRequest::ApiGatewayV1(request) => {
             let stage = request.request_context.stage.take();
             request.path = below(stage, request.path.take());
+            request.request_context.domain_name = None;
             if !request.multi_value_headers.is_empty() {
                 request.headers.clear();
             }
@@ -76,12 +79,14 @@ fn readable(mut event: LambdaEvent<LambdaRequest>) -> LambdaEvent<LambdaRequest>
         LambdaRequest::ApiGatewayV2(request) => {
             let stage = request.request_context.stage.take();
             request.raw_path = below(stage, request.raw_path.take());
+            request.request_context.domain_name = None;
             request.headers.remove(header::HOST);
             if let Some(query) = &mut request.raw_query_string {
                 *query = utf8_percent_encode(query, NOT_IN_QUERIES).to_string();
             }
         }
         LambdaRequest::Alb(request) => {
+            request.path = below(None, request.path.take());
             request.headers.remove(header::HOST);
         }
         _ => {}
@@ -89,13 +94,14 @@ fn readable(mut event: LambdaEvent<LambdaRequest>) -> LambdaEvent<LambdaRequest>
     event
 }
 
-/// The path without the stage that some gateways begin it with.
+/// The path, which begins with a slash, without the stage that some gateways begin it with.
 fn below(stage: Option<String>, path: Option<String>) -> Option<String> {
     let path = path?;
     let rest = stage
         .and_then(|stage| path.strip_prefix('/')?.strip_prefix(&stage))
         .filter(|rest| rest.starts_with('/'));
-    Some(rest.unwrap_or(&path).to_owned())
+    let path = rest.unwrap_or(&path);
+    Some(format!("/{}", path.strip_prefix('/').unwrap_or(path)))
 }
 
 /// Adds what a request from a listener has, too: the address that it comes from. And the id of the
@@ -110,14 +116,31 @@ fn from_client(mut request: Request) -> axum::extract::Request {
     if let Some(id) = id {
         request.extensions_mut().insert(http::RequestId(id));
     }
-    // `lambda_http` puts a host of its own into the target, where HTTP/1.1 has none.
-    if let Some(path) = request.uri().path_and_query().cloned() {
-        *request.uri_mut() = path.into();
-    }
+    let target = target(&request);
+    *request.uri_mut() = target.unwrap_or_default();
     // HTTP requires one; that of the event was removed, as it may be invalid.
     let host = HeaderValue::from_static("localhost");
     request.headers_mut().insert(header::HOST, host);
     request.map(Body::new)
+}
+
+/// The target of the request as the client sent it. That of `lambda_http` has a host, where HTTP/1.1 has
+/// none, and a path without `..`: another one than the front may have authorised.
+fn target(request: &Request) -> Result<Uri, InvalidUri> {
+    /// [What a path may not hold](https://url.spec.whatwg.org/#path-percent-encode-set), and `\`.
+    const NOT_IN_PATHS: &AsciiSet = &NOT_IN_QUERIES
+        .add(b'?')
+        .add(b'^')
+        .add(b'`')
+        .add(b'{')
+        .add(b'|')
+        .add(b'}')
+        .add(b'\\');
+    let path = utf8_percent_encode(request.raw_http_path(), NOT_IN_PATHS);
+    match request.uri().query() {
+        Some(query) => format!("{path}?{query}").parse(),
+        None => path.to_string().parse(),
+    }
 }
 
 /// Who sent the request to the gateway or the load balancer.

@@ -36,6 +36,9 @@ pub(crate) struct Limits {
     /// The same while no cached value can be used, unless the last fetch has timed out: then
     /// `interval` counts, because it may have left something behind that still hangs.
     pub(crate) interval_without_value: Duration,
+    /// Whether the process stops when it has answered, as a function of AWS Lambda does. A fetch in
+    /// the background would stop with it, and time out once it goes on.
+    pub(crate) freezes: bool,
 }
 
 /// The judgement on a cached value.
@@ -126,7 +129,8 @@ where
             };
             // Otherwise everybody would wait for a source that hangs, again and again.
             let age = match age {
-                Age::Old if state.has_just_failed() => Age::Stale,
+                Age::Stale if self.limits.freezes => Age::Old,
+                Age::Old if state.has_just_failed() && !self.limits.freezes => Age::Stale,
                 age => age,
             };
             let cached = state.cached.as_ref().map(|(value, _)| value.clone());
@@ -242,6 +246,7 @@ mod tests {
         timeout: Duration::from_secs(5),
         interval: Duration::from_secs(10),
         interval_without_value: Duration::ZERO,
+        freezes: false,
     };
 
     /// Judges every value that is older than a second in the same way.
@@ -294,6 +299,20 @@ mod tests {
         assert_eq!(get(&values, Age::Old, Err(())).await, Ok(1));
         tokio::time::sleep(FAILURE_COUNTS_FOR).await;
         assert_eq!(get(&values, Age::Old, Ok(2)).await, Ok(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_freezes_fetches_nothing_in_the_background() {
+        let limits = Limits {
+            freezes: true,
+            ..LIMITS
+        };
+        let values = Refreshed::new(limits, |_, _| {});
+        assert_eq!(get(&values, Age::Stale, Ok(1)).await, Ok(1));
+        for (fetched, expected) in [(Ok(2), 2), (Err(()), 2), (Ok(3), 3)] {
+            tokio::time::sleep(LIMITS.interval).await;
+            assert_eq!(get(&values, Age::Stale, fetched).await, Ok(expected));
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -119,7 +119,7 @@ fn jwt_keys(reader: &mut Reader<'_>) -> Option<Keys> {
                 });
                 url.ok_or("must be an https URL")
             });
-            let keys = Jwks::new(url?).map_err(Error::from);
+            let keys = Jwks::new(url?, reader.is_in_lambda()).map_err(Error::from);
             Some(Keys::Set(reader.keep(name, keys)?))
         }
         [name] if name == file => {

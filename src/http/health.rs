@@ -85,6 +85,7 @@ const LIMITS: Limits = Limits {
     timeout: Duration::from_secs(20),
     interval: Duration::ZERO,
     interval_without_value: Duration::ZERO,
+    freezes: false,
 };
 
 /// Check that the service can grant uploads

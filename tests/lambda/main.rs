@@ -15,6 +15,14 @@ mod helpers;
 #[path = "../api/process.rs"]
 mod process;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::routing::get;
+use axum::{Json, Router};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -143,6 +151,9 @@ async fn nothing_that_a_client_sends_fails_the_function() {
             let answer = function.ask(front, &sent).await;
             assert_eq!(answer.status, StatusCode::OK, "{front:?}: {host}");
         }
+        let sent = Sent::get("/healthz").header("x-forwarded-proto", "a b");
+        let answer = function.ask(front, &sent).await;
+        assert_eq!(answer.status, StatusCode::OK, "{front:?}: {answer:?}");
         for path in [
             "//",
             "/%zz",
@@ -152,6 +163,13 @@ async fn nothing_that_a_client_sends_fails_the_function() {
             "/a b",
             "/../..",
             "*",
+            // A front that lets everyone see `/healthz` has not authorised another route.
+            "/healthz/../s3/params",
+            "/healthz/%2e%2e/s3/params",
+            "/healthz\\..\\s3/params",
+            "/s3/par\tams",
+            "/s3/params?",
+            "/s3/params#",
         ] {
             let answer = function.ask(front, &Sent::get(path)).await;
             is_problem(&answer, 404, "no-such-route");
@@ -193,6 +211,43 @@ async fn the_rate_limit_counts_the_address_that_the_front_saw() {
         let neighbour = function.ask(front, &from("203.0.113")).await;
         assert_eq!(neighbour.status, StatusCode::CREATED, "{front:?}");
     }
+}
+
+/// What it does in the background stops with it after the answer, and fails once it goes on.
+#[tokio::test]
+async fn a_function_asks_the_issuer_only_while_a_request_waits() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let keys = get(async move || {
+        counted.fetch_add(1, Ordering::SeqCst);
+        let point = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+        Json(json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": point, "kid": "b"}]}))
+    });
+    let issuer = helpers::spawn(Router::new().route("/", keys)).await;
+    let variables = [
+        ("AUTH_MODE", "jwt"),
+        ("JWT_ISSUER", "https://issuer.example"),
+        ("JWT_AUDIENCE", "presignd"),
+        ("JWT_JWKS_URL", &format!("http://{issuer}/")),
+    ];
+    let function = Function::start(&variables).await;
+    let answer = function
+        .ask(Front::FunctionUrl, &Sent::get("/healthz"))
+        .await;
+    assert_eq!(answer.status, StatusCode::OK);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+    let header = r#"{"alg":"EdDSA","kid":"a","typ":"JWT"}"#;
+    let parts =
+        [header, r#"{"sub":"alice"}"#, "signature"].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part));
+    let sent = Sent::post(PRESIGN, &photo())
+        .header("authorization", format!("Bearer {}", parts.join(".")));
+    is_problem(
+        &function.ask(Front::FunctionUrl, &sent).await,
+        401,
+        "unauthorized",
+    );
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]

@@ -27,6 +27,7 @@ const LIMITS: Limits = Limits {
     // Limits the requests to the issuer, whatever tokens arrive.
     interval: Duration::from_secs(10),
     interval_without_value: Duration::from_secs(1),
+    freezes: false,
 };
 const MAX_BYTES: usize = 512 * 1024;
 
@@ -42,6 +43,7 @@ pub struct Jwks {
     client: Client,
     url: Url,
     keys: Refreshed<Arc<KeySet>, String>,
+    freezes: bool,
     /// Set when the service is built, which is after the configuration was read.
     metrics: Arc<OnceLock<Metrics>>,
 }
@@ -68,10 +70,13 @@ impl KeySet {
 }
 
 impl Jwks {
+    /// The keys at `url`, for a process that goes on between requests or `freezes`, as a function of
+    /// AWS Lambda does: it fetches them while requests wait.
+    ///
     /// # Errors
     ///
     /// No TLS client can be built.
-    pub fn new(url: Url) -> Result<Self, reqwest::Error> {
+    pub fn new(url: Url, freezes: bool) -> Result<Self, reqwest::Error> {
         let client = Client::builder()
             .timeout(TIMEOUT)
             // The operator trusts this URL, not one that it redirects to.
@@ -79,7 +84,8 @@ impl Jwks {
             .build()?;
         let metrics = Arc::<OnceLock<Metrics>>::default();
         let counted_in = Arc::clone(&metrics);
-        let keys = Refreshed::new(LIMITS, move |result, _| {
+        let limits = Limits { freezes, ..LIMITS };
+        let keys = Refreshed::new(limits, move |result, _| {
             if let Some(metrics) = counted_in.get() {
                 metrics.issuer_fetch(result.is_ok());
             }
@@ -91,6 +97,7 @@ impl Jwks {
             client,
             url,
             keys,
+            freezes,
             metrics,
         })
     }
@@ -116,6 +123,9 @@ impl Jwks {
 
     /// Fetches the keys before the first token needs them.
     pub(super) async fn prepare(&self) {
+        if self.freezes {
+            return;
+        }
         self.keys
             .get(|_, _| Age::Fresh, || self.clone().fetch_shared())
             .await

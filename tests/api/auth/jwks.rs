@@ -28,6 +28,10 @@ struct Issuer {
 
 impl Issuer {
     async fn app(&self) -> App {
+        self.app_that(false).await
+    }
+
+    async fn app_that(&self, freezes: bool) -> App {
         let issuer = self.clone();
         let answer = move || {
             issuer.asked.fetch_add(1, Ordering::SeqCst);
@@ -44,7 +48,8 @@ impl Issuer {
             }
         };
         let addr = crate::helpers::spawn(axum::Router::new().route("/jwks", get(answer))).await;
-        let jwks = Jwks::new(format!("http://{addr}/jwks").parse().unwrap()).unwrap();
+        let url = format!("http://{addr}/jwks").parse().unwrap();
+        let jwks = Jwks::new(url, freezes).unwrap();
         spawn(with_policies(POLICIES), jwt(Keys::Set(jwks), None)).await
     }
 
@@ -295,22 +300,19 @@ async fn a_new_key_is_fetched_when_a_token_needs_it_and_an_old_one_stops_working
 
 /// After a pause, the cached keys do not make a token valid whose key was withdrawn.
 #[tokio::test]
-async fn a_withdrawn_key_is_refused_after_ten_minutes() {
-    let issuer = Issuer::default();
-    let [old, new] = [IssuerKey::ed(), IssuerKey::ed()];
-    issuer.publish(&[published("old", &old)]);
-    let app = issuer.app().await;
-    let token = old.sign(Some("old"), &claims("alice"));
-    assert_eq!(
-        status(asking(&app).bearer_auth(&token)).await,
-        StatusCode::CREATED
-    );
-    issuer.publish(&[published("new", &new)]);
-    later(Duration::from_mins(11)).await;
-    assert_eq!(
-        status(asking(&app).bearer_auth(&token)).await,
-        StatusCode::UNAUTHORIZED
-    );
+async fn a_withdrawn_key_is_refused_after_ten_minutes_and_by_a_function_after_five() {
+    for (freezes, minutes) in [(false, 11), (true, 6)] {
+        let issuer = Issuer::default();
+        let [old, new] = [IssuerKey::ed(), IssuerKey::ed()];
+        issuer.publish(&[published("old", &old)]);
+        let app = issuer.app_that(freezes).await;
+        let token = old.sign(Some("old"), &claims("alice"));
+        let by = |token: &str| status(asking(&app).bearer_auth(token));
+        assert_eq!(by(&token).await, StatusCode::CREATED);
+        issuer.publish(&[published("new", &new)]);
+        later(Duration::from_mins(minutes)).await;
+        assert_eq!(by(&token).await, StatusCode::UNAUTHORIZED);
+    }
 }
 
 /// A token that was verified by the key before must not outlive it.
