@@ -197,17 +197,15 @@ export class Client {
     if (known && !ticket) return known;
     /** @type {import("./batch.js").Ask} */
     const askService = async (method, path, call) => {
-      /** @type {Record<string, string>} */
-      let headers;
+      let headers, token;
       try {
-        headers = { ...(await this.#headers?.()) };
-        const token = await (typeof ticket === "function" ? ticket() : ticket);
-        if (token) headers.authorization = `Bearer ${token}`;
+        headers = await this.#headers?.();
+        token = await (typeof ticket === "function" ? ticket() : ticket);
       } catch (cause) {
         // `fetch` rejects with a TypeError while the network is down.
         throw fromCause(cause, { code: "headers", retry: cause instanceof TypeError });
       }
-      return ask(method, url + path, { ...call, headers });
+      return ask(method, url + path, { ...call, headers }, token);
     };
     const scope = {
       url,

@@ -105,17 +105,22 @@ export function aborted() {
  * @param {string} method
  * @param {string} url
  * @param {Call} [call]
+ * @param {string | null} [ticket] It takes the place of `authorization` in the headers.
  * @returns {Promise<any>}
  */
-export async function ask(method, url, { body, headers, signal, keepalive } = {}) {
+export async function ask(method, url, { body, headers, signal, keepalive } = {}, ticket) {
   let request, response, answer;
   const limit = AbortSignal.timeout(ANSWERED_WITHIN_MS);
   try {
+    // `headers` may have the same names with capital letters.
+    const all = new Headers(headers);
+    if (ticket) all.set("authorization", `Bearer ${ticket}`);
+    if (body) all.set("content-type", "application/json");
     request = new Request(url, {
       method,
       signal: signal ? AbortSignal.any([signal, limit]) : limit,
       keepalive,
-      headers: body ? { ...headers, "content-type": "application/json" } : headers,
+      headers: all,
       body: JSON.stringify(body),
     });
     response = await fetch(request);
@@ -126,13 +131,13 @@ export async function ask(method, url, { body, headers, signal, keepalive } = {}
     if (!request) throw fromCause(cause);
     throw new UploadError("The service cannot be reached.", { code: "network", retry: true, cause });
   }
-  const { ok, status } = response;
-  if (!ok) throw refusal(response, answer);
+  const { status } = response;
+  if (!response.ok) throw refusal(response, answer);
   try {
     return JSON.parse(answer);
   } catch (cause) {
     // The connection was lost in the middle of the answer, or a proxy answered instead of the service.
-    throw new UploadError("The service's answer cannot be read.", { code: "unreadable-answer", status, retry: true, cause });
+    throw new UploadError("The answer cannot be read.", { code: "unreadable-answer", status, retry: true, cause });
   }
 }
 

@@ -182,6 +182,16 @@ test("an address or a header that is not valid fails at once, and says so", { ti
   assert.equal(proxy.requests.length, 0);
 });
 
+test("a ticket and the type of the body replace such headers of the app, whatever the case of their names", async () => {
+  const headers = () => ({ Authorization: "Bearer app", "Content-Type": "text/plain", "X-Other": "kept" });
+  await createClient({ url: proxy.service, headers }).upload(smallFile("ticket.txt"), { ticket: "a-ticket" });
+  const sent = proxy.requests.find(({ to }) => to === "service").headers;
+  assert.deepEqual(
+    [sent.authorization, sent["content-type"], sent["x-other"]],
+    ["Bearer a-ticket", "application/json", "kept"],
+  );
+});
+
 test("a file that cannot be read any more says so at once", async () => {
   const gone = Object.defineProperty(smallFile("gone.txt"), "slice", {
     value: () => ({ arrayBuffer: async () => Promise.reject(new DOMException("gone", "NotFoundError")) }),

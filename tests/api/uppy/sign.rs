@@ -128,6 +128,10 @@ async fn uppy_6_sends_a_file_in_parts() {
     assert_eq!(element(&list, "PartNumber"), "1");
     assert_eq!(element(&list, "ETag"), format!("&quot;{first}&quot;"));
     assert_eq!(element(&list, "Size"), FIVE_MIB.to_string());
+    assert!(
+        !list.contains(&upload.id),
+        "a URL to list parts does that alone"
+    );
     let second = upload.put(2, vec![2; 10]).await;
     let done = upload.complete(&[(1, &first), (2, &second)]).await;
     assert_eq!(done.status(), StatusCode::OK);
