@@ -27,8 +27,8 @@ pub use self::jwt::{Jwt, JwtKey, Keys};
 pub(crate) use self::refused::Refused;
 use self::token_cache::{Verified, VerifiedTokens};
 use super::Settings;
-use super::problem::Problem;
-use super::problem::catalogue::{self, Kind};
+use super::problem::catalogue;
+use super::problem::{Problem, retry_later};
 use super::rate_limit::RateLimit;
 use crate::turns::{Amounts, CallerKey, Turns};
 use crate::upload::Caller;
@@ -227,28 +227,6 @@ impl From<Caller> for Sender {
         Self {
             caller,
             may_call_on_behalf: false,
-        }
-    }
-}
-
-pub(super) fn retry_later(kind: &Kind, wait: Duration) -> Response {
-    let mut response = Problem::new(kind).into_response();
-    // Rounded up: a retry must not come too early.
-    let seconds = u64::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u64::MAX);
-    let seconds = HeaderValue::from(seconds.max(1));
-    response.headers_mut().insert(header::RETRY_AFTER, seconds);
-    response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_client_is_never_told_to_come_back_too_early() {
-        for (millis, seconds) in [(0, "1"), (1, "1"), (1000, "1"), (1001, "2"), (9999, "10")] {
-            let answer = retry_later(&catalogue::RATE_LIMITED, Duration::from_millis(millis));
-            assert_eq!(answer.headers()[header::RETRY_AFTER], seconds, "{millis}");
         }
     }
 }

@@ -10,10 +10,10 @@ use axum::http::Extensions;
 use axum::response::Response;
 use tower::util::MapRequestLayer;
 
-use super::auth::{TICKET_PATH, retry_later};
+use super::auth::TICKET_PATH;
 use super::memory::{Memory, Work};
 use super::middleware::Observer;
-use super::problem::{Dialect, catalogue};
+use super::problem::{Dialect, catalogue, retry_later};
 use crate::turns::{CallerKey, Turn};
 use crate::upload::Caller;
 

@@ -21,12 +21,12 @@ use utoipa_axum::routes;
 
 pub(crate) use self::delivery::{Events, NotReceived};
 pub(super) use self::document::complete as complete_document;
-use super::auth::{bearer, retry_later};
+use super::auth::bearer;
 use super::body;
 use super::context::RequestContext;
 use super::not_found;
 use super::openapi::EventProblems;
-use super::problem::{Problem, catalogue};
+use super::problem::{Problem, catalogue, retry_later};
 use crate::webhook::Webhook;
 
 /// Delays the answer to a failed call: stores repeat it at once, some of them a thousand times a

@@ -11,8 +11,8 @@ use memmap2::MmapMut;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::auth::retry_later;
 use super::problem::catalogue::{self, Kind};
+use super::problem::retry_later;
 use super::unread::Unread;
 use crate::turns::{Amounts, CallerKey, Turn, Turns, Waiting};
 

@@ -23,12 +23,12 @@ use tower::util::MapRequestLayer;
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_http::cors::CorsLayer;
 
-use super::auth::{Refused, retry_later};
+use super::auth::Refused;
 use super::client_ip::is_trusted;
 use super::context::RequestContext;
 use super::head::{self, REQUEST_ID};
 use super::memory::{Mapped, Memory};
-use super::problem::{Problem, catalogue};
+use super::problem::{Problem, catalogue, retry_later};
 use super::{HttpService, Settings};
 use crate::telemetry::{Metrics, Trace};
 use crate::turns::CallerKey;

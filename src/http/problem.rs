@@ -6,6 +6,7 @@ mod fields;
 mod from_upload;
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -226,5 +227,28 @@ impl IntoResponse for Problem {
             headers.insert(header::RETRY_AFTER, RETRY_AFTER);
         }
         response
+    }
+}
+
+/// An answer that says when to try again.
+pub(super) fn retry_later(kind: &Kind, wait: Duration) -> Response {
+    let mut response = Problem::new(kind).into_response();
+    // Rounded up: a retry must not come too early.
+    let seconds = u64::try_from(wait.as_millis().div_ceil(1000)).unwrap_or(u64::MAX);
+    let seconds = HeaderValue::from(seconds.max(1));
+    response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_never_told_to_come_back_too_early() {
+        for (millis, seconds) in [(0, "1"), (1, "1"), (1000, "1"), (1001, "2"), (9999, "10")] {
+            let answer = retry_later(&catalogue::RATE_LIMITED, Duration::from_millis(millis));
+            assert_eq!(answer.headers()[header::RETRY_AFTER], seconds, "{millis}");
+        }
     }
 }

@@ -51,14 +51,10 @@ impl Begin {
     /// The file, of this type.
     pub fn into_file(self, content_type: ContentType) -> File {
         File {
-            filename: self.filename,
-            content_type,
             size: self.size,
-            checksum_sha256: None,
-            content_md5: None,
-            checksum_crc64nvme: None,
             policy: Some(self.policy),
             metadata: self.metadata,
+            ..File::new(self.filename, content_type)
         }
     }
 }

@@ -49,8 +49,12 @@ impl Caller {
 
     /// The caller where nobody has to authenticate.
     pub fn anonymous() -> Self {
+        Self::of(Arc::clone(&ANONYMOUS))
+    }
+
+    fn of(segment: Arc<str>) -> Self {
         Self {
-            segment: Arc::clone(&ANONYMOUS),
+            segment,
             policies: None,
             ticket: None,
             policy: None,
@@ -68,11 +72,8 @@ impl Caller {
     pub fn named(name: &str, policies: Option<Arc<BTreeSet<String>>>) -> Self {
         debug_assert!(!name.is_empty(), "nobody");
         Self {
-            segment: segment(name).into(),
             policies,
-            ticket: None,
-            policy: None,
-            origin: Origin::Itself,
+            ..Self::of(segment(name).into())
         }
     }
 
@@ -81,23 +82,18 @@ impl Caller {
     pub(super) fn from_segments(name: Option<&str>, vars: &[(&str, &str)]) -> Option<Self> {
         let is_known =
             name.is_none_or(is_segment) && vars.iter().all(|(_, value)| is_segment(value));
-        is_known.then(|| Self {
-            segment: name.map_or_else(|| Arc::clone(&ANONYMOUS), Into::into),
-            policies: None,
-            ticket: Some(Arc::new(Ticket::from_segments(vars))),
-            policy: None,
-            origin: Origin::Itself,
+        is_known.then(|| {
+            let segment = name.map_or_else(|| Arc::clone(&ANONYMOUS), Into::into);
+            Self::of(segment).with_ticket(Ticket::from_segments(vars))
         })
     }
 
     /// A caller of this segment, which was sealed, for whom the holder of the API key called, if any.
     pub(super) fn sealed(segment: &str, api_key: Option<&str>, ticket: Option<Ticket>) -> Self {
         Self {
-            segment: segment.into(),
-            policies: None,
             ticket: ticket.map(Arc::new),
-            policy: None,
             origin: api_key.map_or(Origin::Itself, |key| Origin::Key(key.into())),
+            ..Self::of(segment.into())
         }
     }
 

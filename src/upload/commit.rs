@@ -23,7 +23,8 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::policy::Terms;
-use super::verify::{QUEUE_TIMEOUT, each};
+use super::store_calls::QUEUE_TIMEOUT;
+use super::verify::each;
 use super::{Caller, Error, Expected, Result, UploadService, Verification};
 use crate::s3::{StoreError, StoredObject};
 use crate::turns::Turn;

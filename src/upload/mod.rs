@@ -22,6 +22,7 @@ mod receipt;
 mod service;
 mod session;
 mod sniff;
+mod store_calls;
 mod ticket;
 mod verify;
 
@@ -118,6 +119,22 @@ pub struct File {
     pub policy: Option<String>,
     /// Metadata that the client wants to store with the object.
     pub metadata: Metadata,
+}
+
+impl File {
+    /// A file of which nothing more is known.
+    pub fn new(filename: Filename, content_type: ContentType) -> Self {
+        Self {
+            filename,
+            content_type,
+            size: None,
+            checksum_sha256: None,
+            checksum_crc64nvme: None,
+            content_md5: None,
+            policy: None,
+            metadata: Metadata::new(),
+        }
+    }
 }
 
 /// A part of a [`File`] that a policy can refuse.

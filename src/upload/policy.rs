@@ -236,16 +236,10 @@ mod tests {
     }
 
     fn file(filename: &str, content_type: &str) -> File {
-        File {
-            filename: Filename::parse(filename).unwrap(),
-            content_type: ContentType::parse(content_type).unwrap(),
-            size: None,
-            checksum_sha256: None,
-            checksum_crc64nvme: None,
-            content_md5: None,
-            policy: None,
-            metadata: Metadata::new(),
-        }
+        File::new(
+            Filename::parse(filename).unwrap(),
+            ContentType::parse(content_type).unwrap(),
+        )
     }
 
     fn codes(policy: &Terms, file: &File) -> Vec<&'static str> {

@@ -9,7 +9,7 @@ use jsonwebtoken::jwk::JwkSet;
 use super::checksum::Checksum;
 use super::commit::Commits;
 use super::policy::{DEFAULT_POLICY, Policies, Policy, Terms};
-use super::verify::StoreCalls;
+use super::store_calls::StoreCalls;
 use super::{Caller, Error, File, ObjectKey, Receipts, Result, SessionKey, Settings, UploadKind};
 use crate::s3;
 use crate::telemetry::Metrics;

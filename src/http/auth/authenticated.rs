@@ -10,12 +10,12 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 
 use super::credential::{Credential, policy_in_path, ticket_in_path};
-use super::{Denied, Gate, ISSUER_RETRY_AFTER, ON_BEHALF_OF, Refused, retry_later};
+use super::{Denied, Gate, ISSUER_RETRY_AFTER, ON_BEHALF_OF, Refused};
 use crate::http::AppState;
 use crate::http::client_ip::{client_ip, network};
 use crate::http::context::RequestContext;
 use crate::http::memory::Work;
-use crate::http::problem::{Problem, catalogue};
+use crate::http::problem::{Problem, catalogue, retry_later};
 use crate::turns::{CallerKey, Turn};
 use crate::upload::Caller;
 
@@ -119,16 +119,18 @@ impl FromRequestParts<AppState> for Authenticated {
         };
         let key = sender.as_ref().ok().and_then(|sender| sender.caller.key());
         let key = key.or_else(network);
-        let refused = sender.as_ref().err().map(Refused::from);
-        let counted = gate.count(key.as_ref(), NonZeroU32::MIN);
-        if let (Err(_), Ok(sender)) = (&counted, &sender) {
-            RequestContext::of(&parts.extensions).set_caller(&sender.caller); // for the log
-        }
-        let sender = counted.and_then(|()| sender.map_err(|denied| gate.refusal(denied)));
-        let sender = sender.map_err(|response| match refused {
-            Some(refused) => refused.noted_in(response),
-            None => response,
-        })?;
+        let sender = match (gate.count(key.as_ref(), NonZeroU32::MIN), sender) {
+            (Ok(()), Ok(sender)) => sender,
+            (Err(limited), Ok(sender)) => {
+                RequestContext::of(&parts.extensions).set_caller(&sender.caller); // for the log
+                return Err(limited);
+            }
+            (counted, Err(denied)) => {
+                let refused = Refused::from(&denied);
+                let answer = counted.err().unwrap_or_else(|| gate.refusal(denied));
+                return Err(refused.noted_in(answer));
+            }
+        };
         let headers = &parts.headers;
         let caller = if gate.auth.is_required() && headers.contains_key(&ON_BEHALF_OF) {
             let user = sender.on_behalf_of(headers);

@@ -254,14 +254,10 @@ fn files(
         };
         let content_type = errors.check(|| format!("/files/{index}/type"), content_type);
         files.extend(content_type.map(|content_type| File {
-            filename: file.filename.clone(),
-            content_type,
             size: Some(file.size),
-            checksum_sha256: None,
-            checksum_crc64nvme: None,
-            content_md5: None,
             policy: request.route.clone(),
             metadata: metadata.clone(),
+            ..File::new(file.filename.clone(), content_type)
         }));
     }
     if errors.is_empty() {

@@ -86,14 +86,10 @@ fn file(
     let metadata = allowed_metadata(uploads, caller, policy, metadata);
     match (filename, content_type) {
         (Some(filename), Some(content_type)) => Ok(File {
-            filename,
-            content_type,
             size,
-            checksum_sha256: None,
-            checksum_crc64nvme: None,
-            content_md5: None,
             policy: policy.map(str::to_owned),
             metadata,
+            ..File::new(filename, content_type)
         }),
         _ => Err(errors.into_problem()),
     }

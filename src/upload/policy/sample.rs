@@ -81,15 +81,13 @@ fn sample(name: &Arc<str>, policy: &Arc<Policy>) -> Option<Sample> {
                 Some("application") => "application/octet-stream".to_owned(),
                 Some(kind) => format!("{kind}/x-presignd-check"),
             };
+            let filename = Filename::parse("presignd-check.txt").ok()?;
             Some(File {
-                filename: Filename::parse("presignd-check.txt").ok()?,
-                content_type: ContentType::parse(&content_type).ok()?,
                 size: Some(body.len() as u64),
                 checksum_sha256: policy.require_checksum.then(|| checksum.clone()),
-                checksum_crc64nvme: None,
-                content_md5: None,
                 policy: Some(name.to_string()),
                 metadata: metadata.clone(),
+                ..File::new(filename, ContentType::parse(&content_type).ok()?)
             })
         })
         .find(|file| policy.check(file, UploadKind::Put).is_empty())?;
