@@ -9,15 +9,14 @@ use presignd::http::{self, Rate};
 use reqwest::StatusCode;
 use serde_json::json;
 
-use super::jwt::{SECRET, claims, jwt, signed};
-use super::{POLICIES, asking, status};
+use super::jwt::{SECRET, by_secret, claims, jwt, signed, with_secret};
+use super::{POLICIES, asking, by, status};
 use crate::helpers::{App, spawn_app_with_both, with_policies};
 
 /// An app that accepts two requests at once, and one more in a long while.
 async fn app() -> App {
-    let key = JwtKey::from_secret(SECRET).unwrap();
     let http_settings = http::Settings {
-        auth: jwt(Keys::from(Arc::new(key)), None),
+        auth: by_secret(),
         rate: Some(Rate {
             per_second: 0.001,
             burst: NonZeroU32::new(2).unwrap(),
@@ -31,26 +30,18 @@ async fn app() -> App {
 async fn a_flood_of_invalid_tokens_is_refused_before_it_is_verified_and_known_callers_are_not() {
     let app = app().await;
     let known = signed(&claims("alice"));
-    let by = |token: &str| status(asking(&app).bearer_auth(token));
-    assert_eq!(by(&known).await, StatusCode::CREATED);
+    assert_eq!(by(&app, &known).await, 201);
     let mut statuses = Vec::new();
     for n in 0..5 {
         let mut claims = claims("mallory");
         claims["exp"] = json!(n);
-        statuses.push(by(&signed(&claims)).await.as_u16());
+        statuses.push(by(&app, &signed(&claims)).await);
     }
     assert_eq!(statuses, [401, 401, 429, 429, 429]);
     // A valid one that was never seen waits as well, for nobody can tell it from the flood.
-    assert_eq!(
-        by(&signed(&claims("bob"))).await,
-        StatusCode::TOO_MANY_REQUESTS
-    );
-    assert_eq!(by(&known).await, StatusCode::CREATED);
-    assert_eq!(
-        by(&known).await,
-        StatusCode::TOO_MANY_REQUESTS,
-        "her own rate"
-    );
+    assert_eq!(by(&app, &signed(&claims("bob"))).await, 429);
+    assert_eq!(by(&app, &known).await, 201);
+    assert_eq!(by(&app, &known).await, 429, "her own rate");
 }
 
 #[tokio::test]
@@ -60,33 +51,21 @@ async fn a_flood_of_valid_tokens_counts_for_its_caller() {
     for n in 0..4 {
         let mut claims = claims("alice");
         claims["jti"] = json!(n);
-        statuses.push(
-            status(asking(&app).bearer_auth(signed(&claims)))
-                .await
-                .as_u16(),
-        );
+        statuses.push(by(&app, &signed(&claims)).await);
     }
     assert_eq!(statuses, [201, 201, 429, 429]);
-    assert_eq!(
-        status(asking(&app).bearer_auth(signed(&claims("bob")))).await,
-        201
-    );
+    assert_eq!(by(&app, &signed(&claims("bob"))).await, 201);
 }
 
 #[tokio::test]
 async fn a_cached_token_lets_in_its_own_caller_alone() {
-    let key = JwtKey::from_secret(SECRET).unwrap();
-    let app = super::spawn(
-        with_policies(POLICIES),
-        jwt(Keys::from(Arc::new(key)), None),
-    )
-    .await;
+    let app = with_secret().await;
     let token = signed(&claims("alice"));
     for _ in 0..2 {
-        assert_eq!(status(asking(&app).bearer_auth(&token)).await, 201);
+        assert_eq!(by(&app, &token).await, 201);
         let (body, _) = token.rsplit_once('.').unwrap();
         for tampered in [&token[..token.len() - 1], &format!("{token}A"), body] {
-            assert_eq!(status(asking(&app).bearer_auth(tampered)).await, 401);
+            assert_eq!(by(&app, tampered).await, 401);
         }
     }
 }

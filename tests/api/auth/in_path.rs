@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use presignd::http;
-use presignd::http::auth::{ApiKeys, Auth, JwtKey, Keys, new_api_key};
+use presignd::http::auth::new_api_key;
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::jwt::{SECRET, claims, jwt, now, signed};
+use super::jwt::{SECRET, by_secret, claims, now, signed};
+use super::on_behalf::with_both;
 use super::tickets::{POLICIES, app, ticket};
 use crate::helpers::{
     App, Grant, client, problem, spawn, spawn_app_with_both, spawn_app_with_policies, with_policies,
@@ -149,16 +150,7 @@ async fn a_ticket_of_an_issuer_whose_clock_is_ahead_is_accepted_once_its_time_ha
 
 #[tokio::test]
 async fn a_ticket_in_the_path_beside_any_other_credential_is_refused() {
-    let settings = with_policies(POLICIES);
-    let (key, entry) = new_api_key("back-end").unwrap();
-    let auth = Auth {
-        api_keys: Some(ApiKeys::parse(&entry, &settings.policies).unwrap()),
-        ..jwt(
-            Keys::from(Arc::new(JwtKey::from_secret(SECRET).unwrap())),
-            None,
-        )
-    };
-    let app = super::spawn(settings, auth).await;
+    let (app, key) = with_both(POLICIES).await;
     let token = ticket(json!({}));
     assert_eq!(ask(&app, &token).await.status(), StatusCode::CREATED);
     let url = format!("{}/t/{token}/upload/presigned-url", app.base);
@@ -205,10 +197,7 @@ async fn there_are_no_such_paths_without_tokens_or_for_public_routes() {
 #[tokio::test]
 async fn metrics_show_the_route_without_the_ticket() {
     let http_settings = http::Settings {
-        auth: jwt(
-            Keys::from(Arc::new(JwtKey::from_secret(SECRET).unwrap())),
-            None,
-        ),
+        auth: by_secret(),
         ..http::Settings::default()
     };
     let app = spawn_app_with_both(with_policies(POLICIES), &http_settings).await;

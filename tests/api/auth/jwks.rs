@@ -14,7 +14,7 @@ use presignd::http::auth::{Jwks, Keys};
 use serde_json::{Value, json};
 
 use super::jwt::{IssuerKey, claims, jwt};
-use super::{POLICIES, asking, spawn, status, unauthorized};
+use super::{POLICIES, asking, by, spawn, status, unauthorized};
 use crate::helpers::{App, is, problem, with_policies};
 
 /// An issuer that publishes what the test puts here, and counts how often it is asked.
@@ -93,21 +93,11 @@ async fn published_keys_of_all_kinds_verify_tokens_by_their_ids() {
     let app = issuer.app().await;
     for (id, key) in &keys {
         let token = key.sign(Some(id), &claims("alice"));
-        assert_eq!(
-            status(asking(&app).bearer_auth(token)).await,
-            StatusCode::CREATED,
-            "{id}"
-        );
+        assert_eq!(by(&app, &token).await, 201, "{id}");
         let of_another = key.sign(Some(if *id == "r" { "p" } else { "r" }), &claims("alice"));
-        assert_eq!(
-            status(asking(&app).bearer_auth(of_another)).await,
-            StatusCode::UNAUTHORIZED
-        );
+        assert_eq!(by(&app, &of_another).await, 401);
         let of_none = key.sign(None, &claims("alice"));
-        assert_eq!(
-            status(asking(&app).bearer_auth(of_none)).await,
-            StatusCode::UNAUTHORIZED
-        );
+        assert_eq!(by(&app, &of_none).await, 401);
     }
     assert_eq!(issuer.asked(), 1);
 }
@@ -136,10 +126,7 @@ async fn a_published_key_is_held_to_its_algorithm_and_use() {
     ]);
     let app = issuer.app().await;
     let token = key.sign(Some("r"), &claims("alice"));
-    assert_eq!(
-        status(asking(&app).bearer_auth(token)).await,
-        StatusCode::CREATED
-    );
+    assert_eq!(by(&app, &token).await, 201);
     let mut ps = IssuerKey::rsa(Algorithm::PS256);
     ps.private = key.private.clone();
     let mut refused = vec![ps.sign(Some("r"), &claims("alice"))];
@@ -175,10 +162,7 @@ async fn a_single_key_needs_no_id() {
     issuer.publish(&[published("d", &key)]);
     let app = issuer.app().await;
     let token = key.sign(None, &claims("alice"));
-    assert_eq!(
-        status(asking(&app).bearer_auth(token)).await,
-        StatusCode::CREATED
-    );
+    assert_eq!(by(&app, &token).await, 201);
 }
 
 #[tokio::test]
@@ -196,10 +180,7 @@ async fn a_flood_of_unknown_keys_is_refused_without_asking_the_issuer_each_time(
         assert_eq!(answer.await.unwrap(), StatusCode::UNAUTHORIZED);
     }
     let token = key.sign(Some("d"), &claims("alice"));
-    assert_eq!(
-        status(asking(&app).bearer_auth(token)).await,
-        StatusCode::CREATED
-    );
+    assert_eq!(by(&app, &token).await, 201);
     assert_eq!(issuer.asked(), 1);
 }
 
@@ -257,28 +238,16 @@ async fn a_new_key_is_fetched_when_a_token_needs_it_and_an_old_one_stops_working
     let app = issuer.app().await;
     let of_old = old.sign(Some("old"), &claims("alice"));
     let of_new = new.sign(Some("new"), &claims("alice"));
-    assert_eq!(
-        status(asking(&app).bearer_auth(&of_old)).await,
-        StatusCode::CREATED
-    );
+    assert_eq!(by(&app, &of_old).await, 201);
     issuer.publish(&[published("old", &old), published("new", &new)]);
-    assert_eq!(
-        status(asking(&app).bearer_auth(&of_new)).await,
-        StatusCode::UNAUTHORIZED
-    );
+    assert_eq!(by(&app, &of_new).await, 401);
     later(Duration::from_secs(11)).await;
-    assert_eq!(
-        status(asking(&app).bearer_auth(&of_new)).await,
-        StatusCode::CREATED
-    );
+    assert_eq!(by(&app, &of_new).await, 201);
     assert_eq!(issuer.asked(), 2);
     issuer.publish(&[published("new", &new)]);
     later(Duration::from_mins(6)).await;
     // This one is accepted once more, and has the keys fetched in the background.
-    assert_eq!(
-        status(asking(&app).bearer_auth(&of_old)).await,
-        StatusCode::CREATED
-    );
+    assert_eq!(by(&app, &of_old).await, 201);
     let asked = async {
         while issuer.asked() < 3 {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -287,15 +256,12 @@ async fn a_new_key_is_fetched_when_a_token_needs_it_and_an_old_one_stops_working
     tokio::time::timeout(Duration::from_secs(20), asked)
         .await
         .expect("the issuer is not asked");
-    let mut refused = status(asking(&app).bearer_auth(&of_old)).await;
-    while refused == StatusCode::CREATED {
-        refused = status(asking(&app).bearer_auth(&of_old)).await;
+    let mut refused = by(&app, &of_old).await;
+    while refused == 201 {
+        refused = by(&app, &of_old).await;
     }
-    assert_eq!(refused, StatusCode::UNAUTHORIZED);
-    assert_eq!(
-        status(asking(&app).bearer_auth(&of_new)).await,
-        StatusCode::CREATED
-    );
+    assert_eq!(refused, 401);
+    assert_eq!(by(&app, &of_new).await, 201);
 }
 
 /// After a pause, the cached keys do not make a token valid whose key was withdrawn.
@@ -307,11 +273,10 @@ async fn a_withdrawn_key_is_refused_after_ten_minutes_and_by_a_function_after_fi
         issuer.publish(&[published("old", &old)]);
         let app = issuer.app_that(freezes).await;
         let token = old.sign(Some("old"), &claims("alice"));
-        let by = |token: &str| status(asking(&app).bearer_auth(token));
-        assert_eq!(by(&token).await, StatusCode::CREATED);
+        assert_eq!(by(&app, &token).await, 201);
         issuer.publish(&[published("new", &new)]);
         later(Duration::from_mins(minutes)).await;
-        assert_eq!(by(&token).await, StatusCode::UNAUTHORIZED);
+        assert_eq!(by(&app, &token).await, 401);
     }
 }
 
@@ -323,13 +288,12 @@ async fn a_key_that_is_replaced_under_its_id_lets_in_nobody_any_more() {
     issuer.publish(&[published("d", &old)]);
     let app = issuer.app().await;
     let token = old.sign(Some("d"), &claims("alice"));
-    let by = |token: &str| status(asking(&app).bearer_auth(token));
-    assert_eq!(by(&token).await, StatusCode::CREATED);
+    assert_eq!(by(&app, &token).await, 201);
     issuer.publish(&[published("d", &new)]);
     later(Duration::from_hours(1)).await;
-    assert_eq!(by(&token).await, StatusCode::UNAUTHORIZED);
+    assert_eq!(by(&app, &token).await, 401);
     let token = new.sign(Some("d"), &claims("alice"));
-    assert_eq!(by(&token).await, StatusCode::CREATED);
+    assert_eq!(by(&app, &token).await, 201);
 }
 
 #[tokio::test]
@@ -363,15 +327,14 @@ async fn an_issuer_that_hangs_holds_up_one_request_and_not_all_of_them() {
     issuer.publish(&[published("d", &key)]);
     let app = issuer.app().await;
     let token = key.sign(Some("d"), &claims("alice"));
-    let by = |token: &str| status(asking(&app).bearer_auth(token));
-    assert_eq!(by(&token).await, StatusCode::CREATED);
+    assert_eq!(by(&app, &token).await, 201);
     issuer.hangs.store(true, Ordering::SeqCst);
     later(Duration::from_mins(11)).await;
-    assert_eq!(by(&token).await, StatusCode::CREATED);
+    assert_eq!(by(&app, &token).await, 201);
     for _ in 0..3 {
         later(Duration::from_secs(10)).await;
         let begin = std::time::Instant::now();
-        assert_eq!(by(&token).await, StatusCode::CREATED);
+        assert_eq!(by(&app, &token).await, 201);
         let took = begin.elapsed();
         assert!(took < Duration::from_secs(3), "{took:?}");
     }
@@ -381,5 +344,5 @@ async fn an_issuer_that_hangs_holds_up_one_request_and_not_all_of_them() {
     issuer.hangs.store(false, Ordering::SeqCst);
     later(Duration::from_secs(10)).await;
     let token = new.sign(Some("new"), &claims("alice"));
-    assert_eq!(by(&token).await, StatusCode::CREATED);
+    assert_eq!(by(&app, &token).await, 201);
 }

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 pub(crate) use self::issuer::IssuerKey;
 use self::issuer::pem;
-use super::{POLICIES, asking, spawn, status, unauthorized};
+use super::{POLICIES, asking, by, spawn, unauthorized};
 use crate::helpers::{App, Grant, with_policies};
 
 pub(crate) const ISSUER: &str = "https://issuer.example/";
@@ -58,8 +58,18 @@ async fn app(key: JwtKey) -> App {
     .await
 }
 
-async fn with_secret() -> App {
-    app(JwtKey::from_secret(SECRET).unwrap()).await
+/// The key of an issuer that shares `SECRET` with the service.
+pub(super) fn shared_key() -> Keys {
+    Keys::from(Arc::new(JwtKey::from_secret(SECRET).unwrap()))
+}
+
+/// Callers have tokens that `signed` makes.
+pub(super) fn by_secret() -> Auth {
+    jwt(shared_key(), None)
+}
+
+pub(super) async fn with_secret() -> App {
+    spawn(with_policies(POLICIES), by_secret()).await
 }
 
 pub(super) fn signed(claims: &Value) -> String {
@@ -90,8 +100,7 @@ async fn good_tokens_are_let_in() {
         claims_but("exp", Some(json!(now() - 10))),
         claims_but("nbf", Some(json!(now() + 10))),
     ] {
-        let request = asking(&app).bearer_auth(signed(&claims));
-        assert_eq!(status(request).await, StatusCode::CREATED, "{claims}");
+        assert_eq!(by(&app, &signed(&claims)).await, 201, "{claims}");
     }
 }
 
@@ -194,8 +203,7 @@ async fn wrong_and_tampered_tokens_are_refused_and_nobody_learns_why() {
         answers.insert(unauthorized(response).await.to_string());
     }
     assert_eq!(answers.len(), 1, "{answers:?}");
-    let request = asking(&app).bearer_auth(&good);
-    assert_eq!(status(request).await, StatusCode::CREATED);
+    assert_eq!(by(&app, &good).await, 201);
 }
 
 #[tokio::test]
@@ -211,17 +219,9 @@ async fn each_kind_of_public_key_verifies_its_own_tokens_alone() {
         let app = app(JwtKey::from_pem(key.pem().as_bytes()).unwrap()).await;
         for other in &keys {
             let token = other.sign(None, &claims("alice"));
-            let expected = if std::ptr::eq(key, other) {
-                StatusCode::CREATED
-            } else {
-                StatusCode::UNAUTHORIZED
-            };
+            let expected = if std::ptr::eq(key, other) { 201 } else { 401 };
             let pair = (key.algorithm, other.algorithm);
-            assert_eq!(
-                status(asking(&app).bearer_auth(token)).await,
-                expected,
-                "{pair:?}"
-            );
+            assert_eq!(by(&app, &token).await, expected, "{pair:?}");
         }
         // The public key is known to all: it must not pass for a shared secret.
         let pem = key.pem();
@@ -357,8 +357,7 @@ async fn no_sub_leads_outside_of_its_own_place() {
 
 #[tokio::test]
 async fn a_claim_lists_the_policies_of_a_caller() {
-    let key = JwtKey::from_secret(SECRET).unwrap();
-    let auth = jwt(Keys::from(Arc::new(key)), Some("upload_policies"));
+    let auth = jwt(shared_key(), Some("upload_policies"));
     let app = spawn(with_policies(POLICIES), auth).await;
     for (claim, allowed) in [
         (Some(json!(["default"])), true),
@@ -371,15 +370,7 @@ async fn a_claim_lists_the_policies_of_a_caller() {
         (None, false),
     ] {
         let token = signed(&claims_but("upload_policies", claim.clone()));
-        let expected = if allowed {
-            StatusCode::CREATED
-        } else {
-            StatusCode::FORBIDDEN
-        };
-        assert_eq!(
-            status(asking(&app).bearer_auth(token)).await,
-            expected,
-            "{claim:?}"
-        );
+        let expected = if allowed { 201 } else { 403 };
+        assert_eq!(by(&app, &token).await, expected, "{claim:?}");
     }
 }

@@ -1,27 +1,23 @@
 //! Both ways to authenticate at once, and back ends that call on behalf of their users.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use presignd::http;
-use presignd::http::auth::{ApiKeys, Auth, JwtKey, Keys, new_api_key};
+use presignd::http::auth::{ApiKeys, Auth, new_api_key};
 use reqwest::{RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
-use super::jwt::{SECRET, claims, jwt, signed};
-use super::{POLICIES, asking, back_end, by_keys, spawn, status, with_api_keys};
+use super::jwt::{by_secret, claims, signed};
+use super::{POLICIES, asking, back_end, by, by_keys, spawn, status, with_api_keys};
 use crate::helpers::{App, Grant, problem, spawn_app_with_both, with_policies};
 
 /// An app that accepts tokens and the key of `back-end`, and that key.
-async fn with_both() -> (App, String) {
-    let settings = with_policies(POLICIES);
+pub(super) async fn with_both(policies: &str) -> (App, String) {
+    let settings = with_policies(policies);
     let (key, entry) = new_api_key("back-end").unwrap();
     let auth = Auth {
         api_keys: Some(ApiKeys::parse(&entry, &settings.policies).unwrap()),
-        ..jwt(
-            Keys::from(Arc::new(JwtKey::from_secret(SECRET).unwrap())),
-            None,
-        )
+        ..by_secret()
     };
     (spawn(settings, auth).await, key)
 }
@@ -34,7 +30,7 @@ fn asking_for_mine(app: &App) -> RequestBuilder {
 
 #[tokio::test]
 async fn with_both_ways_either_works_and_the_refusal_names_both() {
-    let (app, key) = with_both().await;
+    let (app, key) = with_both(POLICIES).await;
     let token = signed(&claims("alice"));
     for request in [
         asking(&app).bearer_auth(&token),
@@ -100,7 +96,7 @@ async fn a_back_end_with_the_flag_uploads_and_verifies_as_its_user() {
 
 #[tokio::test]
 async fn only_a_key_with_the_flag_may_call_on_behalf_of_others() {
-    let (app, key) = with_both().await;
+    let (app, key) = with_both(POLICIES).await;
     for credentials in [&key, &signed(&claims("alice"))] {
         let request = asking(&app).bearer_auth(credentials);
         let request = request.header("x-on-behalf-of", "user-17");
@@ -234,10 +230,7 @@ async fn a_key_among_ten_thousand_is_found() {
     let file: String = others.chain([entry]).collect();
     let keys = ApiKeys::parse(&file, &settings.policies).unwrap();
     let app = spawn(settings, by_keys(keys)).await;
-    assert_eq!(
-        status(asking(&app).bearer_auth(key)).await,
-        StatusCode::CREATED
-    );
+    assert_eq!(by(&app, &key).await, 201);
 }
 
 #[tokio::test]
@@ -248,17 +241,16 @@ async fn a_token_whose_sub_is_the_name_of_an_api_key_is_refused() {
         ApiKeys::parse(&entry, &settings.policies).unwrap()
     };
     let in_force = keys("back-end");
-    let key = JwtKey::from_secret(SECRET).unwrap();
     let auth = Auth {
         api_keys: Some(in_force.clone()),
-        ..jwt(Keys::from(Arc::new(key)), None)
+        ..by_secret()
     };
     let app = spawn(settings.clone(), auth).await;
-    let by = |name: &str| status(asking(&app).bearer_auth(signed(&claims(name))));
-    assert_eq!(by("back-end").await, StatusCode::UNAUTHORIZED);
-    assert_eq!(by("alice").await, StatusCode::CREATED);
+    let [back_end, alice] = ["back-end", "alice"].map(|name| signed(&claims(name)));
+    assert_eq!(by(&app, &back_end).await, 401);
+    assert_eq!(by(&app, &alice).await, 201);
     // Also one that was verified before the key came into force.
     in_force.replace(&keys("alice"));
-    assert_eq!(by("alice").await, StatusCode::UNAUTHORIZED);
-    assert_eq!(by("back-end").await, StatusCode::CREATED);
+    assert_eq!(by(&app, &alice).await, 401);
+    assert_eq!(by(&app, &back_end).await, 201);
 }

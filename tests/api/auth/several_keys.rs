@@ -4,7 +4,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use presignd::http::auth::{JwtKey, Keys};
 
 use super::jwt::{IssuerKey, claims, jwt};
-use super::{POLICIES, asking, spawn, status, unauthorized};
+use super::{POLICIES, asking, by, spawn, unauthorized};
 use crate::helpers::{App, with_policies};
 
 async fn app(pem: &str) -> App {
@@ -26,7 +26,7 @@ async fn a_token_of_any_key_in_the_file_is_accepted_and_of_no_other() {
     for _ in 0..2 {
         for key in &keys {
             let token = key.sign(Some("any"), &claims("alice"));
-            assert_eq!(status(asking(&app).bearer_auth(token)).await, 201);
+            assert_eq!(by(&app, &token).await, 201);
         }
     }
     for other in [

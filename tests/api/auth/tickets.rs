@@ -3,14 +3,12 @@
 mod sessions;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-use presignd::http::auth::{JwtKey, Keys};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::jwt::{SECRET, claims, jwt, signed};
-use super::{asking, spawn, status};
+use super::jwt::{by_secret, claims, jwt, shared_key, signed};
+use super::{by, spawn};
 use crate::helpers::{App, Grant, fields, problem, with_policies};
 
 pub(super) const POLICIES: &str = r#"
@@ -31,12 +29,7 @@ key = "open/{uuid}"
 "#;
 
 pub(crate) async fn app() -> App {
-    let key = JwtKey::from_secret(SECRET).unwrap();
-    spawn(
-        with_policies(POLICIES),
-        jwt(Keys::from(Arc::new(key)), None),
-    )
-    .await
+    spawn(with_policies(POLICIES), by_secret()).await
 }
 
 /// A token of Alice with this ticket.
@@ -378,15 +371,11 @@ async fn a_policy_with_a_variable_needs_a_ticket_that_has_it() {
 
 #[tokio::test]
 async fn a_caller_of_listed_policies_cannot_use_another_one_by_a_ticket() {
-    let key = JwtKey::from_secret(SECRET).unwrap();
-    let auth = jwt(Keys::from(Arc::new(key)), Some("policies"));
+    let auth = jwt(shared_key(), Some("policies"));
     let app = spawn(with_policies(POLICIES), auth).await;
     let mut claims = claims("alice");
     claims["policies"] = json!(["avatar"]);
     claims["upload"] = json!({"policy": "default"});
     let token = signed(&claims);
-    assert_eq!(
-        status(asking(&app).bearer_auth(token)).await,
-        StatusCode::FORBIDDEN
-    );
+    assert_eq!(by(&app, &token).await, 403);
 }

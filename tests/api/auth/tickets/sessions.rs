@@ -4,6 +4,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::auth::status;
 
 #[tokio::test]
 async fn a_session_belongs_to_the_ticket_that_it_was_opened_under() {
