@@ -19,6 +19,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::helpers::{App, Grant, built_in, fields, problem, spawn_app_with_both, with_policies};
+use crate::uppy::create_by;
 
 /// Two policies; the keys of the second tell whose they are.
 const POLICIES: &str = r#"
@@ -255,42 +256,17 @@ async fn an_upload_in_parts_belongs_to_who_began_it() {
     let [alice, bob, alice_without_policies] = &keys[..] else {
         panic!("three keys");
     };
-    let url = format!("{}/s3/multipart", app.base);
     let body = json!({"filename": "a.bin", "type": "a/b", "metadata": {}});
-    let request = app.client.post(&url).bearer_auth(alice).json(&body);
-    let created: Value = request.send().await.unwrap().json().await.unwrap();
-    let session = format!("{url}/{}", created["uploadId"].as_str().unwrap());
-    let key = [("key", created["key"].as_str().unwrap())];
-    let sign = |who: &str| {
-        app.client
-            .get(format!("{session}/1"))
-            .query(&key)
-            .bearer_auth(who)
-    };
-    let parts = json!({"parts": [{"PartNumber": 1, "ETag": "x"}]});
+    let upload = create_by(&app.base, alice, body).await;
     for who in [bob, alice_without_policies] {
-        let numbers = [("partNumbers", "1")];
-        for request in [
-            sign(who),
-            app.client
-                .get(format!("{session}/batch"))
-                .query(&key)
-                .query(&numbers)
-                .bearer_auth(who),
-            app.client.get(&session).query(&key).bearer_auth(who),
-            app.client
-                .post(format!("{session}/complete"))
-                .query(&key)
-                .json(&parts)
-                .bearer_auth(who),
-            app.client.delete(&session).query(&key).bearer_auth(who),
-        ] {
-            let problem = problem(request.send().await.unwrap()).await;
-            assert_eq!(problem["code"], "no-such-upload");
+        for (call, answer) in upload.by(who).each_call().await {
+            let problem = problem(answer).await;
+            assert_eq!(problem["code"], "no-such-upload", "{call}");
             assert_eq!(problem["message"], problem["detail"], "Uppy shows it");
         }
     }
-    assert_eq!(status(sign(alice)).await, StatusCode::OK);
+    let part = upload.call(Method::GET, "1", &[], None).await;
+    assert_eq!(part.status(), StatusCode::OK);
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::helpers::{App, Grant, fields, is, spawn_app_with_policies};
 use crate::presigned_post::{self, PostGrant};
+use crate::uppy::create_at;
 
 const COMMIT: &str = "/upload/commit";
 const URL: &str = "/upload/presigned-url";
@@ -106,27 +107,12 @@ async fn a_form_and_an_upload_in_parts_are_pending_too() {
     let sent = presigned_post::send(&app.client, &form.url, &form.fields, "hello").await;
     assert!(sent.status().is_success());
 
-    let created = json!({"filename": "a.png", "type": "image/png", "metadata": {}});
-    let created = app.post("/s3/multipart", &created).await;
-    let created: Value = created.json().await.unwrap();
-    let (key, id) = (
-        created["key"].as_str().unwrap(),
-        created["uploadId"].as_str().unwrap(),
-    );
-    let query = [("key", key)];
-    let url = format!("{}/s3/multipart/{id}/1", app.base);
-    let part = app.client.get(url).query(&query).send().await.unwrap();
-    let part: Value = part.json().await.unwrap();
-    let part = app.client.put(part["url"].as_str().unwrap()).body(&PNG[..]);
-    let part = part.send().await.unwrap();
-    let etag = part.headers()["etag"].to_str().unwrap();
-    let complete = format!("{}/s3/multipart/{id}/complete", app.base);
-    let complete = app.client.post(complete).query(&query);
-    let parts = json!({"parts": [{"PartNumber": 1, "ETag": etag}]});
-    let completed = complete.json(&parts).send().await.unwrap();
+    let file = json!({"filename": "a.png", "type": "image/png", "metadata": {}});
+    let upload = create_at(&app.base, file).await;
+    let completed = upload.send(PNG.to_vec()).await;
     assert_eq!(completed.status(), StatusCode::OK);
 
-    for key in [form.key.as_str(), key] {
+    for key in [&form.key, &upload.key] {
         assert_eq!(state_of(&app.store, key).await, "pending");
         committed(&app, json!({"key": key})).await;
         assert_ne!(state_of(&app.store, key).await, "pending");

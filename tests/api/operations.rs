@@ -17,6 +17,7 @@ use crate::helpers::{
     with_policies, without_credentials,
 };
 use crate::stand_in::{StandIn, empty};
+use crate::uppy::create_at;
 
 /// `/readyz` of a service on the bucket that `config` leads to.
 async fn readyz_of(config: &SdkConfig, bucket: &str) -> String {
@@ -225,23 +226,20 @@ async fn what_the_service_does_is_counted() {
     let three = json!({"files": [file, file, file]});
     let _granted: Value = app.granted("/upload/presigned-urls", &three).await;
     app.refused("/upload/presigned-url", &large).await;
-    let created = app
-        .post("/s3/multipart", &json!({"filename": "a", "type": "a/b"}))
-        .await;
-    let created: Value = created.json().await.unwrap();
-    let id = created["uploadId"].as_str().unwrap();
-    let session = format!("{}/s3/multipart/{id}", app.base);
-    let key = created["key"].as_str().unwrap();
-    let of_key = [("key", key)];
-    let numbers = [("key", key), ("partNumbers", "1,2,3")];
-    let batch = app.client.get(format!("{session}/batch")).query(&numbers);
-    assert_eq!(batch.send().await.unwrap().status(), StatusCode::OK);
-    let parts = app.client.get(&session).query(&of_key);
-    assert_eq!(parts.send().await.unwrap().status(), StatusCode::OK);
-    let abort = app.client.delete(&session).query(&of_key);
-    assert_eq!(abort.send().await.unwrap().status(), StatusCode::OK);
-    let gone = app.client.get(&session).query(&of_key);
-    assert_eq!(gone.send().await.unwrap().status(), StatusCode::NOT_FOUND);
+    let upload = create_at(&app.base, json!({"filename": "a", "type": "a/b"})).await;
+    let key = &upload.key;
+    let call = async |method, path, query: &[(&str, &str)]| {
+        upload
+            .call(method, path, query, None)
+            .await
+            .status()
+            .as_u16()
+    };
+    let numbers = [("partNumbers", "1,2,3")];
+    assert_eq!(call(Method::GET, "batch", &numbers).await, 200);
+    assert_eq!(call(Method::GET, "", &[]).await, 200);
+    assert_eq!(call(Method::DELETE, "", &[]).await, 200);
+    assert_eq!(call(Method::GET, "", &[]).await, 404);
     app.refused("/upload/verify", &json!({"key": key})).await;
 
     let text = metrics(&url).await;
@@ -278,7 +276,7 @@ async fn what_the_service_does_is_counted() {
     let build = format!(r#"presignd_build_info{{version="{version}"}} 1"#);
     has(&text, &build);
     has(&text, "presignd_credentials_life_seconds inf");
-    assert!(!text.contains(key), "{text}");
+    assert!(!text.contains(key.as_str()), "{text}");
 }
 
 #[tokio::test]

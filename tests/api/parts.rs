@@ -1,6 +1,6 @@
 //! Uploads in parts cannot store more than their policy needs.
 
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -18,30 +18,26 @@ async fn no_part_is_signed_that_the_largest_file_cannot_need() {
     let announced = begin(announced).await;
     let unbounded = json!({"filename": "a", "type": "a/b", "policy": "large"});
     let unbounded = begin(unbounded).await;
-    let multipart = format!("{}/s3/multipart", app.base);
     for (upload, last) in [(&bounded, 2), (&announced, 1), (&unbounded, 10_000)] {
-        let key = [("key", &upload.key)];
-        let part = |number| {
-            let url = format!("{multipart}/{}/{number}", upload.id);
-            client().get(url).query(&key).send()
+        let get = async |path: &str, query: &[(&str, &str)]| {
+            upload.call(Method::GET, path, query, None).await
         };
-        assert_eq!(part(last).await.unwrap().status(), StatusCode::OK);
+        let part = async |number: u32| get(&number.to_string(), &[]).await;
+        assert_eq!(part(last).await.status(), StatusCode::OK);
         if last == 10_000 {
             continue;
         }
-        let url = format!("{multipart}/{}/batch", upload.id);
-        let numbers = [("partNumbers", format!("1,{}", last + 1))];
-        let batch = client().get(url).query(&key).query(&numbers).send();
+        let numbers = format!("1,{}", last + 1);
+        let batch = get("batch", &[("partNumbers", &numbers)]).await;
         for (answer, pointer) in [
             (part(last + 1).await, "/partNumber"),
-            (batch.await, "/partNumbers"),
+            (batch, "/partNumbers"),
         ] {
-            let problem = problem(answer.unwrap()).await;
+            let problem = problem(answer).await;
             is(&problem, 422, "part-number-too-high");
             assert_eq!(fields(&problem), [(pointer, "part-number-too-high")]);
         }
-        let url = format!("{multipart}/{}/batch", upload.id);
-        let none = client().get(url).query(&key).send().await.unwrap();
+        let none = get("batch", &[]).await;
         assert_eq!(fields(&problem(none).await), [("/partNumbers", "required")]);
     }
 }
@@ -50,12 +46,8 @@ async fn no_part_is_signed_that_the_largest_file_cannot_need() {
 async fn a_part_whose_size_is_known_is_bound_to_it() {
     let app = spawn_app_with_policies(SMALL).await;
     let upload = create_at(&app.base, json!({"filename": "a", "type": "a/b"})).await;
-    let part = |size: &str| {
-        let url = format!("{}/s3/multipart/{}/1", app.base, upload.id);
-        let query = [("key", upload.key.as_str()), ("size", size)];
-        client().get(url).query(&query).send()
-    };
-    let granted: Value = part("5").await.unwrap().json().await.unwrap();
+    let part = async |size: &str| upload.call(Method::GET, "1", &[("size", size)], None).await;
+    let granted: Value = part("5").await.json().await.unwrap();
     for (body, status) in [
         ("longer", StatusCode::FORBIDDEN),
         ("less", StatusCode::FORBIDDEN),
@@ -65,11 +57,11 @@ async fn a_part_whose_size_is_known_is_bound_to_it() {
         let answer = client().put(url).body(body).send().await.unwrap();
         assert_eq!(answer.status(), status, "{body}");
     }
-    let too_large = problem(part("7340032").await.unwrap()).await;
+    let too_large = problem(part("7340032").await).await;
     is(&too_large, 422, "file-too-large");
     assert_eq!(fields(&too_large), [("/size", "file-too-large")]);
     for wrong in ["-1", "1.5", "", "a"] {
-        let wrong = problem(part(wrong).await.unwrap()).await;
+        let wrong = problem(part(wrong).await).await;
         assert_eq!(fields(&wrong), [("/size", "out-of-range")]);
     }
 }
@@ -83,9 +75,10 @@ async fn no_part_of_a_large_file_is_larger_than_s3_takes() {
         (LARGEST, StatusCode::OK),
         (LARGEST + 1, StatusCode::UNPROCESSABLE_ENTITY),
     ] {
-        let url = format!("{}/s3/multipart/{}/1", app.base, upload.id);
-        let query = [("key", &upload.key), ("size", &size.to_string())];
-        let answer = client().get(url).query(&query).send().await.unwrap();
+        let size = size.to_string();
+        let answer = upload
+            .call(Method::GET, "1", &[("size", &size)], None)
+            .await;
         assert_eq!(answer.status(), status, "{size}");
     }
 }

@@ -1,6 +1,5 @@
 //! Clients are sent to one endpoint, and the service calls another.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -11,12 +10,13 @@ use presignd::dev::BUCKET;
 use presignd::telemetry::Metrics;
 use presignd::upload::UploadService;
 use presignd::{http, s3};
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::helpers::{self, Grant, built_in, client, file, presign_post, spawn};
 use crate::presigned_post::{self, PostGrant};
+use crate::uppy::create_at;
 
 /// A service that sends its clients to `public`.
 async fn service(config: &SdkConfig, public: &str) -> SocketAddr {
@@ -43,16 +43,6 @@ async fn post(addr: SocketAddr, path: &str, body: Value) -> Value {
     response.json().await.unwrap()
 }
 
-async fn put(url: &str, headers: &BTreeMap<String, String>) -> reqwest::Response {
-    let mut request = client().put(url).body("body");
-    for (name, value) in headers {
-        request = request.header(name, value);
-    }
-    let response = request.send().await.unwrap();
-    assert_eq!(response.status(), StatusCode::OK);
-    response
-}
-
 #[tokio::test]
 async fn what_clients_get_is_signed_for_the_public_endpoint() {
     let data = TempDir::new().unwrap();
@@ -66,7 +56,12 @@ async fn what_clients_get_is_signed_for_the_public_endpoint() {
     let grant = post(addr, "/upload/presigned-url", file.clone()).await;
     let grant: Grant = serde_json::from_value(grant).unwrap();
     assert!(grant.url.starts_with(&public), "{}", grant.url);
-    put(&grant.url, &grant.headers).await;
+    let mut request = client().put(&grant.url).body("body");
+    for (name, value) in &grant.headers {
+        request = request.header(name, value);
+    }
+    let sent = request.send().await.unwrap();
+    assert_eq!(sent.status(), StatusCode::OK);
 
     let grant = post(addr, "/upload/presigned-post", file).await;
     let grant: PostGrant = serde_json::from_value(grant).unwrap();
@@ -75,25 +70,15 @@ async fn what_clients_get_is_signed_for_the_public_endpoint() {
     assert_eq!(sent.status(), StatusCode::CREATED);
 
     let file = json!({"filename": "a.bin", "type": "text/plain"});
-    let upload = post(addr, "/s3/multipart", file).await;
-    let [id, key] = ["uploadId", "key"].map(|name| upload[name].as_str().unwrap());
-    let path = format!("http://{addr}/s3/multipart/{id}/1?key={key}");
-    let part: Value = client()
-        .get(path)
-        .send()
-        .await
-        .unwrap()
-        .json()
-        .await
-        .unwrap();
+    let upload = create_at(&format!("http://{addr}"), file).await;
+    let part = upload.json(Method::GET, "1", &[], None).await;
     let url = part["url"].as_str().unwrap();
     assert!(url.starts_with(&public), "{url}");
-    let stored = put(url, &BTreeMap::new()).await;
-    let etag = stored.headers()["etag"].to_str().unwrap();
-    let parts = json!({"parts": [{"PartNumber": 1, "ETag": etag}]});
-    let path = format!("/s3/multipart/{id}/complete?key={key}");
-    let answer = post(addr, &path, parts).await;
-    assert_eq!(answer["location"], format!("{public}/{BUCKET}/{key}"));
+    let completed = upload.send(b"body".to_vec()).await;
+    assert_eq!(completed.status(), StatusCode::OK);
+    let answer: Value = completed.json().await.unwrap();
+    let location = format!("{public}/{BUCKET}/{}", upload.key);
+    assert_eq!(answer["location"], location);
 }
 
 #[tokio::test]
@@ -103,12 +88,9 @@ async fn the_service_itself_never_calls_the_public_endpoint() {
     // Where nothing listens.
     let addr = service(&crate::helpers::sdk_config(called), "http://127.0.0.1:1").await;
     let file = json!({"filename": "a.bin", "type": "text/plain"});
-    let upload = post(addr, "/s3/multipart", file).await;
-    let [id, key] = ["uploadId", "key"].map(|name| upload[name].as_str().unwrap());
-    let path = format!("http://{addr}/s3/multipart/{id}?key={key}");
-    let listed = client().get(&path).send().await.unwrap();
-    assert_eq!(listed.status(), StatusCode::OK);
-    let aborted = client().delete(&path).send().await.unwrap();
+    let upload = create_at(&format!("http://{addr}"), file).await;
+    upload.list().await;
+    let aborted = upload.call(Method::DELETE, "", &[], None).await;
     assert_eq!(aborted.status(), StatusCode::OK);
 }
 

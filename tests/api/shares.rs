@@ -38,10 +38,10 @@ async fn a_batch_of_parts_counts_as_several_requests() {
     let upload = create_at(&app.base, json!({"filename": "a", "type": "a/b"})).await;
     let batch = async |count: u32| {
         let numbers: Vec<String> = (1..=count).map(|n| n.to_string()).collect();
-        let url = format!("{}/s3/multipart/{}/batch", app.base, upload.id);
-        let query = [("key", &upload.key), ("partNumbers", &numbers.join(","))];
-        let answer = client().get(url).query(&query).send().await;
-        answer.unwrap().status().as_u16()
+        let numbers = numbers.join(",");
+        let numbers = [("partNumbers", numbers.as_str())];
+        let answer = upload.call(Method::GET, "batch", &numbers, None).await;
+        answer.status().as_u16()
     };
     // With the one that created the upload, 12 requests: 1 for up to 20 parts, 10 for 200.
     assert_eq!(batch(20).await, 200);

@@ -16,7 +16,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use self::upload::create;
-pub(crate) use self::upload::{Upload, create_at, create_in, video};
+pub(crate) use self::upload::{Upload, create_at, create_by, create_in, video};
 use crate::helpers::{client, fields, problem, spawn_app, spawn_app_with_policies};
 use crate::presigned_post;
 use crate::stand_in::service_on;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use presignd::http;
 use presignd::http::auth::new_api_key;
-use reqwest::{Response, StatusCode};
+use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::jwt::{SECRET, by_secret, claims, now, signed};
@@ -14,6 +14,7 @@ use crate::helpers::{
     App, Grant, client, problem, spawn, spawn_app_with_both, spawn_app_with_policies, with_policies,
 };
 use crate::process::{Running, base};
+use crate::uppy::create_at;
 
 const DAY: u64 = 24 * 3600;
 
@@ -41,18 +42,10 @@ async fn every_route_that_authenticates_accepts_a_ticket_in_its_path() {
     let params = get("/s3/params?filename=a.txt&type=text/plain");
     assert_eq!(params.send().await.unwrap().status(), StatusCode::OK);
     let create = json!({"filename": "a.bin", "type": "a/b", "metadata": {}});
-    let created = post("/s3/multipart", create).send().await.unwrap();
-    let created: Value = created.json().await.unwrap();
-    let (id, key) = (&created["uploadId"], &created["key"]);
-    let session = format!("/s3/multipart/{}", id.as_str().unwrap());
-    let key = [("key", key.as_str().unwrap())];
-    for path in [&format!("{session}/1"), &session] {
-        let request = get(path).query(&key);
-        assert_eq!(
-            request.send().await.unwrap().status(),
-            StatusCode::OK,
-            "{path}"
-        );
+    let upload = create_at(&base, create).await;
+    for path in ["1", ""] {
+        let answer = upload.call(Method::GET, path, &[], None).await;
+        assert_eq!(answer.status(), StatusCode::OK, "{path}");
     }
     let document = app.client.get(format!("{}/openapi.json", app.base));
     let document: Value = document.send().await.unwrap().json().await.unwrap();

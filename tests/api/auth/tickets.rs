@@ -4,7 +4,7 @@ mod sessions;
 
 use std::collections::BTreeSet;
 
-use reqwest::{RequestBuilder, Response, StatusCode};
+use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::jwt::{by_secret, claims, jwt, shared_key, signed};

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::helpers::{built_in, client, service, spawn};
 use crate::presigned_post::{self, PostGrant};
+use crate::uppy::create_at;
 
 /// Sends requests to a store that reports them, and returns the keys that the application receives, in
 /// order.
@@ -94,18 +95,9 @@ async fn upload_in_each_way(base: &str) {
     assert!(sent.status().is_success());
 
     let file = json!({"filename": "parts 🎉.txt", "type": "text/plain"});
-    let upload = post("/s3/multipart", file).await;
-    let text = |name: &str| upload[name].as_str().unwrap().to_owned();
-    let query = [("key", text("key"))];
-    let part = format!("{base}/s3/multipart/{}/1", text("uploadId"));
-    let part = client.get(part).query(&query).send().await.unwrap();
-    let part: Value = part.json().await.unwrap();
-    let sent = client.put(part["url"].as_str().unwrap()).body("hello");
-    let etag = sent.send().await.unwrap().headers()["etag"].clone();
-    let complete = format!("{base}/s3/multipart/{}/complete", text("uploadId"));
-    let parts = json!({"parts": [{"PartNumber": 1, "ETag": etag.to_str().unwrap()}]});
-    let complete = client.post(complete).query(&query).json(&parts);
-    assert_eq!(complete.send().await.unwrap().status(), StatusCode::OK);
+    let upload = create_at(base, file).await;
+    let sent = upload.send(b"hello".to_vec()).await;
+    assert_eq!(sent.status(), StatusCode::OK);
 }
 
 #[tokio::test]

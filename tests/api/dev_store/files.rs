@@ -9,12 +9,13 @@ use axum::http::Uri;
 use futures_util::stream;
 use presignd::dev::BUCKET;
 use reqwest::{Body, StatusCode};
-use serde_json::{Value, json};
+use serde_json::json;
 use tower::Service;
 
 use super::refused;
 use crate::helpers::{App, Grant, spawn_app, spawn_app_with_policies};
 use crate::presigned_post::PostGrant;
+use crate::uppy::create_at;
 
 /// Bytes of a generator with a fixed seed, in which every value is as likely as any other.
 fn random(size: usize, mut seed: u64) -> Vec<u8> {
@@ -91,39 +92,19 @@ async fn by_put(app: &App, file: &[u8], frame: usize) -> String {
 }
 
 /// Uploads the file in the parts of these numbers, of 5 MiB and more but for the last.
-async fn by_parts(app: &App, file: &[u8], numbers: &[u32]) -> String {
-    let created: Value = {
-        let body = json!({"filename": "a.bin", "type": "application/octet-stream"});
-        let response = app.post("/s3/multipart", &body).await;
-        response.json().await.unwrap()
-    };
-    let key = created["key"].as_str().unwrap();
-    let upload = format!(
-        "{}/s3/multipart/{}",
-        app.base,
-        created["uploadId"].as_str().unwrap()
-    );
-    let query = [("key", key)];
+async fn by_parts(app: &App, file: &[u8], numbers: &[u16]) -> String {
+    let body = json!({"filename": "a.bin", "type": "application/octet-stream"});
+    let upload = create_at(&app.base, body).await;
     let mut parts = Vec::new();
     let size = file.len().div_ceil(numbers.len()).max(1);
     for (number, part) in numbers.iter().zip(file.chunks(size)) {
-        let signed = app.client.get(format!("{upload}/{number}")).query(&query);
-        let signed: Value = signed.send().await.unwrap().json().await.unwrap();
-        let put = app.client.put(signed["url"].as_str().unwrap());
-        let response = put.body(part.to_vec()).send().await.unwrap();
-        assert_eq!(response.status(), StatusCode::OK);
-        let etag = response.headers()["etag"].to_str().unwrap().to_owned();
+        let etag = upload.put(*number, part.to_vec()).await;
         parts.push(json!({"PartNumber": number, "ETag": etag}));
     }
-    let complete = app.client.post(format!("{upload}/complete")).query(&query);
-    let complete = complete
-        .json(&json!({"parts": parts}))
-        .send()
-        .await
-        .unwrap();
+    let complete = upload.complete(json!(parts)).await;
     let status = complete.status();
     assert_eq!(status, StatusCode::OK, "{}", complete.text().await.unwrap());
-    key.to_owned()
+    upload.key
 }
 
 async fn arrived(app: &App, key: &str, file: &[u8]) {

@@ -22,6 +22,7 @@ async fn begin(base: &str, size: u64, part_size: u64) -> (Upload, BTreeMap<u16, 
         base: base.to_owned(),
         key: text("key"),
         id: text("uploadId"),
+        bearer: None,
     };
     let urls = serde_json::from_value(answer["presignedUrls"].clone()).unwrap();
     (upload, urls)

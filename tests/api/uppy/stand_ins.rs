@@ -66,17 +66,9 @@ async fn an_invalid_expired_or_foreign_token_is_refused_without_asking_the_store
             id: id.clone(),
             ..good.clone()
         };
-        let parts = json!({"parts": [{"PartNumber": 1, "ETag": "x"}]});
-        for (method, path, query, body) in [
-            (Method::GET, "", vec![], None),
-            (Method::GET, "1", vec![], None),
-            (Method::GET, "batch", vec![("partNumbers", "1")], None),
-            (Method::POST, "complete", vec![], Some(parts.clone())),
-            (Method::DELETE, "", vec![], None),
-        ] {
-            let response = upload.call(method.clone(), path, &query, body).await;
-            let problem = problem(response).await;
-            assert_eq!(problem["status"], 404, "{method} {path} {id}");
+        for (call, answer) in upload.each_call().await {
+            let problem = problem(answer).await;
+            assert_eq!(problem["status"], 404, "{call} {id}");
             assert_eq!(problem["code"], "no-such-upload");
         }
     }

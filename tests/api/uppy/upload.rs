@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use presignd::dev::BUCKET;
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::helpers::{App, client};
@@ -14,6 +14,8 @@ pub(crate) struct Upload {
     pub(super) base: String,
     pub(crate) key: String,
     pub(crate) id: String,
+    /// The token or the key that each call is made with.
+    pub(super) bearer: Option<String>,
 }
 
 pub(super) async fn create(app: &App, body: Value) -> Upload {
@@ -26,7 +28,18 @@ pub(crate) async fn create_at(base: &str, body: Value) -> Upload {
 
 /// An upload that begins in this bucket.
 pub(crate) async fn create_in(base: &str, bucket: &str, body: Value) -> Upload {
-    let request = client().post(format!("{base}/s3/multipart")).json(&body);
+    let request = client().post(format!("{base}/s3/multipart"));
+    begun(base, bucket, request.json(&body)).await
+}
+
+/// An upload of the caller who has this token or key.
+pub(crate) async fn create_by(base: &str, bearer: &str, body: Value) -> Upload {
+    let request = client().post(format!("{base}/s3/multipart"));
+    let request = request.bearer_auth(bearer).json(&body);
+    begun(base, BUCKET, request).await.by(bearer)
+}
+
+async fn begun(base: &str, bucket: &str, request: RequestBuilder) -> Upload {
     let response = request.send().await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     let mut answer: BTreeMap<String, String> = response.json().await.unwrap();
@@ -38,6 +51,7 @@ pub(crate) async fn create_in(base: &str, bucket: &str, body: Value) -> Upload {
         base: base.to_owned(),
         key,
         id,
+        bearer: None,
     }
 }
 
@@ -50,6 +64,14 @@ impl Upload {
     pub(crate) fn at(&self, base: &str) -> Self {
         Self {
             base: base.to_owned(),
+            ..self.clone()
+        }
+    }
+
+    /// The same upload, with the token or the key of this caller.
+    pub(crate) fn by(&self, bearer: &str) -> Self {
+        Self {
+            bearer: Some(bearer.to_owned()),
             ..self.clone()
         }
     }
@@ -70,10 +92,30 @@ impl Upload {
             .append_pair("key", &self.key)
             .extend_pairs(query);
         let mut request = client().request(method, url);
+        if let Some(bearer) = &self.bearer {
+            request = request.bearer_auth(bearer);
+        }
         if let Some(body) = body {
             request = request.json(&body);
         }
         request.send().await.unwrap()
+    }
+
+    /// Each call that continues an upload, and its answer.
+    pub(crate) async fn each_call(&self) -> Vec<(String, Response)> {
+        let parts = json!({"parts": [{"PartNumber": 1, "ETag": "x"}]});
+        let mut answers = Vec::new();
+        for (method, path, query, body) in [
+            (Method::GET, "", &[][..], None),
+            (Method::GET, "1", &[], None),
+            (Method::GET, "batch", &[("partNumbers", "1")], None),
+            (Method::POST, "complete", &[], Some(parts)),
+            (Method::DELETE, "", &[], None),
+        ] {
+            let call = format!("{method} {path}");
+            answers.push((call, self.call(method, path, query, body).await));
+        }
+        answers
     }
 
     pub(crate) async fn json(
@@ -106,7 +148,7 @@ impl Upload {
     }
 
     /// Sends all of the file as one part and completes the upload.
-    pub(super) async fn send(&self, body: Vec<u8>) -> Response {
+    pub(crate) async fn send(&self, body: Vec<u8>) -> Response {
         let etag = self.put(1, body).await;
         self.complete(json!([{"PartNumber": 1, "ETag": etag}]))
             .await

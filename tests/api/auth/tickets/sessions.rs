@@ -1,10 +1,11 @@
 //! What a ticket means after the grant: for parts, and for verifying.
 
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::*;
 use crate::auth::status;
+use crate::uppy::{Upload, create_by};
 
 #[tokio::test]
 async fn a_session_belongs_to_the_ticket_that_it_was_opened_under() {
@@ -12,51 +13,29 @@ async fn a_session_belongs_to_the_ticket_that_it_was_opened_under() {
     let app = app().await;
     let create = async |token: &str, policy: &str| {
         let body = json!({"filename": "a.bin", "type": "a/b", "metadata": {}, "policy": policy});
-        let created: Value = post(&app, token, "/s3/multipart", body)
-            .await
-            .json()
-            .await
-            .unwrap();
-        let id = created["uploadId"]
-            .as_str()
-            .expect("an upload id")
-            .to_owned();
-        (
-            format!("{}/s3/multipart/{id}", app.base),
-            created["key"].as_str().unwrap().to_owned(),
-        )
-    };
-    let with = |request: RequestBuilder, token: &str, key: &str| {
-        request.query(&[("key", key)]).bearer_auth(token)
+        create_by(&app.base, token, body).await
     };
     let own = json!({"max_size": PART + 1, "vars": {"tenant": "acme"}});
     let token = ticket(own.clone());
-    let (session, key) = create(&token, "tenant").await;
-    let sign =
-        |token: &str, number: u32| with(app.client.get(format!("{session}/{number}")), token, &key);
-    assert_eq!(status(sign(&token, 1)).await, StatusCode::OK);
+    let upload = create(&token, "tenant").await;
+    let sign = async |token: &str, part: &str| {
+        let answer = upload.by(token).call(Method::GET, part, &[], None).await;
+        answer.status().as_u16()
+    };
+    assert_eq!(sign(&token, "1").await, 200);
     // A fresh token with the same ticket continues; after the old one has expired it has to.
     let mut fresh = claims("alice");
     fresh["upload"] = own.clone();
     fresh["exp"] = json!(crate::auth::jwt::now() + 1000);
-    assert_eq!(status(sign(&signed(&fresh), 2)).await, StatusCode::OK);
+    assert_eq!(sign(&signed(&fresh), "2").await, 200);
     fresh["exp"] = json!(crate::auth::jwt::now() - 60);
-    assert_eq!(
-        status(sign(&signed(&fresh), 2)).await,
-        StatusCode::UNAUTHORIZED
-    );
+    assert_eq!(sign(&signed(&fresh), "2").await, 401);
     // Its limit holds: the third part would be beyond it.
-    assert_eq!(
-        status(sign(&token, 3)).await,
-        StatusCode::UNPROCESSABLE_ENTITY
-    );
+    assert_eq!(sign(&token, "3").await, 422);
     // The user's own session may continue, within the same limit.
     let plain = signed(&claims("alice"));
-    assert_eq!(status(sign(&plain, 2)).await, StatusCode::OK);
-    assert_eq!(
-        status(sign(&plain, 3)).await,
-        StatusCode::UNPROCESSABLE_ENTITY
-    );
+    assert_eq!(sign(&plain, "2").await, 200);
+    assert_eq!(sign(&plain, "3").await, 422);
     // No other ticket may, nor the same one of another user.
     for other in [
         ticket(json!({})),
@@ -65,29 +44,16 @@ async fn a_session_belongs_to_the_ticket_that_it_was_opened_under() {
         ticket(json!({"max_size": PART + 1, "vars": {"tenant": "other"}})),
         ticket_of("bob", own),
     ] {
-        for request in [
-            with(app.client.get(&session), &other, &key),
-            sign(&other, 1),
-            with(
-                app.client.get(format!("{session}/batch?partNumbers=1")),
-                &other,
-                &key,
-            ),
-            with(app.client.delete(&session), &other, &key),
-            with(app.client.post(format!("{session}/complete")), &other, &key)
-                .json(&json!({"parts": [{"PartNumber": 1, "ETag": "x"}]})),
-        ] {
-            assert_eq!(status(request).await, StatusCode::NOT_FOUND);
+        for (call, answer) in upload.by(&other).each_call().await {
+            assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{call}");
         }
     }
     // What was begun without a ticket is not continued under one.
-    let (session, key) = create(&plain, "default").await;
-    let part = |token: &str| with(app.client.get(format!("{session}/1")), token, &key);
-    assert_eq!(status(part(&plain)).await, StatusCode::OK);
-    assert_eq!(
-        status(part(&ticket(json!({})))).await,
-        StatusCode::NOT_FOUND
-    );
+    let upload = create(&plain, "default").await;
+    let part = async |upload: &Upload| upload.call(Method::GET, "1", &[], None).await.status();
+    assert_eq!(part(&upload).await, StatusCode::OK);
+    let with_ticket = upload.by(&ticket(json!({})));
+    assert_eq!(part(&with_ticket).await, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]
@@ -99,30 +65,12 @@ async fn completing_keeps_to_the_limit_of_the_ticket() {
         ("four", StatusCode::UNPROCESSABLE_ENTITY),
     ] {
         let create = json!({"filename": "a.bin", "type": "a/b", "metadata": {}});
-        let created = post(&app, &token, "/s3/multipart", create).await;
-        let created: Value = created.json().await.unwrap();
-        let (id, key) = (
-            created["uploadId"].as_str().unwrap(),
-            created["key"].as_str().unwrap(),
-        );
-        let session = format!("{}/s3/multipart/{id}", app.base);
-        let sign = app
-            .client
-            .get(format!("{session}/1"))
-            .query(&[("key", key)]);
-        let part = sign.bearer_auth(&token).send().await.unwrap();
-        let part: Value = part.json().await.unwrap();
-        let sent = app.client.put(part["url"].as_str().unwrap()).body(body);
-        let sent = sent.send().await.unwrap();
-        let etag = sent.headers()["etag"].to_str().unwrap().to_owned();
-        let complete = app
-            .client
-            .post(format!("{session}/complete"))
-            .query(&[("key", key)]);
-        let parts = json!({"parts": [{"PartNumber": 1, "ETag": etag}]});
+        let upload = create_by(&app.base, &token, create).await;
+        let etag = upload.put(1, body.into()).await;
+        let parts = json!([{"PartNumber": 1, "ETag": etag}]);
         // Also with the user's own token, which has no limit.
-        let complete = complete.bearer_auth(signed(&claims("alice"))).json(&parts);
-        assert_eq!(status(complete).await, expected, "{body}");
+        let upload = upload.by(&signed(&claims("alice")));
+        assert_eq!(upload.complete(parts).await.status(), expected, "{body}");
     }
 }
 
