@@ -142,14 +142,7 @@ async fn without_a_valid_key_every_caller_gets_the_same_answer() {
 #[tokio::test]
 async fn every_route_but_those_for_all_asks_who_is_calling() {
     let (app, _) = with_api_keys(&[("web", "")]).await;
-    let get = async |path: &str| {
-        app.client
-            .get(format!("{}{path}", app.base))
-            .send()
-            .await
-            .unwrap()
-    };
-    let document: Value = get("/openapi.json").await.json().await.unwrap();
+    let document: Value = app.get("/openapi.json").await.json().await.unwrap();
     let mut asked = 0;
     for (path, operations) in document["paths"].as_object().unwrap() {
         for (method, operation) in operations.as_object().unwrap() {
@@ -172,8 +165,8 @@ async fn every_route_but_those_for_all_asks_who_is_calling() {
         }
     }
     assert!(asked >= 9, "{asked}");
-    assert_eq!(get("/docs/").await.status(), StatusCode::OK);
-    assert_eq!(get("/nope").await.status(), StatusCode::NOT_FOUND);
+    assert_eq!(app.get("/docs/").await.status(), StatusCode::OK);
+    assert_eq!(app.get("/nope").await.status(), StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]

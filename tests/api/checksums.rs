@@ -3,7 +3,7 @@
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::helpers::{App, Grant, client, fields, is, problem, spawn_app, spawn_app_with_policies};
+use crate::helpers::{App, Grant, fields, is, post, problem, spawn_app, spawn_app_with_policies};
 use crate::policies::sha256;
 use crate::presigned_post::{self, PostGrant};
 use crate::stand_in::StandIn;
@@ -118,8 +118,7 @@ async fn a_file_of_which_the_store_has_no_crc64nvme_is_a_mismatch_that_says_so()
 
     let store = StandIn::with_object(&[]).await;
     let base = store.service("[policies.default]").await;
-    let request = client().post(format!("{base}{VERIFY}")).json(&body);
-    let without = problem(request.send().await.unwrap()).await;
+    let without = problem(post(&base, VERIFY, &body).await).await;
     for refused in [with_another, without] {
         is(&refused, 409, "mismatch");
         assert_eq!(

@@ -13,13 +13,12 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::helpers::{Grant, client};
+use crate::helpers::{Grant, client, post};
 use crate::process::{Running, base, one_line_and_exit_1, presignd, run};
 
 async fn upload(base: &str, filename: &str, body: &str) -> Grant {
     let request = json!({"filename": filename, "contentType": "text/plain"});
-    let url = format!("{base}/upload/presigned-url");
-    let response = client().post(url).json(&request).send().await.unwrap();
+    let response = post(base, "/upload/presigned-url", &request).await;
     assert_eq!(response.status(), StatusCode::CREATED);
     let grant: Grant = response.json().await.unwrap();
     let put = client()

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::helpers::{Grant, client, problem};
+use crate::helpers::{Grant, get, post, problem};
 use crate::process::Running;
 
 /// `presignd serve`, whose profile asks a script for credentials. The script notes each of its runs and does what
@@ -55,8 +55,7 @@ impl Service {
 
     async fn ask(&self) -> Response {
         let file = json!({"filename": "a.txt", "contentType": "text/plain"});
-        let url = format!("{}/upload/presigned-url", self.base);
-        client().post(url).json(&file).send().await.unwrap()
+        post(&self.base, "/upload/presigned-url", &file).await
     }
 
     async fn grant(&self) -> Grant {
@@ -143,17 +142,17 @@ async fn a_process_that_fails_is_503_until_it_works_again() {
 async fn every_kind_of_grant_is_503_without_credentials() {
     let service = Service::start("echo 'hidden cause' >&2; exit 1");
     let file = json!({"filename": "a.txt", "contentType": "text/plain"});
-    let form = client().post(format!("{}/upload/presigned-post", service.base));
-    Service::says_unavailable(form.json(&file).send().await.unwrap()).await;
+    let base = &service.base;
     let query = "filename=a.txt&type=text%2Fplain";
-    let params = client().get(format!("{}/s3/params?{query}", service.base));
-    Service::says_unavailable(params.send().await.unwrap()).await;
-    let list = client().post(format!("{}/upload/presigned-urls", service.base));
-    let files = json!({"files": [file]});
-    Service::says_unavailable(list.json(&files).send().await.unwrap()).await;
-    let upload = client().post(format!("{}/s3/multipart", service.base));
-    let file = json!({"filename": "a.txt", "type": "text/plain"});
-    Service::says_unavailable(upload.json(&file).send().await.unwrap()).await;
+    let of_uppy = json!({"filename": "a.txt", "type": "text/plain"});
+    for answer in [
+        post(base, "/upload/presigned-post", &file).await,
+        get(base, &format!("/s3/params?{query}")).await,
+        post(base, "/upload/presigned-urls", &json!({"files": [file]})).await,
+        post(base, "/s3/multipart", &of_uppy).await,
+    ] {
+        Service::says_unavailable(answer).await;
+    }
 }
 
 #[tokio::test]

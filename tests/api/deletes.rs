@@ -3,7 +3,7 @@
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::helpers::{App, Grant, client, fields, is, problem, spawn_app_with_policies};
+use crate::helpers::{App, Grant, fields, is, post, problem, spawn_app_with_policies};
 use crate::stand_in::{StandIn, empty, error, page};
 
 const URL: &str = "/upload/delete";
@@ -66,8 +66,7 @@ async fn a_policy_has_to_allow_deleting() {
 
 async fn delete_at(store: &StandIn) -> reqwest::Response {
     let base = store.service(POLICIES).await;
-    let request = client().post(format!("{base}{URL}"));
-    request.json(&json!({"key": KEY})).send().await.unwrap()
+    post(&base, URL, &json!({"key": KEY})).await
 }
 
 #[tokio::test]

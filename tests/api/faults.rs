@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use self::expected::{FAULTS, ROUTES, Route};
 use self::proxy::{Fault, Operation, Proxy};
 use crate::helpers::{
-    App, client, problem, service, spawn, spawn_app, spawn_app_with_policies, with_policies,
+    App, get, post, problem, service, spawn, spawn_app, spawn_app_with_policies, with_policies,
 };
 use crate::uppy::{Upload, create_at};
 
@@ -90,10 +90,7 @@ impl Case {
     }
 
     async fn ask(&self) -> Response {
-        let post = async |path: &str, body: Value| {
-            let request = client().post(format!("{}{path}", self.base)).json(&body);
-            request.send().await.unwrap()
-        };
+        let post = async |path: &str, body: Value| post(&self.base, path, &body).await;
         let verify = async |body| post("/upload/verify", body).await;
         match (self.route, &self.upload) {
             (Route::Verify, _) => verify(json!({"key": self.key})).await,
@@ -104,10 +101,7 @@ impl Case {
             (Route::List, Some(upload)) => upload.call(Method::GET, "", &[], None).await,
             (Route::Complete, Some(upload)) => upload.complete(self.parts.clone()).await,
             (Route::Abort, Some(upload)) => upload.call(Method::DELETE, "", &[], None).await,
-            (Route::Readyz, _) => {
-                let request = client().get(format!("{}/readyz", self.base));
-                request.send().await.unwrap()
-            }
+            (Route::Readyz, _) => get(&self.base, "/readyz").await,
             _ => unreachable!(),
         }
     }
@@ -314,14 +308,8 @@ async fn grants_do_not_depend_on_the_store() {
         let (proxy, base) = behind(&app, &Operation::ALL, fault).await;
         let upload = upload.at(&base);
         let file = json!({"filename": "a.txt", "contentType": "text/plain"});
-        let post = async |path: &str, body: &Value| {
-            let request = client().post(format!("{base}{path}")).json(body);
-            request.send().await.unwrap().status()
-        };
-        let get = async |path: &str| {
-            let request = client().get(format!("{base}{path}"));
-            request.send().await.unwrap().status()
-        };
+        let post = async |path: &str, body: &Value| post(&base, path, body).await.status();
+        let get = async |path: &str| get(&base, path).await.status();
         let part = async |path: &str, query: &[(&str, &str)]| {
             upload.call(Method::GET, path, query, None).await.status()
         };

@@ -193,6 +193,18 @@ pub(crate) fn client() -> Client {
     Client::builder().no_proxy().build().unwrap()
 }
 
+/// Asks a service that is no [`App`].
+pub(crate) async fn get(base: &str, path: &str) -> Response {
+    let request = client().get(format!("{base}{path}"));
+    request.send().await.unwrap()
+}
+
+/// The same with a body.
+pub(crate) async fn post(base: &str, path: &str, body: &Value) -> Response {
+    let request = client().post(format!("{base}{path}")).json(body);
+    request.send().await.unwrap()
+}
+
 impl App {
     /// The folder of the store.
     pub(crate) fn data(&self) -> &std::path::Path {
@@ -200,8 +212,7 @@ impl App {
     }
 
     pub(crate) async fn get(&self, path: &str) -> Response {
-        let request = self.client.get(format!("{}{path}", self.base));
-        request.send().await.unwrap()
+        get(&self.base, path).await
     }
 
     pub(crate) async fn ask(&self, body: &Value) -> Response {
@@ -209,8 +220,7 @@ impl App {
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Response {
-        let url = format!("{}{path}", self.base);
-        self.client.post(url).json(body).send().await.unwrap()
+        post(&self.base, path, body).await
     }
 
     /// Posts a text as it is, under the content type of JSON.

@@ -3,7 +3,7 @@ use reqwest::StatusCode;
 use reqwest::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY};
 use serde_json::{Value, json};
 
-use crate::helpers::{built_in, client, problem, service, spawn, spawn_app};
+use crate::helpers::{built_in, get, problem, service, spawn, spawn_app};
 
 /// A service with a page, for a store at `store`.
 async fn spawn_page(store: &str) -> String {
@@ -20,7 +20,7 @@ async fn spawn_page(store: &str) -> String {
 #[tokio::test]
 async fn the_page_may_reach_the_service_and_the_store_and_nothing_else() {
     let base = spawn_page("http://127.0.0.1:9000").await;
-    let response = client().get(&base).send().await.unwrap();
+    let response = get(&base, "/").await;
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(response.headers()[CONTENT_TYPE], "text/html; charset=utf-8");
     assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
@@ -36,8 +36,7 @@ async fn the_page_may_reach_the_service_and_the_store_and_nothing_else() {
 #[tokio::test]
 async fn everything_that_the_page_names_is_there() {
     let base = spawn_page("http://127.0.0.1:9000").await;
-    let page = client().get(&base).send().await.unwrap();
-    let page = page.text().await.unwrap();
+    let page = get(&base, "/").await.text().await.unwrap();
     let mut paths: Vec<String> = page
         .split('"')
         .filter(|text| text.starts_with('/') && !text.contains('>'))
@@ -47,8 +46,7 @@ async fn everything_that_the_page_names_is_there() {
     paths.dedup();
     assert!(paths.len() >= 4, "{paths:?}");
     for path in paths {
-        let url = format!("{base}{path}");
-        let response = client().get(&url).send().await.unwrap();
+        let response = get(&base, &path).await;
         assert_eq!(response.status(), StatusCode::OK, "{path}");
         let content_type = match path.rsplit_once('.').map(|(_, extension)| extension) {
             Some("js") => "text/javascript",
@@ -64,8 +62,8 @@ async fn everything_that_the_page_names_is_there() {
 #[tokio::test]
 async fn the_page_learns_the_policies_and_whether_it_needs_a_credential() {
     let base = spawn_page("http://127.0.0.1:9000").await;
-    let settings = client().get(format!("{base}/page/settings.json"));
-    let settings: Value = settings.send().await.unwrap().json().await.unwrap();
+    let settings = get(&base, "/page/settings.json").await;
+    let settings: Value = settings.json().await.unwrap();
     assert_eq!(
         settings,
         json!({"policies": ["default"], "needsCredential": false})
@@ -76,8 +74,7 @@ async fn the_page_learns_the_policies_and_whether_it_needs_a_credential() {
 async fn there_is_no_page_unless_asked_for() {
     let app = spawn_app().await;
     for path in ["/", "/client/index.js", "/page/settings.json"] {
-        let response = app.client.get(format!("{}{path}", app.base)).send().await;
-        let problem = problem(response.unwrap()).await;
+        let problem = problem(app.get(path).await).await;
         assert_eq!(problem["status"], 404, "{path}");
         assert_eq!(problem["code"], "no-such-route", "{path}");
     }

@@ -1,6 +1,5 @@
 //! Clients are sent to one endpoint, and the service calls another.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -14,12 +13,12 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::helpers::{self, Grant, built_in, client, file, presign_post, spawn};
+use crate::helpers::{self, Grant, built_in, client, file, post, presign_post, spawn};
 use crate::presigned_post::{self, PostGrant};
 use crate::uppy::create_at;
 
 /// A service that sends its clients to `public`.
-async fn service(config: &SdkConfig, public: &str) -> SocketAddr {
+async fn service(config: &SdkConfig, public: &str) -> String {
     let settings = built_in();
     let provider = config.credentials_provider().unwrap();
     let credentials = s3::CredentialsCache::new(provider, settings.policies.longest_lifetime());
@@ -33,14 +32,7 @@ async fn service(config: &SdkConfig, public: &str) -> SocketAddr {
     let buckets = buckets.await.unwrap();
     let uploads = UploadService::new(buckets, settings, Metrics::default());
     let router = http::router(Arc::new(uploads), &http::Settings::default());
-    spawn(router).await
-}
-
-async fn post(addr: SocketAddr, path: &str, body: Value) -> Value {
-    let url = format!("http://{addr}{path}");
-    let response = client().post(url).json(&body).send().await.unwrap();
-    assert!(response.status().is_success(), "{path}");
-    response.json().await.unwrap()
+    format!("http://{}", spawn(router).await)
 }
 
 #[tokio::test]
@@ -50,11 +42,11 @@ async fn what_clients_get_is_signed_for_the_public_endpoint() {
     let called = spawn(crate::helpers::store(data.path())).await;
     let public = spawn(crate::helpers::store(data.path())).await;
     let public = format!("http://{public}");
-    let addr = service(&crate::helpers::sdk_config(called), &public).await;
+    let base = service(&crate::helpers::sdk_config(called), &public).await;
 
     let file = json!({"filename": "a.txt", "contentType": "text/plain"});
-    let grant = post(addr, "/upload/presigned-url", file.clone()).await;
-    let grant: Grant = serde_json::from_value(grant).unwrap();
+    let grant = post(&base, "/upload/presigned-url", &file).await;
+    let grant: Grant = grant.json().await.unwrap();
     assert!(grant.url.starts_with(&public), "{}", grant.url);
     let mut request = client().put(&grant.url).body("body");
     for (name, value) in &grant.headers {
@@ -63,14 +55,14 @@ async fn what_clients_get_is_signed_for_the_public_endpoint() {
     let sent = request.send().await.unwrap();
     assert_eq!(sent.status(), StatusCode::OK);
 
-    let grant = post(addr, "/upload/presigned-post", file).await;
-    let grant: PostGrant = serde_json::from_value(grant).unwrap();
+    let grant = post(&base, "/upload/presigned-post", &file).await;
+    let grant: PostGrant = grant.json().await.unwrap();
     assert!(grant.url.starts_with(&public), "{}", grant.url);
     let sent = presigned_post::send(&client(), &grant.url, &grant.fields, "body").await;
     assert_eq!(sent.status(), StatusCode::CREATED);
 
     let file = json!({"filename": "a.bin", "type": "text/plain"});
-    let upload = create_at(&format!("http://{addr}"), file).await;
+    let upload = create_at(&base, file).await;
     let part = upload.json(Method::GET, "1", &[], None).await;
     let url = part["url"].as_str().unwrap();
     assert!(url.starts_with(&public), "{url}");
@@ -86,9 +78,9 @@ async fn the_service_itself_never_calls_the_public_endpoint() {
     let data = TempDir::new().unwrap();
     let called = spawn(crate::helpers::store(data.path())).await;
     // Where nothing listens.
-    let addr = service(&crate::helpers::sdk_config(called), "http://127.0.0.1:1").await;
+    let base = service(&crate::helpers::sdk_config(called), "http://127.0.0.1:1").await;
     let file = json!({"filename": "a.bin", "type": "text/plain"});
-    let upload = create_at(&format!("http://{addr}"), file).await;
+    let upload = create_at(&base, file).await;
     upload.list().await;
     let aborted = upload.call(Method::DELETE, "", &[], None).await;
     assert_eq!(aborted.status(), StatusCode::OK);

@@ -21,7 +21,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::auth::by_keys;
-use crate::helpers::{App, Grant, built_in, client, service, spawn, spawn_app, with_policies};
+use crate::helpers::{App, Grant, built_in, get, post, service, spawn, spawn_app, with_policies};
 use crate::stand_in::{StandIn, empty};
 use crate::uppy::create_at;
 
@@ -123,14 +123,9 @@ async fn a_receipt_names_the_version_and_the_checksum_that_the_store_has() {
     ])
     .await;
     let base = service_with(&pem(), &store.config()).await;
-    let get = async |path: &str| -> Value {
-        let answer = client().get(format!("{base}{path}")).send().await;
-        answer.unwrap().json().await.unwrap()
-    };
-    let keys = serde_json::from_value(get(KEYS).await).unwrap();
+    let keys: JwkSet = get(&base, KEYS).await.json().await.unwrap();
     let body = json!({"key": "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/a.txt"});
-    let verify = client().post(format!("{base}{VERIFY}")).json(&body);
-    let upload: Value = verify.send().await.unwrap().json().await.unwrap();
+    let upload: Value = post(&base, VERIFY, &body).await.json().await.unwrap();
     let receipt = checked(upload["receipt"].as_str().unwrap(), &keys).unwrap();
     assert_eq!(receipt.claims["versionId"], "v7");
     assert_eq!(receipt.claims["checksumSha256"], SHA256);
@@ -208,13 +203,11 @@ async fn a_completed_upload_in_parts_has_a_receipt_even_if_the_store_s_answer_is
         .await;
         let base = service_with(&pem(), &store.config()).await;
         let answer = completed(&base).await;
-        let keys = client().get(format!("{base}{KEYS}")).send().await.unwrap();
-        let keys: JwkSet = keys.json().await.unwrap();
+        let keys: JwkSet = get(&base, KEYS).await.json().await.unwrap();
         let claims = checked(answer["receipt"].as_str().unwrap(), &keys).unwrap();
         let claims = claims.claims;
         let body = json!({"key": answer["key"]});
-        let verify = client().post(format!("{base}{VERIFY}")).json(&body);
-        let upload: Value = verify.send().await.unwrap().json().await.unwrap();
+        let upload: Value = post(&base, VERIFY, &body).await.json().await.unwrap();
         for claim in [
             "key",
             "size",

@@ -11,7 +11,8 @@ use super::jwt::{SECRET, by_secret, claims, now, signed};
 use super::on_behalf::with_both;
 use super::tickets::{POLICIES, app, ticket};
 use crate::helpers::{
-    App, Grant, client, problem, spawn, spawn_app_with_both, spawn_app_with_policies, with_policies,
+    App, Grant, client, get, post, problem, spawn, spawn_app_with_both, spawn_app_with_policies,
+    with_policies,
 };
 use crate::process::{Running, base};
 use crate::uppy::create_at;
@@ -19,9 +20,9 @@ use crate::uppy::create_at;
 const DAY: u64 = 24 * 3600;
 
 async fn ask(app: &App, ticket: &str) -> Response {
-    let url = format!("{}/t/{ticket}/upload/presigned-url", app.base);
+    let path = format!("/t/{ticket}/upload/presigned-url");
     let body = json!({"filename": "a.txt", "contentType": "text/plain", "size": 3});
-    app.client.post(url).json(&body).send().await.unwrap()
+    app.post(&path, &body).await
 }
 
 #[tokio::test]
@@ -35,20 +36,17 @@ async fn every_route_that_authenticates_accepts_a_ticket_in_its_path() {
     assert_eq!(app.upload(&grant, "abc").await.status(), StatusCode::OK);
 
     let base = format!("{}/t/{token}", app.base);
-    let post = |path: &str, body: Value| app.client.post(format!("{base}{path}")).json(&body);
-    let get = |path: &str| app.client.get(format!("{base}{path}"));
-    let verified = post("/upload/verify", json!({"key": grant.key}));
-    assert_eq!(verified.send().await.unwrap().status(), StatusCode::OK);
-    let params = get("/s3/params?filename=a.txt&type=text/plain");
-    assert_eq!(params.send().await.unwrap().status(), StatusCode::OK);
+    let verified = post(&base, "/upload/verify", &json!({"key": grant.key})).await;
+    assert_eq!(verified.status(), StatusCode::OK);
+    let params = get(&base, "/s3/params?filename=a.txt&type=text/plain").await;
+    assert_eq!(params.status(), StatusCode::OK);
     let create = json!({"filename": "a.bin", "type": "a/b", "metadata": {}});
     let upload = create_at(&base, create).await;
     for path in ["1", ""] {
         let answer = upload.call(Method::GET, path, &[], None).await;
         assert_eq!(answer.status(), StatusCode::OK, "{path}");
     }
-    let document = app.client.get(format!("{}/openapi.json", app.base));
-    let document: Value = document.send().await.unwrap().json().await.unwrap();
+    let document: Value = app.get("/openapi.json").await.json().await.unwrap();
     let about = document["info"]["description"].as_str().unwrap();
     assert_eq!(about.matches("/t/{ticket}").count(), 1);
     let paths = document["paths"].as_object().unwrap();
@@ -179,9 +177,7 @@ async fn there_are_no_such_paths_without_tokens_or_for_public_routes() {
         "/openapi.json",
         "/t/x/s3/params",
     ] {
-        let url = format!("{}/t/{token}{path}", app.base);
-        let response = app.client.get(url).send().await.unwrap();
-        let problem = problem(response).await;
+        let problem = problem(app.get(&format!("/t/{token}{path}")).await).await;
         assert_eq!(problem["status"], 404, "{path}");
         assert!(!problem.to_string().contains(&token), "{path}");
     }
@@ -232,7 +228,7 @@ async fn no_log_shows_a_ticket_of_a_path_and_names_who_calls_for_whom() {
         format!("/t/{token}/nope"),
         format!("/t/{bad}/s3/params?filename=a.txt"),
     ] {
-        client().get(format!("{base}{path}")).send().await.unwrap();
+        get(&base, &path).await;
     }
     let body = json!({"filename": "a.txt", "contentType": "text/plain"});
     let request = client()

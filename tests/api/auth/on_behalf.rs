@@ -54,16 +54,7 @@ async fn with_both_ways_either_works_and_the_refusal_names_both() {
             "Bearer realm=\"presignd\", ApiKey realm=\"presignd\""
         );
     }
-    let url = format!("{}/openapi.json", app.base);
-    let document: Value = app
-        .client
-        .get(url)
-        .send()
-        .await
-        .unwrap()
-        .json()
-        .await
-        .unwrap();
+    let document: Value = app.get("/openapi.json").await.json().await.unwrap();
     assert_eq!(
         document["paths"]["/upload/presigned-url"]["post"]["security"],
         json!([{"bearer": []}, {"apiKey": []}])

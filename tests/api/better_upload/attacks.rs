@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{PATH, file, key, refused};
 use crate::auth::tickets::{app as app_with_tickets, ticket};
-use crate::helpers::{client, fields, is, problem, spawn_app, with_policies};
+use crate::helpers::{client, fields, is, post, problem, spawn_app, with_policies};
 use crate::stand_in::{StandIn, error};
 
 /// Of a file in bytes.
@@ -49,10 +49,8 @@ async fn no_answer_to_better_upload_has_more_than_200_parts() {
 async fn a_ticket_in_the_path_narrows_what_better_upload_gets() {
     let app = app_with_tickets().await;
     let token = ticket(json!({"policy": "open", "max_size": 100, "content_types": ["text/*"]}));
-    let ask = async |body: Value| {
-        let url = format!("{}/t/{token}{PATH}", app.base);
-        client().post(url).json(&body).send().await.unwrap()
-    };
+    let path = format!("/t/{token}{PATH}");
+    let ask = async |body: Value| app.post(&path, &body).await;
     let text = file("a.txt", 3, "text/plain");
     // The ticket names the policy, so the request need not.
     for body in [
@@ -97,8 +95,7 @@ async fn calls_of_better_upload_are_for_the_caller_who_began() {
     let app = app_with_tickets().await;
     let ask = async |token: &str| -> Value {
         let body = json!({"files": [file("a", 3, "")]});
-        let url = format!("{}/t/{token}{PATH}", app.base);
-        let response = client().post(url).json(&body).send().await.unwrap();
+        let response = app.post(&format!("/t/{token}{PATH}"), &body).await;
         response.json().await.unwrap()
     };
     let answer = ask(&ticket(json!({"policy": "open", "max_size": 3}))).await;
@@ -141,9 +138,8 @@ async fn if_one_of_the_uploads_cannot_begin_the_others_are_aborted() {
     .await;
     let base = store.service("[policies.default]").await;
     let files: Vec<Value> = (0..3).map(|n| file("a", n, "")).collect();
-    let request = client().post(format!("{base}{PATH}"));
-    let response = request.json(&json!({"route": "default", "files": files}));
-    let problem = problem(response.send().await.unwrap()).await;
+    let body = json!({"route": "default", "files": files});
+    let problem = problem(post(&base, PATH, &body).await).await;
     is(&problem, 502, "storage-error");
     assert_eq!(problem["error"]["type"], "unknown");
     assert_eq!(aborted.load(Ordering::SeqCst), 2);

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::{PATH, answer, asked, complete, file, put, put_parts, refused};
 use crate::helpers::{
-    client, fields, is, problem, spawn, spawn_app_with_both, spawn_app_with_policies, with_policies,
+    fields, is, post, problem, spawn, spawn_app_with_both, spawn_app_with_policies, with_policies,
 };
 use crate::stand_in::{StandIn, empty};
 
@@ -115,9 +115,8 @@ async fn better_upload_asks_the_store_only_where_it_could_refuse_the_file() {
     let ask = async |policy: &str, sizes: [u64; 2]| {
         let files =
             sizes.map(|size| json!({"name": size.to_string(), "size": size, "type": "a/b"}));
-        let request = client().post(format!("{base}{PATH}"));
-        let request = request.json(&json!({"route": policy, "files": files}));
-        let status = request.send().await.unwrap().status();
+        let body = json!({"route": policy, "files": files});
+        let status = post(&base, PATH, &body).await.status();
         (status.as_u16(), store.asked())
     };
     assert_eq!(ask("unique", [1, 2]).await, (200, 0));
@@ -133,9 +132,8 @@ async fn better_upload_sends_a_file_of_which_the_store_tells_nothing() {
         let store =
             StandIn::except(move |method, _| (*method == Method::HEAD).then(|| empty(status)));
         let base = store.await.service(ONCE).await;
-        let request = client().post(format!("{base}{PATH}"));
-        let request = request.json(&json!({"route": "once", "files": [file("a", 1, "a/b")]}));
-        let answer = answer(request.send().await.unwrap()).await;
+        let body = json!({"route": "once", "files": [file("a", 1, "a/b")]});
+        let answer = answer(post(&base, PATH, &body).await).await;
         assert!(answer["files"][0].get("skip").is_none());
         assert_ne!(answer["files"][0]["signedUrl"], "");
     }
@@ -227,9 +225,8 @@ async fn uploads_whose_urls_cannot_be_signed_are_aborted() {
     let router = http::router(Arc::new(service), &http::Settings::default());
     let addr = spawn(router).await;
     let files = [file("a", 1, "a/b"), file("b", 40 << 20, "a/b")];
-    let request = client().post(format!("http://{addr}{PATH}"));
-    let request = request.json(&json!({"route": "default", "files": files}));
-    let problem = problem(request.send().await.unwrap()).await;
+    let body = json!({"route": "default", "files": files});
+    let problem = problem(post(&format!("http://{addr}"), PATH, &body).await).await;
     assert_eq!(problem["status"], 500, "{problem}");
     assert_eq!(aborted.load(Ordering::SeqCst), 2);
 }

@@ -12,7 +12,7 @@ use reqwest::StatusCode;
 use serde_json::json;
 
 use crate::auth::jwt::{AUDIENCE, ISSUER, IssuerKey, claims};
-use crate::helpers::client;
+use crate::helpers::{client, get};
 use crate::process::{Running, base, free_addr};
 
 /// `dev` with a file of policies, and the address of its metrics.
@@ -254,14 +254,7 @@ async fn a_file_that_blocks_a_reload_is_a_fault_and_holds_up_no_stop() {
     assert!(made.unwrap().success());
     dev.signal("HUP");
     dev.logged_until("could not be read within");
-    let metrics = client()
-        .get(metrics)
-        .send()
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
+    let metrics = get(&metrics, "").await.text().await.unwrap();
     let counted = "presignd_reloads_total{outcome=\"failed\"} 1";
     assert!(metrics.contains(counted), "{metrics}");
     let begin = Instant::now();

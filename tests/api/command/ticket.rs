@@ -6,7 +6,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::helpers::{Grant, client};
+use crate::helpers::{Grant, post};
 use crate::process::{Running, base, one_line_and_exit_1, run};
 use crate::receipts::pem;
 
@@ -28,8 +28,7 @@ fn dev(folder: &TempDir) -> (Running, String) {
 }
 
 async fn ask(base: &str, ticket: &str, file: &Value) -> reqwest::Response {
-    let url = format!("{base}/t/{ticket}/upload/presigned-url");
-    client().post(url).json(file).send().await.unwrap()
+    post(base, &format!("/t/{ticket}/upload/presigned-url"), file).await
 }
 
 #[tokio::test]

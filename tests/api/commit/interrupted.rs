@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use super::races::send;
 use super::{COMMIT, PENDING, URL, state_of};
-use crate::helpers::{Grant, client, s3_client};
+use crate::helpers::{Grant, post, s3_client};
 use crate::stand_in::StandIn;
 
 fn is_tag(request: &Request) -> bool {
@@ -21,17 +21,15 @@ fn is_tag(request: &Request) -> bool {
 }
 
 /// An upload of five bytes under a policy that allows any other ones in their place.
-async fn uploaded(base: &str) -> Grant {
+pub(super) async fn uploaded(base: &str) -> Grant {
     let file = json!({"filename": "a.txt", "contentType": "text/plain", "policy": "lax"});
-    let grant = client().post(format!("{base}{URL}")).json(&file);
-    let grant: Grant = grant.send().await.unwrap().json().await.unwrap();
+    let grant: Grant = post(base, URL, &file).await.json().await.unwrap();
     send(&grant, b"first").await;
     grant
 }
 
 async fn commit(base: &str, body: &Value) -> StatusCode {
-    let commit = client().post(format!("{base}{COMMIT}")).json(body);
-    commit.send().await.unwrap().status()
+    post(base, COMMIT, body).await.status()
 }
 
 #[tokio::test]

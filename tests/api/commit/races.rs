@@ -14,8 +14,9 @@ use presignd::dev::BUCKET;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
+use super::interrupted::uploaded;
 use super::{COMMIT, PENDING, PNG, URL, png, state_of};
-use crate::helpers::{Grant, client, s3_client};
+use crate::helpers::{Grant, client, post, s3_client};
 use crate::stand_in::StandIn;
 
 /// As long as [`PNG`], as the grant is bound to the length. It is no picture.
@@ -140,8 +141,7 @@ impl Stage {
     }
 
     async fn upload(&self, request: &Value, body: &'static [u8]) -> String {
-        let grant = client().post(format!("{}{URL}", self.base)).json(request);
-        let grant: Grant = grant.send().await.unwrap().json().await.unwrap();
+        let grant: Grant = post(&self.base, URL, request).await.json().await.unwrap();
         let key = grant.key.clone();
         *self.script.grant.lock().unwrap() = Some(grant);
         self.script.upload(body).await;
@@ -149,8 +149,7 @@ impl Stage {
     }
 
     async fn commit(&self, body: &Value) -> (StatusCode, Value) {
-        let commit = client().post(format!("{}{COMMIT}", self.base)).json(body);
-        let answer = commit.send().await.unwrap();
+        let answer = post(&self.base, COMMIT, body).await;
         (answer.status(), answer.json().await.unwrap())
     }
 
@@ -298,7 +297,7 @@ async fn a_commit_that_undoes_its_tag_does_not_undo_that_of_another_one() {
                 (0, Some((grant, _))) => send(&grant, b"another").await,
                 (1, Some((grant, base))) => {
                     let body = json!({"key": grant.key, "policy": "lax"});
-                    let commit = client().post(format!("{base}{COMMIT}")).json(&body).send();
+                    let commit = async move { post(&base, COMMIT, &body).await.status() };
                     let commit = tokio::spawn(commit);
                     // It may have to wait until this call has ended.
                     for _ in 0..100 {
@@ -316,16 +315,12 @@ async fn a_commit_that_undoes_its_tag_does_not_undo_that_of_another_one() {
     .await;
     let store = s3_client(&stand.config());
     let base = stand.service(PENDING).await;
-    let file = json!({"filename": "a.txt", "contentType": "text/plain", "policy": "lax"});
-    let grant = client().post(format!("{base}{URL}")).json(&file);
-    let grant: Grant = grant.send().await.unwrap().json().await.unwrap();
-    send(&grant, b"first").await;
+    let grant = uploaded(&base).await;
     *plan.lock().unwrap() = Some((grant.clone(), base.clone()));
     let body = json!({"key": grant.key, "policy": "lax", "size": 5});
-    let first = client().post(format!("{base}{COMMIT}")).json(&body);
-    assert_eq!(first.send().await.unwrap().status(), StatusCode::CONFLICT);
+    let first = post(&base, COMMIT, &body).await;
+    assert_eq!(first.status(), StatusCode::CONFLICT);
     let second = second.lock().unwrap().take().unwrap();
-    let second = second.await.unwrap().unwrap();
-    assert_eq!(second.status(), StatusCode::OK);
+    assert_eq!(second.await.unwrap(), StatusCode::OK);
     assert_ne!(state_of(&store, &grant.key).await, "pending");
 }

@@ -9,7 +9,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use super::COMMIT;
-use crate::helpers::{client, is, problem};
+use crate::helpers::{is, post, problem};
 use crate::stand_in::{StandIn, empty, error, object, page, xml};
 
 const KEY: &str = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/a.txt";
@@ -17,8 +17,7 @@ const PENDING: &str = "[policies.default]\npending = true\ntagging = { stage = '
 
 async fn commit(store: &StandIn) -> reqwest::Response {
     let base = store.service(PENDING).await;
-    let request = client().post(format!("{base}{COMMIT}"));
-    request.json(&json!({"key": KEY})).send().await.unwrap()
+    post(&base, COMMIT, &json!({"key": KEY})).await
 }
 
 /// A store with one object, whose tags are kept as the XML that set them.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use crate::helpers::{built_in, client, service, spawn};
+use crate::helpers::{built_in, client, post, service, spawn};
 use crate::presigned_post::{self, PostGrant};
 use crate::uppy::create_at;
 
@@ -73,24 +73,17 @@ fn form_name() -> String {
 
 async fn upload_in_each_way(base: &str) {
     let client = client();
-    let post = async |path: &str, body: Value| -> Value {
-        let answer = client
-            .post(format!("{base}{path}"))
-            .json(&body)
-            .send()
-            .await;
-        answer.unwrap().json().await.unwrap()
-    };
     let file = json!({"filename": "put a+b%.txt", "contentType": "text/plain"});
-    let put = post("/upload/presigned-url", file).await;
+    let put = post(base, "/upload/presigned-url", &file).await;
+    let put: Value = put.json().await.unwrap();
     let request = client.put(put["url"].as_str().unwrap());
     let request = request.header("content-type", "text/plain").body("hello");
     assert_eq!(request.send().await.unwrap().status(), StatusCode::OK);
 
     // The store keeps the object of such a key under a shorter name.
     let file = json!({"filename": form_name(), "contentType": "text/plain"});
-    let grant = post("/upload/presigned-post", file).await;
-    let grant: PostGrant = serde_json::from_value(grant).unwrap();
+    let grant = post(base, "/upload/presigned-post", &file).await;
+    let grant: PostGrant = grant.json().await.unwrap();
     let sent = presigned_post::send(&client, &grant.url, &grant.fields, "hello").await;
     assert!(sent.status().is_success());
 

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tower::Service;
 
 use super::{refusal, refused};
-use crate::helpers::{Grant, built_in, client, service, spawn, spawn_app};
+use crate::helpers::{Grant, built_in, client, post, service, spawn, spawn_app};
 use crate::presigned_post::{PostGrant, send};
 
 #[tokio::test]
@@ -143,10 +143,8 @@ async fn a_signature_that_does_not_match_is_explained() {
     let data = TempDir::new().unwrap();
     let base = spawn_dev(&data).await;
     let body = json!({"filename": "a.txt", "contentType": "text/plain", "size": 3});
-    let grant = client()
-        .post(format!("{base}/upload/presigned-url"))
-        .json(&body);
-    let grant: Grant = grant.send().await.unwrap().json().await.unwrap();
+    let grant = post(&base, "/upload/presigned-url", &body).await;
+    let grant: Grant = grant.json().await.unwrap();
     let url = grant.url.as_str();
     let other_key = url.replace("a.txt", "b.txt");
     let other_query = format!("{url}&x=1");
@@ -208,10 +206,8 @@ async fn a_signature_that_does_not_match_is_explained() {
     }
     // The URLs of a batch and of parts are known, too.
     let files = json!({"files": [{"filename": "a.txt", "contentType": "text/plain"}]});
-    let batch = client()
-        .post(format!("{base}/upload/presigned-urls"))
-        .json(&files);
-    let batch: Value = batch.send().await.unwrap().json().await.unwrap();
+    let batch = post(&base, "/upload/presigned-urls", &files).await;
+    let batch: Value = batch.json().await.unwrap();
     let put = client()
         .put(batch["uploads"][0]["url"].as_str().unwrap())
         .body("x");

@@ -4,14 +4,13 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use super::URL;
-use crate::helpers::client;
+use crate::helpers::post;
 use crate::stand_in::{StandIn, object, xml};
 
 const KEY: &str = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/a.txt";
 
 async fn granted(base: &str, body: &Value) -> Value {
-    let request = client().post(format!("{base}{URL}")).json(body);
-    let response = request.send().await.unwrap();
+    let response = post(base, URL, body).await;
     assert_eq!(response.status(), StatusCode::CREATED);
     response.json().await.unwrap()
 }
@@ -48,8 +47,7 @@ async fn of_a_pending_upload_the_version_that_was_committed_is_fetched() {
     let base = store
         .service("[policies.default]\ndownload = true\npending = true")
         .await;
-    let commit = client().post(format!("{base}/upload/commit"));
-    let committed = commit.json(&json!({"key": KEY})).send().await.unwrap();
+    let committed = post(&base, "/upload/commit", &json!({"key": KEY})).await;
     assert_eq!(committed.status(), StatusCode::OK);
     let answer = granted(&base, &json!({"key": KEY})).await;
     let url = answer["url"].as_str().unwrap();

@@ -7,15 +7,18 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::{FIVE_MIB, Upload};
-use crate::helpers::{client, fields, problem, spawn_app, spawn_app_with_policies};
+use crate::helpers::{client, fields, post, spawn_app, spawn_app_with_policies};
 
 const MIB: u64 = 1024 * 1024;
 
 /// An upload of a file of this size, and the URLs of its first parts.
 async fn begin(base: &str, size: u64, part_size: u64) -> (Upload, BTreeMap<u16, String>) {
     let body = json!({"filename": "a", "type": "video/mp4", "size": size, "partSize": part_size});
-    let request = client().post(format!("{base}/s3/multipart")).json(&body);
-    let answer: Value = request.send().await.unwrap().json().await.unwrap();
+    let answer: Value = post(base, "/s3/multipart", &body)
+        .await
+        .json()
+        .await
+        .unwrap();
     assert_eq!(answer["bucket"], BUCKET);
     let text = |name: &str| answer[name].as_str().unwrap().to_owned();
     let upload = Upload {
@@ -78,8 +81,7 @@ async fn a_part_size_is_one_that_the_store_accepts_and_comes_with_the_size_of_th
         let mut body = json!({"filename": "a", "type": "video/mp4"});
         let object = body.as_object_mut().unwrap();
         object.extend(sizes.as_object().unwrap().clone());
-        let request = client().post(format!("{}/s3/multipart", app.base));
-        problem(request.json(&body).send().await.unwrap()).await
+        app.refused("/s3/multipart", &body).await
     };
     let out_of_range = ("/partSize", "out-of-range");
     for part_size in [0, 5 * MIB - 1, 5 * 1024 * MIB + 1] {

@@ -6,7 +6,7 @@ use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::FIVE_MIB;
-use crate::helpers::{App, client, fields, is, problem, spawn_app, spawn_app_with_policies};
+use crate::helpers::{App, client, fields, is, post, problem, spawn_app, spawn_app_with_policies};
 use crate::receipts::{pem, service_with};
 use crate::stand_in::StandIn;
 
@@ -20,8 +20,7 @@ pub(super) struct Uppy {
 }
 
 pub(super) async fn sign(base: &str, body: &Value) -> Response {
-    let request = client().post(format!("{base}/s3/sign")).json(body);
-    request.send().await.unwrap()
+    post(base, "/s3/sign", body).await
 }
 
 pub(super) async fn signed(base: &str, body: &Value) -> Value {

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{ANYTHING, Upload, create_at, video};
-use crate::helpers::{built_in, client, fields, file, problem, spawn_app, spawn_app_with};
+use crate::helpers::{built_in, fields, file, get, post, problem, spawn_app, spawn_app_with};
 use crate::stand_in::{StandIn, error, xml};
 
 /// An upload whose token any service with the same secret accepts, at a service on `store`.
@@ -73,8 +73,8 @@ async fn an_invalid_expired_or_foreign_token_is_refused_without_asking_the_store
         }
     }
     assert_eq!(store.asked(), 0);
-    let without_key = client().get(format!("{}/s3/multipart/{}", good.base, good.id));
-    let problem = problem(without_key.send().await.unwrap()).await;
+    let without_key = get(&good.base, &format!("/s3/multipart/{}", good.id)).await;
+    let problem = problem(without_key).await;
     assert_eq!(fields(&problem), [("/key", "required")]);
 }
 
@@ -116,8 +116,7 @@ async fn an_error_of_the_store_is_reported_in_bounded_time_and_without_its_cause
         // Creating is repeated only if the store says that it did nothing: it might exist twice.
         store.asked();
         let body = json!({"filename": "a", "type": "a/b"});
-        let create = client().post(format!("{}/s3/multipart", upload.base));
-        let create = create.json(&body).send().await.unwrap();
+        let create = post(&upload.base, "/s3/multipart", &body).await;
         assert_eq!(create.status().as_u16(), expected, "{code}");
         let does_nothing = status == 429 || code == "SlowDown";
         assert_eq!(store.asked() > 1, does_nothing, "{status} {code}");

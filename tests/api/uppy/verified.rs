@@ -10,7 +10,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{create_at, video};
-use crate::helpers::{client, fields, problem, spawn_app};
+use crate::helpers::{fields, problem, spawn_app};
 use crate::stand_in::{StandIn, empty};
 
 /// The answer to the completion of an upload in one part, with this value of `verify`.
@@ -28,9 +28,13 @@ async fn completed(base: &str, verify: Option<Value>) -> Value {
 async fn a_completion_answers_what_verifying_would_if_it_is_asked_to() {
     let app = spawn_app().await;
     let answer = completed(&app.base, Some(json!(true))).await;
-    let verify = client().post(format!("{}/upload/verify", app.base));
-    let verify = verify.json(&json!({"key": answer["key"]})).send();
-    let verified: Value = verify.await.unwrap().json().await.unwrap();
+    let body = json!({"key": answer["key"]});
+    let verified: Value = app
+        .post("/upload/verify", &body)
+        .await
+        .json()
+        .await
+        .unwrap();
     assert_eq!(answer["upload"], verified);
     assert_eq!(verified["size"], 5);
 }

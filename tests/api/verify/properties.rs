@@ -7,7 +7,7 @@ use reqwest::StatusCode;
 use serde_json::json;
 
 use super::{refused, upload, verified};
-use crate::helpers::{client, fields, is, problem, spawn_app_with_policies};
+use crate::helpers::{fields, is, post, problem, spawn_app_with_policies};
 use crate::stand_in::{StandIn, object};
 
 const STRICT: &str = "
@@ -114,9 +114,8 @@ async fn another_encryption_or_storage_class_is_a_mismatch_where_the_store_repor
             ("x-amz-storage-class", class),
         ];
         let store = StandIn::answering(move |_| std::future::ready(object(&headers))).await;
-        let url = format!("{}/upload/verify", store.service(policy).await);
-        let request = client().post(url).json(&json!({"key": key}));
-        let answer = request.send().await.unwrap();
+        let base = store.service(policy).await;
+        let answer = post(&base, "/upload/verify", &json!({"key": key})).await;
         if expected.is_empty() {
             assert_eq!(answer.status(), StatusCode::OK);
             continue;

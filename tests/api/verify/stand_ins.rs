@@ -13,16 +13,15 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use super::{SNIFF, VERIFY, Verified};
-use crate::helpers::{client, fields, is, problem};
+use crate::helpers::{fields, is, post, problem};
 use crate::policies::sha256;
 use crate::stand_in::{StandIn, error, object, service_on};
 
 const ANYTHING: &str = "[policies.default]";
 const KEY: &str = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/a.txt";
 
-async fn ask(base: &str, body: Value) -> reqwest::Response {
-    let request = client().post(format!("{base}{VERIFY}")).json(&body);
-    request.send().await.unwrap()
+pub(super) async fn ask(base: &str, body: Value) -> reqwest::Response {
+    post(base, VERIFY, &body).await
 }
 
 /// The problem in the answer to one key.

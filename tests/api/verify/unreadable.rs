@@ -8,17 +8,13 @@ use axum::response::Response;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use super::{SNIFF, VERIFY};
-use crate::helpers::{client, fields, is, problem};
+use super::SNIFF;
+use super::stand_ins::ask;
+use crate::helpers::{fields, is, problem};
 use crate::stand_in::{StandIn, object};
 
 const POLICY: &str = "[policies.default]\nallowed_metadata = ['album']";
 const FOLDER: &str = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e";
-
-async fn ask(base: &str, body: Value) -> reqwest::Response {
-    let request = client().post(format!("{base}{VERIFY}")).json(&body);
-    request.send().await.unwrap()
-}
 
 /// An object with one more header.
 fn with(name: &'static str, value: &[u8]) -> Response {
