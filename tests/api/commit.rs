@@ -183,23 +183,12 @@ async fn where_nothing_is_pending_a_commit_only_verifies() {
 
 #[tokio::test]
 async fn commits_are_counted_by_policy_and_outcome() {
-    let metrics = presignd::telemetry::Metrics::default();
-    let settings = presignd::http::Settings {
-        metrics: metrics.clone(),
-        ..presignd::http::Settings::default()
-    };
-    let policies = crate::helpers::with_policies(PENDING);
-    let app = crate::helpers::spawn_app_with_both(policies, &settings).await;
-    let router = presignd::http::metrics_router(std::sync::Arc::clone(&app.uploads), &settings);
-    let addr = crate::helpers::spawn(router).await;
+    let app = spawn_app_with_policies(PENDING).await;
     let key = upload(&app, png(), PNG).await.key;
     committed(&app, json!({"key": key})).await;
     committed(&app, json!({"key": key})).await;
     app.refused(COMMIT, &json!({"key": key, "size": 1})).await;
-    let text = reqwest::get(format!("http://{addr}/metrics"))
-        .await
-        .unwrap();
-    let text = text.text().await.unwrap();
+    let text = app.metrics().await;
     for outcome in ["committed", "repeated", "mismatch"] {
         let line =
             format!("presignd_commits_total{{policy=\"default\",outcome=\"{outcome}\"}} 1\n");

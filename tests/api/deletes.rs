@@ -116,21 +116,12 @@ async fn a_store_that_does_not_delete_is_reported() {
 
 #[tokio::test]
 async fn deletes_are_counted_by_policy_and_outcome() {
-    let metrics = presignd::telemetry::Metrics::default();
-    let settings = presignd::http::Settings {
-        metrics: metrics.clone(),
-        ..presignd::http::Settings::default()
-    };
-    let policies = crate::helpers::with_policies(POLICIES);
-    let app = crate::helpers::spawn_app_with_both(policies, &settings).await;
-    let router = presignd::http::metrics_router(std::sync::Arc::clone(&app.uploads), &settings);
-    let addr = crate::helpers::spawn(router).await;
+    let app = spawn_app_with_policies(POLICIES).await;
     for _ in 0..2 {
         deleted(&app, &json!({"key": KEY})).await;
     }
     app.refused(URL, &json!({"key": "closed/a"})).await;
-    let text = reqwest::get(format!("http://{addr}/metrics")).await;
-    let text = text.unwrap().text().await.unwrap();
+    let text = app.metrics().await;
     for (outcome, count) in [("deleted", 2), ("not_uploaded", 1)] {
         let line =
             format!("presignd_deletes_total{{policy=\"default\",outcome=\"{outcome}\"}} {count}\n");

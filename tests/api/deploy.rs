@@ -1,16 +1,13 @@
 //! The dashboard and the alerts name only what exists.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
-use presignd::http;
 use reqwest::StatusCode;
 use serde_json::json;
 
 use crate::docs::anchors;
 use crate::events;
-use crate::helpers::{spawn, spawn_app_with_both, with_policies};
-use crate::operations::metrics;
+use crate::helpers::{spawn_app_with_both, with_policies};
 
 const OPERATIONS: &str = include_str!("../../docs/operations.md");
 const ALERTS: &str = include_str!("../../deploy/prometheus/alerts.yaml");
@@ -22,8 +19,6 @@ async fn served() -> (BTreeSet<String>, BTreeSet<String>) {
     let settings = events::settings("http://127.0.0.1:1/");
     let policies = with_policies("[policies.default]\npending = true\ndelete = true");
     let app = spawn_app_with_both(policies, &settings).await;
-    let router = http::metrics_router(Arc::clone(&app.uploads), &settings);
-    let url = format!("http://{}/metrics", spawn(router).await);
     let key = app.uploaded("a.txt", "text/plain").await;
     app.report(&events::notification(&key)).await;
     let committed = app.post("/upload/commit", &json!({"key": key})).await;
@@ -32,11 +27,8 @@ async fn served() -> (BTreeSet<String>, BTreeSet<String>) {
     assert_eq!(deleted.status(), StatusCode::OK);
     assert_eq!(app.get("/readyz").await.status(), StatusCode::OK);
     let (mut names, mut labels) = (BTreeSet::new(), BTreeSet::new());
-    for line in metrics(&url)
-        .await
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-    {
+    let text = app.metrics().await;
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
         let (name, _value) = line.rsplit_once(' ').unwrap();
         let (name, pairs) = name.split_once('{').unwrap_or((name, ""));
         names.insert(name.to_owned());

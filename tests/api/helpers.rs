@@ -25,6 +25,7 @@ pub(crate) struct App {
     pub(crate) client: Client,
     /// The service behind the routes, for tests that turn its clock.
     pub(crate) uploads: Arc<UploadService>,
+    pub(crate) http_settings: http::Settings,
     /// Leads to the store.
     pub(crate) config: SdkConfig,
     /// Reaches the store with its own keys.
@@ -79,6 +80,7 @@ pub(crate) async fn spawn_app_with_both(
         base: format!("http://{addr}"),
         client: client(),
         uploads,
+        http_settings: http_settings.clone(),
         config,
         store,
         data,

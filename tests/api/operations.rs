@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use aws_config::SdkConfig;
 use futures_util::future::join_all;
-use presignd::{http, upload};
+use presignd::http;
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    built_in, client, problem, service, service_counting, spawn, spawn_app, spawn_app_with_both,
-    with_policies, without_credentials,
+    App, built_in, client, problem, service, service_counting, spawn, spawn_app,
+    spawn_app_with_both, spawn_app_with_policies, without_credentials,
 };
 use crate::stand_in::{StandIn, empty};
 use crate::uppy::create_at;
@@ -152,8 +152,6 @@ async fn every_route_is_counted_under_its_pattern() {
         ..http::Settings::default()
     };
     let app = spawn_app_with_both(built_in(), &settings).await;
-    let own = http::metrics_router(Arc::clone(&app.uploads), &settings);
-    let url = format!("http://{}/metrics", spawn(own).await);
     let document: Value = app.get("/openapi.json").await.json().await.unwrap();
     let of_api = document["paths"].as_object().unwrap().keys();
     let others = [
@@ -174,7 +172,7 @@ async fn every_route_is_counted_under_its_pattern() {
         assert!(!path.contains('{'), "{path}");
         app.get(&path).await;
     }
-    let text = metrics(&url).await;
+    let text = app.metrics().await;
     for pattern in patterns {
         let label = format!(r#"route="{pattern}""#);
         assert!(text.contains(&label), "{label} is not in\n{text}");
@@ -182,13 +180,17 @@ async fn every_route_is_counted_under_its_pattern() {
     assert!(!text.contains("<unknown>"), "{text}");
 }
 
-/// An app, and where its metrics are.
-pub(crate) async fn app_with_metrics(settings: upload::Settings) -> (crate::helpers::App, String) {
-    let http_settings = http::Settings::default();
-    let app = spawn_app_with_both(settings, &http_settings).await;
-    let uploads = Arc::clone(&app.uploads);
-    let addr = spawn(http::metrics_router(uploads, &http_settings)).await;
-    (app, format!("http://{addr}/metrics"))
+impl App {
+    /// A service at an address of its own, for those who run this one.
+    async fn operations(&self) -> String {
+        let uploads = Arc::clone(&self.uploads);
+        let addr = spawn(http::metrics_router(uploads, &self.http_settings)).await;
+        format!("http://{addr}")
+    }
+
+    pub(crate) async fn metrics(&self) -> String {
+        metrics(&format!("{}/metrics", self.operations().await)).await
+    }
 }
 
 /// The address of a service on the store that `config` leads to, and where its metrics are.
@@ -217,7 +219,7 @@ fn has(text: &str, line: &str) {
 #[tokio::test]
 async fn what_the_service_does_is_counted() {
     let policies = "[policies.default]\n[policies.small]\nmax_size = '1 KiB'";
-    let (app, url) = app_with_metrics(with_policies(policies)).await;
+    let app = spawn_app_with_policies(policies).await;
     let file = json!({"filename": "a.txt", "contentType": "text/plain"});
     let large =
         json!({"filename": "a.txt", "contentType": "text/plain", "policy": "small", "size": 2000});
@@ -242,7 +244,7 @@ async fn what_the_service_does_is_counted() {
     assert_eq!(call(Method::GET, "", &[]).await, 404);
     app.refused("/upload/verify", &json!({"key": key})).await;
 
-    let text = metrics(&url).await;
+    let text = app.metrics().await;
     for (policy, kind, outcome, count) in [
         ("default", "put", "granted", 4),
         ("default", "post", "granted", 1),
@@ -281,17 +283,18 @@ async fn what_the_service_does_is_counted() {
 
 #[tokio::test]
 async fn probes_are_answered_beside_the_metrics_too() {
-    let (_app, url) = app_with_metrics(built_in()).await;
+    let app = spawn_app().await;
+    let base = app.operations().await;
     for probe in ["healthz", "readyz"] {
-        let response = get(&url.replace("metrics", probe)).await;
+        let response = get(&format!("{base}/{probe}")).await;
         assert_eq!(response.status(), StatusCode::OK, "{probe}");
     }
 }
 
 #[tokio::test]
 async fn names_that_clients_choose_make_no_series() {
-    let (app, url) = app_with_metrics(built_in()).await;
-    let series = async || metrics(&url).await.lines().count();
+    let app = spawn_app().await;
+    let series = async || app.metrics().await.lines().count();
     let send = async |n: u32| {
         let file = json!({"filename": "a", "contentType": "a/b", "policy": format!("policy-{n}")});
         app.refused("/upload/presigned-url", &file).await;

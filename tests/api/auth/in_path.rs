@@ -1,19 +1,13 @@
 //! Tickets in the path, for clients that send no headers.
 
-use std::sync::Arc;
-
-use presignd::http;
 use presignd::http::auth::new_api_key;
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::jwt::{SECRET, by_secret, claims, now, signed};
+use super::jwt::{SECRET, claims, now, signed};
 use super::on_behalf::with_both;
 use super::tickets::{POLICIES, app, ticket};
-use crate::helpers::{
-    App, Grant, client, get, post, problem, spawn, spawn_app_with_both, spawn_app_with_policies,
-    with_policies,
-};
+use crate::helpers::{App, Grant, client, get, post, problem, spawn_app_with_policies};
 use crate::process::{Running, base};
 use crate::uppy::create_at;
 
@@ -185,17 +179,10 @@ async fn there_are_no_such_paths_without_tokens_or_for_public_routes() {
 
 #[tokio::test]
 async fn metrics_show_the_route_without_the_ticket() {
-    let http_settings = http::Settings {
-        auth: by_secret(),
-        ..http::Settings::default()
-    };
-    let app = spawn_app_with_both(with_policies(POLICIES), &http_settings).await;
+    let app = app().await;
     let token = ticket(json!({}));
     assert_eq!(ask(&app, &token).await.status(), StatusCode::CREATED);
-    let metrics = http::metrics_router(Arc::clone(&app.uploads), &http_settings);
-    let addr = spawn(metrics).await;
-    let metrics = app.client.get(format!("http://{addr}/metrics"));
-    let metrics = metrics.send().await.unwrap().text().await.unwrap();
+    let metrics = app.metrics().await;
     assert!(
         metrics.contains("route=\"/upload/presigned-url\""),
         "{metrics}"

@@ -1,19 +1,17 @@
 //! Whatever fails on the way, an event is acknowledged only after the application has accepted its message.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use presignd::{dev, http};
+use presignd::dev;
 use serde_json::json;
 
 use super::{ANY, Answer, notification, record, settings, start};
 use crate::helpers::{is, problem, spawn, spawn_app_with_both, with_policies};
-use crate::operations::metrics;
 
 #[tokio::test]
 async fn an_object_that_comes_late_is_waited_for() {
@@ -114,15 +112,13 @@ async fn an_application_that_does_not_answer_in_time_gets_the_message_again() {
     });
     let settings = settings(&format!("http://{}/", spawn(application).await));
     let app = spawn_app_with_both(with_policies(ANY), &settings).await;
-    let router = http::metrics_router(Arc::clone(&app.uploads), &settings);
-    let url = format!("http://{}/metrics", spawn(router).await);
     let key = app.uploaded("a.txt", "text/plain").await;
     let begin = tokio::time::Instant::now();
     let answer = app.report(&notification(&key)).await;
     is(&problem(answer).await, 503, "event-not-delivered");
     assert!(begin.elapsed() >= Duration::from_secs(15));
     tokio::time::resume();
-    let metrics = metrics(&url).await;
+    let metrics = app.metrics().await;
     for line in [
         r#"presignd_webhook_duration_seconds_count{result="timeout"} 1"#,
         r#"presignd_events_total{outcome="failed"} 1"#,

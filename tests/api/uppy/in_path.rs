@@ -1,15 +1,10 @@
 //! Policies in the path, for clients that cannot name one in any other way.
 
-use std::sync::Arc;
-
-use presignd::http;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
 use super::{create_at, fields};
-use crate::helpers::{
-    App, is, problem, spawn, spawn_app_with_both, spawn_app_with_policies, with_policies,
-};
+use crate::helpers::{App, is, problem, spawn_app_with_policies};
 
 const POLICIES: &str = "[policies.default]
     content_types = ['image/*']
@@ -81,15 +76,11 @@ async fn a_path_with_no_policy_grants_nothing() {
 
 #[tokio::test]
 async fn metrics_show_the_pattern_of_a_path_with_a_policy() {
-    let http_settings = http::Settings::default();
-    let app = spawn_app_with_both(with_policies(POLICIES), &http_settings).await;
+    let app = spawn_app_with_policies(POLICIES).await;
     for path in ["/p/videos", "/p/one", "/p/two"] {
         params(&app, path).await;
     }
-    let metrics = http::metrics_router(Arc::clone(&app.uploads), &http_settings);
-    let addr = spawn(metrics).await;
-    let metrics = app.client.get(format!("http://{addr}/metrics"));
-    let metrics = metrics.send().await.unwrap().text().await.unwrap();
+    let metrics = app.metrics().await;
     let pattern = "route=\"/p/{policy}/s3/params\"";
     assert!(metrics.contains(pattern), "{metrics}");
     assert!(!metrics.contains("/p/one") && !metrics.contains("policy=\"one\""));
