@@ -4,6 +4,7 @@ mod cached;
 mod in_path;
 pub(crate) mod jwks;
 pub(crate) mod jwt;
+mod names;
 mod on_behalf;
 mod preflight;
 mod refusals;
@@ -55,6 +56,13 @@ async fn spawn(settings: upload::Settings, auth: Auth) -> App {
 fn asking(app: &App) -> RequestBuilder {
     let url = format!("{}/upload/presigned-url", app.base);
     let body = json!({"filename": "a.txt", "contentType": "text/plain"});
+    app.client.post(url).json(&body)
+}
+
+/// For a file at a place of the caller's own.
+fn asking_for_mine(app: &App) -> RequestBuilder {
+    let url = format!("{}/upload/presigned-url", app.base);
+    let body = json!({"filename": "a.txt", "contentType": "text/plain", "policy": "mine"});
     app.client.post(url).json(&body)
 }
 
@@ -226,10 +234,8 @@ async fn each_caller_writes_to_a_place_of_its_own() {
     let (app, keys) = with_api_keys(&[("alice", ""), ("bob", ""), ("../alice", "")]).await;
     let mut places = BTreeSet::new();
     for key in &keys {
-        let url = format!("{}/upload/presigned-url", app.base);
-        let body = json!({"filename": "a.txt", "contentType": "text/plain", "policy": "mine"});
-        let request = app.client.post(url).bearer_auth(key).json(&body);
-        let grant: crate::helpers::Grant = request.send().await.unwrap().json().await.unwrap();
+        let response = asking_for_mine(&app).bearer_auth(key).send().await;
+        let grant: Grant = response.unwrap().json().await.unwrap();
         assert_eq!(app.upload(&grant, "x").await.status(), StatusCode::OK);
         assert!(app.stored(&grant.key).await.is_some());
         places.insert(grant.key);

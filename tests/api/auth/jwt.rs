@@ -18,8 +18,9 @@ use serde_json::{Value, json};
 
 pub(crate) use self::issuer::IssuerKey;
 use self::issuer::pem;
-use super::{POLICIES, asking, by, spawn, unauthorized};
-use crate::helpers::{App, Grant, with_policies};
+use super::names::{hostile, kept_apart};
+use super::{POLICIES, asking, asking_for_mine, by, spawn, unauthorized};
+use crate::helpers::{App, with_policies};
 
 pub(crate) const ISSUER: &str = "https://issuer.example/";
 pub(crate) const AUDIENCE: &str = "presignd";
@@ -285,74 +286,11 @@ fn a_key_that_could_never_verify_is_refused_at_start() {
 #[tokio::test]
 async fn no_sub_leads_outside_of_its_own_place() {
     let app = with_secret().await;
-    let long = "x".repeat(2000);
-    let longer = "x".repeat(2001);
-    let subs = [
-        "alice",
-        "Alice",
-        "../bob",
-        "..",
-        ".",
-        "/",
-        "//",
-        "a/b",
-        "/alice",
-        "alice/",
-        "a\\b",
-        "%2e%2e%2f",
-        "..%2fbob",
-        "a\0b",
-        "a\nb",
-        "\u{7f}",
-        "\u{202e}gnp.exe",
-        "\u{200b}",
-        "é",
-        "e\u{301}",
-        " ",
-        "alice ",
-        "=2E",
-        "{uuid}",
-        "${filename}",
-        "?x=1",
-        "#",
-        "=anonymous",
-        "=sha256-",
-        "🎉",
-        &long,
-        &longer,
-    ];
-    let mut keys = BTreeSet::new();
-    for sub in subs {
-        let url = format!("{}/upload/presigned-url", app.base);
-        let body = json!({"filename": "a.txt", "contentType": "text/plain", "policy": "mine"});
-        let request = app
-            .client
-            .post(url)
-            .bearer_auth(signed(&claims(sub)))
-            .json(&body);
-        let response = request.send().await.unwrap();
-        assert_eq!(response.status(), StatusCode::CREATED, "{sub:?}");
-        let grant: Grant = response.json().await.unwrap();
-        assert_eq!(
-            app.upload(&grant, sub.to_owned()).await.status(),
-            StatusCode::OK,
-            "{sub:?}"
-        );
-        let (bytes, _) = app.stored(&grant.key).await.expect(sub);
-        assert_eq!(bytes, sub.as_bytes());
-        let segments: Vec<&str> = grant.key.split('/').collect();
-        let ["files", of_caller, "a.txt"] = segments[..] else {
-            panic!("{sub:?} writes to {}", grant.key);
-        };
-        assert!(!matches!(of_caller, "" | "." | ".."), "{sub:?}");
-        assert!(of_caller.is_ascii(), "{sub:?}");
-        keys.insert(grant.key);
-    }
-    assert_eq!(
-        keys.len(),
-        subs.len(),
-        "two callers share a place: {keys:?}"
-    );
+    let ask = async |sub: &str| {
+        let request = asking_for_mine(&app).bearer_auth(signed(&claims(sub)));
+        request.send().await.unwrap()
+    };
+    kept_apart(&app, hostile(), ["files/", "/a.txt"], ask).await;
 }
 
 #[tokio::test]

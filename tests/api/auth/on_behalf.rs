@@ -1,14 +1,16 @@
 //! Both ways to authenticate at once, and back ends that call on behalf of their users.
 
-use std::collections::BTreeSet;
-
 use presignd::http;
 use presignd::http::auth::{ApiKeys, Auth, new_api_key};
-use reqwest::{RequestBuilder, StatusCode};
+use reqwest::StatusCode;
+use reqwest::header::HeaderValue;
 use serde_json::{Value, json};
 
 use super::jwt::{by_secret, claims, signed};
-use super::{POLICIES, asking, back_end, by, by_keys, spawn, status, with_api_keys};
+use super::names::{hostile, kept_apart};
+use super::{
+    POLICIES, asking, asking_for_mine, back_end, by, by_keys, spawn, status, with_api_keys,
+};
 use crate::helpers::{App, Grant, problem, spawn_app_with_both, with_policies};
 
 /// An app that accepts tokens and the key of `back-end`, and that key.
@@ -20,12 +22,6 @@ pub(super) async fn with_both(policies: &str) -> (App, String) {
         ..by_secret()
     };
     (spawn(settings, auth).await, key)
-}
-
-fn asking_for_mine(app: &App) -> RequestBuilder {
-    let url = format!("{}/upload/presigned-url", app.base);
-    let body = json!({"filename": "a.txt", "contentType": "text/plain", "policy": "mine"});
-    app.client.post(url).json(&body)
 }
 
 #[tokio::test]
@@ -102,7 +98,7 @@ async fn only_a_key_with_the_flag_may_call_on_behalf_of_others() {
 
 #[tokio::test]
 async fn no_name_that_a_back_end_gives_leads_outside_of_its_own_place() {
-    let (app, keys) = with_api_keys(&[("web", "on_behalf = true")]).await;
+    let (app, keys) = with_api_keys(&[("acme", "on_behalf = true")]).await;
     let with = |names: &[&[u8]]| {
         let mut request = asking_for_mine(&app).bearer_auth(&keys[0]);
         for name in names {
@@ -110,50 +106,11 @@ async fn no_name_that_a_back_end_gives_leads_outside_of_its_own_place() {
         }
         request
     };
-    let long = "x".repeat(2000);
-    let longer = "x".repeat(2001);
-    let names = [
-        "web",
-        "Web",
-        "../bob",
-        "..",
-        ".",
-        "/",
-        "//",
-        "a/b",
-        "a\\b",
-        "%2e%2e%2f",
-        "..%2fbob",
-        "\u{202e}gnp.exe",
-        "\u{200b}",
-        "é",
-        "e\u{301}",
-        "=2E",
-        "{uuid}",
-        "${filename}",
-        "?x=1",
-        "#",
-        "=anonymous",
-        "=sha256-",
-        "a,b",
-        "🎉",
-        &long,
-        &longer,
-    ];
-    let mut keys = BTreeSet::new();
-    for name in names {
-        let response = with(&[name.as_bytes()]).send().await.unwrap();
-        assert_eq!(response.status(), StatusCode::CREATED, "{name:?}");
-        let grant: Grant = response.json().await.unwrap();
-        let segments: Vec<&str> = grant.key.split('/').collect();
-        let ["files", of_caller, "a.txt"] = segments[..] else {
-            panic!("{name:?} writes to {}", grant.key);
-        };
-        assert!(!matches!(of_caller, "" | "." | ".."), "{name:?}");
-        assert!(of_caller.is_ascii(), "{name:?}");
-        keys.insert(grant.key);
-    }
-    assert_eq!(keys.len(), names.len(), "two names share a place: {keys:?}");
+    // What a header cannot carry, or not as it is.
+    let mut names = hostile();
+    names.retain(|name| HeaderValue::from_bytes(name.as_bytes()).is_ok() && name.trim() == name);
+    let ask = async |name: &str| with(&[name.as_bytes()]).send().await.unwrap();
+    kept_apart(&app, names, ["files/", "/a.txt"], ask).await;
     for names in [
         &[b"".as_slice()][..],
         &[b" "],
