@@ -10,12 +10,12 @@ use serde_json::json;
 use crate::auth::{back_end, by_keys};
 use crate::helpers::{App, built_in, problem, spawn_app_with_both, with_policies};
 
-/// Twice at once, and then no more for as long as a test runs.
-fn twice() -> http::Settings {
+/// `burst` requests at once, and then no more for as long as a test runs.
+pub(crate) fn limited(burst: u32) -> http::Settings {
     http::Settings {
         rate: Some(Rate {
             per_second: 0.001,
-            burst: NonZeroU32::new(2).unwrap(),
+            burst: NonZeroU32::new(burst).unwrap(),
         }),
         ..http::Settings::default()
     }
@@ -38,7 +38,7 @@ async fn statuses(count: usize, request: impl Fn() -> RequestBuilder) -> Vec<u16
 
 #[tokio::test]
 async fn too_many_requests_get_429_and_the_time_to_wait() {
-    let app = spawn_app_with_both(built_in(), &twice()).await;
+    let app = spawn_app_with_both(built_in(), &limited(2)).await;
     assert_eq!(statuses(2, || asking(&app)).await, [201, 201]);
     let response = asking(&app).send().await.unwrap();
     assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
@@ -58,11 +58,6 @@ async fn too_many_requests_get_429_and_the_time_to_wait() {
 
 #[tokio::test]
 async fn a_long_list_of_keys_counts_as_several_requests() {
-    let mut settings = twice();
-    settings.rate = settings.rate.map(|rate| Rate {
-        burst: NonZeroU32::new(12).unwrap(),
-        ..rate
-    });
     let keys: Vec<String> = (0..100).map(|n| format!("foreign/{n}")).collect();
     let list = json!({"keys": keys});
     // The store is asked about each of these, too.
@@ -73,7 +68,7 @@ async fn a_long_list_of_keys_counts_as_several_requests() {
         ("/download/presigned-url", &inline, 201),
     ] {
         let policies = with_policies("[policies.default]\ndownload = true");
-        let app = spawn_app_with_both(policies, &settings).await;
+        let app = spawn_app_with_both(policies, &limited(12)).await;
         let ask = || app.client.post(format!("{}{route}", app.base)).json(body);
         assert_eq!(statuses(2, ask).await, [status, 429], "{route}");
     }
@@ -86,11 +81,7 @@ async fn the_long_lists_of_all_users_of_a_key_count_for_the_key() {
     let (key, auth) = back_end(&settings.policies);
     let http_settings = http::Settings {
         auth,
-        rate: Some(Rate {
-            per_second: 0.001,
-            burst: NonZeroU32::new(12).unwrap(),
-        }),
-        ..http::Settings::default()
+        ..limited(12)
     };
     let app = spawn_app_with_both(settings, &http_settings).await;
     let keys: Vec<String> = (0..100).map(|n| format!("foreign/{n}")).collect();
@@ -109,14 +100,14 @@ async fn the_long_lists_of_all_users_of_a_key_count_for_the_key() {
 /// Whoever guesses tokens of sealed calls is nobody whom a key or a token names.
 #[tokio::test]
 async fn invalid_sealed_calls_count_for_the_address() {
-    let app = spawn_app_with_both(built_in(), &twice()).await;
+    let app = spawn_app_with_both(built_in(), &limited(2)).await;
     let guess = || app.client.get(format!("{}/s3/upload/guessed", app.base));
     assert_eq!(statuses(3, guess).await, [404, 404, 429]);
 }
 
 #[tokio::test]
 async fn a_forwarded_address_counts_only_from_a_trusted_proxy() {
-    let app = spawn_app_with_both(built_in(), &twice()).await;
+    let app = spawn_app_with_both(built_in(), &limited(2)).await;
     let from = |client: &str| asking(&app).header("x-forwarded-for", client);
     let spoofed = [
         from("198.51.100.1"),
@@ -133,7 +124,7 @@ async fn a_forwarded_address_counts_only_from_a_trusted_proxy() {
 
     let behind_proxy = http::Settings {
         trusted_proxies: vec!["127.0.0.0/8".parse().unwrap()],
-        ..twice()
+        ..limited(2)
     };
     let app = spawn_app_with_both(built_in(), &behind_proxy).await;
     let from = |client: &'static str| {
@@ -162,7 +153,7 @@ async fn known_callers_count_by_name_and_guessing_counts_by_address() {
     let keys = ApiKeys::parse(&file, &settings.policies).unwrap();
     let http_settings = http::Settings {
         auth: by_keys(keys),
-        ..twice()
+        ..limited(2)
     };
     let app = spawn_app_with_both(settings, &http_settings).await;
     let by = |key: &'static str| {

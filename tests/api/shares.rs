@@ -1,14 +1,13 @@
 //! What one caller may hold at the same time, so that others are answered.
 
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::Request;
 use futures_util::future::join_all;
 use presignd::dev;
-use presignd::http::{self, Rate};
+use presignd::http;
 use presignd::upload::UploadService;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -22,19 +21,13 @@ use crate::auth::back_end;
 use crate::helpers::{
     built_in, client, is, problem, service, spawn, spawn_app, spawn_app_with_both, with_policies,
 };
+use crate::rate_limit::limited;
 use crate::stand_in::{StandIn, object};
 use crate::uppy::create_at;
 
 #[tokio::test]
 async fn a_batch_of_parts_counts_as_several_requests() {
-    let settings = http::Settings {
-        rate: Some(Rate {
-            per_second: 0.001,
-            burst: NonZeroU32::new(12).unwrap(),
-        }),
-        ..http::Settings::default()
-    };
-    let app = spawn_app_with_both(built_in(), &settings).await;
+    let app = spawn_app_with_both(built_in(), &limited(12)).await;
     let upload = create_at(&app.base, json!({"filename": "a", "type": "a/b"})).await;
     let batch = async |count: u32| {
         let numbers: Vec<String> = (1..=count).map(|n| n.to_string()).collect();

@@ -1,27 +1,23 @@
 //! Tokens that come again, and floods of tokens that do not.
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use presignd::http;
 use presignd::http::auth::{JwtKey, Keys};
-use presignd::http::{self, Rate};
 use reqwest::StatusCode;
 use serde_json::json;
 
 use super::jwt::{SECRET, by_secret, claims, jwt, signed, with_secret};
 use super::{POLICIES, asking, by, status};
 use crate::helpers::{App, spawn_app_with_both, with_policies};
+use crate::rate_limit::limited;
 
 /// An app that accepts two requests at once, and one more in a long while.
 async fn app() -> App {
     let http_settings = http::Settings {
         auth: by_secret(),
-        rate: Some(Rate {
-            per_second: 0.001,
-            burst: NonZeroU32::new(2).unwrap(),
-        }),
-        ..http::Settings::default()
+        ..limited(2)
     };
     spawn_app_with_both(with_policies(POLICIES), &http_settings).await
 }

@@ -12,6 +12,7 @@ use super::{
     POLICIES, asking, asking_for_mine, back_end, by, by_keys, spawn, status, with_api_keys,
 };
 use crate::helpers::{App, Grant, problem, spawn_app_with_both, with_policies};
+use crate::rate_limit::limited;
 
 /// An app that accepts tokens and the key of `back-end`, and that key.
 pub(super) async fn with_both(policies: &str) -> (App, String) {
@@ -128,14 +129,7 @@ async fn no_name_that_a_back_end_gives_leads_outside_of_its_own_place() {
 async fn calls_that_were_sealed_on_behalf_of_users_count_for_the_key() {
     let settings = with_policies(POLICIES);
     let (key, auth) = back_end(&settings.policies);
-    let http_settings = http::Settings {
-        auth,
-        rate: Some(http::Rate {
-            per_second: 0.001,
-            burst: 8.try_into().unwrap(),
-        }),
-        ..http::Settings::default()
-    };
+    let http_settings = http::Settings { auth, ..limited(8) };
     let app = spawn_app_with_both(settings, &http_settings).await;
     let signed = async |user: &str, body: &Value| -> Value {
         let request = app.client.post(format!("{}/s3/sign", app.base));

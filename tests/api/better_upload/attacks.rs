@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::{PATH, file, key, refused};
 use crate::auth::tickets::{app as app_with_tickets, ticket};
 use crate::helpers::{client, fields, is, post, problem, spawn_app, with_policies};
+use crate::rate_limit::limited;
 use crate::stand_in::{StandIn, error};
 
 /// Of a file in bytes.
@@ -168,20 +169,12 @@ async fn pages_of_other_origins_may_use_better_upload() {
 
 #[tokio::test]
 async fn many_parts_and_files_of_better_upload_count_as_many_requests() {
-    let rate = http::Rate {
-        per_second: 0.001,
-        burst: 20.try_into().unwrap(),
-    };
-    let http_settings = http::Settings {
-        rate: Some(rate),
-        ..http::Settings::default()
-    };
     let parts = json!([{"name": "a", "size": 3 * GIB, "type": "a/b"}]);
     let files: Vec<Value> = (0..10).map(|n| file("a", n, "")).collect();
     // 192 parts are 10 requests, and so are 10 uploads.
     for files in [parts, json!(files)] {
         let settings = with_policies("[policies.default]");
-        let app = crate::helpers::spawn_app_with_both(settings, &http_settings).await;
+        let app = crate::helpers::spawn_app_with_both(settings, &limited(20)).await;
         let body = json!({"files": files});
         for _ in 0..2 {
             assert_eq!(app.post(PATH, &body).await.status(), StatusCode::OK);

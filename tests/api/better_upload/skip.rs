@@ -19,6 +19,7 @@ use super::{PATH, answer, asked, complete, file, put, put_parts, refused};
 use crate::helpers::{
     fields, is, post, problem, spawn, spawn_app_with_both, spawn_app_with_policies, with_policies,
 };
+use crate::rate_limit::limited;
 use crate::stand_in::{StandIn, empty};
 
 const ONCE: &str = "[policies.once]\nkey = 'once/{filename}'\noverwrite = false\nmax_size = '10 B'\n\
@@ -141,15 +142,7 @@ async fn better_upload_sends_a_file_of_which_the_store_tells_nothing() {
 
 #[tokio::test]
 async fn each_question_whether_a_file_is_uploaded_counts_as_a_request() {
-    let rate = http::Rate {
-        per_second: 0.001,
-        burst: 20.try_into().unwrap(),
-    };
-    let settings = http::Settings {
-        rate: Some(rate),
-        ..http::Settings::default()
-    };
-    let app = spawn_app_with_both(with_policies(ONCE), &settings).await;
+    let app = spawn_app_with_both(with_policies(ONCE), &limited(20)).await;
     let files: Vec<Value> = (0..10).map(|n| file("a", n, "a/b")).collect();
     for _ in 0..2 {
         asked(&app, "once", &files).await;
