@@ -287,6 +287,17 @@ impl App {
     }
 }
 
+/// Waits until something is so. A test that fails does not hang.
+pub(crate) async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(20), waiting).await;
+    assert!(ended.is_ok(), "not within 20 seconds: {what}");
+}
+
 /// A grant for a file of an anonymous caller.
 pub(crate) async fn presign_put(
     uploads: &UploadService,

@@ -13,7 +13,7 @@ use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    App, built_in, client, problem, service, service_counting, spawn, spawn_app,
+    App, built_in, client, eventually, problem, service, service_counting, spawn, spawn_app,
     spawn_app_with_both, spawn_app_with_policies, without_credentials,
 };
 use crate::stand_in::{StandIn, empty};
@@ -123,14 +123,10 @@ async fn a_request_whose_client_hangs_up_is_counted_too() {
     let store = slow(Duration::from_mins(1)).await;
     let (base, own) = with_metrics(&store.config()).await;
     let client = tokio::spawn(async move { get(&format!("{base}/readyz")).await });
-    while store.asked() == 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    eventually("the store is asked", async || store.asked() > 0).await;
     client.abort();
     let counted = r#"presignd_http_request_duration_seconds_count{method="GET",route="/readyz",status="499"} 1"#;
-    while !metrics(&own).await.contains(counted) {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    eventually(counted, async || metrics(&own).await.contains(counted)).await;
 }
 
 #[tokio::test]

@@ -19,7 +19,8 @@ use uuid::Uuid;
 
 use crate::auth::back_end;
 use crate::helpers::{
-    built_in, client, is, problem, service, spawn, spawn_app, spawn_app_with_both, with_policies,
+    built_in, client, eventually, is, problem, service, spawn, spawn_app, spawn_app_with_both,
+    with_policies,
 };
 use crate::rate_limit::limited;
 use crate::stand_in::{StandIn, object};
@@ -165,10 +166,11 @@ async fn a_network_that_verifies_much_keeps_nobody_else_waiting() {
     let slow: Vec<String> = (0..100).map(|_| key("slow")).collect();
     let flood = tokio::spawn(verify("198.51.100.1", json!({"keys": slow})));
     let mut asked = 0;
-    while asked < 16 {
+    let are_all = async || {
         asked += store.asked();
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+        asked >= 16
+    };
+    eventually("the store gets 16 calls", are_all).await;
     // None of the calls before this one has been answered.
     let other = verify("198.51.100.2", json!({"key": key("fast")})).await;
     assert_eq!(other.unwrap().status(), StatusCode::OK);
@@ -194,9 +196,7 @@ async fn commits_of_one_upload_that_wait_for_each_other_keep_nothing_from_others
     let slow = format!("uploads/{}/slow", Uuid::new_v4());
     let commits = join_all((0..20).map(|_| ask("commit", &slow)));
     let commits = tokio::spawn(commits);
-    while store.asked() == 0 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    eventually("the store is asked", async || store.asked() > 0).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(store.asked(), 0, "one commit is in progress");
     let fast = ask("verify", &format!("uploads/{}/fast", Uuid::new_v4()));
@@ -234,10 +234,11 @@ async fn a_network_has_few_calls_to_the_store_at_a_time_whatever_it_asks_for() {
         });
         let calls = tokio::spawn(join_all(calls));
         let mut asked = 0;
-        while asked < 16 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        let are_all = async || {
             asked += store.asked();
-        }
+            asked >= 16
+        };
+        eventually("the store gets 16 calls", are_all).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert_eq!(asked + store.asked(), 16, "{method} {path}");
         calls.abort();

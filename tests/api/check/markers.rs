@@ -10,6 +10,7 @@ use axum::response::IntoResponse;
 use tempfile::TempDir;
 
 use super::{check_at, check_fails, check_passes, policies_file, with};
+use crate::helpers::eventually;
 use crate::process::Running;
 use crate::stand_in::{StandIn, error, files};
 
@@ -130,11 +131,12 @@ async fn interrupted(args: &[&str], signal: &str, hangs: fn(&Request) -> bool) -
     let url = stand.url();
     let args = [&["check"], args].concat();
     let mut check = Running::start(&args, folder.path(), &with(&url, &[]));
-    while !is_asked.load(Ordering::SeqCst) {
+    let hangs = async || {
         let ended = check.child.try_wait().unwrap();
         assert!(ended.is_none(), "ended before the store was asked");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+        is_asked.load(Ordering::SeqCst)
+    };
+    eventually("the store is asked", hangs).await;
     let signal = signal.to_owned();
     let ended = tokio::task::spawn_blocking(move || check.stop(&signal));
     let (code, _, errors) = ended.await.unwrap();

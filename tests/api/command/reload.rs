@@ -12,7 +12,7 @@ use reqwest::StatusCode;
 use serde_json::json;
 
 use crate::auth::jwt::{AUDIENCE, ISSUER, IssuerKey, claims};
-use crate::helpers::{client, get};
+use crate::helpers::{client, eventually, get};
 use crate::process::{Running, base, free_addr};
 
 /// `dev` with a file of policies, and the address of its metrics.
@@ -32,18 +32,13 @@ fn dev_of(folder: &Path, policies: &str) -> (Running, String) {
 /// Reads the files again, and waits until the service has counted it.
 async fn reload(dev: &Running, metrics: &str, expected: &str) -> String {
     dev.signal("HUP");
-    let counted = async {
-        loop {
-            let text = client().get(metrics).send().await.unwrap();
-            let text = text.text().await.unwrap();
-            if text.contains(expected) {
-                return text;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    let mut text = String::new();
+    let is_counted = async || {
+        text = get(metrics, "").await.text().await.unwrap();
+        text.contains(expected)
     };
-    let counted = tokio::time::timeout(Duration::from_secs(20), counted);
-    counted.await.expect("the reload is not counted")
+    eventually(expected, is_counted).await;
+    text
 }
 
 fn write(folder: &Path, name: &str, text: &str) {

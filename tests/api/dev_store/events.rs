@@ -1,7 +1,6 @@
 //! The embedded store reports its new objects.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -12,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use crate::helpers::{built_in, client, post, service, spawn};
+use crate::helpers::{built_in, client, eventually, post, service, spawn};
 use crate::presigned_post::{self, PostGrant};
 use crate::uppy::create_at;
 
@@ -47,20 +46,12 @@ async fn reported(folder: &TempDir, expected: usize) -> Vec<String> {
     }
     let stop = CancellationToken::new();
     let (sent, ()) = tokio::join!(notifier.run(addr, &stop), async {
-        for _ in 0..200 {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            if reported.lock().unwrap().len() >= expected.max(3) {
-                break;
-            }
-            if expected == 0
-                && std::fs::read_dir(folder.path().join(".events"))
-                    .unwrap()
-                    .count()
-                    == 0
-            {
-                break;
-            }
-        }
+        let left = folder.path().join(".events");
+        let is_done = async || match expected {
+            0 => std::fs::read_dir(&left).unwrap().count() == 0,
+            _ => reported.lock().unwrap().len() >= expected,
+        };
+        eventually("all events are sent", is_done).await;
         stop.cancel();
     });
     sent.unwrap();

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use presignd::http::{self, Limits, Server};
 use presignd::telemetry::Metrics;
@@ -12,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{has, metrics};
-use crate::helpers::{built_in, service_counting, spawn, spawn_app};
+use crate::helpers::{built_in, eventually, service_counting, spawn, spawn_app};
 
 #[tokio::test]
 async fn open_connections_are_counted_beside_their_limit() {
@@ -34,9 +33,8 @@ async fn open_connections_are_counted_beside_their_limit() {
     // Nothing was signed yet, so there are no cached credentials.
     has(&text, "presignd_credentials_life_seconds 0.0");
     drop(streams);
-    while !metrics(&url).await.contains("presignd_open_connections 0") {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let none = "presignd_open_connections 0";
+    eventually(none, async || metrics(&url).await.contains(none)).await;
 }
 
 /// The service on a port, and what stops it.
@@ -113,9 +111,8 @@ async fn no_request_under_load_goes_unanswered_when_the_service_stops() {
             })
         })
         .collect();
-    while answered.load(Ordering::SeqCst) < 500 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let is_loaded = async || answered.load(Ordering::SeqCst) >= 500;
+    eventually("500 requests are answered", is_loaded).await;
     drop(stop);
     server.await.unwrap();
     for client in clients {
@@ -132,9 +129,8 @@ async fn a_service_that_stops_is_not_ready() {
     let mut stream = TcpStream::connect(addr).await.unwrap();
     assert_eq!(ask(&mut stream, "/readyz").await, Some((200, false)));
     drop(stop);
-    while TcpStream::connect(addr).await.is_ok() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    let is_closed = async || TcpStream::connect(addr).await.is_err();
+    eventually("no more connections are accepted", is_closed).await;
     assert_eq!(ask(&mut stream, "/readyz").await, Some((503, true)));
     server.await.unwrap();
 }

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use super::{get, has, metrics};
 use crate::auth::jwt::{AUDIENCE, ISSUER};
+use crate::helpers::eventually;
 use crate::process::{BUCKET, Running, free_addr, presignd};
 use crate::receipts::pem;
 use crate::stand_in::{StandIn, empty, xml};
@@ -24,13 +25,8 @@ fn serve(folder: &Path, variables: &[(&str, &str)]) -> (Running, String) {
 
 async fn until_counted(metrics_addr: &str, line: &str) {
     let url = format!("http://{metrics_addr}/metrics");
-    let counted = async {
-        while !metrics(&url).await.lines().any(|it| it == line) {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    let counted = tokio::time::timeout(Duration::from_secs(20), counted).await;
-    counted.unwrap_or_else(|_| panic!("{line} is not counted"));
+    let is_counted = async || metrics(&url).await.lines().any(|it| it == line);
+    eventually(line, is_counted).await;
 }
 
 #[tokio::test]
