@@ -207,6 +207,15 @@ pub(crate) async fn post(base: &str, path: &str, body: &Value) -> Response {
     request.send().await.unwrap()
 }
 
+/// What a browser asks before a page of `origin` may send such a request.
+pub(crate) async fn preflight(url: &str, origin: &str, method: &str, headers: &str) -> Response {
+    let request = client().request(Method::OPTIONS, url);
+    let request = request.header("origin", origin);
+    let request = request.header("access-control-request-method", method);
+    let request = request.header("access-control-request-headers", headers);
+    request.send().await.unwrap()
+}
+
 impl App {
     /// The folder of the store.
     pub(crate) fn data(&self) -> &std::path::Path {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use presignd::http::{self, AllowedOrigins};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -145,26 +144,6 @@ async fn if_one_of_the_uploads_cannot_begin_the_others_are_aborted() {
     assert_eq!(problem["error"]["type"], "unknown");
     assert_eq!(aborted.load(Ordering::SeqCst), 2);
     store.is_as_it_was();
-}
-
-#[tokio::test]
-async fn pages_of_other_origins_may_use_better_upload() {
-    let http_settings = http::Settings {
-        allowed_origins: AllowedOrigins::Any,
-        ..http::Settings::default()
-    };
-    let settings = with_policies("[policies.default]");
-    let app = crate::helpers::spawn_app_with_both(settings, &http_settings).await;
-    let preflight = client().request(Method::OPTIONS, format!("{}{PATH}", app.base));
-    let preflight = preflight
-        .header("origin", "https://app.example")
-        .header("access-control-request-method", "POST")
-        .header(
-            "access-control-request-headers",
-            "authorization,content-type",
-        );
-    let headers = preflight.send().await.unwrap().headers().clone();
-    assert_eq!(headers["access-control-allow-origin"], "*");
 }
 
 #[tokio::test]

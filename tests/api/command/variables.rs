@@ -5,12 +5,12 @@ use std::path::Path;
 
 use jsonwebtoken::Algorithm;
 use presignd::http::auth::new_api_key;
-use reqwest::{Method, StatusCode};
+use reqwest::StatusCode;
 use serde_json::json;
 use tempfile::TempDir;
 
 use crate::auth::jwt::{AUDIENCE, ISSUER, IssuerKey};
-use crate::helpers::{Grant, client};
+use crate::helpers::{Grant, client, preflight};
 use crate::process::{BUCKET, Running, base, one_line_and_exit_1, presignd, run};
 use crate::receipts;
 
@@ -185,11 +185,7 @@ async fn dev_lets_pages_of_this_machine_call_unless_others_are_named() {
         let store = store.split_once(',').unwrap().0;
         for url in [base(&banner), format!("{store}/uploads/a")] {
             for (origin, is_allowed) in [(allowed, true), (refused, false)] {
-                let preflight = client()
-                    .request(Method::OPTIONS, &url)
-                    .header("origin", origin)
-                    .header("access-control-request-method", "PUT");
-                let response = preflight.send().await.unwrap();
+                let response = preflight(&url, origin, "PUT", "content-type").await;
                 let header = response.headers().get("access-control-allow-origin");
                 assert_eq!(header.is_some(), is_allowed, "{variable} {url} {origin}");
             }

@@ -5,11 +5,11 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use presignd::dev::{BUCKET, Dev};
 use presignd::http::AllowedOrigins;
-use reqwest::{Method, StatusCode};
+use reqwest::StatusCode;
 use tempfile::TempDir;
 
 use super::refused;
-use crate::helpers::{client, spawn, spawn_app};
+use crate::helpers::{client, preflight, spawn, spawn_app};
 
 #[tokio::test]
 async fn no_key_leads_out_of_the_bucket() {
@@ -172,15 +172,8 @@ async fn pages_of_this_machine_alone_may_send_to_the_store_unless_others_are_nam
     let by_default = spawn(dev.store(&AllowedOrigins::Loopback).unwrap()).await;
     let by_name = spawn(dev.store(&named).unwrap()).await;
     let allowed = async |addr, origin: &str| {
-        let preflight = client()
-            .request(Method::OPTIONS, format!("http://{addr}/{BUCKET}/a"))
-            .header("origin", origin)
-            .header("access-control-request-method", "PUT")
-            .header(
-                "access-control-request-headers",
-                "content-type,x-amz-meta-a",
-            );
-        let response = preflight.send().await.unwrap();
+        let url = format!("http://{addr}/{BUCKET}/a");
+        let response = preflight(&url, origin, "PUT", "content-type,x-amz-meta-a").await;
         let methods = response.headers()["access-control-allow-methods"].clone();
         assert_eq!(methods, "PUT,POST");
         response

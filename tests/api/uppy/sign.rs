@@ -6,7 +6,9 @@ use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::FIVE_MIB;
-use crate::helpers::{App, client, fields, is, post, problem, spawn_app, spawn_app_with_policies};
+use crate::helpers::{
+    App, client, fields, is, post, preflight, problem, spawn_app, spawn_app_with_policies,
+};
 use crate::receipts::{pem, service_with};
 use crate::stand_in::StandIn;
 
@@ -369,27 +371,15 @@ async fn pages_of_other_origins_may_make_the_sealed_calls() {
     let path = url
         .strip_prefix("https://uploads.example.com/base")
         .unwrap();
+    let url = format!("{}{path}", app.base);
     for method in ["GET", "POST", "DELETE"] {
-        let preflight = client().request(Method::OPTIONS, format!("{}{path}", app.base));
-        let preflight = preflight
-            .header("origin", "https://app.example")
-            .header("access-control-request-method", method)
-            .header("access-control-request-headers", "content-type");
-        let answer = preflight.send().await.unwrap();
-        let allowed = answer.headers()["access-control-allow-methods"]
-            .to_str()
-            .unwrap();
+        let answer = preflight(&url, "https://app.example", method, "content-type").await;
+        let headers = answer.headers();
+        let allowed = headers["access-control-allow-methods"].to_str().unwrap();
         assert!(allowed.contains(method), "{allowed}");
-        assert_eq!(
-            answer.headers()["access-control-allow-headers"],
-            "content-type"
-        );
+        assert_eq!(headers["access-control-allow-headers"], "content-type");
     }
-    let begun = client().post(format!("{}{path}", app.base));
-    let begun = begun
-        .header("origin", "https://app.example")
-        .send()
-        .await
-        .unwrap();
+    let begun = client().post(url).header("origin", "https://app.example");
+    let begun = begun.send().await.unwrap();
     assert_eq!(begun.headers()["access-control-allow-origin"], "*");
 }
