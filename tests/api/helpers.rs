@@ -347,7 +347,8 @@ pub(crate) fn file(filename: &str, content_type: &str) -> File {
 pub(crate) async fn problem(response: Response) -> Value {
     let status = response.status();
     let headers = response.headers().clone();
-    assert_eq!(headers["content-type"], "application/problem+json");
+    let content_type = &headers["content-type"];
+    assert_eq!(content_type, "application/problem+json", "{status}");
     let problem: Value = response.json().await.unwrap();
     assert_eq!(problem["status"], status.as_u16());
     assert_eq!(problem["title"], status.canonical_reason().unwrap());
