@@ -223,7 +223,8 @@ impl App {
     }
 
     pub(crate) async fn get(&self, path: &str) -> Response {
-        get(&self.base, path).await
+        let request = self.client.get(format!("{}{path}", self.base));
+        request.send().await.unwrap()
     }
 
     pub(crate) async fn ask(&self, body: &Value) -> Response {
@@ -231,7 +232,8 @@ impl App {
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Response {
-        post(&self.base, path, body).await
+        let request = self.client.post(format!("{}{path}", self.base));
+        request.json(body).send().await.unwrap()
     }
 
     /// Posts a text as it is, under the content type of JSON.
