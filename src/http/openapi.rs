@@ -87,9 +87,12 @@ texts! {
     Crc64NvmeText: checksum(("CRC-64/NVME", 8), "^[A-Za-z0-9+/]{10}[AEIMQUYcgkosw048]=$", "akP7S61aVgc=");
     Md5Text: checksum(("MD5", 16), "^[A-Za-z0-9+/]{21}[AQgw]==$", "sZRqySSS0jR8YjW00mERhA==");
 
-    MetadataName: text("Part of the name of a header", "^[a-z0-9._-]+$")
-        .min_length(Some(1))
-        .max_length(Some(128));
+    MetadataName: text(
+        "Part of the name of a header, and none on which stores act",
+        "^(?!scal-)(?!.*snowball)[a-z0-9._-]+$",
+    )
+    .min_length(Some(1))
+    .max_length(Some(128));
 
     MetadataValue: text(
         "Any text without control characters, and without spaces at the beginning and the end, that is no encoded word (`=?UTF-8?B?…?=`)",
@@ -243,24 +246,12 @@ problems! {
         [NOT_AN_EVENT, INCOMPLETE_BODY], [UNAUTHORIZED], [BODY_TIMEOUT], [BODY_TOO_LARGE], [EVENT_NOT_DELIVERED];
 }
 
-/// The kinds of problems with a status that operations share: not those of verifying, committing, downloads
-/// or events alone, nor those of requests for no operation.
+/// The kinds of problems with a status that operations share.
 fn kinds(status: u16) -> Vec<&'static Kind> {
-    const OTHERS: [&str; 10] = [
-        "invalid-xml",
-        "call-expired",
-        "not-an-event",
-        "event-not-delivered",
-        "not-uploaded",
-        "mismatch",
-        "content-mismatch",
-        "replaced",
-        "pending",
-        "no-such-route",
-    ];
-    let kinds = catalogue::ALL.iter();
-    let kinds = kinds.filter(|kind| kind.status.as_u16() == status);
-    kinds.filter(|kind| !OTHERS.contains(&kind.code)).collect()
+    let shared = catalogue::ALL.iter().filter(|kind| kind.is_shared);
+    shared
+        .filter(|kind| kind.status.as_u16() == status)
+        .collect()
 }
 
 /// The name that the response with this status has in the document.

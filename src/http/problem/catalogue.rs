@@ -13,16 +13,19 @@ pub(crate) struct Kind {
     pub(crate) text: &'static str,
     /// When it happens, for the documentation.
     pub(crate) when: &'static str,
+    /// Whether operations have it that share the problems of its status.
+    pub(crate) is_shared: bool,
 }
 
-/// Names each kind, and lists them all.
+/// Names each kind, and lists them all. `alone` marks those of few operations, or of none.
 macro_rules! kinds {
-    ($($name:ident: $status:ident $code:literal, $text:literal, $when:literal;)*) => {
+    ($($name:ident: $status:ident $code:literal $($alone:ident)?, $text:literal, $when:literal;)*) => {
         $(pub(crate) const $name: Kind = Kind {
             status: StatusCode::$status,
             code: $code,
             text: $text,
             when: $when,
+            is_shared: <[&str]>::is_empty(&[$(stringify!($alone))?]),
         };)*
         /// By status; the first kind of a status is the example for it.
         pub(crate) const ALL: &[Kind] = &[$($name),*];
@@ -36,7 +39,7 @@ kinds! {
     INVALID_JSON: BAD_REQUEST "invalid-json",
         "the body is not UTF-8",
         "the body is not JSON in UTF-8";
-    INVALID_XML: BAD_REQUEST "invalid-xml",
+    INVALID_XML: BAD_REQUEST "invalid-xml" alone,
         "the body is not XML: see byte 0",
         "the body is not the XML of S3 that completes an upload (`/s3/upload/…` alone)";
     JSON_TOO_DEEP: BAD_REQUEST "json-too-deep",
@@ -48,7 +51,7 @@ kinds! {
     INVALID_PARTS: BAD_REQUEST "invalid-parts",
         "the parts are not those that the store has, or too small",
         "the parts are not those that the store has, too small, or not of the size that was announced";
-    NOT_AN_EVENT: BAD_REQUEST "not-an-event",
+    NOT_AN_EVENT: BAD_REQUEST "not-an-event" alone,
         "the body has neither `Records` nor the `source` of an event from S3; it must be a notification of S3",
         "the body is no notification of a store (`/events/s3` alone)";
     UNAUTHORIZED: UNAUTHORIZED "unauthorized",
@@ -69,16 +72,16 @@ kinds! {
     HOST_NOT_ALLOWED: FORBIDDEN "host-not-allowed",
         "without AUTH_MODE, and on a loopback address, the host must be `localhost` or an address; TRUSTED_PROXIES allows others, for a proxy that forwards requests",
         "without `AUTH_MODE` on a loopback address, the host is neither `localhost` nor an address, and no trusted proxy forwards the request";
-    CALL_EXPIRED: FORBIDDEN "call-expired",
+    CALL_EXPIRED: FORBIDDEN "call-expired" alone,
         "this URL has expired; ask for another one",
         "the URL has expired (`/s3/upload/…` alone)";
     NO_SUCH_UPLOAD: NOT_FOUND "no-such-upload",
         "there is no multipart upload with this key, or not any more",
         "there is no multipart upload with this `uploadId` and key, or not any more";
-    NOT_UPLOADED: NOT_FOUND "not-uploaded",
+    NOT_UPLOADED: NOT_FOUND "not-uploaded" alone,
         "there is no such upload under the policy of this request, or not yet; `policy` names it, else it is `default`",
         "the policy cannot have granted this key to the caller; or, except when deleting, there is no such upload, or not yet";
-    NO_SUCH_ROUTE: NOT_FOUND "no-such-route",
+    NO_SUCH_ROUTE: NOT_FOUND "no-such-route" alone,
         "there is no such route; see /docs",
         "there is no such route";
     METHOD_NOT_ALLOWED: METHOD_NOT_ALLOWED "method-not-allowed",
@@ -90,16 +93,16 @@ kinds! {
     OBJECT_EXISTS: CONFLICT "object-exists",
         "an object with this key exists, and the policy forbids overwriting it",
         "the key is taken, and the policy forbids overwriting it";
-    MISMATCH: CONFLICT "mismatch",
+    MISMATCH: CONFLICT "mismatch" alone,
         "size must be at most 5242880 bytes; it is 6000000",
         "the object differs from what the policy or the request says; `errors` lists the differences";
-    CONTENT_MISMATCH: CONFLICT "content-mismatch",
+    CONTENT_MISMATCH: CONFLICT "content-mismatch" alone,
         "contentType must be that of the file, which is text/html by its first bytes",
         "the first bytes of the object are not of its content type";
-    REPLACED: CONFLICT "replaced",
+    REPLACED: CONFLICT "replaced" alone,
         "the object was replaced again and again while it was committed; commit it again",
         "the object was replaced again and again while it was committed, and is pending; commit it again";
-    PENDING: CONFLICT "pending",
+    PENDING: CONFLICT "pending" alone,
         "the upload is pending: it counts once it is committed, with /upload/commit",
         "the upload is pending; commit it before it is downloaded";
     BODY_TOO_LARGE: PAYLOAD_TOO_LARGE "body-too-large",
@@ -195,7 +198,7 @@ kinds! {
     ISSUER_UNAVAILABLE: SERVICE_UNAVAILABLE "issuer-unavailable",
         "tokens cannot be checked at the moment; try again later",
         "the issuer's keys cannot be fetched at the moment; see `Retry-After`";
-    EVENT_NOT_DELIVERED: SERVICE_UNAVAILABLE "event-not-delivered",
+    EVENT_NOT_DELIVERED: SERVICE_UNAVAILABLE "event-not-delivered" alone,
         "not every event of this notification reached the application; send it again",
         "the application or the store failed, or there was no room for the notification, which has to be sent again (`/events/s3` alone)";
     STOPPING: SERVICE_UNAVAILABLE "stopping",
