@@ -1,7 +1,7 @@
 // better-upload's client and its React hook, on a page of another origin, with presignd as their server.
 
 import assert from "node:assert/strict";
-import { readFile, writeFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, afterEach, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -13,12 +13,10 @@ let server, ticketed, strict, browser, folder, pages, context, page, troubles;
 
 before(async () => {
   folder = await temporaryFolder();
-  const policies = join(folder.path, "policies.toml");
-  await writeFile(policies, '[policies.default]\ncontent_types = ["image/*"]\n[policies.once]\nkey = "once/{filename}"\noverwrite = false\n');
   [server, ticketed, strict, browser, pages] = await Promise.all([
     startServer(),
     startServer(TICKETS),
-    startServer({ UPLOAD_POLICIES_FILE: policies }),
+    startServer({ policies: '[policies.default]\ncontent_types = ["image/*"]\n[policies.once]\nkey = "once/{filename}"\noverwrite = false\n' }),
     startBrowser(),
     servePages(["better-upload"], folder.path),
   ]);

@@ -3,7 +3,7 @@
 import { spawn } from "node:child_process";
 import { createHash, randomFillSync } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { mkdtemp, open, readdir, rm } from "node:fs/promises";
+import { mkdtemp, open, readdir, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -25,9 +25,17 @@ export async function temporaryFolder() {
   return { path, remove: () => rm(path, { recursive: true, force: true }) };
 }
 
-/** `presignd dev` on ports that the system chooses, and a data folder of its own. */
-export async function startServer(variables = {}, options = []) {
+/**
+ * `presignd dev` on ports that the system chooses, and a data folder of its own. The settings are environment variables,
+ * and `policies` and `keys`: the text of these files.
+ */
+export async function startServer({ policies, keys, ...variables } = {}, options = []) {
   const data = await temporaryFolder();
+  for (const [name, text] of Object.entries({ UPLOAD_POLICIES_FILE: policies, API_KEYS_FILE: keys })) {
+    if (!text) continue;
+    variables[name] = join(data.path, `${name}.toml`);
+    await writeFile(variables[name], text);
+  }
   const anyPort = ["--addr", "127.0.0.1:0", "--s3-addr", "127.0.0.1:0"];
   const process_ = spawn(binary, ["dev", ...anyPort, "--data-dir", data.path, ...options], {
     // From the data folder, so that no .env of a developer is read.
@@ -81,6 +89,13 @@ export async function startServer(variables = {}, options = []) {
   }
   return server;
 }
+
+/** A key, and the settings with which a server accepts no other one. */
+export const KEY = "presignd_for-the-test";
+export const WITH_KEY = {
+  AUTH_MODE: "api-key",
+  keys: `[[keys]]\nname = "tester"\nsha256 = "${createHash("sha256").update(KEY).digest("hex")}"\n`,
+};
 
 /** Serves files on an origin of its own: a map from their paths to `[type, body]`. */
 export async function serveFiles(files) {
@@ -156,6 +171,17 @@ export async function throttle(page, bytesPerSecond) {
   await session.send("Network.enable");
   await limit(bytesPerSecond);
   return { lift: () => limit(-1) };
+}
+
+/** Waits until the focus is on a control of this name, in the page or in the element on it. */
+export async function focused(page, name) {
+  const nameOf = () => page.evaluate(() => {
+    const element = document.activeElement.shadowRoot?.activeElement ?? document.activeElement;
+    return element.getAttribute("aria-label") ?? element.textContent.trim();
+  });
+  await eventually(`the focus is on ${name}`, async () => name.test(await nameOf()), 5_000).catch(async (error) => {
+    throw new Error(`${error.message}; it is on ${await nameOf()}`);
+  });
 }
 
 /** A file of random bytes; its path and digest. */

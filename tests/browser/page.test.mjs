@@ -1,15 +1,14 @@
 // The upload page of `presignd dev`, in Chromium. What arrived is compared byte by byte in the store's folder.
 
 import assert from "node:assert/strict";
-import { createHash } from "node:crypto";
-import { readFile, writeFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import axe from "axe-core";
 
-import { MiB, digest, eventually, makeFile, screenshot, startBrowser, startServer, temporaryFolder, throttle, watch } from "./helpers.mjs";
+import { KEY, MiB, WITH_KEY, digest, eventually, focused, makeFile, screenshot, startBrowser, startServer, temporaryFolder, throttle, watch } from "./helpers.mjs";
 
 /** What a test causes when it breaks a connection or a request. */
 const BROKEN = [/^failed: (PUT|GET) .*[?&](partNumber|key)=.* net::ERR_ABORTED$/];
@@ -17,25 +16,23 @@ const OFFLINE = [/net::ERR_INTERNET_DISCONNECTED/, /net::ERR_NETWORK_CHANGED/];
 /** The size of 13 parts, of which 8 are sent at once: some are left when the first ones have arrived. */
 const MANY_PARTS = 100 * MiB;
 
+const POLICIES = `
+  [policies.default]
+  content_types = ["text/*", "video/*"]
+  max_size = "20 MiB"
+  [policies.large]
+  key = "large/{uuid}.{ext}"
+  [policies.checked]
+  key = "checked/{uuid}.{ext}"
+  require_checksum = true`;
+
 let server, strict, browser, folder, context, page, troubles, expected;
 
 before(async () => {
   folder = await temporaryFolder();
-  const policies = join(folder.path, "policies.toml");
-  await writeFile(
-    policies,
-    `[policies.default]
-     content_types = ["text/*", "video/*"]
-     max_size = "20 MiB"
-     [policies.large]
-     key = "large/{uuid}.{ext}"
-     [policies.checked]
-     key = "checked/{uuid}.{ext}"
-     require_checksum = true`,
-  );
   [server, strict, browser] = await Promise.all([
     startServer(),
-    startServer({ UPLOAD_POLICIES_FILE: policies }),
+    startServer({ policies: POLICIES }),
     startBrowser(),
   ]);
 });
@@ -149,9 +146,7 @@ test("a refused file says why", { timeout: 60_000 }, async () => {
 });
 
 test("the only policy is used, whatever its name", { timeout: 60_000 }, async () => {
-  const policies = join(folder.path, "avatar.toml");
-  await writeFile(policies, '[policies.avatar]\nkey = "avatars/{uuid}.{ext}"');
-  const single = await startServer({ UPLOAD_POLICIES_FILE: policies });
+  const single = await startServer({ policies: '[policies.avatar]\nkey = "avatars/{uuid}.{ext}"' });
   try {
     await open(single);
     assert.ok(await page.getByLabel("Policy", { exact: true }).isHidden());
@@ -211,7 +206,7 @@ test("a reload does not lose what was sent, and another file is not mistaken for
 test("an upload belongs to one tab, until that is closed", { timeout: 60_000 }, async () => {
   expected = BROKEN;
   await open(server);
-  await throttle(page, 10 * MiB);
+  await throttle(page, 20 * MiB);
   const file = await makeFile(join(folder.path, "shared.mp4"), MANY_PARTS);
   await choose(file);
   await partRemembered();
@@ -244,7 +239,7 @@ test("an upload that is resumed keeps its policy", { timeout: 60_000 }, async ()
   expected = BROKEN;
   await open(strict);
   await visit(`${strict.service}/?policy=large`);
-  const limit = await throttle(page, 8 * MiB);
+  const limit = await throttle(page, 20 * MiB);
   const file = await makeFile(join(folder.path, "policy.mp4"), MANY_PARTS);
   await choose(file);
   await partRemembered();
@@ -276,7 +271,7 @@ test("with the keyboard alone, the focus is never lost and all that happens is a
   await press("Tab", /^Pause: keys/);
   await page.keyboard.press("Space");
   await said("keys.mp4: paused.");
-  await focused(/^Resume: keys/);
+  await focused(page, /^Resume: keys/);
   await page.keyboard.press("Enter");
   await said("keys.mp4: resumed.");
   // The focus stays with the file while its buttons come and go.
@@ -287,7 +282,7 @@ test("with the keyboard alone, the focus is never lost and all that happens is a
   await press("Tab", /^Copy key: keys/);
   await press("Tab", /^Hide: keys/);
   await page.keyboard.press("Enter");
-  await focused(/^Choose files/);
+  await focused(page, /^Choose files/);
 
   // Cancelling moves the focus to a neighbour.
   await drop([{ name: "stays.txt", type: "text/plain", bytes: [1] }]);
@@ -298,7 +293,7 @@ test("with the keyboard alone, the focus is never lost and all that happens is a
   await button("Cancel", "keys.mp4").focus();
   await page.keyboard.press("Enter");
   await said("keys.mp4: cancelled.");
-  await focused(/: stays\.txt/);
+  await focused(page, /: stays\.txt/);
 
   // Several at once are hidden together.
   await drop([{ name: "more.txt", type: "text/plain", bytes: [1] }, { name: "last.txt", type: "text/plain", bytes: [1] }]);
@@ -307,29 +302,25 @@ test("with the keyboard alone, the focus is never lost and all that happens is a
   await done("more.txt");
   await page.getByRole("button", { name: "Hide finished" }).focus();
   await page.keyboard.press("Enter");
-  await focused(/^Choose files/);
+  await focused(page, /^Choose files/);
   assert.equal(await page.locator(".row").count(), 0);
   assert.equal(await stop(), 0, "the focus fell to the body");
 });
 
 test("with AUTH_MODE set, the page has a field for a credential", { timeout: 60_000 }, async () => {
   expected = [/^401: /, /^console: .* 401 /];
-  const key = "presignd_for-the-test";
-  const keys = join(folder.path, "keys.toml");
-  const hash = createHash("sha256").update(key).digest("hex");
-  await writeFile(keys, `[[keys]]\nname = "tester"\nsha256 = "${hash}"\n`);
-  const guarded = await startServer({ AUTH_MODE: "api-key", API_KEYS_FILE: keys });
+  const guarded = await startServer(WITH_KEY);
   try {
     await open(guarded);
     await drop([{ name: "secret.txt", type: "text/plain", bytes: [1, 2, 3] }]);
     await row("secret.txt").locator(".status", { hasText: "Failed: The request must carry valid credentials" }).waitFor();
-    await page.getByLabel("API key or token").fill(key);
+    await page.getByLabel("API key or token").fill(KEY);
     await page.screenshot({ path: screenshot("page-credential.png") });
     await button("Try again", "secret.txt").click();
     await done("secret.txt");
     // It survives a reload, so that uploads can be resumed; but not the tab.
     await page.reload();
-    assert.equal(await page.getByLabel("API key or token").inputValue(), key);
+    assert.equal(await page.getByLabel("API key or token").inputValue(), KEY);
     assert.deepEqual(await page.evaluate(() => [...Object.values(localStorage), document.cookie]), [""]);
   } finally {
     await guarded.stop();
@@ -337,11 +328,7 @@ test("with AUTH_MODE set, the page has a field for a credential", { timeout: 60_
 });
 
 test("where site data is blocked, the page works, and a reload forgets the credential", { timeout: 60_000 }, async () => {
-  const key = "presignd_for-the-test";
-  const keys = join(folder.path, "blocked.toml");
-  const hash = createHash("sha256").update(key).digest("hex");
-  await writeFile(keys, `[[keys]]\nname = "tester"\nsha256 = "${hash}"\n`);
-  const guarded = await startServer({ AUTH_MODE: "api-key", API_KEYS_FILE: keys });
+  const guarded = await startServer(WITH_KEY);
   try {
     await open(guarded, {}, () => {
       const deny = () => {
@@ -350,7 +337,7 @@ test("where site data is blocked, the page works, and a reload forgets the crede
       for (const name of ["localStorage", "sessionStorage"]) Object.defineProperty(window, name, { get: deny });
       IDBFactory.prototype.open = deny;
     });
-    await page.getByLabel("API key or token").fill(key);
+    await page.getByLabel("API key or token").fill(KEY);
     await drop([{ name: "blocked.txt", type: "text/plain", bytes: [1, 2, 3] }]);
     await done("blocked.txt");
     await page.reload();
@@ -460,17 +447,7 @@ async function check(picture) {
 /** Presses a key, after which the focus is on a control of this name. */
 async function press(key, name) {
   await page.keyboard.press(key);
-  await focused(name);
-}
-
-async function focused(name) {
-  const nameOf = () => page.evaluate(() => {
-    const element = document.activeElement.shadowRoot?.activeElement ?? document.activeElement;
-    return element.getAttribute("aria-label") ?? element.textContent.trim();
-  });
-  await eventually(`the focus is on ${name}`, async () => name.test(await nameOf()), 5_000).catch(async (error) => {
-    throw new Error(`${error.message}; it is on ${await nameOf()}`);
-  });
+  await focused(page, name);
 }
 
 /** Listens as a screen reader does, and watches the focus: `stop()` is how often it fell to the body. */

@@ -1,12 +1,10 @@
 // `presignd dev` as a browser sees it: Swagger UI asks for a grant, and a page of the service uploads with it.
 
 import assert from "node:assert/strict";
-import { createHash } from "node:crypto";
-import { readFile, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { readFile } from "node:fs/promises";
 import { after, before, test } from "node:test";
 
-import { screenshot, startBrowser, startServer, temporaryFolder, watch } from "./helpers.mjs";
+import { KEY, WITH_KEY, screenshot, startBrowser, startServer, watch } from "./helpers.mjs";
 
 let server, service, store, browser;
 
@@ -95,12 +93,7 @@ test("the README's upload() works in a page", { timeout: 30_000 }, async () => {
 });
 
 test("Swagger UI's Authorize button lets its user in", { timeout: 60_000 }, async () => {
-  const key = "presignd_for-the-test";
-  const folder = await temporaryFolder();
-  const file = join(folder.path, "keys.toml");
-  const hash = createHash("sha256").update(key).digest("hex");
-  await writeFile(file, `[[keys]]\nname = "tester"\nsha256 = "${hash}"\n`);
-  const guarded = await startServer({ AUTH_MODE: "api-key", API_KEYS_FILE: file });
+  const guarded = await startServer(WITH_KEY);
   try {
     const page = await browser.newPage({ viewport: { width: 1280, height: 900 } });
     page.setDefaultTimeout(15_000);
@@ -122,7 +115,7 @@ test("Swagger UI's Authorize button lets its user in", { timeout: 60_000 }, asyn
     assert.match(await status(), /^401/);
     await page.getByRole("button", { name: "Authorize" }).first().click();
     const dialog = page.locator(".auth-container", { hasText: "bearer" });
-    await dialog.locator("input").fill(key);
+    await dialog.locator("input").fill(KEY);
     await page.screenshot({ path: screenshot("docs-authorize.png") });
     await dialog.locator("button.authorize").click();
     await page.locator(".close-modal").click();
@@ -130,7 +123,6 @@ test("Swagger UI's Authorize button lets its user in", { timeout: 60_000 }, asyn
     assert.deepEqual(troubles, []);
   } finally {
     await guarded.stop();
-    await folder.remove();
   }
 });
 

@@ -1,7 +1,6 @@
 // Uppy's own Dashboard, as an application would have it: on a page of another origin, its S3 plugin pointed at presignd.
 
 import assert from "node:assert/strict";
-import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, afterEach, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -16,11 +15,9 @@ let server, strict, ticketed, browser, folder, pages, context, page, troubles;
 
 before(async () => {
   folder = await temporaryFolder();
-  const policies = join(folder.path, "policies.toml");
-  await writeFile(policies, '[policies.default]\ncontent_types = ["image/*"]\n');
   [server, strict, ticketed, browser, pages] = await Promise.all([
     startServer(),
-    startServer({ UPLOAD_POLICIES_FILE: policies }),
+    startServer({ policies: '[policies.default]\ncontent_types = ["image/*"]\n' }),
     startServer(TICKETS),
     startBrowser(),
     servePages(["uppy-5", "uppy-6"], folder.path),

@@ -3,11 +3,11 @@
 import assert from "node:assert/strict";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, afterEach, before, beforeEach, test } from "node:test";
+import { test } from "node:test";
 
 import axe from "axe-core";
 
-import { MiB, digest, eventually, makeFile, screenshot, servePages, startBrowser, startProxy, startServer, temporaryFolder, watch } from "./helpers.mjs";
+import { MiB, context, digest, eventually, expected, focused, folder, makeFile, openPage, page, pages, proxy, screenshot, server, setup } from "./helpers.mjs";
 
 const FORM = `
   <h1>Profile</h1>
@@ -25,15 +25,16 @@ const ATTRIBUTES = `
   for (const [name, value] of new URLSearchParams(location.search)) photo.setAttribute(name, value);`;
 const STYLE = "<style>:root { color-scheme: light dark } body { font: 1rem system-ui, sans-serif; margin: 1rem; background: Canvas }</style>";
 
-let server, proxy, browser, pages, folder, context, page, troubles, expected;
+const POLICIES = `
+  [policies.default]
+  allowed_metadata = ["early"]
+  [policies.text]
+  key = "text/{uuid}.{ext}"
+  content_types = ["text/*"]`;
 
-before(async () => {
-  folder = await temporaryFolder();
-  const policies = join(folder.path, "policies.toml");
-  await writeFile(policies, '[policies.default]\nallowed_metadata = ["early"]\n[policies.text]\nkey = "text/{uuid}.{ext}"\ncontent_types = ["text/*"]\n');
-  [server, browser] = await Promise.all([startServer({ UPLOAD_POLICIES_FILE: policies }), startBrowser()]);
-  proxy = await startProxy(server);
-  pages = await servePages({
+setup({
+  policies: POLICIES,
+  servesPages: (proxy) => ({
     form: { body: STYLE + FORM, script: `${ATTRIBUTES} import("../element.js").then(() => (window.isReady = true));` },
     // The module finds the element in the page, and the script sets the client after that.
     imported: {
@@ -71,23 +72,7 @@ before(async () => {
         if (url) photo.client = createClient({ url });
         import("../element.js").then(() => (window.isReady = true));`,
     },
-  });
-});
-
-after(async () => {
-  await browser?.close();
-  await Promise.all([proxy?.stop(), pages?.stop()]);
-  await Promise.all([server?.stop(), folder?.remove()]);
-});
-
-beforeEach(() => {
-  proxy.reset();
-  expected = [];
-});
-
-afterEach(async () => {
-  await context?.close();
-  assert.deepEqual(troubles, []);
+  }),
 });
 
 test("the form has the key of the file, and is sent with it", { timeout: 120_000 }, async () => {
@@ -147,7 +132,7 @@ test("`required` holds the form until a file is there, and so does an upload in 
   const validity = () => page.evaluate(() => [document.forms[0].checkValidity(), window.photo.validationMessage]);
   assert.deepEqual(await validity(), [false, "Please choose a file."]);
   await page.locator("#save").click();
-  await focused("Choose a file");
+  await focused(page, /^Choose a file$/);
   assert.ok(page.url().startsWith(`${pages.origin}/form`), "the form was sent without its file");
   proxy.fault = ({ to }) => (to === "store" ? { delay: 1_000 } : undefined);
   await choose("a.txt");
@@ -162,14 +147,11 @@ test("`required` holds the form until a file is there, and so does an upload in 
 });
 
 test("a reset empties it, and aborts what is on its way", { timeout: 120_000 }, async () => {
-  expected = [/net::ERR_ABORTED/];
+  expected.push(/net::ERR_ABORTED/);
   await open({ multiple: "" });
-  const large = await makeFile(join(folder.path, "large.bin"), 20 * MiB);
   await choose("a.txt");
   await state("a.txt", "done");
-  proxy.fault = ({ path }) => (path.includes("partNumber=2&") ? { delay: 60_000 } : undefined);
-  await page.locator("input[type=file]").setInputFiles(large.path);
-  await eventually("two parts are there", () => proxy.answered(/^store PUT .*partNumber=[13]&/) === 2, 60_000);
+  await begin("large.bin");
   assert.notDeepEqual(await server.parts(), []);
   await page.getByRole("button", { name: "Reset" }).click();
   await eventually("the list is empty", async () => (await property("files")).length === 0);
@@ -178,12 +160,9 @@ test("a reset empties it, and aborts what is on its way", { timeout: 120_000 }, 
 });
 
 test("a reset leaves what a reload interrupted", { timeout: 60_000 }, async () => {
-  expected = [/net::ERR_ABORTED/];
+  expected.push(/net::ERR_ABORTED/);
   await open({ multiple: "" });
-  const large = await makeFile(join(folder.path, "kept.bin"), 20 * MiB);
-  proxy.fault = ({ path }) => (path.includes("partNumber=2&") ? { delay: 5_000 } : undefined);
-  await page.locator("input[type=file]").setInputFiles(large.path);
-  await eventually("two parts are there", () => proxy.answered(/^store PUT .*partNumber=[13]&/) === 2, 60_000);
+  const large = await begin("kept.bin");
   await leave({ multiple: "" });
   await state("kept.bin", "interrupted");
   await choose("a.txt");
@@ -197,7 +176,7 @@ test("a reset leaves what a reload interrupted", { timeout: 60_000 }, async () =
 });
 
 test("while presignd does not verify a file, it can be cancelled, and no longer stops the form", { timeout: 60_000 }, async () => {
-  expected = [/net::ERR_ABORTED/];
+  expected.push(/net::ERR_ABORTED/);
   await open();
   proxy.fault = ({ path }) => (path.endsWith("/upload/verify") ? new Promise(() => {}) : undefined);
   await choose("a.txt");
@@ -234,8 +213,8 @@ test("each attribute is a property, which frameworks set", { timeout: 60_000 }, 
     assert.deepEqual(await set(name, ["a", "undefined", "b", null]), [["a", "a"], ["", null], ["b", "b"], ["", null]], name);
   }
   for (const name of ["anyPolicy", "disabled", "keys", "multiple", "pageDrop", "receipts", "required"]) {
-    const expected = [[true, ""], [false, null], [true, ""], [false, null]];
-    assert.deepEqual(await set(name, [true, false, "", "undefined"]), expected, name);
+    const both = [[true, ""], [false, null], [true, ""], [false, null]];
+    assert.deepEqual(await set(name, [true, false, "", "undefined"]), both, name);
   }
 });
 
@@ -263,7 +242,7 @@ test("React sets its attributes and properties", { timeout: 60_000 }, async () =
 });
 
 test("its attributes decide what is asked of presignd", { timeout: 120_000 }, async () => {
-  expected = [/^422: /, /^console: .* 422 /];
+  expected.push(/^422: /, /^console: .* 422 /);
   await open({ policy: "text", ticket: "a-ticket", accept: "text/*", multiple: "" });
   assert.equal(await page.locator("input[type=file]").getAttribute("accept"), "text/*");
   await choose("a.txt");
@@ -358,12 +337,9 @@ test("a client may be set in the script that loads the module", { timeout: 60_00
 });
 
 test("an upload of another policy that a reload interrupted is not offered", { timeout: 120_000 }, async () => {
-  expected = [/net::ERR_ABORTED/];
+  expected.push(/net::ERR_ABORTED/);
   await open();
-  const large = await makeFile(join(folder.path, "interrupted.bin"), 20 * MiB);
-  proxy.fault = ({ path }) => (path.includes("partNumber=2&") ? { delay: 5_000 } : undefined);
-  await page.locator("input[type=file]").setInputFiles(large.path);
-  await eventually("the first part has arrived", () => proxy.answered(/^store PUT .*partNumber=1&/), 60_000);
+  const large = await begin("interrupted.bin");
   await leave({ policy: "text" });
   await visit({ policy: "text", "any-policy": "" });
   await state("interrupted.bin", "interrupted");
@@ -379,7 +355,7 @@ test("an upload of another policy that a reload interrupted is not offered", { t
 });
 
 test("a file that the credential does not allow can be sent again with another one", { timeout: 60_000 }, async () => {
-  expected = [/^4(03|22): /, /^console: .* 4(03|22) /];
+  expected.push(/^4(03|22): /, /^console: .* 4(03|22) /);
   await open({ policy: "text", ticket: "a-ticket", multiple: "" });
   proxy.once(/presigned-urls/, { status: 403, body: JSON.stringify({ code: "policy-not-allowed", detail: "no" }) });
   await choose("a.txt");
@@ -394,7 +370,7 @@ test("a file that the credential does not allow can be sent again with another o
 });
 
 test("a file that is gone from the store can be sent again", { timeout: 60_000 }, async () => {
-  expected = [/^404: .*verify/, /^console: .* 404 .*verify/];
+  expected.push(/^404: .*verify/, /^console: .* 404 .*verify/);
   await open();
   // The store says that it has the file, and has not.
   proxy.once(/^store POST/, { status: 204 });
@@ -407,7 +383,7 @@ test("a file that is gone from the store can be sent again", { timeout: 60_000 }
 
 test("a server that does not answer may be one that refuses the page", { timeout: 60_000 }, async () => {
   // Chromium connects to no such port.
-  expected = [/127\.0\.0\.1:1\//];
+  expected.push(/127\.0\.0\.1:1\//);
   await open({ url: "http://127.0.0.1:1" });
   await choose("a.txt");
   const status = "The service cannot be reached, or it does not allow this page (CORS). Trying again…";
@@ -415,12 +391,9 @@ test("a server that does not answer may be one that refuses the page", { timeout
 });
 
 test("an upload that a reload interrupted is discarded with the ticket", { timeout: 60_000 }, async () => {
-  expected = [/net::ERR_ABORTED/];
+  expected.push(/net::ERR_ABORTED/);
   await open({ ticket: "a-ticket" });
-  const large = await makeFile(join(folder.path, "discarded.bin"), 20 * MiB);
-  proxy.fault = ({ path }) => (path.includes("partNumber=2&") ? { delay: 5_000 } : undefined);
-  await page.locator("input[type=file]").setInputFiles(large.path);
-  await eventually("two parts are there", () => proxy.answered(/^store PUT .*partNumber=[13]&/) === 2, 60_000);
+  await begin("discarded.bin");
   await leave({ ticket: "a-ticket" });
   await page.getByRole("button", { name: "Discard: discarded.bin" }).click();
   await row("discarded.bin").waitFor({ state: "detached" });
@@ -430,7 +403,7 @@ test("an upload that a reload interrupted is discarded with the ticket", { timeo
 });
 
 test("the current ticket is used, also for a file that was added before", { timeout: 60_000 }, async () => {
-  expected = [/^401: /, /^console: .* 401 /];
+  expected.push(/^401: /, /^console: .* 401 /);
   const authorizations = (path) => proxy.requests.filter((seen) => seen.path.endsWith(path)).map(({ headers }) => headers.authorization);
   await open();
   proxy.fault = ({ to, headers }) => (to === "service" && headers.authorization !== "Bearer new" ? { status: 401 } : undefined);
@@ -459,7 +432,7 @@ test("the current ticket is used, also for a file that was added before", { time
 });
 
 test("an upload is remembered although the browser's database failed, or was removed, before", { timeout: 120_000 }, async () => {
-  expected = [/net::ERR_ABORTED/];
+  expected.push(/net::ERR_ABORTED/);
   await open({ fails: "" }, "form", {}, () => {
     const { open } = IDBFactory.prototype;
     window.opened = 0;
@@ -471,11 +444,7 @@ test("an upload is remembered although the browser's database failed, or was rem
     };
   });
   await eventually("the list was asked for", () => page.evaluate(() => window.opened));
-  const large = await makeFile(join(folder.path, "remembered.bin"), 20 * MiB);
-  proxy.fault = ({ path }) => (path.includes("partNumber=2&") ? { delay: 5_000 } : undefined);
-  await page.locator("input[type=file]").setInputFiles(large.path);
-  const answered = () => proxy.answered(/^store PUT .*partNumber=[13]&/) === 2;
-  await eventually("two parts have arrived", answered, 60_000);
+  const large = await begin("remembered.bin");
   await leave({});
   await state("remembered.bin", "interrupted");
   // As a page does that clears what it has stored.
@@ -483,9 +452,9 @@ test("an upload is remembered although the browser's database failed, or was rem
     Object.assign(indexedDB.deleteDatabase("presignd"), { onsuccess: resolve, onblocked: reject });
   }));
   proxy.reset();
-  proxy.fault = ({ path }) => (path.includes("partNumber=2&") ? { delay: 5_000 } : undefined);
+  const othersArrived = proxy.hold(2);
   await page.locator("input[type=file]").setInputFiles(large.path);
-  await eventually("two parts have arrived again", answered, 60_000);
+  await othersArrived();
   await leave({});
   await page.locator("input[type=file]").setInputFiles(large.path);
   await state("remembered.bin", "done");
@@ -502,18 +471,18 @@ test("the keyboard does all, and the label names it", { timeout: 120_000 }, asyn
   const groups = nodes.filter(({ role }) => role?.value === "group").map(({ name }) => name?.value);
   assert.deepEqual(groups, ["You", "Your photo"]);
   await page.locator("#label").click();
-  await focused("Choose files");
+  await focused(page, /^Choose files$/);
   const chooser = page.waitForEvent("filechooser");
   await page.keyboard.press("Enter");
   await (await chooser).setFiles([await text("a.txt"), await text("b.txt")]);
   await state("a.txt", "done");
   await state("b.txt", "done");
   await page.keyboard.press("Tab");
-  await focused("Remove: a.txt");
+  await focused(page, /^Remove: a.txt$/);
   await page.keyboard.press("Space");
-  await focused("Remove: b.txt");
+  await focused(page, /^Remove: b.txt$/);
   await page.keyboard.press("Tab");
-  await focused("Save");
+  await focused(page, /^Save$/);
 });
 
 test("custom properties and parts change its look", { timeout: 120_000 }, async () => {
@@ -534,12 +503,9 @@ test("custom properties and parts change its look", { timeout: 120_000 }, async 
 });
 
 test("with forced colours, the progress can be seen", { timeout: 60_000 }, async () => {
-  expected = [/net::ERR_ABORTED/];
+  expected.push(/net::ERR_ABORTED/);
   await open({}, "form", { forcedColors: "active", reducedMotion: "reduce" });
-  const large = await makeFile(join(folder.path, "forced.bin"), 20 * MiB);
-  proxy.fault = ({ path }) => (path.includes("partNumber=2&") ? { delay: 60_000 } : undefined);
-  await page.locator("input[type=file]").setInputFiles(large.path);
-  await eventually("two parts are there", () => proxy.answered(/^store PUT .*partNumber=[13]&/) === 2, 60_000);
+  await begin("forced.bin");
   await page.getByRole("button", { name: "Pause: forced.bin" }).click();
   await state("forced.bin", "paused");
   await page.screenshot({ path: screenshot("element-forced.png"), fullPage: true });
@@ -566,7 +532,7 @@ for (const [name, options] of Object.entries({
   phone: { viewport: { width: 320, height: 640 }, hasTouch: true },
 })) {
   test(`axe finds nothing, and nothing overflows: ${name}`, { timeout: 120_000 }, async () => {
-    expected = [/^422: /, /^console: .* 422 /, /^403: /, /^console: .* 403 /, /net::ERR_ABORTED/];
+    expected.push(/^422: /, /^console: .* 422 /, /^403: /, /^console: .* 403 /, /net::ERR_ABORTED/);
     await open({ multiple: "", policy: "text" }, "form", { reducedMotion: "reduce", ...options });
     await check(`element-${name}-empty.png`);
     proxy.fault = ({ to, path }) => {
@@ -615,12 +581,8 @@ async function check(picture) {
   assert.ok(needed <= shown, `${needed} px do not fit in ${shown}`);
 }
 
-async function open(attributes = {}, name = "form", options = {}, script = () => {}) {
-  context = await browser.newContext({ viewport: { width: 800, height: 700 }, ...options });
-  await context.addInitScript(script);
-  page = await context.newPage();
-  page.setDefaultTimeout(15_000);
-  troubles = watch(page, new Set([pages.origin, proxy.service, proxy.store]), expected);
+async function open(attributes = {}, name = "form", options = {}, script) {
+  await openPage({ viewport: { width: 800, height: 700 }, ...options }, script);
   await visit(attributes, name);
 }
 
@@ -653,6 +615,15 @@ async function choose(...names) {
   await page.locator("input[type=file]").setInputFiles(await Promise.all(names.map(text)));
 }
 
+/** Chooses a large file, and waits until the store has its three parts except for the second one. */
+async function begin(name) {
+  const large = await makeFile(join(folder.path, name), 20 * MiB);
+  const othersArrived = proxy.hold(2);
+  await page.locator("input[type=file]").setInputFiles(large.path);
+  await othersArrived();
+  return large;
+}
+
 function row(name) {
   return page.locator(".row", { has: page.getByText(name, { exact: true }) });
 }
@@ -676,14 +647,4 @@ function listen(event) {
     window.heard = 0;
     window.photo.addEventListener(event, () => (window.heard += 1));
   }, event);
-}
-
-async function focused(name) {
-  const nameOf = () => page.evaluate(() => {
-    const element = document.activeElement.shadowRoot?.activeElement ?? document.activeElement;
-    return element.getAttribute("aria-label") ?? element.textContent.trim();
-  });
-  await eventually(`the focus is on ${name}`, async () => (await nameOf()) === name, 5_000).catch(async (error) => {
-    throw new Error(`${error.message}; it is on ${await nameOf()}`);
-  });
 }

@@ -2,33 +2,26 @@
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { writeFile } from "node:fs/promises";
-import { join } from "node:path";
-import { after, before, beforeEach, test } from "node:test";
+import { test } from "node:test";
 import { promisify } from "node:util";
 
 import { UploadError, createClient } from "../index.js";
-import { MiB, fileOf, makeFile, smallFile, startProxy, startServer, temporaryFolder } from "./helpers.mjs";
+import { MiB, client, fileOf, large, proxy, setup, smallFile } from "./helpers.mjs";
 
 const run = promisify(execFile);
 
-let server, proxy, folder, client;
+const POLICIES = `
+  [policies.default]
+  [policies.text]
+  content_types = ["text/*"]
+  max_size = "5 KiB"
+  [policies.once]
+  overwrite = false
+  [policies.fixed]
+  overwrite = false
+  key = "fixed/{filename}"`;
 
-before(async () => {
-  folder = await temporaryFolder();
-  const policies = join(folder.path, "policies.toml");
-  await writeFile(policies, '[policies.default]\n[policies.text]\ncontent_types = ["text/*"]\nmax_size = "5 KiB"\n[policies.once]\noverwrite = false\n[policies.fixed]\noverwrite = false\nkey = "fixed/{filename}"\n');
-  server = await startServer({ UPLOAD_POLICIES_FILE: policies });
-  proxy = await startProxy(server);
-  client = createClient({ url: proxy.service });
-});
-
-after(async () => {
-  await proxy?.stop();
-  await Promise.all([server?.stop(), folder?.remove()]);
-});
-
-beforeEach(() => proxy.reset());
+setup({ policies: POLICIES });
 
 test("a refusal has all its reasons, and a sentence of them", async () => {
   const file = smallFile("a.exe", 6_000, "application/x-msdownload");
@@ -110,7 +103,6 @@ test("what a proxy answers instead of the service or the store is no riddle", as
 
 test("a store that hides ETag is named with the fix", async () => {
   proxy.fault = ({ to }) => (to === "store" ? { without: "etag" } : undefined);
-  const large = await makeFile(join(folder.path, "large.bin"), 6 * MiB);
   const error = await failure(client.upload(await fileOf(large), { multipartThreshold: MiB }));
   assert.deepEqual([error.code, error.message], ["hidden-etag", "The store's CORS rule must expose ETag."]);
 });
@@ -203,14 +195,13 @@ test("a file that cannot be read any more says so at once", async () => {
 });
 
 test("an error that a callback throws fails the upload, and nothing is sent again", { timeout: 60_000 }, async () => {
-  const large = await makeFile(join(folder.path, "callback.bin"), 6 * MiB);
   for (const file of [smallFile("callback.txt"), await fileOf(large)]) {
     for (const callback of ["onProgress", "onState"]) {
       proxy.reset();
       const fails = (what) => {
         if (what.loaded || what === "uploading") throw new Error("This page has a fault.");
       };
-      const error = await failure(client.upload(file, { multipartThreshold: MiB, [callback]: fails }));
+      const error = await failure(client.upload(file, { multipartThreshold: MiB, partSize: 12 * MiB, [callback]: fails }));
       assert.deepEqual([error.message, error.cause.message], Array(2).fill("This page has a fault."), callback);
       assert.equal(proxy.count(/^store PUT/), callback === "onProgress" ? 1 : 0, callback);
     }

@@ -1,37 +1,16 @@
 // What happens to a file besides its upload: its checksum is compared, it is downloaded, and it is deleted.
 
 import assert from "node:assert/strict";
-import { createHash } from "node:crypto";
-import { writeFile } from "node:fs/promises";
-import { join } from "node:path";
-import { after, before, beforeEach, test } from "node:test";
+import { test } from "node:test";
 
-import { createClient } from "../index.js";
 import { crc64nvme } from "../checksum.js";
-import { MiB, digest, fileOf, makeFile, smallFile, startProxy, startServer, temporaryFolder } from "./helpers.mjs";
+import { KEY, MiB, PARTS, WITH_KEY, client, digest, fileOf, large, proxy, server, setup, smallFile } from "./helpers.mjs";
 
-const PARTS = { multipartThreshold: MiB, partSize: 5 * MiB };
-const KEY = "presignd_for-the-test";
-
-let server, proxy, folder, client, large;
-
-before(async () => {
-  folder = await temporaryFolder();
-  const [policies, keys] = [join(folder.path, "policies.toml"), join(folder.path, "keys.toml")];
-  await writeFile(policies, "[policies.default]\n[policies.shared]\ndownload = true\ndelete = true\n");
-  await writeFile(keys, `[[keys]]\nname = "tester"\nsha256 = "${createHash("sha256").update(KEY).digest("hex")}"\n`);
-  server = await startServer({ UPLOAD_POLICIES_FILE: policies, AUTH_MODE: "api-key", API_KEYS_FILE: keys });
-  proxy = await startProxy(server);
-  client = createClient({ url: proxy.service, headers: () => ({ authorization: `Bearer ${KEY}` }), policy: "shared" });
-  large = await makeFile(join(folder.path, "large.bin"), 11 * MiB);
+setup({
+  ...WITH_KEY,
+  policies: "[policies.default]\n[policies.shared]\ndownload = true\ndelete = true\n",
+  options: { headers: () => ({ authorization: `Bearer ${KEY}` }), policy: "shared" },
 });
-
-after(async () => {
-  await proxy?.stop();
-  await Promise.all([server?.stop(), folder?.remove()]);
-});
-
-beforeEach(() => proxy.reset());
 
 test("an upload can be downloaded again, under the client's policy or another one", async () => {
   const file = smallFile("안녕.txt");

@@ -1,11 +1,10 @@
 // Small files in Chromium go as forms, before which a browser sends no preflight.
 
 import assert from "node:assert/strict";
-import { readFile, writeFile } from "node:fs/promises";
-import { join } from "node:path";
-import { after, afterEach, before, beforeEach, test } from "node:test";
+import { readFile } from "node:fs/promises";
+import { beforeEach, test } from "node:test";
 
-import { servePages, startBrowser, startProxy, startServer, temporaryFolder, watch } from "./helpers.mjs";
+import { expected, openPage, page, pages, proxy, server, setup } from "./helpers.mjs";
 
 const SCRIPT = `
   import { createClient } from "../index.js";
@@ -16,36 +15,18 @@ const SCRIPT = `
     return results.map(({ value, reason }) => value ?? { code: reason.code, message: reason.message, errors: reason.errors });
   };`;
 
-let server, proxy, browser, pages, folder, context, page, troubles, expected;
+const POLICIES = `
+  [policies.default]
+  [policies.once]
+  overwrite = false
+  [policies.images]
+  content_types = ["image/*"]`;
 
-before(async () => {
-  folder = await temporaryFolder();
-  const policies = join(folder.path, "policies.toml");
-  await writeFile(policies, '[policies.default]\n[policies.once]\noverwrite = false\n[policies.images]\ncontent_types = ["image/*"]\n');
-  [server, browser] = await Promise.all([startServer({ UPLOAD_POLICIES_FILE: policies }), startBrowser()]);
-  proxy = await startProxy(server);
-  pages = await servePages({ forms: { script: SCRIPT } });
-});
-
-after(async () => {
-  await browser?.close();
-  await Promise.all([proxy?.stop(), pages?.stop()]);
-  await Promise.all([server?.stop(), folder?.remove()]);
-});
-
+setup({ policies: POLICIES, servesPages: () => ({ forms: { script: SCRIPT } }) });
 beforeEach(async () => {
-  proxy.reset();
-  expected = [];
-  context = await browser.newContext();
-  page = await context.newPage();
-  troubles = watch(page, new Set([pages.origin, proxy.service, proxy.store]), expected);
+  await openPage();
   await page.goto(`${pages.origin}/forms?service=${encodeURIComponent(proxy.service)}`);
   await page.waitForFunction(() => window.send);
-});
-
-afterEach(async () => {
-  await context?.close();
-  assert.deepEqual(troubles, []);
 });
 
 const send = (sizes, options) => page.evaluate(([sizes, options]) => window.send(sizes, options), [sizes, options]);

@@ -3,17 +3,73 @@
 import assert from "node:assert/strict";
 import { openAsBlob } from "node:fs";
 import { Agent, createServer, request } from "node:http";
-import { basename } from "node:path";
+import { basename, join } from "node:path";
+import { after, afterEach, before, beforeEach } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { isDeepStrictEqual } from "node:util";
 
-import { eventually, serveFiles, startBrowser as launch } from "../../../tests/browser/helpers.mjs";
+import { createClient } from "../index.js";
+import { MiB, digest, eventually, makeFile, serveFiles, startBrowser as launch, startServer, temporaryFolder, watch } from "../../../tests/browser/helpers.mjs";
 
-export { MiB, digest, eventually, makeFile, screenshot, startServer, temporaryFolder, throttle, watch } from "../../../tests/browser/helpers.mjs";
+export { KEY, MiB, WITH_KEY, digest, eventually, focused, makeFile, screenshot, startServer, temporaryFolder, throttle, watch } from "../../../tests/browser/helpers.mjs";
 
 export function startBrowser() {
   return launch(import("playwright-core"));
+}
+
+/** Options with which `large` has three parts. */
+export const PARTS = { multipartThreshold: MiB, partSize: 5 * MiB };
+
+/** What `setup` starts, a client for it, and a file of 11 MiB. */
+export let server, proxy, client, folder, large, browser, pages;
+
+/** The page that `openPage` has opened, and the troubles that a test expects of it, as `watch` takes them. */
+export let context, page;
+export const expected = [];
+let troubles;
+
+/**
+ * Starts `presignd dev` with these settings for the tests of a file, behind a proxy that forgets its requests before
+ * each test. `options` are those of the client; with `servesPages`, a function of the proxy, there is Chromium, too.
+ */
+export function setup({ options, servesPages, ...settings } = {}) {
+  before(async () => {
+    [server, folder, browser] = await Promise.all([startServer(settings), temporaryFolder(), servesPages && startBrowser()]);
+    proxy = await startProxy(server);
+    client = createClient({ url: proxy.service, ...options });
+    large = await makeFile(join(folder.path, "large.bin"), 11 * MiB);
+    pages = servesPages && (await servePages(servesPages(proxy)));
+  });
+  after(async () => {
+    await browser?.close();
+    await Promise.all([proxy?.stop(), pages?.stop()]);
+    await Promise.all([server?.stop(), folder?.remove()]);
+  });
+  beforeEach(() => {
+    proxy.reset();
+    expected.length = 0;
+    troubles = [];
+  });
+  afterEach(async () => {
+    await context?.close();
+    assert.deepEqual(troubles, []);
+  });
+}
+
+/** Opens a page of Chromium. The script runs in it before those of the page. */
+export async function openPage(options, script = () => {}) {
+  context = await browser.newContext(options);
+  await context.addInitScript(script);
+  page = await context.newPage();
+  page.setDefaultTimeout(15_000);
+  troubles = watch(page, new Set([pages.origin, proxy.service, proxy.store]), expected);
+}
+
+/** `large` is in the store. */
+export async function largeArrived({ key, size }) {
+  assert.equal(size, large.size);
+  assert.equal(await digest(server.object(key)), large.digest);
 }
 
 /** A file on the disk, of which only what is sent is read. */
@@ -124,6 +180,18 @@ export async function startProxy(server, { isOne = false } = {}) {
       isDue = false;
       return fault;
     };
+  };
+  /**
+   * Keeps a part of three on its way. The returned function waits until the store has the others, after which the part
+   * is answered with `fault`, if there is one.
+   */
+  proxy.hold = (number, fault) => {
+    const answered = () => proxy.answered(/^store PUT .*partNumber=/);
+    const before = answered();
+    const others = () => eventually("the other parts are there", () => answered() - before === 2, 60_000);
+    const isHeld = ({ path }) => path.includes(`partNumber=${number}&`);
+    proxy.fault = (seen) => isHeld(seen) && (fault ? others().then(() => fault) : { delay: 60_000 });
+    return others;
   };
   /** How many requests match, such as `/^store PUT/`. */
   proxy.count = (pattern) => proxy.requests.filter(({ to, method, path }) => pattern.test(`${to} ${method} ${path}`)).length;

@@ -4,13 +4,13 @@ import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, afterEach, before, beforeEach, test } from "node:test";
+import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 
 import { build } from "esbuild";
 
-import { MiB, digest, eventually, makeFile, servePages, startBrowser, startProxy, startServer, temporaryFolder, untilParts, watch } from "./helpers.mjs";
+import { MiB, digest, eventually, expected, folder, large, openPage, page, pages, proxy, server, setup, untilParts } from "./helpers.mjs";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
 const modules = (path) => ({ react: join(here, path, "react"), "react-dom": join(here, path, "react-dom") });
@@ -64,38 +64,14 @@ const APP = `
 
   createRoot(document.querySelector("main")).render(<StrictMode><App /></StrictMode>);`;
 
-let server, proxy, browser, pages, folder, large, context, page, troubles, expected;
-
-before(async () => {
-  folder = await temporaryFolder();
-  const policies = join(folder.path, "policies.toml");
-  await writeFile(policies, '[policies.default]\n[policies.text]\nkey = "text/{uuid}.{ext}"\ncontent_types = ["text/*"]\n');
-  [server, browser] = await Promise.all([startServer({ UPLOAD_POLICIES_FILE: policies }), startBrowser()]);
-  proxy = await startProxy(server);
-  large = await makeFile(join(folder.path, "large.bin"), 11 * MiB);
-  pages = await servePages(Object.fromEntries(Object.entries(VERSIONS).map(([version, alias]) => [`react-${version}`, { script: APP, alias }])));
-});
-
-after(async () => {
-  await browser?.close();
-  await Promise.all([proxy?.stop(), pages?.stop()]);
-  await Promise.all([server?.stop(), folder?.remove()]);
-});
-
-beforeEach(() => {
-  proxy.reset();
-  expected = [];
-});
-
-afterEach(async () => {
-  await context?.close();
-  context = undefined;
-  assert.deepEqual(troubles ?? [], []);
+setup({
+  policies: '[policies.default]\n[policies.text]\nkey = "text/{uuid}.{ext}"\ncontent_types = ["text/*"]\n',
+  servesPages: () => Object.fromEntries(Object.entries(VERSIONS).map(([version, alias]) => [`react-${version}`, { script: APP, alias }])),
 });
 
 for (const version of Object.keys(VERSIONS)) {
   test(`React ${version}: files are uploaded, and refused, under the latest options`, { timeout: 120_000 }, async () => {
-    expected = [/^422: /, /^console: .* 422 /];
+    expected.push(/^422: /, /^console: .* 422 /);
     await open(version);
     assert.ok((await page.evaluate(() => window.version)).startsWith(`${version}.`));
     await choose("a.txt");
@@ -112,11 +88,9 @@ for (const version of Object.keys(VERSIONS)) {
   });
 
   test(`React ${version}: pause, resume and remove; no row is of another moment than its sum`, { timeout: 120_000 }, async () => {
-    expected = [/net::ERR_ABORTED/];
+    expected.push(/net::ERR_ABORTED/);
     await open(version);
-    // A part is answered when `hold` says so.
-    let hold = true;
-    proxy.fault = ({ path }) => (hold && path.includes("partNumber=2&") ? { delay: 60_000 } : undefined);
+    proxy.hold(2);
     // Each rendering of the page that the browser could show.
     await page.evaluate(() => {
       window.torn = 0;
@@ -131,17 +105,17 @@ for (const version of Object.keys(VERSIONS)) {
     await button("Pause", "large.bin").click();
     await state("large.bin", "paused");
     await page.evaluate(() => window.set({ policy: "text" }));
-    hold = false;
+    proxy.fault = () => undefined;
     await button("Resume", "large.bin").click();
     await state("large.bin", "done");
     assert.equal(await digest(server.object(await row("large.bin").getAttribute("data-key"))), large.digest);
     assert.equal(await page.evaluate(() => window.torn), 0);
 
     // One that is removed leaves nothing.
-    hold = true;
-    proxy.requests.length = 0;
+    proxy.reset();
+    const othersArrived = proxy.hold(2);
     await page.locator("input").setInputFiles(await sameAs(large, "unwanted.txt"));
-    await eventually("two parts are there", () => proxy.answered(/^store PUT .*partNumber=[13]&/) === 2, 60_000);
+    await othersArrived();
     assert.notDeepEqual(await server.parts(), []);
     await button("Remove", "unwanted.txt").click();
     await row("unwanted.txt").waitFor({ state: "detached" });
@@ -168,7 +142,7 @@ for (const version of Object.keys(VERSIONS)) {
   });
 
   test(`React ${version}: what a reload interrupted is offered under its policy, and resumed`, { timeout: 120_000 }, async () => {
-    expected = [/net::ERR_ABORTED/];
+    expected.push(/net::ERR_ABORTED/);
     // A busy machine is slow to say who has a lock, which must not look as if another tab had it.
     await open(version, () => {
       const { request } = LockManager.prototype;
@@ -182,9 +156,9 @@ for (const version of Object.keys(VERSIONS)) {
         return request.call(this, name, { mode: "shared" }, ask);
       };
     });
-    proxy.fault = ({ path }) => (path.includes("partNumber=3&") ? { delay: 5_000 } : undefined);
+    const othersArrived = proxy.hold(3);
     await page.locator("input").setInputFiles(large.path);
-    await eventually("two parts are there", () => proxy.answered(/^store PUT .*partNumber=[12]&/) === 2, 60_000);
+    await othersArrived();
     proxy.reset();
     await page.reload();
     await state("large.bin", "interrupted");
@@ -197,11 +171,11 @@ for (const version of Object.keys(VERSIONS)) {
   });
 
   test(`React ${version}: what a reload interrupted is discarded with the current ticket`, { timeout: 120_000 }, async () => {
-    expected = [/net::ERR_ABORTED/];
+    expected.push(/net::ERR_ABORTED/);
     await open(version);
-    proxy.fault = ({ path }) => (path.includes("partNumber=3&") ? { delay: 5_000 } : undefined);
+    const othersArrived = proxy.hold(3);
     await page.locator("input").setInputFiles(large.path);
-    await eventually("two parts are there", () => proxy.answered(/^store PUT .*partNumber=[12]&/) === 2, 60_000);
+    await othersArrived();
     proxy.reset();
     await page.reload();
     await state("large.bin", "interrupted");
@@ -214,7 +188,7 @@ for (const version of Object.keys(VERSIONS)) {
   });
 
   test(`React ${version}: another attempt has the current ticket`, { timeout: 120_000 }, async () => {
-    expected = [/^401: /, /^console: .* 401 /];
+    expected.push(/^401: /, /^console: .* 401 /);
     await open(version);
     proxy.fault = ({ to, headers }) => (to === "service" && headers.authorization !== "Bearer new" ? { status: 401 } : undefined);
     await page.evaluate(() => window.set({ ticket: "old" }));
@@ -248,12 +222,8 @@ for (const version of Object.keys(VERSIONS)) {
   });
 }
 
-async function open(version, prepare = () => {}) {
-  context = await browser.newContext();
-  page = await context.newPage();
-  await page.addInitScript(prepare);
-  page.setDefaultTimeout(15_000);
-  troubles = watch(page, new Set([pages.origin, proxy.service, proxy.store]), expected);
+async function open(version, prepare) {
+  await openPage({}, prepare);
   await page.goto(`${pages.origin}/react-${version}?service=${encodeURIComponent(proxy.service)}`);
   await page.locator("input").waitFor();
 }

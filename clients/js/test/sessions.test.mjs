@@ -1,30 +1,13 @@
 // What is kept of an upload in parts, so that another program, or the page after a reload, can go on with it.
 
 import assert from "node:assert/strict";
-import { join } from "node:path";
-import { after, before, beforeEach, test } from "node:test";
+import { test } from "node:test";
 
 import { createClient } from "../index.js";
 import { UploadList } from "../list.js";
-import { MiB, digest, eventually, fileOf, makeFile, startProxy, startServer, temporaryFolder } from "./helpers.mjs";
+import { MiB, PARTS, eventually, fileOf, large, largeArrived, proxy, server, setup } from "./helpers.mjs";
 
-const PARTS = { multipartThreshold: MiB, partSize: 5 * MiB };
-
-let server, proxy, folder, large;
-
-before(async () => {
-  folder = await temporaryFolder();
-  server = await startServer();
-  proxy = await startProxy(server);
-  large = await makeFile(join(folder.path, "large.bin"), 11 * MiB);
-});
-
-after(async () => {
-  await proxy?.stop();
-  await Promise.all([server?.stop(), folder?.remove()]);
-});
-
-beforeEach(() => proxy.reset());
+setup();
 
 test("a store of the application's keeps what is needed to resume", async () => {
   const sessions = memory();
@@ -35,7 +18,7 @@ test("a store of the application's keeps what is needed to resume", async () => 
 
   const progress = [];
   const onProgress = ({ loaded }) => progress.push(loaded);
-  await arrived(await createClient({ url: proxy.service, sessions }).upload(await fileOf(large), { ...PARTS, onProgress }));
+  await largeArrived(await createClient({ url: proxy.service, sessions }).upload(await fileOf(large), { ...PARTS, onProgress }));
   assert.equal(proxy.count(/^service POST \/s3\/multipart$/), 0);
   assert.equal(proxy.count(/^store PUT .*partNumber=2&/), 1);
   assert.equal(proxy.count(/^store PUT/), 1);
@@ -50,7 +33,7 @@ test("parts that the store has in another size are sent again", async () => {
   // As if the last part had been cut.
   const { url } = await fetch(`${server.service}/s3/multipart/${session.uploadId}/3?key=${encodeURIComponent(session.key)}`).then((r) => r.json());
   assert.ok((await fetch(url, { method: "PUT", body: "short" })).ok);
-  await arrived(await createClient({ url: proxy.service, sessions }).upload(await fileOf(large), PARTS));
+  await largeArrived(await createClient({ url: proxy.service, sessions }).upload(await fileOf(large), PARTS));
   assert.equal(proxy.count(/^store PUT .*partNumber=3&/), 1);
 });
 
@@ -71,7 +54,7 @@ test("an upload that was joined before its answer was lost has arrived", async (
   proxy.once(/verify/, { status: 503 });
   const uploaded = await createClient({ url: proxy.service, sessions }).upload(await fileOf(large), PARTS);
   assert.equal(uploaded.key, key);
-  await arrived(uploaded);
+  await largeArrived(uploaded);
   assert.equal(proxy.count(/^store/), 0);
   assert.deepEqual(await sessions.list(), []);
 });
@@ -85,7 +68,7 @@ test("an upload that the store has forgotten, or whose id has expired, begins ag
     if (why === "expired") sessions.set(session.id, { ...session, uploadId: "expired" });
     else await fetch(`${server.service}/s3/multipart/${session.uploadId}?key=${encodeURIComponent(session.key)}`, { method: "DELETE" });
     const uploaded = await createClient({ url: proxy.service, sessions }).upload(await fileOf(large), PARTS);
-    await arrived(uploaded);
+    await largeArrived(uploaded);
     assert.notEqual(uploaded.key, session.key);
     assert.deepEqual(await sessions.list(), []);
   }
@@ -114,7 +97,7 @@ test("another file, another policy or another server has a session of its own", 
     createClient({ url: server.service, sessions }).upload(await fileOf(large), PARTS),
   ]);
   for (const uploaded of others) {
-    await arrived(uploaded);
+    await largeArrived(uploaded);
     assert.notEqual(uploaded.key, key);
   }
   assert.deepEqual((await sessions.list()).map((session) => session.id), [id]);
@@ -127,7 +110,7 @@ test("two uploads of one file at the same time do not share a session", async ()
   const first = client.upload(await fileOf(large), PARTS);
   await eventually("the first one has a session", () => sessions.list().length);
   const both = await Promise.all([first, client.upload(await fileOf(large), PARTS)]);
-  for (const uploaded of both) await arrived(uploaded);
+  for (const uploaded of both) await largeArrived(uploaded);
   assert.notEqual(both[0].key, both[1].key);
   assert.deepEqual(await sessions.list(), []);
 });
@@ -136,20 +119,17 @@ test("an upload that has no turn at the session of its file removes its own part
   const sessions = memory();
   const client = createClient({ url: proxy.service, sessions });
   const others = await server.parts();
-  const held = ({ path }) => (path.includes("partNumber=2&") ? { delay: 60_000 } : undefined);
-  proxy.fault = held;
-  const othersAnswered = () =>
-    eventually("the other parts are there", () => proxy.answered(/^store PUT .*partNumber=[13]&/) === 2, 60_000);
+  let othersArrived = proxy.hold(2);
   const first = client.upload(await fileOf(large), PARTS);
   first.catch(() => {});
-  await othersAnswered();
+  await othersArrived();
   const before = await server.parts();
   for (const how of ["in progress", "failed"]) {
     proxy.reset();
-    proxy.fault = how === "failed" ? async (seen) => held(seen) && (await othersAnswered(), { status: 403 }) : held;
+    othersArrived = proxy.hold(2, how === "failed" && { status: 403 });
     const second = client.upload(await fileOf(large), PARTS);
     second.catch(() => {});
-    await othersAnswered();
+    await othersArrived();
     assert.ok((await server.parts()).length > before.length, "it has an upload of its own");
     if (how === "failed") await assert.rejects(second, { status: 403 });
     await second.abort();
@@ -172,7 +152,7 @@ test("without a place for sessions, or with one that fails, uploads work and pau
     upload.pause();
     proxy.fault = () => undefined;
     upload.resume();
-    await arrived(await upload);
+    await largeArrived(await upload);
     assert.equal(proxy.count(/^service POST \/s3\/multipart$/), 1);
   }
 });
@@ -229,17 +209,8 @@ function memory() {
 
 /** An upload that has failed at its second part, when the others were there. */
 async function interrupted(sessions) {
-  proxy.fault = async ({ path }) => {
-    if (!path.includes("partNumber=2&")) return undefined;
-    await eventually("the others are there", () => proxy.answered(/^store PUT .*partNumber=[13]&/) === 2, 60_000);
-    return { delay: 500, status: 403 };
-  };
+  proxy.hold(2, { delay: 500, status: 403 });
   const upload = createClient({ url: proxy.service, sessions }).upload(await fileOf(large), PARTS);
   await assert.rejects(upload, { status: 403 });
   proxy.reset();
-}
-
-async function arrived({ key, size }) {
-  assert.equal(size, large.size);
-  assert.equal(await digest(server.object(key)), large.digest);
 }

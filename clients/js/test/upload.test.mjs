@@ -3,36 +3,18 @@
 
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { readFile, writeFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, beforeEach, test } from "node:test";
+import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { UploadError, createClient } from "../index.js";
-import { MiB, digest, eventually, fileOf, makeFile, smallFile, startProxy, startServer, temporaryFolder, untilParts } from "./helpers.mjs";
-
-/** Three parts of the 11 MiB of `large`. */
-const PARTS = { multipartThreshold: MiB, partSize: 5 * MiB };
+import { MiB, PARTS, client, digest, eventually, fileOf, folder, large, largeArrived, makeFile, proxy, server, setup, smallFile, startProxy, startServer, untilParts } from "./helpers.mjs";
 
 /** An answer without the URLs that come with an upload, so that each is asked for. */
 const withoutUrls = (answer) => JSON.stringify({ ...JSON.parse(answer), presignedUrls: undefined });
 
-let server, proxy, folder, client, large;
-
-before(async () => {
-  folder = await temporaryFolder();
-  server = await startServer();
-  proxy = await startProxy(server);
-  client = createClient({ url: proxy.service });
-  large = await makeFile(join(folder.path, "large.bin"), 11 * MiB);
-});
-
-after(async () => {
-  await proxy?.stop();
-  await Promise.all([server?.stop(), folder?.remove()]);
-});
-
-beforeEach(() => proxy.reset());
+setup();
 
 test("a small file goes in one request, and is verified", async () => {
   const file = smallFile("안녕 1 + 100%.txt");
@@ -276,17 +258,10 @@ test("an aborted upload leaves nothing in the store", { timeout: 120_000 }, asyn
   for (const how of ["abort", "signal", "paused", "failed"]) {
     proxy.reset();
     const stop = new AbortController();
-    const othersAnswered = () =>
-      eventually("two parts are there", () => proxy.answered(/^store PUT .*partNumber=[13]&/) === 2, 60_000);
-    proxy.fault = async ({ path }) => {
-      if (!path.includes("partNumber=2&")) return undefined;
-      if (how !== "failed") return { delay: 60_000 };
-      await othersAnswered();
-      return { status: 403 };
-    };
+    const othersArrived = proxy.hold(2, how === "failed" && { status: 403 });
     const upload = client.upload(await fileOf(large), { ...PARTS, signal: stop.signal });
     upload.catch(() => {});
-    await othersAnswered();
+    await othersArrived();
     assert.ok((await server.parts()).length > others.length);
     if (how === "failed") await assert.rejects(upload, { status: 403 });
     if (how === "paused") upload.pause();
@@ -343,11 +318,10 @@ test("two aborts at the same time are one, and give the session back", { timeout
   const client = createClient({ url: proxy.service, sessions });
   for (const round of ["first", "second"]) {
     proxy.reset();
-    proxy.fault = ({ path }) => (path.includes("partNumber=2&") ? { delay: 60_000 } : undefined);
+    const othersArrived = proxy.hold(2);
     const upload = client.upload(await fileOf(large), PARTS);
     upload.catch(() => {});
-    const answered = () => proxy.answered(/^store PUT .*partNumber=[13]&/) === 2;
-    await eventually("two parts are there", answered, 30_000);
+    await othersArrived();
     // An upload whose session another one still had would remember nothing.
     assert.equal(sessions.size, 1, `in the ${round} round`);
     await Promise.all([upload.abort(), upload.abort()]);
@@ -510,9 +484,7 @@ test("when the grant of a batch fails, the batch is granted again, and not each 
 });
 
 test("a refused file of a batch is refused alone, and says why", async () => {
-  const policies = join(folder.path, "text.toml");
-  await writeFile(policies, '[policies.default]\ncontent_types = ["text/*"]\nmax_size = "5 KiB"\n');
-  const strict = await startServer({ UPLOAD_POLICIES_FILE: policies });
+  const strict = await startServer({ policies: '[policies.default]\ncontent_types = ["text/*"]\nmax_size = "5 KiB"\n' });
   try {
     const files = [smallFile("a.txt"), smallFile("b.exe", 9_000, "application/x-msdownload"), smallFile("c.txt")];
     const [a, b, c] = await createClient({ url: strict.service }).uploadAll(files);
@@ -564,9 +536,7 @@ test("a policy that grants forms only gets forms, whatever the size", { timeout:
 });
 
 test("a SHA-256 is what the store has, with and without being asked for", { timeout: 120_000 }, async () => {
-  const policies = join(folder.path, "checked.toml");
-  await writeFile(policies, "[policies.default]\nrequire_checksum = true\n[policies.free]\n");
-  const checked = await startServer({ UPLOAD_POLICIES_FILE: policies });
+  const checked = await startServer({ policies: "[policies.default]\nrequire_checksum = true\n[policies.free]\n" });
   const counted = await startProxy(checked);
   try {
     const client = createClient({ url: counted.service });
@@ -589,11 +559,6 @@ test("a SHA-256 is what the store has, with and without being asked for", { time
 
 async function arrived(file, { key }) {
   assert.deepEqual(await readFile(server.object(key)), Buffer.from(await file.arrayBuffer()));
-}
-
-async function largeArrived({ key, size }) {
-  assert.equal(size, large.size);
-  assert.equal(await digest(server.object(key)), large.digest);
 }
 
 /** The error of an upload, which is always of this class. */
