@@ -5,10 +5,10 @@
 import assert from "node:assert/strict";
 import { open, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
-import { MiB, digest, eventually, makeFile, servePages, startBrowser, startProxy, startServer, temporaryFolder, throttle, watch } from "./helpers.mjs";
+import { MiB, browser, digest, eventually, folder, makeFile, pages, server, setup, startProxy, throttle, watch } from "./helpers.mjs";
 
 const SIZE = Number(process.env.LARGE_MIB ?? 96) * MiB;
 const PARTS = Math.ceil(SIZE / (8 * MiB));
@@ -27,18 +27,7 @@ const SCRIPT = `
     );
   };`;
 
-let server, browser, pages, folder;
-
-before(async () => {
-  folder = await temporaryFolder();
-  [server, browser] = await Promise.all([startServer(), startBrowser()]);
-  pages = await servePages({ large: { body: '<input type="file">', script: SCRIPT } });
-});
-
-after(async () => {
-  await browser?.close();
-  await Promise.all([server?.stop(), pages?.stop(), folder?.remove()]);
-});
+setup({ servesPages: () => ({ large: { body: '<input type="file">', script: SCRIPT } }) });
 
 test("a large file resumes after a reload, in flat memory", { timeout: 600_000 }, async (t) => {
   const path = join(folder.path, "large.bin");
@@ -105,12 +94,13 @@ test("where presignd and its store have one address, a call waits for the parts 
     await eventually("five parts are, too", () => answerPart.length === 5, 30_000);
     answerSmall();
     await eventually("a sixth part took its place", () => answerPart.length === 6, 30_000);
-    await sleep(1_000);
+    // The verification is asked for after 300 ms.
+    await sleep(600);
     assert.equal(proxy.count(/verify/), 0, "a connection was left for the verification");
     // Before it came two parts that have no connection yet.
     for (let n = 0; n < 3; n++) {
       answerPart[n]();
-      await sleep(500);
+      await sleep(200);
     }
     assert.equal((await small).size, 9);
     assert.equal(proxy.answered(/^store PUT .*partNumber/), 3, "it waited for more than three parts");
