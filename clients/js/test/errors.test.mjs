@@ -2,11 +2,12 @@
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
+import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 import { promisify } from "node:util";
 
 import { UploadError, createClient } from "../index.js";
-import { MiB, client, fileOf, large, proxy, setup, smallFile } from "./helpers.mjs";
+import { MiB, client, fileOf, large, proxy, server, setup, smallFile } from "./helpers.mjs";
 
 const run = promisify(execFile);
 
@@ -23,9 +24,14 @@ const POLICIES = `
 
 setup({ policies: POLICIES });
 
-test("a refusal has all its reasons, and a sentence of them", async () => {
-  const file = smallFile("a.exe", 6_000, "application/x-msdownload");
-  const error = await failure(client.upload(file, { policy: "text" }));
+test("a refused file of many is refused alone, with all its reasons and a sentence of them", async () => {
+  const files = [smallFile("a.txt"), smallFile("b.exe", 6_000, "application/x-msdownload"), smallFile("c.txt")];
+  const [a, b, c] = await client.uploadAll(files, { policy: "text" });
+  for (const [file, { value }] of [[files[0], a], [files[2], c]]) {
+    assert.ok(value.key.endsWith(`/${file.name}`), `${file.name} has the key ${value.key}`);
+    assert.deepEqual(await readFile(server.object(value.key)), Buffer.from(await file.arrayBuffer()));
+  }
+  const error = b.reason;
   assert.deepEqual([error.name, error.status, error.code, error.refused, error.retry], ["UploadError", 422, error.errors[0].code, true, false]);
   assert.deepEqual(error.errors.map(({ pointer }) => pointer).sort(), ["/contentType", "/size"]);
   assert.match(error.message, /^The content type must be one of text\/\*\. The size .* 5120 bytes; it is 6000\.$/);

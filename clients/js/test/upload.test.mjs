@@ -483,37 +483,6 @@ test("when the grant of a batch fails, the batch is granted again, and not each 
   assert.ok(proxy.count(/presigned-url/) <= 5, `${proxy.count(/presigned-url/)} grant calls`);
 });
 
-test("a refused file of a batch is refused alone, and says why", async () => {
-  const strict = await startServer({ policies: '[policies.default]\ncontent_types = ["text/*"]\nmax_size = "5 KiB"\n' });
-  try {
-    const files = [smallFile("a.txt"), smallFile("b.exe", 9_000, "application/x-msdownload"), smallFile("c.txt")];
-    const [a, b, c] = await createClient({ url: strict.service }).uploadAll(files);
-    for (const [file, { value }] of [[files[0], a], [files[2], c]]) {
-      assert.ok(value.key.endsWith(`/${file.name}`), `${file.name} has the key ${value.key}`);
-      assert.deepEqual(await readFile(strict.object(value.key)), Buffer.from(await file.arrayBuffer()));
-    }
-    assert.ok(b.reason instanceof UploadError);
-    const { refused, status, errors, requestId, message } = b.reason;
-    assert.deepEqual([refused, status], [true, 422]);
-    assert.deepEqual(errors.map(({ pointer }) => pointer).sort(), ["/contentType", "/size"]);
-    assert.ok(requestId);
-    assert.match(message, /^The content type must be one of text\/\*\. The size .*5120 bytes/);
-  } finally {
-    await strict.stop();
-  }
-});
-
-test("a file of many that is not in the store fails alone", { timeout: 120_000 }, async () => {
-  // The store says that it has the file, and has not.
-  proxy.fault = ({ to, path }) => (to === "store" && path.includes("/7.txt") ? { status: 200 } : undefined);
-  const files = Array.from({ length: 20 }, (_, index) => smallFile(`${index}.txt`));
-  const results = await client.uploadAll(files);
-  for (const [index, { value, reason }] of results.entries()) {
-    if (index === 7) assert.deepEqual([reason.status, reason.code], [404, "not-uploaded"]);
-    else await arrived(files[index], value);
-  }
-});
-
 test("a policy that grants forms only gets forms, whatever the size", { timeout: 120_000 }, async () => {
   const forms = await startServer({ S3_FORMS_ONLY: "true" });
   const counted = await startProxy(forms);
