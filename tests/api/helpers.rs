@@ -184,6 +184,23 @@ pub(crate) fn without_credentials() -> SdkConfig {
     config.credentials_provider(provider).build()
 }
 
+/// Advances the clock whenever nothing else happens, until the test ends, which has to run in one thread and without
+/// other processes. What measures time by `std::time::Instant` does not notice.
+pub(crate) fn hurry() {
+    tokio::spawn(async {
+        loop {
+            let begin = std::time::Instant::now();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            // If it took longer, other tasks had work to do.
+            if begin.elapsed() < Duration::from_millis(9) {
+                tokio::time::pause();
+                tokio::time::advance(Duration::from_millis(100)).await;
+                tokio::time::resume();
+            }
+        }
+    });
+}
+
 pub(crate) async fn spawn(service: impl http::HttpService) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();

@@ -1,20 +1,20 @@
 //! An event whose object is not there: not yet, not any more, or only because a proxy says so.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use axum::extract::Request;
 use axum::http::{Method, StatusCode};
 use axum::response::Response;
-use futures_util::future::join_all;
+use futures_util::future::{join_all, select_all};
 use presignd::{dev, http};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
 use super::{ANY, Application, SECRET, TOKEN, notification, record, settings, start};
-use crate::helpers::{client, service, spawn, with_policies};
+use crate::helpers::{client, hurry, service, spawn, with_policies};
 use crate::process::{Running, base};
 use crate::stand_in::{StandIn, empty, error, page};
 
@@ -53,6 +53,7 @@ async fn an_old_event_is_given_up_only_if_the_store_itself_says_that_its_object_
         || empty(200),
     ];
     let comes_again = answers.map(|answer| reported(old, answer));
+    hurry();
     for reported in join_all(comes_again).await {
         assert_eq!(reported, (StatusCode::SERVICE_UNAVAILABLE, 0));
     }
@@ -77,6 +78,7 @@ async fn the_age_of_an_event_is_that_by_the_clock_of_the_store() {
             answer
         }
     };
+    hurry();
     let new = reported(BEHIND, missing(BEHIND)).await;
     assert_eq!(new, (StatusCode::SERVICE_UNAVAILABLE, 0));
     let old = reported(BEHIND + Duration::from_mins(3), missing(BEHIND)).await;
@@ -91,20 +93,17 @@ async fn events_of_missing_objects_do_not_delay_those_of_others() {
     let there = app.uploaded("a.txt", "text/plain").await;
     let missing = there.replace("a.txt", "gone.txt");
     let missing = notification(&missing);
-    let many = join_all((0..40).map(|_| app.report(&missing)));
+    // Each of them waits for three seconds.
+    let first_of_many = select_all((0..40).map(|_| Box::pin(app.report(&missing))));
     let other = async {
         sleep(Duration::from_millis(300)).await;
-        let begin = Instant::now();
         let answer = app.report(&notification(&there)).await;
         assert_eq!(answer.status(), StatusCode::OK);
-        begin.elapsed()
     };
-    let waited = tokio::select! {
-        waited = other => waited,
-        _ = many => panic!("the others were answered first"),
-    };
-    // Each of the others waits for three seconds.
-    assert!(waited < Duration::from_secs(2), "{waited:?}");
+    tokio::select! {
+        () = other => {}
+        _ = first_of_many => panic!("one of the others was answered first"),
+    }
     assert_eq!(application.received().len(), 1);
 }
 

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use axum::extract::Request;
 use axum::http::HeaderName;
@@ -13,10 +13,13 @@ use presignd::dev::BUCKET;
 use presignd::upload::{Caller, SessionKey, Settings};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{ANYTHING, Upload, create_at, video};
-use crate::helpers::{built_in, fields, file, get, post, problem, spawn_app, spawn_app_with};
+use crate::helpers::{
+    built_in, client, fields, file, get, hurry, post, problem, spawn_app, spawn_app_with,
+};
 use crate::stand_in::{StandIn, error, xml};
 
 /// An upload whose token any service with the same secret accepts, at a service on `store`.
@@ -80,6 +83,7 @@ async fn an_invalid_expired_or_foreign_token_is_refused_without_asking_the_store
 
 #[tokio::test]
 async fn an_error_of_the_store_is_reported_in_bounded_time_and_without_its_cause() {
+    hurry();
     for (status, code, expected, ours) in [
         (404, "NoSuchUpload", 404, "no-such-upload"),
         // Ceph's answer about an upload that was completed or aborted.

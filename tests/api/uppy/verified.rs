@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::extract::Request;
 use axum::middleware::Next;
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{create_at, video};
-use crate::helpers::{fields, problem, spawn_app};
+use crate::helpers::{client, fields, hurry, problem, spawn_app};
 use crate::stand_in::{StandIn, empty};
 
 /// The answer to the completion of an upload in one part, with this value of `verify`.
@@ -72,6 +73,7 @@ async fn a_completion_does_not_wait_for_a_store_that_hangs_when_it_is_verified()
     })
     .await;
     let base = store.service("[policies.default]").await;
+    hurry();
     let begin = Instant::now();
     let answer = completed(&base, Some(json!(true))).await;
     assert_eq!(answer.get("upload"), None, "{answer}");

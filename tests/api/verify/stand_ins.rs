@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -11,9 +11,10 @@ use axum::response::Response;
 use futures_util::future::join_all;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::{SNIFF, VERIFY, Verified};
-use crate::helpers::{fields, is, post, problem};
+use crate::helpers::{client, fields, hurry, is, post, problem};
 use crate::policies::sha256;
 use crate::stand_in::{StandIn, error, object, service_on};
 
@@ -161,6 +162,7 @@ async fn a_store_that_is_down_is_503_and_a_silent_one_504() {
     let silent = StandIn::answering(async |_| std::future::pending().await).await;
     let silent = silent.service(ANYTHING).await;
     let many = json!({"keys": vec![KEY; 100]});
+    hurry();
     let (one, many) = tokio::join!(ask(&silent, json!({"key": KEY})), ask(&silent, many));
     is(&problem(one).await, 504, "storage-timeout");
     is(&problem(many).await, 504, "storage-timeout");
@@ -199,6 +201,7 @@ async fn a_long_queue_before_a_slow_store_is_refused_and_not_called_a_fault_of_t
     });
     let base = store.await.service(ANYTHING).await;
     let many = json!({"keys": vec![KEY; 100]});
+    hurry();
     let begin = Instant::now();
     let answers = join_all((0..4).map(|_| ask(&base, many.clone()))).await;
     let took = begin.elapsed();
