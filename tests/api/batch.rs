@@ -166,12 +166,16 @@ async fn a_long_name_costs_its_length_and_not_that_for_each_value_below_it() {
         assert_eq!(problem["status"], 400);
         begin.elapsed()
     };
-    let harmless = time("x".into(), 450_000).await;
-    let hostile = time("/".repeat(500_000), 450_000).await;
-    assert!(
-        hostile < harmless * 20,
-        "{hostile:?}, otherwise {harmless:?}"
-    );
+    // The machine may be busy during one of them.
+    for attempt in 0..3 {
+        let harmless = time("x".into(), 450_000).await;
+        let hostile = time("/".repeat(500_000), 450_000).await;
+        if hostile < harmless * 20 {
+            return;
+        }
+        println!("{attempt}: {hostile:?}, otherwise {harmless:?}");
+    }
+    panic!("it always takes far longer");
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use futures_util::future::join_all;
 use presignd::http;
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use crate::helpers::{
     App, built_in, client, eventually, problem, service, service_counting, spawn, spawn_app,
@@ -108,12 +109,22 @@ async fn many_probes_cost_the_store_one_call_in_a_while() {
 
 #[tokio::test]
 async fn probes_that_hang_up_cost_the_store_nothing_more() {
-    let store = slow(Duration::from_millis(1500)).await;
+    let release = Arc::new(Semaphore::new(0));
+    let released = Arc::clone(&release);
+    let store = StandIn::answering(move |_| {
+        let released = Arc::clone(&released);
+        async move {
+            released.acquire().await.unwrap().forget();
+            empty(200)
+        }
+    });
+    let store = store.await;
     let url = readyz_of(&store.config(), "bucket").await;
     for _ in 0..20 {
         let asking = tokio::time::timeout(Duration::from_millis(10), get(&url));
         assert!(asking.await.is_err(), "it answered before the store did");
     }
+    release.add_permits(1);
     assert_eq!(get(&url).await.status(), StatusCode::OK);
     assert_eq!(store.asked(), 1);
 }

@@ -246,30 +246,35 @@ async fn presignd_dies_at_any_step_and_nothing_unverified_is_committed() {
     let mut stage = Stage::new(Script::default()).await;
     let steps = stage.steps().await;
     for step in 0..steps {
-        for body in [None, Some(&BAD[..]), Some(&OTHER[..])] {
-            for (before, after) in [(body, None), (None, body)] {
-                let dies = Event {
-                    before,
-                    after,
-                    dies: true,
-                };
-                let what = format!("step {step}, {dies:?}");
-                let key = stage.upload(&png(), PNG).await;
-                stage.script.begin(Some((step, dies)));
-                let commit = json!({"key": key});
-                tokio::select! {
-                    answer = stage.commit(&commit) => panic!("{what}: {answer:?}"),
-                    () = stage.script.died.notified() => {}
-                }
-                stage.script.begin(None);
-                let is_bad = stage.bytes(&key).await == BAD;
-                assert!(!(is_bad && stage.is_committed(&key).await), "{what}");
-                // Another process goes on.
-                stage.base = stage.stand.service(PENDING).await;
-                let (status, answer) = stage.commit(&json!({"key": key})).await;
-                assert_eq!(status == StatusCode::OK, !is_bad, "{what}: {answer}");
-                assert_eq!(stage.is_committed(&key).await, !is_bad, "{what}");
+        let [bad, other] = [BAD, OTHER].map(|body| Some(&body[..]));
+        for (before, after) in [
+            (None, None),
+            (bad, None),
+            (None, bad),
+            (other, None),
+            (None, other),
+        ] {
+            let dies = Event {
+                before,
+                after,
+                dies: true,
+            };
+            let what = format!("step {step}, {dies:?}");
+            let key = stage.upload(&png(), PNG).await;
+            stage.script.begin(Some((step, dies)));
+            let commit = json!({"key": key});
+            tokio::select! {
+                answer = stage.commit(&commit) => panic!("{what}: {answer:?}"),
+                () = stage.script.died.notified() => {}
             }
+            stage.script.begin(None);
+            let is_bad = stage.bytes(&key).await == BAD;
+            assert!(!(is_bad && stage.is_committed(&key).await), "{what}");
+            // Another process goes on.
+            stage.base = stage.stand.service(PENDING).await;
+            let (status, answer) = stage.commit(&json!({"key": key})).await;
+            assert_eq!(status == StatusCode::OK, !is_bad, "{what}: {answer}");
+            assert_eq!(stage.is_committed(&key).await, !is_bad, "{what}");
         }
     }
 }
