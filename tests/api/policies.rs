@@ -164,12 +164,17 @@ async fn no_key_is_made_or_looked_for_that_is_nothing_but_spaces() {
         overwrite = true",
     )
     .await;
-    let body = json!({"filename": " ", "contentType": "a/b"});
-    for path in [URL, "/upload/presigned-post"] {
+    for (path, name) in [
+        (URL, " "),
+        (URL, "\u{3000}"),
+        ("/upload/presigned-post", " "),
+    ] {
+        let body = json!({"filename": name, "contentType": "a/b"});
         let problem = app.refused(path, &body).await;
         assert_eq!(problem["status"], 422, "{path}");
         assert_eq!(fields(&problem), [("/filename", "blank")], "{path}");
     }
+    app.grant(" a", "a/b").await;
     let missing = app.refused("/upload/verify", &json!({"key": " "})).await;
     assert_eq!(missing["status"], 404);
 }
@@ -180,6 +185,7 @@ async fn active_content_is_stored_as_an_attachment() {
     for (name, encoded) in [
         ("a.html", "a.html"),
         ("say \"hi\"; it's.svg", "say%20%22hi%22%3B%20it%27s.svg"),
+        ("100%*(1).html", "100%25%2A%281%29.html"),
         ("한글 🎉.html", "%ED%95%9C%EA%B8%80%20%F0%9F%8E%89.html"),
     ] {
         let grant = app.grant(name, "text/html").await;
