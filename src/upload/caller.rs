@@ -281,17 +281,6 @@ mod tests {
         assert_eq!(segment(&"/".repeat(43)).len(), 72);
     }
 
-    #[test]
-    fn only_listed_policies_may_be_used() {
-        let all = Caller::named("a", None);
-        assert!(all.may_use("default") && all.may_use("x"));
-        let list = Arc::new(BTreeSet::from(["x".to_owned()]));
-        let one = Caller::named("a", Some(list));
-        assert!(!one.may_use("default") && one.may_use("x"));
-        let none = Caller::named("a", Some(Arc::default()));
-        assert!(!none.may_use("x"));
-    }
-
     /// The name that a plain segment was made from.
     fn name_of(segment: &str) -> String {
         let mut bytes = Vec::new();

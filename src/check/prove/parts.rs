@@ -85,16 +85,3 @@ fn with_parameter(url: &str, name: &str, value: &str) -> String {
     let old = format!("{name}={}", parameter(url, name));
     url.replacen(&old, &format!("{name}={value}"), 1)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_parameter_is_replaced_and_the_others_stay() {
-        let url = "http://h/k?a=1%2F2&uploadId=x&b=3";
-        let url = with_parameter(url, UPLOAD_ID, "y%20z");
-        assert_eq!(url, "http://h/k?a=1%2F2&uploadId=y%20z&b=3");
-        assert_eq!(parameter(&url, UPLOAD_ID), "y%20z");
-    }
-}

@@ -78,16 +78,3 @@ fn as_text(value: &Value) -> String {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_last_part_has_the_rest() {
-        let parts = |size| parts_of(size, 16).collect::<Vec<_>>();
-        assert_eq!(parts(0), [(1, Some(0))]);
-        assert_eq!(parts(16), [(1, Some(16))]);
-        assert_eq!(parts(17), [(1, Some(16)), (2, Some(1))]);
-    }
-}

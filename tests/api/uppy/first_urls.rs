@@ -69,6 +69,8 @@ async fn the_answer_has_the_urls_of_twenty_parts_at_most_and_the_others_can_be_a
     assert!(urls.into_keys().eq(1..=20));
     let other = upload.json(Method::GET, "21", &[("size", "1")], None).await;
     assert!(other["url"].as_str().unwrap().contains("partNumber=21"));
+    let (_, urls) = begin(&app.base, 10 * MIB, 5 * MIB).await;
+    assert!(urls.into_keys().eq([1, 2]), "none is empty");
     let (_, urls) = begin(&app.base, 0, 5 * MIB).await;
     assert!(urls.into_keys().eq([1]), "an empty file has an empty part");
 }
