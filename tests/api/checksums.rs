@@ -13,7 +13,7 @@ const VERIFY: &str = "/upload/verify";
 const COMMIT: &str = "/upload/commit";
 
 /// Of `hello` and `jello`, as another implementation computes them.
-const HELLO: &str = "M3eFcAZSQlc=";
+pub(crate) const HELLO: &str = "M3eFcAZSQlc=";
 const JELLO: &str = "XQ2unw9y+Gs=";
 const EMPTY: &str = "AAAAAAAAAAA=";
 
@@ -88,23 +88,6 @@ async fn an_upload_without_a_checksum_is_compared_with_the_one_that_the_store_co
         );
         assert_eq!(checksum(&app, route, right).await, HELLO);
     }
-}
-
-#[tokio::test]
-async fn an_upload_in_parts_is_compared_with_the_checksum_of_the_whole_file() {
-    /// Of all bytes, as another implementation computes it.
-    const WHOLE: &str = "7wMGXtAbf1s=";
-    let app = spawn_app().await;
-    let upload = crate::uppy::video(&app).await;
-    let first = upload.put(1, vec![1; 5 * 1024 * 1024]).await;
-    let second = upload.put(2, vec![2; 10]).await;
-    let parts = json!([{"PartNumber": 1, "ETag": first}, {"PartNumber": 2, "ETag": second}]);
-    assert_eq!(upload.complete(parts).await.status(), StatusCode::OK);
-    let wrong = json!({"key": upload.key, "checksumCrc64nvme": HELLO});
-    let wrong = app.refused(VERIFY, &wrong).await;
-    assert_eq!(fields(&wrong), [("/checksumCrc64nvme", "checksum-differs")]);
-    let right = json!({"key": upload.key, "checksumCrc64nvme": WHOLE});
-    assert_eq!(checksum(&app, VERIFY, right).await, WHOLE);
 }
 
 #[tokio::test]
