@@ -366,21 +366,6 @@ async fn bucket_wide_credentials_are_not_handed_out() {
 }
 
 #[tokio::test]
-async fn any_replica_with_the_secret_continues_an_upload() {
-    let app = spawn_app().await;
-    let mut upload = video(&app).await;
-    let first = upload.put(1, vec![1; FIVE_MIB]).await;
-    upload.base = service_on(&app.config, ANYTHING).await;
-    let second = upload.put(2, vec![2; 10]).await;
-    let parts = json!([{"PartNumber": 1, "ETag": first}, {"PartNumber": 2, "ETag": second}]);
-    assert_eq!(upload.complete(parts).await.status(), StatusCode::OK);
-    assert_eq!(
-        app.stored(&upload.key).await.unwrap().0.len(),
-        FIVE_MIB + 10
-    );
-}
-
-#[tokio::test]
 async fn a_session_is_valid_for_as_long_as_its_policy_exists() {
     let app = spawn_app_with_policies("[policies.old]").await;
     let body = json!({"filename": "a", "type": "a/b", "policy": "old"});

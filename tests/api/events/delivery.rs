@@ -167,4 +167,5 @@ async fn events_out_of_order_are_all_about_the_object_that_is_there() {
         .map(|received| received.message["data"]["size"].clone());
     assert_eq!(sizes.collect::<Vec<_>>(), [15, 15]);
     assert_eq!(received[0].id, received[1].id, "it is the same version");
+    assert!(received[0].id.starts_with("msg_"));
 }

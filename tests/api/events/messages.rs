@@ -1,6 +1,6 @@
 //! What the messages to the application say.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::extract::Request;
 use axum::http::{HeaderValue, Method};
@@ -78,48 +78,6 @@ async fn a_message_says_all_that_its_receipt_states_also_of_an_object_without_a_
             assert_eq!(data[&name], value, "{name}");
         }
     }
-}
-
-#[tokio::test]
-async fn ceph_and_event_bridge_send_keys_as_they_are() {
-    let (app, application) = start(ANY).await;
-    let key = app.uploaded("a+b%25 한.txt", "text/plain").await;
-    let at = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-    let mut of_ceph = record(dev::BUCKET, &key, Duration::ZERO);
-    of_ceph["eventSource"] = "ceph:s3".into();
-    of_ceph["eventName"] = "ObjectCreated:Put".into();
-    of_ceph["s3"]["object"]["key"] = key.as_str().into();
-    let of_event_bridge = json!({
-        "source": "aws.s3", "detail-type": "Object Created", "time": at,
-        "detail": {"bucket": {"name": dev::BUCKET}, "object": {"key": key, "size": 5}},
-    });
-    for notification in [json!({"Records": [of_ceph]}), of_event_bridge] {
-        let answer = app.report(&notification).await;
-        assert_eq!(answer.status(), StatusCode::OK);
-    }
-    let received = application.received();
-    assert_eq!(received.len(), 2);
-    assert_eq!(received[0].id, received[1].id, "it is the same version");
-}
-
-#[tokio::test]
-async fn the_same_version_has_the_same_id_and_another_one_has_not() {
-    let (app, application) = start(ANY).await;
-    let grant = app.grant("a.txt", "text/plain").await;
-    for body in ["one", "one", "two"] {
-        if body != "one" || application.received().is_empty() {
-            assert_eq!(app.upload(&grant, body).await.status(), StatusCode::OK);
-        }
-        app.report(&notification(&grant.key)).await;
-    }
-    let ids: Vec<String> = application
-        .received()
-        .into_iter()
-        .map(|received| received.id)
-        .collect();
-    assert_eq!(ids[0], ids[1]);
-    assert_ne!(ids[1], ids[2]);
-    assert!(ids[0].starts_with("msg_"));
 }
 
 #[tokio::test]
