@@ -231,6 +231,7 @@ async fn a_store_that_breaks_off_or_answers_nonsense_is_reported_and_nothing_is_
 
 #[tokio::test]
 async fn an_upload_whose_completion_got_lost_can_be_completed_again() {
+    hurry();
     let app = spawn_app().await;
     let upload = begun(&app.base).await;
     let etag = upload.put(1, BYTES.to_vec()).await;

@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use crate::helpers::{
-    App, built_in, client, eventually, problem, service, service_counting, spawn, spawn_app,
-    spawn_app_with_both, spawn_app_with_policies, without_credentials,
+    App, built_in, client, eventually, hurry, problem, service, service_counting, spawn, spawn_app,
+    spawn_app_with_both, spawn_app_with_policies, with_policies, without_credentials,
 };
 use crate::stand_in::{StandIn, empty};
 use crate::uppy::create_at;
@@ -65,6 +65,7 @@ async fn a_refused_probe_is_ready_and_is_counted_as_denied() {
 
 #[tokio::test]
 async fn a_service_is_not_ready_when_a_part_fails_and_names_it() {
+    hurry();
     let app = spawn_app().await;
     let closed = crate::helpers::sdk_config("127.0.0.1:1".parse().unwrap());
     let hanging = slow(Duration::from_mins(10)).await.config();

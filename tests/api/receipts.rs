@@ -21,7 +21,9 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::auth::by_keys;
-use crate::helpers::{App, Grant, built_in, get, post, service, spawn, spawn_app, with_policies};
+use crate::helpers::{
+    App, Grant, built_in, client, get, hurry, post, service, spawn, spawn_app, with_policies,
+};
 use crate::stand_in::{StandIn, empty};
 use crate::uppy::create_at;
 
@@ -228,6 +230,7 @@ async fn a_completed_upload_in_parts_has_a_receipt_even_if_the_store_s_answer_is
 
 #[tokio::test]
 async fn an_upload_in_parts_is_complete_without_a_receipt_if_it_cannot_be_verified() {
+    hurry();
     let store = StandIn::except(|method, _| (method == Method::HEAD).then(|| empty(500))).await;
     let base = service_with(&pem(), &store.config()).await;
     let answer = completed(&base).await;

@@ -9,7 +9,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use super::COMMIT;
-use crate::helpers::{is, post, problem};
+use crate::helpers::{client, hurry, is, post, problem};
 use crate::stand_in::{StandIn, empty, error, object, page, xml};
 
 const KEY: &str = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/a.txt";
@@ -103,6 +103,7 @@ async fn other_tags_are_kept_and_those_that_the_store_has_lost_are_set_again() {
 
 #[tokio::test]
 async fn a_store_that_fails_is_not_taken_for_a_commit() {
+    hurry();
     for (status, code, expected, problem_code) in [
         (501, "NotImplemented", 502, "storage-error"),
         (403, "AccessDenied", 502, "storage-error"),

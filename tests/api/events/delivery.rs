@@ -87,6 +87,7 @@ async fn an_application_that_does_not_accept_a_message_gets_it_again() {
 
 #[tokio::test]
 async fn an_event_that_can_never_be_delivered_is_given_up() {
+    hurry();
     let app = spawn_app_with_both(with_policies(ANY), &settings("http://127.0.0.1:1/")).await;
     let key = app.uploaded("a.txt", "text/plain").await;
     for (hours, status) in [(23, 503), (25, 200)] {

@@ -11,7 +11,7 @@ use reqwest::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::{ANY, Application, TOKEN, notification, record, settings, start};
-use crate::helpers::{Grant, client, service, spawn, with_policies};
+use crate::helpers::{Grant, client, hurry, service, spawn, with_policies};
 use crate::receipts::{pem, service_for};
 use crate::stand_in::{StandIn, error, object};
 
@@ -133,6 +133,7 @@ async fn a_message_names_the_version_and_the_checksum_that_the_store_has() {
 
 #[tokio::test]
 async fn an_object_that_is_gone_before_its_first_bytes_are_read_is_not_reported_as_refused() {
+    hurry();
     let store = StandIn::answering(async |request: Request| {
         if request.method() == Method::HEAD {
             object(&[])

@@ -171,6 +171,7 @@ async fn a_store_that_is_busy_for_a_moment_costs_no_upload() {
 /// A client repeats a completion when the answer is late, also while the store works on the first one.
 #[tokio::test]
 async fn a_completion_is_repeated_while_the_store_works_on_it() {
+    hurry();
     for (is_made, status, code, expected) in [
         (true, 412, "PreconditionFailed", None),
         (true, 409, "ConditionalRequestConflict", None),

@@ -118,6 +118,7 @@ async fn a_checksum_of_parts_does_not_count_as_that_of_the_file() {
 
 #[tokio::test]
 async fn an_error_of_the_store_does_not_count_as_a_missing_upload() {
+    hurry();
     for (store, status_, code) in [
         // What S3 answers if no object has the key and the credentials may not list the bucket.
         (403, 502, "storage-error"),
