@@ -155,20 +155,6 @@ impl fmt::Display for ContentTypeRange {
 mod tests {
     use super::*;
 
-    #[test]
-    fn media_types_are_kept_as_written() {
-        for text in [
-            "image/jpeg",
-            "image/svg+xml",
-            "Text/Plain; Charset=UTF-8",
-            "text/plain;charset=utf-8",
-            r#"application/x; name="a; b""#,
-            "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
-        ] {
-            assert_eq!(ContentType::parse(text).unwrap().as_str(), text);
-        }
-    }
-
     /// After the test cases that the Web Platform Tests have for
     /// [parsing a MIME type](https://mimesniff.spec.whatwg.org/#parsing-a-mime-type): what browsers
     /// read, and whether we accept it. What we refuse is not safe in a signed header.
@@ -214,6 +200,12 @@ mod tests {
             ("text/x-c++", "text/x-c++"),
             ("application/x;a=\"b,c\"", "application/x"),
             ("image/jpeg; charset", "image/jpeg"),
+            ("image/svg+xml", "image/svg+xml"),
+            ("application/x; name=\"a; b\"", "application/x"),
+            (
+                "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+                "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+            ),
         ] {
             let content_type = ContentType::parse(text).expect(text);
             assert_eq!(content_type.as_str(), text);
@@ -245,8 +237,20 @@ mod tests {
             "image/png;a=\",text/html",
             "image/png;a='b,text/html",
             "image/png;a=x,b;c=/",
+            "image/",
+            "image/*",
+            "*/*",
+            " image/jpeg",
+            "image/jpeg ",
+            "a/b; c=\"d  e\"",
+            "image/jpeg\r\nx-amz-acl: public-read",
+            "image/jpeg\n",
+            "image/jpeg\0",
+            "image/jpég",
+            "image/jpeg; a=\"é\"",
         ] {
-            assert!(ContentType::parse(text).is_err(), "{text}");
+            let error = ContentType::parse(text).expect_err(text);
+            assert_eq!(error.code, "not-a-media-type");
         }
     }
 
@@ -262,31 +266,6 @@ mod tests {
             let is_markup = ["xml", "html", "script"].iter().any(|it| text.contains(it))
                 && !text.contains("openxmlformats");
             assert!(is_active || !is_markup, "{text}");
-        }
-    }
-
-    #[test]
-    fn what_is_no_media_type_is_refused() {
-        for text in [
-            "",
-            "image",
-            "image/",
-            "/jpeg",
-            "image/*",
-            "*/*",
-            "image jpeg",
-            "image/jpeg, image/png",
-            " image/jpeg",
-            "image/jpeg ",
-            "a/b; c=\"d  e\"",
-            "image/jpeg\r\nx-amz-acl: public-read",
-            "image/jpeg\n",
-            "image/jpeg\0",
-            "image/jpég",
-            "image/jpeg; a=\"é\"",
-        ] {
-            let error = ContentType::parse(text).expect_err(text);
-            assert_eq!(error.code, "not-a-media-type");
         }
     }
 

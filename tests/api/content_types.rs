@@ -41,6 +41,9 @@ async fn awkward_types_make_the_trip_or_are_refused() {
         "TEXT/HTML;CHARSET=GBK",
         "text/html ; ; charset=gbk",
         "text/html;charset=\"\\g\\b\\k",
+        "text/plain; charset=utf-8",
+        "Text/Plain;Charset=\"UTF-8\"",
+        "application/vnd.api+json; profile=\"https://a.example/b?c=d&e\"",
     ]
     .map(Into::into)
     .into();
