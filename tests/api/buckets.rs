@@ -172,11 +172,11 @@ async fn dev_creates_the_buckets_of_all_policies() {
 #[test]
 fn a_bucket_that_nothing_can_be_signed_for_stops_the_start() {
     let folder = tempfile::tempdir().unwrap();
-    let start = |bucket: &str| {
+    let start = |default: &str, bucket: &str| {
         let toml = format!("[policies.media]\nbucket = '{bucket}'");
         std::fs::write(folder.path().join("policies.toml"), toml).unwrap();
         let variables = [
-            ("AWS_S3_BUCKET_NAME", "my-bucket"),
+            ("AWS_S3_BUCKET_NAME", default),
             ("AWS_REGION", "us-east-1"),
             ("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1/media"),
             ("UPLOAD_POLICIES_FILE", "policies.toml"),
@@ -184,6 +184,9 @@ fn a_bucket_that_nothing_can_be_signed_for_stops_the_start() {
         let mut serve = presignd(&["serve"], folder.path());
         serve.envs(variables).output().unwrap()
     };
-    one_line_and_exit_1(&start("media"), &["bucket media", "AWS_ENDPOINT_URL_S3"]);
-    one_line_and_exit_1(&start("a/b"), &["policies.media.bucket", "3 to 63"]);
+    one_line_and_exit_1(&start("media", "other"), &["AWS_ENDPOINT_URL_S3"]);
+    let output = start("my-bucket", "media");
+    one_line_and_exit_1(&output, &["bucket media", "AWS_ENDPOINT_URL_S3"]);
+    let output = start("my-bucket", "a/b");
+    one_line_and_exit_1(&output, &["policies.media.bucket", "3 to 63"]);
 }

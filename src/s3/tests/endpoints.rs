@@ -57,35 +57,6 @@ async fn objects_are_where_boto3_puts_them() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_contains_the_bucket_is_refused_by_its_variable() {
-    let provider = SharedCredentialsProvider::new(Credentials::new("A", "s", None, None, "test"));
-    let config = SdkConfig::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("eu-west-1"));
-    let config = config.endpoint_url("https://h/my-bucket").build();
-    let settings = Settings {
-        bucket: "my-bucket".into(),
-        force_path_style: true,
-        public_endpoint: None,
-        accelerate: false,
-    };
-    let credentials = CredentialsCache::new(provider, Duration::ZERO);
-    let error = buckets(&config, &settings, [], credentials.clone(), true).await;
-    let error = error.unwrap_err().to_string();
-    assert!(error.contains("AWS_ENDPOINT_URL_S3"), "{error}");
-    // The same for another bucket, which the message names.
-    let settings = Settings {
-        bucket: "default".into(),
-        ..settings
-    };
-    let error = buckets(&config, &settings, ["my-bucket"], credentials, true).await;
-    let error = error.unwrap_err().to_string();
-    for part in ["bucket my-bucket", "AWS_ENDPOINT_URL_S3"] {
-        assert!(error.contains(part), "{error}");
-    }
-}
-
-#[tokio::test]
 async fn a_bucket_that_cannot_be_accelerated_is_refused_by_its_name() {
     let provider = SharedCredentialsProvider::new(Credentials::new("A", "s", None, None, "test"));
     let config = SdkConfig::builder()
