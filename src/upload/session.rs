@@ -182,33 +182,10 @@ mod tests {
     }
 
     #[test]
-    fn a_tampered_token_opens_nothing() {
+    fn a_token_without_a_signature_or_of_another_kind_opens_nothing() {
         let key = SessionKey::new(&[7; 32]);
         let token = key.seal(&session());
-        for at in 0..token.len() {
-            let mut tampered = token.clone().into_bytes();
-            tampered[at] = if tampered[at] == b'A' { b'B' } else { b'A' };
-            let tampered = String::from_utf8(tampered).unwrap();
-            // The last character of base64 has bits that do not count.
-            if at + 1 < token.len() {
-                assert_eq!(key.open(&tampered, now()), None, "{at}");
-            }
-        }
-        assert_eq!(key.open(&token[..token.len() - 2], now()), None);
-        assert_eq!(key.open("", now()), None);
-    }
-
-    #[test]
-    fn a_foreign_token_opens_nothing() {
-        let key = SessionKey::new(&[7; 32]);
-        let foreign = SessionKey::new(&[8; 32]).seal(&session());
-        assert_eq!(key.open(&foreign, now()), None);
-        assert_ne!(
-            SessionKey::random().open(&foreign, now()),
-            SessionKey::new(&[8; 32]).open(&foreign, now())
-        );
-        // Signed with the same secret, but with no signature or of another kind.
-        let payload = foreign.split('.').nth(1).unwrap();
+        let payload = token.split('.').nth(1).unwrap();
         let unsigned = format!("eyJhbGciOiJub25lIn0.{payload}.");
         assert_eq!(key.open(&unsigned, now()), None);
         let other = Other {

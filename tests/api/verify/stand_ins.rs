@@ -276,53 +276,26 @@ async fn sniffing(body: impl Fn() -> Response + Clone + Send + Sync + 'static) -
 async fn hostile_keys_are_answered_without_asking_the_store() {
     let store = StandIn::with_status(200).await;
     let base = store.service(ANYTHING).await;
-    let id = "5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e";
     let mut keys: Vec<String> = [
         "",
         ".",
         "..",
         "/",
-        "//",
         "*",
         "%",
         "\0",
         "\u{202e}",
         "uploads",
-        "uploads/",
         "uploads//",
-        "uploads/../x",
         "/etc/passwd",
-        "C:\\x",
         "uploads/{uuid}/{filename}",
         "?versionId=1",
+        "uploads/../../a.txt",
+        "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/..",
     ]
     .map(str::to_owned)
     .into();
-    for name in [
-        "",
-        ".",
-        "..",
-        "a/b",
-        "a\\b",
-        "a\0b",
-        "a\r\nb",
-        "a\u{202e}b",
-        "a\u{feff}",
-        "\u{1112}\u{1161}",
-        &"a".repeat(256),
-        &"a".repeat(50_000),
-    ] {
-        keys.push(format!("uploads/{id}/{name}"));
-    }
-    for id in [
-        "x",
-        "00000000-0000-0000-0000-000000000000",
-        "5D3C8F60-9D0E-4B1F-8E51-3C2F5C0A8F3E",
-        "../..",
-        "{}",
-    ] {
-        keys.push(format!("uploads/{id}/a.txt"));
-    }
+    keys.push(KEY.replace("a.txt", &"a".repeat(50_000)));
     for key in &keys {
         let response = ask(&base, json!({"key": key, "wait": 20})).await;
         is(&problem(response).await, 404, "not-uploaded");
