@@ -4,11 +4,7 @@ use presignd::http::{self, AllowedOrigins};
 use reqwest::{Response, StatusCode};
 use serde_json::json;
 
-use crate::helpers::{
-    built_in, client, is, problem, service, spawn, spawn_app, spawn_app_with_both,
-    without_credentials,
-};
-use crate::stand_in::service_on;
+use crate::helpers::{built_in, client, problem, service, spawn, spawn_app, spawn_app_with_both};
 
 #[tokio::test]
 async fn every_response_is_not_stored_and_carries_a_request_id() {
@@ -237,18 +233,6 @@ async fn only_pages_of_allowed_origins_may_call() {
         let allowed = response.headers().get("access-control-allow-origin");
         assert_eq!(allowed.is_some(), is_allowed, "{origin}");
     }
-}
-
-#[tokio::test]
-async fn without_credentials_a_grant_is_503_and_can_be_tried_again() {
-    let base = service_on(&without_credentials(), "[policies.default]").await;
-    let file = json!({"filename": "a", "contentType": "a/b"});
-    let request = client().post(format!("{base}/upload/presigned-url"));
-    let response = request.json(&file).send().await.unwrap();
-    assert!(response.headers().contains_key("retry-after"));
-    let problem = problem(response).await;
-    is(&problem, 503, "credentials-unavailable");
-    assert!(!problem.to_string().contains("secret cause"));
 }
 
 #[tokio::test]

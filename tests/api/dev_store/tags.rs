@@ -136,7 +136,7 @@ async fn tags_are_replaced_and_removed_without_the_object_and_with_it() {
 }
 
 #[tokio::test]
-async fn tags_and_rules_survive_a_restart() {
+async fn objects_tags_and_rules_survive_a_restart() {
     let app = spawn_app_with_policies(TAGGED).await;
     let key = &put(&app).await;
     put_rules(&app.store, rule().build().unwrap())
@@ -145,6 +145,9 @@ async fn tags_and_rules_survive_a_restart() {
     let addr = spawn(crate::helpers::store(app.data())).await;
     let store = s3_client(&crate::helpers::sdk_config(addr));
     assert_eq!(tags_of(&store, key).await, granted());
+    let object = store.get_object().bucket(BUCKET).key(key).send().await;
+    let bytes = object.unwrap().body.collect().await.unwrap();
+    assert_eq!(bytes.to_vec(), b"hello");
     let rules = store.get_bucket_lifecycle_configuration().bucket(BUCKET);
     assert_eq!(rules.send().await.unwrap().rules().len(), 1);
 }
