@@ -286,7 +286,7 @@ mod tests {
             json!({"Records": [7]}),
             json!({"Records": [untimed]}),
             json!({"Records": [unnamed]}),
-            json!({"Records": vec![json!({}); 1001]}),
+            json!({"Records": vec![record("aws:s3", "ObjectCreated:Put", "a"); 1001]}),
             json!({"source": "aws.ec2", "detail-type": "Object Created"}),
             json!({"source": "aws.s3", "detail-type": "Object Created"}),
             json!({"source": "aws.s3", "detail-type": "Object Created", "detail": {}}),

@@ -51,15 +51,8 @@ async fn hostile_bodies_are_refused() {
         let request = app.client.post(url).bearer_auth(TOKEN).body(body);
         problem(request.send().await.unwrap()).await
     };
-    for body in [
-        "{}".to_owned(),
-        String::new(),
-        format!("{{\"Records\": {}", "[".repeat(1_000_000)),
-        format!("{{\"Records\": [{}7]}}", "7,".repeat(500_000)),
-        format!("{{\"Records\": [{}]}}", vec!["{}"; 1001].join(",")),
-    ] {
-        is(&report(body.into_bytes()).await, 400, "not-an-event");
-    }
+    let many = format!("{{\"Records\": [{}7]}}", "7,".repeat(500_000));
+    is(&report(many.into_bytes()).await, 400, "not-an-event");
     is(&report(vec![b' '; 2_000_000]).await, 413, "body-too-large");
 }
 
