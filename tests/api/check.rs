@@ -106,6 +106,16 @@ fn policies_file(toml: &str) -> (TempDir, String) {
     (folder, path)
 }
 
+/// Runs it with these policies.
+async fn check_with(stand: &StandIn, toml: &str, args: &[&str]) -> Run {
+    let (_folder, file) = policies_file(toml);
+    check(
+        &with(&stand.url(), &[("UPLOAD_POLICIES_FILE", &file)]),
+        args,
+    )
+    .await
+}
+
 /// What leads to an embedded store at `endpoint`.
 fn variables(endpoint: &str) -> [(&str, &str); 7] {
     [

@@ -70,6 +70,31 @@ impl StandIn {
         .await
     }
 
+    /// An embedded store that answers these requests, by their method, path and query, with `AccessDenied`.
+    pub(crate) async fn denying(
+        denies: impl Fn(&Method, &str) -> bool + Clone + Send + Sync + 'static,
+    ) -> Self {
+        Self::except(move |method, uri| denies(method, uri).then(|| error(403, "AccessDenied")))
+            .await
+    }
+
+    /// An embedded store that does what it is asked, and answers these requests with an error all the same.
+    pub(crate) async fn failing_after(
+        fails: impl Fn(&Method, &str) -> bool + Clone + Send + Sync + 'static,
+    ) -> Self {
+        Self::between(move |request, next| {
+            let fails = fails(request.method(), &request.uri().to_string());
+            async move {
+                let response = next.run(request).await;
+                if fails {
+                    return error(504, "GatewayTimeout");
+                }
+                response
+            }
+        })
+        .await
+    }
+
     /// An embedded store behind `handle`, which can change requests and answers.
     pub(crate) async fn between<F>(
         handle: impl Fn(Request, Next) -> F + Clone + Send + Sync + 'static,

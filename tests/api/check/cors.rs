@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::{check, check_at, check_fails, policies_file, with};
+use super::{check, check_at, check_fails, check_with, with};
 use crate::stand_in::{StandIn, error};
 
 /// Rules of a bucket, as the store keeps them.
@@ -282,9 +282,9 @@ async fn a_store_that_understands_a_pattern_literally_is_found_by_a_preflight() 
 
 #[tokio::test]
 async fn the_rule_allows_the_disposition_of_active_content() {
-    let (_folder, file) = policies_file("[policies.default]\nkey = 'uploads/{uuid}/{filename}'\n");
+    let policies = "[policies.default]\nkey = 'uploads/{uuid}/{filename}'\n";
     let (stand, _) = keeping(None).await;
-    let run = check_at(&stand.url(), &[("UPLOAD_POLICIES_FILE", &file)]).await;
+    let run = check_with(&stand, policies, &[]).await;
     let headers = &run.line("cors")["corsConfiguration"]["CORSRules"][0]["AllowedHeaders"];
     let headers = headers.as_array().unwrap();
     assert!(

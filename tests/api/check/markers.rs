@@ -9,7 +9,7 @@ use axum::middleware::Next;
 use axum::response::IntoResponse;
 use tempfile::TempDir;
 
-use super::{check_at, check_fails, check_passes, policies_file, with};
+use super::{check_at, check_fails, check_passes, check_with, policies_file, with};
 use crate::helpers::eventually;
 use crate::process::Running;
 use crate::stand_in::{StandIn, error, files};
@@ -18,13 +18,13 @@ pub(super) fn is_object(uri: &str) -> bool {
     uri.starts_with("/uploads/uploads/")
 }
 
+fn is_removal(method: &Method, uri: &str) -> bool {
+    method == Method::DELETE && is_object(uri) && !uri.contains("uploadId")
+}
+
 #[tokio::test]
 async fn missing_permissions_are_named() {
-    let stand = StandIn::except(|method, uri| {
-        let is_put = method == Method::PUT && is_object(uri);
-        is_put.then(|| error(403, "AccessDenied"))
-    })
-    .await;
+    let stand = StandIn::denying(|method, uri| method == Method::PUT && is_object(uri)).await;
     let run = check_fails(&stand.url(), &[]).await;
     run.says("put", "failed", &["403 AccessDenied", "s3:PutObject"]);
     run.says("head", "skipped", &[]);
@@ -36,22 +36,16 @@ async fn missing_permissions_are_named() {
 
 #[tokio::test]
 async fn nothing_is_uploaded_that_could_not_be_removed() {
-    let stand = StandIn::except(|method, uri| {
-        let is_delete = method == Method::DELETE && is_object(uri) && !uri.contains("uploadId");
-        is_delete.then(|| error(403, "AccessDenied"))
-    })
-    .await;
+    let stand = StandIn::denying(is_removal).await;
     let run = check_passes(&stand.url(), &[]).await;
     run.says("put", "skipped", &["s3:DeleteObject"]);
     run.says("post", "skipped", &["s3:DeleteObject"]);
     run.says("multipart", "ok", &[]);
     stand.is_as_it_was();
 
-    let stand = StandIn::except(|method, uri| {
-        let is_abort = method == Method::DELETE && uri.contains("uploadId");
-        is_abort.then(|| error(403, "AccessDenied"))
-    })
-    .await;
+    let is_abort =
+        |method: &Method, uri: &str| method == Method::DELETE && uri.contains("uploadId");
+    let stand = StandIn::denying(is_abort).await;
     let run = check_fails(&stand.url(), &[]).await;
     run.says("multipart", "failed", &["s3:AbortMultipartUpload"]);
     stand.is_as_it_was();
@@ -59,11 +53,11 @@ async fn nothing_is_uploaded_that_could_not_be_removed() {
 
 #[tokio::test]
 async fn an_object_of_someone_else_is_never_replaced() {
-    let (_folder, file) = policies_file("[policies.logo]\nkey = 'logo.png'\noverwrite = true\n");
     let stand = StandIn::embedded().await;
     let logo = stand.data.path().join("uploads/logo.png");
     std::fs::write(&logo, "theirs").unwrap();
-    let run = check_at(&stand.url(), &[("UPLOAD_POLICIES_FILE", &file)]).await;
+    let policies = "[policies.logo]\nkey = 'logo.png'\noverwrite = true\n";
+    let run = check_with(&stand, policies, &[]).await;
     run.says("put", "skipped", &["{uuid}"]);
     run.says("post", "skipped", &["{uuid}"]);
     assert_eq!(std::fs::read(&logo).unwrap(), b"theirs");
@@ -72,12 +66,9 @@ async fn an_object_of_someone_else_is_never_replaced() {
 #[tokio::test]
 async fn what_fails_in_between_leaves_nothing() {
     for fails in ["HEAD", "parts"] {
-        let stand = StandIn::except(move |method, uri| {
-            let is_it = match fails {
-                "HEAD" => method == Method::HEAD && is_object(uri),
-                _ => method == Method::GET && uri.contains("uploadId"),
-            };
-            is_it.then(|| error(403, "AccessDenied"))
+        let stand = StandIn::denying(move |method, uri| match fails {
+            "HEAD" => method == Method::HEAD && is_object(uri),
+            _ => method == Method::GET && uri.contains("uploadId"),
         })
         .await;
         let run = check_at(&stand.url(), &[]).await;
@@ -94,11 +85,10 @@ async fn what_fails_in_between_leaves_nothing() {
 async fn what_stays_is_named() {
     // The first removal is the trial.
     let trials = Arc::new(Mutex::new(0));
-    let stand = StandIn::except(move |method, uri| {
-        let is_delete = method == Method::DELETE && is_object(uri) && !uri.contains("uploadId");
+    let stand = StandIn::denying(move |method, uri| {
         let mut trials = trials.lock().unwrap();
-        *trials += usize::from(is_delete);
-        (is_delete && *trials > 1).then(|| error(403, "AccessDenied"))
+        *trials += usize::from(is_removal(method, uri));
+        is_removal(method, uri) && *trials > 1
     })
     .await;
     let run = check_fails(&stand.url(), &[]).await;
@@ -227,18 +217,14 @@ async fn permissions_for_downloads_and_deletes_are_tried_where_a_policy_needs_th
     run.says("delete", "ok", &["album"]);
     stand.is_as_it_was();
 
-    let stand = StandIn::except(move |method, uri| {
-        let is_head = method == Method::HEAD && is_marker(uri);
-        is_head.then(|| error(403, "AccessDenied"))
-    })
-    .await;
+    let is_head = move |method: &Method, uri: &str| method == Method::HEAD && is_marker(uri);
+    let stand = StandIn::denying(is_head).await;
     let run = check_fails(&stand.url(), &variables).await;
     run.says("head", "failed", &["s3:GetObject for downloads", "album"]);
     stand.is_as_it_was();
 
-    let stand = StandIn::except(move |method, uri| {
-        let is_delete = method == Method::DELETE && is_marker(uri) && !uri.contains("uploadId");
-        is_delete.then(|| error(403, "AccessDenied"))
+    let stand = StandIn::denying(move |method, uri| {
+        method == Method::DELETE && is_marker(uri) && !uri.contains("uploadId")
     })
     .await;
     let run = check_fails(&stand.url(), &variables).await;
@@ -250,11 +236,9 @@ async fn permissions_for_downloads_and_deletes_are_tried_where_a_policy_needs_th
 async fn a_permission_that_one_policy_lacks_is_named_whatever_the_others_have() {
     let (_folder, file) = policies_file(&format!("[policies.a]\nkey = 'a/{{uuid}}'\n{ALBUM}"));
     for denied in ["/uploads/a", "/uploads/album/"] {
-        let stand = StandIn::except(move |method, uri| {
-            let is_head = method == Method::HEAD && uri.starts_with(denied);
-            is_head.then(|| error(403, "AccessDenied"))
-        })
-        .await;
+        let stand =
+            StandIn::denying(move |method, uri| method == Method::HEAD && uri.starts_with(denied))
+                .await;
         for forms_only in ["false", "true"] {
             let mut variables = with_callers(&file).to_vec();
             variables.push(("S3_FORMS_ONLY", forms_only));
@@ -271,14 +255,8 @@ async fn a_permission_that_one_policy_lacks_is_named_whatever_the_others_have() 
 
 #[tokio::test]
 async fn what_is_stored_though_the_answer_is_an_error_is_removed() {
-    let stand = StandIn::between(|request: Request, next: Next| async move {
-        let uri = request.uri().to_string();
-        let is_put = request.method() == Method::PUT && is_object(&uri);
-        let response = next.run(request).await;
-        if is_put && !uri.contains("uploadId") {
-            return error(504, "GatewayTimeout");
-        }
-        response
+    let stand = StandIn::failing_after(|method, uri| {
+        method == Method::PUT && is_object(uri) && !uri.contains("uploadId")
     })
     .await;
     let run = check_fails(&stand.url(), &[]).await;
@@ -302,19 +280,12 @@ async fn a_store_that_repeats_a_request_in_its_message_is_not_quoted() {
 
 #[tokio::test]
 async fn an_upload_that_was_completed_though_the_answer_is_an_error_is_removed() {
-    let stand = StandIn::between(|request: Request, next: Next| async move {
-        let uri = request.uri().to_string();
-        let is_completion = request.method() == Method::POST && uri.contains("uploadId");
-        let is_head = request.method() == Method::HEAD && is_object(&uri);
-        let response = next.run(request).await;
-        if is_completion || is_head {
-            return error(504, "GatewayTimeout");
-        }
-        response
+    let stand = StandIn::failing_after(|method, uri| {
+        let is_completion = method == Method::POST && uri.contains("uploadId");
+        is_completion || (method == Method::HEAD && is_object(uri))
     })
     .await;
-    let (_folder, file) = policies_file("[policies.default]\npending = true");
-    let run = check_fails(&stand.url(), &[("UPLOAD_POLICIES_FILE", &file)]).await;
+    let run = check_with(&stand, "[policies.default]\npending = true", &[]).await;
     run.says("tags", "failed", &["504 GatewayTimeout"]);
     stand.is_as_it_was();
 }

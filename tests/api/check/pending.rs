@@ -15,16 +15,18 @@ use axum::middleware::Next;
 use presignd::dev::BUCKET;
 use presignd::upload::Arrival;
 
-use super::{Run, check, check_at, check_fails, check_passes, policies_file, with};
+use super::{Run, check, check_with, with};
 use crate::helpers::{s3_client, service, with_policies};
 use crate::stand_in::{StandIn, empty, error, xml};
 
 const PENDING: &str = "[policies.default]\npending = true\n";
 
-async fn fixed(stand: &StandIn, file: &str) -> Run {
-    let url = stand.url();
-    let variables = with(&url, &[("UPLOAD_POLICIES_FILE", file)]);
-    check(&variables, &["--fix-lifecycle"]).await
+fn sets_rules(method: &Method, uri: &str) -> bool {
+    method == Method::PUT && uri.contains("?lifecycle")
+}
+
+async fn fixed(stand: &StandIn) -> Run {
+    check_with(stand, PENDING, &["--fix-lifecycle"]).await
 }
 
 fn client(stand: &StandIn) -> Client {
@@ -60,8 +62,8 @@ async fn put_theirs(stand: &StandIn) {
 async fn fix_lifecycle_adds_what_is_missing_and_keeps_the_rest() {
     let stand = StandIn::embedded().await;
     put_theirs(&stand).await;
-    let (_folder, file) = policies_file(PENDING);
-    let run = check_passes(&stand.url(), &[("UPLOAD_POLICIES_FILE", &file)]).await;
+    let run = check_with(&stand, PENDING, &[]).await;
+    assert_eq!(run.code, Some(0), "{:#}", run.report);
     run.says("tags", "ok", &["PUT, form, parts"]);
     run.says("lifecycle", "warning", &["--fix-lifecycle"]);
     run.says(
@@ -75,7 +77,7 @@ async fn fix_lifecycle_adds_what_is_missing_and_keeps_the_rest() {
         "nothing was asked to change"
     );
 
-    let run = fixed(&stand, &file).await;
+    let run = fixed(&stand).await;
     assert_eq!(run.code, Some(0), "{:#}", run.report);
     run.says("lifecycle", "ok", &["7 days", "added", "there: 1"]);
     run.says("lifecycle-pending", "ok", &["1 days"]);
@@ -85,7 +87,7 @@ async fn fix_lifecycle_adds_what_is_missing_and_keeps_the_rest() {
     let tag = pending.filter().unwrap().tag().unwrap();
     assert_eq!((tag.key(), tag.value()), ("presignd", "pending"));
 
-    let again = fixed(&stand, &file).await;
+    let again = fixed(&stand).await;
     let line = again.line("lifecycle");
     assert!(!line.to_string().contains("added"), "{line}");
     assert_eq!(rules(&stand).await, added);
@@ -128,8 +130,8 @@ async fn a_rule_counts_if_it_is_for_all_pending_uploads_and_for_no_others() {
         );
         let stand =
             StandIn::except(move |_, uri| uri.contains("?lifecycle").then(|| xml(&text))).await;
-        let (_folder, file) = policies_file(PENDING);
-        let run = check_passes(&stand.url(), &[("UPLOAD_POLICIES_FILE", &file)]).await;
+        let run = check_with(&stand, PENDING, &[]).await;
+        assert_eq!(run.code, Some(0), "{:#}", run.report);
         let line = run.line("lifecycle-pending");
         assert_eq!(line["status"], expected, "{filter} {status}: {line}");
         if expected == "ok" {
@@ -140,21 +142,17 @@ async fn a_rule_counts_if_it_is_for_all_pending_uploads_and_for_no_others() {
 
 #[tokio::test]
 async fn a_store_that_refuses_rules_or_has_none_is_named() {
-    let (_folder, file) = policies_file(PENDING);
     let stand = StandIn::except(|_, uri| {
         uri.contains("?lifecycle")
             .then(|| error(501, "NotImplemented"))
     });
-    let run = fixed(&stand.await, &file).await;
+    let run = fixed(&stand.await).await;
     assert_eq!(run.code, Some(0), "{:#}", run.report);
     run.says("lifecycle", "skipped", &["does not support"]);
     run.says("lifecycle-pending", "skipped", &["does not support"]);
 
-    let stand = StandIn::except(|method, uri| {
-        let is_it = method == Method::PUT && uri.contains("?lifecycle");
-        is_it.then(|| error(403, "AccessDenied"))
-    });
-    let run = fixed(&stand.await, &file).await;
+    let stand = StandIn::denying(sets_rules).await;
+    let run = fixed(&stand).await;
     assert_eq!(run.code, Some(1));
     run.says("lifecycle", "failed", &["s3:PutLifecycleConfiguration"]);
 }
@@ -198,8 +196,7 @@ async fn a_store_that_loses_the_tags_of_some_uploads_is_named() {
             }
         })
         .await;
-        let (_folder, file) = policies_file(PENDING);
-        let run = check_fails(&stand.url(), &[("UPLOAD_POLICIES_FILE", &file)]).await;
+        let run = check_with(&stand, PENDING, &[]).await;
         run.says("tags", "failed", &[&format!("then: {loses}"), kept, fix]);
         stand.is_as_it_was();
     }
@@ -207,7 +204,6 @@ async fn a_store_that_loses_the_tags_of_some_uploads_is_named() {
 
 #[tokio::test]
 async fn a_store_without_tags_and_credentials_that_may_not_tag_are_named() {
-    let (_folder, file) = policies_file(PENDING);
     for (status, code, words) in [
         (501, "NotImplemented", "no tags"),
         (403, "AccessDenied", "s3:PutObjectTagging"),
@@ -215,7 +211,7 @@ async fn a_store_without_tags_and_credentials_that_may_not_tag_are_named() {
         let stand =
             StandIn::except(move |_, uri| uri.contains("?tagging").then(|| error(status, code)));
         let stand = stand.await;
-        let run = check_fails(&stand.url(), &[("UPLOAD_POLICIES_FILE", &file)]).await;
+        let run = check_with(&stand, PENDING, &[]).await;
         run.says("tags", "failed", &[words]);
         stand.is_as_it_was();
     }
@@ -224,7 +220,6 @@ async fn a_store_without_tags_and_credentials_that_may_not_tag_are_named() {
 /// As Garage reads rules: it skips the tag, and would expire every object.
 #[tokio::test]
 async fn a_store_that_ignores_the_tag_of_a_rule_never_keeps_the_rule() {
-    let (_folder, file) = policies_file(PENDING);
     for has_tags in [true, false] {
         let kept = Arc::new(Mutex::new(None));
         let rules = Arc::clone(&kept);
@@ -255,7 +250,7 @@ async fn a_store_that_ignores_the_tag_of_a_rule_never_keeps_the_rule() {
             }
         })
         .await;
-        let run = fixed(&stand, &file).await;
+        let run = fixed(&stand).await;
         assert_eq!(run.code, Some(1));
         let rules = kept.lock().unwrap().clone();
         if has_tags {
@@ -281,8 +276,7 @@ async fn the_store_may_notify_the_service_of_markers() {
         next.run(request)
     })
     .await;
-    let (_folder, file) = policies_file(PENDING);
-    check_at(&stand.url(), &[("UPLOAD_POLICIES_FILE", &file)]).await;
+    check_with(&stand, PENDING, &[]).await;
     let uploads = service(&stand.config(), BUCKET, true, with_policies(PENDING)).await;
     let paths = paths.lock().unwrap().clone();
     assert!(paths.len() >= 6, "{paths:?}");
@@ -295,18 +289,8 @@ async fn the_store_may_notify_the_service_of_markers() {
 
 #[tokio::test]
 async fn rules_that_are_in_force_though_the_answer_is_an_error_count() {
-    let stand = StandIn::between(|request: Request, next: Next| async move {
-        let is_put = request.method() == Method::PUT;
-        let sets_rules = is_put && request.uri().to_string().contains("?lifecycle");
-        let response = next.run(request).await;
-        if sets_rules {
-            return error(504, "GatewayTimeout");
-        }
-        response
-    })
-    .await;
-    let (_folder, file) = policies_file(PENDING);
-    let run = fixed(&stand, &file).await;
+    let stand = StandIn::failing_after(sets_rules).await;
+    let run = fixed(&stand).await;
     assert_eq!(run.code, Some(0), "{:#}", run.report);
     run.says("lifecycle", "ok", &["added"]);
     run.says("lifecycle-pending", "ok", &[]);

@@ -9,7 +9,7 @@ use axum::extract::Request;
 use axum::http::{Method, header};
 use axum::middleware::Next;
 
-use super::{Run, check, policies_file, with};
+use super::{Run, check_with};
 use crate::stand_in::{StandIn, empty, error, xml};
 
 /// Each promise is one that a policy here needs.
@@ -53,10 +53,7 @@ async fn prove(stand: &StandIn) -> Run {
 }
 
 pub(super) async fn prove_with(stand: &StandIn, policies: &str) -> Run {
-    let (_folder, file) = policies_file(policies);
-    let url = stand.url();
-    let more = [("UPLOAD_POLICIES_FILE", file.as_str())];
-    check(&with(&url, &more), &["--prove"]).await
+    check_with(stand, policies, &["--prove"]).await
 }
 
 pub(super) fn failed(run: &Run) -> Vec<&str> {
@@ -183,9 +180,9 @@ async fn what_was_accepted_is_reported_though_the_store_breaks_down_later() {
 
 #[tokio::test]
 async fn a_proof_uploads_nothing_under_a_policy_whose_uploads_it_cannot_remove() {
-    let stand = StandIn::except(|method, uri| {
+    let stand = StandIn::denying(|method, uri| {
         let is_once = uri.starts_with("/uploads/once/") && !uri.contains("uploadId=");
-        (method == Method::DELETE && is_once).then(|| error(403, "AccessDenied"))
+        method == Method::DELETE && is_once
     })
     .await;
     let run = prove(&stand).await;
@@ -197,9 +194,7 @@ async fn a_proof_uploads_nothing_under_a_policy_whose_uploads_it_cannot_remove()
 #[tokio::test]
 async fn the_cost_of_a_proof_is_what_the_store_was_asked() {
     let stand = StandIn::embedded().await;
-    let (_folder, file) = policies_file(POLICIES);
-    let url = stand.url();
-    check(&with(&url, &[("UPLOAD_POLICIES_FILE", &file)]), &[]).await;
+    check_with(&stand, POLICIES, &[]).await;
     let without = stand.asked();
     let run = prove(&stand).await;
     let cost = format!("sent {} requests", stand.asked() - without);
