@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use self::expected::{FAULTS, ROUTES, Route};
 use self::proxy::{Fault, Operation, Proxy};
 use crate::helpers::{
-    App, client, get, hurry, post, problem, service, spawn, spawn_app, spawn_app_with_policies,
+    App, get, hurry, post, problem, service, spawn, spawn_app, spawn_app_with_policies,
     with_policies,
 };
 use crate::uppy::{Upload, create_at};

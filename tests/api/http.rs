@@ -4,7 +4,7 @@ use presignd::http::{self, AllowedOrigins};
 use reqwest::{Response, StatusCode};
 use serde_json::json;
 
-use crate::helpers::{built_in, client, problem, service, spawn, spawn_app, spawn_app_with_both};
+use crate::helpers::{built_in, problem, service, spawn, spawn_app, spawn_app_with_both};
 
 #[tokio::test]
 async fn every_response_is_not_stored_and_carries_a_request_id() {

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 
 use crate::helpers::{
     App, built_in, client, eventually, hurry, is, problem, service, service_counting, spawn,
-    spawn_app, spawn_app_with_both, spawn_app_with_policies, with_policies, without_credentials,
+    spawn_app, spawn_app_with_both, spawn_app_with_policies, without_credentials,
 };
 use crate::stand_in::{StandIn, empty};
 use crate::uppy::create_at;

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 use crate::auth::by_keys;
 use crate::helpers::{
-    App, Grant, built_in, client, get, hurry, post, service, spawn, spawn_app, with_policies,
+    App, Grant, built_in, get, hurry, post, service, spawn, spawn_app, with_policies,
 };
 use crate::stand_in::{StandIn, empty};
 use crate::uppy::create_at;

@@ -9,7 +9,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use super::COMMIT;
-use crate::helpers::{client, hurry, is, post, problem};
+use crate::helpers::{hurry, is, post, problem};
 use crate::stand_in::{StandIn, empty, error, object, page, xml};
 
 const KEY: &str = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/a.txt";

@@ -13,7 +13,6 @@ use tokio::time::Instant;
 
 use super::{ANY, Answer, notification, record, settings, start};
 use crate::helpers::{hurry, is, problem, spawn, spawn_app_with_both, with_policies};
-use crate::operations::metrics;
 
 #[tokio::test]
 async fn an_object_that_comes_late_is_waited_for() {

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::{ANYTHING, Upload, create_at, video};
 use crate::helpers::{
-    built_in, client, fields, file, get, hurry, post, problem, spawn_app, spawn_app_with,
+    built_in, fields, file, get, hurry, post, problem, spawn_app, spawn_app_with,
 };
 use crate::stand_in::{StandIn, error, xml};
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{create_at, video};
-use crate::helpers::{client, fields, hurry, problem, spawn_app};
+use crate::helpers::{fields, hurry, problem, spawn_app};
 use crate::stand_in::{StandIn, empty};
 
 /// The answer to the completion of an upload in one part, with this value of `verify`.

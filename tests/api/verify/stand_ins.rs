@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{SNIFF, VERIFY, Verified};
-use crate::helpers::{client, fields, hurry, is, post, problem};
+use crate::helpers::{fields, hurry, is, post, problem};
 use crate::policies::sha256;
 use crate::stand_in::{StandIn, error, object, service_on};
 
