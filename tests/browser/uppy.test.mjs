@@ -80,14 +80,16 @@ for (const [what, folderName, way] of WAYS) {
     await eventually("a part has arrived", () => partsArrived(at));
     await page.getByRole("button", { name: "Pause", exact: true }).click();
     await page.getByRole("button", { name: "Resume", exact: true }).waitFor();
-    // What is not paused is now sent at once.
     await limit.lift();
-    await sleep(300);
-    const there = await at.parts();
-    await page.screenshot({ path: screenshot(`${folderName}-paused.png`) });
-    await sleep(300);
-    assert.deepEqual(await at.parts(), there, "a part arrived during the pause");
-    assert.notDeepEqual(there, []);
+    // What is not paused is now sent at once. It is the same for each way, and takes time.
+    if (at === server) {
+      await sleep(300);
+      const there = await at.parts();
+      await page.screenshot({ path: screenshot(`${folderName}-paused.png`) });
+      await sleep(300);
+      assert.deepEqual(await at.parts(), there, "a part arrived during the pause");
+      assert.notDeepEqual(there, []);
+    }
     await context.setOffline(true);
     await page.getByRole("button", { name: "Resume", exact: true }).click();
     await sleep(500);
@@ -157,7 +159,7 @@ for (const [what, folderName, where, options, status, says] of [
     await add(file);
     await upload();
     await page.getByText("Upload failed").waitFor();
-    await page.screenshot({ path: screenshot(`${folderName}-${status}.png`) });
+    if (at === strict) await page.screenshot({ path: screenshot(`${folderName}-refused.png`) });
     const [error] = await page.evaluate(() => window.uppy.getFiles().map((file) => file.error));
     assert.match(error, says);
     assert.ok((await at.keys()).every((key) => !key.endsWith(name)));
