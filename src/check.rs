@@ -226,6 +226,7 @@ impl Check {
             let keeps_tags = tags.iter().all(|line| line.status == Status::Ok);
             lines.extend(tags);
             lines.push(self.unsigned_headers().await);
+            lines.push(self.unsigned_stream().await);
             if options.prove {
                 lines.extend(self.prove().await);
             }

@@ -1,9 +1,10 @@
-//! Whether the store refuses `x-amz-*` headers that were not signed. A signature cannot forbid a
-//! header: if the store accepts one, a grant permits far more than it says.
+//! Whether the store refuses headers that were not signed, and a PUT without a valid signature. A
+//! signature cannot forbid a header: if the store accepts one, a grant permits far more than it says.
 
 use percent_encoding::utf8_percent_encode;
+use reqwest::{Method, Url};
 
-use super::marker::{MarkerError, Result, Way};
+use super::marker::{MarkerError, Result, Upload, Way};
 use super::problem::Problem;
 use super::{Check, FORMS_ONLY, Line, NO_SAMPLE};
 use crate::s3::IN_PATH;
@@ -13,8 +14,14 @@ const CHECK: &str = "unsigned-headers";
 const COPY_SOURCE: &str = "x-amz-copy-source";
 const ACL: &str = "x-amz-acl";
 pub(super) const METADATA: &str = "x-amz-meta-presignd-unsigned";
+/// Other names under which RustFS, MinIO and Ceph keep metadata.
+const OTHER_METADATA: [&str; 3] = [
+    "x-rustfs-meta-presignd-unsigned",
+    "x-minio-meta-presignd-unsigned",
+    "x-goog-meta-presignd-unsigned",
+];
 const READ_ALL: &str = "read every object that the credentials can read";
-const FIX: &str = "set S3_FORMS_ONLY=true, or have a proxy before the store refuse requests with x-amz-* headers that were not signed, and give the credentials s3:GetObject and s3:PutObject for the upload prefixes only: see docs/stores.md";
+const FIX: &str = "set S3_FORMS_ONLY=true, or have a proxy before the store refuse requests with such headers that were not signed, and give the credentials s3:GetObject and s3:PutObject for the upload prefixes only: see docs/stores.md";
 
 impl Check {
     pub(super) async fn unsigned_headers(&self) -> Line {
@@ -28,7 +35,7 @@ impl Check {
         let tried = self.try_headers(sample, &mut accepted).await;
         if !accepted.is_empty() {
             let detail = format!(
-                "whoever gets one grant can {}: the store accepts x-amz-* headers that were not signed",
+                "whoever gets one grant can {}: the store accepts headers that were not signed",
                 accepted.join(", ")
             );
             return Line::failed(CHECK, detail).fix(FIX);
@@ -36,7 +43,7 @@ impl Check {
         match tried {
             Ok(None) => Line::ok(
                 CHECK,
-                "the store refuses or ignores x-amz-* headers that were not signed",
+                "the store refuses or ignores headers that were not signed",
             ),
             Err(MarkerError::Refused(problem)) if problem.is_refusal() => {
                 Line::skipped(CHECK, format!("no marker was accepted: {problem}"))
@@ -58,11 +65,13 @@ impl Check {
         let copy_source = format!("/{}/{key}", self.bucket());
 
         let mut unknown = None;
-        for (name, value, ability) in [
+        let metadata = OTHER_METADATA.map(|name| (name, "1", "add metadata"));
+        let others = [
             (METADATA, "1", "add metadata"),
             (ACL, "public-read", "make the upload public"),
             (COPY_SOURCE, copy_source.as_str(), READ_ALL),
-        ] {
+        ];
+        for (name, value, ability) in others.into_iter().chain(metadata) {
             match self.obeys(sample, name, value).await {
                 Ok(false) => {}
                 Ok(true) if name == COPY_SOURCE => {
@@ -101,9 +110,9 @@ impl Check {
         let key = &upload.key;
         let body = response.text().await.map_err(Problem::from)?;
         let obeys = match name {
-            METADATA => self.has_metadata(key).await,
             ACL => self.is_public(key).await,
-            _ => Ok(body.contains("CopyObjectResult")),
+            COPY_SOURCE => Ok(body.contains("CopyObjectResult")),
+            _ => self.has_metadata(key).await,
         };
         self.discard(&marker).await?;
         Ok(obeys?)
@@ -129,6 +138,35 @@ impl Check {
         }
     }
 
+    /// Whether the store stores a streamed PUT whose signature is wrong, if only its credentials exist.
+    /// MinIO did ([CVE-2026-41145](https://nvd.nist.gov/vuln/detail/CVE-2026-41145)).
+    pub(super) async fn unsigned_stream(&self) -> Line {
+        const CHECK: &str = "unsigned-stream";
+        let way = if self.config.forms_only {
+            Way::Form
+        } else {
+            Way::Put
+        };
+        let mut samples = self.unique_samples();
+        let Some(sample) = samples.find(|sample| way == Way::Put || sample.fits_form) else {
+            return Line::skipped(CHECK, NO_SAMPLE);
+        };
+        let sent = async {
+            let upload = streamed(self.granted(way, sample, &sample.file).await?)?;
+            self.ensure_may_store(&upload.key, sample).await?;
+            let (marker, _) = self.send_again(&upload).await?;
+            self.discard(&marker).await
+        };
+        match sent.await {
+            Ok(()) => Line::failed(CHECK, "whoever gets one grant or one form can write any object, for ever: the store does not check the signature of a streamed PUT (CVE-2026-41145)")
+                .fix("use another store, or a version of this one without that fault: no setting helps, see docs/stores.md"),
+            Err(MarkerError::Refused(problem)) if problem.is_refusal() => {
+                Line::ok(CHECK, "the store refuses a streamed PUT with a wrong signature")
+            }
+            Err(error) => error.unclear(CHECK, sample),
+        }
+    }
+
     async fn copies_parts(&self, sample: &Sample, copy_source: &str) -> Result<bool> {
         let (marker, _, mut part) = self.create_multipart(sample, &sample.file).await?;
         let copy = [(COPY_SOURCE, copy_source), ("content-length", "0")];
@@ -147,4 +185,60 @@ impl Check {
         self.discard(&marker).await?;
         Ok(copies)
     }
+}
+
+/// A streamed PUT of the same object, with the credentials of a grant and with a wrong signature.
+fn streamed(grant: Upload) -> Result<Upload, Problem> {
+    const OF_CREDENTIALS: [&str; 4] = [
+        "X-Amz-Algorithm",
+        "X-Amz-Credential",
+        "X-Amz-Date",
+        "X-Amz-Security-Token",
+    ];
+    let mut url = Url::parse(&grant.url).map_err(|error| Problem::NotSent(error.to_string()))?;
+    let parameters: Vec<(String, String)> = url.query_pairs().into_owned().collect();
+    if grant.method == Method::POST {
+        // The address of a form is that of the bucket.
+        let key = utf8_percent_encode(&grant.key, IN_PATH);
+        let path = format!("{}/{key}", url.path().trim_end_matches('/'));
+        url.set_path(&path);
+    }
+    let given = parameters.iter().chain(&grant.fields);
+    let credentials = given.filter_map(|(name, value)| {
+        let of_credentials = OF_CREDENTIALS.into_iter();
+        let name = of_credentials
+            .into_iter()
+            .find(|it| it.eq_ignore_ascii_case(name))?;
+        Some((name, value.as_str()))
+    });
+    let signature = "0".repeat(64);
+    let wrong = [
+        ("X-Amz-Expires", "600"),
+        ("X-Amz-SignedHeaders", "host"),
+        ("X-Amz-Signature", &signature),
+    ];
+    let mut query = url.query_pairs_mut();
+    query.clear().extend_pairs(credentials).extend_pairs(wrong);
+    drop(query);
+    let size = grant.body.len();
+    let headers = [
+        (
+            "x-amz-content-sha256",
+            "STREAMING-UNSIGNED-PAYLOAD-TRAILER".to_owned(),
+        ),
+        ("x-amz-decoded-content-length", size.to_string()),
+    ];
+    Ok(Upload {
+        method: Method::PUT,
+        url: url.into(),
+        headers: headers.map(|(name, value)| (name.to_owned(), value)).into(),
+        fields: Vec::new(),
+        body: [
+            format!("{size:x}\r\n").as_bytes(),
+            &grant.body,
+            b"\r\n0\r\n\r\n",
+        ]
+        .concat(),
+        key: grant.key,
+    })
 }

@@ -89,7 +89,7 @@ texts! {
 
     MetadataName: text(
         "Part of the name of a header, and none on which stores act",
-        "^(?!scal-)(?!.*snowball)[a-z0-9._-]+$",
+        "^(?!(cache-control|content-(disposition|encoding|language|type)|etag|expires|mdonly)$)(?!minio-|scal-|x-(amz|minio|rustfs|scal)-)(?!.*snowball)[a-z0-9._-]+$",
     )
     .min_length(Some(1))
     .max_length(Some(128));

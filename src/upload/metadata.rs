@@ -41,13 +41,38 @@ pub(super) fn check_fixed(metadata: &Metadata) -> Result<(), (String, String)> {
     check_size(metadata).map_err(|invalid| ("metadata".to_owned(), invalid.detail.into_owned()))
 }
 
-/// Refuses what is no name, and names on which a store acts, whoever signed them:
+/// Names on which a store acts, although they are metadata:
 ///
-/// - `snowball-auto-extract` makes [MinIO](https://github.com/minio/minio/blob/7aac2a2c5/cmd/api-router.go#L389)
-///   and [RustFS](https://github.com/rustfs/rustfs) unpack the file, an archive, into keys that the
-///   archive names. Other names with `snowball` say how.
-/// - `scal-location-constraint` chooses where
-///   [Scality's CloudServer](https://github.com/scality/cloudserver) stores the object.
+/// - RustFS 1.0.0-beta.8 and -beta.9 store these as the properties of the object.
+/// - `mdonly` makes [Scality's CloudServer](https://github.com/scality/cloudserver) believe a size that
+///   other metadata claims.
+const RESERVED: [&str; 8] = [
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "content-type",
+    "etag",
+    "expires",
+    "mdonly",
+];
+/// Beginnings of names that stores keep for themselves: `scal-location-constraint` chooses where
+/// `CloudServer` stores the object.
+const RESERVED_PREFIXES: [&str; 6] = [
+    "minio-",
+    "scal-",
+    "x-amz-",
+    "x-minio-",
+    "x-rustfs-",
+    "x-scal-",
+];
+/// `snowball-auto-extract` makes
+/// [MinIO](https://github.com/minio/minio/blob/7aac2a2c5/cmd/api-router.go#L389) and
+/// [RustFS](https://github.com/rustfs/rustfs) unpack the file, an archive, into keys that the archive
+/// names. Other names with this word say how.
+const UNPACKS: &str = "snowball";
+
+/// Refuses what is no name, and names on which a store acts, whoever signed them.
 pub(super) fn check_name(name: &str) -> Result<(), Invalid> {
     let is_name = (1..=128).contains(&name.len())
         && name
@@ -59,10 +84,15 @@ pub(super) fn check_name(name: &str) -> Result<(), Invalid> {
             "must have a name of 1 to 128 lower-case letters, digits, `-`, `_` and `.`",
         ));
     }
-    if name.contains("snowball") || name.starts_with("scal-") {
+    if RESERVED.contains(&name)
+        || RESERVED_PREFIXES
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+        || name.contains(UNPACKS)
+    {
         return Err(Invalid::new(
             "reserved-name",
-            "must not have a name on which stores act, with `snowball` in it or `scal-` at its beginning",
+            "must not have a name on which stores act: see docs/stores.md",
         ));
     }
     Ok(())
@@ -133,11 +163,21 @@ mod tests {
             "minio-snowball-prefix",
             "acme-snowball-prefix",
             "scal-location-constraint",
+            "content-type",
+            "mdonly",
+            "x-rustfs-encryption-original-size",
+            "minio-object-perf",
         ] {
             let invalid = check_name(name).unwrap_err();
             assert_eq!(invalid.code, "reserved-name", "{name}");
         }
-        for name in ["snow-ball", "fiscal-year", "scalar"] {
+        for name in [
+            "snow-ball",
+            "fiscal-year",
+            "scalar",
+            "content-types",
+            "x-am",
+        ] {
             assert_eq!(check_name(name), Ok(()), "{name}");
         }
     }

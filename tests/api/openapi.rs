@@ -43,7 +43,9 @@ async fn the_document_in_the_repository_is_the_one_that_is_served() {
         assert!(components.remove("securitySchemes").is_some());
         components.remove("parameters");
     }
-    assert_eq!(document, served);
+    for member in document.as_object().unwrap().keys() {
+        assert!(document[member] == served[member], "`{member}` differs");
+    }
 }
 
 /// What `value` is, or what it refers to.

@@ -1,7 +1,7 @@
 //! The attempts to violate the terms of a grant, and what it means if the store accepts one. To
 //! prove another promise, add an attempt here.
 
-use reqwest::Method;
+use reqwest::{Method, Url};
 
 use crate::check::Line;
 use crate::check::marker::Upload;
@@ -127,6 +127,19 @@ pub(super) const PUTS: &[Attempt] = &[
         ..PLAIN
     },
     Attempt {
+        check: "put-proxy-path",
+        change: |upload| {
+            let signed = Url::parse(&upload.url).map(|url| url.path().to_owned());
+            let signed = signed.unwrap_or_default();
+            upload.headers.push(("proxy_path".to_owned(), signed));
+            upload.key.push('x');
+            upload.url = upload.url.replacen('?', "x?", 1);
+        },
+        consequence: "one grant can replace any object: the store checks the path of the header `proxy_path`",
+        remedy: "have a proxy before the store remove `proxy_path`",
+        ..PLAIN
+    },
+    Attempt {
         check: "put-again",
         terms: Terms::WriteOnce,
         is_second: true,
@@ -190,6 +203,17 @@ pub(super) const FORMS: &[Attempt] = &[
         change: |upload| set(&mut upload.fields, "x-amz-meta-presignd-extra", "1"),
         consequence: "whoever has a form can add metadata, and perhaps an ACL, to the upload",
         remedy: USE_PUTS,
+        ..PLAIN
+    },
+    Attempt {
+        check: "form-fanout",
+        change: |upload| {
+            upload.key.push('x');
+            let list = serde_json::json!({"key": upload.key}).to_string();
+            set(&mut upload.fields, "x-minio-fanout-list", &list);
+        },
+        consequence: "one form can write any object of the bucket, by the field `x-minio-fanout-list`",
+        remedy: "give the credentials the actions that docs/deploy.md lists, and not s3:*",
         ..PLAIN
     },
     Attempt {

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
+use axum::body::to_bytes;
 use axum::extract::Request;
 use axum::http::{HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::{check_fails, check_passes, check_with};
-use crate::stand_in::{StandIn, error, xml};
+use crate::stand_in::{StandIn, empty, error, xml};
 
 const METADATA: &str = "x-amz-meta-presignd-unsigned";
 const ACL: &str = "x-amz-acl";
@@ -55,7 +56,7 @@ async fn accepting(names: &'static [&'static str], honours: bool) -> StandIn {
                 let length = request.headers().get(header::CONTENT_LENGTH);
                 let is_empty = length.is_some_and(|length| length == "0");
                 let mut response: Response = next.run(request).await;
-                if is_head && has(METADATA) {
+                if is_head && names.iter().any(|name| name.contains("-meta-") && has(name)) {
                     let one = HeaderValue::from_static("1");
                     response.headers_mut().insert(METADATA, one);
                 }
@@ -77,26 +78,26 @@ async fn accepting(names: &'static [&'static str], honours: bool) -> StandIn {
 
 #[tokio::test]
 async fn a_store_that_honours_unsigned_headers_fails_with_what_to_do() {
-    for (name, consequences) in [
-        (METADATA, &["add metadata"][..]),
-        (ACL, &["make the upload public"]),
+    for (names, consequences) in [
+        (&[METADATA], &["add metadata"][..]),
+        (&["x-rustfs-meta-presignd-unsigned"], &["add metadata"]),
+        (&["x-minio-meta-presignd-unsigned"], &["add metadata"]),
+        (&["x-goog-meta-presignd-unsigned"], &["add metadata"]),
+        (&[ACL], &["make the upload public"]),
         (
-            COPY,
+            &[COPY],
             &[
                 "read every object",
                 "x-amz-copy-source on a PUT",
                 "x-amz-copy-source on a part",
             ],
         ),
-    ] {
-        let names: &'static [&'static str] = match name {
-            METADATA => &[METADATA],
-            ACL => &[ACL],
-            _ => &[COPY],
-        };
+    ] as [(&'static [&str], _); 6]
+    {
         let stand = accepting(names, true).await;
         let run = check_fails(&stand.url(), &[]).await;
         run.says("unsigned-headers", "failed", consequences);
+        run.says("unsigned-headers", "failed", names);
         let todo = [
             "S3_FORMS_ONLY=true",
             "proxy",
@@ -104,13 +105,55 @@ async fn a_store_that_honours_unsigned_headers_fails_with_what_to_do() {
         ];
         run.says("unsigned-headers", "failed", &todo);
         let detail = run.line("unsigned-headers")["detail"].as_str().unwrap();
-        let others = [METADATA, ACL, COPY]
-            .into_iter()
-            .filter(|other| *other != name);
-        for other in others {
-            assert!(!detail.contains(other), "{detail}");
+        for other in [METADATA, ACL, COPY] {
+            assert_eq!(detail.contains(other), names == [other], "{detail}");
         }
         stand.is_as_it_was();
+    }
+}
+
+/// As MinIO does: it looks up the key of the credentials, and nothing else.
+#[tokio::test]
+async fn a_store_that_checks_no_signature_of_a_streamed_put_fails() {
+    for variables in [&[][..], &[("S3_FORMS_ONLY", "true")]] {
+        let streamed: Arc<Mutex<Vec<String>>> = Arc::default();
+        let seen = Arc::clone(&streamed);
+        let stand = StandIn::between(move |request: Request, next: Next| {
+            let hash = request.headers().get("x-amz-content-sha256");
+            let is_streamed = hash.is_some_and(|hash| hash == "STREAMING-UNSIGNED-PAYLOAD-TRAILER");
+            let seen = Arc::clone(&seen);
+            async move {
+                if !is_streamed {
+                    return next.run(request).await;
+                }
+                assert_eq!(request.method(), Method::PUT);
+                seen.lock().unwrap().push(request.uri().to_string());
+                let size = request.headers()["x-amz-decoded-content-length"].clone();
+                let body = to_bytes(request.into_body(), 1024).await.unwrap();
+                let (head, rest) = body.split_at(body.iter().position(|b| *b == b'\r').unwrap());
+                let head = usize::from_str_radix(str::from_utf8(head).unwrap(), 16).unwrap();
+                assert_eq!(size, head.to_string());
+                assert!(rest[2 + head..] == *b"\r\n0\r\n\r\n", "{rest:?}");
+                empty(200)
+            }
+        })
+        .await;
+        let run = check_fails(&stand.url(), variables).await;
+        run.says(
+            "unsigned-stream",
+            "failed",
+            &["any object", "CVE-2026-41145"],
+        );
+        stand.is_as_it_was();
+        let [url] = &streamed.lock().unwrap()[..] else {
+            panic!("one request")
+        };
+        assert!(url.starts_with("/uploads/uploads/"), "{url}");
+        let signature = format!("&X-Amz-Signature={}", "0".repeat(64));
+        assert!(
+            url.contains("X-Amz-Credential=") && url.ends_with(&signature),
+            "{url}"
+        );
     }
 }
 
@@ -140,6 +183,7 @@ async fn a_store_that_ignores_unsigned_headers_is_fine() {
     let stand = accepting(&[METADATA, ACL, COPY], false).await;
     let run = check_passes(&stand.url(), &[]).await;
     run.says("unsigned-headers", "ok", &[]);
+    run.says("unsigned-stream", "ok", &["wrong signature"]);
     stand.is_as_it_was();
 }
 

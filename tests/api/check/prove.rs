@@ -25,7 +25,7 @@ const POLICIES: &str = "
 ";
 
 /// In the order in which they are tried.
-const REFUSED: [&str; 20] = [
+const REFUSED: [&str; 22] = [
     "put-longer",
     "put-shorter",
     "put-type",
@@ -34,6 +34,7 @@ const REFUSED: [&str; 20] = [
     "put-as-get",
     "put-as-delete",
     "put-key",
+    "put-proxy-path",
     "put-again",
     "part-upload",
     "part-number",
@@ -45,6 +46,7 @@ const REFUSED: [&str; 20] = [
     "form-expired",
     "form-key",
     "form-field",
+    "form-fanout",
     "form-signature",
 ];
 
@@ -84,9 +86,16 @@ async fn the_embedded_store_keeps_every_promise_and_nothing_stays_there() {
 /// Whether a client sends this, and only that which a grant allows or should refuse.
 fn is_attempt(request: &Request) -> bool {
     let query = request.uri().query().unwrap_or_default();
-    let has = |name: &str| request.headers().contains_key(name);
-    let tries_headers =
-        has("x-amz-copy-source") || has("x-amz-acl") || has("x-amz-meta-presignd-unsigned");
+    // Of other checks.
+    let tries_headers = request.headers().keys().any(|name| {
+        let name = name.as_str();
+        let others = [
+            "x-amz-copy-source",
+            "x-amz-acl",
+            "x-amz-decoded-content-length",
+        ];
+        name.ends_with("presignd-unsigned") || others.contains(&name)
+    });
     let content_type = request.headers().get(header::CONTENT_TYPE);
     let is_form = content_type.is_some_and(|it| it.as_bytes().starts_with(b"multipart/form-data"));
     let completes = request.method() == Method::POST && query.contains("uploadId=");
