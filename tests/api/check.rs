@@ -212,6 +212,7 @@ async fn nothing_is_wrong_with_the_embedded_store_and_nothing_stays_there() {
         ("post", "ok"),
         ("multipart", "ok"),
         ("unsigned-headers", "ok"),
+        ("unsigned-stream", "ok"),
         ("cors", "ok"),
         ("lifecycle", "warning"),
         ("public-access", "skipped"),
