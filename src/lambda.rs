@@ -97,7 +97,9 @@ fn readable(mut event: LambdaEvent<LambdaRequest>) -> LambdaEvent<LambdaRequest>
 /// The path, which begins with a slash, without the stage that some gateways begin it with.
 fn below(stage: Option<String>, path: Option<String>) -> Option<String> {
     let path = path?;
+    // That of a function URL, and of an API without stages, is in no path.
     let rest = stage
+        .filter(|stage| stage != "$default")
         .and_then(|stage| path.strip_prefix('/')?.strip_prefix(&stage))
         .filter(|rest| rest.starts_with('/'));
     let path = rest.unwrap_or(&path);
@@ -116,8 +118,8 @@ fn from_client(mut request: Request) -> axum::extract::Request {
     if let Some(id) = id {
         request.extensions_mut().insert(http::RequestId(id));
     }
-    let target = target(&request);
-    *request.uri_mut() = target.unwrap_or_default();
+    // It can always be parsed, as everything else is encoded.
+    *request.uri_mut() = target(&request).unwrap_or_default();
     // HTTP requires one; that of the event was removed, as it may be invalid.
     let host = HeaderValue::from_static("localhost");
     request.headers_mut().insert(header::HOST, host);

@@ -41,7 +41,8 @@ pub(crate) struct Limits {
     pub(crate) freezes: bool,
 }
 
-/// The judgement on a cached value.
+/// The judgement on a cached value. A process that freezes waits where it says otherwise, also after a
+/// failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Age {
     /// Use it.
@@ -127,9 +128,9 @@ where
                 Some((value, since)) => judge(value, since.elapsed()),
                 None => Age::Expired,
             };
-            // Otherwise everybody would wait for a source that hangs, again and again.
             let age = match age {
                 Age::Stale if self.limits.freezes => Age::Old,
+                // Otherwise everybody would wait for a source that hangs, again and again.
                 Age::Old if state.has_just_failed() && !self.limits.freezes => Age::Stale,
                 age => age,
             };

@@ -110,10 +110,10 @@ export function aborted() {
  */
 export async function ask(method, url, { body, headers, signal, keepalive } = {}, ticket) {
   let request, response, answer;
-  const limit = AbortSignal.timeout(ANSWERED_WITHIN_MS);
   try {
+    const limit = AbortSignal.timeout(ANSWERED_WITHIN_MS);
     // `headers` may have the same names with capital letters.
-    const all = new Headers(headers);
+    const all = new Headers({ ...headers });
     if (ticket) all.set("authorization", `Bearer ${ticket}`);
     if (body) all.set("content-type", "application/json");
     request = new Request(url, {

@@ -8,8 +8,10 @@ mod parts;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use self::attempts::{Attempt, FORMS, PUTS, Terms};
+use self::attempts::{Attempt, FORM_FANOUT, FORM_HEADERS, FORMS, PUTS, Terms};
 use super::marker::{MarkerError, Result, Upload, Way};
+use super::problem::Problem;
+use super::removal::Marker;
 use super::unsigned::METADATA;
 use super::{Check, FORMS_OFF, FORMS_ONLY, Line, NO_SAMPLE};
 use crate::upload::{File, Sample};
@@ -31,7 +33,12 @@ impl Check {
             // nothing.
             if forms.len() > 1 {
                 lines.extend(forms);
-                lines.push(self.form_headers().await);
+                let headers =
+                    self.form_attempt(&FORM_HEADERS, async |it| self.obeys_form_headers(it).await);
+                lines.push(headers.await);
+                let fanout =
+                    self.form_attempt(&FORM_FANOUT, async |it| self.writes_other_keys(it).await);
+                lines.push(fanout.await);
                 lines.push(self.form_of_returns().await);
             } else {
                 lines.extend(forms);
@@ -121,19 +128,23 @@ impl Check {
         Ok(attempt.judge(answer))
     }
 
-    /// HTTP headers of a form must have no effect, because nothing signs them.
-    async fn form_headers(&self) -> Line {
-        const ATTEMPT: &Attempt = &attempts::FORM_HEADERS;
+    /// The line of an attempt with a form, which the store may accept without obeying it.
+    async fn form_attempt(
+        &self,
+        attempt: &Attempt,
+        obeys: impl AsyncFnOnce(&Sample) -> Result<bool>,
+    ) -> Line {
         let Some(sample) = self.unique_samples().find(|sample| sample.fits_form) else {
-            return Line::skipped(ATTEMPT.check, NO_SAMPLE);
+            return Line::skipped(attempt.check, NO_SAMPLE);
         };
-        match self.obeys_form_headers(sample).await {
-            Ok(false) => Line::ok(ATTEMPT.check, "refused or ignored"),
-            Ok(true) => ATTEMPT.failed(),
-            Err(error) => error.unclear(ATTEMPT.check, sample),
+        match obeys(sample).await {
+            Ok(false) => Line::ok(attempt.check, "refused or ignored"),
+            Ok(true) => attempt.failed(),
+            Err(error) => error.unclear(attempt.check, sample),
         }
     }
 
+    /// HTTP headers of a form must have no effect, because nothing signs them.
     async fn obeys_form_headers(&self, sample: &Sample) -> Result<bool> {
         let mut upload = self.granted(Way::Form, sample, &sample.file).await?;
         upload.headers.push((METADATA.to_owned(), "1".to_owned()));
@@ -144,6 +155,30 @@ impl Check {
         let obeys = self.has_metadata(&upload.key).await;
         self.discard(&marker).await?;
         Ok(obeys?)
+    }
+
+    /// A form must write its own key alone.
+    async fn writes_other_keys(&self, sample: &Sample) -> Result<bool> {
+        let mut upload = self.granted(Way::Form, sample, &sample.file).await?;
+        let other = format!("{}x", upload.key);
+        let list = serde_json::json!({"key": other}).to_string();
+        upload.fields.push(("x-minio-fanout-list".to_owned(), list));
+        self.ensure_may_store(&other, sample).await?;
+        let other = Marker::object(&other, None);
+        self.markers().push(other.clone());
+        let sent = self.send_marker(sample, &upload).await;
+        let head = self.client.head_object().bucket(self.bucket());
+        let written = head.key(&other.key).send().await.map_err(Problem::from);
+        self.discard(&other).await?;
+        match sent {
+            Err(MarkerError::Refused(problem)) if problem.is_refusal() => return Ok(false),
+            answer => self.discard(&answer?.0).await?,
+        }
+        match written {
+            Ok(_) => Ok(true),
+            Err(problem) if problem.status() == Some(404) => Ok(false),
+            Err(problem) => Err(problem.into()),
+        }
     }
 
     /// An upload that must be accepted: some stores fail to read files with many carriage returns,

@@ -14,14 +14,14 @@ const CHECK: &str = "unsigned-headers";
 const COPY_SOURCE: &str = "x-amz-copy-source";
 const ACL: &str = "x-amz-acl";
 pub(super) const METADATA: &str = "x-amz-meta-presignd-unsigned";
-/// Other names under which RustFS, MinIO and Ceph keep metadata.
+/// Other names of the same metadata, for RustFS and for Ceph.
 const OTHER_METADATA: [&str; 3] = [
     "x-rustfs-meta-presignd-unsigned",
     "x-minio-meta-presignd-unsigned",
     "x-goog-meta-presignd-unsigned",
 ];
 const READ_ALL: &str = "read every object that the credentials can read";
-const FIX: &str = "set S3_FORMS_ONLY=true, or have a proxy before the store refuse requests with such headers that were not signed, and give the credentials s3:GetObject and s3:PutObject for the upload prefixes only: see docs/stores.md";
+const FIX: &str = "set S3_FORMS_ONLY=true (not on MinIO or RustFS: see docs/stores.md), or have a proxy before the store refuse requests with such headers that were not signed, and give the credentials s3:GetObject and s3:PutObject for the upload prefixes only: see docs/stores.md";
 
 impl Check {
     pub(super) async fn unsigned_headers(&self) -> Line {
@@ -138,8 +138,8 @@ impl Check {
         }
     }
 
-    /// Whether the store stores a streamed PUT whose signature is wrong, if only its credentials exist.
-    /// MinIO did ([CVE-2026-41145](https://nvd.nist.gov/vuln/detail/CVE-2026-41145)).
+    /// Whether the store accepts a streamed PUT with a wrong signature. MinIO's community versions do
+    /// ([CVE-2026-41145](https://nvd.nist.gov/vuln/detail/CVE-2026-41145)).
     pub(super) async fn unsigned_stream(&self) -> Line {
         const CHECK: &str = "unsigned-stream";
         let way = if self.config.forms_only {
@@ -152,7 +152,8 @@ impl Check {
             return Line::skipped(CHECK, NO_SAMPLE);
         };
         let sent = async {
-            let upload = streamed(self.granted(way, sample, &sample.file).await?)?;
+            let grant = self.granted(way, sample, &sample.file).await?;
+            let upload = streamed(grant, sample.checksum_sha256.as_base64())?;
             self.ensure_may_store(&upload.key, sample).await?;
             let (marker, _) = self.send_again(&upload).await?;
             self.discard(&marker).await
@@ -160,7 +161,7 @@ impl Check {
         match sent.await {
             Ok(()) => Line::failed(CHECK, "whoever gets one grant or one form can write any object, for ever: the store does not check the signature of a streamed PUT (CVE-2026-41145)")
                 .fix("use another store, or a version of this one without that fault: no setting helps, see docs/stores.md"),
-            Err(MarkerError::Refused(problem)) if problem.is_refusal() => {
+            Err(MarkerError::Refused(problem)) if matches!(problem.status(), Some(401 | 403 | 501)) => {
                 Line::ok(CHECK, "the store refuses a streamed PUT with a wrong signature")
             }
             Err(error) => error.unclear(CHECK, sample),
@@ -187,8 +188,9 @@ impl Check {
     }
 }
 
-/// A streamed PUT of the same object, with the credentials of a grant and with a wrong signature.
-fn streamed(grant: Upload) -> Result<Upload, Problem> {
+/// A streamed PUT of the same object, with the credentials of a grant and with a wrong signature. It ends
+/// with the checksum of the file, which MinIO insists on.
+fn streamed(grant: Upload, checksum_sha256: &str) -> Result<Upload, Problem> {
     const OF_CREDENTIALS: [&str; 4] = [
         "X-Amz-Algorithm",
         "X-Amz-Credential",
@@ -205,10 +207,8 @@ fn streamed(grant: Upload) -> Result<Upload, Problem> {
     }
     let given = parameters.iter().chain(&grant.fields);
     let credentials = given.filter_map(|(name, value)| {
-        let of_credentials = OF_CREDENTIALS.into_iter();
-        let name = of_credentials
-            .into_iter()
-            .find(|it| it.eq_ignore_ascii_case(name))?;
+        let mut names = OF_CREDENTIALS.into_iter();
+        let name = names.find(|it| it.eq_ignore_ascii_case(name))?;
         Some((name, value.as_str()))
     });
     let signature = "0".repeat(64);
@@ -227,7 +227,9 @@ fn streamed(grant: Upload) -> Result<Upload, Problem> {
             "STREAMING-UNSIGNED-PAYLOAD-TRAILER".to_owned(),
         ),
         ("x-amz-decoded-content-length", size.to_string()),
+        ("x-amz-trailer", "x-amz-checksum-sha256".to_owned()),
     ];
+    let trailer = format!("\r\n0\r\nx-amz-checksum-sha256:{checksum_sha256}\r\n\r\n");
     Ok(Upload {
         method: Method::PUT,
         url: url.into(),
@@ -236,7 +238,7 @@ fn streamed(grant: Upload) -> Result<Upload, Problem> {
         body: [
             format!("{size:x}\r\n").as_bytes(),
             &grant.body,
-            b"\r\n0\r\n\r\n",
+            trailer.as_bytes(),
         ]
         .concat(),
         key: grant.key,

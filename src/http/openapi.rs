@@ -19,6 +19,7 @@ use super::head::REQUEST_ID;
 use super::middleware::ON_ALL;
 use super::problem::Problem;
 use super::problem::catalogue::{self, Kind};
+use crate::upload::name_pattern;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -89,7 +90,7 @@ texts! {
 
     MetadataName: text(
         "Part of the name of a header, and none on which stores act",
-        "^(?!(cache-control|content-(disposition|encoding|language|type)|etag|expires|mdonly)$)(?!minio-|scal-|x-(amz|minio|rustfs|scal)-)(?!.*snowball)[a-z0-9._-]+$",
+        &name_pattern(),
     )
     .min_length(Some(1))
     .max_length(Some(128));
@@ -246,7 +247,7 @@ problems! {
         [NOT_AN_EVENT, INCOMPLETE_BODY], [UNAUTHORIZED], [BODY_TIMEOUT], [BODY_TOO_LARGE], [EVENT_NOT_DELIVERED];
 }
 
-/// The kinds of problems with a status that operations share.
+/// The kinds of problems with this status that all operations may have which can answer with it.
 fn kinds(status: u16) -> Vec<&'static Kind> {
     let shared = catalogue::ALL.iter().filter(|kind| kind.is_shared);
     shared

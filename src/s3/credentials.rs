@@ -27,6 +27,7 @@ const LIMITS: Limits = Limits {
     // process, which is not ended.
     interval: Duration::from_secs(30),
     interval_without_value: Duration::ZERO,
+    // Lambda gives a function credentials that do not expire while it lives.
     freezes: false,
 };
 

@@ -135,8 +135,8 @@ impl UploadService {
         file: &File,
         is_typed: bool,
     ) -> Result<Duration> {
-        self.refuse_if_forms_only()?;
         let terms = self.policies.load().terms(file.policy.as_deref(), caller)?;
+        self.refuse_if_forms_only()?;
         let mut refusals = terms.check(file, UploadKind::Multipart);
         refusals.retain(|it| is_typed || it.field != Field::ContentType);
         if refusals.is_empty() {

@@ -21,6 +21,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 
 use super::policy::Terms;
 use super::store_calls::QUEUE_TIMEOUT;
@@ -120,8 +121,13 @@ impl UploadService {
             return self.verify_under(terms, caller, expected, wait).await;
         }
         let _list = self.store_calls.list(caller, expected.len()).await?;
-        let commit = |expected| self.commit_one(terms, caller, expected);
-        each(terms, caller, expected, wait, commit).await
+        let tasks = TaskTracker::new();
+        let commit = |expected| self.commit_one(terms, caller, expected, &tasks);
+        let committed = each(terms, caller, expected, wait, commit).await;
+        // Those that another one's failure has left behind would stop with a function of Lambda.
+        tasks.close();
+        tasks.wait().await;
+        committed
     }
 
     async fn commit_one(
@@ -129,6 +135,7 @@ impl UploadService {
         policy: &Terms,
         caller: &Caller,
         expected: &Expected,
+        tasks: &TaskTracker,
     ) -> Result<Verification> {
         let begun = self
             .commits
@@ -144,7 +151,7 @@ impl UploadService {
         };
         // A task of its own, so that nothing stops it between writing a tag and verifying again:
         // neither a client that hangs up, nor a timeout, nor the failure of another key.
-        let task = tokio::spawn(commit.run());
+        let task = tasks.spawn(commit.run());
         task.await
             .unwrap_or_else(|error| match error.try_into_panic() {
                 Ok(panic) => resume_unwind(panic),

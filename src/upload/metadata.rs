@@ -72,6 +72,12 @@ const RESERVED_PREFIXES: [&str; 6] = [
 /// names. Other names with this word say how.
 const UNPACKS: &str = "snowball";
 
+/// Matches the names that [`check_name`] accepts, of any length.
+pub(crate) fn name_pattern() -> String {
+    let (names, prefixes) = (RESERVED.join("|"), RESERVED_PREFIXES.join("|"));
+    format!("^(?!({names})$)(?!{prefixes})(?!.*{UNPACKS})[a-z0-9._-]+$")
+}
+
 /// Refuses what is no name, and names on which a store acts, whoever signed them.
 pub(super) fn check_name(name: &str) -> Result<(), Invalid> {
     let is_name = (1..=128).contains(&name.len())

@@ -39,6 +39,7 @@ pub use self::download::{Download, Wanted};
 pub use self::events::{Arrival, Arrived};
 pub use self::filename::Filename;
 pub use self::key::ObjectKey;
+pub(crate) use self::metadata::name_pattern;
 pub use self::metadata::{Metadata, check_metadata};
 pub use self::multipart::{CompletedUpload, MultipartUpload, OpenUpload};
 pub use self::policy::{Policies, PolicyError, Sample};

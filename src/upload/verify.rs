@@ -7,7 +7,7 @@ mod differences;
 
 use std::time::{Duration, Instant, SystemTime};
 
-use futures_util::future::join_all;
+use futures_util::future::try_join_all;
 use tokio::time::sleep;
 
 use self::differences::differences;
@@ -191,9 +191,7 @@ where
         .collect();
     for round in 0.. {
         let all = missing.iter().map(|&i| one(&expected[i]));
-        // No request is left behind: it would go on after the answer, or stop with the process.
-        let all = join_all(all).await.into_iter();
-        let verified = match all.collect::<Result<Vec<_>>>() {
+        let verified = match try_join_all(all).await {
             // The results of the last round are still a valid answer.
             Err(Error::TooMuchAtOnce) if round > 0 => break,
             verified => verified?,

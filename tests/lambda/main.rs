@@ -170,6 +170,7 @@ async fn nothing_that_a_client_sends_fails_the_function() {
             "/s3/par\tams",
             "/s3/params?",
             "/s3/params#",
+            "/$default/s3/params",
         ] {
             let answer = function.ask(front, &Sent::get(path)).await;
             is_problem(&answer, 404, "no-such-route");

@@ -188,6 +188,8 @@ test("a ticket and the type of the body replace such headers of the app, whateve
     [sent.authorization, sent["content-type"], sent["x-other"]],
     ["Bearer a-ticket", "application/json", "kept"],
   );
+  // There may be none, for a user who has not signed in.
+  await createClient({ url: proxy.service, headers: async () => null }).upload(smallFile("none.txt"));
 });
 
 test("a file that cannot be read any more says so at once", async () => {

@@ -129,9 +129,10 @@ pub(super) const PUTS: &[Attempt] = &[
     Attempt {
         check: "put-proxy-path",
         change: |upload| {
-            let signed = Url::parse(&upload.url).map(|url| url.path().to_owned());
-            let signed = signed.unwrap_or_default();
-            upload.headers.push(("proxy_path".to_owned(), signed));
+            if let Ok(url) = Url::parse(&upload.url) {
+                let signed = ("proxy_path".to_owned(), url.path().to_owned());
+                upload.headers.push(signed);
+            }
             upload.key.push('x');
             upload.url = upload.url.replacen('?', "x?", 1);
         },
@@ -206,17 +207,6 @@ pub(super) const FORMS: &[Attempt] = &[
         ..PLAIN
     },
     Attempt {
-        check: "form-fanout",
-        change: |upload| {
-            upload.key.push('x');
-            let list = serde_json::json!({"key": upload.key}).to_string();
-            set(&mut upload.fields, "x-minio-fanout-list", &list);
-        },
-        consequence: "one form can write any object of the bucket, by the field `x-minio-fanout-list`",
-        remedy: "give the credentials the actions that docs/deploy.md lists, and not s3:*",
-        ..PLAIN
-    },
-    Attempt {
         check: "form-signature",
         change: |upload| {
             let signature = "0".repeat(64);
@@ -233,6 +223,14 @@ pub(super) const FORM_HEADERS: Attempt = Attempt {
     check: "form-headers",
     consequence: "HTTP headers of a form count though nothing signs them: its metadata, caching and disposition are whatever the client says",
     remedy: "verify each upload, have a proxy before the store remove x-amz-* headers of forms, or set S3_SUPPORTS_POST_POLICY=false",
+    ..PLAIN
+};
+
+/// A form with a field for which MinIO writes other keys.
+pub(super) const FORM_FANOUT: Attempt = Attempt {
+    check: "form-fanout",
+    consequence: "one form can write any object of the bucket, by the field `x-minio-fanout-list`",
+    remedy: "give the credentials the actions that docs/deploy.md lists, and not s3:*",
     ..PLAIN
 };
 

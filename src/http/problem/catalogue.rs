@@ -13,7 +13,7 @@ pub(crate) struct Kind {
     pub(crate) text: &'static str,
     /// When it happens, for the documentation.
     pub(crate) when: &'static str,
-    /// Whether operations have it that share the problems of its status.
+    /// Whether the document lists it for all operations that can answer with its status.
     pub(crate) is_shared: bool,
 }
 
