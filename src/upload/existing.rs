@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use futures_util::future::join_all;
 use uuid::Uuid;
 
-use super::grants::Asked;
 use super::policy::Terms;
+use super::service::Asked;
 use super::{Caller, Expected, File, ObjectKey, Result, UploadKind, UploadService, Verification};
 
 impl UploadService {

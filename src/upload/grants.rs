@@ -2,35 +2,16 @@
 
 use std::time::SystemTime;
 
-use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::checksum::Checksum;
 use super::policy::Terms;
-use super::service::ComputedProperties;
+use super::service::{Asked, ComputedProperties};
 use super::{
     Caller, Error, Field, File, Grant, Invalid, ObjectKey, Refusal, Result, UploadKind,
     UploadService,
 };
 use crate::s3;
-
-/// A file that a caller asks to upload, at this time. The id makes its key unique.
-#[derive(Clone, Copy)]
-pub(super) struct Asked<'a> {
-    pub(super) caller: &'a Caller,
-    pub(super) file: &'a File,
-    pub(super) id: Uuid,
-    pub(super) now: SystemTime,
-}
-
-impl Asked<'_> {
-    pub(super) fn key(&self, terms: &Terms) -> ObjectKey {
-        let day = OffsetDateTime::from(self.now).date();
-        terms
-            .key
-            .key(self.caller, &self.file.filename, self.id, day)
-    }
-}
 
 impl UploadService {
     /// A grant to PUT `file`, once or more until it expires, under a key that `id` makes unique.

@@ -11,9 +11,8 @@ use std::time::SystemTime;
 
 use uuid::Uuid;
 
-use super::grants::Asked;
 use super::policy::{Terms, check_size};
-use super::service::ComputedProperties;
+use super::service::{Asked, ComputedProperties};
 use super::session::Session;
 use super::{Caller, Error, Field, File, Invalid, Result, UploadKind, UploadService, Uploaded};
 use crate::s3::{self, PresignedRequest, StoredPart};

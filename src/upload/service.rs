@@ -1,10 +1,12 @@
 //! The service: finds the policy of a request, checks it, and has the policy's bucket sign.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use jsonwebtoken::jwk::JwkSet;
+use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::checksum::Checksum;
 use super::commit::Commits;
@@ -207,5 +209,23 @@ impl ComputedProperties {
             checksum_sha256: file.checksum_sha256.as_ref().map(Checksum::as_base64),
             checksum_crc64nvme: file.checksum_crc64nvme.as_ref().map(Checksum::as_base64),
         }
+    }
+}
+
+/// A file that a caller asks to upload, at this time. The id stands for `{uuid}` in its key.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) caller: &'a Caller,
+    pub(super) file: &'a File,
+    pub(super) id: Uuid,
+    pub(super) now: SystemTime,
+}
+
+impl Asked<'_> {
+    pub(super) fn key(&self, terms: &Terms) -> ObjectKey {
+        let day = OffsetDateTime::from(self.now).date();
+        terms
+            .key
+            .key(self.caller, &self.file.filename, self.id, day)
     }
 }

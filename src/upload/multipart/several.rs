@@ -6,7 +6,7 @@ use futures_util::stream::{self, StreamExt};
 use uuid::Uuid;
 
 use super::MultipartUpload;
-use crate::upload::grants::Asked;
+use crate::upload::service::Asked;
 use crate::upload::{Caller, File, Result, UploadKind, UploadService};
 
 /// How many calls of one request the store gets at the same time.
