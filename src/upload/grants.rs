@@ -151,9 +151,14 @@ impl UploadService {
 
     /// A grant of this kind, or a PUT if a form cannot carry what the client says about the file.
     async fn sign_single(&self, asked: Asked<'_>, kind: UploadKind, terms: Terms) -> Result<Grant> {
-        if kind == UploadKind::Put {
-            return self.sign_put(asked, &terms).await;
+        match kind {
+            UploadKind::Put => self.sign_put(asked, &terms).await,
+            // Its future is larger, and would be a part of that of each PUT.
+            _ => Box::pin(self.sign_post_or_put(asked, terms)).await,
         }
+    }
+
+    async fn sign_post_or_put(&self, asked: Asked<'_>, terms: Terms) -> Result<Grant> {
         match self.sign_post(asked, &terms).await {
             Err(no_form @ (Error::Refused(_) | Error::NoForm(_))) if !self.forms_only => {
                 // Clients may be unable to send what only a PUT needs, such as the size.
