@@ -14,14 +14,15 @@ const CHECK: &str = "unsigned-headers";
 const COPY_SOURCE: &str = "x-amz-copy-source";
 const ACL: &str = "x-amz-acl";
 pub(super) const METADATA: &str = "x-amz-meta-presignd-unsigned";
-/// Other names of the same metadata, for RustFS and for Ceph.
-const OTHER_METADATA: [&str; 3] = [
+/// Other names of the same metadata, for RustFS, for Ceph and for OpenStack Swift.
+const OTHER_METADATA: [&str; 4] = [
     "x-rustfs-meta-presignd-unsigned",
     "x-minio-meta-presignd-unsigned",
     "x-goog-meta-presignd-unsigned",
+    "x-object-meta-presignd-unsigned",
 ];
 const READ_ALL: &str = "read every object that the credentials can read";
-const FIX: &str = "set S3_FORMS_ONLY=true (not on MinIO or RustFS: see docs/stores.md), or have a proxy before the store refuse requests with such headers that were not signed, and give the credentials s3:GetObject and s3:PutObject for the upload prefixes only: see docs/stores.md";
+const FIX: &str = "set S3_FORMS_ONLY=true (not on MinIO, RustFS or Supabase: see docs/stores.md), or have a proxy before the store refuse requests with such headers that were not signed, and give the credentials s3:GetObject and s3:PutObject for the upload prefixes only: see docs/stores.md";
 
 impl Check {
     pub(super) async fn unsigned_headers(&self) -> Line {

@@ -86,6 +86,7 @@ async fn a_store_that_honours_unsigned_headers_fails_with_what_to_do() {
         (&["x-rustfs-meta-presignd-unsigned"], &["add metadata"]),
         (&["x-minio-meta-presignd-unsigned"], &["add metadata"]),
         (&["x-goog-meta-presignd-unsigned"], &["add metadata"]),
+        (&["x-object-meta-presignd-unsigned"], &["add metadata"]),
         (&[ACL], &["make the upload public"]),
         (
             &[COPY],
@@ -95,7 +96,7 @@ async fn a_store_that_honours_unsigned_headers_fails_with_what_to_do() {
                 "x-amz-copy-source on a part",
             ],
         ),
-    ] as [(&'static [&str], _); 6]
+    ] as [(&'static [&str], _); 7]
     {
         let stand = accepting(names, true).await;
         let run = check_fails(&stand.url(), &[]).await;
