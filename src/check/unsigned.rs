@@ -14,7 +14,7 @@ const CHECK: &str = "unsigned-headers";
 const COPY_SOURCE: &str = "x-amz-copy-source";
 const ACL: &str = "x-amz-acl";
 pub(super) const METADATA: &str = "x-amz-meta-presignd-unsigned";
-/// Other names of the same metadata, for RustFS, for Ceph and for OpenStack Swift.
+/// Other names of the same metadata: of RustFS, Ceph and Swift.
 const OTHER_METADATA: [&str; 4] = [
     "x-rustfs-meta-presignd-unsigned",
     "x-minio-meta-presignd-unsigned",
