@@ -160,6 +160,11 @@ where
         }
     }
 
+    /// Whether it is the value of a process that freezes.
+    pub(crate) fn freezes(&self) -> bool {
+        self.limits.freezes
+    }
+
     /// The cached value, however old it is.
     pub(crate) fn cached(&self) -> Option<T> {
         let state = self.lock();

@@ -13,7 +13,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use presignd::s3::{self, Bucket, CredentialsCache};
 use presignd::telemetry::Metrics;
 use presignd::upload::{
-    ContentType, File, Filename, Metadata, Policies, SessionKey, Settings, UploadService,
+    ContentType, File, Filename, Policies, SessionKey, Settings, UploadService,
 };
 use tokio::runtime::{Builder, Runtime};
 use uuid::Uuid;
@@ -107,13 +107,7 @@ pub fn service_of(bucket: Bucket, policies: Policies) -> UploadService {
 /// A file with nothing but what is required.
 pub fn file(filename: Filename, content_type: ContentType, policy: &str) -> File {
     File {
-        filename,
-        content_type,
-        size: None,
-        checksum_sha256: None,
-        checksum_crc64nvme: None,
-        content_md5: None,
         policy: Some(policy.to_owned()),
-        metadata: Metadata::new(),
+        ..File::new(filename, content_type)
     }
 }

@@ -22,7 +22,7 @@ const OTHER_METADATA: [&str; 4] = [
     "x-object-meta-presignd-unsigned",
 ];
 const READ_ALL: &str = "read every object that the credentials can read";
-const FIX: &str = "set S3_FORMS_ONLY=true (not on MinIO, RustFS or Supabase: see docs/stores.md), or have a proxy before the store refuse requests with such headers that were not signed, and give the credentials s3:GetObject and s3:PutObject for the upload prefixes only: see docs/stores.md";
+const FIX: &str = "set S3_FORMS_ONLY=true (not on MinIO, RustFS or Supabase), or have a proxy before the store refuse requests with such headers that were not signed, and give the credentials s3:GetObject and s3:PutObject for the upload prefixes only: see docs/stores.md";
 
 impl Check {
     pub(super) async fn unsigned_headers(&self) -> Line {

@@ -350,16 +350,10 @@ pub(crate) async fn presign_post(
 
 /// A file of which only this is known.
 pub(crate) fn file(filename: &str, content_type: &str) -> File {
-    File {
-        filename: upload::Filename::parse(filename).unwrap(),
-        content_type: upload::ContentType::parse(content_type).unwrap(),
-        size: None,
-        checksum_sha256: None,
-        checksum_crc64nvme: None,
-        content_md5: None,
-        policy: None,
-        metadata: upload::Metadata::new(),
-    }
+    File::new(
+        upload::Filename::parse(filename).unwrap(),
+        upload::ContentType::parse(content_type).unwrap(),
+    )
 }
 
 /// The problem in a response, whose status and content type must agree with it.

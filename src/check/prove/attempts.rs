@@ -119,10 +119,7 @@ pub(super) const PUTS: &[Attempt] = &[
     },
     Attempt {
         check: "put-key",
-        change: |upload| {
-            upload.key.push('x');
-            upload.url = upload.url.replacen('?', "x?", 1);
-        },
+        change: other_key,
         consequence: "one grant can replace any object of the bucket",
         ..PLAIN
     },
@@ -133,8 +130,7 @@ pub(super) const PUTS: &[Attempt] = &[
                 let signed = ("proxy_path".to_owned(), url.path().to_owned());
                 upload.headers.push(signed);
             }
-            upload.key.push('x');
-            upload.url = upload.url.replacen('?', "x?", 1);
+            other_key(upload);
         },
         consequence: "one grant can replace any object: the store checks the path of the header `proxy_path`",
         remedy: "have a proxy before the store remove `proxy_path`",
@@ -255,6 +251,12 @@ pub(super) const COMPLETE_ETAG: Attempt = Attempt {
 };
 
 const OTHER_TYPE: &str = "application/x-presignd-other";
+
+/// Changes the key of a PUT, and the path of its URL.
+fn other_key(upload: &mut Upload) {
+    upload.key.push('x');
+    upload.url = upload.url.replacen('?', "x?", 1);
+}
 
 fn shorten(upload: &mut Upload) {
     upload.body.pop();

@@ -44,7 +44,6 @@ pub struct Jwks {
     client: Client,
     url: Url,
     keys: Refreshed<Arc<KeySet>, String>,
-    freezes: bool,
     /// Set when the service is built, which is after the configuration was read.
     metrics: Arc<OnceLock<Metrics>>,
 }
@@ -98,7 +97,6 @@ impl Jwks {
             client,
             url,
             keys,
-            freezes,
             metrics,
         })
     }
@@ -124,7 +122,7 @@ impl Jwks {
 
     /// Fetches the keys before the first token needs them.
     pub(super) async fn prepare(&self) {
-        if self.freezes {
+        if self.keys.freezes() {
             return;
         }
         self.keys
