@@ -66,6 +66,10 @@ impl Check {
             Ok(rules) => rules,
             Err(problem) => return self.cors_by_preflights(&needs, &problem).await,
         };
+        // MinIO answers for all buckets alike.
+        if rules.is_empty() && matches!(self.refused_preflight(&needs).await, Ok(None)) {
+            return self.answered("the bucket has no rules", &needs);
+        }
         let missing = needs.missing(&rules);
         let wanted = needs.added_to(&rules);
         let shown = configuration(&wanted);
@@ -195,45 +199,51 @@ impl Check {
 
     /// Checks with preflights alone, because `problem` prevents reading the rules.
     async fn cors_by_preflights(&self, needs: &Needs, problem: &Problem) -> Line {
-        let wanted = configuration(&needs.added_to(&[]));
         let unread = format!("the rules cannot be read ({problem})");
+        match self.refused_preflight(needs).await {
+            Ok(None) => self.answered(&unread, needs),
+            Ok(Some(refused)) => {
+                let fix = if problem.is_denied() {
+                    "set the rules below; to read and set them, the credentials need s3:GetBucketCORS and s3:PutBucketCORS"
+                } else {
+                    "set the rules below in the way that this store has for it: see docs/stores.md"
+                };
+                let detail = format!("{unread}; the store refuses the preflight of {refused}");
+                let wanted = configuration(&needs.added_to(&[]));
+                Line::failed(CHECK, detail).fix(fix).with_rules(&wanted)
+            }
+            Err(problem) => {
+                Line::warning(CHECK, format!("{unread}, and a preflight got {problem}"))
+            }
+        }
+    }
+
+    /// The method and the origin of a preflight that the store refuses.
+    async fn refused_preflight(&self, needs: &Needs) -> Result<Option<String>, Problem> {
         for origin in &needs.origins {
             for method in &needs.methods {
-                match self.preflight(origin, method, &needs.headers).await {
-                    Err(problem) => {
-                        let detail = format!("{unread}, and a preflight got {problem}");
-                        return Line::warning(CHECK, detail);
-                    }
-                    Ok(false) => {
-                        let detail = format!(
-                            "{unread}; the store refuses the preflight of {method} from {}",
-                            concrete(origin)
-                        );
-                        let fix = if problem.is_denied() {
-                            "set the rules below; to read and set them, the credentials need s3:GetBucketCORS and s3:PutBucketCORS"
-                        } else {
-                            "set the rules below in the way that this store has for it: see docs/stores.md"
-                        };
-                        return Line::failed(CHECK, detail).fix(fix).with_rules(&wanted);
-                    }
-                    Ok(true) => {}
+                if !self.preflight(origin, method, &needs.headers).await? {
+                    return Ok(Some(format!("{method} from {}", concrete(origin))));
                 }
             }
         }
-        let answered = format!("{unread}; preflights are answered");
+        Ok(None)
+    }
+
+    /// The line if all preflights are answered, though no rules are known, for this reason.
+    fn answered(&self, unknown: &str, needs: &Needs) -> Line {
+        let answered = format!("{unknown}; preflights are answered");
         match self.exposes_etag.get() {
             Some(true) => {
                 let rights = needs.summary();
-                Line::ok(
-                    CHECK,
-                    format!("{rights} ({unread}, preflights are answered)"),
-                )
+                let detail = format!("{rights} ({unknown}, preflights are answered)");
+                Line::ok(CHECK, detail)
             }
             Some(false) => {
                 let detail =
                     format!("{answered}, but pages may not read ETag, which uploads in parts need");
                 let line = Line::failed(CHECK, detail).fix("have the store expose ETag");
-                line.with_rules(&wanted)
+                line.with_rules(&configuration(&needs.added_to(&[])))
             }
             None => Line::warning(
                 CHECK,

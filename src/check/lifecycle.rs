@@ -1,6 +1,8 @@
 //! What the bucket's lifecycle rules remove: parts of uploads that nobody completes, and uploads
 //! that nobody commits.
 
+use std::collections::BTreeMap;
+
 use aws_sdk_s3::types::{
     AbortIncompleteMultipartUpload, BucketLifecycleConfiguration, ExpirationStatus,
     LifecycleExpiration, LifecycleRule, LifecycleRuleAndOperator, LifecycleRuleFilter, Tag,
@@ -39,23 +41,27 @@ impl Check {
                 return checks.map(unknown).collect();
             }
         };
-        let missing = self.missing(&rules.all, keeps_tags);
-        let is_fixed = fix && !missing.is_empty();
-        let kept = rules.all.len();
-        if is_fixed {
-            rules = match self.add(rules, missing).await {
-                Ok(rules) => rules,
-                Err(problem) => {
-                    let fix = problem.fix("s3:PutLifecycleConfiguration");
-                    let fix =
-                        fix.unwrap_or_else(|| "add the rules as docs/stores.md shows".to_owned());
-                    let detail = format!("the rules cannot be added: {problem}");
-                    return vec![Line::failed(PARTS, detail).fix(fix)];
-                }
-            };
+        let mut missing = self.missing(&rules.all, keeps_tags);
+        if !fix {
+            missing.clear();
         }
-        let mut line = line_of_parts(&rules.all);
-        if is_fixed {
+        let kept = rules.all.len();
+        let mut has_added = false;
+        let mut refused = BTreeMap::new();
+        // One by one, as MinIO refuses the rule for parts.
+        for (check, rule) in missing {
+            match self.add(rules.clone(), rule).await {
+                Ok(read) => (rules, has_added) = (read, true),
+                Err(problem) => {
+                    refused.insert(check, problem);
+                }
+            }
+        }
+        let mut line = match refused.get(PARTS) {
+            Some(problem) => line_of_refused(PARTS, problem),
+            None => line_of_parts(&rules.all),
+        };
+        if has_added {
             let beside = match kept {
                 0 => String::new(),
                 _ => format!(", beside those that were there: {kept}"),
@@ -64,7 +70,10 @@ impl Check {
         }
         let mut lines = vec![line];
         if has_pending {
-            lines.push(self.line_of_pending(&rules.all, fix && !keeps_tags));
+            lines.push(match refused.get(PENDING) {
+                Some(problem) => line_of_refused(PENDING, problem),
+                None => self.line_of_pending(&rules.all, fix && !keeps_tags),
+            });
         }
         lines
     }
@@ -92,8 +101,12 @@ impl Check {
         }
     }
 
-    /// Our own rules, without those whose effect another rule has.
-    fn missing(&self, rules: &[LifecycleRule], keeps_tags: bool) -> Vec<LifecycleRule> {
+    /// Our own rules, with the check that needs each, without those whose effect another rule has.
+    fn missing(
+        &self,
+        rules: &[LifecycleRule],
+        keeps_tags: bool,
+    ) -> Vec<(&'static str, LifecycleRule)> {
         let mut missing = Vec::new();
         if days_of_parts(rules).is_none() {
             let abort = AbortIncompleteMultipartUpload::builder();
@@ -102,7 +115,7 @@ impl Check {
                 .abort_incomplete_multipart_upload(
                     abort.days_after_initiation(MIN_DAYS_OF_PARTS).build(),
                 );
-            missing.push(rule.build());
+            missing.push((PARTS, rule.build()));
         }
         let has_pending = self.pending_prefixes().next().is_some();
         if has_pending && keeps_tags && self.days_of_pending(rules).is_none() {
@@ -112,30 +125,31 @@ impl Check {
             let rule = rule("presignd-pending-uploads")
                 .filter(LifecycleRuleFilter::builder().set_tag(tag.ok()).build())
                 .expiration(expiration.build());
-            missing.push(rule.build());
+            missing.push((PENDING, rule.build()));
         }
         // The builder needs a status, which ours have.
-        missing.into_iter().flatten().collect()
+        let built = missing.into_iter();
+        built
+            .filter_map(|(check, rule)| Some((check, rule.ok()?)))
+            .collect()
     }
 
-    /// Adds `missing` to the rules of the bucket, and reads them again to see that they are in
-    /// force.
+    /// Adds `our` rule to those of the bucket, and reads them again to see that it is in force.
     ///
-    /// A store that ignores the tag of a rule would expire every object. So rules that are not read
-    /// back as they were written are removed at once.
-    async fn add(&self, rules: Rules, missing: Vec<LifecycleRule>) -> Result<Rules, Problem> {
+    /// A store that ignores the tag of a rule would expire every object. So a rule that is not read
+    /// back as it was written is removed at once.
+    async fn add(&self, rules: Rules, our: LifecycleRule) -> Result<Rules, Problem> {
         let mut wanted = rules.clone();
-        // One of our rules may exist, but be disabled or changed.
-        let is_other = |rule: &LifecycleRule| missing.iter().all(|our| our.id() != rule.id());
-        wanted.all.retain(is_other);
-        wanted.all.extend(missing.iter().cloned());
+        // It may exist, but be disabled or changed.
+        wanted.all.retain(|rule| rule.id() != our.id());
+        wanted.all.push(our.clone());
         let written = match self.set_lifecycle(wanted).await {
             Err(problem) if problem.is_refusal() => return Err(problem),
             // After any other error they may be in force nevertheless.
             written => written,
         };
         if let Ok(read) = self.lifecycle_rules().await
-            && missing.iter().all(|our| is_there(our, &read.all))
+            && is_there(&our, &read.all)
         {
             return Ok(read);
         }
@@ -220,6 +234,18 @@ fn rule(id: &str) -> aws_sdk_s3::types::builders::LifecycleRuleBuilder {
     LifecycleRule::builder()
         .id(id)
         .status(ExpirationStatus::Enabled)
+}
+
+/// The line of a rule that cannot be added.
+fn line_of_refused(check: &'static str, problem: &Problem) -> Line {
+    let detail = format!("the rule cannot be added: {problem}");
+    if check == PARTS && problem.is_refusal() && !problem.is_denied() {
+        return Line::warning(check, detail)
+            .fix("read what the store itself does with unfinished uploads: see docs/stores.md");
+    }
+    let fix = problem.fix("s3:PutLifecycleConfiguration");
+    let fix = fix.unwrap_or_else(|| "add the rule as docs/stores.md shows".to_owned());
+    Line::failed(check, detail).fix(fix)
 }
 
 fn line_of_parts(rules: &[LifecycleRule]) -> Line {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
+use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use reqwest::header::{self, HeaderMap};
 use reqwest::multipart::{Form, Part};
 use reqwest::{Method, Response};
@@ -39,14 +40,7 @@ impl MarkerError {
             Self::NotRemoved(key, problem) => {
                 Line::failed(check, format!("{key} cannot be removed: {problem}"))
             }
-            Self::Refused(problem) => {
-                let line = problem.failed(check, "s3:PutObject, and s3:PutObjectTagging, s3:PutObjectAcl, kms:GenerateDataKey where the policy has tags, an ACL, a key");
-                if problem.is_not_implemented() {
-                    line.fix("the store does not support something in the policy: remove it from the policy")
-                } else {
-                    line
-                }
-            }
+            Self::Refused(problem) => problem.failed_or_unsupported(check, "s3:PutObject, and s3:PutObjectTagging, s3:PutObjectAcl, kms:GenerateDataKey where the policy has tags, an ACL, a key"),
         };
         line.for_policy(&sample.policy)
     }
@@ -214,6 +208,11 @@ impl Check {
             self.exposes_etag.set(exposes).ok(); // the first answer counts
         }
         Ok(response)
+    }
+
+    pub(super) async fn head_object(&self, key: &str) -> Result<HeadObjectOutput, Problem> {
+        let head = self.client.head_object().bucket(self.bucket()).key(key);
+        Ok(head.send().await?)
     }
 
     /// Creates a multipart upload, and remembers it until it is aborted. The last value is a request that

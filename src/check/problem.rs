@@ -203,6 +203,12 @@ impl Problem {
         self.is(&["NotImplemented"]) || matches!(self.status(), Some(501 | 405))
     }
 
+    /// Whether the store may have refused the request because of what the policy asks for.
+    pub(super) fn may_be_unsupported(&self) -> bool {
+        // SeaweedFS answers 500 where it has no keys to encrypt with.
+        self.is_refusal() || self.status() == Some(500)
+    }
+
     /// Whether this is a 404 without one of S3's codes, which a proxy in between may have answered.
     pub(super) fn is_404_without_code(&self) -> bool {
         // The SDK's code for an answer without a body is `NotFound`.
@@ -273,6 +279,16 @@ impl Problem {
     /// The line of a check that must succeed.
     pub(super) fn failed(&self, check: &'static str, permission: &str) -> Line {
         Line::failed(check, self.to_string()).fix_if(self.fix(permission))
+    }
+
+    /// The same of an upload, which the store may also refuse because of what its policy asks for.
+    pub(super) fn failed_or_unsupported(&self, check: &'static str, permission: &str) -> Line {
+        const UNSUPPORTED: &str = "the store does not support something that the policy has, such as `server_side_encryption`, `storage_class`, `acl` or `tagging`: remove it from the policy";
+        let line = self.failed(check, permission);
+        if line.fix.is_none() && self.may_be_unsupported() {
+            return line.fix(UNSUPPORTED);
+        }
+        line
     }
 
     /// The line of something that is not known, because of this problem.

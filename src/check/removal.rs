@@ -140,8 +140,7 @@ impl Check {
         if self.keeps_versions.get() != Some(&Ok(true)) {
             return Ok(None);
         }
-        let head = self.client.head_object().bucket(self.bucket()).key(key);
-        let version = match head.send().await.map_err(Problem::from) {
+        let version = match self.head_object(key).await {
             Ok(object) => object.version_id,
             Err(problem) if problem.status() == Some(404) => None,
             // Another version would be deleted in vain, and without an error.

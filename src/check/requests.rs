@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextRef;
+use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
 
 use super::Check;
 
-/// Counts the requests of one of the SDK's clients.
+/// Counts the requests of one of the SDK's clients that were answered. One that is only presigned is never transmitted.
 #[derive(Debug)]
 pub(super) struct Counter(pub(super) Arc<AtomicU32>);
 
@@ -18,9 +18,9 @@ impl Intercept for Counter {
         "Counter"
     }
 
-    fn read_before_transmit(
+    fn read_after_transmit(
         &self,
-        _: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &BeforeDeserializationInterceptorContextRef<'_>,
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {

@@ -45,6 +45,7 @@ impl Check {
 
     async fn tags_under(&self, sample: &Sample) -> Line {
         let (mut kept, mut lost) = (Vec::new(), Vec::new());
+        let mut refused = String::new();
         for way in self.ways(sample) {
             match self.keeps_tag(way, sample).await {
                 Ok(true) => kept.push(way),
@@ -52,6 +53,11 @@ impl Check {
                 Err(MarkerError::Refused(problem)) if problem.is_not_implemented() => {
                     return Line::failed(CHECK, format!("the store has no tags: {problem}"))
                         .fix(Way::Put.fix_for_lost_tags());
+                }
+                // A permission that is missing would be missing for a PUT, too.
+                Err(MarkerError::Refused(problem)) if problem.is_refusal() && !kept.is_empty() => {
+                    refused = format!(" ({problem})");
+                    lost.push(way);
                 }
                 Err(MarkerError::Refused(problem)) => {
                     return problem.failed(
@@ -75,7 +81,7 @@ impl Check {
         };
         let (name, value) = PENDING_TAG;
         let detail = format!(
-            "the store loses the tag {name}={value} of these uploads, which no lifecycle rule can expire then: {}; it keeps that of: {kept}",
+            "the store loses or refuses the tag {name}={value} of these uploads, so no lifecycle rule can expire them: {}{refused}; it keeps that of: {kept}",
             names(&lost),
         );
         let fix = if lost.len() > 1 { Way::Put } else { *way };

@@ -21,6 +21,9 @@ const OTHER_METADATA: [&str; 4] = [
     "x-goog-meta-presignd-unsigned",
     "x-object-meta-presignd-unsigned",
 ];
+/// SeaweedFS stores its value as the disposition of the upload.
+const DISPOSITION: &str = "response-content-disposition";
+const SHOWN: &str = "inline; filename=presignd";
 const READ_ALL: &str = "read every object that the credentials can read";
 const FIX: &str = "set S3_FORMS_ONLY=true (not on MinIO, RustFS or Supabase), or have a proxy before the store refuse requests with such headers that were not signed, and give the credentials s3:GetObject and s3:PutObject for the upload prefixes only: see docs/stores.md";
 
@@ -70,6 +73,11 @@ impl Check {
         let others = [
             (METADATA, "1", "add metadata"),
             (ACL, "public-read", "make the upload public"),
+            (
+                DISPOSITION,
+                SHOWN,
+                "have browsers show a file that is granted as a download",
+            ),
             (COPY_SOURCE, copy_source.as_str(), READ_ALL),
         ];
         for (name, value, ability) in others.into_iter().chain(metadata) {
@@ -113,6 +121,10 @@ impl Check {
         let obeys = match name {
             ACL => self.is_public(key).await,
             COPY_SOURCE => Ok(body.contains("CopyObjectResult")),
+            DISPOSITION => {
+                let head = self.head_object(key).await;
+                head.map(|head| head.content_disposition() == Some(value))
+            }
             _ => self.has_metadata(key).await,
         };
         self.discard(&marker).await?;
@@ -120,8 +132,7 @@ impl Check {
     }
 
     pub(super) async fn has_metadata(&self, key: &str) -> Result<bool, Problem> {
-        let head = self.client.head_object().bucket(self.bucket()).key(key);
-        let metadata = head.send().await?.metadata.unwrap_or_default();
+        let metadata = self.head_object(key).await?.metadata.unwrap_or_default();
         Ok(metadata.contains_key(METADATA.trim_start_matches("x-amz-meta-")))
     }
 
@@ -212,15 +223,6 @@ fn streamed(grant: Upload, checksum_sha256: &str) -> Result<Upload, Problem> {
         let name = names.find(|it| it.eq_ignore_ascii_case(name))?;
         Some((name, value.as_str()))
     });
-    let signature = "0".repeat(64);
-    let wrong = [
-        ("X-Amz-Expires", "600"),
-        ("X-Amz-SignedHeaders", "host"),
-        ("X-Amz-Signature", &signature),
-    ];
-    let mut query = url.query_pairs_mut();
-    query.clear().extend_pairs(credentials).extend_pairs(wrong);
-    drop(query);
     let size = grant.body.len();
     let headers = [
         (
@@ -230,6 +232,20 @@ fn streamed(grant: Upload, checksum_sha256: &str) -> Result<Upload, Problem> {
         ("x-amz-decoded-content-length", size.to_string()),
         ("x-amz-trailer", "x-amz-checksum-sha256".to_owned()),
     ];
+    // Garage refuses a request that does not sign them, whatever its signature is.
+    let signed = ["host"]
+        .into_iter()
+        .chain(headers.iter().map(|(name, _)| *name));
+    let signed = signed.collect::<Vec<_>>().join(";");
+    let signature = "0".repeat(64);
+    let wrong = [
+        ("X-Amz-Expires", "600"),
+        ("X-Amz-SignedHeaders", &signed),
+        ("X-Amz-Signature", &signature),
+    ];
+    let mut query = url.query_pairs_mut();
+    query.clear().extend_pairs(credentials).extend_pairs(wrong);
+    drop(query);
     let trailer = format!("\r\n0\r\nx-amz-checksum-sha256:{checksum_sha256}\r\n\r\n");
     Ok(Upload {
         method: Method::PUT,

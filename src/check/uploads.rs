@@ -41,30 +41,31 @@ impl Check {
         self.store(sample, &upload).await
     }
 
-    /// POSTs a sample, or one of each policy if there are only forms. Their HEAD requests then go
-    /// into `heads`.
+    /// POSTs a sample of each policy. Their HEAD requests go into `heads`.
     async fn forms(&self, heads: &mut Vec<Line>) -> Vec<Line> {
         const CHECK: &str = "post";
         if !self.config.supports_post {
             return vec![Line::skipped(CHECK, FORMS_OFF)];
         }
-        let samples = self.samples.iter().filter(|sample| sample.fits_form);
-        let count = if self.config.forms_only {
-            usize::MAX
-        } else {
-            1
-        };
         let mut lines = Vec::new();
-        for sample in samples.take(count) {
+        for sample in self.samples.iter().filter(|sample| sample.fits_form) {
             lines.push(match self.post(sample).await {
                 Ok(head) => {
-                    heads.extend(self.config.forms_only.then_some(head));
+                    heads.push(head);
                     Line::ok(CHECK, "accepted, and removed").for_policy(&sample.policy)
                 }
-                Err(MarkerError::Refused(problem)) if problem.is_not_implemented() => problem
-                    .failed(CHECK, "")
-                    .fix("the store does not support forms: set S3_SUPPORTS_POST_POLICY=false"),
-                Err(error) => error.line(CHECK, sample),
+                Err(MarkerError::Refused(problem)) if problem.is_not_implemented() => {
+                    let line = problem.failed(CHECK, "").for_policy(&sample.policy);
+                    line.fix("the store does not support forms, or not what the policy has: set S3_SUPPORTS_POST_POLICY=false if `post` fails for each policy")
+                }
+                Err(error) => {
+                    const OR: &str = "; or, if `put` is ok for this policy, the store does not support it in forms: set S3_SUPPORTS_POST_POLICY=false";
+                    let mut line = error.line(CHECK, sample);
+                    if let Some(fix) = &mut line.fix {
+                        fix.push_str(OR);
+                    }
+                    line
+                }
             });
         }
         lines
@@ -85,8 +86,7 @@ impl Check {
 
     async fn head(&self, key: &str, sample: &Sample) -> Result<Line> {
         const CHECK: &str = "head";
-        let head = self.client.head_object().bucket(self.bucket()).key(key);
-        let object = match head.send().await.map_err(Problem::from) {
+        let object = match self.head_object(key).await {
             Ok(object) => object,
             Err(problem) => {
                 // Downloads need the same permission as the HEAD request.
@@ -118,25 +118,29 @@ impl Check {
         Ok(Line::ok(CHECK, "the object is as it was sent"))
     }
 
-    async fn multipart(&self) -> Option<Line> {
+    /// Begins an upload in parts under each policy.
+    async fn multipart(&self) -> Vec<Line> {
         const CHECK: &str = "multipart";
         if self.config.forms_only {
-            return Some(Line::skipped(CHECK, FORMS_ONLY));
+            return vec![Line::skipped(CHECK, FORMS_ONLY)];
         }
-        let sample = self.samples.iter().find(|sample| sample.fits_multipart)?;
-        let line = match self.part(sample).await {
-            Ok(()) => Line::ok(CHECK, "created, a part accepted and listed, and aborted"),
-            Err(MarkerError::NotSent(why)) => {
-                Line::failed(CHECK, format!("parts would stay in the bucket: {why}"))
-                    .fix("the credentials need s3:AbortMultipartUpload")
-            }
-            Err(MarkerError::Refused(problem)) => problem.failed(
-                CHECK,
-                "s3:PutObject, s3:AbortMultipartUpload and s3:ListMultipartUploadParts",
-            ),
-            Err(error) => error.line(CHECK, sample),
-        };
-        Some(line.for_policy(&sample.policy))
+        let mut lines = Vec::new();
+        for sample in self.samples.iter().filter(|sample| sample.fits_multipart) {
+            let line = match self.part(sample).await {
+                Ok(()) => Line::ok(CHECK, "created, a part accepted and listed, and aborted"),
+                Err(MarkerError::NotSent(why)) => {
+                    Line::failed(CHECK, format!("parts would stay in the bucket: {why}"))
+                        .fix("the credentials need s3:AbortMultipartUpload")
+                }
+                Err(MarkerError::Refused(problem)) => problem.failed_or_unsupported(
+                    CHECK,
+                    "s3:PutObject, s3:AbortMultipartUpload and s3:ListMultipartUploadParts",
+                ),
+                Err(error) => error.line(CHECK, sample),
+            };
+            lines.push(line.for_policy(&sample.policy));
+        }
+        lines
     }
 
     /// Creates a multipart upload, sends a part, lists it, and aborts the upload.

@@ -17,6 +17,10 @@ pub(super) enum Terms {
     Expired,
     /// Of a policy with `overwrite = false`.
     WriteOnce,
+    /// For a key that begins with the bucket's name.
+    BucketInKey,
+    /// For a key with a slash that is percent-encoded, as a file name can have it.
+    EncodedSlash,
 }
 
 pub(super) struct Attempt {
@@ -134,6 +138,26 @@ pub(super) const PUTS: &[Attempt] = &[
         },
         consequence: "one grant can replace any object: the store checks the path of the header `proxy_path`",
         remedy: "have a proxy before the store remove `proxy_path`",
+        ..PLAIN
+    },
+    Attempt {
+        check: "put-forwarded-prefix",
+        terms: Terms::BucketInKey,
+        change: move_bucket_to_header,
+        consequence: "one grant can write another key or another bucket: the store puts the header `X-Forwarded-Prefix` before the path that it compares with the signature",
+        remedy: "have a proxy before the store remove `X-Forwarded-Prefix`, and give the credentials this bucket alone",
+        ..PLAIN
+    },
+    Attempt {
+        check: "put-encoded-key",
+        terms: Terms::EncodedSlash,
+        change: |upload| {
+            upload.url = upload.url.replacen("%252Fx?", "%2Fx?", 1);
+            upload.key = upload.key.replace("%2Fx", "/x");
+        },
+        consequence: "a file name with `%2F` can open a key with `/` there",
+        remedy: "have `{uuid}` in each `key`, so that no other upload can be meant",
+        not_needed: "each policy has {uuid} in its key, so no other upload can be meant",
         ..PLAIN
     },
     Attempt {
@@ -256,6 +280,23 @@ const OTHER_TYPE: &str = "application/x-presignd-other";
 fn other_key(upload: &mut Upload) {
     upload.key.push('x');
     upload.url = upload.url.replacen('?', "x?", 1);
+}
+
+/// Sends the bucket of the signed path in a header, so that the first part of the key becomes the bucket.
+fn move_bucket_to_header(upload: &mut Upload) {
+    let (Ok(mut url), Some((bucket, key))) = (Url::parse(&upload.url), upload.key.split_once('/'))
+    else {
+        return;
+    };
+    let prefix = format!("/{bucket}");
+    if let Some(rest) = url.path().strip_prefix(&prefix).map(str::to_owned) {
+        url.set_path(&rest);
+        upload.url = url.into();
+    }
+    upload.key = key.to_owned();
+    upload
+        .headers
+        .push(("x-forwarded-prefix".to_owned(), prefix));
 }
 
 fn shorten(upload: &mut Upload) {

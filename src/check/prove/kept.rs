@@ -2,8 +2,9 @@
 //! drop it.
 
 use crate::check::cors::ACTIVE_TYPES;
-use crate::check::marker::{Result, Upload, Way};
+use crate::check::marker::{MarkerError, Result, Upload, Way};
 use crate::check::problem::Problem;
+use crate::check::removal::Marker;
 use crate::check::{Check, Line, NO_SAMPLE};
 use crate::s3::ServerSideEncryption;
 use crate::upload::{ContentType, File, Sample};
@@ -29,32 +30,33 @@ impl Check {
             Way::Form => "kept-of-forms",
             Way::Parts => "kept-of-parts",
         };
-        let line = match self.dropped_by(way, sample).await {
-            Ok(dropped) if dropped.is_empty() => {
-                Line::ok(check, "the object has all that was signed")
+        let line = match self.stored(way, sample).await {
+            Ok((marker, upload)) => {
+                let dropped = self.dropped(&marker.key, &upload).await;
+                let removed = self.discard(&marker).await;
+                match removed.and(dropped.map_err(MarkerError::from)) {
+                    Ok(dropped) => kept_line(check, &dropped),
+                    Err(error) => error.unclear(check, sample),
+                }
             }
-            Ok(dropped) => {
-                let detail = format!("the store drops {}", dropped.join("; "));
-                Line::failed(check, detail).fix(
-                    "remove what needs it from the policy (active_content = \"reject\" for the disposition), or use another way to upload or another store",
-                )
+            // The line of the upload itself says what to do.
+            Err(MarkerError::Refused(problem)) if problem.may_be_unsupported() => {
+                Line::skipped(check, format!("the upload was refused: {problem}"))
             }
             Err(error) => error.unclear(check, sample),
         };
         line.for_policy(&sample.policy)
     }
 
-    /// What the store drops of a marker that is uploaded in this way.
-    async fn dropped_by(&self, way: Way, sample: &Sample) -> Result<Vec<String>> {
+    /// A marker that is uploaded in this way, and the request that says what it should be.
+    async fn stored(&self, way: Way, sample: &Sample) -> Result<(Marker, Upload)> {
         let (file, upload) = self.active(way, sample).await?;
         let marker = if way == Way::Parts {
             self.completed_marker(sample, &file).await?
         } else {
             self.send_marker(sample, &upload).await?.0
         };
-        let dropped = self.dropped(&marker.key, &upload).await;
-        self.discard(&marker).await?;
-        Ok(dropped?)
+        Ok((marker, upload))
     }
 
     /// An upload of active content, if the policy allows that.
@@ -74,8 +76,7 @@ impl Check {
 
     /// What was sent but is not in the object.
     async fn dropped(&self, key: &str, sent: &Upload) -> Result<Vec<String>, Problem> {
-        let head = self.client.head_object().bucket(self.bucket()).key(key);
-        let head = head.send().await?;
+        let head = self.head_object(key).await?;
         let get = self.client.get_object().bucket(self.bucket()).key(key);
         let get = get.send().await?;
         let mut dropped = Vec::new();
@@ -152,4 +153,14 @@ impl Check {
             Err(problem) => Err(problem),
         }
     }
+}
+
+fn kept_line(check: &'static str, dropped: &[String]) -> Line {
+    if dropped.is_empty() {
+        return Line::ok(check, "the object has all that was signed");
+    }
+    let detail = format!("the store drops {}", dropped.join("; "));
+    Line::failed(check, detail).fix(
+        "remove what needs it from the policy (active_content = \"reject\" for the disposition), or use another way to upload or another store",
+    )
 }

@@ -37,6 +37,9 @@ async fn answering(
     let stand = StandIn::between(move |request: Request, next: Next| {
         let rules = Arc::clone(&rules);
         async move {
+            if request.method() == Method::OPTIONS && rules.lock().unwrap().is_none() {
+                return error(403, "AccessForbidden");
+            }
             if !request.uri().to_string().contains("?cors") {
                 return next.run(request).await;
             }
@@ -141,7 +144,9 @@ async fn fix_cors_adds_what_is_missing_and_keeps_the_rest() {
 /// A store that has no rules, and keeps none whatever it answers to those that it is given.
 async fn without_rules(given: fn() -> Response) -> StandIn {
     StandIn::except(move |method, uri| {
-        if !uri.contains("?cors") {
+        if method == Method::OPTIONS {
+            Some(error(403, "AccessForbidden"))
+        } else if !uri.contains("?cors") {
             None
         } else if method == Method::PUT {
             Some(given())
@@ -207,6 +212,27 @@ async fn a_store_that_keeps_no_rules_is_asked_as_browsers_ask() {
     .await;
     let run = check_fails(&hiding.url(), &[]).await;
     run.says("cors", "failed", &["ETag"]);
+}
+
+/// As MinIO does: it has no rules of buckets, and allows every page.
+#[tokio::test]
+async fn a_store_that_answers_for_all_buckets_alike_needs_no_rules() {
+    let stand = StandIn::except(|method, uri| {
+        let is_set = method == Method::PUT;
+        uri.contains("?cors").then(|| {
+            if is_set {
+                error(501, "NotImplemented")
+            } else {
+                error(404, "NoSuchCORSConfiguration")
+            }
+        })
+    })
+    .await;
+    for args in [&[][..], &["--fix-cors"]] {
+        let run = check(&with(&stand.url(), &[]), args).await;
+        assert_eq!(run.code, Some(0), "{:#}", run.report);
+        run.says("cors", "ok", &["no rules", "preflights are answered"]);
+    }
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ use crate::stand_in::{StandIn, empty, error, xml};
 const METADATA: &str = "x-amz-meta-presignd-unsigned";
 const ACL: &str = "x-amz-acl";
 const COPY: &str = "x-amz-copy-source";
+const DISPOSITION: &str = "response-content-disposition";
 
 fn is_signed(query: &str, name: &str) -> bool {
     let parameters = query.split('&');
@@ -63,6 +64,10 @@ async fn accepting(names: &'static [&'static str], honours: bool) -> StandIn {
                     let one = HeaderValue::from_static("1");
                     response.headers_mut().insert(METADATA, one);
                 }
+                if is_head && has(DISPOSITION) {
+                    let shown = HeaderValue::from_static("inline; filename=presignd");
+                    response.headers_mut().insert(header::CONTENT_DISPOSITION, shown);
+                }
                 if copied && query.contains("partNumber=") {
                     // As Ceph does.
                     if !is_empty {
@@ -88,6 +93,8 @@ async fn a_store_that_honours_unsigned_headers_fails_with_what_to_do() {
         (&["x-goog-meta-presignd-unsigned"], &["add metadata"]),
         (&["x-object-meta-presignd-unsigned"], &["add metadata"]),
         (&[ACL], &["make the upload public"]),
+        // As SeaweedFS does.
+        (&[DISPOSITION], &["have browsers show a file"]),
         (
             &[COPY],
             &[
@@ -96,7 +103,7 @@ async fn a_store_that_honours_unsigned_headers_fails_with_what_to_do() {
                 "x-amz-copy-source on a part",
             ],
         ),
-    ] as [(&'static [&str], _); 7]
+    ] as [(&'static [&str], _); 8]
     {
         let stand = accepting(names, true).await;
         let run = check_fails(&stand.url(), &[]).await;
@@ -164,6 +171,10 @@ async fn a_store_that_checks_no_signature_of_a_streamed_put_fails() {
             url.contains("X-Amz-Credential=") && url.ends_with(&signature),
             "{url}"
         );
+        // Garage looks at no signature that leaves one of them out.
+        for name in ["content-sha256", "decoded-content-length", "trailer"] {
+            assert!(is_signed(url, &format!("x-amz-{name}")), "{name}: {url}");
+        }
     }
 }
 

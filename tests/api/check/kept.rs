@@ -13,7 +13,7 @@ use crate::stand_in::{StandIn, error, xml};
 
 const PLAIN: &str = "[policies.default]\nkey = '{uuid}'\n";
 
-fn is_form(request: &Request) -> bool {
+pub(super) fn is_form(request: &Request) -> bool {
     let content_type = request.headers().get(header::CONTENT_TYPE);
     content_type.is_some_and(|it| it.as_bytes().starts_with(b"multipart/form-data"))
 }

@@ -23,10 +23,13 @@ const POLICIES: &str = "
     cache_control = 'no-store'
     tagging = { kind = 'test' }
     metadata = { source = 'web' }
+    [policies.named]
+    key = 'named/{filename}'
+    overwrite = true
 ";
 
 /// In the order in which they are tried.
-const REFUSED: [&str; 21] = [
+const REFUSED: [&str; 23] = [
     "put-longer",
     "put-shorter",
     "put-type",
@@ -36,6 +39,8 @@ const REFUSED: [&str; 21] = [
     "put-as-delete",
     "put-key",
     "put-proxy-path",
+    "put-forwarded-prefix",
+    "put-encoded-key",
     "put-again",
     "part-upload",
     "part-number",
@@ -94,6 +99,7 @@ fn is_attempt(request: &Request) -> bool {
             "x-amz-copy-source",
             "x-amz-acl",
             "x-amz-decoded-content-length",
+            "response-content-disposition",
         ];
         name.ends_with("presignd-unsigned") || others.contains(&name)
     });
@@ -162,6 +168,28 @@ async fn a_store_that_writes_the_keys_of_a_field_fails() {
         }
         stand.is_as_it_was();
     }
+}
+
+/// As SeaweedFS does: it signs another path than that of the request.
+#[tokio::test]
+async fn a_store_that_signs_another_path_than_that_of_the_request_fails() {
+    let stand = StandIn::between(|mut request: Request, next: Next| async move {
+        let prefix = request.headers_mut().remove("x-forwarded-prefix");
+        let prefix = prefix.map(|prefix| prefix.to_str().unwrap().to_owned());
+        let uri = format!("{}{}", prefix.unwrap_or_default(), request.uri());
+        *request.uri_mut() = uri.replace("%2Fx?", "%252Fx?").parse().unwrap();
+        next.run(request).await
+    })
+    .await;
+    let run = prove_with(&stand, POLICIES).await;
+    let expected = ["put-forwarded-prefix", "put-encoded-key"];
+    assert_eq!(failed(&run), expected, "{:#}", run.report);
+    run.says(expected[0], "failed", &["X-Forwarded-Prefix", "proxy"]);
+    run.says(expected[1], "failed", &["%2F", "{uuid}"]);
+    let unique = "[policies.default]\nkey = '{uuid}/{filename}'";
+    let run = prove_with(&stand, unique).await;
+    assert_eq!(failed(&run), expected[..1], "{:#}", run.report);
+    run.says(expected[1], "skipped", &["{uuid}"]);
 }
 
 /// As Garage does.

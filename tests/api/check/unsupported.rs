@@ -1,0 +1,120 @@
+//! Stores that lack something that a policy asks for: no permission is missing then.
+
+use axum::body::to_bytes;
+use axum::extract::Request;
+use axum::http::Method;
+use axum::middleware::Next;
+use serde_json::Value;
+
+use super::kept::is_form;
+use super::prove::prove_with;
+use super::{Run, check_with};
+use crate::stand_in::{StandIn, error};
+
+/// A policy that any store can keep, and one that not every store can.
+fn policies(special: &str) -> String {
+    format!(
+        "[policies.default]\nkey = 'uploads/{{uuid}}'\n[policies.special]\nkey = 'special/{{uuid}}'\n{special}"
+    )
+}
+
+/// As SeaweedFS does: a form must not have tags.
+async fn without_tags_in_forms() -> StandIn {
+    StandIn::between(|request: Request, next: Next| async move {
+        if !is_form(&request) {
+            return next.run(request).await;
+        }
+        let (parts, body) = request.into_parts();
+        let body = to_bytes(body, 4 * 1024 * 1024).await.unwrap();
+        let field = b"name=\"tagging\"";
+        if body.windows(field.len()).any(|it| it == field) {
+            return error(403, "AccessDenied");
+        }
+        next.run(Request::from_parts(parts, body.into())).await
+    })
+    .await
+}
+
+fn lines<'a>(run: &'a Run, check: &str) -> Vec<(&'a str, &'a str, &'a Value)> {
+    let lines = run.report["checks"].as_array().unwrap().iter();
+    let lines = lines.filter(|line| line["check"] == check);
+    lines
+        .map(|line| {
+            let [policy, status] = ["policy", "status"].map(|name| line[name].as_str().unwrap());
+            (policy, status, &line["fix"])
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn each_way_of_uploading_is_tried_under_each_policy() {
+    let stand = without_tags_in_forms().await;
+    let run = check_with(&stand, &policies("tagging = { a = 'b' }"), &[]).await;
+    assert_eq!(run.code, Some(1), "{:#}", run.report);
+    let [default, special] = lines(&run, "post")[..] else {
+        panic!("{:#}", run.report)
+    };
+    assert_eq!(default, ("default", "ok", &Value::Null));
+    assert_eq!((special.0, special.1), ("special", "failed"));
+    let fix = special.2.as_str().unwrap();
+    assert!(fix.contains("S3_SUPPORTS_POST_POLICY=false"), "{fix}");
+    for check in ["put", "multipart"] {
+        let statuses = lines(&run, check).into_iter();
+        let statuses: Vec<_> = statuses
+            .map(|(policy, status, _)| (policy, status))
+            .collect();
+        assert_eq!(statuses, [("default", "ok"), ("special", "ok")], "{check}");
+    }
+    stand.is_as_it_was();
+}
+
+#[tokio::test]
+async fn a_form_that_is_refused_for_its_tag_is_no_missing_permission() {
+    let stand = without_tags_in_forms().await;
+    let run = check_with(&stand, &policies("pending = true"), &[]).await;
+    run.says(
+        "tags",
+        "failed",
+        &[
+            "form",
+            "PUT, parts",
+            "403 AccessDenied",
+            "S3_SUPPORTS_POST_POLICY=false",
+        ],
+    );
+    let fix = run.line("tags")["fix"].as_str().unwrap();
+    assert!(!fix.contains("s3:"), "{fix}");
+    stand.is_as_it_was();
+}
+
+#[tokio::test]
+async fn what_the_store_refuses_of_a_policy_is_named_and_proves_nothing() {
+    // As Ceph and SeaweedFS answer.
+    for (status, code) in [(400, "InvalidRequest"), (500, "InternalError")] {
+        let stand = StandIn::between(move |request: Request, next: Next| async move {
+            let encrypts = |name: &str| name.starts_with("x-amz-server-side-encryption");
+            let is_put = request.method() == Method::PUT;
+            if is_put && request.headers().keys().any(|name| encrypts(name.as_str())) {
+                return error(status, code);
+            }
+            next.run(request).await
+        })
+        .await;
+        let special = "server_side_encryption = 'AES256'\nmultipart = false\noverwrite = false";
+        let run = prove_with(&stand, &policies(special)).await;
+        let [_, (policy, "failed", fix)] = lines(&run, "put")[..] else {
+            panic!("{:#}", run.report)
+        };
+        let fix = fix.as_str().unwrap();
+        assert!(
+            policy == "special" && fix.contains("server_side_encryption"),
+            "{fix}"
+        );
+        let kept = lines(&run, "kept");
+        let [_, ("special", status, fix)] = kept[..] else {
+            panic!("{kept:?}")
+        };
+        assert_eq!((status, fix), ("skipped", &Value::Null));
+        stand.is_as_it_was();
+    }
+}
