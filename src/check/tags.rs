@@ -123,4 +123,16 @@ impl Check {
         write.set_tagging(tagging.build().ok()).send().await?;
         Ok(is_kept)
     }
+
+    /// Whether the object has any tag.
+    pub(super) async fn has_tags(&self, key: &str) -> Result<bool, Problem> {
+        let tags = self.client.get_object_tagging().bucket(self.bucket());
+        match tags.key(key).send().await.map_err(Problem::from) {
+            Ok(tags) => Ok(!tags.tag_set().is_empty()),
+            // Ceph answers nothing for tags that it cannot read.
+            Err(Problem::Unreadable) => Ok(false),
+            Err(problem) if problem.is_not_implemented() => Ok(false),
+            Err(problem) => Err(problem),
+        }
+    }
 }

@@ -21,7 +21,9 @@ const OTHER_METADATA: [&str; 4] = [
     "x-goog-meta-presignd-unsigned",
     "x-object-meta-presignd-unsigned",
 ];
-/// SeaweedFS stores its value as the disposition of the upload.
+const TAGGING: &str = "x-amz-tagging";
+const TAG: &str = "presignd-unsigned=1";
+/// `SeaweedFS` stores its value as the disposition of the upload.
 const DISPOSITION: &str = "response-content-disposition";
 const SHOWN: &str = "inline; filename=presignd";
 const READ_ALL: &str = "read every object that the credentials can read";
@@ -73,6 +75,7 @@ impl Check {
         let others = [
             (METADATA, "1", "add metadata"),
             (ACL, "public-read", "make the upload public"),
+            (TAGGING, TAG, "add tags"),
             (
                 DISPOSITION,
                 SHOWN,
@@ -121,6 +124,7 @@ impl Check {
         let obeys = match name {
             ACL => self.is_public(key).await,
             COPY_SOURCE => Ok(body.contains("CopyObjectResult")),
+            TAGGING => self.has_tags(key).await,
             DISPOSITION => {
                 let head = self.head_object(key).await;
                 head.map(|head| head.content_disposition() == Some(value))

@@ -142,17 +142,6 @@ impl Check {
         }
         Ok(dropped)
     }
-
-    async fn has_tags(&self, key: &str) -> Result<bool, Problem> {
-        let tags = self.client.get_object_tagging().bucket(self.bucket());
-        match tags.key(key).send().await.map_err(Problem::from) {
-            Ok(tags) => Ok(!tags.tag_set().is_empty()),
-            // Ceph answers nothing for tags that it cannot read.
-            Err(Problem::Unreadable) => Ok(false),
-            Err(problem) if problem.is_not_implemented() => Ok(false),
-            Err(problem) => Err(problem),
-        }
-    }
 }
 
 fn kept_line(check: &'static str, dropped: &[String]) -> Line {

@@ -18,6 +18,7 @@ use crate::stand_in::{StandIn, empty, error, xml};
 const METADATA: &str = "x-amz-meta-presignd-unsigned";
 const ACL: &str = "x-amz-acl";
 const COPY: &str = "x-amz-copy-source";
+const TAGGING: &str = "x-amz-tagging";
 const DISPOSITION: &str = "response-content-disposition";
 
 fn is_signed(query: &str, name: &str) -> bool {
@@ -48,6 +49,14 @@ async fn accepting(names: &'static [&'static str], honours: bool) -> StandIn {
                     return xml(&format!(
                         "<AccessControlPolicy><AccessControlList>{grant}</AccessControlList></AccessControlPolicy>"
                     ));
+                }
+                if request.method() == Method::GET && query.starts_with("tagging") {
+                    let tag = if has(TAGGING) {
+                        "<Tag><Key>presignd-unsigned</Key><Value>1</Value></Tag>"
+                    } else {
+                        ""
+                    };
+                    return xml(&format!("<Tagging><TagSet>{tag}</TagSet></Tagging>"));
                 }
                 let mut copied = false;
                 for name in names {
@@ -93,6 +102,8 @@ async fn a_store_that_honours_unsigned_headers_fails_with_what_to_do() {
         (&["x-goog-meta-presignd-unsigned"], &["add metadata"]),
         (&["x-object-meta-presignd-unsigned"], &["add metadata"]),
         (&[ACL], &["make the upload public"]),
+        // As MinIO and Ceph do.
+        (&[TAGGING], &["add tags"]),
         // As SeaweedFS does.
         (&[DISPOSITION], &["have browsers show a file"]),
         (
@@ -103,7 +114,7 @@ async fn a_store_that_honours_unsigned_headers_fails_with_what_to_do() {
                 "x-amz-copy-source on a part",
             ],
         ),
-    ] as [(&'static [&str], _); 8]
+    ] as [(&'static [&str], _); 9]
     {
         let stand = accepting(names, true).await;
         let run = check_fails(&stand.url(), &[]).await;

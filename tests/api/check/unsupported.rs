@@ -18,7 +18,7 @@ fn policies(special: &str) -> String {
     )
 }
 
-/// As SeaweedFS does: a form must not have tags.
+/// As `SeaweedFS` does: a form must not have tags.
 async fn without_tags_in_forms() -> StandIn {
     StandIn::between(|request: Request, next: Next| async move {
         if !is_form(&request) {
