@@ -61,7 +61,7 @@ impl Check {
             Some(problem) => line_of_refused(PARTS, problem),
             None => line_of_parts(&rules.all),
         };
-        if has_added {
+        if has_added && !refused.contains_key(PARTS) {
             let beside = match kept {
                 0 => String::new(),
                 _ => format!(", beside those that were there: {kept}"),

@@ -283,7 +283,7 @@ impl Problem {
 
     /// The same of an upload, which the store may also refuse because of what its policy asks for.
     pub(super) fn failed_or_unsupported(&self, check: &'static str, permission: &str) -> Line {
-        const UNSUPPORTED: &str = "the store does not support something that the policy has, such as `server_side_encryption`, `storage_class`, `acl` or `tagging`: remove it from the policy";
+        const UNSUPPORTED: &str = "the log of the store may say why; if other policies are ok, it does not support something that this one has, such as `server_side_encryption`, `storage_class`, `acl` or `tagging`: remove that";
         let line = self.failed(check, permission);
         if line.fix.is_none() && self.may_be_unsupported() {
             return line.fix(UNSUPPORTED);
