@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use reqwest::header;
+use reqwest::{Response, header};
 
 use super::marker::{MarkerError, Result, Upload, Way};
 use super::problem::Problem;
@@ -38,7 +38,7 @@ impl Check {
     pub(super) async fn put(&self, uploads: &UploadService, sample: &Sample) -> Result<Line> {
         let now = SystemTime::now();
         let upload = Upload::granted(uploads, Way::Put, sample, &sample.file, now).await?;
-        self.store(sample, &upload).await
+        Ok(self.store(sample, &upload).await?.0)
     }
 
     /// POSTs a sample of each policy. Their HEAD requests go into `heads`.
@@ -50,9 +50,9 @@ impl Check {
         let mut lines = Vec::new();
         for sample in self.samples.iter().filter(|sample| sample.fits_form) {
             lines.push(match self.post(sample).await {
-                Ok(head) => {
+                Ok((head, missing)) => {
                     heads.push(head);
-                    Line::ok(CHECK, "accepted, and removed").for_policy(&sample.policy)
+                    accepted_form(CHECK, &missing).for_policy(&sample.policy)
                 }
                 Err(MarkerError::Refused(problem)) if problem.is_not_implemented() => {
                     let line = problem.failed(CHECK, "").for_policy(&sample.policy);
@@ -71,17 +71,21 @@ impl Check {
         lines
     }
 
-    async fn post(&self, sample: &Sample) -> Result<Line> {
+    /// The names that the headers of the answer lack come second.
+    async fn post(&self, sample: &Sample) -> Result<(Line, Vec<&'static str>)> {
         let upload = self.granted(Way::Form, sample, &sample.file).await?;
-        self.store(sample, &upload).await
+        let (head, response) = self.store(sample, &upload).await?;
+        let mut missing = vec!["ETag", "Location"];
+        missing.retain(|name| !response.headers().contains_key(*name));
+        Ok((head, missing))
     }
 
     /// Uploads a marker, sends a HEAD for it and removes it.
-    async fn store(&self, sample: &Sample, upload: &Upload) -> Result<Line> {
-        let (marker, _) = self.send_marker(sample, upload).await?;
+    async fn store(&self, sample: &Sample, upload: &Upload) -> Result<(Line, Response)> {
+        let (marker, response) = self.send_marker(sample, upload).await?;
         let head = self.head(&marker.key, sample).await;
         self.discard(&marker).await?;
-        head
+        Ok((head?, response))
     }
 
     async fn head(&self, key: &str, sample: &Sample) -> Result<Line> {
@@ -161,6 +165,20 @@ impl Check {
         }
         self.discard(&marker).await
     }
+}
+
+fn accepted_form(check: &'static str, missing: &[&str]) -> Line {
+    const ACCEPTED: &str = "accepted, and removed";
+    if missing.is_empty() {
+        return Line::ok(check, ACCEPTED);
+    }
+    let missing = missing.join(" and ");
+    let detail = format!(
+        "{ACCEPTED}; but the answer has no header {missing}, for which Uppy 4 and 5 wait for ever"
+    );
+    Line::warning(check, detail).fix(
+        "set S3_SUPPORTS_POST_POLICY=false, or have Uppy send parts (`shouldUseMultipart: true`)",
+    )
 }
 
 /// The lines that are not ok, or else one that is.

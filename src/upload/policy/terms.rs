@@ -70,7 +70,7 @@ impl Policies {
                 ),
                 None => (
                     "unknown-policy",
-                    "is set by the ticket or the token, and this service has none of that name",
+                    "is set by the path, the ticket or the token, and this service has none of that name",
                 ),
             };
             return Err(Error::refused(Field::Policy, Invalid::new(code, detail)));

@@ -87,6 +87,24 @@ async fn a_form_that_is_refused_for_its_tag_is_no_missing_permission() {
     stand.is_as_it_was();
 }
 
+/// As Ceph does.
+#[tokio::test]
+async fn an_answer_to_a_form_without_the_headers_that_uppy_reads_is_a_warning() {
+    let stand = StandIn::between(|request: Request, next: Next| async move {
+        let is_form = is_form(&request);
+        let mut response = next.run(request).await;
+        if is_form {
+            response.headers_mut().remove("location");
+        }
+        response
+    })
+    .await;
+    let run = check_with(&stand, &policies(""), &[]).await;
+    assert_eq!(run.code, Some(0), "{:#}", run.report);
+    let words = ["no header Location", "Uppy 4 and 5", "shouldUseMultipart"];
+    run.says("post", "warning", &words);
+}
+
 #[tokio::test]
 async fn what_the_store_refuses_of_a_policy_is_named_and_proves_nothing() {
     // As Ceph and SeaweedFS answer.
