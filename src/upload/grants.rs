@@ -126,11 +126,13 @@ impl UploadService {
     }
 
     /// The way to upload `file` with one request, and the terms that allow it. It is a form if the
-    /// store accepts forms and one can keep the policy.
+    /// store accepts forms and one can keep the policy. With a checksum it is a PUT: Garage, RustFS and
+    /// Ceph do not compare that of a form.
     fn checked_single(&self, caller: &Caller, file: &File) -> (UploadKind, Result<Terms>) {
         let terms = self.policies.load().terms(file.policy.as_deref(), caller);
+        let wants_put = file.has_checksum() && !self.forms_only;
         let kind = match &terms {
-            Ok(terms) if self.supports_post && terms.overwrite => UploadKind::Post,
+            Ok(terms) if self.supports_post && terms.overwrite && !wants_put => UploadKind::Post,
             _ => UploadKind::Put,
         };
         (

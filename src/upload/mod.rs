@@ -136,6 +136,12 @@ impl File {
             metadata: Metadata::new(),
         }
     }
+
+    fn has_checksum(&self) -> bool {
+        self.checksum_sha256.is_some()
+            || self.checksum_crc64nvme.is_some()
+            || self.content_md5.is_some()
+    }
 }
 
 /// A part of a [`File`] that a policy can refuse.

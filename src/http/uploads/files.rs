@@ -144,7 +144,8 @@ pub(super) struct FilesDto {
     files: Option<Vec<FileDto>>,
 
     /// Whether the client can send forms (`multipart/form-data`), too. Then a file gets a form where the
-    /// store accepts forms and one can keep the policy. A browser sends a form without a CORS preflight.
+    /// store accepts forms and one can keep the policy, and a PUT if the file has a checksum, which several
+    /// stores do not compare in forms. A browser sends a form without a CORS preflight.
     /// A list with `forms` has 250 files at most.
     #[schema(value_type = Option<bool>, required = false, example = false)]
     forms: Option<bool>,
