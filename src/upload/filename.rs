@@ -188,7 +188,7 @@ mod tests {
             changed(&flag, "\u{1F3F4}");
         }
         // Cleaning takes milliseconds, and would take hours without the limit.
-        assert!(begin.elapsed().as_secs() < 6, "{:?}", begin.elapsed());
+        assert!(begin.elapsed().as_secs() < 60, "{:?}", begin.elapsed());
     }
 
     #[test]

@@ -215,7 +215,7 @@ mod tests {
                 &format!("uploads/ID/{longest}")
             ));
         }
-        assert!(begin.elapsed().as_secs() < 10, "{:?}", begin.elapsed());
+        assert!(begin.elapsed().as_secs() < 60, "{:?}", begin.elapsed());
     }
 
     proptest! {
