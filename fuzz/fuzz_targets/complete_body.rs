@@ -11,7 +11,7 @@ use axum::http::StatusCode;
 use libfuzzer_sys::fuzz_target;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use presignd::upload::{Caller, ContentType, Filename};
+use presignd::upload::{Caller, ContentType, Filename, GrantRequest};
 use presignd_fuzz::{Behavior, Place, block_on, bucket, file, id, problem, service, set_behavior};
 
 const ROUTE: &str = "/s3/multipart/{uploadId}/complete";
@@ -29,7 +29,10 @@ static SERVICE: LazyLock<(axum::Router, String)> = LazyLock::new(|| {
         "default",
     );
     let caller = Caller::anonymous();
-    let upload = block_on(service.create_multipart(&caller, &file, id(), SystemTime::now()));
+    let upload = block_on(service.create_multipart(GrantRequest {
+        id: id(),
+        ..GrantRequest::new(&caller, &file, SystemTime::now())
+    }));
     let upload = upload.expect("an upload");
     let key = utf8_percent_encode(upload.open.key(), NON_ALPHANUMERIC);
     let uri = format!("/s3/multipart/{}/complete?key={key}", upload.token);

@@ -11,7 +11,7 @@ use axum::http::{Request, header};
 use libfuzzer_sys::fuzz_target;
 use tower::ServiceExt;
 
-use presignd::upload::{Caller, ContentType, Filename, Operation};
+use presignd::upload::{Caller, ContentType, Filename, GrantRequest, Operation};
 use presignd_fuzz::{Place, block_on, bucket, file, id, problem, service};
 
 /// The service, and where an upload of it is completed.
@@ -24,7 +24,10 @@ static SERVICE: LazyLock<(axum::Router, String)> = LazyLock::new(|| {
     let content_type = ContentType::parse("a/b").expect("a type");
     let file = file(filename, content_type, "default");
     let (caller, now) = (Caller::anonymous(), SystemTime::now());
-    let upload = block_on(service.create_multipart(&caller, &file, id(), now));
+    let upload = block_on(service.create_multipart(GrantRequest {
+        id: id(),
+        ..GrantRequest::new(&caller, &file, now)
+    }));
     let upload = upload.expect("an upload");
     // The fuzzer may run for long.
     let lifetime = Duration::from_hours(24);

@@ -8,7 +8,7 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use presignd::upload::{Caller, ContentType, Filename, UploadService};
+use presignd::upload::{Caller, ContentType, Filename, GrantRequest, UploadService};
 use presignd_fuzz::{Place, block_on, bucket, file, id, midnight, service};
 
 static SERVICE: LazyLock<UploadService> =
@@ -25,7 +25,10 @@ fuzz_target!(|name: &str| {
 fn check(filename: Filename) {
     let content_type = ContentType::parse("text/html").expect("a type");
     let file = file(filename, content_type, "default");
-    let grant = block_on(SERVICE.presign_put(&Caller::anonymous(), &file, id(), midnight()));
+    let grant = block_on(SERVICE.presign_put(GrantRequest {
+        id: id(),
+        ..GrantRequest::new(&Caller::anonymous(), &file, midnight())
+    }));
     let headers = grant.expect("a grant").request.headers;
     let (_, header) = headers
         .iter()

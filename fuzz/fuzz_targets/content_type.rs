@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 use axum::http::HeaderValue;
 use libfuzzer_sys::fuzz_target;
-use presignd::upload::{Caller, ContentType, Error, Filename, UploadService};
+use presignd::upload::{Caller, ContentType, Error, Filename, GrantRequest, UploadService};
 use presignd_fuzz::{Place, block_on, bucket, file, id, midnight, service};
 
 static SERVICE: LazyLock<UploadService> = LazyLock::new(|| {
@@ -43,7 +43,10 @@ fuzz_target!(|text: &str| {
     let ask = |policy| {
         let name = Filename::parse("a").expect("a name");
         let file = file(name, content_type.clone(), policy);
-        match block_on(SERVICE.presign_put(&Caller::anonymous(), &file, id(), midnight())) {
+        match block_on(SERVICE.presign_put(GrantRequest {
+            id: id(),
+            ..GrantRequest::new(&Caller::anonymous(), &file, midnight())
+        })) {
             Ok(grant) => Some(grant.request.headers),
             Err(Error::Refused(_)) => None,
             Err(error) => panic!("{error}: {text}"),

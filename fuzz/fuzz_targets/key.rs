@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use icu_normalizer::ComposingNormalizerBorrowed;
 use libfuzzer_sys::fuzz_target;
 use percent_encoding::percent_decode_str;
-use presignd::upload::{Caller, ContentType, Error, Filename, UploadService};
+use presignd::upload::{Caller, ContentType, Error, Filename, GrantRequest, UploadService};
 use presignd_fuzz::{Place, block_on, bucket, file, id, midnight, service};
 use url::Url;
 
@@ -48,7 +48,10 @@ fuzz_target!(|input: &str| {
         for (policy, _, segments) in TEMPLATES {
             let content_type = ContentType::parse("text/plain").expect("a type");
             let file = file(filename.clone(), content_type, policy);
-            match block_on(service.presign_put(&caller, &file, id(), midnight())) {
+            match block_on(service.presign_put(GrantRequest {
+                id: id(),
+                ..GrantRequest::new(&caller, &file, midnight())
+            })) {
                 Ok(grant) => check(*place, grant.key.as_str(), &grant.request.url, segments),
                 // Its key would consist of spaces only.
                 Err(Error::Refused(_))

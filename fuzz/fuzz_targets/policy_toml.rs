@@ -11,7 +11,7 @@ use axum::http::{HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
 use presignd::s3::Bucket;
 use presignd::upload::{
-    Caller, ContentType, Error, File, Filename, Policies, Sample, UploadService,
+    Caller, ContentType, Error, File, Filename, GrantRequest, Policies, Sample, UploadService,
 };
 use presignd_fuzz::{LIFETIME, Place, block_on, bucket, file, id, midnight, service_of};
 
@@ -49,21 +49,30 @@ fn takes_its_sample(service: &UploadService, sample: &Sample) {
     let caller = &sample.caller;
     assert!(put(service, caller, &sample.file), "{}", sample.policy);
     if sample.fits_form {
-        match block_on(service.presign_post(caller, &sample.file, id(), midnight())) {
+        match block_on(service.presign_post(GrantRequest {
+            id: id(),
+            ..GrantRequest::new(caller, &sample.file, midnight())
+        })) {
             Ok(_) => {}
             Err(Error::NoForm(why)) if why.contains("larger") => {}
             Err(error) => panic!("{error}: {}", sample.policy),
         }
     }
     if sample.fits_multipart {
-        let upload = block_on(service.create_multipart(caller, &sample.file, id(), midnight()));
+        let upload = block_on(service.create_multipart(GrantRequest {
+            id: id(),
+            ..GrantRequest::new(caller, &sample.file, midnight())
+        }));
         upload.expect("an upload");
     }
 }
 
 /// Whether the file is granted. If not, the policy must have refused it.
 fn put(service: &UploadService, caller: &Caller, file: &File) -> bool {
-    match block_on(service.presign_put(caller, file, id(), midnight())) {
+    match block_on(service.presign_put(GrantRequest {
+        id: id(),
+        ..GrantRequest::new(caller, file, midnight())
+    })) {
         Ok(grant) => {
             assert!(
                 (1..=1024).contains(&grant.key.as_str().len()),

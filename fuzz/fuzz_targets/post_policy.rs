@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use libfuzzer_sys::fuzz_target;
 use presignd::upload::{
-    Caller, ContentType, Error, File, Filename, Grant, Sha256Checksum, UploadService,
+    Caller, ContentType, Error, File, Filename, Grant, GrantRequest, Sha256Checksum, UploadService,
     check_metadata,
 };
 use presignd_fuzz::{BUCKET, Place, block_on, bucket, file, id, lines, midnight, service};
@@ -51,7 +51,10 @@ fuzz_target!(|input: &str| {
         return;
     };
     for service in &*SERVICES {
-        match block_on(service.presign_post(&caller, &file, id(), midnight())) {
+        match block_on(service.presign_post(GrantRequest {
+            id: id(),
+            ..GrantRequest::new(&caller, &file, midnight())
+        })) {
             Ok(grant) => check(&file, &grant),
             Err(Error::Refused(_) | Error::NoForm(_)) => {}
             Err(error) => panic!("{error:?}"),

@@ -16,8 +16,8 @@ use percent_encoding::percent_decode_str;
 use presignd::s3::Bucket;
 use presignd::telemetry::Metrics;
 use presignd::upload::{
-    Caller, ContentType, Error, Filename, MultipartUpload, Policies, SessionKey, Settings,
-    UploadService,
+    Caller, ContentType, Error, Filename, GrantRequest, MultipartUpload, Policies, SessionKey,
+    Settings, UploadService,
 };
 use presignd_fuzz::{
     LIFETIME, Place, UPLOAD_ID, block_on, bucket, file, id, lines, midnight, service_of,
@@ -56,7 +56,11 @@ fuzz_target!(|input: &str| {
     let begin = |service: &UploadService, caller, name| {
         let content_type = ContentType::parse("a/b").expect("a type");
         let file = file(name, content_type, "default");
-        block_on(service.create_multipart(caller, &file, id(), midnight())).expect("an upload")
+        block_on(service.create_multipart(GrantRequest {
+            id: id(),
+            ..GrantRequest::new(caller, &file, midnight())
+        }))
+        .expect("an upload")
     };
     let upload = begin(&SERVICE, &begun_by, filename.clone());
 

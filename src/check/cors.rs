@@ -4,6 +4,7 @@
 mod rules;
 
 use std::collections::BTreeSet;
+use std::time::SystemTime;
 
 use aws_sdk_s3::types::{CorsConfiguration, CorsRule};
 use reqwest::Method;
@@ -11,7 +12,7 @@ use reqwest::header::{self, HeaderMap, HeaderName};
 use serde_json::Value;
 
 use self::rules::{Needs, configuration};
-use super::marker::Way;
+use super::marker::{Upload, Way};
 use super::problem::Problem;
 use super::{Check, Line};
 use crate::http::AllowedOrigins;
@@ -252,6 +253,18 @@ impl Check {
         }
     }
 
+    /// What a browser asks about before a PUT: Swift answers only for a URL that is signed.
+    async fn address_of_put(&self) -> String {
+        let uploads = self.public_uploads.as_ref().unwrap_or(&self.uploads);
+        let now = SystemTime::now();
+        if let Some(sample) = self.samples.first()
+            && let Ok(put) = Upload::granted(uploads, Way::Put, sample, &sample.file, now).await
+        {
+            return put.url;
+        }
+        format!("{}/presignd-check", self.public_address)
+    }
+
     /// Whether the store allows this upload in its answer to a browser's preflight.
     async fn preflight(
         &self,
@@ -261,8 +274,11 @@ impl Check {
     ) -> Result<bool, Problem> {
         let origin = concrete(origin);
         let is_put = method == "PUT";
-        let key = if is_put { "presignd-check" } else { "" };
-        let url = format!("{}/{key}", self.public_address);
+        let url = if is_put {
+            self.address_of_put().await
+        } else {
+            format!("{}/", self.public_address)
+        };
         let mut request = self.http.request(Method::OPTIONS, url);
         request = request
             .header(header::ORIGIN, &origin)

@@ -13,7 +13,7 @@ use uuid::{Builder, Uuid, Version};
 use super::problem::Problem;
 use super::removal::Marker;
 use super::{Check, Line};
-use crate::upload::{File, OpenUpload, Sample, UploadService};
+use crate::upload::{File, GrantRequest, OpenUpload, Sample, UploadService};
 
 /// Most functions with markers fail with a [`MarkerError`].
 pub(super) type Result<T, E = MarkerError> = std::result::Result<T, E>;
@@ -90,16 +90,10 @@ impl Upload {
         file: &File,
         now: SystemTime,
     ) -> Result<Self, Problem> {
-        let (caller, id) = (&sample.caller, marker_id());
+        let asked = asked(sample, file, now);
         let (method, grant) = match way {
-            Way::Put | Way::Parts => {
-                let grant = uploads.presign_put(caller, file, id, now);
-                (Method::PUT, grant.await?)
-            }
-            Way::Form => {
-                let grant = uploads.presign_post(caller, file, id, now);
-                (Method::POST, grant.await?)
-            }
+            Way::Put | Way::Parts => (Method::PUT, uploads.presign_put(asked).await?),
+            Way::Form => (Method::POST, uploads.presign_post(asked).await?),
         };
         let request = grant.request;
         let headers = request.headers.into_iter();
@@ -222,9 +216,9 @@ impl Check {
         sample: &Sample,
         file: &File,
     ) -> Result<(Marker, OpenUpload, Upload), Problem> {
-        let (uploads, caller, now) = (&self.uploads, &sample.caller, SystemTime::now());
+        let (uploads, now) = (&self.uploads, SystemTime::now());
         self.count_request();
-        let created = uploads.create_multipart(caller, file, marker_id(), now);
+        let created = uploads.create_multipart(asked(sample, file, now));
         let upload = created.await?.open;
         let key = upload.key().to_owned();
         let marker = Marker {
@@ -276,6 +270,13 @@ impl Check {
 fn marker_id() -> Uuid {
     let random = Builder::from_bytes(Uuid::new_v4().into_bytes());
     random.with_version(Version::Custom).into_uuid()
+}
+
+fn asked<'a>(sample: &'a Sample, file: &'a File, now: SystemTime) -> GrantRequest<'a> {
+    GrantRequest {
+        id: marker_id(),
+        ..GrantRequest::new(&sample.caller, file, now)
+    }
 }
 
 fn exposes_etag(headers: &HeaderMap) -> bool {

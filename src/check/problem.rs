@@ -283,7 +283,7 @@ impl Problem {
 
     /// The same of an upload, which the store may also refuse because of what its policy asks for.
     pub(super) fn failed_or_unsupported(&self, check: &'static str, permission: &str) -> Line {
-        const UNSUPPORTED: &str = "the log of the store may say why; if other policies are ok, it does not support something that this one has, such as `server_side_encryption`, `storage_class`, `acl` or `tagging`: remove that";
+        const UNSUPPORTED: &str = "the log of the store may say why; if other policies are ok, it does not support something that this one has, such as `server_side_encryption`, `storage_class`, `acl`, `tagging`, `pending` or `overwrite = false`: remove that";
         let line = self.failed(check, permission);
         if line.fix.is_none() && self.may_be_unsupported() {
             return line.fix(UNSUPPORTED);
@@ -295,8 +295,8 @@ impl Problem {
     pub(super) fn unclear(&self, check: &'static str) -> Line {
         const PERMISSIONS: &str = "s3:GetObject, s3:GetObjectTagging and s3:GetObjectAcl";
         let fix = self.fix(PERMISSIONS);
-        let fix = fix.unwrap_or_else(|| "try again".to_owned());
-        Line::warning(check, format!("not known: {self}")).fix(fix)
+        let fix = fix.or_else(|| (!self.is_refusal()).then(|| "try again".to_owned()));
+        Line::warning(check, format!("not known: {self}")).fix_if(fix)
     }
 
     /// The line of a check that some stores do not support, and some credentials have no permission

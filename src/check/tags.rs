@@ -50,14 +50,14 @@ impl Check {
             match self.keeps_tag(way, sample).await {
                 Ok(true) => kept.push(way),
                 Ok(false) => lost.push(way),
-                Err(MarkerError::Refused(problem)) if problem.is_not_implemented() => {
-                    return Line::failed(CHECK, format!("the store has no tags: {problem}"))
-                        .fix(Way::Put.fix_for_lost_tags());
-                }
                 // A permission that is missing would be missing for a PUT, too.
                 Err(MarkerError::Refused(problem)) if problem.is_refusal() && !kept.is_empty() => {
                     refused = format!(" ({problem})");
                     lost.push(way);
+                }
+                Err(MarkerError::Refused(problem)) if problem.is_not_implemented() => {
+                    return Line::failed(CHECK, format!("the store has no tags: {problem}"))
+                        .fix(Way::Put.fix_for_lost_tags());
                 }
                 Err(MarkerError::Refused(problem)) => {
                     return problem.failed(

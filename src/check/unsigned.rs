@@ -27,7 +27,8 @@ const TAG: &str = "presignd-unsigned=1";
 const DISPOSITION: &str = "response-content-disposition";
 const SHOWN: &str = "inline; filename=presignd";
 const READ_ALL: &str = "read every object that the credentials can read";
-const FIX: &str = "set S3_FORMS_ONLY=true (not on MinIO, RustFS or Supabase), or have a proxy before the store refuse requests with such headers that were not signed, and give the credentials s3:GetObject and s3:PutObject for the upload prefixes only: see docs/stores.md";
+const USE_FORMS: &str = "set S3_FORMS_ONLY=true (not on MinIO, RustFS or Supabase), or ";
+const FIX: &str = "have a proxy before the store refuse requests with such headers that were not signed, and give the credentials s3:GetObject and s3:PutObject for the upload prefixes only: see docs/stores.md";
 
 impl Check {
     pub(super) async fn unsigned_headers(&self) -> Line {
@@ -44,7 +45,12 @@ impl Check {
                 "whoever gets one grant can {}: the store accepts headers that were not signed",
                 accepted.join(", ")
             );
-            return Line::failed(CHECK, detail).fix(FIX);
+            let forms = if self.config.supports_post {
+                USE_FORMS
+            } else {
+                ""
+            };
+            return Line::failed(CHECK, detail).fix(format!("{forms}{FIX}"));
         }
         match tried {
             Ok(None) => Line::ok(

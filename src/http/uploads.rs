@@ -16,7 +16,6 @@ use time::format_description::well_known::Rfc3339;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use uuid::Uuid;
 
 use self::files::{FileDto, Files, FilesDto};
 use super::AppState;
@@ -24,7 +23,7 @@ use super::auth::Authenticated;
 use super::body::Valid;
 use super::openapi::{BodyProblems, SigningProblems, link};
 use super::problem::Problem;
-use crate::upload::{Grant, UploadService};
+use crate::upload::{Grant, GrantRequest, UploadService};
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
     let mut router = OpenApiRouter::new()
@@ -192,7 +191,7 @@ async fn presigned_url(
     Valid(file, _reserved): Valid<FileDto>,
 ) -> Result<(StatusCode, Json<PresignedUrlDto>), Problem> {
     let grant = uploads
-        .presign_put(&caller, &file, Uuid::new_v4(), SystemTime::now())
+        .presign_put(GrantRequest::new(&caller, &file, SystemTime::now()))
         .await?;
     Ok((StatusCode::CREATED, Json(grant.into())))
 }
@@ -249,7 +248,7 @@ async fn presigned_post(
     Valid(file, _reserved): Valid<FileDto>,
 ) -> Result<(StatusCode, Json<PresignedPostDto>), Problem> {
     let grant = uploads
-        .presign_post(&caller, &file, Uuid::new_v4(), SystemTime::now())
+        .presign_post(GrantRequest::new(&caller, &file, SystemTime::now()))
         .await?;
     Ok((StatusCode::CREATED, Json(grant.into())))
 }

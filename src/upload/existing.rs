@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use uuid::Uuid;
 
 use super::policy::Terms;
-use super::service::Asked;
+use super::service::GrantRequest;
 use super::{Caller, Expected, File, ObjectKey, Result, UploadKind, UploadService, Verification};
 
 impl UploadService {
@@ -39,22 +39,20 @@ impl UploadService {
             return none();
         };
         let finds = files.iter().zip(&policies).map(|(file, policy)| {
-            let asked = Asked {
-                caller,
-                file,
+            let asked = GrantRequest {
                 id: Uuid::nil(),
-                now,
+                ..GrantRequest::new(caller, file, now)
             };
             self.find(asked, policy)
         });
         join_all(finds).await
     }
 
-    async fn find(&self, asked: Asked<'_>, policy: &Terms) -> Option<ObjectKey> {
+    async fn find(&self, asked: GrantRequest<'_>, policy: &Terms) -> Option<ObjectKey> {
         if !refuses_repeated(policy) {
             return None;
         }
-        let Asked { caller, file, .. } = asked;
+        let GrantRequest { caller, file, .. } = asked;
         let key = asked.key(policy);
         let expected = Expected {
             size: file.size,

@@ -2,11 +2,9 @@
 
 use std::time::SystemTime;
 
-use uuid::Uuid;
-
 use super::checksum::Checksum;
 use super::policy::Terms;
-use super::service::{Asked, ComputedProperties};
+use super::service::{ComputedProperties, GrantRequest};
 use super::{
     Caller, Error, Field, File, Grant, Invalid, ObjectKey, Refusal, Result, UploadKind,
     UploadService,
@@ -15,19 +13,8 @@ use crate::s3;
 
 impl UploadService {
     /// A grant to PUT `file`, once or more until it expires, under a key that `id` makes unique.
-    pub async fn presign_put(
-        &self,
-        caller: &Caller,
-        file: &File,
-        id: Uuid,
-        now: SystemTime,
-    ) -> Result<Grant> {
-        let asked = Asked {
-            caller,
-            file,
-            id,
-            now,
-        };
+    pub async fn presign_put(&self, asked: GrantRequest<'_>) -> Result<Grant> {
+        let GrantRequest { caller, file, .. } = asked;
         let grant = async {
             let terms = self.checked(caller, file, UploadKind::Put)?;
             self.sign_put(asked, &terms).await
@@ -59,12 +46,7 @@ impl UploadService {
             let terms = all(checked)?;
             let mut grants = Vec::with_capacity(files.len());
             for (index, (&(file, kind), terms)) in files.iter().zip(terms).enumerate() {
-                let asked = Asked {
-                    caller,
-                    file,
-                    id: Uuid::new_v4(),
-                    now,
-                };
+                let asked = GrantRequest::new(caller, file, now);
                 let grant = self.sign_single(asked, kind, terms).await;
                 grants.push(grant.map_err(|error| error.for_file(index))?);
                 // Signing never waits, so a long list would keep this thread from other requests.
@@ -77,19 +59,8 @@ impl UploadService {
     }
 
     /// A grant to upload `file` with a form.
-    pub async fn presign_post(
-        &self,
-        caller: &Caller,
-        file: &File,
-        id: Uuid,
-        now: SystemTime,
-    ) -> Result<Grant> {
-        let asked = Asked {
-            caller,
-            file,
-            id,
-            now,
-        };
+    pub async fn presign_post(&self, asked: GrantRequest<'_>) -> Result<Grant> {
+        let GrantRequest { caller, file, .. } = asked;
         let grant = async {
             if !self.supports_post {
                 return Err(Error::NoForm("this store does not support presigned POST"));
@@ -107,19 +78,8 @@ impl UploadService {
 
     /// A grant to upload `file` with one request: with a form, which binds a range of sizes, where
     /// one can be used; otherwise with a PUT.
-    pub async fn presign_single(
-        &self,
-        caller: &Caller,
-        file: &File,
-        id: Uuid,
-        now: SystemTime,
-    ) -> Result<Grant> {
-        let asked = Asked {
-            caller,
-            file,
-            id,
-            now,
-        };
+    pub async fn presign_single(&self, asked: GrantRequest<'_>) -> Result<Grant> {
+        let GrantRequest { caller, file, .. } = asked;
         let (kind, checked) = self.checked_single(caller, file);
         let grant = async { self.sign_single(asked, kind, checked?).await }.await;
         self.counted(caller, &[(file, kind)], grant)
@@ -152,7 +112,12 @@ impl UploadService {
     }
 
     /// A grant of this kind, or a PUT if a form cannot carry what the client says about the file.
-    async fn sign_single(&self, asked: Asked<'_>, kind: UploadKind, terms: Terms) -> Result<Grant> {
+    async fn sign_single(
+        &self,
+        asked: GrantRequest<'_>,
+        kind: UploadKind,
+        terms: Terms,
+    ) -> Result<Grant> {
         match kind {
             UploadKind::Put => self.sign_put(asked, &terms).await,
             // Its future is larger, and would be a part of that of each PUT.
@@ -160,7 +125,7 @@ impl UploadService {
         }
     }
 
-    async fn sign_post_or_put(&self, asked: Asked<'_>, terms: Terms) -> Result<Grant> {
+    async fn sign_post_or_put(&self, asked: GrantRequest<'_>, terms: Terms) -> Result<Grant> {
         match self.sign_post(asked, &terms).await {
             Err(no_form @ (Error::Refused(_) | Error::NoForm(_))) if !self.forms_only => {
                 // Clients may be unable to send what only a PUT needs, such as the size.
@@ -173,7 +138,7 @@ impl UploadService {
         }
     }
 
-    async fn sign_put(&self, asked: Asked<'_>, terms: &Terms) -> Result<Grant> {
+    async fn sign_put(&self, asked: GrantRequest<'_>, terms: &Terms) -> Result<Grant> {
         let (file, key) = (asked.file, asked.key(terms));
         let properties = ComputedProperties::new(terms, file);
         let put = s3::Put {
@@ -193,7 +158,7 @@ impl UploadService {
         })
     }
 
-    async fn sign_post(&self, asked: Asked<'_>, terms: &Terms) -> Result<Grant> {
+    async fn sign_post(&self, asked: GrantRequest<'_>, terms: &Terms) -> Result<Grant> {
         let (file, key) = (asked.file, asked.key(terms));
         let refusals = replaced_in_forms(file, &key);
         if !refusals.is_empty() {

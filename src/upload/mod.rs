@@ -44,7 +44,7 @@ pub use self::metadata::{Metadata, check_metadata};
 pub use self::multipart::{CompletedUpload, MultipartUpload, OpenUpload};
 pub use self::policy::{Policies, PolicyError, Sample};
 pub use self::receipt::Receipts;
-pub use self::service::UploadService;
+pub use self::service::{GrantRequest, UploadService};
 pub use self::session::SessionKey;
 pub use self::ticket::Ticket;
 pub use self::verify::{Expected, MAX_WAIT, MAX_WAIT_KEYS, Uploaded, Verification};

@@ -9,12 +9,10 @@ mod several;
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use uuid::Uuid;
-
 use super::policy::{Terms, check_size};
-use super::service::{Asked, ComputedProperties};
+use super::service::{ComputedProperties, GrantRequest};
 use super::session::Session;
-use super::{Caller, Error, Field, File, Invalid, Result, UploadKind, UploadService, Uploaded};
+use super::{Caller, Error, Field, Invalid, Result, UploadKind, UploadService, Uploaded};
 use crate::s3::{self, PresignedRequest, StoredPart};
 
 /// An upload that has begun.
@@ -50,19 +48,8 @@ pub struct CompletedUpload {
 
 impl UploadService {
     /// Begins an upload of `file` under a key that `id` makes unique.
-    pub async fn create_multipart(
-        &self,
-        caller: &Caller,
-        file: &File,
-        id: Uuid,
-        now: SystemTime,
-    ) -> Result<MultipartUpload> {
-        let asked = Asked {
-            caller,
-            file,
-            id,
-            now,
-        };
+    pub async fn create_multipart(&self, asked: GrantRequest<'_>) -> Result<MultipartUpload> {
+        let GrantRequest { caller, file, .. } = asked;
         let upload = async {
             let terms = self.checked(caller, file, UploadKind::Multipart)?;
             self.begin_multipart(asked, terms).await
@@ -71,8 +58,12 @@ impl UploadService {
         self.counted(caller, &[(file, UploadKind::Multipart)], upload)
     }
 
-    async fn begin_multipart(&self, asked: Asked<'_>, policy: Terms) -> Result<MultipartUpload> {
-        let Asked { caller, file, .. } = asked;
+    async fn begin_multipart(
+        &self,
+        asked: GrantRequest<'_>,
+        policy: Terms,
+    ) -> Result<MultipartUpload> {
+        let GrantRequest { caller, file, .. } = asked;
         let key = asked.key(&policy);
         let properties = ComputedProperties::new(&policy, file);
         let object = properties.object(&policy, file, &key);

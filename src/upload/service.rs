@@ -213,15 +213,25 @@ impl ComputedProperties {
 }
 
 /// A file that a caller asks to upload, at this time. The id stands for `{uuid}` in its key.
-#[derive(Clone, Copy)]
-pub(super) struct Asked<'a> {
-    pub(super) caller: &'a Caller,
-    pub(super) file: &'a File,
-    pub(super) id: Uuid,
-    pub(super) now: SystemTime,
+#[derive(Clone, Copy, Debug)]
+pub struct GrantRequest<'a> {
+    pub caller: &'a Caller,
+    pub file: &'a File,
+    pub id: Uuid,
+    pub now: SystemTime,
 }
 
-impl Asked<'_> {
+impl<'a> GrantRequest<'a> {
+    /// With a new id.
+    pub fn new(caller: &'a Caller, file: &'a File, now: SystemTime) -> Self {
+        Self {
+            caller,
+            file,
+            id: Uuid::new_v4(),
+            now,
+        }
+    }
+
     pub(super) fn key(&self, terms: &Terms) -> ObjectKey {
         let day = OffsetDateTime::from(self.now).date();
         terms

@@ -273,22 +273,10 @@ async fn what_is_secret_says_nothing_in_debug_output() {
     let app = spawn_app_with_both(built_in(), &http::Settings::default()).await;
     let anyone = upload::Caller::anonymous();
     let file = crate::helpers::file("a.txt", "text/plain");
-    let (id, now) = (uuid::Uuid::new_v4(), std::time::SystemTime::now());
-    let put = app
-        .uploads
-        .presign_put(&anyone, &file, id, now)
-        .await
-        .unwrap();
-    let post = app
-        .uploads
-        .presign_post(&anyone, &file, id, now)
-        .await
-        .unwrap();
-    let parts = app
-        .uploads
-        .create_multipart(&anyone, &file, id, now)
-        .await
-        .unwrap();
+    let asked = upload::GrantRequest::new(&anyone, &file, std::time::SystemTime::now());
+    let put = app.uploads.presign_put(asked).await.unwrap();
+    let post = app.uploads.presign_post(asked).await.unwrap();
+    let parts = app.uploads.create_multipart(asked).await.unwrap();
     let (key, entry) = new_api_key("web").unwrap();
     let keys = ApiKeys::parse(&entry, &built_in().policies).unwrap();
     let secret = "a secret of more than thirty-two bytes";

@@ -9,7 +9,7 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use aws_sdk_s3::operation::get_object::GetObjectError;
 use presignd::telemetry::Metrics;
-use presignd::upload::{Caller, File, Policies, SessionKey, UploadService};
+use presignd::upload::{Caller, File, GrantRequest, Policies, SessionKey, UploadService};
 use presignd::{dev, http, s3, upload};
 use reqwest::{Client, Method, Response, StatusCode};
 use serde::Deserialize;
@@ -17,7 +17,6 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
-use uuid::Uuid;
 
 /// A running service and its store. Both stop when it is dropped.
 pub(crate) struct App {
@@ -333,7 +332,7 @@ pub(crate) async fn presign_put(
     now: SystemTime,
 ) -> upload::Grant {
     let caller = Caller::anonymous();
-    let grant = uploads.presign_put(&caller, file, Uuid::new_v4(), now);
+    let grant = uploads.presign_put(GrantRequest::new(&caller, file, now));
     grant.await.unwrap()
 }
 
@@ -344,7 +343,7 @@ pub(crate) async fn presign_post(
     now: SystemTime,
 ) -> upload::Grant {
     let caller = Caller::anonymous();
-    let grant = uploads.presign_post(&caller, file, Uuid::new_v4(), now);
+    let grant = uploads.presign_post(GrantRequest::new(&caller, file, now));
     grant.await.unwrap()
 }
 

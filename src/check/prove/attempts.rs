@@ -59,7 +59,8 @@ const USE_FORMS: &str =
     "set S3_FORMS_ONLY=true if the form-… lines are ok, or use another store: see docs/stores.md";
 const USE_PUTS: &str = "set S3_SUPPORTS_POST_POLICY=false if the put-… lines are ok, or use another store: see docs/stores.md";
 const OTHER_STORE: &str = "use another store, or a newer version of this one: no setting helps";
-const VERIFY: &str = "call POST /upload/verify with the checksum, and accept no upload without it; or use another store";
+const VERIFY: &str =
+    "use another store; verifying the checksum helps only where the store keeps one (`kept`)";
 
 const PLAIN: Attempt = Attempt {
     check: "",
@@ -136,7 +137,7 @@ pub(super) const PUTS: &[Attempt] = &[
             }
             other_key(upload);
         },
-        consequence: "one grant can replace any object: the store checks the path of the header `proxy_path`",
+        consequence: "one grant can replace any object, and one for a download can read any: the store checks the path of the header `proxy_path`",
         remedy: "have a proxy before the store remove `proxy_path`",
         ..PLAIN
     },
@@ -241,8 +242,8 @@ pub(super) const FORMS: &[Attempt] = &[
 /// A form whose HTTP headers say more than its fields.
 pub(super) const FORM_HEADERS: Attempt = Attempt {
     check: "form-headers",
-    consequence: "HTTP headers of a form count though nothing signs them: its metadata, caching and disposition are whatever the client says",
-    remedy: "verify each upload, have a proxy before the store remove x-amz-* headers of forms, or set S3_SUPPORTS_POST_POLICY=false",
+    consequence: "HTTP headers of a form count though nothing signs them: its metadata, caching and disposition are whatever the client says, and RustFS unpacks a tar into any keys",
+    remedy: "set S3_SUPPORTS_POST_POLICY=false if the put-… lines are ok; or have a proxy before the store remove x-amz-* headers of forms, and verify each upload",
     ..PLAIN
 };
 

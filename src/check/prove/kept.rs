@@ -1,6 +1,8 @@
 //! Whether objects have the properties that were signed: a store may accept a header or a field and
 //! drop it.
 
+use aws_sdk_s3::types::ChecksumMode;
+
 use crate::check::cors::ACTIVE_TYPES;
 use crate::check::marker::{MarkerError, Result, Upload, Way};
 use crate::check::problem::Problem;
@@ -76,7 +78,8 @@ impl Check {
 
     /// What was sent but is not in the object.
     async fn dropped(&self, key: &str, sent: &Upload) -> Result<Vec<String>, Problem> {
-        let head = self.head_object(key).await?;
+        let head = self.client.head_object().bucket(self.bucket()).key(key);
+        let head = head.checksum_mode(ChecksumMode::Enabled).send().await?;
         let get = self.client.get_object().bucket(self.bucket()).key(key);
         let get = get.send().await?;
         let mut dropped = Vec::new();
@@ -102,6 +105,11 @@ impl Check {
                     is(head.cache_control()),
                     is(get.cache_control()),
                     "is cached for another time",
+                ),
+                "x-amz-checksum-sha256" => (
+                    is(head.checksum_sha256()),
+                    true,
+                    "cannot be verified by its checksum",
                 ),
                 "x-amz-server-side-encryption" => {
                     let stored = head.server_side_encryption();

@@ -20,7 +20,6 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use uuid::Uuid;
 
 use crate::http::auth::Authenticated;
 use crate::http::clients::{DEFAULT_TYPE, allowed_metadata};
@@ -30,7 +29,9 @@ use crate::http::openapi::{
 use crate::http::problem::{Dialect, FieldErrors, Problem};
 use crate::http::uploads::as_map;
 use crate::http::{AppState, in_dialect};
-use crate::upload::{Caller, ContentType, File, Filename, Grant, Invalid, UploadService};
+use crate::upload::{
+    Caller, ContentType, File, Filename, Grant, GrantRequest, Invalid, UploadService,
+};
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
     let routes = OpenApiRouter::new()
@@ -212,7 +213,7 @@ async fn params(
     drop(pairs);
     let now = SystemTime::now();
     let grant = uploads
-        .presign_single(&caller, &file, Uuid::new_v4(), now)
+        .presign_single(GrantRequest::new(&caller, &file, now))
         .await
         .map_err(Problem::from_uppy)?;
     Ok(Json(ParamsDto::new(grant, now)))

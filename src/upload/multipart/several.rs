@@ -3,10 +3,9 @@
 use std::time::SystemTime;
 
 use futures_util::stream::{self, StreamExt};
-use uuid::Uuid;
 
 use super::MultipartUpload;
-use crate::upload::service::Asked;
+use crate::upload::service::GrantRequest;
 use crate::upload::{Caller, File, Result, UploadKind, UploadService};
 
 /// How many calls of one request the store gets at the same time.
@@ -34,12 +33,7 @@ impl UploadService {
         let uploads = async {
             let all_terms = self.all_checked(caller, files, kind)?;
             let calls = files.iter().zip(all_terms).map(|(file, terms)| {
-                let asked = Asked {
-                    caller,
-                    file,
-                    id: Uuid::new_v4(),
-                    now,
-                };
+                let asked = GrantRequest::new(caller, file, now);
                 self.begin_multipart(asked, terms)
             });
             let calls: Vec<_> = calls.collect();

@@ -187,6 +187,16 @@ async fn a_store_that_keeps_no_rules_is_asked_as_browsers_ask() {
     let run = check_at(&stand.url(), &[("CORS_ALLOWED_ORIGINS", "*")]).await;
     run.says("cors", "ok", &[]);
 
+    // Swift answers nothing else, except for a form.
+    let strict = StandIn::except(|method, uri| {
+        let is_of_form = uri == "/uploads/";
+        let is_other = method == Method::OPTIONS && !uri.contains("X-Amz-Credential=");
+        (is_other && !is_of_form).then(|| error(400, "InvalidRequest"))
+    })
+    .await;
+    let run = check_at(&strict.url(), &[]).await;
+    run.says("cors", "ok", &[]);
+
     let refusing = StandIn::except(|method, _| {
         let is_preflight = method == Method::OPTIONS;
         is_preflight.then(|| error(403, "AccessForbidden"))

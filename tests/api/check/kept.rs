@@ -97,6 +97,30 @@ async fn a_store_that_drops_what_was_signed_fails() {
     }
 }
 
+/// As Ceph does.
+#[tokio::test]
+async fn a_store_that_keeps_no_checksum_fails_where_one_is_required() {
+    const POLICY: &str = "[policies.default]\nkey = '{uuid}'\nrequire_checksum = true";
+    for keeps in [true, false] {
+        let stand = StandIn::between(move |request: Request, next: Next| async move {
+            let is_head = request.method() == Method::HEAD;
+            let mut response: Response = next.run(request).await;
+            if is_head && !keeps {
+                response.headers_mut().remove("x-amz-checksum-sha256");
+            }
+            response
+        })
+        .await;
+        let run = prove_with(&stand, POLICY).await;
+        if keeps {
+            assert_eq!(failed(&run), [""; 0], "{:#}", run.report);
+            continue;
+        }
+        assert_eq!(failed(&run), ["kept", "kept-of-forms"], "{:#}", run.report);
+        run.says("kept", "failed", &["cannot be verified by its checksum"]);
+    }
+}
+
 /// As RustFS does.
 #[tokio::test]
 async fn a_store_that_obeys_the_http_headers_of_a_form_fails() {

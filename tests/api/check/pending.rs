@@ -149,7 +149,11 @@ async fn a_store_that_refuses_rules_or_has_none_is_named() {
     let run = fixed(&stand.await).await;
     assert_eq!(run.code, Some(0), "{:#}", run.report);
     run.says("lifecycle", "skipped", &["does not support"]);
-    run.says("lifecycle-pending", "skipped", &["does not support"]);
+    run.says(
+        "lifecycle-pending",
+        "warning",
+        &["stay for ever", "`pending`"],
+    );
 
     let stand = StandIn::denying(sets_rules).await;
     let run = fixed(&stand).await;

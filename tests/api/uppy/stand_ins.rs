@@ -10,11 +10,10 @@ use axum::extract::Request;
 use axum::http::HeaderName;
 use axum::middleware::Next;
 use presignd::dev::BUCKET;
-use presignd::upload::{Caller, SessionKey, Settings};
+use presignd::upload::{Caller, GrantRequest, SessionKey, Settings};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use uuid::Uuid;
 
 use super::{ANYTHING, Upload, create_at, video};
 use crate::helpers::{
@@ -49,7 +48,7 @@ async fn an_invalid_expired_or_foreign_token_is_refused_without_asking_the_store
         let (caller, file) = (Caller::anonymous(), file("a.mp4", "video/mp4"));
         let upload = app
             .uploads
-            .create_multipart(&caller, &file, Uuid::new_v4(), long_ago);
+            .create_multipart(GrantRequest::new(&caller, &file, long_ago));
         let upload = upload.await.unwrap();
         (upload.open.key().to_owned(), upload.token)
     };

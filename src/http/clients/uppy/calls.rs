@@ -12,7 +12,6 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response, Result};
 use axum::routing::get;
 use utoipa_axum::router::OpenApiRouter;
-use uuid::Uuid;
 
 use super::multipart::PARTS_BYTES;
 use super::multipart::dto::{CompleteDto, CompletedPartDto, Completion};
@@ -25,7 +24,7 @@ use crate::http::problem::{Dialect, FieldErrors, Problem, catalogue};
 use crate::http::xml::{Document, element, listed_parts};
 use crate::http::{AppState, in_dialect, path_parameter};
 use crate::s3::MAX_PARTS;
-use crate::upload::{Begin, Call, ContentType, OpenUpload, Operation, UploadService};
+use crate::upload::{Begin, Call, ContentType, GrantRequest, OpenUpload, Operation, UploadService};
 
 pub(in crate::http::clients) fn router() -> OpenApiRouter<AppState> {
     let calls = get(list).post(begin_or_complete).delete(abort);
@@ -119,7 +118,7 @@ async fn begin(
         content_type.map_err(|invalid| Problem::for_field("/contentType", invalid))?;
     let file = upload.into_file(content_type);
     let upload = uploads
-        .create_multipart(caller, &file, Uuid::new_v4(), SystemTime::now())
+        .create_multipart(GrantRequest::new(caller, &file, SystemTime::now()))
         .await?;
     let elements = [
         element("Bucket", &upload.bucket),

@@ -12,7 +12,6 @@ use axum::extract::{Path, Query, State};
 use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use uuid::Uuid;
 
 use self::dto::{
     AbortedDto, CompleteDto, CompletedDto, Completion, CreateDto, CreatedDto, PartDto, PartUrlDto,
@@ -31,7 +30,7 @@ use crate::http::openapi::{
 use crate::http::problem::Problem;
 use crate::http::verify::VerifiedDto;
 use crate::s3::MAX_PARTS;
-use crate::upload::{Error, Invalid, OpenUpload, UploadService};
+use crate::upload::{Error, GrantRequest, Invalid, OpenUpload, UploadService};
 
 /// Memory for 10,000 parts that the store lists, in bytes.
 pub(super) const PARTS_BYTES: usize = 2 * 1024 * 1024;
@@ -124,7 +123,7 @@ async fn create(
         dto.policy.as_deref(),
     )?;
     let upload = uploads
-        .create_multipart(&caller, &file, Uuid::new_v4(), SystemTime::now())
+        .create_multipart(GrantRequest::new(&caller, &file, SystemTime::now()))
         .await
         .map_err(Problem::from_uppy)?;
     // The upload has begun, so an error here is not a failure: the client can ask for each URL.

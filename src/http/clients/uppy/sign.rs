@@ -10,7 +10,6 @@ use axum::Json;
 use axum::extract::State;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-use uuid::Uuid;
 
 use self::dto::{SignDto, SignedDto, Signing, Wanted};
 use super::{calls, file};
@@ -21,7 +20,7 @@ use crate::http::clients::as_text;
 use crate::http::openapi::{BodyProblems, SessionProblems, SigningProblems};
 use crate::http::own_address::OwnAddress;
 use crate::http::problem::Problem;
-use crate::upload::{Error, Operation, SealedCall, UploadService};
+use crate::upload::{Error, GrantRequest, Operation, SealedCall, UploadService};
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(sign))
@@ -86,7 +85,7 @@ async fn sign(
                 let is_typed = content_type.is_some();
                 back("POST", uploads.seal_begin(&caller, &file, is_typed, now)?)
             } else {
-                let grant = uploads.presign_single(&caller, &file, Uuid::new_v4(), now);
+                let grant = uploads.presign_single(GrantRequest::new(&caller, &file, now));
                 SignedDto::for_file(grant.await?, now)
             }
         }

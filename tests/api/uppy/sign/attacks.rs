@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use presignd::upload::{Caller, Operation};
+use presignd::upload::{Caller, GrantRequest, Operation};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
@@ -111,7 +111,7 @@ async fn only_the_caller_who_began_an_upload_gets_its_calls_and_only_in_time() {
     let file = file("a.txt", "a/b");
     let upload = app
         .uploads
-        .create_multipart(&alice, &file, uuid::Uuid::new_v4(), now);
+        .create_multipart(GrantRequest::new(&alice, &file, now));
     let upload = upload.await.unwrap();
     let open = |caller, now| app.uploads.open_upload(caller, &upload.token, None, now);
     let seal = |caller, now| {
