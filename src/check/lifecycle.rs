@@ -37,13 +37,15 @@ impl Check {
             Ok(rules) => rules,
             Err(problem) => {
                 let checks = [PARTS].into_iter().chain(has_pending.then_some(PENDING));
-                let unknown = |check| match check {
-                    PENDING if problem.is_not_implemented() => Line::warning(
+                let unknown = |check| {
+                    match check {
+                    PENDING if problem.is_not_implemented() || matches!(problem, Problem::Unreadable) => Line::warning(
                         PENDING,
                         "the store has no such rules, so uploads that nobody commits stay for ever",
                     )
                     .fix("remove them yourself, or remove `pending` from the policy"),
                     check => problem.unknown(check, "s3:GetLifecycleConfiguration"),
+                }
                 };
                 return checks.map(unknown).collect();
             }

@@ -85,21 +85,21 @@ async fn a_form_that_is_refused_for_its_tag_is_no_missing_permission() {
     }
 }
 
-/// As Ceph does.
+/// As Ceph and RustFS do.
 #[tokio::test]
-async fn an_answer_to_a_form_without_the_headers_that_uppy_reads_is_a_warning() {
+async fn an_answer_to_a_form_without_an_etag_is_a_warning() {
     let stand = StandIn::between(|request: Request, next: Next| async move {
         let is_form = is_form(&request);
         let mut response = next.run(request).await;
         if is_form {
-            response.headers_mut().remove("location");
+            response.headers_mut().remove("etag");
         }
         response
     })
     .await;
     let run = check_with(&stand, &policies(""), &[]).await;
     assert_eq!(run.code, Some(0), "{:#}", run.report);
-    let words = ["no header Location", "Uppy 4 and 5", "shouldUseMultipart"];
+    let words = ["no ETag", "Uppy 4 and 5", "shouldUseMultipart"];
     run.says("post", "warning", &words);
 }
 
