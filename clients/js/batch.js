@@ -1,6 +1,6 @@
 // Grants and verifications of many files in few calls.
 
-import { UploadError, problem } from "./requests.js";
+import { UploadError, problem, unlessAborted } from "./requests.js";
 
 /** @typedef {import("./requests.js").StoreRequest & { key: string }} Grant */
 
@@ -133,23 +133,6 @@ function errorsUnder(parent, errors) {
 /** @param {{ grant: unknown, at: number }} granted */
 export function isFresh({ grant, at }) {
   return grant && performance.now() - at <= FRESH_MS;
-}
-
-/**
- * What `promise` resolves to, unless `signal` is aborted before that: other uploads share the call, so it goes on.
- *
- * @template T
- * @param {AbortSignal} signal
- * @param {Promise<T>} promise
- * @returns {Promise<T>}
- */
-function unlessAborted(signal, promise) {
-  return new Promise((resolve, reject) => {
-    const stop = () => reject(signal.reason);
-    signal.addEventListener("abort", stop);
-    if (signal.aborted) stop();
-    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", stop));
-  });
 }
 
 /** The service verifies this many keys at once. */

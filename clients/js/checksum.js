@@ -29,38 +29,28 @@ function base64(bytes) {
   return btoa(String.fromCharCode(...bytes));
 }
 
-/** @param {Int32Array} words Each is four bytes, the highest one first. */
+/** @param {Int32Array} words Each becomes four bytes, the highest one first. */
 function bytesOf(words) {
-  return [...words].flatMap((word) => [24, 16, 8, 0].map((shift) => (word >>> shift) & 255));
+  // Browsers run on little-endian machines alone, where this is the reverse order of all bytes.
+  return new Uint8Array(words.reverse().buffer).reverse();
 }
 
 /** Slicing by eight: table `k` of eight has the CRCs of a byte that `k` zero bytes follow; low and high halves. */
 function tables() {
-  const low = new Int32Array(2048);
-  const high = new Int32Array(2048);
-  for (let byte = 0; byte < 256; byte += 1) {
-    let l = byte;
-    let h = 0;
-    for (let bit = 0; bit < 8; bit += 1) {
-      const carry = l & 1;
-      l = (l >>> 1) | (h << 31);
-      h >>>= 1;
-      if (carry) {
-        // The polynomial 0xad93d23594c93659, reflected.
-        l ^= 0xac4bc9b5;
-        h ^= 0x9a6c9329;
-      }
+  const crcs = new BigUint64Array(2048);
+  for (let index = 0; index < 2048; index += 1) {
+    let crc = BigInt(index);
+    if (index < 256) {
+      // The polynomial is reflected.
+      for (let bit = 0; bit < 8; bit += 1) crc = (crc >> 1n) ^ (crc & 1n ? 0x9a6c9329ac4bc9b5n : 0n);
+    } else {
+      crc = crcs[index - 256];
+      crc = (crc >> 8n) ^ crcs[Number(crc & 255n)];
     }
-    low[byte] = l;
-    high[byte] = h;
+    crcs[index] = crc;
   }
-  for (let index = 256; index < 2048; index += 1) {
-    const l = low[index - 256];
-    const h = high[index - 256];
-    low[index] = ((l >>> 8) | (h << 24)) ^ low[l & 255];
-    high[index] = (h >>> 8) ^ high[l & 255];
-  }
-  return { low, high };
+  const halves = new Int32Array(crcs.buffer);
+  return [0, 1].map((half) => halves.filter((_, index) => index % 2 === half));
 }
 
 /**
@@ -70,27 +60,26 @@ function tables() {
  * @param {AbortSignal} signal
  */
 export async function crc64nvme(file, signal) {
-  const { low, high } = tables();
+  const [low, high] = tables();
   const crc = Int32Array.of(-1, -1);
   await readSlices(file, signal, (bytes) => {
     const { length } = bytes;
     let [l, h] = crc;
     let at = 0;
-    // Browsers run on little-endian machines alone.
     const words = new Int32Array(bytes.buffer, 0, length >> 2);
     for (; at + 8 <= length; at += 8) {
       l ^= words[at >> 2];
       h ^= words[(at >> 2) + 1];
-      const a = 1792 + (l & 255);
-      const b = 1536 + ((l >>> 8) & 255);
-      const c = 1280 + ((l >>> 16) & 255);
-      const d = 1024 + (l >>> 24);
-      const e = 768 + (h & 255);
-      const f = 512 + ((h >>> 8) & 255);
-      const g = 256 + ((h >>> 16) & 255);
-      const i = h >>> 24;
-      l = low[a] ^ low[b] ^ low[c] ^ low[d] ^ low[e] ^ low[f] ^ low[g] ^ low[i];
-      h = high[a] ^ high[b] ^ high[c] ^ high[d] ^ high[e] ^ high[f] ^ high[g] ^ high[i];
+      let nextLow = 0;
+      let nextHigh = 0;
+      for (let byte = 0; byte < 4; byte += 1) {
+        const a = 1792 - 256 * byte + ((l >>> (8 * byte)) & 255);
+        const b = 768 - 256 * byte + ((h >>> (8 * byte)) & 255);
+        nextLow ^= low[a] ^ low[b];
+        nextHigh ^= high[a] ^ high[b];
+      }
+      l = nextLow;
+      h = nextHigh;
     }
     for (; at < length; at += 1) {
       const index = (l ^ bytes[at]) & 255;
@@ -119,7 +108,7 @@ export async function sha256(file, signal) {
   await readSlices(file, signal, (bytes) => {
     compress(state, constants, bytes);
     // Only the last slice has one.
-    rest = bytes.slice(bytes.length - (bytes.length % 64));
+    rest = bytes.slice(bytes.length & ~63);
   });
   const end = new Uint8Array(rest.length < 56 ? 64 : 128);
   end.set(rest);
@@ -141,11 +130,18 @@ function fractions(count, root) {
   const primes = [];
   for (let n = 2; primes.length < count; n += 1) {
     if (primes.some((prime) => n % prime === 0)) continue;
-    const power = n ** (1 / root);
-    words[primes.length] = (power - Math.floor(power)) * 2 ** 32;
+    words[primes.length] = (n ** (1 / root) % 1) * 2 ** 32;
     primes.push(n);
   }
   return words;
+}
+
+/**
+ * @param {number} word
+ * @param {number} bits How far to the right.
+ */
+function rotate(word, bits) {
+  return (word >>> bits) | (word << -bits);
 }
 
 /**
@@ -157,16 +153,15 @@ function fractions(count, root) {
  */
 function compress(state, constants, bytes) {
   const words = new Int32Array(64);
+  const view = new DataView(bytes.buffer);
   for (let at = 0; at + 64 <= bytes.length; ) {
-    for (let t = 0; t < 16; t += 1, at += 4) {
-      words[t] = (bytes[at] << 24) | (bytes[at + 1] << 16) | (bytes[at + 2] << 8) | bytes[at + 3];
-    }
+    for (let t = 0; t < 16; t += 1, at += 4) words[t] = view.getInt32(at);
     for (let t = 16; t < 64; t += 1) {
       const x = words[t - 15];
       const y = words[t - 2];
-      const s0 = ((x >>> 7) | (x << 25)) ^ ((x >>> 18) | (x << 14)) ^ (x >>> 3);
-      const s1 = ((y >>> 17) | (y << 15)) ^ ((y >>> 19) | (y << 13)) ^ (y >>> 10);
-      words[t] = (((words[t - 16] + s0) | 0) + ((words[t - 7] + s1) | 0)) | 0;
+      const s0 = rotate(x, 7) ^ rotate(x, 18) ^ (x >>> 3);
+      const s1 = rotate(y, 17) ^ rotate(y, 19) ^ (y >>> 10);
+      words[t] = words[t - 16] + s0 + words[t - 7] + s1;
     }
     let a = state[0];
     let b = state[1];
@@ -177,9 +172,9 @@ function compress(state, constants, bytes) {
     let g = state[6];
     let h = state[7];
     for (let t = 0; t < 64; t += 1) {
-      const s1 = ((e >>> 6) | (e << 26)) ^ ((e >>> 11) | (e << 21)) ^ ((e >>> 25) | (e << 7));
-      const t1 = (((h + s1) | 0) + ((((e & f) ^ (~e & g)) + constants[t]) | 0) + words[t]) | 0;
-      const s0 = ((a >>> 2) | (a << 30)) ^ ((a >>> 13) | (a << 19)) ^ ((a >>> 22) | (a << 10));
+      const s1 = rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25);
+      const t1 = (h + s1 + ((e & f) ^ (~e & g)) + constants[t] + words[t]) | 0;
+      const s0 = rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22);
       const t2 = (s0 + ((a & b) ^ (a & c) ^ (b & c))) | 0;
       h = g;
       g = f;
@@ -190,13 +185,7 @@ function compress(state, constants, bytes) {
       b = a;
       a = (t1 + t2) | 0;
     }
-    state[0] += a;
-    state[1] += b;
-    state[2] += c;
-    state[3] += d;
-    state[4] += e;
-    state[5] += f;
-    state[6] += g;
-    state[7] += h;
+    const added = [a, b, c, d, e, f, g, h];
+    for (let index = 0; index < 8; index += 1) state[index] += added[index];
   }
 }

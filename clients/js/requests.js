@@ -270,7 +270,7 @@ function sendByXhr({ method, url, headers, body, isSimple, signal }, onprogress)
       clearTimeout(stalled);
       signal.removeEventListener("abort", abort);
       // Asking for a header that the store hides would be an error in the console.
-      const etag = xhr.getAllResponseHeaders().match(/^etag: *(.+?)\r?$/im)?.[1] ?? null;
+      const etag = xhr.getAllResponseHeaders().match(/^etag: *(.+)/im)?.[1] ?? null;
       resolve({ status: xhr.status, text: xhr.responseText, etag });
     };
     signal.addEventListener("abort", abort);
@@ -306,10 +306,10 @@ const STORE_CODES = {
  */
 function storeError(status, xml) {
   /** @param {string} name */
-  const element = (name) => xml.match(new RegExp(`<${name}>([^<]*)</${name}>`))?.[1];
+  const element = (name) => xml.match(`<${name}>([^<]*)<`)?.[1];
   const code = element("Code") ?? "failed";
   const reason = element("Message");
-  const isExpired = /expired/i.test(reason ?? "");
+  const isExpired = /expired/i.test(String(reason));
   const text = isExpired ? "The grant has expired." : STORE_CODES[code] ?? reason;
   return new UploadError(`The store answered ${status}${text ? `: ${text}` : "."}`, {
     code,
@@ -329,17 +329,33 @@ function storeError(status, xml) {
  * @returns {Promise<void>}
  */
 export function sleep(ms, signal) {
-  return new Promise((resolve, reject) => {
+  return new Promise((resolve) => {
     const end = () => {
       clearTimeout(timer);
       globalThis.removeEventListener?.("online", end);
       signal.removeEventListener("abort", end);
-      if (signal.aborted) reject(signal.reason);
-      else resolve();
+      resolve();
     };
     const timer = setTimeout(end, ms);
     globalThis.addEventListener?.("online", end);
     signal.addEventListener("abort", end);
+  });
+}
+
+/**
+ * What `promise` resolves to, unless `signal` is aborted before that: other uploads share the call, so it goes on.
+ *
+ * @template T
+ * @param {AbortSignal} signal
+ * @param {Promise<T>} promise
+ * @returns {Promise<T>}
+ */
+export function unlessAborted(signal, promise) {
+  return new Promise((resolve, reject) => {
+    const stop = () => reject(signal.reason);
+    signal.addEventListener("abort", stop);
+    if (signal.aborted) stop();
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", stop));
   });
 }
 
@@ -362,34 +378,23 @@ export class Slots {
    * @returns {Promise<T>}
    */
   async use(signal, task) {
-    signal.throwIfAborted();
-    if (this.busy < this.most) this.busy += 1;
-    else await this.#turn(signal);
+    /** @type {Promise<void>} */
+    const turn = new Promise((resolve) => {
+      if (this.busy < this.most) {
+        this.busy += 1;
+        resolve();
+      } else this.#queue.push(resolve);
+    });
     try {
+      await unlessAborted(signal, turn);
       return await task();
     } finally {
-      const next = this.#queue.shift();
-      if (next) next();
-      else this.busy -= 1;
+      // Whoever has stopped waiting passes the turn on when it comes.
+      turn.then(() => {
+        const next = this.#queue.shift();
+        if (next) next();
+        else this.busy -= 1;
+      });
     }
-  }
-
-  /**
-   * @param {AbortSignal} signal
-   * @returns {Promise<void>}
-   */
-  #turn(signal) {
-    return new Promise((resolve, reject) => {
-      const turn = () => {
-        signal.removeEventListener("abort", leave);
-        resolve();
-      };
-      const leave = () => {
-        this.#queue.splice(this.#queue.indexOf(turn), 1);
-        reject(signal.reason);
-      };
-      signal.addEventListener("abort", leave, { once: true });
-      this.#queue.push(turn);
-    });
   }
 }

@@ -40,34 +40,34 @@ export class Sessions {
    * @returns {Promise<Session | null>}
    */
   async get(id) {
-    return (await this.#try((store) => store.get(id))) || null;
+    return (await this.#try("get", id)) || null;
   }
 
   /** @param {Session} session */
   async put(session) {
-    await this.#try((store) => store.set(session.id, session));
+    await this.#try("set", session.id, session);
   }
 
   /** @param {string} id */
   async delete(id) {
-    await this.#try((store) => store.delete(id));
+    await this.#try("delete", id);
     notify(id);
   }
 
+  /** @returns {Promise<Session[]>} */
   async list() {
-    return (await this.#try((store) => store.list())) ?? [];
+    return (await this.#try("list")) ?? [];
   }
 
   /**
    * Without a place to keep sessions, as in some private windows, a reload loses the upload and nothing else.
    *
-   * @template T
-   * @param {(store: SessionStore) => T | Promise<T>} action
-   * @returns {Promise<T | null | undefined>}
+   * @param {keyof SessionStore} action
+   * @param {unknown[]} values
    */
-  async #try(action) {
+  async #try(action, ...values) {
     try {
-      return this.store && (await action(this.store));
+      return await /** @type {any} */ (this.store)?.[action](...values);
     } catch {
       return undefined;
     }
@@ -142,11 +142,9 @@ async function lock(id) {
   /** @returns {Promise<(() => void) | null>} */
   const attempt = () =>
     new Promise((resolve) => {
+      // The lock is held until the inner promise resolves, so the function that resolves it releases the lock.
       const hold = (/** @type {Lock | null} */ lock) =>
-        new Promise((/** @type {(_?: undefined) => void} */ release) => {
-          resolve(lock && release);
-          if (!lock) release();
-        });
+        lock ? new Promise(/** @type {any} */ (resolve)) : resolve(null);
       // Pages in a sandbox may not use locks.
       locks.request(LOCK + id, { ifAvailable: true }, hold).catch(() => resolve(null));
     });

@@ -89,8 +89,8 @@ export class Run {
 
   /** @type {Sent | undefined} */
   #sent;
-  /** Whether a connection was lost that may have delivered the file. */
-  #mayBeThere = false;
+  /** Whether the connection was lost while the file was sent. */
+  #wasLost = false;
   /** @type {string | undefined} */
   #sha256;
   /** @type {Promise<string> | null | undefined} */
@@ -112,7 +112,7 @@ export class Run {
     this.#id = JSON.stringify([scope.url, scope.policy, name, size, lastModified]);
     const { signal } = options;
     const onabort = () => this.abort().catch(() => {}); // the upload's promise has the error
-    if (signal?.aborted) queueMicrotask(onabort);
+    if (signal?.aborted) Promise.resolve().then(onabort);
     signal?.addEventListener("abort", onabort);
     /** @type {Promise<Uploaded>} */
     const settled = new Promise((resolve, reject) => {
@@ -201,37 +201,25 @@ export class Run {
     this.#release?.();
   }
 
-  /** @param {AbortSignal} signal */
-  async #send(signal) {
-    const { checksum, multipartThreshold = MULTIPART_THRESHOLD } = this.#options;
-    const { needs } = this.#scope;
-    const isWhole = this.#file.size <= multipartThreshold || needs.whole || checksum === "sha256";
-    if (isWhole) return this.#sendWhole(signal);
-    try {
-      return await this.#sendParts(signal);
-    } catch (/** @type {any} */ error) {
-      // Some policies allow no parts, because parts have no SHA-256 of the whole file for example.
-      if (!error.has?.("multipart-not-supported", "multipart-not-allowed", "forms-only")) throw error;
-      needs.whole = true;
-      return this.#sendWhole(signal);
-    }
-  }
-
   /**
    * @param {AbortSignal} signal
    * @returns {Promise<Sent>}
    */
-  async #sendWhole(signal) {
+  async #send(signal) {
+    const { checksum, multipartThreshold = MULTIPART_THRESHOLD } = this.#options;
     const { needs } = this.#scope;
+    const isWhole = this.#file.size <= multipartThreshold || needs.whole || checksum === "sha256";
     const hadChecksum = this.#sha256;
     const hadForm = needs.form;
     try {
-      return await this.#sendRequest(await this.#request(signal), signal);
+      return await (isWhole ? this.#sendWhole(signal) : this.#sendParts(signal));
     } catch (/** @type {any} */ error) {
-      if (!hadChecksum && error.has?.("checksum-required")) needs.checksum = true;
+      // Some policies allow no parts, because parts have no SHA-256 of the whole file for example.
+      if (!isWhole && error.has?.("multipart-not-supported", "multipart-not-allowed", "forms-only")) needs.whole = true;
+      else if (!hadChecksum && error.has?.("checksum-required")) needs.checksum = true;
       else if (!hadForm && error.has?.("forms-only")) needs.form = true;
       else throw error;
-      return this.#sendWhole(signal);
+      return this.#send(signal);
     }
   }
 
@@ -286,13 +274,13 @@ export class Run {
   /**
    * Sends the file with one request: a PUT, or a form.
    *
-   * @param {import("./batch.js").Wanted["body"]} request
    * @param {AbortSignal} signal
+   * @returns {Promise<Sent>}
    */
-  async #sendRequest(request, signal) {
+  async #sendWhole(signal) {
     const { grants, needs } = this.#scope;
-    const { size } = this.#file;
-    const wanted = grants.add(request, needs.form ?? prefersForm(size));
+    const request = await this.#request(signal);
+    const wanted = grants.add(request, needs.form ?? prefersForm(this.#file.size));
     try {
       return await this.#persist(signal, () =>
         this.#shared.slots.use(signal, async () => {
@@ -306,17 +294,15 @@ export class Run {
           } catch (/** @type {any} */ error) {
             const { status, retry } = error;
             // The policy forbids overwriting, and what is there is the first attempt.
-            if (status === 412 && this.#mayBeThere) return { key: grant.key };
+            if (status === 412 && this.#wasLost) return { key: grant.key };
             if (status) wanted.grant = null;
             // Not every store that should accept forms does, and a CORS rule may hide their answers.
-            if (grant.fields && !needs.form && (retry ? !status && this.#mayBeThere : status)) {
-              needs.form = false;
+            if (grant.fields && !needs.form && (status ? !retry : retry && this.#wasLost)) {
+              needs.form = wanted.form = false;
               wanted.grant = null;
-              wanted.form = false;
               error.retry = true;
-            } else {
-              this.#mayBeThere ||= !status && retry;
             }
+            this.#wasLost ||= !status && retry;
             throw error;
           }
         }),
