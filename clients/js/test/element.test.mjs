@@ -302,7 +302,7 @@ test("properties that were set before the module was loaded hold", { timeout: 12
   assert.deepEqual(await page.evaluate(() => [window.photo.metadata, window.photo.checksum]), [{ early: "yes" }, "sha256"]);
   assert.deepEqual(await data(), [["early", await property("value")]]);
   assert.equal(await page.getByRole("button", { name: "Choose files" }).count(), 1);
-  assert.ok((await (await answer).json()).uploads[0].fields["x-amz-checksum-sha256"]);
+  assert.ok((await (await answer).json()).uploads[0].headers["x-amz-checksum-sha256"]);
   await context.close();
 
   proxy.reset();

@@ -19,6 +19,8 @@ const POLICIES = `
   [policies.default]
   [policies.once]
   overwrite = false
+  [policies.summed]
+  require_checksum = true
   [policies.images]
   content_types = ["image/*"]`;
 
@@ -64,6 +66,19 @@ test("where the store hides its answers to forms, the file goes by PUT", { timeo
   const [{ size }] = await send([1_000]);
   assert.equal(size, 1_000);
   assert.deepEqual([proxy.count(/^store POST/), proxy.count(/^store PUT/)], [2, 1]);
+});
+
+test("a file with a checksum goes by PUT, as some stores do not compare that of a form", async () => {
+  expected.push(/422/);
+  for (const checksum of ["sha256", "crc64nvme"]) {
+    proxy.requests.length = 0;
+    const [{ size }] = await send([1_000], { checksum });
+    assert.equal(size, 1_000);
+    assert.deepEqual([proxy.count(/^store POST/), proxy.count(/^store PUT/)], [0, 1], checksum);
+  }
+  proxy.requests.length = 0;
+  await send([1_000], { policy: "summed" });
+  assert.deepEqual([proxy.count(/^store POST/), proxy.count(/^store PUT/)], [0, 1]);
 });
 
 test("a form whose connection is lost is sent again, under the same key", { timeout: 60_000 }, async () => {

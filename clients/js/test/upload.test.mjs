@@ -498,6 +498,10 @@ test("a policy that grants forms only gets forms, whatever the size", { timeout:
     counted.reset();
     await client.upload(small);
     assert.equal(counted.count(/^service/), 2);
+    // Nor does a checksum, with which a PUT is better, need one.
+    counted.reset();
+    await createClient({ url: counted.service }).upload(small, { checksum: "sha256" });
+    assert.deepEqual([counted.count(/^store POST/), counted.count(/^store PUT/)], [1, 0]);
   } finally {
     await counted.stop();
     await forms.stop();
