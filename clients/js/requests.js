@@ -297,7 +297,7 @@ async function sendByFetch({ method, url, headers, body, signal }) {
 /** @type {Record<string, string>} What the store's codes mean, in words for people. */
 const STORE_CODES = {
   SignatureDoesNotMatch: "The request differs from the one that was granted.",
-  PreconditionFailed: "There is an object of this name already.",
+  PreconditionFailed: "There is an object of this name, perhaps this file.",
 };
 
 /**

@@ -55,6 +55,7 @@ const LATE_MS = 2_000;
  * @property {string} key
  * @property {string | null} [etag]
  * @property {Uploaded} [upload] What the service has found in the store, if it was asked to verify the upload.
+ * @property {UploadError} [taken] The store's refusal to overwrite an object, which may be this file or another one.
  */
 
 export class Run {
@@ -294,8 +295,9 @@ export class Run {
             return { key: grant.key, etag: await send(grant, this.#file, options) };
           } catch (/** @type {any} */ error) {
             const { status, retry } = error;
-            // The policy forbids overwriting, and what is there is the first attempt.
-            if (status === 412 && this.#wasLost) return { key: grant.key };
+            // The policy forbids overwriting. What is there may be this file, from an attempt whose answer was lost: a
+            // browser, too, sends a request again if the connection that it had kept open is closed.
+            if (status === 412) return { key: grant.key, taken: error };
             if (status) wanted.grant = null;
             // Not every store that should accept forms does, and a CORS rule may hide their answers.
             if (grant.fields && !needs.form && (status ? !retry : retry && this.#wasLost)) {
@@ -506,17 +508,20 @@ export class Run {
    * @param {AbortSignal} signal
    * @returns {Promise<Uploaded>}
    */
-  async #verify({ key, etag = null, upload }, signal) {
+  async #verify({ key, etag = null, upload, taken }, signal) {
     const { size } = this.#file;
     const scope = this.#scope;
-    if (this.#options.verify === false) return { key, size, etag, contentType: typeOf(this.#file) };
+    if (this.#options.verify === false && !taken) return { key, size, etag, contentType: typeOf(this.#file) };
     const checksumCrc64nvme = await this.#crc(signal);
     try {
       const uploaded = await this.#persist(signal, async () => {
         this.#change("verifying");
-        if (!checksumCrc64nvme) return upload ?? scope.verifications.verify(key, signal);
         const body = { key, size, policy: scope.policy, checksumCrc64nvme };
-        return scope.ask("POST", "/upload/verify", { signal, body });
+        const found = await (checksumCrc64nvme
+          ? scope.ask("POST", "/upload/verify", { signal, body })
+          : upload ?? scope.verifications.verify(key, signal));
+        if (taken && !(await this.#isThisFile(found, signal))) throw taken;
+        return found;
       });
       signal.throwIfAborted();
       if (uploaded.size === size) return uploaded;
@@ -527,9 +532,27 @@ export class Run {
         await this.#forget();
         // An object that is gone was not refused, and can be sent again.
         error.refused = error.status !== 404;
+        if (taken) throw taken;
       }
       throw error;
     }
+  }
+
+  /**
+   * Whether an object that must not be overwritten is this file. Its size and its date do not tell: another upload may
+   * have been faster.
+   *
+   * @param {any} uploaded
+   * @param {AbortSignal} signal
+   */
+  async #isThisFile({ checksumSha256, checksumCrc64nvme }, signal) {
+    const checksum = checksumSha256 ?? checksumCrc64nvme;
+    if (checksum) return checksum === (await this.#hash(checksumSha256 ? "sha256" : "crc64nvme", signal));
+    // A key that is never granted twice was granted to this upload.
+    const request = await this.#request(signal);
+    const body = { files: [request, request] };
+    const { uploads: [one, other] } = await this.#scope.ask("POST", "/upload/presigned-urls", { signal, body });
+    return one.key !== other.key;
   }
 
   /** @param {Session} session */

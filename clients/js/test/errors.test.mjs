@@ -86,10 +86,61 @@ test("where nothing may be overwritten, a file whose first answer was lost has a
   });
   assert.deepEqual([(await paused).size, answers.length], [1_000, 2]);
 
-  // Without a lost answer, it is another file.
+  // A browser sends a request again by itself, so that the first answer that the page sees is a refusal.
+  for (const policy of ["once", "fixed"]) {
+    for (const verify of [true, false]) {
+      const file = smallFile(`resent-${verify}.txt`);
+      proxy.once(/^store PUT/, { resend: true });
+      const { key } = await client.upload(file, { policy, verify });
+      assert.deepEqual(await readFile(server.object(key)), Buffer.from(await file.arrayBuffer()));
+    }
+  }
+
+  // A store that refuses what it does not have is not believed.
   proxy.fault = ({ to }) => (to === "store" ? { status: 412, body: "<Error><Code>PreconditionFailed</Code></Error>" } : undefined);
-  const error = await failure(client.upload(smallFile("once.txt"), { policy: "once" }));
-  assert.equal(error.message, "The store answered 412: There is an object of this name already.");
+  for (const options of [{}, { verify: false }]) {
+    const error = await failure(client.upload(smallFile("never.txt"), { policy: "once", ...options }));
+    assert.equal(error.message, "The store answered 412: There is an object of this name, perhaps this file.");
+    assert.deepEqual([error.status, error.refused, error.retry], [412, false, false]);
+  }
+});
+
+/** As where the store keeps no checksums. */
+const withoutChecksums = (answer) => answer.replace(/"checksum\w+":"[^"]*",/g, "");
+
+test("where nothing may be overwritten, another file of the same name and size is not taken for this one", async () => {
+  for (const rewrite of [(answer) => answer, withoutChecksums]) {
+    for (const fault of [undefined, { drop: true }, { cutRequest: true }]) {
+      for (const options of [{}, { checksum: "sha256" }, { checksum: "crc64nvme" }, { verify: false }]) {
+        proxy.reset();
+        const name = `taken-${Math.random()}.txt`;
+        const other = new File([Buffer.alloc(1_000, "other")], name, { type: "text/plain" });
+        const { key } = await client.upload(other, { policy: "fixed" });
+        proxy.rewrite = rewrite;
+        if (fault) proxy.once(/^store PUT/, fault);
+        const error = await failure(client.upload(smallFile(name), { policy: "fixed", ...options }));
+        assert.deepEqual([error.code, error.status, error.refused], ["PreconditionFailed", 412, false]);
+        assert.deepEqual(await readFile(server.object(key)), Buffer.alloc(1_000, "other"));
+      }
+    }
+    // Nor where both come at the same time.
+    const name = `both-${Math.random()}.txt`;
+    const both = ["one", "two"].map((text) => new File([Buffer.alloc(1_000, text)], name));
+    const results = await client.uploadAll(both, { policy: "fixed" });
+    assert.deepEqual(results.map(({ status }) => status).sort(), ["fulfilled", "rejected"]);
+    assert.equal(results.find(({ reason }) => reason).reason.status, 412);
+  }
+});
+
+test("without a checksum, only a key that is never granted twice shows that a file has arrived", async () => {
+  proxy.rewrite = withoutChecksums;
+  proxy.once(/^store PUT/, { loseAnswer: true });
+  const file = smallFile("lost.txt");
+  const { key } = await client.upload(file, { policy: "once" });
+  assert.deepEqual(await readFile(server.object(key)), Buffer.from(await file.arrayBuffer()));
+  proxy.once(/^store PUT/, { loseAnswer: true });
+  const error = await failure(client.upload(file, { policy: "fixed" }));
+  assert.equal(error.message, "The store answered 412: There is an object of this name, perhaps this file.");
 });
 
 test("what conflicts with another request for the same object is sent again", async () => {

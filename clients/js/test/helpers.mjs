@@ -98,6 +98,7 @@ export async function untilParts(server, expected) {
  * - `{ drop: true }`: the connection is closed at once
  * - `{ cutRequest: true }`: only the first half of the body is forwarded
  * - `{ loseAnswer: true }`: the request is forwarded, and the connection closed instead of the answer
+ * - `{ resend: true }`: the request is forwarded twice, as by a browser whose connection was closed, and has the second answer
  * - `{ cutAnswer: true }`: only the first half of the answer is forwarded
  * - `{ status, body, headers }`: an answer of the proxy's own
  * - `{ without }`: the name of a header that the answer loses
@@ -145,8 +146,10 @@ export async function startProxy(server, { isOne = false } = {}) {
     const half = Math.floor(Number(incoming.headers["content-length"] ?? 0) / 2);
     if (fault.cutRequest && half === 0) return outgoing.destroy();
     let received = 0;
+    const sent = [];
     for await (const chunk of incoming) {
       received += chunk.length;
+      if (fault.resend) sent.push(chunk);
       if (fault.cutRequest && received >= half) {
         forwarded.destroy();
         return outgoing.destroy();
@@ -154,7 +157,14 @@ export async function startProxy(server, { isOne = false } = {}) {
       if (!forwarded.write(chunk)) await Promise.race([new Promise((drained) => forwarded.once("drain", drained)), answered]);
     }
     forwarded.end();
-    const answer = await answered;
+    let answer = await answered;
+    if (fault.resend) {
+      for await (const chunk of answer) void chunk;
+      answer = await new Promise((resolve, reject) => {
+        const again = request({ agent, hostname, port, method: seen.method, path: seen.path, headers });
+        again.once("response", resolve).once("error", reject).end(Buffer.concat(sent));
+      });
+    }
     const chunks = [];
     for await (const chunk of answer) chunks.push(chunk);
     let body = Buffer.concat(chunks);
