@@ -10,16 +10,21 @@ const FILES_MAX = 1_000;
 const FORMS_MAX = 250;
 /** Those that come next are granted together with a file, but no more than can soon be sent. */
 const BYTES_AHEAD = 64 * 1024 * 1024;
-/** A grant that is older is asked for again, as it may expire while the file is sent. */
-const FRESH_MS = 60_000;
+/** A form does not say its lifetime in seconds. */
+const FORM_LIFETIME_S = 120;
 
 /**
- * @typedef {object} Wanted
+ * @template T
+ * @typedef {object} Granted
+ * @property {Promise<T> | null} [grant]
+ * @property {number} [freshUntil] By the clock of `performance`. Then it is asked for again.
+ */
+/**
+ * @typedef {object} WantedFile
  * @property {{ size: number, metadata?: object }} body The request for one file.
  * @property {boolean} form Whether a form may upload it.
- * @property {Promise<Grant> | null} grant
- * @property {number} at When it was answered.
  */
+/** @typedef {WantedFile & Granted<Grant>} Wanted */
 
 /** @typedef {(method: string, path: string, call?: import("./requests.js").Call) => Promise<any>} Ask */
 
@@ -42,7 +47,8 @@ export class Grants {
    * @returns {Wanted}
    */
   add(body, form) {
-    const wanted = { body, form, grant: null, at: 0 };
+    /** @type {Wanted} */
+    const wanted = { body, form };
     this.#waiting.add(wanted);
     return wanted;
   }
@@ -82,16 +88,12 @@ export class Grants {
     }
     const answer = this.#grant(batch.map(({ body }) => body), first.form);
     batch.forEach((wanted, index) => {
-      // While the call is in progress, nobody asks again, however long it takes.
-      wanted.at = Infinity;
-      wanted.grant = answer.then((grants) => {
+      const grant = answer.then((grants) => {
         const grant = grants[index];
         if (grant instanceof UploadError) throw grant;
-        wanted.at = performance.now();
         return grant;
       });
-      // Whoever waits for it sees the error; whoever comes next asks again.
-      wanted.grant.catch(() => (wanted.grant = null));
+      keepGrant(wanted, grant);
     });
   }
 
@@ -130,9 +132,31 @@ function errorsUnder(parent, errors) {
   return under.map((error) => ({ ...error, pointer: error.pointer.slice(parent.length) }));
 }
 
-/** @param {{ grant: unknown, at: number }} granted */
-export function isFresh({ grant, at }) {
-  return grant && performance.now() - at <= FRESH_MS;
+/**
+ * Keeps the answer of a call for half of the lifetime of its URL, as it may expire while the file is sent. The lifetime
+ * counts from now, as the clock of this machine may be wrong.
+ *
+ * @template {{ url: string }} T
+ * @template {Granted<T>} W
+ * @param {W} wanted
+ * @param {Promise<T>} answer
+ */
+export function keepGrant(wanted, answer) {
+  // While the call is in progress, nobody asks again, however long it takes.
+  wanted.freshUntil = Infinity;
+  wanted.grant = answer.then((grant) => {
+    const seconds = /X-Amz-Expires=(\d+)/.exec(grant.url)?.[1] ?? FORM_LIFETIME_S;
+    wanted.freshUntil = performance.now() + 500 * Number(seconds);
+    return grant;
+  });
+  // Whoever waits for it sees the error; whoever comes next asks again.
+  wanted.grant.catch(() => (wanted.grant = null));
+  return wanted;
+}
+
+/** @param {Granted<any>} granted */
+export function isFresh({ grant, freshUntil = 0 }) {
+  return grant && performance.now() <= freshUntil;
 }
 
 /** The service verifies this many keys at once. */

@@ -1,6 +1,6 @@
 // The upload of one file: how it is sent, paused, resumed after a reload, retried and verified.
 
-import { isFresh } from "./batch.js";
+import { isFresh, keepGrant } from "./batch.js";
 import { UploadError, aborted, fromCause, prefersForm, send, sleep } from "./requests.js";
 
 /** @typedef {import("./sessions.js").Session} Session */
@@ -80,7 +80,7 @@ export class Run {
   #kept = 0;
   /** @type {Map<number, number>} */
   #partsInProgress = new Map();
-  /** @type {Map<number, { grant: string | Promise<string>, at: number }>} */
+  /** @type {Map<number, import("./batch.js").Granted<{ url: string }>>} */
   #partUrls = new Map();
   #id;
   /** @type {Session | null | undefined} */
@@ -298,6 +298,8 @@ export class Run {
             // The policy forbids overwriting. What is there may be this file, from an attempt whose answer was lost: a
             // browser, too, sends a request again if the connection that it had kept open is closed.
             if (status === 412) return { key: grant.key, taken: error };
+            // Stores have many words for a grant that has expired, and some hide their answer from the page.
+            error.retry ||= !isFresh(wanted);
             if (status) wanted.grant = null;
             // Not every store that should accept forms does, and a CORS rule may hide their answers.
             if (grant.fields && !needs.form && (status ? !retry : retry && this.#wasLost)) {
@@ -380,8 +382,9 @@ export class Run {
     const session = { id: this.#id, url, policy, name, size, lastModified, key, uploadId, partSize, created: Date.now() };
     this.#partUrls.clear();
     // The others are asked for one by one.
-    const at = performance.now();
-    for (const number in presignedUrls) this.#partUrls.set(+number, { grant: presignedUrls[number], at });
+    for (const number in presignedUrls) {
+      this.#partUrls.set(+number, keepGrant({}, Promise.resolve({ url: presignedUrls[number] })));
+    }
     await this.#keep(session);
     signal.throwIfAborted();
     return session;
@@ -412,15 +415,13 @@ export class Run {
    * @param {Part} part
    * @param {AbortSignal} signal
    */
-  async #partUrl(session, { number, size }, signal) {
-    const signed = this.#partUrls.get(number);
-    if (signed && isFresh(signed)) return signed.grant;
-    const grant = this.#scope
-      .ask("GET", pathOf(session, `/${number}`, { size: String(size) }), { signal })
-      .then(({ url }) => url);
-    this.#partUrls.set(number, { grant, at: performance.now() });
-    grant.catch(() => this.#partUrls.delete(number));
-    return grant;
+  #partUrl(session, { number, size }, signal) {
+    const known = this.#partUrls.get(number) ?? {};
+    this.#partUrls.set(number, known);
+    if (!isFresh(known)) {
+      keepGrant(known, this.#scope.ask("GET", pathOf(session, `/${number}`, { size: String(size) }), { signal }));
+    }
+    return known;
   }
 
   /**
@@ -447,12 +448,16 @@ export class Run {
       const etag = await this.#persist(signal, () =>
         this.#shared.slots.use(signal, async () => {
           this.#change("uploading");
-          const url = await this.#partUrl(session, part, signal);
+          const wanted = this.#partUrl(session, part, signal);
           // Those that follow need not wait for theirs.
-          for (const following of next()) this.#partUrl(session, following, signal).catch(() => {}); // asked for again
+          for (const following of next()) this.#partUrl(session, following, signal);
+          const { url } = await /** @type {Promise<{ url: string }>} */ (wanted.grant);
           this.#partsInProgress.set(number, 0);
           try {
             return await send({ method: "PUT", url }, blob, { signal, onprogress });
+          } catch (/** @type {any} */ error) {
+            error.retry ||= !isFresh(wanted);
+            throw error;
           } finally {
             // Another attempt needs another URL, as this one may have expired.
             this.#partUrls.delete(number);
