@@ -55,6 +55,7 @@ const LATE_MS = 2_000;
  * @property {string} key
  * @property {string | null} [etag]
  * @property {Uploaded} [upload] What the service has found in the store, if it was asked to verify the upload.
+ * @property {Record<string, string>} [fields] Those of the form that has sent it.
  * @property {UploadError} [taken] The store's refusal to overwrite an object, which may be this file or another one.
  */
 
@@ -292,7 +293,7 @@ export class Run {
           const grant = await grants.get(wanted, signal);
           try {
             const options = { signal, onprogress: (/** @type {number} */ loaded) => this.#progress(loaded) };
-            return { key: grant.key, etag: await send(grant, this.#file, options) };
+            return { key: grant.key, fields: grant.fields, etag: await send(grant, this.#file, options) };
           } catch (/** @type {any} */ error) {
             const { status, retry } = error;
             // The policy forbids overwriting. What is there may be this file, from an attempt whose answer was lost: a
@@ -513,7 +514,7 @@ export class Run {
    * @param {AbortSignal} signal
    * @returns {Promise<Uploaded>}
    */
-  async #verify({ key, etag = null, upload, taken }, signal) {
+  async #verify({ key, etag = null, upload, fields, taken }, signal) {
     const { size } = this.#file;
     const scope = this.#scope;
     if (this.#options.verify === false && !taken) return { key, size, etag, contentType: typeOf(this.#file) };
@@ -538,6 +539,11 @@ export class Run {
         // An object that is gone was not refused, and can be sent again.
         error.refused = error.status !== 404;
         if (taken) throw taken;
+        // Some stores do not keep all that a form says.
+        if (fields && !scope.needs.form && error.code === "mismatch") {
+          scope.needs.form = false;
+          return this.#verify((this.#sent = await this.#send(signal)), signal);
+        }
       }
       throw error;
     }

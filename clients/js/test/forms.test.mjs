@@ -81,6 +81,21 @@ test("a file with a checksum goes by PUT, as some stores do not compare that of 
   assert.deepEqual([proxy.count(/^store POST/), proxy.count(/^store PUT/)], [0, 1]);
 });
 
+test("where the store has not kept all that a form says, the file goes by PUT, and so do those that follow", async () => {
+  expected.push(/409/);
+  const body = JSON.stringify({ code: "mismatch", detail: "cacheControl must be no-store", status: 409 });
+  proxy.once(/^service POST .upload.verify/, { status: 409, body });
+  const [{ key }] = await send([1_000]);
+  assert.equal(await readFile(server.object(key), "utf8"), "x".repeat(1_000));
+  assert.deepEqual([proxy.count(/^store POST/), proxy.count(/^store PUT/)], [1, 1]);
+  await send([1_000, 2_000]);
+  assert.deepEqual([proxy.count(/^store POST/), proxy.count(/^store PUT/)], [1, 3]);
+  // What is no other as a PUT stays an error.
+  proxy.fault = ({ path }) => (path.endsWith("/upload/verify") ? { status: 409, body } : undefined);
+  const [{ code }] = await send([1_000]);
+  assert.deepEqual([code, proxy.count(/^store POST/), proxy.count(/^store PUT/)], ["mismatch", 1, 4]);
+});
+
 test("a form whose connection is lost is sent again, under the same key", { timeout: 60_000 }, async () => {
   expected.push(/ERR_/);
   proxy.once(/^store POST/, { loseAnswer: true });
