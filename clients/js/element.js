@@ -29,12 +29,14 @@ import { Announcer, make, setText } from "./element/text.js";
  */
 export class PresigndUpload extends Attributes {
   static formAssociated = true;
-  static observedAttributes = ["multiple", "accept", "required", "disabled", "keys", "name", "receipts"];
+  static observedAttributes = ["multiple", "accept", "required", "disabled", "keys", "name", "receipts", "url"];
 
   /** @type {ElementInternals | undefined} */
   #internals;
   /** @type {Client | undefined} */
   #client;
+  /** Whether the page has set the client, so that `url` does not count. */
+  #isClientSet = false;
   /** @type {UploadList | undefined} */
   #list;
   /** @type {Map<string, Row>} */
@@ -127,7 +129,12 @@ export class PresigndUpload extends Attributes {
     this.#connection?.abort();
   }
 
-  attributeChangedCallback() {
+  /** @param {string} [name] @param {string | null} [before] @param {string | null} [value] */
+  attributeChangedCallback(name, before, value) {
+    if (name === "url" && value !== before && !this.#isClientSet) {
+      this.#client = undefined;
+      this.#list?.use(this.client);
+    }
     this.input.multiple = this.multiple;
     this.input.accept = this.accept;
     this.choose.disabled = this.#isDisabled;
@@ -158,6 +165,7 @@ export class PresigndUpload extends Attributes {
   }
 
   set client(client) {
+    this.#isClientSet = Boolean(client);
     this.#client = client;
   }
 

@@ -38,7 +38,7 @@ export const FINISHED = new Set(["done", "refused"]);
 /** Progress is shown this often. */
 const PROGRESS_EVERY_MS = 100;
 
-/** @typedef {{ item: UploadItem, file: File | null, session: Session | null, upload: Upload | null, options: ListOptions }} Entry */
+/** @typedef {{ client: Client, item: UploadItem, file: File | null, session: Session | null, upload: Upload | null, options: ListOptions }} Entry */
 
 let lastId = 0;
 
@@ -49,6 +49,7 @@ export class UploadList {
   #snapshot = [];
   /** @type {Set<() => void>} */
   #listeners = new Set();
+  /** @type {Client} */
   #client;
   #offers;
   #isDue = false;
@@ -62,7 +63,7 @@ export class UploadList {
    * @param {(session: Session) => boolean} [offers] Whether an interrupted upload belongs in this list; by default, if
    *   it has the client's policy.
    */
-  constructor(client, offers = ({ policy }) => policy === client.policy) {
+  constructor(client, offers = ({ policy }) => policy === this.#client.policy) {
     this.#client = client;
     this.#offers = offers;
   }
@@ -70,12 +71,7 @@ export class UploadList {
   /** @param {() => void} listener Called when `getSnapshot()` has changed. */
   subscribe = (listener) => {
     this.#listeners.add(listener);
-    const { url, shared } = this.#client;
-    this.#unfollow ??= follow(
-      shared.sessions,
-      (session) => session.url === url && this.#offer(session),
-      (id) => this.#withdraw(id),
-    );
+    this.#unfollow ??= this.#follow();
     return () => {
       this.#listeners.delete(listener);
       if (this.#listeners.size) return;
@@ -85,6 +81,31 @@ export class UploadList {
   };
 
   getSnapshot = () => this.#snapshot;
+
+  #follow() {
+    const { url, shared } = this.#client;
+    return follow(
+      shared.sessions,
+      (session) => session.url === url && this.#offer(session),
+      (id) => this.#withdraw(id),
+    );
+  }
+
+  /**
+   * Has another client upload the files that are added from now on, and offers the uploads of its server that were
+   * interrupted. The others stay with the client that they were added with.
+   *
+   * @param {Client} client
+   */
+  use(client) {
+    this.#client = client;
+    for (const { item } of this.#entries.values()) if (item.state === "interrupted") this.#entries.delete(item.id);
+    if (this.#unfollow) {
+      this.#unfollow();
+      this.#unfollow = this.#follow();
+    }
+    this.#changed();
+  }
 
   /**
    * Uploads files. One that was interrupted by a reload is resumed.
@@ -111,7 +132,7 @@ export class UploadList {
       }
       const { name, size } = file;
       const item = this.#item(name, size, options.policy, "waiting");
-      const entry = { item, file, session: null, upload: null, options };
+      const entry = { client: this.#client, item, file, session: null, upload: null, options };
       this.#entries.set(item.id, entry);
       this.#begin(entry);
     }
@@ -151,7 +172,7 @@ export class UploadList {
     try {
       if (item.state === "interrupted" && session) {
         this.#update(entry, { state: "cancelling", error: undefined });
-        await this.#discard(session, ticket);
+        await this.#discard(entry.client, session, ticket);
       } else if (!FINISHED.has(item.state)) {
         await entry.upload?.abort();
       }
@@ -167,15 +188,16 @@ export class UploadList {
   /**
    * Removes the parts of an interrupted upload from the store.
    *
+   * @param {Client} client
    * @param {Session} session
    * @param {ListOptions["ticket"]} ticket
    */
-  async #discard(session, ticket) {
-    const { sessions } = this.#client.shared;
+  async #discard(client, session, ticket) {
+    const { sessions } = client.shared;
     const release = await sessions.hold(session.id);
     if (!release) return; // another tab has resumed it
     try {
-      await discard(this.#client.scope({ policy: session.policy, ticket }).ask, session);
+      await discard(client.scope({ policy: session.policy, ticket }).ask, session);
       await sessions.delete(session.id);
     } finally {
       release();
@@ -198,7 +220,7 @@ export class UploadList {
   #begin(entry) {
     const { session } = entry;
     const file = /** @type {File} */ (entry.file);
-    const upload = this.#client.upload(file, {
+    const upload = entry.client.upload(file, {
       ...entry.options,
       // It is resumed under its own policy.
       policy: session ? session.policy : entry.options.policy,
@@ -223,7 +245,7 @@ export class UploadList {
     if ([...this.#entries.values()].some((entry) => !FINISHED.has(entry.item.state) && isShown(entry))) return;
     const { name, size, policy, kept } = session;
     const item = this.#item(name, size, policy, "interrupted", kept);
-    this.#entries.set(item.id, { item, file: null, session, upload: null, options: {} });
+    this.#entries.set(item.id, { client: this.#client, item, file: null, session, upload: null, options: {} });
     this.#changed();
   }
 

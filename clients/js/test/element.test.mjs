@@ -336,6 +336,20 @@ test("a client may be set in the script that loads the module", { timeout: 60_00
   await state("a.txt", "done");
 });
 
+test("another url is used for the files that are added after it was set", { timeout: 60_000 }, async () => {
+  await open({ url: "http://127.0.0.1:1" });
+  await page.evaluate((url) => (window.photo.url = url), proxy.service);
+  await choose("a.txt");
+  await state("a.txt", "done");
+  const before = await property("value");
+  // What has arrived stays in the list, and in the form.
+  await page.evaluate(() => (window.photo.url = "http://127.0.0.1:1"));
+  await page.evaluate((url) => (window.photo.url = url), proxy.service);
+  assert.equal(await property("value"), before);
+  await choose("b.txt");
+  await state("b.txt", "done");
+});
+
 test("an upload of another policy that a reload interrupted is not offered", { timeout: 120_000 }, async () => {
   expected.push(/net::ERR_ABORTED/);
   await open();
