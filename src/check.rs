@@ -43,6 +43,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Why a check that sends anything but a form, or a form, is skipped.
 const FORMS_ONLY: &str = "S3_FORMS_ONLY is true";
 const FORMS_OFF: &str = "S3_SUPPORTS_POST_POLICY is false";
+/// The check that uploads with forms.
+const POST: &str = "post";
 /// Why a check that uploads markers is skipped.
 const NO_SAMPLE: &str = "no policy has unique keys for a marker";
 
@@ -221,11 +223,19 @@ impl Check {
             lines.extend(self.webhook().await);
         }
         if may_go_on {
-            lines.extend(self.uploads().await);
+            let uploads = self.uploads().await;
+            let accepts = |line: &Line| matches!(line.status, Status::Ok | Status::Warning);
+            let accepts_forms = uploads
+                .iter()
+                .any(|line| line.check == POST && accepts(line));
+            lines.extend(uploads);
             let tags = self.tags().await;
             let keeps_tags = tags.iter().all(|line| line.status == Status::Ok);
             lines.extend(tags);
             lines.push(self.unsigned_headers().await);
+            if accepts_forms {
+                lines.push(self.form_headers().await);
+            }
             lines.push(self.unsigned_stream().await);
             if options.prove {
                 lines.extend(self.prove().await);

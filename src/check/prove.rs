@@ -36,9 +36,6 @@ impl Check {
             // nothing.
             if forms.len() > 1 {
                 lines.extend(forms);
-                let headers =
-                    self.form_attempt(&FORM_HEADERS, async |it| self.obeys_form_headers(it).await);
-                lines.push(headers.await);
                 let fanout =
                     self.form_attempt(&FORM_FANOUT, async |it| self.writes_other_keys(it).await);
                 lines.push(fanout.await);
@@ -171,6 +168,12 @@ impl Check {
             Ok(true) => attempt.failed(),
             Err(error) => error.unclear(attempt.check, sample),
         }
+    }
+
+    /// The counterpart of `unsigned-headers`, which is about PUTs.
+    pub(super) async fn form_headers(&self) -> Line {
+        self.form_attempt(&FORM_HEADERS, async |it| self.obeys_form_headers(it).await)
+            .await
     }
 
     /// HTTP headers of a form must have no effect, because nothing signs them.

@@ -6,7 +6,7 @@ use reqwest::{Response, header};
 
 use super::marker::{MarkerError, Result, Upload, Way};
 use super::problem::Problem;
-use super::{Check, FORMS_OFF, FORMS_ONLY, Line, Status};
+use super::{Check, FORMS_OFF, FORMS_ONLY, Line, POST, Status};
 use crate::upload::{Sample, UploadService};
 
 impl Check {
@@ -43,7 +43,7 @@ impl Check {
 
     /// POSTs a sample of each policy. Their HEAD requests go into `heads`.
     async fn forms(&self, heads: &mut Vec<Line>) -> Vec<Line> {
-        const CHECK: &str = "post";
+        const CHECK: &str = POST;
         if !self.config.supports_post {
             return vec![Line::skipped(CHECK, FORMS_OFF)];
         }

@@ -215,6 +215,7 @@ async fn nothing_is_wrong_with_the_embedded_store_and_nothing_stays_there() {
         ("multipart", "ok"),
         ("multipart", "ok"),
         ("unsigned-headers", "ok"),
+        ("form-headers", "ok"),
         ("unsigned-stream", "ok"),
         ("cors", "ok"),
         ("lifecycle", "warning"),
