@@ -37,15 +37,13 @@ impl Check {
             Ok(rules) => rules,
             Err(problem) => {
                 let checks = [PARTS].into_iter().chain(has_pending.then_some(PENDING));
+                let has_none =
+                    problem.is_not_implemented() || matches!(problem, Problem::Unreadable);
                 let unknown = |check| {
-                    match check {
-                    PENDING if problem.is_not_implemented() || matches!(problem, Problem::Unreadable) => Line::warning(
-                        PENDING,
-                        "the store has no such rules, so uploads that nobody commits stay for ever",
-                    )
-                    .fix("remove them yourself, or remove `pending` from the policy"),
-                    check => problem.unknown(check, "s3:GetLifecycleConfiguration"),
-                }
+                    if check == PENDING && has_none {
+                        return line_of_missing_support();
+                    }
+                    problem.unknown(check, "s3:GetLifecycleConfiguration")
                 };
                 return checks.map(unknown).collect();
             }
@@ -243,6 +241,12 @@ fn rule(id: &str) -> aws_sdk_s3::types::builders::LifecycleRuleBuilder {
     LifecycleRule::builder()
         .id(id)
         .status(ExpirationStatus::Enabled)
+}
+
+/// The line for uploads that have to be committed where the store has no rules.
+fn line_of_missing_support() -> Line {
+    let detail = "the store has no such rules, so uploads that nobody commits stay for ever";
+    Line::warning(PENDING, detail).fix("remove them yourself, or remove `pending` from the policy")
 }
 
 /// The line of a rule that cannot be added.

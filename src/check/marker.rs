@@ -81,6 +81,18 @@ pub(super) struct Upload {
 }
 
 impl Upload {
+    /// A PUT of the sample with no headers of its own.
+    pub(super) fn put(url: String, key: String, sample: &Sample) -> Self {
+        Self {
+            method: Method::PUT,
+            key,
+            url,
+            headers: Vec::new(),
+            fields: Vec::new(),
+            body: sample.body.to_vec(),
+        }
+    }
+
     /// The upload that a grant for `file`, issued at `now`, allows. A PUT stands for an upload in
     /// parts, which has the same properties.
     pub(super) async fn granted(
@@ -227,14 +239,7 @@ impl Check {
         };
         self.markers().push(marker.clone());
         let part = uploads.presign_part(&upload, (1, None), now);
-        let part = Upload {
-            method: Method::PUT,
-            url: part.await?.url,
-            key,
-            headers: Vec::new(),
-            fields: Vec::new(),
-            body: sample.body.to_vec(),
-        };
+        let part = Upload::put(part.await?.url, key, sample);
         Ok((marker, upload, part))
     }
 

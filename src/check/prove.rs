@@ -9,7 +9,6 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::presigning::PresigningConfig;
-use reqwest::Method;
 
 use self::attempts::{Attempt, FORM_FANOUT, FORM_HEADERS, FORMS, PUTS, Terms};
 use super::marker::{MarkerError, Result, Upload, Way};
@@ -144,14 +143,8 @@ impl Check {
         let lifetime = PresigningConfig::expires_in(Duration::from_mins(1));
         let lifetime = lifetime.map_err(|error| Problem::NotSent(error.to_string()))?;
         let put = self.client.put_object().bucket(self.bucket()).key(&key);
-        Ok(Upload {
-            method: Method::PUT,
-            url: put.presigned(lifetime).await?.uri().to_owned(),
-            key,
-            headers: Vec::new(),
-            fields: Vec::new(),
-            body: sample.body.to_vec(),
-        })
+        let url = put.presigned(lifetime).await?.uri().to_owned();
+        Ok(Upload::put(url, key, sample))
     }
 
     /// The line of an attempt with a form, which the store may accept without obeying it.
