@@ -477,6 +477,13 @@ test("what fails after its URL has expired is sent to another one, whatever the 
 
 test("the URL of a part is asked for ahead, and asked for again when it may soon expire", async (t) => {
   const { now } = performance;
+  const { text } = Response.prototype;
+  const received = [];
+  t.mock.method(Response.prototype, "text", async function () {
+    const answer = await text.call(this);
+    received.push(this.url);
+    return answer;
+  });
   const came = (answer) => answer;
   for (const [rewrite, later, expected] of [
     [withoutUrls, 0, [1, 1, 1]],
@@ -485,12 +492,15 @@ test("the URL of a part is asked for ahead, and asked for again when it may soon
     [came, 301_000, [0, 1, 1]],
   ]) {
     proxy.reset();
+    received.length = 0;
     proxy.rewrite = rewrite;
     let passed = 0;
     t.mock.method(performance, "now", () => now.call(performance) + passed);
     proxy.fault = async ({ to, path }) => {
       if (to !== "store" || !path.includes("partNumber=1&")) return undefined;
-      if (rewrite === withoutUrls) await eventually("the next URL is there", () => proxy.answered(/^service GET .*\/2\?/));
+      // Its lifetime counts from the moment at which the client has it.
+      const isThere = () => received.some((url) => /\/2\?/.test(url));
+      if (rewrite === withoutUrls) await eventually("the client has the next URL", isThere);
       passed = later;
       return undefined;
     };
