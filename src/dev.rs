@@ -1,7 +1,6 @@
 //! `presignd dev`: an S3 store on a folder of this machine, which checks signatures and is as
 //! strict as S3, and a log that says what happens. It knows no policies.
 
-mod body;
 mod form;
 mod grants;
 mod log;

@@ -2,6 +2,8 @@
 //! every refusal a reason.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use axum::body::{Body, to_bytes};
@@ -12,9 +14,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use futures_util::FutureExt;
+use http_body_util::BodyExt;
 use quick_xml::escape::partial_escape;
 
-use super::body::SharedBody;
 use super::grants::{Grants, parameter, target};
 use super::{form, log};
 use crate::http;
@@ -27,15 +29,20 @@ const MAX_REFUSAL_BYTES: usize = 64 * 1024;
 pub(super) async fn guard(State(grants): State<Grants>, request: Request, next: Next) -> Response {
     let begin = Instant::now();
     let (head, body) = request.into_parts();
-    let body = SharedBody::new(body);
-    let request = Request::from_parts(head.clone(), Body::new(body.clone()));
+    let is_cut_off = Arc::new(AtomicBool::new(false));
+    let note = Arc::clone(&is_cut_off);
+    let body = body.map_err(move |error| {
+        note.store(true, Ordering::Relaxed);
+        error
+    });
+    let request = Request::from_parts(head.clone(), Body::new(body));
     let answer = match refuse(&request) {
         Some(refusal) => refusal,
         None => match AssertUnwindSafe(next.run(form::readable(request)))
             .catch_unwind()
             .await
         {
-            Ok(_) if body.is_cut_off() => refusal(
+            Ok(_) if is_cut_off.load(Ordering::Relaxed) => refusal(
                 StatusCode::BAD_REQUEST,
                 "IncompleteBody",
                 "The connection was closed before the whole body had arrived.",
@@ -49,11 +56,6 @@ pub(super) async fn guard(State(grants): State<Grants>, request: Request, next: 
         },
     };
     let (answer, reason) = explain(answer, &head, &grants).await;
-    // A client that sent `Expect: 100-continue` and still waits must not be asked for its body.
-    let waits = head.headers.contains_key(header::EXPECT) && !body.is_begun();
-    if is_refusal(&answer) && !waits {
-        body.receive().await;
-    }
     log::line(
         "store ",
         &head.method,

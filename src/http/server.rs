@@ -36,6 +36,9 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// How long a client may accept nothing of an answer.
     pub unread_timeout: Duration,
+    /// How long the rest of a request is received that was answered before all of it had come. A
+    /// client that reads no answer before it has sent all gets the answer then.
+    pub rest_timeout: Duration,
     /// The longest head, in bytes. A head has at most 100 fields, too: up to there hyper reads it
     /// without an allocation.
     pub max_head_bytes: usize,
@@ -51,6 +54,7 @@ impl Default for Limits {
             silent_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(75),
             unread_timeout: Duration::from_mins(2),
+            rest_timeout: Duration::from_secs(20),
             max_head_bytes: 64 * 1024,
             max_connections: 16 * 1024,
             drain_timeout: Duration::from_secs(25),

@@ -19,6 +19,7 @@ use hyper_util::rt::TokioIo;
 use prometheus_client::metrics::gauge::Gauge;
 #[cfg(target_os = "linux")]
 use socket2::SockRef;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
@@ -35,7 +36,7 @@ const MANY_CONNECTIONS: i64 = 16;
 /// Answers the requests of a client until it closes the connection, is too slow, or has to make
 /// room for another.
 pub(super) async fn run(
-    (stream, peer): (TcpStream, SocketAddr),
+    (mut stream, peer): (TcpStream, SocketAddr),
     builder: &http1::Builder,
     service: impl HttpService,
     limits: Limits,
@@ -76,17 +77,39 @@ pub(super) async fn run(
             Ok::<_, Infallible>(response)
         }
     });
-    let mut http = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    // Whatever goes wrong is the client's fault: it closed the connection, or does not speak HTTP.
-    tokio::select! {
-        biased;
-        _ = http.as_mut() => return,
-        () = close.cancelled() => {}
+    let is_answered_early = {
+        let mut http = pin!(builder.serve_connection(TokioIo::new(&mut stream), service));
+        let ended = tokio::select! {
+            biased;
+            ended = http.as_mut() => ended,
+            () = close.cancelled() => {
+                if state.may_close_now() {
+                    return;
+                }
+                http.as_mut().graceful_shutdown();
+                http.await
+            }
+        };
+        // Whatever else goes wrong is the client's fault: it closed the connection, or is too slow.
+        state.has_unread_body() || ended.is_err_and(|error| error.is_parse())
+    };
+    if is_answered_early {
+        let rest = discard_rest(&mut stream, limits.rest_timeout);
+        close.run_until_cancelled(rest).await;
     }
-    if !state.may_close_now() {
-        http.as_mut().graceful_shutdown();
-        http.await.ok();
-    }
+}
+
+/// Receives what the client still sends after its answer, until it closes the connection, too.
+///
+/// If a connection is closed while bytes arrive that nobody reads, the system resets it, and the client
+/// may lose the answer; a proxy answers 502 instead
+/// ([RFC 9112 §9.6](https://www.rfc-editor.org/rfc/rfc9112#section-9.6)).
+async fn discard_rest(stream: &mut TcpStream, rest_timeout: Duration) {
+    // The client learns that no other answer comes. These are best effort: it may be gone.
+    stream.shutdown().await.ok();
+    let mut nowhere = tokio::io::sink();
+    let discard = tokio::io::copy(stream, &mut nowhere);
+    tokio::time::timeout(rest_timeout, discard).await.ok();
 }
 
 /// Whether the client sends a first byte in time. Until then nothing is kept for the connection.
