@@ -14,6 +14,7 @@ use serde_json::Value;
 use self::rules::{Needs, configuration};
 use super::marker::{Upload, Way};
 use super::problem::Problem;
+use super::requests::add_md5;
 use super::{Check, Line};
 use crate::http::AllowedOrigins;
 use crate::upload::{ContentType, Crc64NvmeChecksum, File};
@@ -181,7 +182,8 @@ impl Check {
             .build()
             .map_err(|error| Problem::NotSent(error.to_string()))?;
         let put = self.client.put_bucket_cors().bucket(self.bucket());
-        let written = put.cors_configuration(configuration).send().await;
+        let put = put.cors_configuration(configuration).customize();
+        let written = put.mutate_request(add_md5).send().await;
         let written = match written.map_err(Problem::from) {
             Err(problem) if problem.is_refusal() => return Err(problem),
             // After any other error they may be in force nevertheless.

@@ -10,6 +10,7 @@ use aws_sdk_s3::types::{
 };
 
 use super::problem::Problem;
+use super::requests::add_md5;
 use super::{Check, Line};
 use crate::upload::PENDING_TAG;
 
@@ -188,6 +189,8 @@ impl Check {
             .bucket(self.bucket())
             .lifecycle_configuration(configuration)
             .set_transition_default_minimum_object_size(rules.smallest_to_move)
+            .customize()
+            .mutate_request(add_md5)
             .send()
             .await?;
         Ok(())

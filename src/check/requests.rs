@@ -1,11 +1,14 @@
-//! Counts requests to the store, so that the report can state their number.
+//! Requests to the store: their number, which the report states, and a digest that some stores demand.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use aws_sdk_s3::config::http::HttpRequest;
 use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
+use base64::prelude::{BASE64_STANDARD, Engine};
+use md5::{Digest, Md5};
 
 use super::Check;
 
@@ -26,6 +29,15 @@ impl Intercept for Counter {
     ) -> Result<(), BoxError> {
         self.0.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+}
+
+/// Adds `Content-MD5`, which some stores demand of rules. S3 accepts it beside the checksum that the SDK
+/// sends.
+pub(super) fn add_md5(request: &mut HttpRequest) {
+    if let Some(body) = request.body().bytes() {
+        let md5 = BASE64_STANDARD.encode(Md5::digest(body));
+        request.headers_mut().insert("content-md5", md5);
     }
 }
 

@@ -9,9 +9,12 @@ use aws_sdk_s3::types::{
     BucketLifecycleConfiguration, ExpirationStatus, LifecycleExpiration, LifecycleRule,
     LifecycleRuleFilter,
 };
+use axum::body::to_bytes;
 use axum::extract::Request;
 use axum::http::Method;
 use axum::middleware::Next;
+use base64::prelude::{BASE64_STANDARD, Engine};
+use md5::{Digest, Md5};
 use presignd::dev::BUCKET;
 use presignd::upload::Arrival;
 
@@ -353,4 +356,31 @@ async fn fix_lifecycle_keeps_what_is_said_of_small_objects_beside_the_rules() {
         panic!("{kept:?}");
     };
     assert_eq!(value, "varies_by_storage_class");
+}
+
+#[tokio::test]
+async fn rules_are_sent_with_the_md5_that_some_stores_demand() {
+    let stand = StandIn::between(|request: Request, next: Next| async {
+        let uri = request.uri().to_string();
+        let is_about_cors = uri.contains("?cors") || request.method() == Method::OPTIONS;
+        if is_about_cors && request.method() != Method::PUT {
+            return error(404, "NoSuchCORSConfiguration");
+        }
+        if !is_about_cors && !sets_rules(request.method(), &uri) {
+            return next.run(request).await;
+        }
+        let given = request.headers().get("content-md5").cloned();
+        let body = to_bytes(request.into_body(), 100_000).await.unwrap();
+        match given {
+            None => error(400, "InvalidRequest"),
+            Some(md5) if md5 != BASE64_STANDARD.encode(Md5::digest(&body)) => {
+                error(400, "BadDigest")
+            }
+            Some(_) => error(501, "NotImplemented"),
+        }
+    })
+    .await;
+    let run = check_with(&stand, PENDING, &["--fix-lifecycle", "--fix-cors"]).await;
+    run.says("lifecycle", "warning", &["501"]);
+    run.says("cors", "failed", &["501"]);
 }
