@@ -49,6 +49,7 @@ pub const VARIABLES: &[&str] = &[
     "BIND_ADDR",
     "METRICS_ADDR",
     "MAX_CONNECTIONS",
+    "KEEP_ALIVE_TIMEOUT",
     "S3_SUPPORTS_POST_POLICY",
     "S3_FORMS_ONLY",
     "UPLOAD_URL_EXPIRES_IN",
@@ -236,12 +237,18 @@ pub(crate) fn parse_addr(text: &str) -> Option<SocketAddr> {
     }
 }
 
-/// How many connections may be open at once.
+/// How many connections may be open at once, and for how long they may be idle.
 fn limits(reader: &mut Reader<'_>) -> Limits {
     let default = Limits::default();
     let max_connections: Option<NonZeroU16> =
         reader.parse("MAX_CONNECTIONS", "a whole number from 1 to 65535");
+    let keep_alive = "whole seconds from 1 to 3600";
+    let head_timeout = reader.read("KEEP_ALIVE_TIMEOUT", keep_alive, |text| {
+        let seconds = text.parse().ok().filter(|n| (1..=3600).contains(n))?;
+        Some(Duration::from_secs(seconds))
+    });
     Limits {
+        head_timeout: head_timeout.unwrap_or(default.head_timeout),
         max_connections: max_connections.map_or(default.max_connections, |n| n.get().into()),
         ..default
     }

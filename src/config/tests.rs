@@ -171,6 +171,7 @@ fn an_invalid_value_is_refused_by_name() {
     // Nothing else is checked of it.
     refused("AWS_PROFILE", &["a\nb", "a\u{7}b", "\"a\""]);
     refused("MAX_CONNECTIONS", &["0", "-1", "65536", "many"]);
+    refused("KEEP_ALIVE_TIMEOUT", &["0", "-1", "3601", "75s"]);
     refused("METRICS_ADDR", &["9090", "nowhere:9090"]);
     refused("S3_SUPPORTS_POST_POLICY", &["no"]);
     refused("UPLOAD_POLICIES_FILE", &["/no/such/file"]);

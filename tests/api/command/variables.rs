@@ -2,12 +2,15 @@
 
 use std::net::TcpListener;
 use std::path::Path;
+use std::time::Duration;
 
 use jsonwebtoken::Algorithm;
 use presignd::http::auth::new_api_key;
 use reqwest::StatusCode;
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::auth::jwt::{AUDIENCE, ISSUER, IssuerKey};
 use crate::helpers::{Grant, client, preflight};
@@ -311,6 +314,28 @@ fn serve_warns_of_fewer_file_descriptors_than_its_connections_can_need() {
         ]);
         let log = Running::run(&mut command).logged_until("UPLOAD_SESSION_SECRET");
         assert_eq!(log.contains("file descriptors"), warns, "{log}");
+    }
+}
+
+#[tokio::test]
+async fn idle_connections_stay_open_for_as_long_as_the_variable_says() {
+    let folder = TempDir::new().unwrap();
+    for (seconds, stays) in [("1", false), ("620", true)] {
+        let variables = [("KEEP_ALIVE_TIMEOUT", seconds)];
+        let mut dev = Running::dev(folder.path(), &variables);
+        let url = base(&dev.printed_until("-T hello.txt"));
+        let mut stream = TcpStream::connect(url.trim_start_matches("http://"))
+            .await
+            .unwrap();
+        stream
+            .write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            .await
+            .unwrap();
+        let mut answer = Vec::new();
+        let all = stream.read_to_end(&mut answer);
+        let closed = tokio::time::timeout(Duration::from_secs(5), all).await;
+        assert_eq!(closed.is_err(), stays, "{seconds}");
+        assert!(answer.starts_with(b"HTTP/1.1 200"));
     }
 }
 
