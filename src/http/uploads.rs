@@ -5,14 +5,12 @@ mod files;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::{Serialize, Serializer};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -159,14 +157,10 @@ pub(super) fn as_map<S: Serializer>(
     serializer.collect_map(pairs.iter().map(|(name, value)| (name, value)))
 }
 
-/// A time in whole seconds, rounded down: `2026-01-01T00:10:00Z`.
+/// A time in whole seconds, rounded down: `2026-01-01T00:10:00Z`. An earlier one than 1970, which only a
+/// broken store has for an object, counts as 1970.
 pub(super) fn rfc3339(moment: SystemTime) -> String {
-    let moment = OffsetDateTime::from(moment);
-    moment
-        .replace_nanosecond(0)
-        .unwrap_or(moment)
-        .format(&Rfc3339)
-        .unwrap_or_default()
+    humantime::format_rfc3339_seconds(moment.max(UNIX_EPOCH)).to_string()
 }
 
 /// Presign an upload
