@@ -9,8 +9,8 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 
-use super::credential::{Credential, policy_in_path, ticket_in_path};
-use super::{Denied, Gate, ISSUER_RETRY_AFTER, ON_BEHALF_OF, Refused};
+use super::credential::{Credential, in_path};
+use super::{Denied, Gate, ISSUER_RETRY_AFTER, ON_BEHALF_OF, POLICY_PATH, Refused, TICKET_PATH};
 use crate::http::AppState;
 use crate::http::client_ip::{client_ip, network};
 use crate::http::context::RequestContext;
@@ -110,8 +110,8 @@ impl FromRequestParts<AppState> for Authenticated {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Response> {
         let gate = &state.gate;
-        let ticket = ticket_in_path(parts).await;
-        let policy = policy_in_path(parts).await;
+        let ticket = in_path(parts, TICKET_PATH, "ticket").await;
+        let policy = in_path(parts, POLICY_PATH, "policy").await;
         let network = || network_of(parts, gate);
         let sender = match Credential::from_request(&parts.headers, ticket.as_deref(), &gate.auth) {
             Ok(credential) => gate.sender(credential, network).await,
@@ -127,8 +127,9 @@ impl FromRequestParts<AppState> for Authenticated {
             }
             (counted, Err(denied)) => {
                 let refused = Refused::from(&denied);
-                let answer = counted.err().unwrap_or_else(|| gate.refusal(denied));
-                return Err(refused.noted_in(answer));
+                let mut answer = counted.err().unwrap_or_else(|| gate.refusal(denied));
+                answer.extensions_mut().insert(refused);
+                return Err(answer);
             }
         };
         let headers = &parts.headers;

@@ -4,7 +4,7 @@ use axum::extract::MatchedPath;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, header};
 
-use super::{API_KEY, Auth, Denied, POLICY_PATH, TICKET_PATH};
+use super::{API_KEY, Auth, Denied};
 use crate::http::path_parameter;
 
 /// Longer tokens are refused unread: no caller has one.
@@ -52,18 +52,8 @@ impl<'a> Credential<'a> {
     }
 }
 
-/// The token of a request to a route below [`TICKET_PATH`].
-pub(super) async fn ticket_in_path(parts: &mut Parts) -> Option<String> {
-    in_path(parts, TICKET_PATH, "ticket").await
-}
-
-/// The policy of a request to a route below [`POLICY_PATH`].
-pub(super) async fn policy_in_path(parts: &mut Parts) -> Option<String> {
-    in_path(parts, POLICY_PATH, "policy").await
-}
-
 /// The parameter `name` of a request to a route below `prefix`.
-async fn in_path(parts: &mut Parts, prefix: &str, name: &str) -> Option<String> {
+pub(super) async fn in_path(parts: &mut Parts, prefix: &str, name: &str) -> Option<String> {
     let route = parts.extensions.get::<MatchedPath>()?;
     if !route.as_str().starts_with(prefix) {
         return None;

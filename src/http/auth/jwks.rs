@@ -1,7 +1,7 @@
 //! The keys of an issuer, as it publishes them at a URL
 //! ([RFC 7517](https://www.rfc-editor.org/rfc/rfc7517#section-5)).
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -48,11 +48,7 @@ pub struct Jwks {
     metrics: Arc<OnceLock<Metrics>>,
 }
 
-struct KeySet {
-    keys: BTreeMap<String, Arc<JwtKey>>,
-    /// The key for tokens that name none, if the set has a single key.
-    only: Option<Arc<JwtKey>>,
-}
+struct KeySet(Vec<Arc<JwtKey>>);
 
 /// A set of keys, some of which may be of unknown kinds.
 #[derive(Deserialize)]
@@ -61,11 +57,14 @@ struct PublishedSet {
 }
 
 impl KeySet {
+    /// The key of this id. The only key of a set is that of tokens that name none, too.
     fn get(&self, id: Option<&str>) -> Option<Arc<JwtKey>> {
-        match id {
-            Some(id) => self.keys.get(id).cloned(),
-            None => self.only.clone(),
-        }
+        let key = match (id, &*self.0) {
+            (Some(id), keys) => keys.iter().rfind(|key| key.id.as_deref() == Some(id)),
+            (None, [only]) => Some(only),
+            (None, _) => None,
+        };
+        key.cloned()
     }
 }
 
@@ -107,11 +106,14 @@ impl Jwks {
     ///
     /// Why they cannot be fetched, or that there are none.
     pub(crate) async fn count(&self) -> Result<usize, String> {
-        let set = self.fetch().await?;
-        match (&set.only, set.keys.len()) {
-            (Some(_), _) => Ok(1),
-            (None, 0) => Err("none of its several keys has a `kid`".into()),
-            (None, count) => Ok(count),
+        let set = self.clone().fetch().await?;
+        if set.0.len() == 1 {
+            return Ok(1);
+        }
+        let ids: BTreeSet<&str> = set.0.iter().filter_map(|key| key.id.as_deref()).collect();
+        match ids.len() {
+            0 => Err("none of its several keys has a `kid`".into()),
+            count => Ok(count),
         }
     }
 
@@ -126,7 +128,7 @@ impl Jwks {
             return;
         }
         self.keys
-            .get(|_, _| Age::Fresh, || self.clone().fetch_shared())
+            .get(|_, _| Age::Fresh, || self.clone().fetch())
             .await
             .ok(); // The first token tries again.
     }
@@ -144,7 +146,7 @@ impl Jwks {
             age if age >= MAX_AGE => Age::Stale,
             _ => Age::Fresh,
         };
-        let keys = self.keys.get(judge, || self.clone().fetch_shared()).await;
+        let keys = self.keys.get(judge, || self.clone().fetch()).await;
         keys.map(|keys| keys.get(id))
             .map_err(|_| Denied::IssuerUnavailable)
     }
@@ -159,13 +161,9 @@ impl Jwks {
         Ok(current.is_some_and(|current| current.fingerprint == key.fingerprint))
     }
 
-    async fn fetch_shared(self) -> Result<Arc<KeySet>, String> {
-        self.fetch().await.map(Arc::new)
-    }
-
-    async fn fetch(&self) -> Result<KeySet, String> {
+    async fn fetch(self) -> Result<Arc<KeySet>, String> {
         let described = |error: reqwest::Error| causes(&error.without_url());
-        let request = self.client.get(self.url.clone()).send();
+        let request = self.client.get(self.url).send();
         let mut response = request.await.map_err(described)?;
         if response.status() != reqwest::StatusCode::OK {
             return Err(format!("the answer was {}", response.status()));
@@ -180,22 +178,16 @@ impl Jwks {
         // The cause is omitted, because it may quote the answer.
         let set: PublishedSet = serde_json::from_slice(&body)
             .map_err(|_| "the answer is not a set of keys (RFC 7517)".to_owned())?;
-        let usable: Vec<(Option<String>, Arc<JwtKey>)> = set
+        let usable: Vec<Arc<JwtKey>> = set
             .keys
             .into_iter()
             .filter_map(|jwk| serde_json::from_value::<Jwk>(jwk).ok())
-            .filter_map(|jwk| JwtKey::from_jwk(&jwk))
-            .map(|key| (key.id.clone(), Arc::new(key)))
+            .filter_map(|jwk| JwtKey::from_jwk(&jwk).map(Arc::new))
             .collect();
         if usable.is_empty() {
             return Err("none of the keys verifies tokens".into());
         }
-        let only = (usable.len() == 1).then(|| Arc::clone(&usable[0].1));
-        let keys = usable.into_iter().filter_map(|(id, key)| Some((id?, key)));
-        Ok(KeySet {
-            keys: keys.collect(),
-            only,
-        })
+        Ok(Arc::new(KeySet(usable)))
     }
 }
 

@@ -11,11 +11,6 @@ use super::Denied;
 pub(crate) struct Refused(&'static str);
 
 impl Refused {
-    pub(super) fn noted_in(self, mut response: Response) -> Response {
-        response.extensions_mut().insert(self);
-        response
-    }
-
     /// The reason, if `response` refuses its request.
     pub(crate) fn reason(response: &Response) -> Option<&'static str> {
         response.extensions().get().map(|Self(why)| *why)
