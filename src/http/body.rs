@@ -60,7 +60,11 @@ impl<S: Send + Sync, T: Dto> FromRequest<S> for Valid<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Response> {
         let context = RequestContext::of(request.extensions()).clone();
-        let length = check_head(request.headers(), T::MAX_BYTES).map_err(Problem::into_response)?;
+        // A body that cannot be read is refused by its head alone, before a client that waits for
+        // `100 Continue` sends it.
+        require_json(request.headers()).map_err(Problem::into_response)?;
+        let length =
+            check_length(request.headers(), T::MAX_BYTES).map_err(Problem::into_response)?;
         let body = request.into_body();
         let received = read_body(body, T::MAX_BYTES, length, &context).await?;
         let turn = context.work(T::work(received.bytes().len())).await?;
@@ -230,13 +234,7 @@ impl Received {
     }
 }
 
-/// The length of the body, if it is known. Refuses a body that cannot be read by its head alone,
-/// before a client that waits for `100 Continue` sends it.
-fn check_head(headers: &HeaderMap, max: usize) -> Result<Option<usize>, Problem> {
-    require_json(headers)?;
-    check_length(headers, max)
-}
-
+/// The length of the body, if it is known.
 fn check_length(headers: &HeaderMap, max: usize) -> Result<Option<usize>, Problem> {
     let length = headers.get(header::CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());

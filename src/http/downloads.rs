@@ -270,12 +270,7 @@ async fn presigned_url(
     caller: Authenticated,
     Valid(request, _reserved): Valid<DownloadDto>,
 ) -> axum::response::Result<(StatusCode, Json<AnswerDto>)> {
-    let Request {
-        wanted,
-        is_list,
-        policy,
-    } = request;
-    let policy = policy.as_deref();
+    let (wanted, policy) = (request.wanted, request.policy.as_deref());
     if uploads.asks_store_for_downloads(&caller, policy, wanted.disposition) {
         caller.count_more((wanted.keys.len() - 1) / KEYS_PER_REQUEST)?;
     }
@@ -283,7 +278,7 @@ async fn presigned_url(
         .presign_gets(&caller, policy, &wanted, SystemTime::now())
         .await?;
     let mut results = wanted.keys.into_iter().zip(found);
-    let answer = if is_list {
+    let answer = if request.is_list {
         let results = results.map(|(key, download)| ResultDto::new(key, download));
         AnswerDto::Many(PresignedDownloadsDto {
             results: results.collect(),

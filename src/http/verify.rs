@@ -173,26 +173,21 @@ impl Request {
         caller: &Authenticated,
         commits: bool,
     ) -> axum::response::Result<Json<AnswerDto>> {
-        let Self {
-            expected,
-            is_list,
-            policy,
-            wait,
-        } = self;
+        let Self { expected, wait, .. } = self;
         // Each key is a call to the store.
         caller.count_more((expected.len() - 1) / KEYS_PER_REQUEST)?;
         let _waiting = match wait {
             Duration::ZERO => None,
             _ => Some(caller.waiting_permit()?),
         };
-        let policy = policy.as_deref();
+        let policy = self.policy.as_deref();
         let found = if commits {
             uploads.commit(caller, policy, &expected, wait).await?
         } else {
             uploads.verify(caller, policy, &expected, wait).await?
         };
         let mut results = expected.into_iter().zip(found);
-        if is_list {
+        if self.is_list {
             let results = results.map(|(expected, found)| ResultDto::new(expected.key, found));
             let results = results.collect();
             return Ok(Json(AnswerDto::Many(VerifiedListDto { results })));

@@ -200,7 +200,7 @@ async fn in_parts(
     });
     Ok(InPartsDto {
         parts: parts.collect(),
-        file: ObjectDto::bare(sent, upload.open.key().to_owned()),
+        file: ObjectDto::new(sent, upload.open.key().to_owned()),
         upload_id: "",
         complete_signed_url,
         abort_signed_url,

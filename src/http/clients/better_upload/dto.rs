@@ -249,14 +249,12 @@ impl SingleDto {
             }
             None => true,
         });
-        let object_info = ObjectInfoDto {
-            key: key.into_string(),
-            metadata,
-            cache_control,
-        };
+        let mut file = ObjectDto::new(file, key.into_string());
+        file.object_info.metadata = metadata;
+        file.object_info.cache_control = cache_control;
         Self {
             signed_url: request.url,
-            file: ObjectDto::new(file, object_info),
+            file,
             headers,
             skip: None,
         }
@@ -266,7 +264,7 @@ impl SingleDto {
     pub(super) fn skipped(file: FileDto, key: ObjectKey) -> Self {
         Self {
             signed_url: String::new(),
-            file: ObjectDto::bare(file, key.into_string()),
+            file: ObjectDto::new(file, key.into_string()),
             headers: BTreeMap::new(),
             skip: Some(Skip::Completed),
         }
@@ -324,7 +322,7 @@ impl InPartsDto {
     /// For a file that is uploaded already.
     pub(super) fn skipped(file: FileDto, key: ObjectKey) -> Self {
         Self {
-            file: ObjectDto::bare(file, key.into_string()),
+            file: ObjectDto::new(file, key.into_string()),
             parts: Vec::new(),
             upload_id: "",
             complete_signed_url: String::new(),
@@ -335,23 +333,18 @@ impl InPartsDto {
 }
 
 impl ObjectDto {
-    fn new(file: FileDto, object_info: ObjectInfoDto) -> Self {
+    /// For an object that the client uploads without further headers.
+    pub(super) fn new(file: FileDto, key: String) -> Self {
         Self {
             name: file.name,
             size: file.size,
             content_type: file.content_type,
-            object_info,
+            object_info: ObjectInfoDto {
+                key,
+                metadata: BTreeMap::new(),
+                cache_control: None,
+            },
         }
-    }
-
-    /// For an object that the client uploads without further headers.
-    pub(super) fn bare(file: FileDto, key: String) -> Self {
-        let object_info = ObjectInfoDto {
-            key,
-            metadata: BTreeMap::new(),
-            cache_control: None,
-        };
-        Self::new(file, object_info)
     }
 }
 

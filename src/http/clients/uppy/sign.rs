@@ -11,7 +11,7 @@ use axum::extract::State;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use self::dto::{SignDto, SignedDto, Signing, Wanted};
+use self::dto::{SignDto, SignedDto, Wanted};
 use super::{calls, file};
 use crate::http::AppState;
 use crate::http::auth::Authenticated;
@@ -60,29 +60,21 @@ async fn sign(
         let sealed = uploads.seal_call(&caller, &upload, operation, Duration::ZERO, now);
         Ok::<_, Error>(back(method, sealed))
     };
-    let Signing {
-        wanted,
-        filename,
-        content_type,
-        size,
-        metadata,
-        policy,
-    } = signing;
-    let signed = match wanted {
+    let signed = match &signing.wanted {
         Wanted::File | Wanted::Create => {
-            let metadata = metadata.iter();
+            let metadata = signing.metadata.iter();
             let file = file(
                 &uploads,
                 &caller,
-                Some(&filename),
-                ("/contentType", content_type.as_deref()),
-                size,
+                Some(&signing.filename),
+                ("/contentType", signing.content_type.as_deref()),
+                signing.size,
                 metadata.map(|(name, value)| (name.clone(), as_text(value))),
-                policy.as_deref(),
+                signing.policy.as_deref(),
             )?;
-            if wanted == Wanted::Create {
+            if signing.wanted == Wanted::Create {
                 // Uppy sends the type with the next request only.
-                let is_typed = content_type.is_some();
+                let is_typed = signing.content_type.is_some();
                 back("POST", uploads.seal_begin(&caller, &file, is_typed, now)?)
             } else {
                 let grant = uploads.presign_single(GrantRequest::new(&caller, &file, now));
@@ -90,13 +82,13 @@ async fn sign(
             }
         }
         Wanted::Part(id, number) => {
-            let upload = open(&id)?;
-            let request = uploads.presign_part(&upload, (number, size), now);
+            let upload = open(id)?;
+            let request = uploads.presign_part(&upload, (*number, signing.size), now);
             SignedDto::for_request(request.await?, now)
         }
-        Wanted::List(id) => continued("GET", &id, Operation::List)?,
-        Wanted::Complete(id) => continued("POST", &id, Operation::Complete)?,
-        Wanted::Abort(id) => continued("DELETE", &id, Operation::Abort)?,
+        Wanted::List(id) => continued("GET", id, Operation::List)?,
+        Wanted::Complete(id) => continued("POST", id, Operation::Complete)?,
+        Wanted::Abort(id) => continued("DELETE", id, Operation::Abort)?,
     };
     Ok(Json(signed))
 }
