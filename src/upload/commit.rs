@@ -27,7 +27,7 @@ use super::policy::Terms;
 use super::store_calls::QUEUE_TIMEOUT;
 use super::verify::each;
 use super::{Caller, Error, Expected, Result, UploadService, Verification};
-use crate::s3::{StoreError, StoredObject};
+use crate::s3::StoredObject;
 use crate::turns::Turn;
 
 /// The name of the tag.
@@ -152,11 +152,9 @@ impl UploadService {
         // A task of its own, so that nothing stops it between writing a tag and verifying again:
         // neither a client that hangs up, nor a timeout, nor the failure of another key.
         let task = tasks.spawn(commit.run());
-        task.await
-            .unwrap_or_else(|error| match error.try_into_panic() {
-                Ok(panic) => resume_unwind(panic),
-                Err(error) => Err(Error::Store(StoreError::Failed(error.to_string().into()))),
-            })
+        let committed = task.await;
+        // Nothing aborts the task, so it can only have panicked.
+        committed.unwrap_or_else(|error| resume_unwind(error.into_panic()))
     }
 }
 

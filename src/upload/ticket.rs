@@ -13,7 +13,7 @@ use super::content_type::ContentTypeRange;
 use super::metadata::{Metadata, check_fixed};
 
 /// What narrows a policy for one caller; it never allows more than the policy.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ticket {
     /// The only policy that may be used, also by requests that name none.
     pub(super) policy: Option<String>,
@@ -114,14 +114,10 @@ impl Ticket {
 
     /// A ticket with these variables, whose values are escaped here, and no limits.
     pub(super) fn from_vars<'a>(vars: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+        let vars = vars.map(|(name, value)| (name.to_owned(), segment(value)));
         Self {
-            policy: None,
-            max_size: None,
-            content_types: None,
-            vars: vars
-                .map(|(name, value)| (name.to_owned(), segment(value)))
-                .collect(),
-            metadata: Metadata::new(),
+            vars: vars.collect(),
+            ..Self::default()
         }
     }
 
@@ -131,7 +127,7 @@ impl Ticket {
         let vars = vars.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Self {
             vars: vars.collect(),
-            ..Self::from_vars(std::iter::empty())
+            ..Self::default()
         }
     }
 
