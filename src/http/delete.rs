@@ -16,7 +16,7 @@ use super::body::{Dto, Valid};
 use super::json::{Fields, Json as JsonText};
 use super::openapi::{BodyProblems, KeyProblems, StoreProblems};
 use super::problem::{FieldErrors, Problem, catalogue};
-use crate::upload::{Deleted, UploadService};
+use crate::upload::UploadService;
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(delete))
@@ -69,15 +69,6 @@ struct DeletedDto {
     version_id: Option<String>,
 }
 
-impl From<Deleted> for DeletedDto {
-    fn from(deleted: Deleted) -> Self {
-        Self {
-            key: deleted.key,
-            version_id: deleted.version_id,
-        }
-    }
-}
-
 const FOREIGN_KEY: &str = "the policy of this request cannot have granted this key to the caller; `policy` names it, else it is `default`";
 
 /// Delete an upload
@@ -106,5 +97,8 @@ async fn delete(
     let deleted = uploads.delete(&caller, policy.as_deref(), &key).await?;
     let deleted =
         deleted.ok_or_else(|| Problem::with_detail(&catalogue::NOT_UPLOADED, FOREIGN_KEY))?;
-    Ok(Json(deleted.into()))
+    Ok(Json(DeletedDto {
+        key,
+        version_id: deleted.version_id,
+    }))
 }

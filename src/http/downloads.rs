@@ -23,7 +23,6 @@ use super::memory::Work;
 use super::openapi::{BodyProblems, DownloadProblems, FilenameText, StoreProblems};
 use super::problem::{FieldErrors, Problem, catalogue};
 use super::uploads::{as_map, rfc3339};
-use crate::s3::PresignedRequest;
 use crate::upload::{Disposition, Download, Filename, Invalid, UploadService, Wanted};
 
 pub(super) fn router() -> OpenApiRouter<AppState> {
@@ -174,18 +173,6 @@ struct PresignedDownloadDto {
     expires_at: String,
 }
 
-impl PresignedDownloadDto {
-    fn new(key: String, request: PresignedRequest) -> Self {
-        Self {
-            url: request.url,
-            key,
-            method: request.method,
-            headers: request.headers,
-            expires_at: rfc3339(request.expires_at),
-        }
-    }
-}
-
 /// The results for several uploads.
 #[derive(Serialize, ToSchema)]
 #[schema(as = PresignedDownloads)]
@@ -223,7 +210,13 @@ enum AnswerDto {
 
 fn outcome(key: String, download: Download) -> Result<PresignedDownloadDto, Problem> {
     match download {
-        Download::Granted(request) => Ok(PresignedDownloadDto::new(key, request)),
+        Download::Granted(request) => Ok(PresignedDownloadDto {
+            url: request.url,
+            key,
+            method: request.method,
+            headers: request.headers,
+            expires_at: rfc3339(request.expires_at),
+        }),
         Download::NotUploaded => Err(Problem::new(&catalogue::NOT_UPLOADED)),
         Download::Pending => Err(Problem::new(&catalogue::PENDING)),
     }

@@ -140,21 +140,24 @@ impl Problem {
     pub(crate) fn render(mut self, request_id: &str, dialect: Option<Dialect>) -> Response {
         let status = self.status();
         request_id.clone_into(&mut self.request_id);
-        if dialect == Some(Dialect::Xml) {
-            let error = Document::error(&pascal_case(self.code), &self.detail, request_id);
-            return (status, error).into_response();
-        }
         let mut reason = None;
-        if dialect == Some(Dialect::Uppy) {
-            reason = reason_phrase(&self.detail);
-            self.error = Some(ClientError::Text(self.detail.clone()));
-            self.message = Some(self.detail.clone());
-        }
-        if dialect == Some(Dialect::BetterUpload) {
-            self.error = Some(ClientError::Typed(TypedError {
-                kind: self.better_upload_type(),
-                message: self.detail.clone(),
-            }));
+        match dialect {
+            Some(Dialect::Xml) => {
+                let error = Document::error(&pascal_case(self.code), &self.detail, request_id);
+                return (status, error).into_response();
+            }
+            Some(Dialect::Uppy) => {
+                reason = reason_phrase(&self.detail);
+                self.error = Some(ClientError::Text(self.detail.clone()));
+                self.message = Some(self.detail.clone());
+            }
+            Some(Dialect::BetterUpload) => {
+                self.error = Some(ClientError::Typed(TypedError {
+                    kind: self.better_upload_type(),
+                    message: self.detail.clone(),
+                }));
+            }
+            None => {}
         }
         let mut response = (status, Json(self)).into_response();
         response.headers_mut().insert(

@@ -5,7 +5,6 @@ use super::{Caller, Error, Field, Invalid, Result, UploadService};
 /// An upload that does not exist any more, or never did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deleted {
-    pub key: String,
     /// The version of the delete marker, in a bucket that keeps versions.
     pub version_id: Option<String>,
 }
@@ -38,10 +37,8 @@ impl UploadService {
         let result = self.measured("DeleteObject", delete).await;
         let outcome = if result.is_ok() { "deleted" } else { "failed" };
         self.metrics.delete(terms.name, outcome);
-        let version_id = result?;
         Ok(Some(Deleted {
-            key: key.to_owned(),
-            version_id,
+            version_id: result?,
         }))
     }
 }

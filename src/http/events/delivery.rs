@@ -80,10 +80,6 @@ impl Outcome {
             Self::Lost => "lost",
         }
     }
-
-    fn is_final(self) -> bool {
-        !matches!(self, Self::Failed | Self::NotReadable)
-    }
 }
 
 impl Events {
@@ -121,7 +117,7 @@ impl Events {
             );
             return Err(NotReceived::NotDelivered);
         };
-        if !outcomes.iter().all(|outcome| outcome.is_final()) {
+        if outcomes.contains(&Outcome::Failed) || outcomes.contains(&Outcome::NotReadable) {
             return Err(NotReceived::NotDelivered);
         }
         log_unreported(request_id, &outcomes);
@@ -175,7 +171,8 @@ impl Events {
             Kind::Arrived => Outcome::Arrived,
             Kind::Refused => Outcome::Refused,
         };
-        let body = message.to_json();
+        // A struct of texts and numbers always becomes JSON.
+        let body = serde_json::to_string(&message).unwrap_or_default();
         let begin = Instant::now();
         let sent = self.webhook.send(&id, body, SystemTime::now()).await;
         let result = sent.as_ref().map_or_else(DeliveryError::kind, |()| "ok");

@@ -121,11 +121,6 @@ impl<'a> Message<'a> {
             },
         }
     }
-
-    pub(super) fn to_json(&self) -> String {
-        // A struct of texts and numbers always becomes JSON.
-        serde_json::to_string(self).unwrap_or_default()
-    }
 }
 
 /// The id of a message. All messages about one version of an object have the same, whichever event
