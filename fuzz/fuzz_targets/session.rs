@@ -171,8 +171,8 @@ fn check_parts(caller: &Caller, upload: &MultipartUpload) {
     let open = SERVICE.open_upload(caller, &upload.token, None, midnight());
     let open = open.expect("an open upload");
     let parts = SERVICE.presign_parts(&open, &parts, midnight());
-    for (number, part) in block_on(parts).expect("parts") {
-        let url = part.url.strip_prefix(Place::Local.base()).expect(&part.url);
+    for (number, url) in block_on(parts).expect("parts") {
+        let url = url.strip_prefix(Place::Local.base()).expect(&url);
         let (path, query) = url.split_once('?').expect(url);
         let decoded = |text| percent_decode_str(text).decode_utf8().expect("UTF-8");
         assert_eq!(decoded(path), upload.open.key());

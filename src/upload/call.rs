@@ -180,7 +180,7 @@ impl UploadService {
     ///
     /// The token is not one of ours, or has expired.
     pub fn open_call(&self, token: &str, now: SystemTime) -> Result<(Caller, Call), Error> {
-        let claims: Option<Claims> = self.session_key.open_claims(token);
+        let claims: Option<Claims> = self.session_key.open(token);
         let claims = claims.ok_or(Error::NoSuchUpload)?;
         if seconds(now) >= claims.exp {
             return Err(Error::CallExpired);

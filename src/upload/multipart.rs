@@ -81,14 +81,9 @@ impl UploadService {
         let open = OpenUpload { session, policy };
         Ok(MultipartUpload {
             bucket: self.bucket(&open.policy).name().to_owned(),
-            token: self.token(&open),
+            token: self.session_key.seal(&open.session),
             open,
         })
-    }
-
-    /// The token of an upload, which all further calls have to send.
-    pub fn token(&self, upload: &OpenUpload) -> String {
-        self.session_key.seal(&upload.session)
     }
 
     /// The upload of `token`, if it belongs to `caller`, and to `key` if there is one.
@@ -105,7 +100,8 @@ impl UploadService {
     ) -> Result<OpenUpload> {
         let session = self
             .session_key
-            .open(token, now)
+            .open(token)
+            .filter(|session: &Session| !session.has_expired(now))
             .filter(|session| key.is_none_or(|key| session.key == key))
             .filter(|session| session.belongs_to(caller))
             .ok_or(Error::NoSuchUpload)?;
@@ -139,25 +135,25 @@ impl UploadService {
         Ok(request)
     }
 
-    /// A grant to PUT each of the parts, by their numbers. One has exactly this number of bytes if it is given.
+    /// URLs to PUT each of the parts, by their numbers. One has exactly this number of bytes if it is given.
     pub async fn presign_parts(
         &self,
         upload: &OpenUpload,
         parts: &BTreeMap<u16, Option<u64>>,
         now: SystemTime,
-    ) -> Result<BTreeMap<u16, PresignedRequest>> {
+    ) -> Result<BTreeMap<u16, String>> {
         self.refuse_if_forms_only()?;
         let parts = parts.iter().map(|(&number, &size)| (number, size));
         upload.check_parts(parts.clone())?;
-        let mut requests = BTreeMap::new();
+        let mut urls = BTreeMap::new();
         for part in parts {
-            requests.insert(part.0, self.sign_part(upload, part, now).await?);
+            urls.insert(part.0, self.sign_part(upload, part, now).await?.url);
             // Signing never waits, so a long list would keep this thread from other requests.
             tokio::task::consume_budget().await;
         }
         let policy = upload.session.policy.as_deref();
-        self.count(policy, "part", "granted", requests.len());
-        Ok(requests)
+        self.count(policy, "part", "granted", urls.len());
+        Ok(urls)
     }
 
     async fn sign_part(

@@ -191,10 +191,10 @@ async fn in_parts(
     };
     let complete_signed_url = call(Operation::Complete);
     let abort_signed_url = call(Operation::Abort);
-    let requests = uploads.presign_parts(&upload.open, parts, now).await?;
-    let parts = requests.into_iter().zip(parts.values());
-    let parts = parts.map(|((part_number, request), size)| PartDto {
-        signed_url: request.url,
+    let urls = uploads.presign_parts(&upload.open, parts, now).await?;
+    let parts = urls.into_iter().zip(parts.values());
+    let parts = parts.map(|((part_number, signed_url), size)| PartDto {
+        signed_url,
         part_number,
         size: size.unwrap_or_default(),
     });

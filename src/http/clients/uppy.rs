@@ -152,20 +152,6 @@ enum UppyMethod {
     Delete,
 }
 
-impl ParamsDto {
-    fn new(grant: Grant, now: SystemTime) -> Self {
-        let request = grant.request;
-        Self {
-            method: request.method,
-            url: request.url,
-            fields: request.fields,
-            headers: request.headers,
-            key: grant.key.into_string(),
-            expires: seconds_until(request.expires_at, now),
-        }
-    }
-}
-
 /// Presign an upload for Uppy
 ///
 /// The answer is a form, or a PUT if the store accepts no forms, or if a form cannot keep the policy or carry what
@@ -212,9 +198,16 @@ async fn params(
     )?;
     drop(pairs);
     let now = SystemTime::now();
-    let grant = uploads
+    let Grant { key, request, .. } = uploads
         .presign_single(GrantRequest::new(&caller, &file, now))
         .await
         .map_err(Problem::from_uppy)?;
-    Ok(Json(ParamsDto::new(grant, now)))
+    Ok(Json(ParamsDto {
+        method: request.method,
+        url: request.url,
+        fields: request.fields,
+        headers: request.headers,
+        key: key.into_string(),
+        expires: seconds_until(request.expires_at, now),
+    }))
 }

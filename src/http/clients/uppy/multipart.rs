@@ -30,7 +30,7 @@ use crate::http::openapi::{
 use crate::http::problem::Problem;
 use crate::http::verify::VerifiedDto;
 use crate::s3::MAX_PARTS;
-use crate::upload::{Error, GrantRequest, Invalid, OpenUpload, UploadService};
+use crate::upload::{GrantRequest, Invalid, UploadService};
 
 /// Memory for 10,000 parts that the store lists, in bytes.
 pub(super) const PARTS_BYTES: usize = 2 * 1024 * 1024;
@@ -129,7 +129,8 @@ async fn create(
     // The upload has begun, so an error here is not a failure: the client can ask for each URL.
     let presigned_urls = match parts.len() {
         0 => BTreeMap::new(),
-        _ => part_urls(&uploads, &upload.open, &parts)
+        _ => uploads
+            .presign_parts(&upload.open, &parts, SystemTime::now())
             .await
             .unwrap_or_default(),
     };
@@ -253,24 +254,9 @@ async fn sign_parts(
     let _turn = caller
         .turn(Work::Sign(parts.len() * PART_URL_BYTES))
         .await?;
-    let presigned_urls = part_urls(&uploads, &upload, &parts);
+    let presigned_urls = uploads.presign_parts(&upload, &parts, SystemTime::now());
     let presigned_urls = presigned_urls.await.map_err(Problem::from_part_numbers)?;
     Ok(Json(PartUrlsDto { presigned_urls }))
-}
-
-/// A URL for each of `parts`.
-async fn part_urls(
-    uploads: &UploadService,
-    upload: &OpenUpload,
-    parts: &BTreeMap<u16, Option<u64>>,
-) -> Result<BTreeMap<u16, String>, Error> {
-    let requests = uploads
-        .presign_parts(upload, parts, SystemTime::now())
-        .await?;
-    let urls = requests.into_iter();
-    Ok(urls
-        .map(|(number, request)| (number, request.url))
-        .collect())
 }
 
 /// Complete a multipart upload
