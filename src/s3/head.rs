@@ -55,28 +55,6 @@ impl StoredObject {
     }
 }
 
-#[cfg(test)]
-impl StoredObject {
-    /// A usual object, for tests.
-    pub(crate) fn sample() -> Self {
-        Self {
-            size: 5,
-            content_type: Some("text/plain".to_owned()),
-            etag: "\"e\"".to_owned(),
-            version_id: None,
-            last_modified: SystemTime::UNIX_EPOCH,
-            checksum_sha256: None,
-            checksum_crc64nvme: None,
-            metadata: BTreeMap::new(),
-            content_disposition: None,
-            content_encoding: None,
-            cache_control: None,
-            server_side_encryption: None,
-            storage_class: None,
-        }
-    }
-}
-
 impl Bucket {
     /// The object of this key, if there is one. The answer to a HEAD request has no body, and so no code:
     /// any 404 counts, even that of a missing bucket or of a proxy.

@@ -137,9 +137,7 @@ impl Bucket {
     pub fn host(&self) -> Host {
         Host::from_authority(&self.target.host, &self.name)
     }
-}
 
-impl Bucket {
     /// The client for calls to the store, once there are credentials to sign them with.
     async fn client(&self) -> Result<&Client, CredentialsError> {
         self.credentials.get(SystemTime::now()).await?;

@@ -148,11 +148,6 @@ impl Caller {
         &self.segment
     }
 
-    /// [`segment`](Self::segment), to be kept without a copy.
-    pub(crate) fn shared_segment(&self) -> &Arc<str> {
-        &self.segment
-    }
-
     /// Identifies the caller for limits. `None` if anonymous callers cannot be told apart.
     pub(crate) fn key(&self) -> Option<CallerKey> {
         let name = || Arc::clone(&self.segment);
@@ -233,7 +228,7 @@ pub(super) fn segment(name: &str) -> String {
 }
 
 /// Whether [`segment`] makes this of some value.
-fn is_segment(text: &str) -> bool {
+pub(super) fn is_segment(text: &str) -> bool {
     if let Some(hash) = text.strip_prefix("=sha256-") {
         return hash.len() == 64 && hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     }

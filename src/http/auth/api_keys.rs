@@ -27,7 +27,7 @@ pub struct ApiKeys(Arc<ArcSwap<InForce>>);
 struct InForce {
     senders: HashMap<TokenHash, Sender>,
     /// The segments of all senders.
-    names: HashSet<Arc<str>>,
+    names: HashSet<String>,
 }
 
 #[derive(Deserialize)]
@@ -77,13 +77,10 @@ impl ApiKeys {
                 Entry::Occupied(_) => return Err(fault("sha256 is that of another entry")),
             };
         }
-        let names = keys
-            .values()
-            .map(|sender: &Sender| sender.caller.shared_segment());
-        let names = names.map(Arc::clone).collect();
+        let names = keys.values().map(|sender: &Sender| sender.caller.segment());
         let in_force = InForce {
+            names: names.map(str::to_owned).collect(),
             senders: keys,
-            names,
         };
         Ok(Self(Arc::new(ArcSwap::from_pointee(in_force))))
     }

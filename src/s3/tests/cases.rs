@@ -1,4 +1,6 @@
-//! Arbitrary requests and signatures.
+//! Arbitrary requests and signatures, and a usual object.
+
+use std::collections::BTreeMap;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use proptest::option;
@@ -161,4 +163,25 @@ pub(super) fn signings() -> impl Strategy<Value = Signing> {
             },
         }
     })
+}
+
+impl StoredObject {
+    /// A usual object.
+    pub(crate) fn sample() -> Self {
+        Self {
+            size: 5,
+            content_type: Some("text/plain".to_owned()),
+            etag: "\"e\"".to_owned(),
+            version_id: None,
+            last_modified: UNIX_EPOCH,
+            checksum_sha256: None,
+            checksum_crc64nvme: None,
+            metadata: BTreeMap::new(),
+            content_disposition: None,
+            content_encoding: None,
+            cache_control: None,
+            server_side_encryption: None,
+            storage_class: None,
+        }
+    }
 }
