@@ -27,6 +27,7 @@ pub use self::jwt::{Jwt, JwtKey, Keys};
 pub(crate) use self::refused::Refused;
 use self::token_cache::{Verified, VerifiedTokens};
 use super::Settings;
+use super::head::only;
 use super::problem::catalogue;
 use super::problem::{Problem, retry_later};
 use super::rate_limit::RateLimit;
@@ -208,8 +209,7 @@ impl Sender {
         if !self.may_call_on_behalf {
             return Err(Problem::new(&catalogue::ON_BEHALF_NOT_ALLOWED));
         }
-        let mut values = headers.get_all(&ON_BEHALF_OF).iter();
-        let name = values.next().filter(|_| values.next().is_none());
+        let name = only(headers, &ON_BEHALF_OF);
         let name = name.and_then(|name| str::from_utf8(name.as_bytes()).ok());
         match name {
             Some(name) if !name.is_empty() => Ok(self.caller.renamed(name)),

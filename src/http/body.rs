@@ -13,6 +13,7 @@ use tokio::time::{Duration, Instant, timeout_at};
 use validator::{Validate, ValidationErrors, ValidationErrorsKind};
 
 use super::context::RequestContext;
+use super::head::only;
 use super::json::{self, Fields, MAX_SHAPE_ERRORS, Reader};
 use super::memory::{Mapped, Room, Work};
 use super::problem::{FieldErrors, Problem, catalogue, push_segment};
@@ -245,14 +246,9 @@ fn check_length(headers: &HeaderMap, max: usize) -> Result<Option<usize>, Proble
 }
 
 fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
-    let mut content_types = headers.get_all(header::CONTENT_TYPE).iter();
-    let is_json = content_types
-        .next()
-        .filter(|_| {
-            content_types.next().is_none() && !headers.contains_key(header::CONTENT_ENCODING)
-        })
-        .is_some_and(is_json_type);
-    if is_json {
+    let content_type = only(headers, &header::CONTENT_TYPE);
+    let is_compressed = headers.contains_key(header::CONTENT_ENCODING);
+    if content_type.is_some_and(is_json_type) && !is_compressed {
         return Ok(());
     }
     Err(Problem::new(&catalogue::UNSUPPORTED_MEDIA_TYPE))

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use axum::extract::Request;
 use axum::http::uri::Authority;
-use axum::http::{HeaderName, HeaderValue, Method, Version, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 use percent_encoding::percent_decode_str;
 use uuid::Uuid;
 
@@ -43,6 +43,12 @@ pub(super) fn check(request: &Request, local_hosts_only: bool) -> Result<(), Pro
         return Err(Problem::with_detail(&catalogue::INVALID_REQUEST, detail));
     }
     Ok(())
+}
+
+/// The value of a header that must not be repeated.
+pub(super) fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
 }
 
 /// The name of a standard method. Clients can send any other word.

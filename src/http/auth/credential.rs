@@ -5,6 +5,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, header};
 
 use super::{API_KEY, Auth, Denied};
+use crate::http::head::only;
 use crate::http::path_parameter;
 
 /// Longer tokens are refused unread: no caller has one.
@@ -36,7 +37,7 @@ impl<'a> Credential<'a> {
         let has_header = headers.contains_key(header::AUTHORIZATION);
         let credential = match (ticket, has_key, has_header) {
             (Some(ticket), false, false) => Ok(Self::Ticket(ticket)),
-            (None, true, false) => only(headers, &API_KEY)
+            (None, true, false) => only_text(headers, &API_KEY)
                 .map(Self::ApiKey)
                 .ok_or("`x-api-key` is repeated, not ASCII or too long"),
             (None, false, true) => bearer(headers)
@@ -67,16 +68,12 @@ pub(super) async fn in_path(parts: &mut Parts, prefix: &str, name: &str) -> Opti
 /// The token after `Bearer`,
 /// [whatever its case](https://www.rfc-editor.org/rfc/rfc9110#section-11.1).
 pub(in crate::http) fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = only(headers, &header::AUTHORIZATION)?.split_once(' ')?;
+    let (scheme, token) = only_text(headers, &header::AUTHORIZATION)?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// The value of a header that must not be repeated.
-fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    let mut values = headers.get_all(name).iter();
-    let value = values.next().filter(|_| values.next().is_none())?;
-    value
-        .to_str()
-        .ok()
-        .filter(|value| value.len() <= MAX_TOKEN_BYTES)
+/// The value of a header that must not be repeated, if it can be a token.
+fn only_text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    let value = only(headers, name)?.to_str().ok()?;
+    (value.len() <= MAX_TOKEN_BYTES).then_some(value)
 }
