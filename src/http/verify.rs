@@ -120,9 +120,9 @@ impl Dto for VerifyDto {
     }
 
     fn into_value(self, errors: &mut FieldErrors) -> Option<Request> {
-        let sha256 = self.checksum_sha256.as_deref();
+        let sha256 = self.checksum_sha256;
         let checksum_sha256 = errors.parse("", "checksumSha256", sha256, Sha256Checksum::parse);
-        let crc64nvme = self.checksum_crc64nvme.as_deref();
+        let crc64nvme = self.checksum_crc64nvme;
         let checksum_crc64nvme =
             errors.parse("", "checksumCrc64nvme", crc64nvme, Crc64NvmeChecksum::parse);
         let wait = Duration::from_secs(self.wait.unwrap_or_default());

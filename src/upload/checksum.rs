@@ -16,8 +16,9 @@ pub type Crc64NvmeChecksum = Checksum<8>;
 pub type Md5Checksum = Checksum<16>;
 
 impl<const BYTES: usize> Checksum<BYTES> {
-    pub fn parse(text: &str) -> Result<Self, Invalid> {
-        check(text, BYTES).map(|()| Self(text.to_owned()))
+    pub fn parse(text: impl Into<String>) -> Result<Self, Invalid> {
+        let text = text.into();
+        check(&text, BYTES).map(|()| Self(text))
     }
 
     pub fn as_base64(&self) -> &str {
@@ -28,25 +29,17 @@ impl<const BYTES: usize> Checksum<BYTES> {
 /// Refuses what is not the base64 of `length` bytes.
 fn check(text: &str, length: usize) -> Result<(), Invalid> {
     let is_hex = text.len() == 2 * length && text.bytes().all(|b| b.is_ascii_hexdigit());
-    let detail = match BASE64_STANDARD.decode(text) {
+    let why = match BASE64_STANDARD.decode(text) {
         Ok(bytes) if bytes.len() == length => return Ok(()),
-        _ if is_hex => {
-            format!("must be the base64 of {length} bytes; it looks like hexadecimal digits")
-        }
-        Ok(bytes) => format!(
-            "must be the base64 of {length} bytes; it is that of {}",
-            bytes.len()
-        ),
+        _ if is_hex => "; it looks like hexadecimal digits",
+        Ok(bytes) => &format!("; it is that of {}", bytes.len()),
         Err(_) if text.contains(['-', '_']) => {
-            format!(
-                "must be the base64 of {length} bytes; it looks like base64url: write `+` for `-`, and `/` for `_`"
-            )
+            "; it looks like base64url: write `+` for `-`, and `/` for `_`"
         }
-        Err(_) if text.contains(char::is_whitespace) => {
-            format!("must be the base64 of {length} bytes, without spaces and line breaks")
-        }
-        Err(_) => format!("must be the base64 of {length} bytes, with padding"),
+        Err(_) if text.contains(char::is_whitespace) => ", without spaces and line breaks",
+        Err(_) => ", with padding",
     };
+    let detail = format!("must be the base64 of {length} bytes{why}");
     Err(Invalid::new("not-a-checksum", detail))
 }
 
@@ -89,9 +82,9 @@ mod tests {
     #[test]
     fn hexadecimal_digits_are_recognised() {
         for invalid in [
-            Sha256Checksum::parse(&"0f".repeat(32)).unwrap_err(),
-            Md5Checksum::parse(&"0F".repeat(16)).unwrap_err(),
-            Crc64NvmeChecksum::parse(&"12".repeat(8)).unwrap_err(),
+            Sha256Checksum::parse("0f".repeat(32)).unwrap_err(),
+            Md5Checksum::parse("0F".repeat(16)).unwrap_err(),
+            Crc64NvmeChecksum::parse("12".repeat(8)).unwrap_err(),
         ] {
             let detail = invalid.detail;
             assert!(
@@ -99,7 +92,7 @@ mod tests {
                 "{detail}"
             );
         }
-        let other = Sha256Checksum::parse(&"0g".repeat(32)).unwrap_err();
+        let other = Sha256Checksum::parse("0g".repeat(32)).unwrap_err();
         assert!(!other.detail.contains("hexadecimal"), "{}", other.detail);
     }
 

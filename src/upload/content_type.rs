@@ -58,21 +58,20 @@ fn check(text: &str) -> Result<(), Invalid> {
     /// ([RFC 6838](https://www.rfc-editor.org/rfc/rfc6838#section-4.2)).
     const MAX_NAME_BYTES: usize = 127;
     const MAX_BYTES: usize = 2 * MAX_NAME_BYTES + 1;
-    let invalid = |why: String| Invalid::new("not-a-media-type", why);
+    let refused = |why: &'static str| Err(Invalid::new("not-a-media-type", why));
     if text.len() > MAX_BYTES {
         let why = format!("must not be longer than {MAX_BYTES} characters");
         return Err(Invalid::new("length", why));
     }
     if let Some(c) = text.chars().find(|c| !matches!(c, ' '..='~')) {
-        return Err(invalid(format!(
+        let why = format!(
             "must be printable ASCII; it contains U+{:04X}",
             u32::from(c)
-        )));
+        );
+        return Err(Invalid::new("not-a-media-type", why));
     }
     if text.starts_with(' ') || text.ends_with(' ') || s3::has_two_spaces(text) {
-        return Err(invalid(
-            "must not have spaces at its ends or several in a row".into(),
-        ));
+        return refused("must not have spaces at its ends or several in a row");
     }
     let essence = text.split(';').next().unwrap_or_default().trim_end();
     let names = essence.split_once('/');
@@ -83,18 +82,14 @@ fn check(text: &str) -> Result<(), Invalid> {
                 .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
     };
     if !names.is_some_and(|(kind, subtype)| is_name(kind) && is_name(subtype)) {
-        return Err(invalid("must be a media type such as `image/jpeg`".into()));
+        return refused("must be a media type such as `image/jpeg`");
     }
     if essence.contains('*') {
-        return Err(invalid(
-            "must be one media type, not a range of them".into(),
-        ));
+        return refused("must be one media type, not a range of them");
     }
-    if text
-        .split_once(',')
-        .is_some_and(|(_, rest)| rest.contains('/'))
-    {
-        return Err(invalid("must be one media type, not a list of them".into()));
+    let after_comma = text.split_once(',').map(|(_, rest)| rest);
+    if after_comma.is_some_and(|rest| rest.contains('/')) {
+        return refused("must be one media type, not a list of them");
     }
     Ok(())
 }

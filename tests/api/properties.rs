@@ -117,7 +117,7 @@ impl Case {
             size: self.with_size.then_some(self.body.len() as u64),
             checksum_sha256: self
                 .with_checksum
-                .then(|| Sha256Checksum::parse(&sha256(&self.body)).unwrap()),
+                .then(|| Sha256Checksum::parse(sha256(&self.body)).unwrap()),
             metadata: self.metadata.clone(),
             ..file(self.filename.as_str(), self.content_type)
         }

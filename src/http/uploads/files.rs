@@ -69,9 +69,9 @@ impl FileDto {
     fn into_file(self, at: &str, errors: &mut FieldErrors) -> Option<File> {
         let filename = errors.parse(at, "filename", self.filename, Filename::parse);
         let content_type = errors.parse(at, "contentType", self.content_type, ContentType::parse);
-        let sha256 = self.checksum_sha256.as_deref();
+        let sha256 = self.checksum_sha256;
         let checksum_sha256 = errors.parse(at, "checksumSha256", sha256, Sha256Checksum::parse);
-        let crc64nvme = self.checksum_crc64nvme.as_deref();
+        let crc64nvme = self.checksum_crc64nvme;
         let checksum_crc64nvme =
             errors.parse(at, "checksumCrc64nvme", crc64nvme, Crc64NvmeChecksum::parse);
         if checksum_sha256.is_some() && checksum_crc64nvme.is_some() {
@@ -79,8 +79,7 @@ impl FileDto {
             let invalid = Invalid::new("two-checksums", detail);
             errors.push(format!("{at}/checksumCrc64nvme"), invalid);
         }
-        let md5 = self.content_md5.as_deref();
-        let content_md5 = errors.parse(at, "contentMd5", md5, Md5Checksum::parse);
+        let content_md5 = errors.parse(at, "contentMd5", self.content_md5, Md5Checksum::parse);
         let metadata = self.metadata.unwrap_or_default();
         for (name, value) in &metadata {
             let pointer = || {

@@ -58,7 +58,7 @@ fn sample(name: &Arc<str>, policy: &Arc<Policy>) -> Option<Sample> {
     let policy = Terms::new(name, policy, None);
     let length = usize::try_from(policy.max_size()).map_or(BODY.len(), |max| max.min(BODY.len()));
     let body = &BODY[..length];
-    let checksum = Sha256Checksum::parse(&BASE64_STANDARD.encode(Sha256::digest(body))).ok()?;
+    let checksum = Sha256Checksum::parse(BASE64_STANDARD.encode(Sha256::digest(body))).ok()?;
     let types = policy.content_types.iter().map(ToString::to_string);
     let metadata: Metadata = policy
         .allowed_metadata
