@@ -108,24 +108,21 @@ impl UploadService {
         is_typed: bool,
         now: SystemTime,
     ) -> Result<SealedCall> {
-        let sealed = self.checked_but_for_type(caller, file, is_typed);
-        let sealed = sealed.map(|expires_in| {
-            let begin = Begin {
-                caller: caller.segment().to_owned(),
-                ticket: caller.ticket().map(|ticket| Ticket::clone(ticket)),
-                policy: caller.policy_name(file.policy.as_deref()).to_owned(),
-                filename: file.filename.clone(),
-                content_type: is_typed.then(|| file.content_type.clone()),
-                size: file.size,
-                metadata: file.metadata.clone(),
-            };
-            self.seal(caller, Sealed::Begin(begin.into()), now + expires_in)
-        });
-        match sealed {
-            // It is counted when the upload begins.
-            Ok(sealed) => Ok(sealed),
-            refused => self.counted(caller, &[(file, UploadKind::Multipart)], refused),
-        }
+        let expires_in = match self.checked_but_for_type(caller, file, is_typed) {
+            Ok(expires_in) => expires_in,
+            // An upload that is allowed is counted when it begins.
+            refused => self.counted(caller, &[(file, UploadKind::Multipart)], refused)?,
+        };
+        let begin = Begin {
+            caller: caller.segment().to_owned(),
+            ticket: caller.ticket().map(|ticket| Ticket::clone(ticket)),
+            policy: caller.policy_name(file.policy.as_deref()).to_owned(),
+            filename: file.filename.clone(),
+            content_type: is_typed.then(|| file.content_type.clone()),
+            size: file.size,
+            metadata: file.metadata.clone(),
+        };
+        Ok(self.seal(caller, Sealed::Begin(begin.into()), now + expires_in))
     }
 
     /// Checks `file`, except its type unless it `is_typed`, and returns the lifetime of its grant.

@@ -214,18 +214,17 @@ impl Commit {
         let mut has_written = false;
         let result = self.rounds(&mut has_written).await;
         let outcome = match &result {
-            Ok(Verification::Uploaded(_)) => {
-                let outcome = if has_written { "committed" } else { "repeated" };
-                self.count(outcome);
-                return result;
-            }
+            Ok(Verification::Uploaded(_)) if has_written => "committed",
+            Ok(Verification::Uploaded(_)) => "repeated",
             Ok(Verification::NotUploaded) => "not_uploaded",
             Ok(Verification::Mismatch(_) | Verification::ContentMismatch(_)) => "mismatch",
             Ok(Verification::Replaced) => "replaced",
             Err(_) => "failed",
         };
-        self.count(outcome);
-        if has_written {
+        let policy = Arc::clone(&self.policy.name);
+        self.service.metrics.commit(policy, outcome);
+        let is_committed = matches!(result, Ok(Verification::Uploaded(_)));
+        if has_written && !is_committed {
             tracing::warn!(
                 policy = &*self.policy.name,
                 outcome,
@@ -253,7 +252,7 @@ impl Commit {
                 return Ok(verification);
             }
             let version = version.as_deref();
-            let Some(tags) = self.tags(version).await? else {
+            let Some(tags) = service.tags(policy, &self.expected.key, version).await? else {
                 return Ok(Verification::NotUploaded);
             };
             if value(&tags) == Some(&mark) {
@@ -271,23 +270,18 @@ impl Commit {
     /// Makes the object pending again if its tag is the mark of another object. An object with its
     /// own mark stays committed: someone else may have verified it.
     async fn undo(&self) -> Result<()> {
-        let head = self.service.head(&self.policy, &self.expected.key);
-        let Some(object) = head.await? else {
+        let (service, policy, key) = (&self.service, &self.policy, &self.expected.key);
+        let Some(object) = service.head(policy, key).await? else {
             return Ok(());
         };
         let version = object.version_id.as_deref();
-        let Some(tags) = self.tags(version).await? else {
+        let Some(tags) = service.tags(policy, key, version).await? else {
             return Ok(());
         };
         if value(&tags).is_some_and(|value| value != PENDING && value != mark(&object)) {
             self.tag(tags, PENDING, version).await?;
         }
         Ok(())
-    }
-
-    async fn tags(&self, version: Option<&str>) -> Result<Option<Tags>> {
-        let key = &self.expected.key;
-        self.service.tags(&self.policy, key, version).await
     }
 
     /// Sets the tag to `value`, and keeps the others.
@@ -301,11 +295,6 @@ impl Commit {
         let bucket = self.service.bucket(&self.policy);
         let call = Box::pin(bucket.set_tags(&self.expected.key, version, &tags));
         self.service.measured("PutObjectTagging", call).await
-    }
-
-    fn count(&self, outcome: &'static str) {
-        let policy = Arc::clone(&self.policy.name);
-        self.service.metrics.commit(policy, outcome);
     }
 }
 

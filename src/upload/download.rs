@@ -61,25 +61,20 @@ impl UploadService {
     ) -> Result<Vec<Download>> {
         let result = self.downloads(caller, policy, wanted, now).await;
         let name = Some(caller.policy_name(policy));
-        let (granted, refused, failed) = match &result {
-            Ok(downloads) => {
-                let granted = downloads
-                    .iter()
-                    .filter(|it| matches!(it, Download::Granted(_)));
-                let granted = granted.count();
-                (granted, downloads.len() - granted, 0)
+        let count = |outcome, keys| {
+            if keys > 0 {
+                self.count(name, "download", outcome, keys);
             }
-            Err(error) if error.is_refusal() => (0, wanted.keys.len(), 0),
-            Err(_) => (0, 0, wanted.keys.len()),
         };
-        for (outcome, count) in [
-            ("granted", granted),
-            ("refused", refused),
-            ("failed", failed),
-        ] {
-            if count > 0 {
-                self.count(name, "download", outcome, count);
+        match &result {
+            Ok(downloads) => {
+                let is_granted = |it: &&Download| matches!(it, Download::Granted(_));
+                let granted = downloads.iter().filter(is_granted).count();
+                count("granted", granted);
+                count("refused", downloads.len() - granted);
             }
+            Err(error) if error.is_refusal() => count("refused", wanted.keys.len()),
+            Err(_) => count("failed", wanted.keys.len()),
         }
         result
     }
