@@ -42,12 +42,12 @@ impl Bucket {
         let request = with_properties!(self.client().await?.create_multipart_upload(), object)
             .bucket(&self.name);
         let once = config::Builder::new().retry_config(RetryConfig::disabled());
-        let answer = again_while_busy(|| {
+        let create = || {
             let call = request.clone().customize().config_override(once.clone());
-            async { call.send().await.map_err(StoreError::from) }
-        })
-        .await?;
-        answer
+            call.send()
+        };
+        again_while_busy(create)
+            .await?
             .upload_id
             .ok_or_else(|| StoreError::Failed("it gave no upload id".into()).into())
     }
@@ -109,14 +109,11 @@ impl Bucket {
             .upload_id(upload_id)
             .multipart_upload(upload.build())
             .set_if_none_match(if_none_match.then(|| "*".to_owned()));
-        again_while_busy(|| {
-            let call = request
-                .clone()
-                .customize()
-                .config_override(once_and_patiently.clone());
-            async { call.send().await.map_err(StoreError::from) }
-        })
-        .await?;
+        let complete = || {
+            let call = request.clone().customize();
+            call.config_override(once_and_patiently.clone()).send()
+        };
+        again_while_busy(complete).await?;
         Ok(())
     }
 
@@ -148,16 +145,18 @@ fn stored_part(part: Part) -> Option<StoredPart> {
 
 /// Makes a call up to three times while the store answers that it is busy. A 503 without a code can be
 /// that of a proxy which has passed the call on.
-async fn again_while_busy<T, F: Future<Output = Result<T, StoreError>>>(
-    call: impl Fn() -> F,
-) -> Result<T, StoreError> {
+async fn again_while_busy<T, E, F>(call: impl Fn() -> F) -> Result<T, StoreError>
+where
+    E: Into<StoreError>,
+    F: Future<Output = Result<T, E>>,
+{
     for pause in [200, 800].map(Duration::from_millis) {
-        match call().await {
+        match call().await.map_err(E::into) {
             Err(StoreError::Busy(cause)) if !cause.may_be_of_proxy() => {
                 tokio::time::sleep(pause).await;
             }
             answer => return answer,
         }
     }
-    call().await
+    call().await.map_err(E::into)
 }
