@@ -71,26 +71,22 @@ pub(super) fn parse(body: &[u8]) -> Result<ObjectMembers<'_>, Problem> {
 
 impl<'a> Json<'a> {
     pub(super) fn members(self) -> ObjectMembers<'a> {
-        match self.0.as_bytes().first() {
-            Some(b'{') => {
-                let mut deserializer = serde_json::Deserializer::from_str(self.0);
-                let members = deserializer.deserialize_map(Members);
-                members.map_err(|_| Invalid::new("invalid", "is not an object"))
-            }
-            _ => Err(self.is_not("an object")),
+        if !self.0.starts_with('{') {
+            return Err(self.is_not("an object"));
         }
+        let mut deserializer = serde_json::Deserializer::from_str(self.0);
+        let members = deserializer.deserialize_map(Members);
+        members.map_err(|_| Invalid::new("invalid", "is not an object"))
     }
 
     /// The first elements, one more than `max` at most.
     fn elements(self, max: usize) -> Result<Vec<Self>, Invalid> {
-        match self.0.as_bytes().first() {
-            Some(b'[') => {
-                let mut deserializer = serde_json::Deserializer::from_str(self.0);
-                let elements = deserializer.deserialize_seq(Elements { max });
-                elements.map_err(|_| Invalid::new("invalid", "is not an array"))
-            }
-            _ => Err(self.is_not("an array")),
+        if !self.0.starts_with('[') {
+            return Err(self.is_not("an array"));
         }
+        let mut deserializer = serde_json::Deserializer::from_str(self.0);
+        let elements = deserializer.deserialize_seq(Elements { max });
+        elements.map_err(|_| Invalid::new("invalid", "is not an array"))
     }
 
     fn unescaped(self) -> Result<Cow<'a, str>, Invalid> {

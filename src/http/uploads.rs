@@ -136,20 +136,6 @@ struct PresignedPostDto {
     expires_at: String,
 }
 
-impl From<Grant> for PresignedPostDto {
-    fn from(grant: Grant) -> Self {
-        let request = grant.request;
-        Self {
-            url: request.url,
-            key: grant.key.into_string(),
-            method: request.method,
-            fields: request.fields,
-            max_size: grant.max_size,
-            expires_at: rfc3339(request.expires_at),
-        }
-    }
-}
-
 pub(super) fn as_map<S: Serializer>(
     pairs: &[(Cow<'static, str>, String)],
     serializer: S,
@@ -244,5 +230,14 @@ async fn presigned_post(
     let grant = uploads
         .presign_post(GrantRequest::new(&caller, &file, SystemTime::now()))
         .await?;
-    Ok((StatusCode::CREATED, Json(grant.into())))
+    let request = grant.request;
+    let form = PresignedPostDto {
+        url: request.url,
+        key: grant.key.into_string(),
+        method: request.method,
+        fields: request.fields,
+        max_size: grant.max_size,
+        expires_at: rfc3339(request.expires_at),
+    };
+    Ok((StatusCode::CREATED, Json(form)))
 }

@@ -12,8 +12,7 @@ impl KeyTemplate {
     /// The time is proportional to the key's length: each of the few possible lengths of the
     /// extension determines the length of the name, and with it the place of each part.
     pub(in crate::upload) fn could_have_made(&self, caller: &Caller, key: &str) -> bool {
-        let has_extension = |part| matches!(part, &Part::Extension | &Part::DotExtension);
-        let longest = if self.0.iter().any(has_extension) {
+        let longest = if self.has_extension() {
             Filename::MAX_EXTENSION_BYTES
         } else {
             0

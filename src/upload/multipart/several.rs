@@ -38,11 +38,10 @@ impl UploadService {
             });
             let calls: Vec<_> = calls.collect();
             let begun: Vec<_> = stream::iter(calls).buffered(IN_FLIGHT).collect().await;
-            if begun.iter().all(Result::is_ok) {
-                return begun.into_iter().collect();
+            if begun.iter().any(Result::is_err) {
+                let others = begun.iter().filter_map(|upload| upload.as_ref().ok());
+                self.abort_multiparts(others).await;
             }
-            let others = begun.iter().filter_map(|upload| upload.as_ref().ok());
-            self.abort_multiparts(others).await;
             begun.into_iter().collect()
         }
         .await;

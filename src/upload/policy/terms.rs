@@ -170,22 +170,19 @@ impl Terms {
             let detail = "can be bound to a PUT alone; ask for one, or give `checksumSha256`";
             refuse(Field::ContentMd5, "post-not-supported", detail.into());
         }
-        let of_client = file.metadata.keys();
-        let of_client = of_client
-            .filter(|name| !self.allows_metadata(name))
-            .map(|name| (name, "is not metadata that the policy lets clients set"));
-        let of_ticket = self.metadata_of_ticket().map(|(name, _)| name);
-        let of_ticket = of_ticket
-            .filter(|name| !self.policy_allows_metadata(name))
-            .map(|name| {
-                (
-                    name,
-                    "is metadata of the ticket that the policy does not allow",
-                )
-            });
-        for (name, detail) in of_client.chain(of_ticket) {
-            let field = Field::MetadataOf(name.clone());
-            refuse(field, "metadata-not-allowed", detail.into());
+        for name in file.metadata.keys() {
+            if !self.allows_metadata(name) {
+                let detail = "is not metadata that the policy lets clients set".into();
+                let field = Field::MetadataOf(name.clone());
+                refuse(field, "metadata-not-allowed", detail);
+            }
+        }
+        for (name, _) in self.metadata_of_ticket() {
+            if !self.policy_allows_metadata(name) {
+                let detail = "is metadata of the ticket that the policy does not allow".into();
+                let field = Field::MetadataOf(name.clone());
+                refuse(field, "metadata-not-allowed", detail);
+            }
         }
         let all = self.metadata.iter().chain(self.metadata_of_ticket());
         if let Err(invalid) = metadata::check_size(all.chain(&file.metadata)) {

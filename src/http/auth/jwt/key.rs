@@ -115,18 +115,11 @@ impl JwtKey {
             AlgorithmParameters::OctetKeyPair(pair) if pair.curve == EllipticCurve::Ed25519 => ED,
             _ => return None,
         };
-        let uses = &jwk.common.public_key_use;
-        if uses
-            .as_ref()
-            .is_some_and(|uses| *uses != PublicKeyUse::Signature)
-        {
-            return None;
-        }
+        let of_signatures = [None, Some(PublicKeyUse::Signature)];
         // RFC 7517 §4.3 has a second way to state a key's use.
-        let operations = &jwk.common.key_operations;
-        if operations
-            .as_ref()
-            .is_some_and(|operations| !operations.contains(&KeyOperations::Verify))
+        let operations = jwk.common.key_operations.as_ref();
+        if !of_signatures.contains(&jwk.common.public_key_use)
+            || operations.is_some_and(|all| !all.contains(&KeyOperations::Verify))
         {
             return None;
         }
