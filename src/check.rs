@@ -81,10 +81,9 @@ impl Checks {
         };
         let called = serve::buckets(&config, sdk_config, &called, &credentials).await?;
         let public = serve::buckets(&config, sdk_config, s3, &credentials).await?;
-        let upload = serve::upload_settings(&config);
         let service = |buckets: &s3::Buckets| {
-            let metrics = Metrics::default();
-            Arc::new(UploadService::new(buckets.clone(), upload.clone(), metrics))
+            let (settings, metrics) = (config.upload.clone(), Metrics::default());
+            Arc::new(UploadService::new(buckets.clone(), settings, metrics))
         };
         let client = s3::client(sdk_config, s3.force_path_style, &credentials);
         let timeouts = TimeoutConfig::builder()
@@ -111,7 +110,7 @@ impl Checks {
             config: Arc::new(config),
             aws: Arc::new(aws),
         };
-        let names = common.config.policies.buckets().into_iter();
+        let names = common.config.upload.policies.buckets().into_iter();
         let all = names.filter_map(|name| {
             let (called, public) = (called.get(name)?, public.get(name)?);
             Some(Check::new(common.clone(), name, called, public))
@@ -198,7 +197,7 @@ impl Check {
     /// service calls, and `public` at the one that clients see.
     fn new(common: Common, name: Option<&str>, called: &s3::Bucket, public: &s3::Bucket) -> Self {
         let address = |bucket: &s3::Bucket| bucket.address("").trim_end_matches('/').to_owned();
-        let samples = common.config.policies.samples().into_iter();
+        let samples = common.config.upload.policies.samples().into_iter();
         Self {
             bucket: called.name().to_owned(),
             samples: samples

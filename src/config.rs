@@ -18,17 +18,15 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use axum::http::uri::Authority;
 use axum::http::{HeaderValue, Uri};
-use ipnet::IpNet;
 use tracing::level_filters::LevelFilter;
 
 pub use self::aws::{Aws, load as load_aws};
 use self::env::Reader;
 pub use self::env::{Env, Faults};
-use crate::http::auth::Auth;
-use crate::http::{AllowedOrigins, Limits, Rate};
+use crate::http::{AllowedOrigins, Limits};
 use crate::telemetry::LogFormat;
 use crate::upload::{Policies, Receipts, SessionKey};
-use crate::{s3, telemetry};
+use crate::{http, s3, telemetry, upload};
 
 /// Every variable of presignd; `.env.example` explains them. The SDK reads those that begin with
 /// `AWS_`, except the bucket's name, and others that are not listed here.
@@ -94,25 +92,11 @@ pub struct Config {
     pub metrics_addr: Option<SocketAddr>,
     pub limits: Limits,
     pub s3: s3::Settings,
-    pub policies: Policies,
-    /// Whether the store accepts presigned POST.
-    pub supports_post: bool,
-    /// Whether only forms are granted: [`crate::upload::Settings::forms_only`].
-    pub forms_only: bool,
-    /// Seals the sessions of multipart uploads; a random one if there is none.
-    pub session_key: Option<SessionKey>,
+    pub upload: upload::Settings,
     /// Signs receipts; `None` signs none.
     pub receipts: Option<Receipts>,
-    pub auth: Auth,
-    /// How the store's events reach the application; `None` without a webhook.
-    pub events: Option<crate::http::events::Settings>,
-    /// How often each caller may call; no limit if there is none.
-    pub rate: Option<Rate>,
-    /// Proxies whose `X-Forwarded-For` counts.
-    pub trusted_proxies: Vec<IpNet>,
-    /// presignd's own address, if it is not the host that requests name.
-    pub public_url: Option<String>,
-    pub allowed_origins: AllowedOrigins,
+    /// What no variable sets, such as the page, has its default; `serve` replaces it.
+    pub http: http::Settings,
     pub telemetry: telemetry::Settings,
 }
 
@@ -190,17 +174,22 @@ impl Config {
                 metrics_addr,
                 limits,
                 s3: s3?,
-                policies: policies?,
-                supports_post,
-                forms_only,
-                session_key,
+                upload: upload::Settings {
+                    policies: policies?,
+                    supports_post,
+                    forms_only,
+                    session_key,
+                },
                 receipts,
-                auth: auth?,
-                events,
-                rate,
-                trusted_proxies,
-                public_url,
-                allowed_origins,
+                http: http::Settings {
+                    allowed_origins,
+                    auth: auth?,
+                    rate,
+                    trusted_proxies,
+                    public_url,
+                    events,
+                    ..http::Settings::default()
+                },
                 telemetry,
             })
         })();

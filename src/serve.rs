@@ -24,8 +24,7 @@ pub(crate) use self::signals::cancelled_by_signals;
 use crate::config::{self, Config, Env};
 use crate::error_chain::causes;
 use crate::http::HttpService;
-use crate::telemetry::Metrics;
-use crate::upload::{self, SessionKey, UploadService};
+use crate::upload::UploadService;
 use crate::{http, s3, telemetry};
 
 /// `presignd serve`: runs the service until a signal.
@@ -88,21 +87,16 @@ impl Service {
         let credentials = credentials(config, sdk_config)?;
         let buckets = buckets(config, sdk_config, &config.s3, &credentials).await?;
         let public_host = buckets.default_bucket().host();
-        let metrics = Metrics::default();
-        let uploads = UploadService::new(buckets, upload_settings(config), metrics.clone())
-            .with_receipts(config.receipts.clone());
+        let is_for_anyone = !config.http.auth.is_required();
         let settings = http::Settings {
-            allowed_origins: config.allowed_origins.clone(),
             page,
-            auth: config.auth.clone(),
-            rate: config.rate,
-            trusted_proxies: config.trusted_proxies.clone(),
-            public_url: config.public_url.clone(),
-            local_hosts_only: config.bind_addr.ip().is_loopback() && !config.auth.is_required(),
-            events: config.events.clone(),
-            metrics,
+            local_hosts_only: config.bind_addr.ip().is_loopback() && is_for_anyone,
             stop,
+            ..config.http.clone()
         };
+        let metrics = settings.metrics.clone();
+        let uploads = UploadService::new(buckets, config.upload.clone(), metrics)
+            .with_receipts(config.receipts.clone());
         if let Some(jwt) = &settings.auth.jwt {
             jwt.prepare(&settings.metrics);
         }
@@ -151,7 +145,7 @@ pub(crate) fn credentials(config: &Config, sdk_config: &SdkConfig) -> Result<s3:
     let provider = sdk_config
         .credentials_provider()
         .context("the SDK has no provider of credentials")?;
-    let longest = config.policies.longest_lifetime();
+    let longest = config.upload.policies.longest_lifetime();
     Ok(s3::CredentialsCache::new(provider, longest))
 }
 
@@ -162,22 +156,10 @@ pub(crate) async fn buckets(
     s3: &s3::Settings,
     credentials: &s3::CredentialsCache,
 ) -> Result<s3::Buckets> {
-    let named = config.policies.buckets().into_iter().flatten();
-    let forms = config.supports_post;
+    let named = config.upload.policies.buckets().into_iter().flatten();
+    let forms = config.upload.supports_post;
     let buckets = s3::buckets(sdk_config, s3, named, credentials.clone(), forms);
     buckets.await.context(s3::CANNOT_SIGN)
-}
-
-pub(crate) fn upload_settings(config: &Config) -> upload::Settings {
-    upload::Settings {
-        policies: config.policies.clone(),
-        supports_post: config.supports_post,
-        forms_only: config.forms_only,
-        session_key: config
-            .session_key
-            .clone()
-            .unwrap_or_else(SessionKey::random),
-    }
 }
 
 fn stopped_by(stop: &CancellationToken) -> http::Server {

@@ -30,7 +30,7 @@ pub(super) const ACTIVE_TYPES: [&str; 4] = [
 
 impl Check {
     pub(super) fn origins(&self) -> Vec<String> {
-        match &self.config.allowed_origins {
+        match &self.config.http.allowed_origins {
             AllowedOrigins::None | AllowedOrigins::Loopback => Vec::new(),
             AllowedOrigins::Any => vec!["*".to_owned()],
             AllowedOrigins::Exactly(origins) => {
@@ -53,10 +53,10 @@ impl Check {
             };
         }
         let mut methods = Vec::new();
-        if !self.config.forms_only {
+        if !self.config.upload.forms_only {
             methods.push("PUT");
         }
-        if self.config.supports_post {
+        if self.config.upload.supports_post {
             methods.push("POST");
         }
         let needs = Needs {

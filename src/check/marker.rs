@@ -125,9 +125,12 @@ impl Check {
     pub(super) fn ways(&self, sample: &Sample) -> impl Iterator<Item = Way> {
         let config = &self.config;
         let ways = [
-            (Way::Put, !config.forms_only),
-            (Way::Form, config.supports_post && sample.fits_form),
-            (Way::Parts, !config.forms_only && sample.fits_multipart),
+            (Way::Put, !config.upload.forms_only),
+            (Way::Form, config.upload.supports_post && sample.fits_form),
+            (
+                Way::Parts,
+                !config.upload.forms_only && sample.fits_multipart,
+            ),
         ];
         ways.into_iter()
             .filter_map(|(way, is_open)| is_open.then_some(way))

@@ -22,14 +22,14 @@ impl Check {
     /// A line for each promise of a grant, and one with the number of requests.
     pub(super) async fn prove(&self) -> Vec<Line> {
         let before = self.requests.load(Ordering::Relaxed);
-        let mut lines = if self.config.forms_only {
+        let mut lines = if self.config.upload.forms_only {
             vec![Line::skipped("put-terms", FORMS_ONLY)]
         } else {
             let mut lines = self.attempts_on(Way::Put, PUTS).await;
             lines.extend(self.prove_parts().await);
             lines
         };
-        if self.config.supports_post {
+        if self.config.upload.supports_post {
             let forms = self.attempts_on(Way::Form, FORMS).await;
             // A single line means that the store refused the granted form, so further refusals prove
             // nothing.
@@ -106,7 +106,7 @@ impl Check {
         match attempt.terms {
             Terms::Checksum => file.checksum_sha256 = Some(sample.checksum_sha256.clone()),
             Terms::Expired => {
-                now -= self.config.policies.longest_lifetime() + Duration::from_mins(1);
+                now -= self.config.upload.policies.longest_lifetime() + Duration::from_mins(1);
             }
             _ => {}
         }

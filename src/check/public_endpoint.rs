@@ -42,7 +42,7 @@ impl Check {
             return lines;
         }
         let line = match self.unique_samples().next() {
-            _ if self.config.forms_only => Line::skipped(CHECK, FORMS_ONLY),
+            _ if self.config.upload.forms_only => Line::skipped(CHECK, FORMS_ONLY),
             None => Line::skipped(CHECK, format!("it answers; {NO_SAMPLE}")),
             Some(sample) => match self.put(uploads, sample).await {
                 Ok(_) => {

@@ -13,7 +13,10 @@ use crate::http::auth::Keys;
 impl Check {
     pub(super) fn settings(&self) -> Line {
         let names: Vec<&str> = self.samples.iter().map(|s| s.policy.as_str()).collect();
-        let forms = match (self.config.supports_post, self.config.forms_only) {
+        let forms = match (
+            self.config.upload.supports_post,
+            self.config.upload.forms_only,
+        ) {
             (false, _) => ", no forms",
             (_, true) => ", forms only",
             _ => "",
@@ -31,11 +34,11 @@ impl Check {
         }
         let config = &self.config;
         let (mut details, mut fixes) = (Vec::new(), Vec::new());
-        if !config.auth.is_required() {
+        if !config.http.auth.is_required() {
             details.push("whoever reaches the service may upload");
             fixes.push("AUTH_MODE");
         }
-        if config.rate.is_none() {
+        if config.http.rate.is_none() {
             details.push("there is no limit on how often anyone may call");
             fixes.push("RATE_LIMIT_PER_SECOND");
         }
@@ -50,7 +53,7 @@ impl Check {
     /// A line that says whether the keys of the issuer can be fetched; none without `JWT_JWKS_URL`.
     pub(super) async fn issuer(&self) -> Option<Line> {
         const CHECK: &str = "issuer";
-        let Keys::Set(keys) = &self.config.auth.jwt.as_ref()?.keys else {
+        let Keys::Set(keys) = &self.config.http.auth.jwt.as_ref()?.keys else {
             return None;
         };
         Some(match keys.count().await {
@@ -68,7 +71,7 @@ impl Check {
     /// `WEBHOOK_URL`.
     pub(super) async fn webhook(&self) -> Option<Line> {
         const CHECK: &str = "webhook";
-        let webhook = &self.config.events.as_ref()?.webhook;
+        let webhook = &self.config.http.events.as_ref()?.webhook;
         Some(match webhook.probe().await {
             Ok(status) => {
                 let status = status.as_u16();
@@ -103,7 +106,7 @@ impl Check {
         };
         let left = Duration::from_secs(left.unwrap_or_default().as_secs());
         let detail = format!("from {source}, valid for {}", format_duration(left));
-        let longest = self.config.policies.longest_lifetime();
+        let longest = self.config.upload.policies.longest_lifetime();
         if left < longest {
             let longest = format_duration(longest);
             let detail = format!(

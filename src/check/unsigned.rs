@@ -32,7 +32,7 @@ const FIX: &str = "have a proxy before the store refuse requests with such heade
 
 impl Check {
     pub(super) async fn unsigned_headers(&self) -> Line {
-        if self.config.forms_only {
+        if self.config.upload.forms_only {
             return Line::skipped(CHECK, FORMS_ONLY);
         }
         let Some(sample) = self.unique_samples().next() else {
@@ -45,7 +45,7 @@ impl Check {
                 "whoever gets one grant can {}: the store accepts headers that were not signed",
                 accepted.join(", ")
             );
-            let forms = if self.config.supports_post {
+            let forms = if self.config.upload.supports_post {
                 USE_FORMS
             } else {
                 ""
@@ -164,7 +164,7 @@ impl Check {
     /// ([CVE-2026-41145](https://nvd.nist.gov/vuln/detail/CVE-2026-41145)).
     pub(super) async fn unsigned_stream(&self) -> Line {
         const CHECK: &str = "unsigned-stream";
-        let way = if self.config.forms_only {
+        let way = if self.config.upload.forms_only {
             Way::Form
         } else {
             Way::Put

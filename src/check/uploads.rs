@@ -14,10 +14,14 @@ impl Check {
     pub(super) async fn uploads(&self) -> Vec<Line> {
         let mut lines = Vec::new();
         let mut heads = Vec::new();
-        if self.config.forms_only {
+        if self.config.upload.forms_only {
             lines.push(Line::skipped("put", FORMS_ONLY));
         }
-        for sample in self.samples.iter().filter(|_| !self.config.forms_only) {
+        for sample in self
+            .samples
+            .iter()
+            .filter(|_| !self.config.upload.forms_only)
+        {
             lines.push(match self.put(&self.uploads, sample).await {
                 Err(error) => error.line("put", sample),
                 Ok(head) => {
@@ -44,7 +48,7 @@ impl Check {
     /// POSTs a sample of each policy. Their HEAD requests go into `heads`.
     async fn forms(&self, heads: &mut Vec<Line>) -> Vec<Line> {
         const CHECK: &str = POST;
-        if !self.config.supports_post {
+        if !self.config.upload.supports_post {
             return vec![Line::skipped(CHECK, FORMS_OFF)];
         }
         let mut lines = Vec::new();
@@ -123,7 +127,7 @@ impl Check {
     /// Begins an upload in parts under each policy.
     async fn multipart(&self) -> Vec<Line> {
         const CHECK: &str = "multipart";
-        if self.config.forms_only {
+        if self.config.upload.forms_only {
             return vec![Line::skipped(CHECK, FORMS_ONLY)];
         }
         let mut lines = Vec::new();

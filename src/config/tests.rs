@@ -60,11 +60,11 @@ fn the_example_lists_each_variable_once_and_no_other() {
 fn defaults_are_those_of_the_example() {
     let config = config(&[]).unwrap();
     assert_eq!(config.bind_addr, "127.0.0.1:3000".parse().unwrap());
-    assert_eq!(config.policies.longest_lifetime().as_secs(), 600);
-    assert!(config.supports_post && !config.s3.force_path_style);
-    assert_eq!(config.allowed_origins, AllowedOrigins::None);
-    assert!(!config.auth.is_required() && config.rate.is_none());
-    assert!(config.session_key.is_none() && config.metrics_addr.is_none());
+    assert_eq!(config.upload.policies.longest_lifetime().as_secs(), 600);
+    assert!(config.upload.supports_post && !config.s3.force_path_style);
+    assert_eq!(config.http.allowed_origins, AllowedOrigins::None);
+    assert!(!config.http.auth.is_required() && config.http.rate.is_none());
+    assert!(config.upload.session_key.is_none() && config.metrics_addr.is_none());
 }
 
 #[test]
@@ -274,7 +274,7 @@ fn the_embedded_store_needs_no_variable_of_a_store() {
     ]);
     let config = Config::with_store(&env, s3).unwrap();
     // Clients are granted what they would be granted at the other store.
-    assert!(!config.supports_post);
+    assert!(!config.upload.supports_post);
 }
 
 #[test]
@@ -282,6 +282,7 @@ fn origins_are_read_as_a_list() {
     let origins = "https://a.example, http://localhost:5173, https://*.b.example:8443";
     let allowed = config(&[("CORS_ALLOWED_ORIGINS", origins)])
         .unwrap()
+        .http
         .allowed_origins;
     let AllowedOrigins::Exactly(origins) = allowed else {
         panic!("not a list");
@@ -319,7 +320,7 @@ fn auth_mode_is_required_where_other_machines_can_call() {
 #[test]
 fn forms_only_is_refused_together_with_what_needs_a_put() {
     let only = ("S3_FORMS_ONLY", "true");
-    assert!(config(&[only]).unwrap().forms_only);
+    assert!(config(&[only]).unwrap().upload.forms_only);
     refused_for(
         "S3_FORMS_ONLY is true, but S3_SUPPORTS_POST_POLICY",
         &[only, ("S3_SUPPORTS_POST_POLICY", "false")],
@@ -357,6 +358,6 @@ fn a_policy_that_names_the_default_bucket_is_as_one_that_names_none() {
     let policies = "[policies.default]\nbucket = 'my-bucket'\n[policies.other]\nbucket = 'media'";
     let (_folder, path) = policies_file(policies);
     let config = config(&[("UPLOAD_POLICIES_FILE", &path)]).unwrap();
-    let buckets: Vec<Option<&str>> = config.policies.buckets().into_iter().collect();
+    let buckets: Vec<Option<&str>> = config.upload.policies.buckets().into_iter().collect();
     assert_eq!(buckets, [None, Some("media")]);
 }

@@ -16,7 +16,7 @@ pub(super) fn announce(
     addr: Option<SocketAddr>,
 ) {
     let region = aws.sdk_config.region();
-    let auth = match (&config.auth.api_keys, &config.auth.jwt) {
+    let auth = match (&config.http.auth.api_keys, &config.http.auth.jwt) {
         (None, None) => "none",
         (Some(_), None) => "api-key",
         (None, Some(_)) => "jwt",
@@ -26,7 +26,7 @@ pub(super) fn announce(
         addr = addr.map(tracing::field::display),
         bucket = config.s3.bucket,
         region = region.map(tracing::field::display),
-        policies = config.policies.names().join(","),
+        policies = config.upload.policies.names().join(","),
         auth,
         version = env!("CARGO_PKG_VERSION"),
         "listening"
@@ -49,7 +49,7 @@ pub(super) fn announce(
         );
     }
     let is_exposed = addr.is_none_or(|addr| !addr.ip().is_loopback());
-    if !config.auth.is_required() && is_exposed {
+    if !config.http.auth.is_required() && is_exposed {
         let entrance = addr.map_or("the function".to_owned(), |addr| addr.to_string());
         tracing::warn!(
             "AUTH_MODE is none: ANYONE who reaches {entrance} can upload to this bucket"
@@ -64,19 +64,19 @@ pub(super) fn announce(
             "clients are sent to the store at {public_host}, which they may not reach: S3_PUBLIC_ENDPOINT_URL sets another endpoint for them"
         );
     }
-    if addr.is_none() && config.public_url.is_none() {
+    if addr.is_none() && config.http.public_url.is_none() {
         tracing::warn!(
             "PUBLIC_URL is not set, so URLs that lead back to the function, for Uppy 6 and better-upload, do not work; set it to the function's address"
         );
     }
-    let events = config.events.as_ref();
+    let events = config.http.events.as_ref();
     if events.is_some_and(|events| events.webhook.is_readable()) {
         tracing::warn!(
             "WEBHOOK_URL is an http URL, so others on the way can read the names of files; use https outside of a private network"
         );
     }
     let is_access_point = |name: &&str| name.starts_with("arn:") || name.ends_with("-s3alias");
-    let others = config.policies.buckets().into_iter().flatten();
+    let others = config.upload.policies.buckets().into_iter().flatten();
     let bucket = std::iter::once(&*config.s3.bucket)
         .chain(others)
         .find(is_access_point);
@@ -97,8 +97,8 @@ pub(super) fn announce(
             );
         }
     }
-    warn_of_same_keys(&config.policies);
-    if config.session_key.is_none() {
+    warn_of_same_keys(&config.upload.policies);
+    if config.upload.session_key.is_none() {
         tracing::warn!(
             "UPLOAD_SESSION_SECRET is not set: multipart uploads cannot go on after a restart or at other replicas"
         );

@@ -64,10 +64,10 @@ pub(crate) async fn dev(env: &Env, args: Dev) -> Result<()> {
         );
     }
     let mut embedded = dev::Dev::open(&args.data_dir, args.secret_key)?;
-    embedded.add_buckets(config.policies.buckets().into_iter().flatten())?;
+    embedded.add_buckets(config.upload.policies.buckets().into_iter().flatten())?;
     adapt(&mut config, &embedded)?;
-    let notifier = dev::Notifier::open(&args.data_dir, args.webhook, &mut config.events)?;
-    let store = notifier.watching(embedded.store(&config.allowed_origins)?);
+    let notifier = dev::Notifier::open(&args.data_dir, args.webhook, &mut config.http.events)?;
+    let store = notifier.watching(embedded.store(&config.http.allowed_origins)?);
     let _log = telemetry::init(dev::telemetry(config.telemetry.clone()))?;
     let stop = cancelled_by_signals()?;
     let opened = |addr: SocketAddr| {
@@ -118,13 +118,12 @@ pub(crate) async fn dev(env: &Env, args: Dev) -> Result<()> {
 /// Adds to the configuration what a developer need not set.
 fn adapt(config: &mut Config, embedded: &dev::Dev) -> Result<()> {
     // Uploads in progress survive a restart.
-    config
-        .session_key
-        .get_or_insert_with(|| embedded.session_key());
-    if config.allowed_origins == http::AllowedOrigins::None {
+    let session_key = &mut config.upload.session_key;
+    session_key.get_or_insert_with(|| embedded.session_key());
+    if config.http.allowed_origins == http::AllowedOrigins::None {
         // A front end under development is a page of this machine. Other pages could fill the disk,
         // because a form needs no preflight.
-        config.allowed_origins = http::AllowedOrigins::Loopback;
+        config.http.allowed_origins = http::AllowedOrigins::Loopback;
     }
     if config.receipts.is_none() {
         config.receipts = Some(embedded.receipts()?);

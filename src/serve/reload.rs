@@ -39,7 +39,7 @@ impl Service {
                     }
                 };
                 let config = config.and_then(|config| {
-                    let replaced = uploads.replace_policies(config.policies.clone());
+                    let replaced = uploads.replace_policies(config.upload.policies.clone());
                     let moved = replaced.map_err(|unknown| {
                         Faults(vec![format!("UPLOAD_POLICIES_FILE: {unknown}")])
                     })?;
@@ -53,13 +53,14 @@ impl Service {
                                 "the policy {policy} {why}: its earlier uploads may not be found any more, so nobody can verify, commit, download or delete them, and pending ones expire; to keep them, keep the policy as it was, and add the new one under another name"
                             );
                         }
-                        warn_of_same_keys(&config.policies);
-                        credentials.set_longest_grant(config.policies.longest_lifetime());
-                        if let (Some(current), Some(new)) = (&auth.api_keys, &config.auth.api_keys)
+                        warn_of_same_keys(&config.upload.policies);
+                        credentials.set_longest_grant(config.upload.policies.longest_lifetime());
+                        if let (Some(current), Some(new)) =
+                            (&auth.api_keys, &config.http.auth.api_keys)
                         {
                             current.replace(new);
                         }
-                        if let (Some(current), Some(new)) = (&auth.jwt, &config.auth.jwt) {
+                        if let (Some(current), Some(new)) = (&auth.jwt, &config.http.auth.jwt) {
                             current.keys.replace(&new.keys);
                         }
                         tracing::info!("keys and policies were read again");

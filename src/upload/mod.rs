@@ -79,8 +79,8 @@ pub struct Settings {
     /// Whether only forms are granted, for stores that honour unsigned headers: a form lists all
     /// that it allows.
     pub forms_only: bool,
-    /// Seals the sessions of multipart uploads.
-    pub session_key: SessionKey,
+    /// Seals the sessions of multipart uploads; `None` is a random key.
+    pub session_key: Option<SessionKey>,
 }
 
 /// The ways to upload, which differ in what a signature can bind.

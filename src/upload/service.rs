@@ -48,7 +48,7 @@ impl UploadService {
             policies: ArcSwap::from_pointee(settings.policies),
             supports_post: settings.supports_post,
             forms_only: settings.forms_only,
-            session_key: settings.session_key,
+            session_key: settings.session_key.unwrap_or_else(SessionKey::random),
             metrics,
             store_calls: StoreCalls::default(),
             commits: Commits::default(),

@@ -129,7 +129,7 @@ pub(crate) fn built_in() -> upload::Settings {
         policies: Policies::built_in(TEN_MINUTES),
         supports_post: true,
         forms_only: false,
-        session_key: session_key(),
+        session_key: Some(session_key()),
     }
 }
 

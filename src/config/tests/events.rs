@@ -64,8 +64,8 @@ fn an_incomplete_webhook_is_refused_and_its_secrets_are_not_repeated() {
 
 #[test]
 fn a_webhook_is_read_and_a_function_needs_no_token() {
-    assert!(config(&[]).unwrap().events.is_none());
-    let events = config(&[URL, SECRET, TOKEN]).unwrap().events.unwrap();
+    assert!(config(&[]).unwrap().http.events.is_none());
+    let events = config(&[URL, SECRET, TOKEN]).unwrap().http.events.unwrap();
     assert_eq!(events.give_up_after.as_secs(), 24 * 3600);
     assert!(events.token.is_some() && !events.webhook.is_readable());
     let in_lambda = [
@@ -73,7 +73,7 @@ fn a_webhook_is_read_and_a_function_needs_no_token() {
         ("AUTH_MODE", "none"),
     ];
     let in_lambda = config(&[&[URL, SECRET], &in_lambda[..]].concat());
-    assert!(in_lambda.unwrap().events.unwrap().token.is_none());
+    assert!(in_lambda.unwrap().http.events.unwrap().token.is_none());
     for (url, expected) in [
         ("http://app.example/", true),
         ("http://127.0.0.1:1/", false),
@@ -82,7 +82,7 @@ fn a_webhook_is_read_and_a_function_needs_no_token() {
     ] {
         let config = config(&[("WEBHOOK_URL", url), SECRET, TOKEN]).unwrap();
         assert_eq!(
-            config.events.unwrap().webhook.is_readable(),
+            config.http.events.unwrap().webhook.is_readable(),
             expected,
             "{url}"
         );

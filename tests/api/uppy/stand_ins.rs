@@ -36,7 +36,7 @@ async fn an_invalid_expired_or_foreign_token_is_refused_without_asking_the_store
     let good = upload_on(&store).await;
     let foreign = {
         let settings = Settings {
-            session_key: SessionKey::new(&[8; 32]),
+            session_key: Some(SessionKey::new(&[8; 32])),
             ..built_in()
         };
         let app = spawn_app_with(settings).await;
