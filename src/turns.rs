@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A caller for the purpose of limits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -67,6 +67,8 @@ pub(crate) enum Full {
 #[derive(Debug)]
 pub(crate) struct Turn(#[expect(dead_code, reason = "held until it is dropped")] Permits);
 
+/// An amount of one limit, which returns there when it is dropped. The limit exists until then.
+type Permit = (OwnedSemaphorePermit, Arc<Limit>);
 /// Permits of the caller's limit, of the limit of its API key's users, and of the limit of all.
 type Permits = [Option<Permit>; 3];
 /// The limits, and how much to take from each.
@@ -74,15 +76,8 @@ type Levels = [Option<(Arc<Limit>, u32)>; 3];
 
 #[derive(Debug)]
 struct Limit {
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
     waiting: AtomicUsize,
-}
-
-/// An amount of one limit, which returns there when it is dropped.
-#[derive(Debug)]
-struct Permit {
-    limit: Arc<Limit>,
-    amount: u32,
 }
 
 /// Counts as one that waits, until it is dropped.
@@ -105,7 +100,7 @@ impl Turns {
         // queue of all only once its caller's own limit has room.
         for (permit, level) in permits.iter_mut().zip(self.levels(caller, amount)) {
             if let Some((limit, amount)) = level {
-                *permit = Some(limit.acquire(amount).await);
+                *permit = limit.acquire(amount).await;
             }
         }
         Turn(permits)
@@ -182,40 +177,27 @@ impl Limit {
     fn new(permits: u32) -> Arc<Self> {
         let permits = usize::try_from(permits).unwrap_or(usize::MAX);
         Arc::new(Self {
-            permits: Semaphore::new(permits.min(Semaphore::MAX_PERMITS)),
+            permits: Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))),
             waiting: AtomicUsize::new(0),
         })
     }
 
-    async fn acquire(self: Arc<Self>, amount: u32) -> Permit {
+    /// `None` only if the semaphore is closed, and nothing closes it.
+    async fn acquire(self: Arc<Self>, amount: u32) -> Option<Permit> {
         if let Some(permit) = self.try_acquire(amount) {
-            return permit;
+            return Some(permit);
         }
         let waiting = Waiting::new(&self.waiting);
-        // This fails only if the semaphore is closed, and nothing closes it.
-        self.permits
-            .acquire_many(amount)
-            .await
-            .map(SemaphorePermit::forget)
-            .ok();
+        let permits = Arc::clone(&self.permits);
+        let permit = permits.acquire_many_owned(amount).await.ok()?;
         drop(waiting);
-        Permit {
-            limit: self,
-            amount,
-        }
+        Some((permit, self))
     }
 
     fn try_acquire(self: &Arc<Self>, amount: u32) -> Option<Permit> {
-        self.permits.try_acquire_many(amount).ok()?.forget();
-        let limit = Arc::clone(self);
-        Some(Permit { limit, amount })
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let amount = usize::try_from(self.amount).unwrap_or(usize::MAX);
-        self.limit.permits.add_permits(amount);
+        let permits = Arc::clone(&self.permits);
+        let permit = permits.try_acquire_many_owned(amount).ok()?;
+        Some((permit, Arc::clone(self)))
     }
 }
 
