@@ -17,7 +17,7 @@ use lambda_http::request::{LambdaRequest, RequestContext};
 use lambda_http::{Adapter, Error, Request, RequestExt};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::Serialize;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, Value};
 use tower::{ServiceExt, service_fn};
 
 use crate::http::events::Events;
@@ -31,7 +31,7 @@ const NOT_IN_QUERIES: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'
 #[serde(untagged)]
 enum Answer<R> {
     ToRequest(R),
-    ToStore(events::Batch),
+    ToStore(Value),
 }
 
 /// Answers events, one after the other, until the process exits. `events` receives what S3 reports.
@@ -94,10 +94,10 @@ fn readable(mut event: LambdaEvent<LambdaRequest>) -> LambdaEvent<LambdaRequest>
     event
 }
 
-/// The path, which begins with a slash, without the stage that some gateways begin it with.
+/// The path without the stage that some gateways put before it. It begins with a slash.
 fn below(stage: Option<String>, path: Option<String>) -> Option<String> {
     let path = path?;
-    // That of a function URL, and of an API without stages, is in no path.
+    // `$default` is the stage of a function URL and of an API without stages. No path contains it.
     let rest = stage
         .filter(|stage| stage != "$default")
         .and_then(|stage| path.strip_prefix('/')?.strip_prefix(&stage))
@@ -106,8 +106,8 @@ fn below(stage: Option<String>, path: Option<String>) -> Option<String> {
     Some(format!("/{}", path.strip_prefix('/').unwrap_or(path)))
 }
 
-/// Adds what a request from a listener has, too: the address that it comes from. And the id of the
-/// invocation, under which Lambda has its own lines in the log.
+/// Adds the address that the request comes from, as a listener does, and the id of the invocation, which
+/// Lambda's own lines in the log have.
 fn from_client(mut request: Request) -> axum::extract::Request {
     if let Some(address) = peer(&request) {
         // Nobody asks for the port.

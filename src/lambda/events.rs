@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use futures_util::stream::{self, StreamExt};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use crate::http::events::{Events, NotReceived};
 
@@ -33,54 +34,40 @@ struct Message {
     body: String,
 }
 
-/// What the queue has to send again.
-#[derive(Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Batch {
-    batch_item_failures: Vec<Failed>,
-}
-
-#[derive(Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Failed {
-    item_identifier: String,
-}
-
 /// Whether it is a request, of whichever front.
 pub(super) fn is_request(event: &RawValue) -> bool {
     let kind = serde_json::from_str::<Kind>(event.get());
     kind.is_ok_and(|kind| kind.request_context.is_some())
 }
 
-/// Tells the application of an event. The answer matters to a queue alone. `request_id` is that of the
-/// invocation.
+/// Notifies the application of an event. The answer lists the messages that a queue has to send again;
+/// only a queue reads it. `request_id` is that of the invocation.
 ///
 /// # Errors
 ///
-/// It has to be sent again, or is none of S3.
+/// The event has to be sent again, or is not one of S3.
 pub(super) async fn receive(
     events: &Arc<Events>,
     request_id: &str,
     event: &RawValue,
-) -> Result<Batch> {
+) -> Result<Value> {
+    let answer = |failed: Vec<Value>| json!({ "batchItemFailures": failed });
     if let Some(messages) = messages(event) {
         let failed = stream::iter(messages).map(async |message| {
             let received = events.receive(request_id, message.body.as_bytes()).await;
             if let Err(NotReceived::Invalid(why)) = &received {
                 tracing::error!(request_id, message_id = message.id, "the event {why}");
             }
-            received.is_err().then_some(Failed {
-                item_identifier: message.id,
-            })
+            received
+                .is_err()
+                .then(|| json!({ "itemIdentifier": message.id }))
         });
         let failed = failed.buffer_unordered(IN_FLIGHT);
         let failed = failed.filter_map(async |failed| failed).collect();
-        return Ok(Batch {
-            batch_item_failures: failed.await,
-        });
+        return Ok(answer(failed.await));
     }
     match events.receive(request_id, event.get().as_bytes()).await {
-        Ok(()) => Ok(Batch::default()),
+        Ok(()) => Ok(answer(Vec::new())),
         Err(NotReceived::Invalid(why)) => bail!("the event {why}"),
         Err(NotReceived::NotDelivered) => {
             bail!("the event was not delivered and must be sent again")
