@@ -10,20 +10,12 @@ use std::sync::Arc;
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use s3s::dto::{
-    AbortMultipartUploadInput, AbortMultipartUploadOutput, Bucket, ChecksumMode,
-    CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CreateMultipartUploadInput,
-    CreateMultipartUploadOutput, DeleteBucketLifecycleInput, DeleteBucketLifecycleOutput,
-    DeleteObjectInput, DeleteObjectOutput, DeleteObjectTaggingInput, DeleteObjectTaggingOutput,
-    ETag, GetBucketLifecycleConfigurationInput, GetBucketLifecycleConfigurationOutput,
-    GetObjectInput, GetObjectOutput, GetObjectTaggingInput, GetObjectTaggingOutput,
-    HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput, ListBucketsInput,
-    ListBucketsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input,
-    ListObjectsV2Output, ListPartsInput, ListPartsOutput, Object,
-    PutBucketLifecycleConfigurationInput, PutBucketLifecycleConfigurationOutput, PutObjectInput,
-    PutObjectOutput, PutObjectTaggingInput, PutObjectTaggingOutput, UploadPartInput,
-    UploadPartOutput,
+    Bucket, ChecksumMode, DeleteObjectInput, DeleteObjectOutput, ETag, GetObjectInput,
+    GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput,
+    ListBucketsInput, ListBucketsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input,
+    ListObjectsV2Output, Object, PutObjectInput, PutObjectOutput,
 };
-use s3s::{S3, S3Error, S3Request, S3Response, S3Result, s3_error};
+use s3s::{S3, S3Error, S3Request, S3Response, S3Result, dto, s3_error};
 use s3s_fs::FileSystem;
 
 mod files;
@@ -336,8 +328,8 @@ impl BucketStore {
 /// calls the function of [`BucketStore`].
 macro_rules! operations {
     (
-        of_objects { $($of_object:ident by $ours:ident: $ObjectInput:ty => $ObjectOutput:ty;)* }
-        of_buckets { $($of_bucket:ident by $our:ident: $BucketInput:ty => $BucketOutput:ty;)* }
+        of_objects { $($of_object:ident by $ours:ident: $ObjectInput:ident => $ObjectOutput:ident;)* }
+        of_buckets { $($of_bucket:ident by $our:ident: $BucketInput:ident => $BucketOutput:ident;)* }
     ) => {
         #[async_trait::async_trait]
         impl S3 for Store {
@@ -345,14 +337,14 @@ macro_rules! operations {
                 self.buckets()
             }
 
-            $(async fn $of_object(&self, mut request: S3Request<$ObjectInput>) -> Answer<$ObjectOutput> {
+            $(async fn $of_object(&self, mut request: S3Request<dto::$ObjectInput>) -> Answer<dto::$ObjectOutput> {
                 let bucket = self.bucket(&request.input.bucket)?;
                 request.extensions.insert(RequestedKey(request.input.key.clone()));
                 request.input.key = bucket.key(request.input.key)?;
                 bucket.$ours(request).await
             })*
 
-            $(async fn $of_bucket(&self, request: S3Request<$BucketInput>) -> Answer<$BucketOutput> {
+            $(async fn $of_bucket(&self, request: S3Request<dto::$BucketInput>) -> Answer<dto::$BucketOutput> {
                 self.bucket(&request.input.bucket)?.$our(request).await
             })*
         }
