@@ -162,10 +162,9 @@ impl Queue {
 
     /// Sends each event once, in their order. Returns whether all of them are acknowledged.
     async fn send_all(&self, send: &impl AsyncFn(String) -> bool) -> bool {
-        let Ok(mut files) = self.files() else {
+        let Ok(files) = self.files() else {
             return false;
         };
-        files.sort_unstable();
         let results = stream::iter(files).map(async |file| {
             let Ok(body) = fs::read_to_string(&file) else {
                 return false;
@@ -178,13 +177,17 @@ impl Queue {
             .await
     }
 
+    /// The files of all events, in the order of the events.
     fn files(&self) -> io::Result<Vec<PathBuf>> {
-        let files = fs::read_dir(&self.folder)?;
-        let files = files.map(|file| Ok(file?.path()));
-        let is_event = |file: &PathBuf| file.extension().is_some_and(|it| it == "json");
-        files
-            .filter(|file: &io::Result<PathBuf>| file.as_ref().map_or(true, is_event))
-            .collect()
+        let mut files = Vec::new();
+        for file in fs::read_dir(&self.folder)? {
+            let file = file?.path();
+            if file.extension().is_some_and(|it| it == "json") {
+                files.push(file);
+            }
+        }
+        files.sort_unstable();
+        Ok(files)
     }
 }
 

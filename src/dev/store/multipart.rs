@@ -92,13 +92,8 @@ impl BucketStore {
         &self,
         request: S3Request<UploadPartInput>,
     ) -> Answer<UploadPartOutput> {
-        let UploadPartInput {
-            upload_id,
-            key,
-            part_number,
-            ..
-        } = &request.input;
-        let (upload_id, key, part_number) = (upload_id.clone(), key.clone(), *part_number);
+        let (upload_id, key) = (request.input.upload_id.clone(), request.input.key.clone());
+        let part_number = request.input.part_number;
         self.upload(&upload_id, &key)?;
         if !(1..=10_000).contains(&part_number) {
             return Err(s3_error!(
