@@ -83,7 +83,7 @@ impl Checks {
         let public = serve::buckets(&config, sdk_config, s3, &credentials).await?;
         let service = |buckets: &s3::Buckets| {
             let (settings, metrics) = (config.upload.clone(), Metrics::default());
-            Arc::new(UploadService::new(buckets.clone(), settings, metrics))
+            UploadService::new(buckets.clone(), settings, metrics)
         };
         let client = s3::client(sdk_config, s3.force_path_style, &credentials);
         let timeouts = TimeoutConfig::builder()
@@ -95,7 +95,7 @@ impl Checks {
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts.build())
             .interceptor(requests::Counter(Arc::clone(&requests)));
-        let common = Common {
+        let common = Arc::new(Common {
             client: aws_sdk_s3::Client::from_conf(client_config.build()),
             requests,
             http: reqwest::Client::builder()
@@ -107,13 +107,13 @@ impl Checks {
             public_uploads: (s3.public_endpoint.is_some() || s3.accelerate)
                 .then(|| service(&public)),
             credentials,
-            config: Arc::new(config),
-            aws: Arc::new(aws),
-        };
+            config,
+            aws,
+        });
         let names = common.config.upload.policies.buckets().into_iter();
         let all = names.filter_map(|name| {
             let (called, public) = (called.get(name)?, public.get(name)?);
-            Some(Check::new(common.clone(), name, called, public))
+            Some(Check::new(Arc::clone(&common), name, called, public))
         });
         Ok(Self(all.collect()))
     }
@@ -125,7 +125,7 @@ impl Checks {
             let mut lines = check.run(index == 0, options).await;
             if self.0.len() > 1 {
                 for line in &mut lines {
-                    line.bucket = Some(check.bucket().to_owned());
+                    line.bucket = Some(check.bucket.clone());
                 }
             }
             report.checks.extend(lines);
@@ -145,11 +145,11 @@ impl Checks {
 }
 
 /// What the checks of all buckets share.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Common {
     /// The configuration that `serve` would use.
-    config: Arc<Config>,
-    aws: Arc<Aws>,
+    config: Config,
+    aws: Aws,
     credentials: s3::CredentialsCache,
     /// Sends requests that the service itself never sends.
     client: aws_sdk_s3::Client,
@@ -158,15 +158,15 @@ struct Common {
     /// Sends what clients and browsers send.
     http: reqwest::Client,
     /// The service, with the endpoint that it calls.
-    uploads: Arc<UploadService>,
+    uploads: UploadService,
     /// The service, with the endpoint that clients see, if that is another one.
-    public_uploads: Option<Arc<UploadService>>,
+    public_uploads: Option<UploadService>,
 }
 
 /// The checks of one bucket, and everything that is needed to try it.
 #[derive(Debug)]
 struct Check {
-    common: Common,
+    common: Arc<Common>,
     /// The bucket's name.
     bucket: String,
     /// Files for the policies that use the bucket.
@@ -195,7 +195,12 @@ impl Deref for Check {
 impl Check {
     /// `name` is the bucket's name in policies. `called` is the bucket at the endpoint that the
     /// service calls, and `public` at the one that clients see.
-    fn new(common: Common, name: Option<&str>, called: &s3::Bucket, public: &s3::Bucket) -> Self {
+    fn new(
+        common: Arc<Common>,
+        name: Option<&str>,
+        called: &s3::Bucket,
+        public: &s3::Bucket,
+    ) -> Self {
         let address = |bucket: &s3::Bucket| bucket.address("").trim_end_matches('/').to_owned();
         let samples = common.config.upload.policies.samples().into_iter();
         Self {
@@ -289,9 +294,5 @@ impl Check {
     /// The samples of policies whose keys no other object can have.
     fn unique_samples(&self) -> impl Iterator<Item = &Sample> {
         self.samples.iter().filter(|sample| sample.has_unique_key)
-    }
-
-    fn bucket(&self) -> &str {
-        &self.bucket
     }
 }

@@ -61,7 +61,7 @@ impl Check {
                 return None;
             }
         };
-        let is_in_path = self.address.ends_with(&format!("/{}", self.bucket()));
+        let is_in_path = self.address.ends_with(&format!("/{}", self.bucket));
         let style = if is_in_path { "path" } else { "virtual-hosted" };
         let millis = reached.took.as_millis();
         lines.push(Line::ok(
@@ -96,7 +96,7 @@ impl Check {
     /// it.
     pub(super) async fn region_and_bucket(&self, reached: &Reached, lines: &mut Vec<Line>) -> bool {
         const CHECK: &str = "bucket";
-        let head = self.client.head_bucket().bucket(self.bucket()).send().await;
+        let head = self.client.head_bucket().bucket(&self.bucket).send().await;
         let (mut problem, mut real) = match head.map_err(Problem::from) {
             Ok(output) => (None, output.bucket_region),
             Err(problem) => {
@@ -109,7 +109,7 @@ impl Check {
         let mut may_be_a_proxy = false;
         if problem.as_ref().and_then(Problem::status).is_some() {
             // The answer to a HEAD request has no body, so another call asks for the reason.
-            let location = self.client.get_bucket_location().bucket(self.bucket());
+            let location = self.client.get_bucket_location().bucket(&self.bucket);
             if let Err(reason) = location.send().await.map_err(Problem::from) {
                 real = real.or_else(|| reason.region().map(str::to_owned));
                 may_be_a_proxy = reason.is_404_without_code();
@@ -124,7 +124,7 @@ impl Check {
         let ours = ours.map(ToString::to_string).unwrap_or_default();
         let (line, is_elsewhere) = region(&ours, real.as_deref(), problem.is_none());
         lines.push(line);
-        let name = self.bucket();
+        let name = &self.bucket;
         let (line, may_go_on) = match problem {
             None => {
                 let detail = format!("{name} exists, and the store accepts the credentials");
@@ -171,7 +171,7 @@ impl Check {
         let config = self.client.config().to_builder();
         let config = config.force_path_style(!self.config.s3.force_path_style);
         let client = aws_sdk_s3::Client::from_conf(config.build());
-        let head = client.head_bucket().bucket(self.bucket());
+        let head = client.head_bucket().bucket(&self.bucket);
         head.send().await.is_ok()
     }
 
@@ -179,12 +179,8 @@ impl Check {
         const CHECK: &str = "public-access";
         const FIX: &str = "turn on Block Public Access, unless the bucket is public on purpose";
         let call = self.client.get_public_access_block();
-        let block = match call
-            .bucket(self.bucket())
-            .send()
-            .await
-            .map_err(Problem::from)
-        {
+        let answer = call.bucket(&self.bucket).send().await;
+        let block = match answer.map_err(Problem::from) {
             Ok(output) => output.public_access_block_configuration,
             Err(problem) if problem.is(&["NoSuchPublicAccessBlockConfiguration"]) => {
                 return Line::warning(CHECK, "is not blocked").fix(FIX);

@@ -160,7 +160,7 @@ impl Check {
     }
 
     async fn rules(&self) -> Result<Vec<CorsRule>, Problem> {
-        let cors = self.client.get_bucket_cors().bucket(self.bucket());
+        let cors = self.client.get_bucket_cors().bucket(&self.bucket);
         match cors.send().await {
             Ok(output) => Ok(output.cors_rules.unwrap_or_default()),
             Err(error) => {
@@ -181,7 +181,7 @@ impl Check {
         let configuration = configuration
             .build()
             .map_err(|error| Problem::NotSent(error.to_string()))?;
-        let put = self.client.put_bucket_cors().bucket(self.bucket());
+        let put = self.client.put_bucket_cors().bucket(&self.bucket);
         let put = put.cors_configuration(configuration).customize();
         let written = put.mutate_request(add_md5).send().await;
         let written = match written.map_err(Problem::from) {

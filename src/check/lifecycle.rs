@@ -94,12 +94,8 @@ impl Check {
 
     async fn lifecycle_rules(&self) -> Result<Rules, Problem> {
         let call = self.client.get_bucket_lifecycle_configuration();
-        match call
-            .bucket(self.bucket())
-            .send()
-            .await
-            .map_err(Problem::from)
-        {
+        let answer = call.bucket(&self.bucket).send().await;
+        match answer.map_err(Problem::from) {
             Ok(output) => Ok(Rules {
                 all: output.rules.unwrap_or_default(),
                 smallest_to_move: output.transition_default_minimum_object_size,
@@ -177,7 +173,7 @@ impl Check {
     async fn set_lifecycle(&self, rules: Rules) -> Result<(), Problem> {
         if rules.all.is_empty() {
             let delete = self.client.delete_bucket_lifecycle();
-            delete.bucket(self.bucket()).send().await?;
+            delete.bucket(&self.bucket).send().await?;
             return Ok(());
         }
         let configuration = BucketLifecycleConfiguration::builder().set_rules(Some(rules.all));
@@ -186,7 +182,7 @@ impl Check {
             .map_err(|error| Problem::NotSent(error.to_string()))?;
         self.client
             .put_bucket_lifecycle_configuration()
-            .bucket(self.bucket())
+            .bucket(&self.bucket)
             .lifecycle_configuration(configuration)
             .set_transition_default_minimum_object_size(rules.smallest_to_move)
             .customize()

@@ -220,7 +220,7 @@ impl Check {
     }
 
     pub(super) async fn head_object(&self, key: &str) -> Result<HeadObjectOutput, Problem> {
-        let head = self.client.head_object().bucket(self.bucket()).key(key);
+        let head = self.client.head_object().bucket(&self.bucket).key(key);
         Ok(head.send().await?)
     }
 

@@ -33,14 +33,13 @@ impl Check {
             let forms = self.attempts_on(Way::Form, FORMS).await;
             // A single line means that the store refused the granted form, so further refusals prove
             // nothing.
-            if forms.len() > 1 {
-                lines.extend(forms);
+            let is_accepted = forms.len() > 1;
+            lines.extend(forms);
+            if is_accepted {
                 let fanout =
                     self.form_attempt(&FORM_FANOUT, async |it| self.writes_other_keys(it).await);
                 lines.push(fanout.await);
                 lines.push(self.form_of_returns().await);
-            } else {
-                lines.extend(forms);
             }
         } else {
             lines.push(Line::skipped("form-terms", FORMS_OFF));
@@ -112,7 +111,7 @@ impl Check {
         }
         let mut upload = Upload::granted(&self.uploads, way, sample, &file, now).await?;
         let other_key = match attempt.terms {
-            Terms::BucketInKey => Some(format!("{}/{}", self.bucket(), upload.key)),
+            Terms::BucketInKey => Some(format!("{}/{}", self.bucket, upload.key)),
             Terms::EncodedSlash => Some(format!("{}%2Fx", upload.key)),
             _ => None,
         };
@@ -138,11 +137,11 @@ impl Check {
         Ok(attempt.judge(answer))
     }
 
-    /// A PUT that is signed for a key which is no policy's.
+    /// A PUT that is signed for a key that no policy makes.
     async fn signed_for(&self, key: String, sample: &Sample) -> Result<Upload, Problem> {
         let lifetime = PresigningConfig::expires_in(Duration::from_mins(1));
         let lifetime = lifetime.map_err(|error| Problem::NotSent(error.to_string()))?;
-        let put = self.client.put_object().bucket(self.bucket()).key(&key);
+        let put = self.client.put_object().bucket(&self.bucket).key(&key);
         let url = put.presigned(lifetime).await?.uri().to_owned();
         Ok(Upload::put(url, key, sample))
     }

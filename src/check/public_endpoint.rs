@@ -61,7 +61,7 @@ impl Check {
 
     async fn acceleration(&self) -> Line {
         let call = self.client.get_bucket_accelerate_configuration();
-        let answer = call.bucket(self.bucket()).send().await;
+        let answer = call.bucket(&self.bucket).send().await;
         line(answer.map(|output| output.status).map_err(Problem::from))
     }
 }

@@ -51,7 +51,7 @@ impl Check {
             // The delete marker must not stay.
             removable?;
         }
-        let delete = self.client.delete_object().bucket(self.bucket()).key(key);
+        let delete = self.client.delete_object().bucket(&self.bucket).key(key);
         match delete.send().await.map_err(Problem::from) {
             Ok(output) if output.delete_marker() == Some(true) => {
                 self.discard_delete_marker(key, output.version_id).await
@@ -69,7 +69,7 @@ impl Check {
         let keeps_versions = keeps_versions.await.clone().map_err(MarkerError::NotSent)?;
         // Without a version, such a bucket would get a delete marker.
         let version = keeps_versions.then(|| NULL_VERSION.to_owned());
-        let delete = self.client.delete_object().bucket(self.bucket()).key(key);
+        let delete = self.client.delete_object().bucket(&self.bucket).key(key);
         let delete = delete.set_version_id(version).send().await;
         match delete.map_err(Problem::from) {
             // Some stores refuse to delete an object or a version that does not exist.
@@ -101,13 +101,13 @@ impl Check {
     /// retain objects. If the store does not report it, its answer to the trial removal does.
     async fn read_versioning(&self) -> Result<bool, String> {
         use BucketVersioningStatus::{Enabled, Suspended};
-        let versioning = self.client.get_bucket_versioning().bucket(self.bucket());
+        let versioning = self.client.get_bucket_versioning().bucket(&self.bucket);
         let versioning = versioning.send().await;
         if !versioning.is_ok_and(|it| matches!(it.status(), Some(Enabled | Suspended))) {
             return Ok(false);
         }
         let lock = self.client.get_object_lock_configuration();
-        let lock = lock.bucket(self.bucket()).send().await;
+        let lock = lock.bucket(&self.bucket).send().await;
         match lock.map_err(Problem::from) {
             Ok(output) => {
                 let lock = output.object_lock_configuration;
@@ -151,7 +151,7 @@ impl Check {
 
     /// Tries to abort a multipart upload that does not exist.
     pub(super) async fn ensure_parts_removable(&self, key: &str) -> Result<()> {
-        let abort = self.client.abort_multipart_upload().bucket(self.bucket());
+        let abort = self.client.abort_multipart_upload().bucket(&self.bucket);
         let aborted = abort.key(key).upload_id("presignd-check").send().await;
         match aborted.map_err(Problem::from) {
             Err(problem) if problem.is_denied() => Err(MarkerError::NotSent(problem.to_string())),
@@ -183,7 +183,7 @@ impl Check {
             Some(version) => Some(version.clone()),
             None => self.current_version(key).await?,
         };
-        let delete = || self.client.delete_object().bucket(self.bucket()).key(key);
+        let delete = || self.client.delete_object().bucket(&self.bucket).key(key);
         let deleted = delete().set_version_id(version.clone()).send().await?;
         // The bucket may keep versions nevertheless, and a delete marker must not stay either.
         if version.is_none() && deleted.delete_marker() == Some(true) {

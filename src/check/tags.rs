@@ -33,11 +33,8 @@ impl Check {
     /// A line for each policy whose uploads are pending at first.
     pub(super) async fn tags(&self) -> Vec<Line> {
         let mut lines = Vec::new();
-        for sample in self
-            .samples
-            .iter()
-            .filter(|sample| sample.pending_prefix.is_some())
-        {
+        let samples = self.samples.iter();
+        for sample in samples.filter(|sample| sample.pending_prefix.is_some()) {
             lines.push(self.tags_under(sample).await.for_policy(&sample.policy));
         }
         lines
@@ -105,7 +102,7 @@ impl Check {
     async fn read_and_replace(&self, marker: &Marker) -> Result<bool, Problem> {
         let Marker { key, version, .. } = marker;
         let (name, value) = PENDING_TAG;
-        let read = self.client.get_object_tagging().bucket(self.bucket());
+        let read = self.client.get_object_tagging().bucket(&self.bucket);
         let read = read.key(key).set_version_id(version.clone()).send().await;
         let is_kept = match read.map_err(Problem::from) {
             Ok(output) => {
@@ -118,7 +115,7 @@ impl Check {
         };
         let tag = Tag::builder().key(name).value(format!("not-{value}"));
         let tagging = Tagging::builder().set_tag_set(tag.build().ok().map(|tag| vec![tag]));
-        let write = self.client.put_object_tagging().bucket(self.bucket());
+        let write = self.client.put_object_tagging().bucket(&self.bucket);
         let write = write.key(key).set_version_id(version.clone());
         write.set_tagging(tagging.build().ok()).send().await?;
         Ok(is_kept)
@@ -126,7 +123,7 @@ impl Check {
 
     /// Whether the object has any tag.
     pub(super) async fn has_tags(&self, key: &str) -> Result<bool, Problem> {
-        let tags = self.client.get_object_tagging().bucket(self.bucket());
+        let tags = self.client.get_object_tagging().bucket(&self.bucket);
         match tags.key(key).send().await.map_err(Problem::from) {
             Ok(tags) => Ok(!tags.tag_set().is_empty()),
             // Ceph answers nothing for tags that it cannot read.

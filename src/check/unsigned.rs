@@ -74,7 +74,7 @@ impl Check {
         let source = self.granted(Way::Put, sample, &sample.file).await?;
         let (source_marker, _) = self.send_marker(sample, &source).await?;
         let key = utf8_percent_encode(&source.key, IN_PATH);
-        let copy_source = format!("/{}/{key}", self.bucket());
+        let copy_source = format!("/{}/{key}", self.bucket);
 
         let mut unknown = None;
         let metadata = OTHER_METADATA.map(|name| (name, "1", "add metadata"));
@@ -148,7 +148,7 @@ impl Check {
 
     pub(super) async fn is_public(&self, key: &str) -> Result<bool, Problem> {
         const ALL_USERS: &str = "http://acs.amazonaws.com/groups/global/AllUsers";
-        let acl = self.client.get_object_acl().bucket(self.bucket()).key(key);
+        let acl = self.client.get_object_acl().bucket(&self.bucket).key(key);
         match acl.send().await.map_err(Problem::from) {
             Ok(acl) => {
                 let mut grantees = acl.grants().iter().filter_map(|grant| grant.grantee());

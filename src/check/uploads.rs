@@ -47,24 +47,23 @@ impl Check {
 
     /// POSTs a sample of each policy. Their HEAD requests go into `heads`.
     async fn forms(&self, heads: &mut Vec<Line>) -> Vec<Line> {
-        const CHECK: &str = POST;
         if !self.config.upload.supports_post {
-            return vec![Line::skipped(CHECK, FORMS_OFF)];
+            return vec![Line::skipped(POST, FORMS_OFF)];
         }
         let mut lines = Vec::new();
         for sample in self.samples.iter().filter(|sample| sample.fits_form) {
             lines.push(match self.post(sample).await {
                 Ok((head, has_etag)) => {
                     heads.push(head);
-                    accepted_form(CHECK, has_etag).for_policy(&sample.policy)
+                    accepted_form(has_etag).for_policy(&sample.policy)
                 }
                 Err(MarkerError::Refused(problem)) if problem.is_not_implemented() => {
-                    let line = problem.failed(CHECK, "").for_policy(&sample.policy);
+                    let line = problem.failed(POST, "").for_policy(&sample.policy);
                     line.fix("the store does not support forms, or not what the policy has: set S3_SUPPORTS_POST_POLICY=false if `post` fails for each policy")
                 }
                 Err(error) => {
                     const OR: &str = "; or, if `put` is ok for this policy, the store does not support it in forms: set S3_SUPPORTS_POST_POLICY=false";
-                    let mut line = error.line(CHECK, sample);
+                    let mut line = error.line(POST, sample);
                     if let Some(fix) = &mut line.fix {
                         fix.push_str(OR);
                     }
@@ -169,13 +168,13 @@ impl Check {
     }
 }
 
-fn accepted_form(check: &'static str, has_etag: bool) -> Line {
+fn accepted_form(has_etag: bool) -> Line {
     if has_etag {
-        return Line::ok(check, "accepted, and removed");
+        return Line::ok(POST, "accepted, and removed");
     }
     let detail =
         "accepted, and removed; but the answer has no ETag, for which Uppy 4 and 5 wait for ever";
-    Line::warning(check, detail).fix(
+    Line::warning(POST, detail).fix(
         "set S3_SUPPORTS_POST_POLICY=false, or have Uppy send parts (`shouldUseMultipart: true`)",
     )
 }

@@ -78,9 +78,9 @@ impl Check {
 
     /// What was sent but is not in the object.
     async fn dropped(&self, key: &str, sent: &Upload) -> Result<Vec<String>, Problem> {
-        let head = self.client.head_object().bucket(self.bucket()).key(key);
+        let head = self.client.head_object().bucket(&self.bucket).key(key);
         let head = head.checksum_mode(ChecksumMode::Enabled).send().await?;
-        let get = self.client.get_object().bucket(self.bucket()).key(key);
+        let get = self.client.get_object().bucket(&self.bucket).key(key);
         let get = get.send().await?;
         let mut dropped = Vec::new();
         for (name, value) in sent.headers.iter().chain(&sent.fields) {

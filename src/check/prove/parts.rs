@@ -65,7 +65,7 @@ impl Check {
         let part = CompletedPart::builder().part_number(1).e_tag(tag).build();
         let parts = CompletedMultipartUpload::builder().parts(part).build();
         let call = self.client.complete_multipart_upload();
-        let call = call.bucket(self.bucket()).key(key).upload_id(id);
+        let call = call.bucket(&self.bucket).key(key).upload_id(id);
         call.multipart_upload(parts).send().await?;
         Ok(())
     }
