@@ -26,7 +26,7 @@ pub struct Cli {
 enum Command {
     /// Run the service with an embedded S3 store on this machine; needs no settings
     #[cfg(feature = "dev")]
-    Dev(serve::Dev),
+    Dev(serve::DevArgs),
     /// Run the service with the S3 store that the environment names
     Serve,
     /// Create an API key for a caller: print it once, and the entry of `API_KEYS_FILE` that accepts it
@@ -37,7 +37,13 @@ enum Command {
     /// Create a ticket to try things out with: a token that narrows what its bearer may upload
     Ticket(ticket::TicketArgs),
     /// Try the configuration and the store, and say what is wrong and how to fix it; exit code 1 if a check failed
-    Check(CheckArgs),
+    Check {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        options: check::Options,
+    },
     /// Print the OpenAPI document
     Openapi,
     /// Ask the service at `BIND_ADDR` whether it is alive; exit code 0 if it is
@@ -49,15 +55,6 @@ enum Command {
         #[arg(value_name = "DIR")]
         folder: std::path::PathBuf,
     },
-}
-
-#[derive(Debug, clap::Args)]
-struct CheckArgs {
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    options: check::Options,
 }
 
 fn after_help() -> String {
@@ -80,7 +77,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Serve => block_on(serve::serve(&Env::load()?)),
         Command::ApiKey { name } => api_key(&name),
         Command::Ticket(args) => ticket::ticket(&Env::load()?, args),
-        Command::Check(args) => block_on(check(&Env::load()?, args)),
+        Command::Check { json, options } => block_on(check(&Env::load()?, json, options)),
         Command::Openapi => openapi(),
         Command::Healthcheck => block_on(healthcheck(&Env::load()?)),
         Command::Completions { shell } => completions(shell),
@@ -103,14 +100,14 @@ fn api_key(name: &str) -> Result<()> {
     Ok(())
 }
 
-async fn check(env: &Env, args: CheckArgs) -> Result<()> {
+async fn check(env: &Env, json: bool, options: check::Options) -> Result<()> {
     let stop = serve::cancelled_by_signals()?;
     let report = match Config::from_env(env) {
         Err(faults) => check::Report::from_faults(&faults.0),
         Ok(config) => match check::Checks::new(config, config::load_aws(env).await).await {
             Err(error) => check::Report::from_faults(&[format!("{error:#}")]),
             Ok(check) => tokio::select! {
-                report = check.run(args.options) => report,
+                report = check.run(options) => report,
                 () = stop.cancelled() => {
                     for line in check.clean_up().await {
                         explain(format_args!("{}\n", line.detail));
@@ -120,9 +117,9 @@ async fn check(env: &Env, args: CheckArgs) -> Result<()> {
             },
         },
     };
-    if args.json {
-        let json = serde_json::to_string_pretty(&report)?;
-        print(format_args!("{json}\n"))?;
+    if json {
+        let report = serde_json::to_string_pretty(&report)?;
+        print(format_args!("{report}\n"))?;
     } else {
         print(&report)?;
     }

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::announce::announce;
 #[cfg(feature = "dev")]
-pub(crate) use self::dev::{Dev, dev};
+pub(crate) use self::dev::{DevArgs, dev};
 use self::listeners::Listeners;
 use self::signals::Hangups;
 pub(crate) use self::signals::cancelled_by_signals;

@@ -14,7 +14,7 @@ use crate::{dev, http, s3, telemetry};
 
 /// Where `presignd dev` listens and keeps its files.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Dev {
+pub(crate) struct DevArgs {
     /// Where the service listens: an address and a port, or a port [default: `BIND_ADDR`, else 127.0.0.1:3000]
     #[arg(long, value_name = "ADDR", value_parser = loopback_addr)]
     addr: Option<SocketAddr>,
@@ -45,7 +45,7 @@ fn loopback_addr(text: &str) -> Result<SocketAddr, &'static str> {
 }
 
 /// `presignd dev`: runs the service with an embedded store until a signal.
-pub(crate) async fn dev(env: &Env, args: Dev) -> Result<()> {
+pub(crate) async fn dev(env: &Env, args: DevArgs) -> Result<()> {
     let hangups = Hangups::new()?;
     let s3_settings = s3::Settings {
         bucket: dev::BUCKET.into(),
