@@ -95,7 +95,7 @@ pub struct Config {
     pub upload: upload::Settings,
     /// Signs receipts; `None` signs none.
     pub receipts: Option<Receipts>,
-    /// What no variable sets, such as the page, has its default; `serve` replaces it.
+    /// Members that no variable sets, such as the page, have their defaults; `serve` replaces them.
     pub http: http::Settings,
     pub telemetry: telemetry::Settings,
 }

@@ -36,13 +36,13 @@ pub(crate) struct Limits {
     /// The same while no cached value can be used, unless the last fetch has timed out: then
     /// `interval` counts, because it may have left something behind that still hangs.
     pub(crate) interval_without_value: Duration,
-    /// Whether the process stops when it has answered, as a function of AWS Lambda does. A fetch in
-    /// the background would stop with it, and time out once it goes on.
+    /// Whether the process stops as soon as it has answered, as a function of AWS Lambda does. A fetch
+    /// in the background would stop with it, and time out when the process continues.
     pub(crate) freezes: bool,
 }
 
-/// The judgement on a cached value. A process that freezes waits where it says otherwise, also after a
-/// failure.
+/// The judgement on a cached value. A process that freezes fetches nothing in the background: it waits
+/// at [`Age::Stale`] as at [`Age::Old`], also after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Age {
     /// Use it.
@@ -160,7 +160,7 @@ where
         }
     }
 
-    /// Whether it is the value of a process that freezes.
+    /// Whether the process stops between requests: see [`Limits::freezes`].
     pub(crate) fn freezes(&self) -> bool {
         self.limits.freezes
     }

@@ -17,7 +17,8 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The same for a request that only finds out whether it can be reached.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
-/// An answer is read this far, so that its connection can be used again. What it says has no meaning.
+/// At most this much of an answer is read, so that its connection can be used again. Its content is
+/// ignored.
 const DRAINED_BYTES: usize = 4 * 1024;
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 

@@ -70,7 +70,7 @@ pub(super) fn line(
     tracing::info!("{}", line.replace(char::is_control, "\u{FFFD}"));
 }
 
-/// The path without ids and tokens, which are longer than what routes have, and some of which are
+/// The path without ids and tokens: they are longer than any word of a route, and some are
 /// credentials.
 fn short_path(path: &str) -> String {
     let short = |segment| match str::len(segment) {

@@ -1,4 +1,5 @@
-//! Where the SDK finds credentials, also when it did not find any before, or others.
+//! The SDK's sources of credentials, which are searched again after they had none, and for keys that
+//! were replaced.
 
 use std::fs::File;
 use std::sync::{Mutex, PoisonError};
