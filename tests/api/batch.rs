@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use presignd::upload::Settings;
-use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -35,7 +34,7 @@ async fn a_thousand_files_are_granted_in_their_order() {
     }
     for n in [1, 999] {
         let response = app.upload(&grants.uploads[n], "x".repeat(n)).await;
-        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.status(), 200);
     }
     let keys: std::collections::BTreeSet<&str> =
         grants.uploads.iter().map(|g| g.key.as_str()).collect();
@@ -65,7 +64,7 @@ async fn a_file_is_granted_as_it_would_be_alone() {
             .collect()
     };
     assert_eq!(parameters(&listed.url), parameters(&alone.url));
-    assert_eq!(app.upload(&listed, "12345").await.status(), StatusCode::OK);
+    assert_eq!(app.upload(&listed, "12345").await.status(), 200);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use presignd::upload::Policies;
-use reqwest::{Method, StatusCode};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::helpers::{App, Grant, is, problem, spawn_app_with_policies};
@@ -34,7 +34,7 @@ async fn every_way_of_uploading_leads_to_the_bucket_of_the_policy() {
     let grant: Grant = app
         .granted("/upload/presigned-url", &request("media"))
         .await;
-    assert_eq!(app.upload(&grant, "put").await.status(), StatusCode::OK);
+    assert_eq!(app.upload(&grant, "put").await.status(), 200);
     let files = json!({"files": [request("default"), request("media")]});
     let grants: Value = app.granted("/upload/presigned-urls", &files).await;
     let urls = [0, 1].map(|at| grants["uploads"][at]["url"].as_str().unwrap().to_owned());
@@ -45,7 +45,7 @@ async fn every_way_of_uploading_leads_to_the_bucket_of_the_policy() {
         .await;
     assert_eq!(form.fields["bucket"], "media");
     let sent = presigned_post::send(&app.client, &form.url, &form.fields, "form").await;
-    assert_eq!(sent.status(), StatusCode::CREATED);
+    assert_eq!(sent.status(), 201);
     let upload = json!({"filename": "a.txt", "type": "text/plain", "policy": "media"});
     let upload = create_in(&app.base, "media", upload).await;
     let etag = upload.put(1, b"parts".to_vec()).await;
@@ -56,7 +56,7 @@ async fn every_way_of_uploading_leads_to_the_bucket_of_the_policy() {
     let location = completed["location"].as_str().unwrap();
     assert!(location.contains("/media/uploads/"), "{location}");
     // The answer may have been lost.
-    assert_eq!(upload.complete(parts).await.status(), StatusCode::OK);
+    assert_eq!(upload.complete(parts).await.status(), 200);
 
     for (key, bytes) in [
         (&grant.key, &b"put"[..]),
@@ -91,10 +91,7 @@ async fn a_key_means_the_bucket_of_its_policy() {
         is(&problem(verify(policy).await).await, 404, "not-uploaded");
         let body = json!({"filename": "logo", "contentType": content_type, "policy": policy});
         let grant: Grant = app.granted("/upload/presigned-url", &body).await;
-        assert_eq!(
-            app.upload(&grant, content_type).await.status(),
-            StatusCode::OK
-        );
+        assert_eq!(app.upload(&grant, content_type).await.status(), 200);
     }
     for (policy, content_type) in [("a", "image/png"), ("b", "text/plain")] {
         let verified: Value = verify(policy).await.json().await.unwrap();
@@ -118,7 +115,7 @@ async fn an_upload_in_parts_stays_in_the_bucket_that_it_began_in() {
     app.uploads.replace_policies(policies(TWO_BUCKETS)).unwrap();
     upload.put(1, b"parts".to_vec()).await;
     let aborted = upload.call(Method::DELETE, "", &[], None).await;
-    assert_eq!(aborted.status(), StatusCode::OK);
+    assert_eq!(aborted.status(), 200);
 }
 
 #[tokio::test]
@@ -137,7 +134,7 @@ async fn policies_that_name_a_new_bucket_are_refused_while_the_service_runs() {
 #[tokio::test]
 async fn a_service_is_ready_when_the_buckets_of_all_policies_are_there() {
     let app = spawn_app_with_policies(TWO_BUCKETS).await;
-    assert_eq!(app.get("/readyz").await.status(), StatusCode::OK);
+    assert_eq!(app.get("/readyz").await.status(), 200);
     let app = spawn_app_with_policies(TWO_BUCKETS).await;
     std::fs::remove_dir(app.data().join("media")).unwrap();
     is(
@@ -148,7 +145,7 @@ async fn a_service_is_ready_when_the_buckets_of_all_policies_are_there() {
     // No policy uses the default bucket here.
     let app = spawn_app_with_policies("[policies.media]\nbucket = 'media'").await;
     std::fs::remove_dir(app.data().join("uploads")).unwrap();
-    assert_eq!(app.get("/readyz").await.status(), StatusCode::OK);
+    assert_eq!(app.get("/readyz").await.status(), 200);
 }
 
 #[tokio::test]
@@ -165,7 +162,7 @@ async fn dev_creates_the_buckets_of_all_policies() {
     let grant: Grant = grant.unwrap().json().await.unwrap();
     let put = client.put(&grant.url).header("content-type", "text/plain");
     let put = put.body("hello").send().await.unwrap();
-    assert_eq!(put.status(), StatusCode::OK);
+    assert_eq!(put.status(), 200);
     assert_eq!(dev.stop("TERM").0, Some(0));
 }
 

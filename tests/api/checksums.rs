@@ -1,6 +1,5 @@
 //! A CRC64NVME binds an upload to its bytes, and the store has one of each file, in parts too.
 
-use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::helpers::{App, Grant, fields, is, post, problem, spawn_app, spawn_app_with_policies};
@@ -33,7 +32,7 @@ async fn checksum(app: &App, route: &str, body: Value) -> Value {
     let response = app.post(route, &body).await;
     let status = response.status();
     let answer: Value = response.json().await.unwrap();
-    assert_eq!(status, StatusCode::OK, "{answer}");
+    assert_eq!(status, 200, "{answer}");
     answer["checksumCrc64nvme"].clone()
 }
 
@@ -44,16 +43,13 @@ async fn a_put_is_bound_to_a_crc64nvme() {
     let grant = granted(&app, json!({"checksumCrc64nvme": HELLO})).await;
     assert_eq!(grant.headers[HEADER], HELLO);
     let wrong = app.upload(&grant, "jello").await;
-    assert_eq!(wrong.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(wrong.status(), 400);
     assert!(wrong.text().await.unwrap().contains("BadDigest"));
     let mut other = granted(&app, json!({"checksumCrc64nvme": HELLO})).await;
     other.headers.insert(HEADER.into(), JELLO.into());
-    assert_eq!(
-        app.upload(&other, "jello").await.status(),
-        StatusCode::FORBIDDEN
-    );
+    assert_eq!(app.upload(&other, "jello").await.status(), 403);
     assert_eq!(app.stored(&grant.key).await, None);
-    assert_eq!(app.upload(&grant, "hello").await.status(), StatusCode::OK);
+    assert_eq!(app.upload(&grant, "hello").await.status(), 200);
     let body = json!({"key": grant.key, "checksumCrc64nvme": HELLO});
     assert_eq!(checksum(&app, VERIFY, body).await, HELLO);
 }
@@ -65,9 +61,9 @@ async fn a_form_is_bound_to_a_crc64nvme() {
     let grant: PostGrant = app.granted("/upload/presigned-post", &file).await;
     let send =
         async |body| presigned_post::send(&app.client, &grant.url, &grant.fields, body).await;
-    assert_eq!(send("jello").await.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(send("jello").await.status(), 400);
     assert_eq!(app.stored(&grant.key).await, None);
-    assert_eq!(send("hello").await.status(), StatusCode::CREATED);
+    assert_eq!(send("hello").await.status(), 201);
     let body = json!({"key": grant.key, "checksumCrc64nvme": HELLO});
     assert_eq!(checksum(&app, VERIFY, body).await, HELLO);
 }
@@ -76,7 +72,7 @@ async fn a_form_is_bound_to_a_crc64nvme() {
 async fn an_upload_without_a_checksum_is_compared_with_the_one_that_the_store_computes() {
     let app = spawn_app_with_policies("[policies.default]\npending = true").await;
     let grant = granted(&app, json!({})).await;
-    assert_eq!(app.upload(&grant, "hello").await.status(), StatusCode::OK);
+    assert_eq!(app.upload(&grant, "hello").await.status(), 200);
     for route in [VERIFY, COMMIT] {
         let right = json!({"key": grant.key, "checksumCrc64nvme": HELLO});
         let wrong = json!({"key": grant.key, "checksumCrc64nvme": JELLO});
@@ -95,7 +91,7 @@ async fn a_file_of_which_the_store_has_no_crc64nvme_is_a_mismatch_that_says_so()
     let app = spawn_app().await;
     // S3 keeps one checksum of a file.
     let grant = granted(&app, json!({"checksumSha256": sha256("hello")})).await;
-    assert_eq!(app.upload(&grant, "hello").await.status(), StatusCode::OK);
+    assert_eq!(app.upload(&grant, "hello").await.status(), 200);
     let body = json!({"key": grant.key, "checksumCrc64nvme": HELLO});
     let with_another = app.refused(VERIFY, &body).await;
 
@@ -119,7 +115,7 @@ async fn an_empty_file_has_a_crc64nvme_too() {
     let mut grant = granted(&app, json!({"checksumCrc64nvme": EMPTY})).await;
     // The client of the tests sends no length of an empty body by itself.
     grant.headers.insert("content-length".into(), "0".into());
-    assert_eq!(app.upload(&grant, "").await.status(), StatusCode::OK);
+    assert_eq!(app.upload(&grant, "").await.status(), 200);
     let body = json!({"key": grant.key, "checksumCrc64nvme": EMPTY});
     assert_eq!(checksum(&app, VERIFY, body).await, EMPTY);
 }

@@ -9,7 +9,6 @@ mod variables;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
-use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -20,13 +19,13 @@ use crate::process::{Running, base, one_line_and_exit_1, presignd, run};
 async fn upload(base: &str, filename: &str, body: &str) -> Grant {
     let request = json!({"filename": filename, "contentType": "text/plain"});
     let response = post(base, "/upload/presigned-url", &request).await;
-    assert_eq!(response.status(), StatusCode::CREATED);
+    assert_eq!(response.status(), 201);
     let grant: Grant = response.json().await.unwrap();
     let put = client()
         .put(&grant.url)
         .header("content-type", "text/plain");
     let response = put.body(body.to_owned()).send().await.unwrap();
-    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.status(), 200);
     grant
 }
 
@@ -84,7 +83,7 @@ async fn the_log_has_a_line_for_each_request_and_names_its_caller_and_never_a_se
     let url = format!("{base}/s3/multipart");
     let create = |token: &str| client().post(&url).bearer_auth(token).json(&file);
     let refused = create(&invalid).header("x-api-key", "private-key").send();
-    assert_eq!(refused.await.unwrap().status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(refused.await.unwrap().status(), 401);
     let created: Value = create(&token).send().await.unwrap().json().await.unwrap();
     let [upload, key] = ["uploadId", "key"].map(|name| created[name].as_str().unwrap());
     let part = client().get(format!("{url}/{upload}/1"));
@@ -92,11 +91,11 @@ async fn the_log_has_a_line_for_each_request_and_names_its_caller_and_never_a_se
     let part: Value = part.unwrap().json().await.unwrap();
     let part_url = part["url"].as_str().unwrap();
     let put = client().put(part_url).body("private").send().await;
-    assert_eq!(put.unwrap().status(), StatusCode::OK);
+    assert_eq!(put.unwrap().status(), 200);
     let (_, signature) = part_url.split_once("X-Amz-Signature=").unwrap();
     let nope = client().get(format!("{base}/nope/private-path?token=private-query"));
     let nope = nope.header("x-request-id", "my-id").send().await;
-    assert_eq!(nope.unwrap().status(), StatusCode::NOT_FOUND);
+    assert_eq!(nope.unwrap().status(), 404);
     let (_, _, log) = dev.stop("INT");
 
     let lines = log.lines().map(|l| serde_json::from_str(l).expect(l));
@@ -211,9 +210,9 @@ async fn an_api_key_that_the_command_made_is_let_in() {
             .json(&file)
     };
     let refused = ask().send().await.unwrap();
-    assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(refused.status(), 401);
     let granted = ask().bearer_auth(&key).send().await.unwrap();
-    assert_eq!(granted.status(), StatusCode::CREATED);
+    assert_eq!(granted.status(), 201);
 
     let (output, _) = run(&["api-key", ""], &[]);
     one_line_and_exit_1(&output, &["NAME"]);

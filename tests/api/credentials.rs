@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use reqwest::{Response, StatusCode};
+use reqwest::Response;
 use serde_json::json;
 use tempfile::TempDir;
 use time::OffsetDateTime;
@@ -60,7 +60,7 @@ impl Service {
 
     async fn grant(&self) -> Grant {
         let response = self.ask().await;
-        assert_eq!(response.status(), StatusCode::CREATED);
+        assert_eq!(response.status(), 201);
         response.json().await.unwrap()
     }
 
@@ -69,7 +69,7 @@ impl Service {
     }
 
     async fn says_unavailable(response: Response) {
-        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.status(), 503);
         assert_eq!(response.headers()["retry-after"], "5");
         let problem = problem(response).await;
         assert_eq!(problem["code"], "credentials-unavailable");

@@ -1,6 +1,5 @@
 //! Deleting removes an upload of its caller, and can be repeated.
 
-use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use crate::helpers::{App, Grant, fields, is, post, problem, spawn_app_with_policies};
@@ -18,7 +17,7 @@ const POLICIES: &str = "
 
 async fn deleted(app: &App, body: &Value) -> Value {
     let response = app.post(URL, body).await;
-    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.status(), 200);
     response.json().await.unwrap()
 }
 
@@ -30,7 +29,7 @@ async fn a_deleted_upload_is_gone_and_can_be_deleted_again() {
         app.grant("한 🎉+%41.txt", "text/plain").await,
     );
     for grant in [&kept, &grant] {
-        assert_eq!(app.upload(grant, "hello").await.status(), StatusCode::OK);
+        assert_eq!(app.upload(grant, "hello").await.status(), 200);
     }
     let body = json!({"key": grant.key, "policy": null});
     for _ in 0..2 {
@@ -39,7 +38,7 @@ async fn a_deleted_upload_is_gone_and_can_be_deleted_again() {
     }
     assert!(app.stored(&kept.key).await.is_some());
     // The URL is still valid.
-    assert_eq!(app.upload(&grant, "hello").await.status(), StatusCode::OK);
+    assert_eq!(app.upload(&grant, "hello").await.status(), 200);
     assert!(app.stored(&grant.key).await.is_some());
 }
 
@@ -48,7 +47,7 @@ async fn a_policy_has_to_allow_deleting() {
     let app = spawn_app_with_policies(POLICIES).await;
     let file = json!({"filename": "a", "contentType": "text/plain", "policy": "closed"});
     let grant: Grant = app.granted("/upload/presigned-url", &file).await;
-    assert_eq!(app.upload(&grant, "hello").await.status(), StatusCode::OK);
+    assert_eq!(app.upload(&grant, "hello").await.status(), 200);
     let refused = app
         .refused(URL, &json!({"key": grant.key, "policy": "closed"}))
         .await;
@@ -111,7 +110,7 @@ async fn a_store_that_does_not_delete_is_reported() {
     }
     // There was no object.
     let store = StandIn::answering(|_| async { error(404, "NoSuchKey") }).await;
-    assert_eq!(delete_at(&store).await.status(), StatusCode::OK);
+    assert_eq!(delete_at(&store).await.status(), 200);
 }
 
 #[tokio::test]

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use reqwest::StatusCode;
 use serde_json::json;
 
 use crate::docs::anchors;
@@ -22,10 +21,10 @@ async fn served() -> (BTreeSet<String>, BTreeSet<String>) {
     let key = app.uploaded("a.txt", "text/plain").await;
     app.report(&events::notification(&key)).await;
     let committed = app.post("/upload/commit", &json!({"key": key})).await;
-    assert_eq!(committed.status(), StatusCode::OK);
+    assert_eq!(committed.status(), 200);
     let deleted = app.post("/upload/delete", &json!({"key": key})).await;
-    assert_eq!(deleted.status(), StatusCode::OK);
-    assert_eq!(app.get("/readyz").await.status(), StatusCode::OK);
+    assert_eq!(deleted.status(), 200);
+    assert_eq!(app.get("/readyz").await.status(), 200);
     let (mut names, mut labels) = (BTreeSet::new(), BTreeSet::new());
     let text = app.metrics().await;
     for line in text.lines().filter(|line| !line.starts_with('#')) {

@@ -10,7 +10,7 @@ use aws_config::Region;
 use futures_util::stream::{self, StreamExt};
 use presignd::dev::BUCKET;
 use presignd::http;
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Method, Response};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -65,7 +65,7 @@ impl Case {
         match route {
             Route::Verify | Route::Sniff => {
                 let grant = app.grant("a.txt", "text/plain").await;
-                assert_eq!(app.upload(&grant, BYTES).await.status(), StatusCode::OK);
+                assert_eq!(app.upload(&grant, BYTES).await.status(), 200);
                 key = grant.key;
             }
             Route::List | Route::Complete | Route::Abort => {
@@ -171,18 +171,18 @@ impl Case {
             tokio::time::sleep(Duration::from_secs(6)).await;
         }
         let again = self.ask().await;
-        assert_eq!(again.status(), StatusCode::OK, "{name}, without it");
+        assert_eq!(again.status(), 200, "{name}, without it");
         match self.route {
             Route::Create => {
                 let begun = begun(&self.base).await;
                 let etag = begun.put(1, BYTES.to_vec()).await;
                 let parts = json!([{"PartNumber": 1, "ETag": etag}]);
-                assert_eq!(begun.complete(parts).await.status(), StatusCode::OK);
+                assert_eq!(begun.complete(parts).await.status(), 200);
             }
             Route::List => {
                 let upload = self.upload.as_ref().unwrap();
                 let completed = upload.complete(self.parts.clone()).await;
-                assert_eq!(completed.status(), StatusCode::OK, "{name}");
+                assert_eq!(completed.status(), 200, "{name}");
             }
             _ => {}
         }
@@ -191,7 +191,7 @@ impl Case {
             assert_eq!(bytes, BYTES, "{name}");
             let verify = json!({"key": self.key, "size": BYTES.len()});
             let verified = self.app.post("/upload/verify", &verify).await;
-            assert_eq!(verified.status(), StatusCode::OK, "{name}");
+            assert_eq!(verified.status(), 200, "{name}");
         }
         if self.route == Route::Abort {
             assert_eq!(self.app.stored(&self.key).await, None, "{name}");
@@ -254,7 +254,7 @@ async fn an_upload_whose_completion_got_lost_can_be_completed_again() {
     }
     let verify = json!({"key": upload.key, "size": BYTES.len()});
     let verified = app.post("/upload/verify", &verify).await;
-    assert_eq!(verified.status(), StatusCode::OK);
+    assert_eq!(verified.status(), 200);
 }
 
 #[tokio::test]
@@ -273,12 +273,12 @@ async fn an_aborted_upload_does_not_count_as_completed() {
         (upload, json!([{"PartNumber": 1, "ETag": etag}]))
     };
     let (other, parts) = begin("fixed").await;
-    assert_eq!(other.complete(parts).await.status(), StatusCode::OK);
+    assert_eq!(other.complete(parts).await.status(), 200);
     // With `fixed` there is an object under the key: that of the other upload.
     for policy in ["default", "fixed"] {
         let (upload, parts) = begin(policy).await;
         let aborted = upload.call(Method::DELETE, "", &[], None).await;
-        assert_eq!(aborted.status(), StatusCode::OK);
+        assert_eq!(aborted.status(), 200);
         let gone = problem(upload.complete(parts).await).await;
         assert_eq!(gone["code"], "no-such-upload", "{policy}");
     }

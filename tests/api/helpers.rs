@@ -11,7 +11,7 @@ use aws_sdk_s3::operation::get_object::GetObjectError;
 use presignd::telemetry::Metrics;
 use presignd::upload::{Caller, File, GrantRequest, Policies, SessionKey, UploadService};
 use presignd::{dev, http, s3, upload};
-use reqwest::{Client, Method, Response, StatusCode};
+use reqwest::{Client, Method, Response};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -264,7 +264,7 @@ impl App {
         let response = self.post(path, body).await;
         let status = response.status();
         let text = response.text().await.unwrap();
-        assert_eq!(status, StatusCode::CREATED, "{body}: {text}");
+        assert_eq!(status, 201, "{body}: {text}");
         serde_json::from_str(&text).unwrap()
     }
 

@@ -76,7 +76,7 @@ async fn a_page_cannot_reach_a_loopback_service_under_a_name_of_its_own() {
         "app.localhost",
         "192.0.2.1",
     ] {
-        assert_eq!(ask(host).await.status(), StatusCode::OK, "{host}");
+        assert_eq!(ask(host).await.status(), 200, "{host}");
     }
     for host in [
         "rebound.evil.example",
@@ -85,7 +85,7 @@ async fn a_page_cannot_reach_a_loopback_service_under_a_name_of_its_own() {
         "a@b",
     ] {
         let response = ask(host).await;
-        assert_eq!(response.status(), StatusCode::FORBIDDEN, "{host}");
+        assert_eq!(response.status(), 403, "{host}");
         assert_eq!(problem(response).await["code"], "host-not-allowed");
     }
 }
@@ -176,7 +176,7 @@ async fn all_names_below_a_domain_can_be_allowed() {
 async fn healthz_answers() {
     let app = spawn_app().await;
     let response = app.get("/healthz").await;
-    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.status(), 200);
     assert_eq!(response.text().await.unwrap(), r#"{"status":"ok"}"#);
 }
 
@@ -198,7 +198,7 @@ async fn preflight(allowed: AllowedOrigins, origin: &str) -> Response {
 async fn only_pages_of_allowed_origins_may_call() {
     let only = AllowedOrigins::Exactly(vec!["https://a.example".parse().unwrap()]);
     let response = preflight(only.clone(), "https://a.example").await;
-    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.status(), 200);
     let headers = response.headers();
     assert_eq!(headers["access-control-allow-origin"], "https://a.example");
     for (name, allowed) in [
@@ -216,7 +216,7 @@ async fn only_pages_of_allowed_origins_may_call() {
 
     let other = preflight(only, "https://b.example").await;
     let without_any = preflight(AllowedOrigins::None, "https://a.example").await;
-    assert_eq!(without_any.status(), StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(without_any.status(), 405);
     for response in [other, without_any] {
         let allowed = response.headers().get("access-control-allow-origin");
         assert_eq!(allowed, None);

@@ -205,8 +205,8 @@ async fn every_route_in_the_document_exists() {
             let method = method.to_uppercase().parse().unwrap();
             let request = app.client.request(method, format!("{}{path}", app.base));
             let status = request.send().await.unwrap().status();
-            assert_ne!(status, StatusCode::NOT_FOUND, "{path}");
-            assert_ne!(status, StatusCode::METHOD_NOT_ALLOWED, "{path}");
+            assert_ne!(status, 404, "{path}");
+            assert_ne!(status, 405, "{path}");
             assert!(!status.is_server_error(), "{path}");
         }
     }
@@ -217,7 +217,7 @@ async fn swagger_ui_is_served_from_the_binary_and_points_at_the_document() {
     let app = spawn_app().await;
     let get = async |path: &str| {
         let response = app.get(path).await;
-        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        assert_eq!(response.status(), 200, "{path}");
         response.text().await.unwrap()
     };
     let page = get("/docs").await;

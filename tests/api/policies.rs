@@ -25,10 +25,10 @@ async fn the_store_refuses_a_byte_more_and_a_byte_less_than_the_size() {
     let grant: Grant = app.granted(URL, &body).await;
     // `content-length` is bound, but set by every client itself.
     assert_eq!(grant.headers.keys().collect::<Vec<_>>(), ["content-type"]);
-    assert_eq!(put(&app, &grant, "1234").await, StatusCode::FORBIDDEN);
-    assert_eq!(put(&app, &grant, "123456").await, StatusCode::FORBIDDEN);
+    assert_eq!(put(&app, &grant, "1234").await, 403);
+    assert_eq!(put(&app, &grant, "123456").await, 403);
     assert_eq!(app.stored(&grant.key).await, None);
-    assert_eq!(put(&app, &grant, "12345").await, StatusCode::OK);
+    assert_eq!(put(&app, &grant, "12345").await, 200);
 }
 
 #[tokio::test]
@@ -36,10 +36,10 @@ async fn an_empty_file_can_be_bound_too() {
     let app = spawn_app().await;
     let body = json!({"filename": "a", "contentType": "a/b", "size": 0});
     let mut grant: Grant = app.granted(URL, &body).await;
-    assert_eq!(put(&app, &grant, "1").await, StatusCode::FORBIDDEN);
+    assert_eq!(put(&app, &grant, "1").await, 403);
     // Browsers and curl announce an empty body; this client needs the header.
     grant.headers.insert("content-length".into(), "0".into());
-    assert_eq!(put(&app, &grant, "").await, StatusCode::OK);
+    assert_eq!(put(&app, &grant, "").await, 200);
 }
 
 #[tokio::test]
@@ -56,7 +56,7 @@ async fn a_file_over_the_limit_is_refused_before_it_is_signed() {
     assert_eq!(fields(&problem), [("/size", "size-required")]);
     assert_eq!(problem["detail"], "size is required by the policy");
     let grant: Grant = app.granted(URL, &ask(json!(5))).await;
-    assert_eq!(put(&app, &grant, "12345").await, StatusCode::OK);
+    assert_eq!(put(&app, &grant, "12345").await, 200);
     // These are not sizes at all.
     for size in [json!(-1), json!(1.5), json!("5"), json!(1e30)] {
         let problem = app.refused(URL, &ask(size.clone())).await;
@@ -86,15 +86,15 @@ async fn the_store_refuses_other_bytes_than_those_of_the_checksum() {
     let body = json!({"filename": "a", "contentType": "a/b", "checksumSha256": checksum});
     let grant: Grant = app.granted(URL, &body).await;
     assert_eq!(grant.headers["x-amz-checksum-sha256"], checksum);
-    assert_eq!(put(&app, &grant, "wrong").await, StatusCode::BAD_REQUEST);
+    assert_eq!(put(&app, &grant, "wrong").await, 400);
     assert_eq!(app.stored(&grant.key).await, None);
     let mut other = grant.clone();
     other
         .headers
         .insert("x-amz-checksum-sha256".into(), sha256("wrong"));
-    assert_eq!(put(&app, &other, "wrong").await, StatusCode::FORBIDDEN);
+    assert_eq!(put(&app, &other, "wrong").await, 403);
     assert_eq!(app.stored(&grant.key).await, None);
-    assert_eq!(put(&app, &grant, "right").await, StatusCode::OK);
+    assert_eq!(put(&app, &grant, "right").await, 200);
 }
 
 #[tokio::test]
@@ -118,11 +118,8 @@ async fn the_store_refuses_a_second_write() {
     let app = spawn_app_with_policies("[policies.default]\noverwrite = false").await;
     let grant = app.grant("a", "a/b").await;
     assert_eq!(grant.headers["if-none-match"], "*");
-    assert_eq!(put(&app, &grant, "first").await, StatusCode::OK);
-    assert_eq!(
-        put(&app, &grant, "second").await,
-        StatusCode::PRECONDITION_FAILED
-    );
+    assert_eq!(put(&app, &grant, "first").await, 200);
+    assert_eq!(put(&app, &grant, "second").await, 412);
     let mut without = grant.clone();
     without.headers.remove("if-none-match");
     assert!(put(&app, &without, "second").await.is_client_error());
@@ -195,10 +192,10 @@ async fn active_content_is_stored_as_an_attachment() {
         inline
             .headers
             .insert("content-disposition".into(), "inline".into());
-        assert_eq!(put(&app, &inline, "x").await, StatusCode::FORBIDDEN);
+        assert_eq!(put(&app, &inline, "x").await, 403);
         inline.headers.remove("content-disposition");
         assert!(put(&app, &inline, "x").await.is_client_error());
-        assert_eq!(put(&app, &grant, "x").await, StatusCode::OK);
+        assert_eq!(put(&app, &grant, "x").await, 200);
         let head = app.store.head_object().bucket(BUCKET).key(&grant.key);
         let head = head.send().await.unwrap();
         assert_eq!(head.content_disposition.unwrap(), expected);
@@ -240,7 +237,7 @@ async fn the_properties_of_a_policy_are_signed_and_stored() {
         ("x-amz-tagging", "a%20b=c%2Fd"),
     ];
     assert_eq!(headers, expected);
-    assert_eq!(put(&app, &grant, "x").await, StatusCode::OK);
+    assert_eq!(put(&app, &grant, "x").await, 200);
     let head = app.store.head_object().bucket(BUCKET).key(&grant.key);
     let head = head.send().await.unwrap();
     assert_eq!(head.cache_control.unwrap(), "public, max-age=60");
@@ -265,7 +262,7 @@ async fn clients_set_the_metadata_that_the_policy_allows_and_no_other() {
     let grant: Grant = app
         .granted(URL, &ask(json!({"album": "앨범 7", "title": "a  b"})))
         .await;
-    assert_eq!(put(&app, &grant, "x").await, StatusCode::OK);
+    assert_eq!(put(&app, &grant, "x").await, 200);
     let head = app.store.head_object().bucket(BUCKET).key(&grant.key);
     let stored = head.send().await.unwrap().metadata.unwrap();
     assert_eq!(stored["source"], "web");

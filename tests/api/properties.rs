@@ -9,7 +9,7 @@ use presignd::dev::BUCKET;
 use presignd::upload::{File, Filename, Sha256Checksum, UploadService};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use reqwest::{Method, StatusCode};
+use reqwest::Method;
 
 use crate::helpers::{App, file, presign_post, presign_put, service, spawn_app, with_policies};
 use crate::policies::sha256;
@@ -189,7 +189,7 @@ fn a_put_is_accepted_exactly_as_granted() {
             let mut headers = granted.clone();
             if headers.insert(name.into(), "STANDARD".into()).is_none() {
                 let status = send(Method::PUT, url, &headers, body).await;
-                assert_eq!(status, StatusCode::FORBIDDEN, "one more: {name}");
+                assert_eq!(status, 403, "one more: {name}");
             }
         }
         if case.with_size {

@@ -2,7 +2,7 @@
 //! answered the one before.
 
 use presignd::dev::BUCKET;
-use reqwest::{Method, StatusCode};
+use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -70,7 +70,7 @@ async fn an_upload_in_parts_continues_at_any_replica_even_if_the_first_one_is_go
     // One that was not there when the upload began.
     let fourth = Replica::start(&app, SECRET);
     let completed = upload.at(&fourth.base).complete(parts).await;
-    assert_eq!(completed.status(), StatusCode::OK);
+    assert_eq!(completed.status(), 200);
     let (bytes, content_type) = app.stored(&upload.key).await.unwrap();
     let expected = [vec![1; FIVE_MIB], vec![2; FIVE_MIB], vec![3; 1000]].concat();
     assert!(bytes == expected, "{} bytes", bytes.len());
@@ -93,7 +93,7 @@ async fn a_service_with_another_secret_knows_no_upload_of_the_others() {
         (Method::DELETE, "", None),
     ] {
         let refused = there.call(method.clone(), path, &[], body).await;
-        assert_eq!(refused.status(), StatusCode::NOT_FOUND, "{method} {path}");
+        assert_eq!(refused.status(), 404, "{method} {path}");
         assert_eq!(problem(refused).await["code"], "no-such-upload");
     }
     assert_eq!(upload.list().await.as_array().unwrap().len(), 1);

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use presignd::dev::BUCKET;
-use reqwest::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -40,7 +39,7 @@ async fn verified(app: &App, body: Value) -> Verified {
     let response = app.post(VERIFY, &body).await;
     let status = response.status();
     let text = response.text().await.unwrap();
-    assert_eq!(status, StatusCode::OK, "{body}: {text}");
+    assert_eq!(status, 200, "{body}: {text}");
     serde_json::from_str(&text).unwrap()
 }
 
@@ -51,7 +50,7 @@ async fn refused(app: &App, body: Value) -> Value {
 /// Uploads a file as granted; its key.
 async fn upload(app: &App, request: Value, body: &'static [u8]) -> String {
     let grant: Grant = app.granted(URL, &request).await;
-    assert_eq!(app.upload(&grant, body).await.status(), StatusCode::OK);
+    assert_eq!(app.upload(&grant, body).await.status(), 200);
     grant.key
 }
 
@@ -79,7 +78,7 @@ async fn an_upload_is_there_once_it_was_sent() {
     let absent = refused(&app, json!({"key": grant.key})).await;
     is(&absent, 404, "not-uploaded");
 
-    assert_eq!(app.upload(&grant, "hello").await.status(), StatusCode::OK);
+    assert_eq!(app.upload(&grant, "hello").await.status(), 200);
     let upload = verified(
         &app,
         json!({"key": grant.key, "size": 5, "checksumSha256": sha256("hello"), "policy": "default"}),
@@ -113,7 +112,7 @@ async fn parts_are_verified_when_they_are_one_object() {
     let absent = refused(&app, json!({"key": key})).await;
     is(&absent, 404, "not-uploaded");
     let parts = json!([{"PartNumber": 1, "ETag": first}, {"PartNumber": 2, "ETag": second}]);
-    assert_eq!(upload.complete(parts).await.status(), StatusCode::OK);
+    assert_eq!(upload.complete(parts).await.status(), 200);
     let size = 5 * 1024 * 1024 + 10;
     let expected = json!({"key": key, "size": size, "checksumCrc64nvme": WHOLE});
     let upload = verified(&app, expected).await;
@@ -244,9 +243,9 @@ async fn waiting_ends_when_the_upload_arrives() {
     ];
     let sent = async {
         tokio::time::sleep(Duration::from_millis(400)).await;
-        assert_eq!(app.upload(&grants[0], "1").await.status(), StatusCode::OK);
+        assert_eq!(app.upload(&grants[0], "1").await.status(), 200);
         tokio::time::sleep(Duration::from_millis(400)).await;
-        assert_eq!(app.upload(&grants[1], "22").await.status(), StatusCode::OK);
+        assert_eq!(app.upload(&grants[1], "22").await.status(), 200);
     };
     let keys = grants.each_ref().map(|grant| &grant.key);
     let both = json!({"keys": keys, "wait": 20});

@@ -23,7 +23,6 @@ use axum::routing::get;
 use axum::{Json, Router};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use reqwest::StatusCode;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -58,7 +57,7 @@ async fn behind_each_front_a_grant_is_good_for_the_store() {
                 ..Sent::post(PRESIGN, &photo())
             };
             let answer = function.ask(front, &sent).await;
-            assert_eq!(answer.status, StatusCode::CREATED, "{front:?}: {answer:?}");
+            assert_eq!(answer.status, 201, "{front:?}: {answer:?}");
             assert_eq!(answer.headers["content-type"], "application/json");
             assert_eq!(answer.headers["cache-control"], "no-store");
             let grant = answer.json();
@@ -68,7 +67,7 @@ async fn behind_each_front_a_grant_is_good_for_the_store() {
                 .put(grant["url"].as_str().unwrap())
                 .header("content-type", "image/jpeg")
                 .body(body.clone());
-            assert_eq!(put.send().await.unwrap().status(), StatusCode::OK);
+            assert_eq!(put.send().await.unwrap().status(), 200);
             let key = grant["key"].as_str().unwrap();
             assert!(key.ends_with("/한 a+b.jpg"), "{key}");
             assert_eq!(function.stored(key), body.as_bytes());
@@ -95,7 +94,7 @@ async fn behind_each_front_what_is_wrong_is_a_problem() {
         is_problem(&stranger, 401, "unauthorized");
         assert!(stranger.headers.contains_key("www-authenticate"));
         let granted = ask(with_key(Sent::post(PRESIGN, &photo()))).await;
-        assert_eq!(granted.status, StatusCode::CREATED);
+        assert_eq!(granted.status, 201);
 
         let empty = ask(with_key(Sent::post(PRESIGN, &json!({"filename": ""})))).await;
         is_problem(&empty, 400, "invalid-request");
@@ -135,7 +134,7 @@ async fn a_query_arrives_as_it_was_sent() {
             let mut sent = Sent::get("/s3/params");
             sent.query = vec![("filename", name), ("type", "text/plain")];
             let answer = function.ask(front, &sent).await;
-            assert_eq!(answer.status, StatusCode::OK, "{front:?}: {answer:?}");
+            assert_eq!(answer.status, 200, "{front:?}: {answer:?}");
             let key = answer.json()["fields"]["key"].as_str().unwrap().to_owned();
             assert!(key.ends_with(&format!("/{name}")), "{front:?}: {key}");
         }
@@ -149,11 +148,11 @@ async fn nothing_that_a_client_sends_fails_the_function() {
         for host in ["xn--a", "[", "a:99999", "a b", "%", "é"] {
             let sent = Sent::get("/healthz").header("host", host);
             let answer = function.ask(front, &sent).await;
-            assert_eq!(answer.status, StatusCode::OK, "{front:?}: {host}");
+            assert_eq!(answer.status, 200, "{front:?}: {host}");
         }
         let sent = Sent::get("/healthz").header("x-forwarded-proto", "a b");
         let answer = function.ask(front, &sent).await;
-        assert_eq!(answer.status, StatusCode::OK, "{front:?}: {answer:?}");
+        assert_eq!(answer.status, 200, "{front:?}: {answer:?}");
         for path in [
             "//",
             "/%zz",
@@ -180,7 +179,7 @@ async fn nothing_that_a_client_sends_fails_the_function() {
         let mut event = front.event(&Sent::get("/s3/params"));
         event["rawQueryString"] = "filename=<a>\"{|}^`é&type=text/plain".into();
         let answer = front.answer(&function.outcome(event.clone()).await.unwrap());
-        assert_eq!(answer.status, StatusCode::OK, "{front:?}: {answer:?}");
+        assert_eq!(answer.status, 200, "{front:?}: {answer:?}");
         event["rawQueryString"] = "filename=%ff&type=text/plain".into();
         let answer = front.answer(&function.outcome(event).await.unwrap());
         is_problem(&answer, 400, "invalid-request");
@@ -189,7 +188,7 @@ async fn nothing_that_a_client_sends_fails_the_function() {
     let queue = json!({"Records": [{"eventSource": "aws:sqs", "body": "{}"}]});
     assert!(function.outcome(queue).await.is_err());
     let healthy = function.ask(Front::Alb, &Sent::get("/healthz")).await;
-    assert_eq!(healthy.status, StatusCode::OK);
+    assert_eq!(healthy.status, 200);
 }
 
 #[tokio::test]
@@ -205,12 +204,12 @@ async fn the_rate_limit_counts_the_address_that_the_front_saw() {
             ..Sent::post(PRESIGN, &photo())
         };
         let first = function.ask(front, &from("198.51.100")).await;
-        assert_eq!(first.status, StatusCode::CREATED, "{front:?}");
+        assert_eq!(first.status, 201, "{front:?}");
         let second = function.ask(front, &from("198.51.100")).await;
         is_problem(&second, 429, "rate-limited");
         assert!(second.headers.contains_key("retry-after"));
         let neighbour = function.ask(front, &from("203.0.113")).await;
-        assert_eq!(neighbour.status, StatusCode::CREATED, "{front:?}");
+        assert_eq!(neighbour.status, 201, "{front:?}");
     }
 }
 
@@ -235,7 +234,7 @@ async fn a_function_asks_the_issuer_only_while_a_request_waits() {
     let answer = function
         .ask(Front::FunctionUrl, &Sent::get("/healthz"))
         .await;
-    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(answer.status, 200);
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(asked.load(Ordering::SeqCst), 0);
     let header = r#"{"alg":"EdDSA","kid":"a","typ":"JWT"}"#;
@@ -257,7 +256,7 @@ async fn an_image_goes_out_byte_for_byte() {
     for front in FRONTS {
         let sent = Sent::get("/docs/favicon-32x32.png");
         let answer = function.ask(front, &sent).await;
-        assert_eq!(answer.status, StatusCode::OK, "{front:?}");
+        assert_eq!(answer.status, 200, "{front:?}");
         assert_eq!(answer.headers["content-type"], "image/png");
         assert!(answer.body.starts_with(b"\x89PNG\r\n\x1a\n"), "{front:?}");
     }

@@ -27,18 +27,18 @@ async fn every_route_that_authenticates_accepts_a_ticket_in_its_path() {
     assert_eq!(response.headers()["referrer-policy"], "no-referrer");
     let grant: Grant = response.json().await.unwrap();
     assert_eq!(grant.headers["x-amz-meta-order"], "42");
-    assert_eq!(app.upload(&grant, "abc").await.status(), StatusCode::OK);
+    assert_eq!(app.upload(&grant, "abc").await.status(), 200);
 
     let base = format!("{}/t/{token}", app.base);
     let verified = post(&base, "/upload/verify", &json!({"key": grant.key})).await;
-    assert_eq!(verified.status(), StatusCode::OK);
+    assert_eq!(verified.status(), 200);
     let params = get(&base, "/s3/params?filename=a.txt&type=text/plain").await;
-    assert_eq!(params.status(), StatusCode::OK);
+    assert_eq!(params.status(), 200);
     let create = json!({"filename": "a.bin", "type": "a/b", "metadata": {}});
     let upload = create_at(&base, create).await;
     for path in ["1", ""] {
         let answer = upload.call(Method::GET, path, &[], None).await;
-        assert_eq!(answer.status(), StatusCode::OK, "{path}");
+        assert_eq!(answer.status(), 200, "{path}");
     }
     let document: Value = app.get("/openapi.json").await.json().await.unwrap();
     let about = document["info"]["description"].as_str().unwrap();
@@ -64,10 +64,7 @@ async fn only_a_short_lived_token_with_a_ticket_may_stand_in_a_path() {
         with(json!({})),
         with(json!({"iat": now(), "exp": now() + DAY})),
     ] {
-        assert_eq!(
-            ask(&app, &signed(&claims)).await.status(),
-            StatusCode::CREATED
-        );
+        assert_eq!(ask(&app, &signed(&claims)).await.status(), 201);
     }
     let mut without_iat = with(json!({}));
     without_iat.as_object_mut().unwrap().remove("iat");
@@ -101,7 +98,7 @@ async fn only_a_short_lived_token_with_a_ticket_may_stand_in_a_path() {
     assert!(long.len() > 16 * 1024);
     assert_eq!(
         ask(&app, &long).await.status(),
-        StatusCode::UNAUTHORIZED,
+        401,
         "no caller has such a long one"
     );
     let expired = signed(&with(json!({"exp": now() - 60})));
@@ -129,16 +126,16 @@ async fn a_ticket_of_an_issuer_whose_clock_is_ahead_is_accepted_once_its_time_ha
     // Clocks may differ by 30 seconds.
     claims["iat"] = json!(now() + 33);
     let token = signed(&claims);
-    assert_eq!(ask(&app, &token).await.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(ask(&app, &token).await.status(), 401);
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
-    assert_eq!(ask(&app, &token).await.status(), StatusCode::CREATED);
+    assert_eq!(ask(&app, &token).await.status(), 201);
 }
 
 #[tokio::test]
 async fn a_ticket_in_the_path_beside_any_other_credential_is_refused() {
     let (app, key) = with_both(POLICIES).await;
     let token = ticket(json!({}));
-    assert_eq!(ask(&app, &token).await.status(), StatusCode::CREATED);
+    assert_eq!(ask(&app, &token).await.status(), 201);
     let url = format!("{}/t/{token}/upload/presigned-url", app.base);
     let body = json!({"filename": "a.txt", "contentType": "text/plain", "size": 3});
     let asking = || app.client.post(&url).json(&body);
@@ -149,19 +146,19 @@ async fn a_ticket_in_the_path_beside_any_other_credential_is_refused() {
         asking().header("x-api-key", &key),
         asking().header("authorization", "x"),
     ] {
-        assert_eq!(super::status(request).await, StatusCode::UNAUTHORIZED);
+        assert_eq!(super::status(request).await, 401);
     }
     let for_bob = asking().header("x-on-behalf-of", "bob");
-    assert_eq!(super::status(for_bob).await, StatusCode::FORBIDDEN);
+    assert_eq!(super::status(for_bob).await, 403);
     // A key has no place in a path.
-    assert_eq!(ask(&app, &key).await.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(ask(&app, &key).await.status(), 401);
 }
 
 #[tokio::test]
 async fn there_are_no_such_paths_without_tokens_or_for_public_routes() {
     let token = ticket(json!({}));
     let open = spawn_app_with_policies(POLICIES).await;
-    assert_eq!(ask(&open, &token).await.status(), StatusCode::NOT_FOUND);
+    assert_eq!(ask(&open, &token).await.status(), 404);
     let app = app().await;
     for path in [
         "",
@@ -182,7 +179,7 @@ async fn there_are_no_such_paths_without_tokens_or_for_public_routes() {
 async fn metrics_show_the_route_without_the_ticket() {
     let app = app().await;
     let token = ticket(json!({}));
-    assert_eq!(ask(&app, &token).await.status(), StatusCode::CREATED);
+    assert_eq!(ask(&app, &token).await.status(), 201);
     let metrics = app.metrics().await;
     assert!(
         metrics.contains("route=\"/upload/presigned-url\""),
@@ -225,7 +222,7 @@ async fn no_log_shows_a_ticket_of_a_path_and_names_who_calls_for_whom() {
     let request = request
         .header("x-api-key", key)
         .header("x-on-behalf-of", "user-17");
-    assert_eq!(super::status(request).await, StatusCode::CREATED);
+    assert_eq!(super::status(request).await, 201);
     let (_, printed, log) = dev.stop("INT");
     assert!(
         log.contains(r#""caller":"back-end","on_behalf_of":"user-17""#),

@@ -2,7 +2,7 @@
 
 mod sessions;
 
-use reqwest::{Response, StatusCode};
+use reqwest::Response;
 use serde_json::{Value, json};
 
 use super::jwt::{by_secret, claims, jwt, shared_key, signed};
@@ -202,17 +202,11 @@ async fn the_store_enforces_what_a_ticket_says() {
     let token = ticket(json!({"max_size": 3, "metadata": {"order": "42"}}));
     let response = put(&app, &token, file(&json!({"size": 3}))).await;
     let grant: Grant = response.json().await.unwrap();
-    assert_eq!(
-        app.upload(&grant, "four").await.status(),
-        StatusCode::FORBIDDEN
-    );
+    assert_eq!(app.upload(&grant, "four").await.status(), 403);
     let mut other = grant.clone();
     other.headers.insert("x-amz-meta-order".into(), "43".into());
-    assert_eq!(
-        app.upload(&other, "abc").await.status(),
-        StatusCode::FORBIDDEN
-    );
-    assert_eq!(app.upload(&grant, "abc").await.status(), StatusCode::OK);
+    assert_eq!(app.upload(&other, "abc").await.status(), 403);
+    assert_eq!(app.upload(&grant, "abc").await.status(), 200);
 
     let body = json!({"filename": "a.txt", "contentType": "text/plain", "policy": "open"});
     let unsized_ = problem(put(&app, &token, body).await).await;

@@ -64,7 +64,7 @@ pub(super) async fn send(grant: &Grant, body: &'static [u8]) {
     let headers = grant.headers.iter();
     let put = headers.fold(put, |put, (name, value)| put.header(name, value));
     let sent = put.body(body).send().await.unwrap();
-    assert_eq!(sent.status(), StatusCode::OK);
+    assert_eq!(sent.status(), 200);
 }
 
 async fn follow(script: Arc<Script>, request: Request, next: Next) -> axum::response::Response {
@@ -133,7 +133,7 @@ impl Stage {
             request["policy"] = json!("lax");
             let key = stage.upload(&request, body).await;
             let (status, answer) = stage.commit(&json!({"key": key, "policy": "lax"})).await;
-            assert_eq!(status, StatusCode::OK, "{answer}");
+            assert_eq!(status, 200, "{answer}");
             let mark = state_of(&stage.store, &key).await;
             stage.marks.insert(body, mark);
         }
@@ -169,7 +169,7 @@ impl Stage {
     async fn steps(&self) -> usize {
         let key = self.upload(&png(), PNG).await;
         self.script.begin(Some((usize::MAX, Event::default())));
-        assert_eq!(self.commit(&json!({"key": key})).await.0, StatusCode::OK);
+        assert_eq!(self.commit(&json!({"key": key})).await.0, 200);
         self.script.step.load(Ordering::SeqCst)
     }
 }
@@ -205,7 +205,7 @@ async fn an_upload_at_any_step_is_pending_afterwards_or_was_verified() {
                     assert_eq!(tag, "pending", "{what}");
                 } else if tag != "pending" {
                     assert_eq!(tag, stage.marks[&body[..]], "{what}");
-                    assert_eq!(status, StatusCode::OK, "{what}");
+                    assert_eq!(status, 200, "{what}");
                 }
                 // Reading the first bytes of an object that was just replaced is an error of the store.
                 let statuses = [200, 409, 502, 503];
@@ -324,8 +324,8 @@ async fn a_commit_that_undoes_its_tag_does_not_undo_that_of_another_one() {
     *plan.lock().unwrap() = Some((grant.clone(), base.clone()));
     let body = json!({"key": grant.key, "policy": "lax", "size": 5});
     let first = post(&base, COMMIT, &body).await;
-    assert_eq!(first.status(), StatusCode::CONFLICT);
+    assert_eq!(first.status(), 409);
     let second = second.lock().unwrap().take().unwrap();
-    assert_eq!(second.await.unwrap(), StatusCode::OK);
+    assert_eq!(second.await.unwrap(), 200);
     assert_ne!(state_of(&store, &grant.key).await, "pending");
 }

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex};
 use axum::extract::Request;
 use axum::http::Method;
 use axum::response::Response;
-use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use super::COMMIT;
@@ -63,7 +62,7 @@ const TAGS: &str = "<Tagging><TagSet><Tag><Key>presignd</Key><Value>pending</Val
 #[tokio::test]
 async fn where_objects_have_versions_the_tag_goes_to_the_one_that_was_verified() {
     let (store, seen) = with_tags(TAGS, &[("x-amz-version-id", "v7")]).await;
-    assert_eq!(commit(&store).await.status(), StatusCode::OK);
+    assert_eq!(commit(&store).await.status(), 200);
     for request in seen.lock().unwrap().iter() {
         let is_head = request.starts_with("HEAD");
         assert_eq!(request.contains("versionId=v7"), !is_head, "{request}");
@@ -73,7 +72,7 @@ async fn where_objects_have_versions_the_tag_goes_to_the_one_that_was_verified()
 #[tokio::test]
 async fn a_commit_is_five_requests_and_a_repeated_one_two() {
     let (store, seen) = with_tags(TAGS, &[]).await;
-    assert_eq!(commit(&store).await.status(), StatusCode::OK);
+    assert_eq!(commit(&store).await.status(), 200);
     let methods = || -> Vec<String> {
         let seen = std::mem::take(&mut *seen.lock().unwrap());
         let methods = seen
@@ -82,7 +81,7 @@ async fn a_commit_is_five_requests_and_a_repeated_one_two() {
         methods.map(str::to_owned).collect()
     };
     assert_eq!(methods(), ["HEAD", "GET", "PUT", "HEAD", "GET"]);
-    assert_eq!(commit(&store).await.status(), StatusCode::OK);
+    assert_eq!(commit(&store).await.status(), 200);
     assert_eq!(methods(), ["HEAD", "GET"]);
 }
 
@@ -90,7 +89,7 @@ async fn a_commit_is_five_requests_and_a_repeated_one_two() {
 async fn other_tags_are_kept_and_those_that_the_store_has_lost_are_set_again() {
     for (tags, expected) in [(TAGS, "<Key>owner</Key>"), ("", "<Key>stage</Key>")] {
         let (store, seen) = with_tags(tags, &[]).await;
-        assert_eq!(commit(&store).await.status(), StatusCode::OK, "{tags}");
+        assert_eq!(commit(&store).await.status(), 200, "{tags}");
         let seen = seen.lock().unwrap();
         let put = seen.iter().find(|it| it.starts_with("PUT")).unwrap();
         assert!(

@@ -1,6 +1,5 @@
 //! What a download asks of a store.
 
-use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use super::URL;
@@ -11,7 +10,7 @@ const KEY: &str = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/a.txt";
 
 async fn granted(base: &str, body: &Value) -> Value {
     let response = post(base, URL, body).await;
-    assert_eq!(response.status(), StatusCode::CREATED);
+    assert_eq!(response.status(), 201);
     response.json().await.unwrap()
 }
 
@@ -48,7 +47,7 @@ async fn of_a_pending_upload_the_version_that_was_committed_is_fetched() {
         .service("[policies.default]\ndownload = true\npending = true")
         .await;
     let committed = post(&base, "/upload/commit", &json!({"key": KEY})).await;
-    assert_eq!(committed.status(), StatusCode::OK);
+    assert_eq!(committed.status(), 200);
     let answer = granted(&base, &json!({"key": KEY})).await;
     let url = answer["url"].as_str().unwrap();
     assert!(url.contains("&versionId=v%2F7&"), "{url}");

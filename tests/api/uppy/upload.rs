@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use presignd::dev::BUCKET;
-use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 
 use crate::helpers::{App, client};
@@ -41,7 +41,7 @@ pub(crate) async fn create_by(base: &str, bearer: &str, body: Value) -> Upload {
 
 async fn begun(base: &str, bucket: &str, request: RequestBuilder) -> Upload {
     let response = request.send().await.unwrap();
-    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.status(), 200);
     let mut answer: BTreeMap<String, String> = response.json().await.unwrap();
     assert_eq!(answer.remove("bucket").unwrap(), bucket);
     let key = answer.remove("key").unwrap();
@@ -128,7 +128,7 @@ impl Upload {
         let response = self.call(method, path, query, body).await;
         let status = response.status();
         let text = response.text().await.unwrap();
-        assert_eq!(status, StatusCode::OK, "{text}");
+        assert_eq!(status, 200, "{text}");
         serde_json::from_str(&text).unwrap()
     }
 
@@ -143,7 +143,7 @@ impl Upload {
         assert_eq!(answer.as_object().unwrap().len(), 2);
         let url = answer["url"].as_str().unwrap();
         let response = client().put(url).body(body).send().await.unwrap();
-        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.status(), 200);
         response.headers()["etag"].to_str().unwrap().to_owned()
     }
 
