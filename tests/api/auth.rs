@@ -19,7 +19,9 @@ use presignd::upload::{self, Policies};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::helpers::{App, Grant, built_in, fields, problem, spawn_app_with_both, with_policies};
+use crate::helpers::{
+    App, Grant, built_in, fields, is, problem, spawn_app_with_both, with_policies,
+};
 use crate::uppy::create_by;
 
 /// Two policies; the keys of the second tell whose they are.
@@ -30,22 +32,29 @@ key = "files/{caller}/{filename}"
 overwrite = true
 "#;
 
-/// An app and the keys of its callers, in the order of `entries`: a name, and what else is in the
-/// entry.
-async fn with_api_keys(entries: &[(&str, &str)]) -> (App, Vec<String>) {
+/// An app and the keys of its callers.
+async fn with_api_keys<const N: usize>(entries: [(&str, &str); N]) -> (App, [String; N]) {
     let settings = with_policies(POLICIES);
-    let mut file = String::new();
-    let mut keys = Vec::new();
-    for (name, more) in entries {
-        let (key, entry) = new_api_key(name).unwrap();
-        file.extend([entry.as_str(), more, "\n"]);
-        keys.push(key);
-    }
-    let auth = by_keys(ApiKeys::parse(&file, &settings.policies).unwrap());
+    let (keys, auth) = api_keys(entries, &settings.policies);
     (spawn(settings, auth).await, keys)
 }
 
-async fn spawn(settings: upload::Settings, auth: Auth) -> App {
+/// New keys of callers, and the way to authenticate with them. An entry is a name, and what else a file of keys says
+/// of its key.
+pub(crate) fn api_keys<const N: usize>(
+    entries: [(&str, &str); N],
+    policies: &Policies,
+) -> ([String; N], Auth) {
+    let mut file = String::new();
+    let keys = entries.map(|(name, more)| {
+        let (key, entry) = new_api_key(name).unwrap();
+        file.extend([entry.as_str(), more, "\n"]);
+        key
+    });
+    (keys, by_keys(ApiKeys::parse(&file, policies).unwrap()))
+}
+
+pub(crate) async fn spawn(settings: upload::Settings, auth: Auth) -> App {
     let http_settings = http::Settings {
         auth,
         ..http::Settings::default()
@@ -53,7 +62,8 @@ async fn spawn(settings: upload::Settings, auth: Auth) -> App {
     spawn_app_with_both(settings, &http_settings).await
 }
 
-fn asking(app: &App) -> RequestBuilder {
+/// For a file.
+pub(crate) fn asking(app: &App) -> RequestBuilder {
     let url = format!("{}/upload/presigned-url", app.base);
     let body = json!({"filename": "a.txt", "contentType": "text/plain"});
     app.client.post(url).json(&body)
@@ -85,11 +95,15 @@ async fn unauthorized(response: Response) -> Value {
     problem
 }
 
+/// The answer to a caller with this token or key, who is refused.
+async fn refused(app: &App, token: &str) -> Value {
+    unauthorized(asking(app).bearer_auth(token).send().await.unwrap()).await
+}
+
 /// The key of a back end that may call on behalf of its users, and the way to authenticate with it.
 pub(crate) fn back_end(policies: &Policies) -> (String, Auth) {
-    let (key, entry) = new_api_key("back-end").unwrap();
-    let entry = format!("{entry}on_behalf = true\n");
-    (key, by_keys(ApiKeys::parse(&entry, policies).unwrap()))
+    let ([key], auth) = api_keys([("back-end", "on_behalf = true")], policies);
+    (key, auth)
 }
 
 /// Callers have these keys.
@@ -102,12 +116,11 @@ pub(crate) fn by_keys(keys: ApiKeys) -> Auth {
 
 #[tokio::test]
 async fn an_api_key_is_accepted_in_either_header() {
-    let (app, keys) = with_api_keys(&[("web", "")]).await;
-    let key = &keys[0];
-    assert_eq!(by(&app, key).await, 201);
+    let (app, [key]) = with_api_keys([("web", "")]).await;
+    assert_eq!(by(&app, &key).await, 201);
     let in_capitals = format!("BEARER {key}");
     for request in [
-        asking(&app).header("x-api-key", key),
+        asking(&app).header("x-api-key", &key),
         asking(&app).header("authorization", in_capitals),
     ] {
         assert_eq!(status(request).await, 201);
@@ -116,8 +129,8 @@ async fn an_api_key_is_accepted_in_either_header() {
 
 #[tokio::test]
 async fn without_a_valid_key_every_caller_gets_the_same_answer() {
-    let (app, keys) = with_api_keys(&[("web", "")]).await;
-    let key = &keys[0];
+    let (app, [key]) = with_api_keys([("web", "")]).await;
+    let key = &key;
     let (foreign, _) = new_api_key("web").unwrap();
     let requests = [
         asking(&app),
@@ -149,7 +162,7 @@ async fn without_a_valid_key_every_caller_gets_the_same_answer() {
 
 #[tokio::test]
 async fn every_route_but_those_for_all_asks_who_is_calling() {
-    let (app, _) = with_api_keys(&[("web", "")]).await;
+    let (app, _) = with_api_keys([("web", "")]).await;
     let document: Value = app.get("/openapi.json").await.json().await.unwrap();
     let mut asked = 0;
     for (path, operations) in document["paths"].as_object().unwrap() {
@@ -179,50 +192,43 @@ async fn every_route_but_those_for_all_asks_who_is_calling() {
 
 #[tokio::test]
 async fn a_caller_may_use_the_listed_policies_alone() {
-    let (app, keys) = with_api_keys(&[("web", "policies = ['mine']"), ("all", "")]).await;
-    let ask = async |key: &str, body: Value| {
-        let url = format!("{}/upload/presigned-url", app.base);
-        app.client
-            .post(url)
-            .bearer_auth(key)
-            .json(&body)
-            .send()
-            .await
-            .unwrap()
+    let entries = [("web", "policies = ['mine']"), ("all", "")];
+    let (app, [web, all]) = with_api_keys(entries).await;
+    let ask = async |key: &str, path: &str, body: &Value| {
+        let request = app.client.post(format!("{}{path}", app.base));
+        request.bearer_auth(key).json(body).send().await.unwrap()
     };
-    let file = |policy: Option<&str>| match policy {
-        Some(policy) => json!({"filename": "a", "contentType": "a/b", "policy": policy}),
-        None => json!({"filename": "a", "contentType": "a/b"}),
-    };
-    assert_eq!(ask(&keys[0], file(Some("mine"))).await.status(), 201);
-    for policy in [None, Some("default"), Some("no-such-policy")] {
-        let response = ask(&keys[0], file(policy)).await;
-        assert_eq!(response.status(), 403, "{policy:?}");
-        let problem = problem(response).await;
-        assert_eq!(problem["code"], "policy-not-allowed");
+    let put = async |key: &str, file: &Value| ask(key, "/upload/presigned-url", file).await;
+    let file = json!({"filename": "a", "contentType": "a/b"});
+    let under = |policy: &str| json!({"filename": "a", "contentType": "a/b", "policy": policy});
+    assert_eq!(put(&web, &under("mine")).await.status(), 201);
+    let verify = json!({"key": "files/web/a"});
+    for answer in [
+        put(&web, &file).await,
+        put(&web, &under("default")).await,
+        put(&web, &under("no-such-policy")).await,
+        ask(&web, "/upload/verify", &verify).await,
+    ] {
+        let problem = problem(answer).await;
+        is(&problem, 403, "policy-not-allowed");
         assert_eq!(fields(&problem), [("/policy", "policy-not-allowed")]);
     }
-    assert_eq!(ask(&keys[1], file(None)).await.status(), 201);
-    let response = ask(&keys[1], file(Some("no-such-policy"))).await;
-    assert_eq!(response.status(), 422);
+    assert_eq!(put(&all, &file).await.status(), 201);
+    assert_eq!(put(&all, &under("no-such-policy")).await.status(), 422);
 
-    let url = format!("{}/upload/presigned-urls", app.base);
-    let body = json!({"files": [file(Some("mine")), file(None)]});
-    let request = app.client.post(url).bearer_auth(&keys[0]).json(&body);
-    let problem = problem(request.send().await.unwrap()).await;
-    assert_eq!(problem["status"], 403);
-    assert_eq!(
-        fields(&problem),
-        [("/files/1/policy", "policy-not-allowed")]
-    );
+    let list = json!({"files": [under("mine"), file]});
+    let problem = problem(ask(&web, "/upload/presigned-urls", &list).await).await;
+    is(&problem, 403, "policy-not-allowed");
+    let expected = [("/files/1/policy", "policy-not-allowed")];
+    assert_eq!(fields(&problem), expected);
 
     let url = format!("{}/s3/params?filename=a&policy=default", app.base);
-    assert_eq!(status(app.client.get(url).bearer_auth(&keys[0])).await, 403);
+    assert_eq!(status(app.client.get(url).bearer_auth(&web)).await, 403);
 }
 
 #[tokio::test]
 async fn each_caller_writes_to_a_place_of_its_own() {
-    let (app, keys) = with_api_keys(&[("alice", ""), ("bob", ""), ("../alice", "")]).await;
+    let (app, keys) = with_api_keys([("alice", ""), ("bob", ""), ("../alice", "")]).await;
     let mut places = BTreeSet::new();
     for key in &keys {
         let response = asking_for_mine(&app).bearer_auth(key).send().await;
@@ -241,14 +247,11 @@ async fn each_caller_writes_to_a_place_of_its_own() {
 
 #[tokio::test]
 async fn an_upload_in_parts_belongs_to_who_began_it() {
-    let (app, keys) =
-        with_api_keys(&[("alice", ""), ("bob", ""), ("alice", "policies = []")]).await;
-    let [alice, bob, alice_without_policies] = &keys[..] else {
-        panic!("three keys");
-    };
+    let entries = [("alice", ""), ("bob", ""), ("alice", "policies = []")];
+    let (app, [alice, bob, alice_without_policies]) = with_api_keys(entries).await;
     let body = json!({"filename": "a.bin", "type": "a/b", "metadata": {}});
-    let upload = create_by(&app.base, alice, body).await;
-    for who in [bob, alice_without_policies] {
+    let upload = create_by(&app.base, &alice, body).await;
+    for who in [&bob, &alice_without_policies] {
         for (call, answer) in upload.by(who).each_call().await {
             let problem = problem(answer).await;
             assert_eq!(problem["code"], "no-such-upload", "{call}");
@@ -295,32 +298,4 @@ async fn what_is_secret_says_nothing_in_debug_output() {
     ] {
         assert!(!said.contains(secret), "{secret:?} is in {said}");
     }
-}
-
-#[tokio::test]
-async fn only_its_uploader_learns_that_a_file_has_arrived() {
-    let list = r#"policies = ["default"]"#;
-    let entries = [("alice", ""), ("bob", ""), ("web", list)];
-    let (app, keys) = with_api_keys(&entries).await;
-    let ask = async |key: &str, path: &str, body: Value| {
-        let request = app.client.post(format!("{}{path}", app.base));
-        request.bearer_auth(key).json(&body).send().await.unwrap()
-    };
-    let file = json!({"filename": "a.txt", "contentType": "text/plain", "policy": "mine"});
-    let response = ask(&keys[0], "/upload/presigned-url", file).await;
-    let grant: Grant = response.json().await.unwrap();
-    assert_eq!(grant.key, "files/alice/a.txt");
-    assert_eq!(app.upload(&grant, "hers").await.status(), 200);
-
-    let body = json!({"key": grant.key, "policy": "mine"});
-    let response = ask(&keys[0], "/upload/verify", body.clone()).await;
-    assert_eq!(response.status(), 200);
-    let foreign = problem(ask(&keys[1], "/upload/verify", body.clone()).await).await;
-    assert_eq!(foreign["code"], "not-uploaded");
-    let refused = problem(ask(&keys[2], "/upload/verify", body).await).await;
-    assert_eq!(
-        (&refused["status"], &refused["code"]),
-        (&json!(403), &json!("policy-not-allowed"))
-    );
-    assert_eq!(fields(&refused), [("/policy", "policy-not-allowed")]);
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    App, Grant, built_in, fields, spawn_app, spawn_app_with, spawn_app_with_policies,
+    App, Grant, built_in, fields, is, spawn_app, spawn_app_with, spawn_app_with_policies,
 };
 use crate::presigned_post::send;
 
@@ -100,8 +100,7 @@ async fn one_wrong_file_refuses_all_and_every_reason_has_its_place() {
         {"filename": "d", "contentType": "a/b", "policy": "nope"},
     ]});
     let problem = app.refused(URLS, &files).await;
-    assert_eq!(problem["status"], 422);
-    assert_eq!(problem["code"], "file-too-large");
+    is(&problem, 422, "file-too-large");
     let expected = [
         ("/files/1/size", "file-too-large"),
         ("/files/2/size", "size-required"),

@@ -5,7 +5,6 @@ mod skip;
 
 use std::collections::BTreeMap;
 
-use presignd::dev::BUCKET;
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -22,14 +21,7 @@ fn file(name: &str, size: usize, content_type: &str) -> Value {
 
 async fn asked(app: &App, route: &str, files: &[Value]) -> Value {
     let body = json!({"route": route, "files": files});
-    answer(app.post(PATH, &body).await).await
-}
-
-async fn answer(response: Response) -> Value {
-    let status = response.status();
-    let answer: Value = response.json().await.unwrap();
-    assert_eq!(status, 200, "{answer}");
-    answer
+    app.accepted(PATH, &body).await
 }
 
 /// The problem with a request, and the error that the client reads of it.
@@ -158,7 +150,7 @@ async fn better_upload_sends_each_signed_header_once() {
     let metadata = json!({"album": ["앨범", 7], "source": "mine", "x": {"y": 1}});
     let body =
         json!({"route": "once", "files": [file("a.html", 1, "text/html")], "metadata": metadata});
-    let answer = answer(app.post(PATH, &body).await).await;
+    let answer: Value = app.accepted(PATH, &body).await;
     let single = &answer["files"][0];
     assert_eq!(
         single["file"]["objectInfo"],
@@ -171,21 +163,16 @@ async fn better_upload_sends_each_signed_header_once() {
     let names: Vec<&String> = single["headers"].as_object().unwrap().keys().collect();
     assert_eq!(names, ["content-disposition", "if-none-match"]);
     assert_eq!(put(single, b"1".into()).await.status(), 200);
-    let head = app.store.head_object().bucket(BUCKET).key(key(single));
-    let head = head.send().await.unwrap();
+    let head = app.head(key(single)).await;
     assert_eq!(head.cache_control.unwrap(), "no-cache");
     assert_eq!(head.metadata.unwrap()["source"], "web");
     // Metadata of another shape is the application's own, and no object's.
     for metadata in [json!("x"), json!([1]), json!(null), json!(7)] {
         let body = json!({"route": "once", "files": [file("b", 1, "a/b")], "metadata": metadata});
-        let answer = answer_of(&app, &body).await;
+        let answer: Value = app.accepted(PATH, &body).await;
         let metadata = &answer["files"][0]["file"]["objectInfo"]["metadata"];
         assert_eq!(*metadata, json!({"source": "web"}));
     }
-}
-
-async fn answer_of(app: &App, body: &Value) -> Value {
-    answer(app.post(PATH, body).await).await
 }
 
 #[tokio::test]

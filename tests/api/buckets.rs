@@ -6,9 +6,9 @@ use presignd::upload::Policies;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::helpers::{App, Grant, is, problem, spawn_app_with_policies};
-use crate::presigned_post::{self, PostGrant};
-use crate::process::{Running, base, one_line_and_exit_1, presignd};
+use crate::helpers::{App, Grant, client, granted, is, problem, spawn_app_with_policies};
+use crate::presigned_post::PostGrant;
+use crate::process::{Running, one_line_and_exit_1, presignd};
 use crate::uppy::create_in;
 
 const TWO_BUCKETS: &str = "
@@ -31,10 +31,7 @@ fn request(policy: &str) -> Value {
 #[tokio::test]
 async fn every_way_of_uploading_leads_to_the_bucket_of_the_policy() {
     let app = spawn_app_with_policies(TWO_BUCKETS).await;
-    let grant: Grant = app
-        .granted("/upload/presigned-url", &request("media"))
-        .await;
-    assert_eq!(app.upload(&grant, "put").await.status(), 200);
+    let grant = app.sent(&request("media"), "put").await;
     let files = json!({"files": [request("default"), request("media")]});
     let grants: Value = app.granted("/upload/presigned-urls", &files).await;
     let urls = [0, 1].map(|at| grants["uploads"][at]["url"].as_str().unwrap().to_owned());
@@ -44,8 +41,7 @@ async fn every_way_of_uploading_leads_to_the_bucket_of_the_policy() {
         .granted("/upload/presigned-post", &request("media"))
         .await;
     assert_eq!(form.fields["bucket"], "media");
-    let sent = presigned_post::send(&app.client, &form.url, &form.fields, "form").await;
-    assert_eq!(sent.status(), 201);
+    assert_eq!(form.send(&app.client, "form").await.status(), 201);
     let upload = json!({"filename": "a.txt", "type": "text/plain", "policy": "media"});
     let upload = create_in(&app.base, "media", upload).await;
     let etag = upload.put(1, b"parts".to_vec()).await;
@@ -90,8 +86,7 @@ async fn a_key_means_the_bucket_of_its_policy() {
     for (policy, content_type) in [("b", "text/plain"), ("a", "image/png")] {
         is(&problem(verify(policy).await).await, 404, "not-uploaded");
         let body = json!({"filename": "logo", "contentType": content_type, "policy": policy});
-        let grant: Grant = app.granted("/upload/presigned-url", &body).await;
-        assert_eq!(app.upload(&grant, content_type).await.status(), 200);
+        app.sent(&body, content_type).await;
     }
     for (policy, content_type) in [("a", "image/png"), ("b", "text/plain")] {
         let verified: Value = verify(policy).await.json().await.unwrap();
@@ -153,16 +148,11 @@ async fn dev_creates_the_buckets_of_all_policies() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("policies.toml"), TWO_BUCKETS).unwrap();
     let variables = [("UPLOAD_POLICIES_FILE", "policies.toml")];
-    let mut dev = Running::dev(folder.path(), &variables);
-    let printed = dev.printed_until("-T hello.txt");
-    assert!(printed.contains("buckets uploads, media"), "{printed}");
-    let ask = format!("{}/upload/presigned-url", base(&printed));
-    let client = crate::helpers::client();
-    let grant = client.post(ask).json(&request("media")).send().await;
-    let grant: Grant = grant.unwrap().json().await.unwrap();
-    let put = client.put(&grant.url).header("content-type", "text/plain");
-    let put = put.body("hello").send().await.unwrap();
-    assert_eq!(put.status(), 200);
+    let (dev, base) = Running::dev(folder.path(), &variables);
+    let says = "buckets uploads, media";
+    assert!(dev.banner.contains(says), "{}", dev.banner);
+    let grant: Grant = granted(&base, "/upload/presigned-url", &request("media")).await;
+    assert_eq!(grant.send(&client(), "hello").await.status(), 200);
     assert_eq!(dev.stop("TERM").0, Some(0));
 }
 

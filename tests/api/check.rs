@@ -196,9 +196,7 @@ async fn nothing_is_wrong_with_the_embedded_store_and_nothing_stays_there() {
     let stand = StandIn::embedded().await;
     let url = stand.url();
     let policies = format!("{}/policies.example.toml", env!("CARGO_MANIFEST_DIR"));
-    let variables = with(&url, &[("UPLOAD_POLICIES_FILE", &policies)]);
-    let run = check(&variables, &[]).await;
-    assert_eq!(run.code, Some(0), "{:#}", run.report);
+    let run = check_passes(&url, &[("UPLOAD_POLICIES_FILE", &policies)]).await;
     let expected = [
         ("settings", "ok"),
         ("credentials", "ok"),
@@ -271,20 +269,10 @@ async fn settings_that_serve_would_refuse_are_named() {
 async fn a_service_that_strangers_reach_should_know_its_callers() {
     let stand = StandIn::embedded().await;
     let url = stand.url();
-    let open = check(
-        &with(
-            &url,
-            &[("BIND_ADDR", "0.0.0.0:3000"), ("AUTH_MODE", "none")],
-        ),
-        &[],
-    )
-    .await;
-    assert_eq!(open.code, Some(0));
-    open.says(
-        "callers",
-        "warning",
-        &["AUTH_MODE", "RATE_LIMIT_PER_SECOND"],
-    );
+    let open = [("BIND_ADDR", "0.0.0.0:3000"), ("AUTH_MODE", "none")];
+    let open = check_passes(&url, &open).await;
+    let words = ["AUTH_MODE", "RATE_LIMIT_PER_SECOND"];
+    open.says("callers", "warning", &words);
     let secret = "x".repeat(32);
     let guarded = [
         ("BIND_ADDR", "0.0.0.0:3000"),
@@ -297,10 +285,6 @@ async fn a_service_that_strangers_reach_should_know_its_callers() {
     let guarded = check_at(&url, &guarded).await;
     guarded.says("callers", "ok", &[]);
     let closed = check_at(&url, &[]).await;
-    assert!(
-        closed
-            .statuses()
-            .iter()
-            .all(|(check, _)| *check != "callers")
-    );
+    let statuses = closed.statuses();
+    assert!(statuses.iter().all(|(check, _)| *check != "callers"));
 }

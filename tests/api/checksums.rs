@@ -2,9 +2,11 @@
 
 use serde_json::{Value, json};
 
-use crate::helpers::{App, Grant, fields, is, post, problem, spawn_app, spawn_app_with_policies};
+use crate::helpers::{
+    App, Grant, fields, is, post, problem, spawn_app, spawn_app_with_policies, with_members,
+};
 use crate::policies::sha256;
-use crate::presigned_post::{self, PostGrant};
+use crate::presigned_post::PostGrant;
 use crate::stand_in::StandIn;
 
 const URL: &str = "/upload/presigned-url";
@@ -17,10 +19,8 @@ const JELLO: &str = "XQ2unw9y+Gs=";
 const EMPTY: &str = "AAAAAAAAAAA=";
 
 fn text_file(more: &Value) -> Value {
-    let mut file = json!({"filename": "a.txt", "contentType": "text/plain"});
-    let more = more.as_object().unwrap().clone();
-    file.as_object_mut().unwrap().extend(more);
-    file
+    let file = json!({"filename": "a.txt", "contentType": "text/plain"});
+    with_members(file, more)
 }
 
 async fn granted(app: &App, more: Value) -> Grant {
@@ -29,11 +29,8 @@ async fn granted(app: &App, more: Value) -> Grant {
 
 /// The checksum in the answer to a request that has to be accepted.
 async fn checksum(app: &App, route: &str, body: Value) -> Value {
-    let response = app.post(route, &body).await;
-    let status = response.status();
-    let answer: Value = response.json().await.unwrap();
-    assert_eq!(status, 200, "{answer}");
-    answer["checksumCrc64nvme"].clone()
+    let mut answer: Value = app.accepted(route, &body).await;
+    answer["checksumCrc64nvme"].take()
 }
 
 #[tokio::test]
@@ -59,11 +56,9 @@ async fn a_form_is_bound_to_a_crc64nvme() {
     let app = spawn_app().await;
     let file = text_file(&json!({"checksumCrc64nvme": HELLO}));
     let grant: PostGrant = app.granted("/upload/presigned-post", &file).await;
-    let send =
-        async |body| presigned_post::send(&app.client, &grant.url, &grant.fields, body).await;
-    assert_eq!(send("jello").await.status(), 400);
+    assert_eq!(grant.send(&app.client, "jello").await.status(), 400);
     assert_eq!(app.stored(&grant.key).await, None);
-    assert_eq!(send("hello").await.status(), 201);
+    assert_eq!(grant.send(&app.client, "hello").await.status(), 201);
     let body = json!({"key": grant.key, "checksumCrc64nvme": HELLO});
     assert_eq!(checksum(&app, VERIFY, body).await, HELLO);
 }

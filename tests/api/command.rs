@@ -13,19 +13,13 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::auth::jwt::{AUDIENCE, ISSUER, SECRET, claims, signed};
-use crate::helpers::{Grant, client, post};
-use crate::process::{Running, base, one_line_and_exit_1, presignd, run};
+use crate::helpers::{Grant, client, granted};
+use crate::process::{Running, one_line_and_exit_1, presignd, request_lines, run};
 
 async fn upload(base: &str, filename: &str, body: &str) -> Grant {
     let request = json!({"filename": filename, "contentType": "text/plain"});
-    let response = post(base, "/upload/presigned-url", &request).await;
-    assert_eq!(response.status(), 201);
-    let grant: Grant = response.json().await.unwrap();
-    let put = client()
-        .put(&grant.url)
-        .header("content-type", "text/plain");
-    let response = put.body(body.to_owned()).send().await.unwrap();
-    assert_eq!(response.status(), 200);
+    let grant: Grant = granted(base, "/upload/presigned-url", &request).await;
+    assert_eq!(grant.send(&client(), body.to_owned()).await.status(), 200);
     grant
 }
 
@@ -36,9 +30,8 @@ fn file_of(folder: &Path, grant: &Grant) -> PathBuf {
 #[tokio::test]
 async fn dev_serves_an_upload_and_keeps_it_over_a_restart() {
     let folder = TempDir::new().unwrap();
-    let mut dev = Running::dev(folder.path(), &[]);
-    let banner = dev.printed_until("-T hello.txt");
-    let grant = upload(&base(&banner), "a.txt", "kept").await;
+    let (dev, base) = Running::dev(folder.path(), &[]);
+    let grant = upload(&base, "a.txt", "kept").await;
     assert_eq!(
         std::fs::read(file_of(folder.path(), &grant)).unwrap(),
         b"kept"
@@ -47,8 +40,7 @@ async fn dev_serves_an_upload_and_keeps_it_over_a_restart() {
     assert_eq!(code, Some(0));
     assert!(out.contains("Stopped."), "{out}");
 
-    let mut dev = Running::dev(folder.path(), &[]);
-    dev.printed_until("-T hello.txt");
+    let (dev, _) = Running::dev(folder.path(), &[]);
     let (code, ..) = dev.stop("TERM");
     assert_eq!(code, Some(0));
     assert_eq!(
@@ -73,8 +65,7 @@ async fn the_log_has_a_line_for_each_request_and_names_its_caller_and_never_a_se
             "session-secret-of-all-of-the-replicas",
         ),
     ];
-    let mut dev = Running::dev(folder.path(), &variables);
-    let base = base(&dev.printed_until("-T hello.txt"));
+    let (dev, base) = Running::dev(folder.path(), &variables);
     let mut claims = claims("alice|7");
     claims["private-claim"] = 1.into();
     let token = signed(&claims);
@@ -98,10 +89,7 @@ async fn the_log_has_a_line_for_each_request_and_names_its_caller_and_never_a_se
     assert_eq!(nope.unwrap().status(), 404);
     let (_, _, log) = dev.stop("INT");
 
-    let lines = log.lines().map(|l| serde_json::from_str(l).expect(l));
-    let requests: Vec<Value> = lines
-        .filter(|l: &Value| l["message"] == "request")
-        .collect();
+    let requests = request_lines(&log);
     let [refused, created, part, unknown] = &requests[..] else {
         panic!("{log}");
     };
@@ -201,8 +189,7 @@ async fn an_api_key_that_the_command_made_is_let_in() {
     let (_, entry) = explained.split_once("[[keys]]").unwrap();
     std::fs::write(folder.path().join("keys.toml"), format!("[[keys]]{entry}")).unwrap();
     let variables = [("AUTH_MODE", "api-key"), ("API_KEYS_FILE", "keys.toml")];
-    let mut dev = Running::dev(folder.path(), &variables);
-    let base = base(&dev.printed_until("-T hello.txt"));
+    let (_dev, base) = Running::dev(folder.path(), &variables);
     let ask = || {
         let file = json!({"filename": "a.txt", "contentType": "text/plain"});
         client()
@@ -282,8 +269,7 @@ fn the_readme_shows_what_dev_prints() {
 fn a_second_signal_stops_it_immediately() {
     use std::io::Write;
     let folder = TempDir::new().unwrap();
-    let mut dev = Running::dev(folder.path(), &[]);
-    let base = base(&dev.printed_until("-T hello.txt"));
+    let (mut dev, base) = Running::dev(folder.path(), &[]);
     let addr = base.strip_prefix("http://").unwrap();
     // A request in progress until its body comes.
     let mut waiting = std::net::TcpStream::connect(addr).unwrap();

@@ -10,7 +10,7 @@ use presignd::dev::BUCKET;
 use serde_json::{Value, json};
 
 use crate::helpers::{App, Grant, fields, is, spawn_app_with_policies};
-use crate::presigned_post::{self, PostGrant};
+use crate::presigned_post::PostGrant;
 use crate::uppy::create_at;
 
 const COMMIT: &str = "/upload/commit";
@@ -34,9 +34,10 @@ const PENDING: &str = "
     key = 'plain/{uuid}'
 ";
 
-type Tags = BTreeMap<String, String>;
+pub(crate) type Tags = BTreeMap<String, String>;
 
-async fn tags_of(store: &aws_sdk_s3::Client, key: &str) -> Tags {
+/// The tags of an object.
+pub(crate) async fn tags_of(store: &aws_sdk_s3::Client, key: &str) -> Tags {
     let get = store.get_object_tagging().bucket(BUCKET).key(key);
     let tags = get.send().await.unwrap().tag_set.into_iter();
     tags.map(|tag| (tag.key, tag.value)).collect()
@@ -56,27 +57,16 @@ fn png() -> Value {
 
 const PNG: &[u8; 8] = b"\x89PNG\r\n\x1a\n";
 
-async fn upload(app: &App, request: Value, body: &'static [u8]) -> Grant {
-    let grant: Grant = app.granted(URL, &request).await;
-    assert_eq!(app.upload(&grant, body).await.status(), 200);
-    grant
-}
-
 async fn committed(app: &App, body: Value) -> Value {
-    let response = app.post(COMMIT, &body).await;
-    let status = response.status();
-    let answer: Value = response.json().await.unwrap();
-    assert_eq!(status, 200, "{answer}");
-    answer
+    app.accepted(COMMIT, &body).await
 }
 
 #[tokio::test]
 async fn an_upload_is_pending_until_it_is_committed_and_the_answer_is_that_of_verify() {
     let app = spawn_app_with_policies(PENDING).await;
-    let key = upload(&app, png(), PNG).await.key;
+    let key = app.sent(&png(), &PNG[..]).await.key;
     assert_eq!(state_of(&app.store, &key).await, "pending");
-    let verified = app.post("/upload/verify", &json!({"key": key})).await;
-    let verified: Value = verified.json().await.unwrap();
+    let verified: Value = app.accepted("/upload/verify", &json!({"key": key})).await;
     assert_eq!(state_of(&app.store, &key).await, "pending");
 
     let answer = committed(&app, json!({"key": key})).await;
@@ -91,7 +81,7 @@ async fn an_upload_is_pending_until_it_is_committed_and_the_answer_is_that_of_ve
 #[tokio::test]
 async fn a_second_upload_with_the_same_url_is_pending_again() {
     let app = spawn_app_with_policies(PENDING).await;
-    let grant = upload(&app, png(), PNG).await;
+    let grant = app.sent(&png(), &PNG[..]).await;
     committed(&app, json!({"key": grant.key})).await;
     assert_eq!(app.upload(&grant, &PNG[..]).await.status(), 200);
     assert_eq!(state_of(&app.store, &grant.key).await, "pending");
@@ -103,8 +93,7 @@ async fn a_form_and_an_upload_in_parts_are_pending_too() {
     let app = spawn_app_with_policies(PENDING).await;
     let text = json!({"filename": "a.txt", "contentType": "text/plain", "size": 5});
     let form: PostGrant = app.granted("/upload/presigned-post", &text).await;
-    let sent = presigned_post::send(&app.client, &form.url, &form.fields, "hello").await;
-    assert!(sent.status().is_success());
+    assert_eq!(form.send(&app.client, "hello").await.status(), 201);
 
     let file = json!({"filename": "a.png", "type": "image/png", "metadata": {}});
     let upload = create_at(&app.base, file).await;
@@ -121,12 +110,12 @@ async fn a_form_and_an_upload_in_parts_are_pending_too() {
 #[tokio::test]
 async fn what_is_not_what_was_granted_stays_pending() {
     let app = spawn_app_with_policies(PENDING).await;
-    let html = upload(&app, png(), b"<script>").await.key;
+    let html = app.sent(&png(), "<script>").await.key;
     let refused = app.refused(COMMIT, &json!({"key": html})).await;
     is(&refused, 409, "content-mismatch");
     assert_eq!(state_of(&app.store, &html).await, "pending");
 
-    let key = upload(&app, png(), PNG).await.key;
+    let key = app.sent(&png(), &PNG[..]).await.key;
     let refused = app.refused(COMMIT, &json!({"key": key, "size": 9})).await;
     is(&refused, 409, "mismatch");
     assert_eq!(fields(&refused), [("/size", "size-differs")]);
@@ -148,8 +137,8 @@ async fn what_is_not_what_was_granted_stays_pending() {
 #[tokio::test]
 async fn several_uploads_are_committed_at_once_each_with_its_result() {
     let app = spawn_app_with_policies(PENDING).await;
-    let good = upload(&app, png(), PNG).await.key;
-    let bad = upload(&app, png(), b"<script>").await.key;
+    let good = app.sent(&png(), &PNG[..]).await.key;
+    let bad = app.sent(&png(), "<script>").await.key;
     let answer = committed(&app, json!({"keys": [good, bad, "foreign", good]})).await;
     let statuses = answer["results"].as_array().unwrap().iter();
     let statuses: Vec<_> = statuses.map(|result| result["status"].clone()).collect();
@@ -175,7 +164,7 @@ async fn a_commit_waits_for_an_upload_that_is_under_way() {
 async fn where_nothing_is_pending_a_commit_only_verifies() {
     let app = spawn_app_with_policies(PENDING).await;
     let request = json!({"filename": "a", "contentType": "text/plain", "policy": "plain"});
-    let key = upload(&app, request, b"hello").await.key;
+    let key = app.sent(&request, "hello").await.key;
     committed(&app, json!({"key": key, "policy": "plain"})).await;
     assert_eq!(tags_of(&app.store, &key).await, Tags::new());
 }
@@ -183,7 +172,7 @@ async fn where_nothing_is_pending_a_commit_only_verifies() {
 #[tokio::test]
 async fn commits_are_counted_by_policy_and_outcome() {
     let app = spawn_app_with_policies(PENDING).await;
-    let key = upload(&app, png(), PNG).await.key;
+    let key = app.sent(&png(), &PNG[..]).await.key;
     committed(&app, json!({"key": key})).await;
     committed(&app, json!({"key": key})).await;
     app.refused(COMMIT, &json!({"key": key, "size": 1})).await;

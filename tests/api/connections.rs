@@ -10,7 +10,7 @@ use std::time::Duration;
 use presignd::http::{self, Limits, Server};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, ToSocketAddrs};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::helpers::{built_in, client, hurry, service};
@@ -40,7 +40,7 @@ fn listen() -> (SocketAddr, TcpListener) {
     (listener.local_addr().unwrap(), listener)
 }
 
-async fn connect(addr: SocketAddr, bytes: &str) -> TcpStream {
+pub(crate) async fn connect(addr: impl ToSocketAddrs, bytes: &str) -> TcpStream {
     let mut stream = TcpStream::connect(addr).await.unwrap();
     stream.write_all(bytes.as_bytes()).await.unwrap();
     stream
@@ -55,6 +55,15 @@ async fn rest(mut stream: TcpStream) -> String {
         Err(error) => panic!("{error}"),
     }
     String::from_utf8(answer).unwrap()
+}
+
+/// The status of the next answer.
+pub(crate) async fn status_of(stream: &mut TcpStream) -> u16 {
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    let (version, status) = answer.split_at(9);
+    assert!(version.starts_with(b"HTTP/1."), "{}", answer.escape_ascii());
+    str::from_utf8(status).unwrap().parse().unwrap()
 }
 
 async fn healthy(addr: SocketAddr) {
@@ -326,26 +335,24 @@ async fn heads_that_are_too_large_are_refused() {
 async fn a_head_that_http_forbids_is_refused() {
     let (addr, _stop, _server) = spawn(Limits::default()).await;
     for (head, status) in [
-        ("GET /healthz HTTP/1.1\r\n\r\n", "400"),
-        ("GET /healthz HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", "400"),
-        ("GET /healthz HTTP/1.0\r\n\r\n", "200"),
+        ("GET /healthz HTTP/1.1\r\n\r\n", 400),
+        ("GET /healthz HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", 400),
+        ("GET /healthz HTTP/1.0\r\n\r\n", 200),
         (
             "POST /upload/presigned-url HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-            "501",
+            501,
         ),
         (
             "POST /nowhere HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
-            "501",
+            501,
         ),
         (
             "POST /nowhere HTTP/1.1\r\nhost: a\r\ntransfer-encoding: Chunked\r\n\r\n0\r\n\r\n",
-            "404",
+            404,
         ),
     ] {
         let mut stream = connect(addr, head).await;
-        let mut answer = [0; 12];
-        stream.read_exact(&mut answer).await.unwrap();
-        assert_eq!(std::str::from_utf8(&answer[9..]).unwrap(), status, "{head}");
+        assert_eq!(status_of(&mut stream).await, status, "{head}");
     }
 }
 
@@ -390,14 +397,9 @@ async fn a_long_body_is_not_read_for_an_upload_that_is_not_there() {
     let head = "POST /s3/multipart/bogus/complete?key=a HTTP/1.1\r\nhost: a\r\n\
         content-type: application/json\r\ncontent-length: 1000000\r\n\r\n";
     let mut stream = connect(addr, head).await;
-    let mut answer = [0; 12];
-    let read = stream.read_exact(&mut answer);
     // Far less than a body may take.
-    tokio::time::timeout(Duration::from_secs(10), read)
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(&answer, b"HTTP/1.1 404");
+    let status = tokio::time::timeout(Duration::from_secs(10), status_of(&mut stream));
+    assert_eq!(status.await.unwrap(), 404);
 }
 
 /// How many of `clients` have an answer at the moment when the last request is being answered.

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::helpers::{Grant, get, post, problem};
+use crate::helpers::{Grant, answer, get, post, problem};
 use crate::process::Running;
 
 /// `presignd serve`, whose profile asks a script for credentials. The script notes each of its runs and does what
@@ -26,16 +26,21 @@ impl Service {
         write_script(folder.path(), script);
         let program = folder.path().join("credentials.sh");
         let profile = format!("[default]\ncredential_process = sh {}\n", program.display());
+        // The script needs `sleep` and `cat`.
+        let path = std::env::var("PATH").unwrap();
+        Self::with_profile(folder, &profile, &[("PATH", &path)])
+    }
+
+    /// With this text in the file of profiles.
+    fn with_profile(folder: TempDir, profile: &str, more: &[(&str, &str)]) -> Self {
         let config = folder.path().join("config");
         std::fs::write(&config, profile).unwrap();
         let variables = [
             ("AWS_S3_BUCKET_NAME", "my-bucket"),
             ("AWS_CONFIG_FILE", config.to_str().unwrap()),
             ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
-            // The script needs `sleep` and `cat`.
-            ("PATH", &std::env::var("PATH").unwrap()),
         ];
-        let (serve, addr) = Running::serve(folder.path(), &variables);
+        let (serve, addr) = Running::serve(folder.path(), &[&variables, more].concat());
         Self {
             folder,
             base: format!("http://{addr}"),
@@ -59,9 +64,7 @@ impl Service {
     }
 
     async fn grant(&self) -> Grant {
-        let response = self.ask().await;
-        assert_eq!(response.status(), 201);
-        response.json().await.unwrap()
+        answer(201, self.ask().await).await
     }
 
     async fn is_unavailable(&self) {
@@ -157,26 +160,13 @@ async fn every_kind_of_grant_is_503_without_credentials() {
 
 #[tokio::test]
 async fn a_profile_that_is_missing_at_start_is_used_once_it_is_there() {
-    let folder = TempDir::new().unwrap();
-    let config = folder.path().join("config");
-    std::fs::write(&config, "[default]\n").unwrap();
-    let variables = [
-        ("AWS_S3_BUCKET_NAME", "my-bucket"),
-        ("AWS_REGION", "eu-central-1"),
-        ("AWS_PROFILE", "late"),
-        ("AWS_CONFIG_FILE", config.to_str().unwrap()),
-        ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
-    ];
-    let (serve, addr) = Running::serve(folder.path(), &variables);
-    let service = Service {
-        folder,
-        base: format!("http://{addr}"),
-        _serve: serve,
-    };
+    let late = [("AWS_REGION", "eu-central-1"), ("AWS_PROFILE", "late")];
+    let service = Service::with_profile(TempDir::new().unwrap(), "[default]\n", &late);
     service.is_unavailable().await;
     service.is_unavailable().await;
     let keys = "aws_access_key_id = AKIALATE\naws_secret_access_key = secret\n";
-    std::fs::write(&config, format!("[profile late]\n{keys}")).unwrap();
+    let config = service.folder.path().join("config");
+    std::fs::write(config, format!("[profile late]\n{keys}")).unwrap();
     let grant = service.grant().await;
     assert!(grant.url.contains("AKIALATE"), "{}", grant.url);
 }

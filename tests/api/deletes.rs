@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::helpers::{App, Grant, fields, is, post, problem, spawn_app_with_policies};
+use crate::helpers::{App, fields, is, post, problem, spawn_app_with_policies};
 use crate::stand_in::{StandIn, empty, error, page};
 
 const URL: &str = "/upload/delete";
@@ -16,9 +16,7 @@ const POLICIES: &str = "
 ";
 
 async fn deleted(app: &App, body: &Value) -> Value {
-    let response = app.post(URL, body).await;
-    assert_eq!(response.status(), 200);
-    response.json().await.unwrap()
+    app.accepted(URL, body).await
 }
 
 #[tokio::test]
@@ -46,8 +44,7 @@ async fn a_deleted_upload_is_gone_and_can_be_deleted_again() {
 async fn a_policy_has_to_allow_deleting() {
     let app = spawn_app_with_policies(POLICIES).await;
     let file = json!({"filename": "a", "contentType": "text/plain", "policy": "closed"});
-    let grant: Grant = app.granted("/upload/presigned-url", &file).await;
-    assert_eq!(app.upload(&grant, "hello").await.status(), 200);
+    let grant = app.sent(&file, "hello").await;
     let refused = app
         .refused(URL, &json!({"key": grant.key, "policy": "closed"}))
         .await;

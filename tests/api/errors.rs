@@ -256,6 +256,11 @@ async fn an_unknown_route_is_404_and_a_wrong_method_405_with_allow() {
         "/upload",
         "/upload/presigned-url/",
         "/docs/nope",
+        // Companion hands out credentials for a whole bucket here.
+        "/s3/sts",
+        // The page is there if it is asked for, as `/` is.
+        "/client/index.js",
+        "/page/settings.json",
     ] {
         is(&problem(app.get(path).await).await, 404, "no-such-route");
     }

@@ -22,7 +22,8 @@ use presignd::{dev, http};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use crate::helpers::{App, spawn, spawn_app_with_both, with_policies};
+use crate::helpers::{App, client, service, spawn, spawn_app_with_both, with_policies};
+use crate::stand_in::StandIn;
 
 const TOKEN: &str = "a-token-of-the-store";
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -125,18 +126,31 @@ pub(crate) fn notification(key: &str) -> Value {
     json!({"Records": [record(dev::BUCKET, key, Duration::ZERO)]})
 }
 
+async fn report_to(base: &str, notification: &Value) -> reqwest::Response {
+    let request = client().post(format!("{base}/events/s3"));
+    let request = request.bearer_auth(TOKEN).body(notification.to_string());
+    request.send().await.unwrap()
+}
+
+/// The status for a notification of this store, and the messages that the application gets.
+async fn reported_by(store: &StandIn, policies: &str, notification: &Value) -> (u16, Vec<Value>) {
+    let (application, url) = Application::start().await;
+    let uploads = service(&store.config(), dev::BUCKET, true, with_policies(policies)).await;
+    let addr = spawn(http::router(uploads, &settings(&url))).await;
+    let answer = report_to(&format!("http://{addr}"), notification).await;
+    let received = application.received().into_iter();
+    let messages = received.map(|received| received.message).collect();
+    (answer.status().as_u16(), messages)
+}
+
 impl App {
     pub(crate) async fn report(&self, notification: &Value) -> reqwest::Response {
-        let url = format!("{}/events/s3", self.base);
-        let request = self.client.post(url).bearer_auth(TOKEN);
-        let request = request.body(notification.to_string());
-        request.send().await.unwrap()
+        report_to(&self.base, notification).await
     }
 
     pub(crate) async fn uploaded(&self, filename: &str, content_type: &str) -> String {
-        let grant = self.grant(filename, content_type).await;
-        assert_eq!(self.upload(&grant, "hello").await.status(), 200);
-        grant.key
+        let file = json!({"filename": filename, "contentType": content_type});
+        self.sent(&file, "hello").await.key
     }
 }
 

@@ -8,6 +8,7 @@ use aws_config::SdkConfig;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use aws_sdk_s3::operation::get_object::GetObjectError;
+use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use presignd::telemetry::Metrics;
 use presignd::upload::{Caller, File, GrantRequest, Policies, SessionKey, UploadService};
 use presignd::{dev, http, s3, upload};
@@ -41,6 +42,18 @@ pub(crate) struct Grant {
     pub(crate) method: String,
     pub(crate) headers: std::collections::BTreeMap<String, String>,
     pub(crate) expires_at: String,
+}
+
+impl Grant {
+    /// Sends `body` exactly as the grant says.
+    pub(crate) async fn send(&self, client: &Client, body: impl Into<reqwest::Body>) -> Response {
+        let method = Method::from_bytes(self.method.as_bytes()).unwrap();
+        let mut request = client.request(method, &self.url);
+        for (name, value) in &self.headers {
+            request = request.header(name, value);
+        }
+        request.body(body).send().await.unwrap()
+    }
 }
 
 pub(crate) async fn spawn_app() -> App {
@@ -192,12 +205,17 @@ pub(crate) fn hurry() {
             tokio::time::sleep(Duration::from_millis(5)).await;
             // If it took longer, other tasks had work to do.
             if begin.elapsed() < Duration::from_millis(9) {
-                tokio::time::pause();
-                tokio::time::advance(Duration::from_millis(100)).await;
-                tokio::time::resume();
+                later(Duration::from_millis(100)).await;
             }
         }
     });
+}
+
+/// Turns the clock on, without waiting.
+pub(crate) async fn later(by: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(by).await;
+    tokio::time::resume();
 }
 
 pub(crate) async fn spawn(service: impl http::HttpService) -> SocketAddr {
@@ -221,6 +239,19 @@ pub(crate) async fn get(base: &str, path: &str) -> Response {
 pub(crate) async fn post(base: &str, path: &str, body: &Value) -> Response {
     let request = client().post(format!("{base}{path}")).json(body);
     request.send().await.unwrap()
+}
+
+/// The grant for a request, of a service that is no [`App`].
+pub(crate) async fn granted<T: DeserializeOwned>(base: &str, path: &str, body: &Value) -> T {
+    answer(201, post(base, path, body).await).await
+}
+
+/// What an answer says, which must have this status.
+pub(crate) async fn answer<T: DeserializeOwned>(status: u16, response: Response) -> T {
+    let found = response.status();
+    let text = response.text().await.unwrap();
+    assert_eq!(found, status, "{text}");
+    serde_json::from_str(&text).unwrap()
 }
 
 /// What a browser asks before a page of `origin` may send such a request.
@@ -261,11 +292,12 @@ impl App {
 
     /// The answer to a request that has to be granted.
     pub(crate) async fn granted<T: DeserializeOwned>(&self, path: &str, body: &Value) -> T {
-        let response = self.post(path, body).await;
-        let status = response.status();
-        let text = response.text().await.unwrap();
-        assert_eq!(status, 201, "{body}: {text}");
-        serde_json::from_str(&text).unwrap()
+        answer(201, self.post(path, body).await).await
+    }
+
+    /// The answer to any other request that has to succeed.
+    pub(crate) async fn accepted<T: DeserializeOwned>(&self, path: &str, body: &Value) -> T {
+        answer(200, self.post(path, body).await).await
     }
 
     /// The problem with a request that has to be refused.
@@ -278,6 +310,13 @@ impl App {
         self.granted("/upload/presigned-url", &body).await
     }
 
+    /// A grant for this request, after `body` was sent with it.
+    pub(crate) async fn sent(&self, request: &Value, body: impl Into<reqwest::Body>) -> Grant {
+        let grant: Grant = self.granted("/upload/presigned-url", request).await;
+        assert_eq!(self.upload(&grant, body).await.status(), 200);
+        grant
+    }
+
     /// A grant as if it had been asked for at `now`.
     pub(crate) async fn grant_at(&self, now: SystemTime) -> upload::Grant {
         let file = file("a.txt", "text/plain");
@@ -286,12 +325,13 @@ impl App {
 
     /// Sends `body` exactly as `grant` says.
     pub(crate) async fn upload(&self, grant: &Grant, body: impl Into<reqwest::Body>) -> Response {
-        let method = Method::from_bytes(grant.method.as_bytes()).unwrap();
-        let mut request = self.client.request(method, &grant.url);
-        for (name, value) in &grant.headers {
-            request = request.header(name, value);
-        }
-        request.body(body).send().await.unwrap()
+        grant.send(&self.client, body).await
+    }
+
+    /// What the store says of an object.
+    pub(crate) async fn head(&self, key: &str) -> HeadObjectOutput {
+        let head = self.store.head_object().bucket(dev::BUCKET).key(key);
+        head.send().await.unwrap()
     }
 
     /// The bytes and the content type of a stored object, asked for with the store's own keys.
@@ -345,6 +385,13 @@ pub(crate) async fn presign_post(
     let caller = Caller::anonymous();
     let grant = uploads.presign_post(GrantRequest::new(&caller, file, now));
     grant.await.unwrap()
+}
+
+/// An object of JSON with these members besides.
+pub(crate) fn with_members(mut object: Value, more: &Value) -> Value {
+    let more = more.as_object().unwrap().clone();
+    object.as_object_mut().unwrap().extend(more);
+    object
 }
 
 /// A file of which only this is known.

@@ -1,10 +1,11 @@
 //! What every response has, whatever the route.
 
 use presignd::http::{self, AllowedOrigins};
-use reqwest::{Response, StatusCode};
+use reqwest::Response;
 use serde_json::json;
 
-use crate::helpers::{built_in, problem, service, spawn, spawn_app, spawn_app_with_both};
+use crate::connections::{connect, status_of};
+use crate::helpers::{App, built_in, problem, spawn_app, spawn_app_with_both};
 
 #[tokio::test]
 async fn every_response_is_not_stored_and_carries_a_request_id() {
@@ -57,13 +58,20 @@ async fn a_client_cannot_choose_its_request_id() {
     assert_ne!(response.headers()["x-request-id"], "mine");
 }
 
-#[tokio::test]
-async fn a_page_cannot_reach_a_loopback_service_under_a_name_of_its_own() {
-    let local = http::Settings {
+/// An app that pages of other names must not reach, behind these proxies.
+async fn local_app(trusted_proxies: &[&str]) -> App {
+    let trusted = trusted_proxies.iter().map(|it| it.parse().unwrap());
+    let settings = http::Settings {
         local_hosts_only: true,
+        trusted_proxies: trusted.collect(),
         ..http::Settings::default()
     };
-    let app = spawn_app_with_both(built_in(), &local).await;
+    spawn_app_with_both(built_in(), &settings).await
+}
+
+#[tokio::test]
+async fn a_page_cannot_reach_a_loopback_service_under_a_name_of_its_own() {
+    let app = local_app(&[]).await;
     let ask = async |host: &str| {
         let request = app.client.get(format!("{}/healthz", app.base));
         request.header("host", host).send().await.unwrap()
@@ -93,16 +101,8 @@ async fn a_page_cannot_reach_a_loopback_service_under_a_name_of_its_own() {
 /// The host that clients name is the proxy's.
 #[tokio::test]
 async fn a_trusted_proxy_alone_may_forward_any_host_to_a_loopback_service() {
-    for (trusted, status) in [
-        ("127.0.0.1", StatusCode::OK),
-        ("10.0.0.1", StatusCode::FORBIDDEN),
-    ] {
-        let local = http::Settings {
-            local_hosts_only: true,
-            trusted_proxies: vec![trusted.parse::<std::net::IpAddr>().unwrap().into()],
-            ..http::Settings::default()
-        };
-        let app = spawn_app_with_both(built_in(), &local).await;
+    for (trusted, status) in [("127.0.0.1/32", 200), ("10.0.0.1/32", 403)] {
+        let app = local_app(&[trusted]).await;
         let request = app.client.get(format!("{}/healthz", app.base));
         let request = request.header("host", "uploads.example.com");
         assert_eq!(request.send().await.unwrap().status(), status, "{trusted}");
@@ -111,24 +111,16 @@ async fn a_trusted_proxy_alone_may_forward_any_host_to_a_loopback_service() {
 
 #[tokio::test]
 async fn a_target_that_names_another_host_counts_as_that_host() {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let local = http::Settings {
-        local_hosts_only: true,
-        ..http::Settings::default()
-    };
-    let app = spawn_app_with_both(built_in(), &local).await;
+    let app = local_app(&[]).await;
     let addr = app.base.strip_prefix("http://").unwrap();
     for (host, status) in [
-        ("rebound.evil.example", "403"),
-        ("localhost.evil.example:80", "403"),
-        ("localhost:3000", "200"),
+        ("rebound.evil.example", 403),
+        ("localhost.evil.example:80", 403),
+        ("localhost:3000", 200),
     ] {
-        let mut stream = tokio::net::TcpStream::connect(addr).await.unwrap();
         let head = format!("GET http://{host}/healthz HTTP/1.1\r\nhost: localhost\r\n\r\n");
-        stream.write_all(head.as_bytes()).await.unwrap();
-        let mut answer = [0; 12];
-        stream.read_exact(&mut answer).await.unwrap();
-        assert_eq!(std::str::from_utf8(&answer[9..]).unwrap(), status, "{host}");
+        let mut stream = connect(addr, &head).await;
+        assert_eq!(status_of(&mut stream).await, status, "{host}");
     }
 }
 
@@ -182,14 +174,12 @@ async fn healthz_answers() {
 
 /// A preflight from `origin`, to a service that lets `allowed` in.
 async fn preflight(allowed: AllowedOrigins, origin: &str) -> Response {
-    let config = crate::helpers::sdk_config("127.0.0.1:1".parse().unwrap());
     let settings = http::Settings {
         allowed_origins: allowed,
         ..http::Settings::default()
     };
-    let uploads = service(&config, "bucket", true, built_in()).await;
-    let addr = spawn(http::router(uploads, &settings)).await;
-    let url = format!("http://{addr}/upload/presigned-url");
+    let app = spawn_app_with_both(built_in(), &settings).await;
+    let url = format!("{}/upload/presigned-url", app.base);
     let headers = "content-type,traceparent,x-requested-with";
     crate::helpers::preflight(&url, origin, "POST", headers).await
 }
@@ -237,14 +227,10 @@ async fn only_pages_of_allowed_origins_may_call() {
 
 #[tokio::test]
 async fn a_body_that_is_announced_too_long_is_refused_before_it_is_sent() {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let app = spawn_app().await;
     let addr = app.base.strip_prefix("http://").unwrap();
-    let mut stream = tokio::net::TcpStream::connect(addr).await.unwrap();
     let head = "POST /upload/presigned-url HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n\
         content-length: 99999999\r\nexpect: 100-continue\r\n\r\n";
-    stream.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = vec![0; 12];
-    stream.read_exact(&mut answer).await.unwrap();
-    assert_eq!(answer, b"HTTP/1.1 413");
+    let mut stream = connect(addr, head).await;
+    assert_eq!(status_of(&mut stream).await, 413);
 }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use crate::helpers::{
-    App, built_in, client, eventually, hurry, is, problem, service, service_counting, spawn,
+    App, built_in, client, eventually, hurry, is, later, problem, service, service_counting, spawn,
     spawn_app, spawn_app_with_both, spawn_app_with_policies, without_credentials,
 };
 use crate::stand_in::{StandIn, empty};
@@ -90,9 +90,7 @@ async fn many_probes_cost_the_store_one_call_in_a_while() {
         assert_eq!(answer.status(), 200);
     }
     assert_eq!(store.asked(), 1);
-    tokio::time::pause();
-    tokio::time::advance(Duration::from_secs(6)).await;
-    tokio::time::resume();
+    later(Duration::from_secs(6)).await;
     assert_eq!(get(&url).await.status(), 200);
     assert_eq!(store.asked(), 1);
 }

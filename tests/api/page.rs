@@ -2,24 +2,21 @@ use presignd::http;
 use reqwest::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY};
 use serde_json::{Value, json};
 
-use crate::helpers::{built_in, get, problem, service, spawn, spawn_app};
+use crate::helpers::{App, built_in, spawn_app_with_both};
 
-/// A service with a page, for a store at `store`.
-async fn spawn_page(store: &str) -> String {
-    let config = crate::helpers::sdk_config("127.0.0.1:1".parse().unwrap());
+/// A service with a page, for a store at `127.0.0.1:9000`.
+async fn spawn_page() -> App {
     let settings = http::Settings {
-        page: Some(http::page::Settings::new(store).unwrap()),
+        page: Some(http::page::Settings::new("http://127.0.0.1:9000").unwrap()),
         ..http::Settings::default()
     };
-    let uploads = service(&config, "bucket", true, built_in()).await;
-    let addr = spawn(http::router(uploads, &settings)).await;
-    format!("http://{addr}")
+    spawn_app_with_both(built_in(), &settings).await
 }
 
 #[tokio::test]
 async fn the_page_may_reach_the_service_and_the_store_and_nothing_else() {
-    let base = spawn_page("http://127.0.0.1:9000").await;
-    let response = get(&base, "/").await;
+    let app = spawn_page().await;
+    let response = app.get("/").await;
     assert_eq!(response.status(), 200);
     assert_eq!(response.headers()[CONTENT_TYPE], "text/html; charset=utf-8");
     assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
@@ -34,8 +31,8 @@ async fn the_page_may_reach_the_service_and_the_store_and_nothing_else() {
 
 #[tokio::test]
 async fn everything_that_the_page_names_is_there() {
-    let base = spawn_page("http://127.0.0.1:9000").await;
-    let page = get(&base, "/").await.text().await.unwrap();
+    let app = spawn_page().await;
+    let page = app.get("/").await.text().await.unwrap();
     let mut paths: Vec<String> = page
         .split('"')
         .filter(|text| text.starts_with('/') && !text.contains('>'))
@@ -45,7 +42,7 @@ async fn everything_that_the_page_names_is_there() {
     paths.dedup();
     assert!(paths.len() >= 4, "{paths:?}");
     for path in paths {
-        let response = get(&base, &path).await;
+        let response = app.get(&path).await;
         assert_eq!(response.status(), 200, "{path}");
         let content_type = match path.rsplit_once('.').map(|(_, extension)| extension) {
             Some("js") => "text/javascript",
@@ -60,23 +57,13 @@ async fn everything_that_the_page_names_is_there() {
 
 #[tokio::test]
 async fn the_page_learns_the_policies_and_whether_it_needs_a_credential() {
-    let base = spawn_page("http://127.0.0.1:9000").await;
-    let settings = get(&base, "/page/settings.json").await;
+    let app = spawn_page().await;
+    let settings = app.get("/page/settings.json").await;
     let settings: Value = settings.json().await.unwrap();
     assert_eq!(
         settings,
         json!({"policies": ["default"], "needsCredential": false})
     );
-}
-
-#[tokio::test]
-async fn there_is_no_page_unless_asked_for() {
-    let app = spawn_app().await;
-    for path in ["/", "/client/index.js", "/page/settings.json"] {
-        let problem = problem(app.get(path).await).await;
-        assert_eq!(problem["status"], 404, "{path}");
-        assert_eq!(problem["code"], "no-such-route", "{path}");
-    }
 }
 
 #[test]

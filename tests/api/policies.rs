@@ -1,7 +1,6 @@
 //! The store enforces what a policy says.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use presignd::dev::BUCKET;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -196,8 +195,7 @@ async fn active_content_is_stored_as_an_attachment() {
         inline.headers.remove("content-disposition");
         assert!(put(&app, &inline, "x").await.is_client_error());
         assert_eq!(put(&app, &grant, "x").await, 200);
-        let head = app.store.head_object().bucket(BUCKET).key(&grant.key);
-        let head = head.send().await.unwrap();
+        let head = app.head(&grant.key).await;
         assert_eq!(head.content_disposition.unwrap(), expected);
     }
     let grant = app.grant("a.png", "image/png").await;
@@ -238,8 +236,7 @@ async fn the_properties_of_a_policy_are_signed_and_stored() {
     ];
     assert_eq!(headers, expected);
     assert_eq!(put(&app, &grant, "x").await, 200);
-    let head = app.store.head_object().bucket(BUCKET).key(&grant.key);
-    let head = head.send().await.unwrap();
+    let head = app.head(&grant.key).await;
     assert_eq!(head.cache_control.unwrap(), "public, max-age=60");
     assert_eq!(head.metadata.unwrap()["source"], "web");
     for (name, _) in expected {
@@ -263,8 +260,7 @@ async fn clients_set_the_metadata_that_the_policy_allows_and_no_other() {
         .granted(URL, &ask(json!({"album": "앨범 7", "title": "a  b"})))
         .await;
     assert_eq!(put(&app, &grant, "x").await, 200);
-    let head = app.store.head_object().bucket(BUCKET).key(&grant.key);
-    let stored = head.send().await.unwrap().metadata.unwrap();
+    let stored = app.head(&grant.key).await.metadata.unwrap();
     assert_eq!(stored["source"], "web");
     // As AWS does it, the store gives back encoded words for what is not ASCII.
     assert_eq!(stored["album"], "=?UTF-8?B?7JWo67KUIDc=?=");

@@ -53,12 +53,18 @@ pub(crate) struct Running {
     pub(crate) child: Child,
     stdout: BufReader<ChildStdout>,
     pub(crate) stderr: BufReader<ChildStderr>,
+    /// What `dev` prints before it can be used.
+    pub(crate) banner: String,
 }
 
 impl Running {
-    pub(crate) fn dev(folder: &Path, variables: &[(&str, &str)]) -> Self {
+    /// `dev` on free ports, and the address of its service.
+    pub(crate) fn dev(folder: &Path, variables: &[(&str, &str)]) -> (Self, String) {
         let args = ["dev", "--addr", "127.0.0.1:0", "--s3-addr", "127.0.0.1:0"];
-        Self::start(&args, folder, variables)
+        let mut dev = Self::start(&args, folder, variables);
+        dev.banner = dev.printed_until("-T hello.txt");
+        let base = base(&dev.banner);
+        (dev, base)
     }
 
     pub(crate) fn start(args: &[&str], folder: &Path, variables: &[(&str, &str)]) -> Self {
@@ -77,6 +83,7 @@ impl Running {
             child,
             stdout,
             stderr,
+            banner: String::new(),
         }
     }
 
@@ -141,6 +148,21 @@ impl Drop for Running {
         self.child.kill().ok(); // it may have ended
         self.child.wait().ok(); // best effort
     }
+}
+
+/// The lines of a log in JSON.
+pub(crate) fn log_lines(log: &str) -> Vec<Value> {
+    let lines = log.lines();
+    lines
+        .map(|line| serde_json::from_str(line).expect(line))
+        .collect()
+}
+
+/// Those that each request leaves when it is answered.
+pub(crate) fn request_lines(log: &str) -> Vec<Value> {
+    let mut lines = log_lines(log);
+    lines.retain(|line| line["message"] == "request");
+    lines
 }
 
 /// The address of the service in what `dev` prints.

@@ -13,8 +13,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::helpers::{self, Grant, built_in, client, file, post, presign_post, spawn};
-use crate::presigned_post::{self, PostGrant};
+use crate::helpers::{self, Grant, built_in, client, file, granted, presign_post, spawn};
+use crate::presigned_post::PostGrant;
 use crate::uppy::create_at;
 
 /// A service that sends its clients to `public`.
@@ -45,21 +45,13 @@ async fn what_clients_get_is_signed_for_the_public_endpoint() {
     let base = service(&crate::helpers::sdk_config(called), &public).await;
 
     let file = json!({"filename": "a.txt", "contentType": "text/plain"});
-    let grant = post(&base, "/upload/presigned-url", &file).await;
-    let grant: Grant = grant.json().await.unwrap();
+    let grant: Grant = granted(&base, "/upload/presigned-url", &file).await;
     assert!(grant.url.starts_with(&public), "{}", grant.url);
-    let mut request = client().put(&grant.url).body("body");
-    for (name, value) in &grant.headers {
-        request = request.header(name, value);
-    }
-    let sent = request.send().await.unwrap();
-    assert_eq!(sent.status(), 200);
+    assert_eq!(grant.send(&client(), "body").await.status(), 200);
 
-    let grant = post(&base, "/upload/presigned-post", &file).await;
-    let grant: PostGrant = grant.json().await.unwrap();
-    assert!(grant.url.starts_with(&public), "{}", grant.url);
-    let sent = presigned_post::send(&client(), &grant.url, &grant.fields, "body").await;
-    assert_eq!(sent.status(), 201);
+    let form: PostGrant = granted(&base, "/upload/presigned-post", &file).await;
+    assert!(form.url.starts_with(&public), "{}", form.url);
+    assert_eq!(form.send(&client(), "body").await.status(), 201);
 
     let file = json!({"filename": "a.bin", "type": "text/plain"});
     let upload = create_at(&base, file).await;

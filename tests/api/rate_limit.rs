@@ -2,13 +2,12 @@
 
 use std::num::NonZeroU32;
 
-use presignd::http::auth::{ApiKeys, new_api_key};
 use presignd::http::{self, Rate};
 use reqwest::RequestBuilder;
 use serde_json::json;
 
-use crate::auth::{back_end, by_keys};
-use crate::helpers::{App, built_in, problem, spawn_app_with_both, with_policies};
+use crate::auth::{api_keys, asking, back_end};
+use crate::helpers::{built_in, problem, spawn_app_with_both, with_policies};
 
 /// `burst` requests at once, and then no more for as long as a test runs.
 pub(crate) fn limited(burst: u32) -> http::Settings {
@@ -19,12 +18,6 @@ pub(crate) fn limited(burst: u32) -> http::Settings {
         }),
         ..http::Settings::default()
     }
-}
-
-fn asking(app: &App) -> RequestBuilder {
-    let url = format!("{}/upload/presigned-url", app.base);
-    let body = json!({"filename": "a.txt", "contentType": "text/plain"});
-    app.client.post(url).json(&body)
 }
 
 /// The statuses of this many of these requests.
@@ -85,16 +78,14 @@ async fn the_long_lists_of_all_users_of_a_key_count_for_the_key() {
     };
     let app = spawn_app_with_both(settings, &http_settings).await;
     let keys: Vec<String> = (0..100).map(|n| format!("foreign/{n}")).collect();
-    let verify = |user: &'static str| {
-        let (app, key, keys) = (&app, &key, &keys);
-        move || {
+    for (user, status) in [("alice", 200), ("bob", 429)] {
+        let verify = || {
             let request = app.client.post(format!("{}/upload/verify", app.base));
-            let request = request.bearer_auth(key).header("x-on-behalf-of", user);
+            let request = request.bearer_auth(&key).header("x-on-behalf-of", user);
             request.json(&json!({"keys": keys}))
-        }
-    };
-    assert_eq!(statuses(1, verify("alice")).await, [200]);
-    assert_eq!(statuses(1, verify("bob")).await, [429]);
+        };
+        assert_eq!(statuses(1, verify).await, [status], "{user}");
+    }
 }
 
 /// Whoever guesses tokens of sealed calls is nobody whom a key or a token names.
@@ -127,46 +118,32 @@ async fn a_forwarded_address_counts_only_from_a_trusted_proxy() {
         ..limited(2)
     };
     let app = spawn_app_with_both(built_in(), &behind_proxy).await;
-    let from = |client: &'static str| {
-        let app = &app;
-        move || asking(app).header("x-forwarded-for", client)
-    };
-    assert_eq!(statuses(3, from("198.51.100.1")).await, [201, 201, 429]);
-    assert_eq!(statuses(1, from("198.51.100.2")).await, [201]);
-    // What the client invented is to the left of what the proxy saw.
-    assert_eq!(statuses(1, from("203.0.113.9, 198.51.100.1")).await, [429]);
-    assert_eq!(statuses(3, from("2001:db8::1")).await, [201, 201, 429]);
-    assert_eq!(
-        statuses(1, from("2001:db8::ffff:ffff:ffff:ffff")).await,
-        [429]
-    );
-    assert_eq!(statuses(1, from("2001:db8:0:1::1")).await, [201]);
+    for (client, expected) in [
+        ("198.51.100.1", &[201, 201, 429][..]),
+        ("198.51.100.2", &[201]),
+        // What the client invented is to the left of what the proxy saw.
+        ("203.0.113.9, 198.51.100.1", &[429]),
+        ("2001:db8::1", &[201, 201, 429]),
+        ("2001:db8::ffff:ffff:ffff:ffff", &[429]),
+        ("2001:db8:0:1::1", &[201]),
+    ] {
+        let from = || asking(&app).header("x-forwarded-for", client);
+        let found = statuses(expected.len(), from).await;
+        assert_eq!(found, expected, "{client}");
+    }
 }
 
 #[tokio::test]
 async fn known_callers_count_by_name_and_guessing_counts_by_address() {
-    let (alice, entry) = new_api_key("alice").unwrap();
-    let (alice_too, other) = new_api_key("alice").unwrap();
-    let (bob, third) = new_api_key("bob").unwrap();
     let settings = built_in();
-    let file = format!("{entry}{other}{third}");
-    let keys = ApiKeys::parse(&file, &settings.policies).unwrap();
-    let http_settings = http::Settings {
-        auth: by_keys(keys),
-        ..limited(2)
-    };
+    let entries = [("alice", ""), ("alice", ""), ("bob", "")];
+    let ([alice, alice_too, bob], auth) = api_keys(entries, &settings.policies);
+    let http_settings = http::Settings { auth, ..limited(2) };
     let app = spawn_app_with_both(settings, &http_settings).await;
-    let by = |key: &'static str| {
-        let app = &app;
-        move || asking(app).bearer_auth(key)
-    };
-    assert_eq!(statuses(4, by("guess")).await, [401, 401, 429, 429]);
+    let by = async |count, key: &str| statuses(count, || asking(&app).bearer_auth(key)).await;
+    assert_eq!(by(4, "guess").await, [401, 401, 429, 429]);
     // From the same address, and still accepted.
-    let by = |key: String| {
-        let app = &app;
-        move || asking(app).bearer_auth(&key)
-    };
-    assert_eq!(statuses(2, by(alice)).await, [201, 201]);
-    assert_eq!(statuses(1, by(alice_too)).await, [429]);
-    assert_eq!(statuses(2, by(bob)).await, [201, 201]);
+    assert_eq!(by(2, &alice).await, [201, 201]);
+    assert_eq!(by(1, &alice_too).await, [429]);
+    assert_eq!(by(2, &bob).await, [201, 201]);
 }

@@ -6,22 +6,19 @@ use std::sync::Arc;
 
 use aws_config::SdkConfig;
 use aws_lc_rs::signature::Ed25519KeyPair;
-use axum::extract::Request;
 use axum::http::Method;
-use axum::middleware::Next;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, TokenData, Validation, decode, decode_header};
 use presignd::dev::BUCKET;
 use presignd::http;
-use presignd::http::auth::{ApiKeys, new_api_key};
 use presignd::upload::{self, Receipts, UploadService};
 use serde_json::{Value, json};
 
-use crate::auth::by_keys;
+use crate::auth::api_keys;
 use crate::helpers::{
-    App, Grant, built_in, get, hurry, post, service, spawn, spawn_app, with_policies,
+    App, Grant, answer, built_in, get, hurry, post, service, spawn, spawn_app, with_policies,
 };
 use crate::stand_in::{StandIn, empty};
 use crate::uppy::create_at;
@@ -68,11 +65,8 @@ async fn verified(app: &App) -> Value {
         "contentType": "text/plain",
         "metadata": {"album": "앨범 7"},
     });
-    let grant: Grant = app.granted(URL, &file).await;
-    assert_eq!(app.upload(&grant, "hello").await.status(), 200);
-    let response = app.post(VERIFY, &json!({"key": grant.key})).await;
-    assert_eq!(response.status(), 200);
-    response.json().await.unwrap()
+    let grant = app.sent(&file, "hello").await;
+    app.accepted(VERIFY, &json!({"key": grant.key})).await
 }
 
 async fn published(app: &App) -> JwkSet {
@@ -142,11 +136,10 @@ async fn a_receipt_names_a_caller_only_if_the_key_says_whose_upload_it_is() {
         key = "own/{caller}/{uuid}"
         "#,
     );
-    let (key_of_alice, alice) = new_api_key("alice").unwrap();
-    let (key_of_mallory, mallory) = new_api_key("mallory").unwrap();
-    let callers = ApiKeys::parse(&format!("{alice}{mallory}"), &settings.policies).unwrap();
+    let entries = [("alice", ""), ("mallory", "")];
+    let ([key_of_alice, key_of_mallory], auth) = api_keys(entries, &settings.policies);
     let http_settings = http::Settings {
-        auth: by_keys(callers),
+        auth,
         ..http::Settings::default()
     };
     let mut app = spawn_app().await;
@@ -182,24 +175,17 @@ async fn a_receipt_names_a_caller_only_if_the_key_says_whose_upload_it_is() {
 async fn completed(base: &str) -> Value {
     let file = json!({"filename": "a.mp4", "type": "video/mp4", "metadata": {"album": "7"}});
     let upload = create_at(base, file).await;
-    let etag = upload.put(1, b"hello".to_vec()).await;
-    let parts = json!([{"PartNumber": 1, "ETag": etag}]);
-    let response = upload.complete(parts).await;
-    assert_eq!(response.status(), 200);
-    response.json().await.unwrap()
+    answer(200, upload.send(b"hello".to_vec()).await).await
 }
 
 #[tokio::test]
 async fn a_completed_upload_in_parts_has_a_receipt_even_if_the_store_s_answer_is_lost() {
     for loses_answer in [false, true] {
-        let store = StandIn::between(move |request: Request, next: Next| async move {
-            let query = request.uri().query().unwrap_or_default();
-            let is_completion = request.method() == Method::POST && query.contains("uploadId");
-            let answer = next.run(request).await;
-            if is_completion && loses_answer && answer.status().is_success() {
-                return empty(500);
+        let store = StandIn::changing(move |method, uri, response| {
+            let is_completion = method == Method::POST && uri.contains("uploadId");
+            if is_completion && loses_answer && response.status().is_success() {
+                *response = empty(500);
             }
-            answer
         })
         .await;
         let base = service_with(&pem(), &store.config()).await;

@@ -4,13 +4,13 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use aws_config::SdkConfig;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
+use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
@@ -23,7 +23,7 @@ pub(crate) struct StandIn {
     pub(crate) addr: SocketAddr,
     /// The folder of the embedded store.
     pub(crate) data: TempDir,
-    asked: Arc<AtomicU32>,
+    requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl StandIn {
@@ -40,6 +40,17 @@ impl StandIn {
     /// The same status for every request.
     pub(crate) async fn with_status(status: u16) -> Self {
         Self::answering(move |_| async move { empty(status) }).await
+    }
+
+    /// An object of 5 bytes under every key, by what HEAD says. Anything else gets this answer.
+    pub(crate) async fn with_object_but(
+        answer: impl Fn() -> Response + Clone + Send + Sync + 'static,
+    ) -> Self {
+        Self::answering(move |request: Request| {
+            let is_head = request.method() == Method::HEAD;
+            std::future::ready(if is_head { object(&[]) } else { answer() })
+        })
+        .await
     }
 
     /// An object of 5 bytes under every key, with these headers instead or besides.
@@ -78,18 +89,47 @@ impl StandIn {
             .await
     }
 
+    /// An embedded store, except for the requests that `answer` handles, whose bodies it reads, too.
+    pub(crate) async fn reading(
+        answer: impl Fn(&Parts, &[u8]) -> Option<Response> + Clone + Send + Sync + 'static,
+    ) -> Self {
+        Self::between(move |request: Request, next: Next| {
+            let answer = answer.clone();
+            async move {
+                let (head, body) = request.into_parts();
+                let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+                match answer(&head, &body) {
+                    Some(answer) => answer,
+                    None => next.run(Request::from_parts(head, body.into())).await,
+                }
+            }
+        })
+        .await
+    }
+
+    /// An embedded store whose answers `change` changes, by the method, path and query of their requests.
+    pub(crate) async fn changing(
+        change: impl Fn(&Method, &str, &mut Response) + Clone + Send + Sync + 'static,
+    ) -> Self {
+        Self::between(move |request, next| {
+            let change = change.clone();
+            async move {
+                let (method, uri) = (request.method().clone(), request.uri().to_string());
+                let mut response = next.run(request).await;
+                change(&method, &uri, &mut response);
+                response
+            }
+        })
+        .await
+    }
+
     /// An embedded store that does what it is asked, and answers these requests with an error all the same.
     pub(crate) async fn failing_after(
         fails: impl Fn(&Method, &str) -> bool + Clone + Send + Sync + 'static,
     ) -> Self {
-        Self::between(move |request, next| {
-            let fails = fails(request.method(), &request.uri().to_string());
-            async move {
-                let response = next.run(request).await;
-                if fails {
-                    return error(504, "GatewayTimeout");
-                }
-                response
+        Self::changing(move |method, uri, response| {
+            if fails(method, uri) {
+                *response = error(504, "GatewayTimeout");
             }
         })
         .await
@@ -108,24 +148,41 @@ impl StandIn {
     /// An embedded store whose requests and answers pass through `layer`.
     pub(crate) async fn layered(layer: impl FnOnce(Router) -> Router) -> Self {
         let data = TempDir::new().unwrap();
-        let asked = Arc::new(AtomicU32::new(0));
-        let counter = Arc::clone(&asked);
-        let count = from_fn(move |request: Request, next: Next| {
-            counter.fetch_add(1, Ordering::SeqCst);
+        let requests = Arc::<Mutex<Vec<String>>>::default();
+        let log = Arc::clone(&requests);
+        let note = from_fn(move |request: Request, next: Next| {
+            let line = format!("{} {}", request.method(), request.uri());
+            log.lock().unwrap().push(line);
             next.run(request)
         });
-        let store = layer(crate::helpers::store(data.path())).layer(count);
+        let store = layer(crate::helpers::store(data.path())).layer(note);
         let addr = spawn(store).await;
-        Self { addr, data, asked }
+        Self {
+            addr,
+            data,
+            requests,
+        }
     }
 
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.addr)
     }
 
-    /// How many requests there were since this was last called.
-    pub(crate) fn asked(&self) -> u32 {
-        self.asked.swap(0, Ordering::SeqCst)
+    /// The method, path and query of each request since this was last called.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        std::mem::take(&mut self.requests.lock().unwrap())
+    }
+
+    /// How many there were.
+    pub(crate) fn asked(&self) -> usize {
+        self.requests().len()
+    }
+
+    /// How many of them had this method.
+    pub(crate) fn asked_to(&self, method: &Method) -> usize {
+        let requests = self.requests();
+        let begin = format!("{method} ");
+        requests.iter().filter(|it| it.starts_with(&begin)).count()
     }
 
     pub(crate) fn config(&self) -> SdkConfig {

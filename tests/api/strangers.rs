@@ -2,13 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use presignd::http;
-use presignd::http::auth::{ApiKeys, new_api_key};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::auth::by_keys;
-use crate::helpers::{App, Grant, spawn_app_with_both, with_policies};
+use crate::auth::{api_keys, spawn};
+use crate::helpers::{App, Grant, answer, with_policies};
 
 const POLICIES: &str = "
     [policies.default]
@@ -26,15 +24,8 @@ const POLICIES: &str = "
 /// An app, and the API keys of Alice and Bob.
 async fn with_two_callers() -> (App, [String; 2]) {
     let settings = with_policies(POLICIES);
-    let (alice, of_alice) = new_api_key("alice").unwrap();
-    let (bob, of_bob) = new_api_key("bob").unwrap();
-    let file = format!("{of_alice}\n{of_bob}");
-    let http_settings = http::Settings {
-        auth: by_keys(ApiKeys::parse(&file, &settings.policies).unwrap()),
-        ..http::Settings::default()
-    };
-    let app = spawn_app_with_both(settings, &http_settings).await;
-    (app, [alice, bob])
+    let (keys, auth) = api_keys([("alice", ""), ("bob", "")], &settings.policies);
+    (spawn(settings, auth).await, keys)
 }
 
 /// All of an answer but the id and the time of its request.
@@ -164,25 +155,18 @@ fn requests(policy: &str) -> Vec<Request<'static>> {
 #[tokio::test]
 async fn a_strangers_key_gets_the_answer_of_a_key_that_never_was_on_every_route() {
     let (app, [alice, bob]) = with_two_callers().await;
-    let post = async |path: &str, body: Value| -> Value {
+    let post = async |path: &str, body: Value| {
         let request = app.client.post(format!("{}{path}", app.base));
-        let response = request
-            .bearer_auth(&alice)
-            .json(&body)
-            .send()
-            .await
-            .unwrap();
-        assert!(response.status().is_success(), "{path}");
-        response.json().await.unwrap()
+        let request = request.bearer_auth(&alice).json(&body);
+        request.send().await.unwrap()
     };
     let mut tried = BTreeSet::new();
     for policy in ["default", "held"] {
         let file = json!({"filename": "a.txt", "contentType": "text/plain", "policy": policy});
-        let grant: Grant =
-            serde_json::from_value(post("/upload/presigned-url", file).await).unwrap();
+        let grant: Grant = answer(201, post("/upload/presigned-url", file).await).await;
         assert_eq!(app.upload(&grant, "hello").await.status(), 200);
         let file = json!({"filename": "b.bin", "type": "a/b", "policy": policy});
-        let multipart = post("/s3/multipart", file).await;
+        let multipart: Value = answer(200, post("/s3/multipart", file).await).await;
         let of_parts = ["uploadId", "key"].map(|name| multipart[name].as_str().unwrap());
         for request in requests(policy) {
             let (method, path) = (request.method, request.path);
@@ -222,11 +206,8 @@ async fn a_strangers_key_gets_the_answer_of_a_key_that_never_was_on_every_route(
         }
         // All of it is still there for Alice.
         assert!(app.stored(&grant.key).await.is_some());
-        post(
-            "/upload/verify",
-            json!({"key": grant.key, "policy": policy}),
-        )
-        .await;
+        let verify = json!({"key": grant.key, "policy": policy});
+        assert_eq!(post("/upload/verify", verify).await.status(), 200);
         let parts = Request {
             method: "get",
             path: "/s3/multipart/{uploadId}",

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::helpers::{Grant, client, spawn};
-use crate::process::{Running, base};
+use crate::process::Running;
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
@@ -37,8 +37,7 @@ async fn dev(collector: axum::Router, log: &str, trusted: &str) -> (TempDir, Run
         ("RUST_LOG", log),
         ("TRUSTED_PROXIES", trusted),
     ];
-    let mut dev = Running::dev(folder.path(), &variables);
-    let base = base(&dev.printed_until("-T hello.txt"));
+    let (dev, base) = Running::dev(folder.path(), &variables);
     (folder, dev, base)
 }
 

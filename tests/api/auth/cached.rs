@@ -1,14 +1,12 @@
 //! Tokens that come again, and floods of tokens that do not.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use presignd::http;
-use presignd::http::auth::{JwtKey, Keys};
 use serde_json::json;
 
-use super::jwt::{SECRET, by_secret, claims, jwt, signed, with_secret};
-use super::{POLICIES, asking, by, status};
+use super::jwt::{by_secret, claims, signed, with_secret};
+use super::{POLICIES, by};
 use crate::helpers::{App, spawn_app_with_both, with_policies};
 use crate::rate_limit::limited;
 
@@ -67,21 +65,14 @@ async fn a_cached_token_lets_in_its_own_caller_alone() {
 
 #[tokio::test]
 async fn a_cached_token_is_refused_once_it_has_expired() {
-    let key = JwtKey::from_secret(SECRET).unwrap();
-    let app = super::spawn(
-        with_policies(POLICIES),
-        jwt(Keys::from(Arc::new(key)), None),
-    )
-    .await;
+    let app = with_secret().await;
     let mut claims = claims("alice");
     // Clocks may differ by 30 seconds, of which 4 are left.
     claims["exp"] = json!(claims["iat"].as_u64().unwrap() - 26);
     let token = signed(&claims);
     for _ in 0..2 {
-        let status = status(asking(&app).bearer_auth(&token)).await;
-        assert_eq!(status, 201);
+        assert_eq!(by(&app, &token).await, 201);
     }
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let status = status(asking(&app).bearer_auth(&token)).await;
-    assert_eq!(status, 401);
+    assert_eq!(by(&app, &token).await, 401);
 }

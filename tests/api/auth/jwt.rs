@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 pub(crate) use self::issuer::IssuerKey;
 use self::issuer::pem;
 use super::names::{hostile, kept_apart};
-use super::{POLICIES, asking, asking_for_mine, by, spawn, unauthorized};
+use super::{POLICIES, asking, asking_for_mine, by, refused, spawn, unauthorized};
 use crate::helpers::{App, with_policies};
 
 pub(crate) const ISSUER: &str = "https://issuer.example/";
@@ -193,9 +193,8 @@ async fn wrong_and_tampered_tokens_are_refused_and_nobody_learns_why() {
     let good = signed(&claims("alice"));
     let mut answers = BTreeSet::new();
     for (case, token) in wrong().into_iter().chain(tampered(&good)) {
-        let response = asking(&app).bearer_auth(token).send().await.unwrap();
-        assert_eq!(response.status(), 401, "{case}");
-        answers.insert(unauthorized(response).await.to_string());
+        println!("{case}");
+        answers.insert(refused(&app, &token).await.to_string());
     }
     // Without any, and as if it were a key of the other mode.
     for request in [asking(&app), asking(&app).header("x-api-key", &good)] {
@@ -228,14 +227,9 @@ async fn each_kind_of_public_key_verifies_its_own_tokens_alone() {
         for secret in [pem.as_bytes(), pem.trim().as_bytes(), &key.public_der] {
             for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
                 let secret = EncodingKey::from_secret(secret);
-                let token =
-                    jsonwebtoken::encode(&Header::new(algorithm), &claims("alice"), &secret);
-                let response = asking(&app)
-                    .bearer_auth(token.unwrap())
-                    .send()
-                    .await
-                    .unwrap();
-                unauthorized(response).await;
+                let header = Header::new(algorithm);
+                let token = jsonwebtoken::encode(&header, &claims("alice"), &secret).unwrap();
+                refused(&app, &token).await;
             }
         }
     }
@@ -258,7 +252,7 @@ async fn a_list_of_issuers_and_critical_extensions_are_refused() {
     let message = format!("{header}.{claims}");
     let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
     for token in [issuers, format!("{message}.{signature}")] {
-        unauthorized(asking(&app).bearer_auth(token).send().await.unwrap()).await;
+        refused(&app, &token).await;
     }
 }
 

@@ -8,18 +8,19 @@ use serde_json::{Value, json};
 use super::jwt::{by_secret, claims, signed};
 use super::names::{hostile, kept_apart};
 use super::{
-    POLICIES, asking, asking_for_mine, back_end, by, by_keys, spawn, status, with_api_keys,
+    POLICIES, api_keys, asking, asking_for_mine, back_end, by, by_keys, spawn, status,
+    with_api_keys,
 };
-use crate::helpers::{App, Grant, problem, spawn_app_with_both, with_policies};
+use crate::helpers::{App, Grant, is, problem, spawn_app_with_both, with_policies};
 use crate::rate_limit::limited;
 
 /// An app that accepts tokens and the key of `back-end`, and that key.
 pub(super) async fn with_both(policies: &str) -> (App, String) {
     let settings = with_policies(policies);
-    let (key, entry) = new_api_key("back-end").unwrap();
+    let ([key], auth) = api_keys([("back-end", "")], &settings.policies);
     let auth = Auth {
-        api_keys: Some(ApiKeys::parse(&entry, &settings.policies).unwrap()),
-        ..by_secret()
+        jwt: by_secret().jwt,
+        ..auth
     };
     (spawn(settings, auth).await, key)
 }
@@ -60,7 +61,7 @@ async fn with_both_ways_either_works_and_the_refusal_names_both() {
 #[tokio::test]
 async fn a_back_end_with_the_flag_uploads_and_verifies_as_its_user() {
     let flag = "on_behalf = true\npolicies = ['mine']";
-    let (app, keys) = with_api_keys(&[("web", flag), ("user-17", "")]).await;
+    let (app, keys) = with_api_keys([("web", flag), ("user-17", "")]).await;
     let request = asking_for_mine(&app).bearer_auth(&keys[0]);
     let response = request.header("x-on-behalf-of", "user-17").send().await;
     let grant: Grant = response.unwrap().json().await.unwrap();
@@ -88,8 +89,7 @@ async fn only_a_key_with_the_flag_may_call_on_behalf_of_others() {
         let request = asking(&app).bearer_auth(credentials);
         let request = request.header("x-on-behalf-of", "user-17");
         let problem = problem(request.send().await.unwrap()).await;
-        assert_eq!(problem["status"], 403);
-        assert_eq!(problem["code"], "on-behalf-not-allowed");
+        is(&problem, 403, "on-behalf-not-allowed");
     }
     // Who is not known learns nothing else.
     let request = asking(&app).header("x-on-behalf-of", "user-17");
@@ -98,7 +98,7 @@ async fn only_a_key_with_the_flag_may_call_on_behalf_of_others() {
 
 #[tokio::test]
 async fn no_name_that_a_back_end_gives_leads_outside_of_its_own_place() {
-    let (app, keys) = with_api_keys(&[("acme", "on_behalf = true")]).await;
+    let (app, keys) = with_api_keys([("acme", "on_behalf = true")]).await;
     let with = |names: &[&[u8]]| {
         let mut request = asking_for_mine(&app).bearer_auth(&keys[0]);
         for name in names {

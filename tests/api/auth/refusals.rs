@@ -12,10 +12,12 @@ use serde_json::{Value, json};
 use super::jwks::published;
 use super::jwt::{AUDIENCE, ISSUER, IssuerKey, SECRET, claims, now};
 use crate::helpers::client;
-use crate::process::{Running, base};
+use crate::process::{Running, request_lines};
 
-/// A service that accepts API keys and the tokens of the issuer at `jwks`.
-fn started(folder: &Path, jwks: &str, more: &[(&str, &str)]) -> (Running, String) {
+/// A service that accepts the tokens of the issuer at `jwks`, and an API key, and this key.
+fn started(folder: &Path, jwks: &str, more: &[(&str, &str)]) -> (Running, String, String) {
+    let (key, entry) = new_api_key("web").unwrap();
+    std::fs::write(folder.join("keys.toml"), entry).unwrap();
     let mut variables = vec![
         ("AUTH_MODE", "jwt,api-key"),
         ("API_KEYS_FILE", "keys.toml"),
@@ -24,9 +26,8 @@ fn started(folder: &Path, jwks: &str, more: &[(&str, &str)]) -> (Running, String
         ("JWT_JWKS_URL", jwks),
     ];
     variables.extend(more);
-    let mut dev = Running::dev(folder, &variables);
-    let base = base(&dev.printed_until("-T hello.txt"));
-    (dev, base)
+    let (dev, base) = Running::dev(folder, &variables);
+    (dev, base, key)
 }
 
 fn asking(url: &str) -> RequestBuilder {
@@ -111,10 +112,8 @@ async fn the_log_says_why_a_request_was_refused_and_never_what_the_client_sent()
     let issuer = axum::Router::new().route("/jwks", get(async move || Json(set)));
     let issuer = crate::helpers::spawn(issuer).await;
     let folder = tempfile::tempdir().unwrap();
-    let (known, entry) = new_api_key("web").unwrap();
-    std::fs::write(folder.path().join("keys.toml"), entry).unwrap();
     let jwks = format!("http://{issuer}/jwks");
-    let (dev, base) = started(folder.path(), &jwks, &[("LOG_FORMAT", "json")]);
+    let (dev, base, known) = started(folder.path(), &jwks, &[("LOG_FORMAT", "json")]);
 
     let mut requests = vec![
         (
@@ -158,10 +157,7 @@ async fn the_log_says_why_a_request_was_refused_and_never_what_the_client_sent()
     expected.push(Value::Null);
 
     let (_, _, log) = dev.stop("INT");
-    let lines = log.lines().map(|l| serde_json::from_str(l).expect(l));
-    let lines: Vec<Value> = lines
-        .filter(|l: &Value| l["message"] == "request")
-        .collect();
+    let lines = request_lines(&log);
     let refused: Vec<Value> = lines.iter().map(|line| line["refused"].clone()).collect();
     assert_eq!(refused, expected);
     assert!(!log.contains("chosen") && !log.contains(&known), "{log}");
@@ -170,17 +166,12 @@ async fn the_log_says_why_a_request_was_refused_and_never_what_the_client_sent()
 #[tokio::test]
 async fn the_log_of_dev_says_it_too_also_where_no_token_can_be_verified() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(
-        folder.path().join("keys.toml"),
-        new_api_key("web").unwrap().1,
-    )
-    .unwrap();
     let down = "http://127.0.0.1:9/jwks";
     let rate = [
         ("RATE_LIMIT_PER_SECOND", "0.001"),
         ("RATE_LIMIT_BURST", "2"),
     ];
-    let (dev, base) = started(folder.path(), down, &rate);
+    let (dev, base, _) = started(folder.path(), down, &rate);
     let token = IssuerKey::ec(Algorithm::ES256).sign(Some("k"), &claims("alice"));
     let mut statuses = Vec::new();
     for request in [
@@ -204,14 +195,12 @@ async fn the_log_of_dev_says_it_too_also_where_no_token_can_be_verified() {
 #[tokio::test]
 async fn the_log_has_the_code_of_a_problem_and_who_got_it() {
     let folder = tempfile::tempdir().unwrap();
-    let (known, entry) = new_api_key("web").unwrap();
-    std::fs::write(folder.path().join("keys.toml"), entry).unwrap();
     let settings = [
         ("RATE_LIMIT_PER_SECOND", "0.001"),
         ("RATE_LIMIT_BURST", "2"),
         ("LOG_FORMAT", "json"),
     ];
-    let (dev, base) = started(folder.path(), "http://127.0.0.1:9/jwks", &settings);
+    let (dev, base, known) = started(folder.path(), "http://127.0.0.1:9/jwks", &settings);
     let asking = || asking(&base).header("x-api-key", &known);
     for (request, status) in [
         (asking(), 201),
@@ -221,10 +210,7 @@ async fn the_log_has_the_code_of_a_problem_and_who_got_it() {
         assert_eq!(request.send().await.unwrap().status(), status);
     }
     let (_, _, log) = dev.stop("INT");
-    let lines = log.lines().map(|l| serde_json::from_str(l).expect(l));
-    let lines: Vec<Value> = lines
-        .filter(|l: &Value| l["message"] == "request")
-        .collect();
+    let lines = request_lines(&log);
     let codes: Vec<&Value> = lines.iter().map(|line| &line["code"]).collect();
     assert_eq!(
         codes,

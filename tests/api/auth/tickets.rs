@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::jwt::{by_secret, claims, jwt, shared_key, signed};
 use super::names::{hostile, kept_apart};
 use super::{by, spawn};
-use crate::helpers::{App, Grant, fields, problem, with_policies};
+use crate::helpers::{App, Grant, fields, is, problem, with_members, with_policies};
 
 pub(super) const POLICIES: &str = r#"
 [policies.default]
@@ -60,11 +60,8 @@ async fn outcome(response: Response) -> String {
 }
 
 fn file(more: &Value) -> Value {
-    let mut file = json!({"filename": "a.png", "contentType": "image/png", "size": 100});
-    file.as_object_mut()
-        .unwrap()
-        .extend(more.as_object().unwrap().clone());
-    file
+    let file = json!({"filename": "a.png", "contentType": "image/png", "size": 100});
+    with_members(file, more)
 }
 
 #[tokio::test]
@@ -187,8 +184,7 @@ async fn an_invalid_ticket_is_refused_with_its_own_code() {
             response.status()
         );
         let problem = problem(response).await;
-        assert_eq!(problem["status"], 401, "{upload}");
-        assert_eq!(problem["code"], "invalid-ticket", "{upload}");
+        is(&problem, 401, "invalid-ticket");
     }
     // A caller who cannot sign learns nothing about it.
     let forged = ticket(json!({"max_sise": 5}));
@@ -278,8 +274,7 @@ async fn a_policy_with_a_variable_needs_a_ticket_that_has_it() {
             ("/upload/verify", verify),
         ] {
             let problem = problem(post(&app, token, path, body).await).await;
-            assert_eq!(problem["status"], 403, "{path}");
-            assert_eq!(problem["code"], "var-required", "{path}");
+            is(&problem, 403, "var-required");
             assert!(problem["detail"].as_str().unwrap().contains("`tenant`"));
         }
     }

@@ -1,7 +1,7 @@
 //! Files that are uploaded already, under a policy that has the store refuse them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aws_sdk_s3::Client;
@@ -15,9 +15,10 @@ use presignd::{http, s3};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{PATH, answer, asked, complete, file, put, put_parts, refused};
+use super::{PATH, asked, complete, file, put, put_parts, refused};
 use crate::helpers::{
-    fields, is, post, problem, spawn, spawn_app_with_both, spawn_app_with_policies, with_policies,
+    App, answer, fields, is, post, problem, spawn, spawn_app_with_both, spawn_app_with_policies,
+    with_policies,
 };
 use crate::rate_limit::limited;
 use crate::stand_in::{StandIn, empty};
@@ -25,6 +26,14 @@ use crate::stand_in::{StandIn, empty};
 const ONCE: &str = "[policies.once]\nkey = 'once/{filename}'\noverwrite = false\nmax_size = '10 B'\n\
     [policies.unique]\noverwrite = false\n\
     [policies.again]\nkey = 'again/{filename}'\noverwrite = true\n";
+
+/// Sends `abc` as this file, in parts.
+async fn send_in_parts(app: &App, file: &Value) {
+    let answer = asked(app, "once", std::slice::from_ref(file)).await;
+    let upload = &answer["multipart"]["files"][0];
+    let list = put_parts(upload, &answer["multipart"]["partSize"], b"abc").await;
+    assert_eq!(complete(upload, list).await.status(), 200);
+}
 
 #[tokio::test]
 async fn better_upload_skips_a_file_that_the_store_would_refuse_as_uploaded_already() {
@@ -79,10 +88,7 @@ async fn better_upload_skips_a_file_that_the_store_would_refuse_as_uploaded_alre
 async fn better_upload_skips_files_among_those_that_are_sent_in_parts() {
     let app = spawn_app_with_policies(ONCE).await;
     let old = file("old", 3, "");
-    let answer = asked(&app, "once", std::slice::from_ref(&old)).await;
-    let upload = &answer["multipart"]["files"][0];
-    let list = put_parts(upload, &answer["multipart"]["partSize"], b"abc").await;
-    assert_eq!(complete(upload, list).await.status(), 200);
+    send_in_parts(&app, &old).await;
 
     let answer = asked(&app, "once", &[old, file("new", 3, "")]).await;
     let multipart = &answer["multipart"];
@@ -128,7 +134,7 @@ async fn better_upload_sends_a_file_of_which_the_store_tells_nothing() {
             StandIn::except(move |method, _| (*method == Method::HEAD).then(|| empty(status)));
         let base = store.await.service(ONCE).await;
         let body = json!({"route": "once", "files": [file("a", 1, "a/b")]});
-        let answer = answer(post(&base, PATH, &body).await).await;
+        let answer: Value = answer(200, post(&base, PATH, &body).await).await;
         assert!(answer["files"][0].get("skip").is_none());
         assert_ne!(answer["files"][0]["signedUrl"], "");
     }
@@ -148,14 +154,14 @@ async fn each_question_whether_a_file_is_uploaded_counts_as_a_request() {
 
 #[tokio::test]
 async fn a_refusal_names_the_place_of_its_file_in_the_request_also_after_one_that_is_skipped() {
-    let app =
-        spawn_app_with_policies("[policies.once]\nkey = 'once/{filename}'\noverwrite = false")
-            .await;
+    let app = spawn_app_with_policies(
+        "[policies.once]
+        key = 'once/{filename}'
+        overwrite = false",
+    )
+    .await;
     let old = file("old", 3, "");
-    let answer = asked(&app, "once", std::slice::from_ref(&old)).await;
-    let upload = &answer["multipart"]["files"][0];
-    let list = put_parts(upload, &answer["multipart"]["partSize"], b"abc").await;
-    assert_eq!(complete(upload, list).await.status(), 200);
+    send_in_parts(&app, &old).await;
 
     let files = [old, file("a", 1, "a/b"), file("b", 1000 << 30, "a/b")];
     let body = json!({"route": "once", "files": files});
@@ -190,13 +196,11 @@ impl Intercept for Broken {
 /// Nobody could abort them: the client did not get their URLs.
 #[tokio::test]
 async fn uploads_whose_urls_cannot_be_signed_are_aborted() {
-    let aborted = Arc::new(AtomicU32::new(0));
     let is_broken = Arc::new(AtomicBool::new(false));
-    let (counter, breaks) = (Arc::clone(&aborted), Arc::clone(&is_broken));
+    let breaks = Arc::clone(&is_broken);
     let store = StandIn::except(move |method, query| {
         let begins = *method == Method::POST && query.contains("uploads");
         breaks.fetch_or(begins, Ordering::SeqCst);
-        counter.fetch_add(u32::from(*method == Method::DELETE), Ordering::SeqCst);
         None
     })
     .await;
@@ -215,5 +219,5 @@ async fn uploads_whose_urls_cannot_be_signed_are_aborted() {
     let body = json!({"route": "default", "files": files});
     let problem = problem(post(&format!("http://{addr}"), PATH, &body).await).await;
     assert_eq!(problem["status"], 500, "{problem}");
-    assert_eq!(aborted.load(Ordering::SeqCst), 2);
+    assert_eq!(store.asked_to(&Method::DELETE), 2);
 }

@@ -2,13 +2,11 @@
 
 use std::sync::{Arc, Mutex};
 
-use axum::extract::Request;
-use axum::http::{HeaderMap, Method, StatusCode, header};
-use axum::middleware::Next;
+use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::{check, check_at, check_fails, check_with, with};
-use crate::stand_in::{StandIn, error};
+use super::{Run, check, check_at, check_fails, check_with, with};
+use crate::stand_in::{StandIn, error, xml};
 
 /// Rules of a bucket, as the store keeps them.
 type Rules = Arc<Mutex<Option<String>>>;
@@ -34,28 +32,29 @@ async fn answering(
             format!("<CORSConfiguration>{rules}</CORSConfiguration>")
         })));
     let rules = Arc::clone(&kept);
-    let stand = StandIn::between(move |request: Request, next: Next| {
-        let rules = Arc::clone(&rules);
-        async move {
-            if request.method() == Method::OPTIONS && rules.lock().unwrap().is_none() {
-                return error(403, "AccessForbidden");
-            }
-            if !request.uri().to_string().contains("?cors") {
-                return next.run(request).await;
-            }
-            if request.method() == Method::PUT {
-                let body = axum::body::to_bytes(request.into_body(), 100_000)
-                    .await
-                    .unwrap();
-                *rules.lock().unwrap() = Some(String::from_utf8(body.to_vec()).unwrap());
-                return set();
-            }
-            let rules = rules.lock().unwrap().clone();
-            rules.map_or_else(none, IntoResponse::into_response)
+    let stand = StandIn::reading(move |head, body| {
+        let mut rules = rules.lock().unwrap();
+        if head.method == Method::OPTIONS && rules.is_none() {
+            return Some(error(403, "AccessForbidden"));
         }
+        if !head.uri.to_string().contains("?cors") {
+            return None;
+        }
+        if head.method == Method::PUT {
+            *rules = Some(String::from_utf8(body.to_vec()).unwrap());
+            return Some(set());
+        }
+        Some(rules.as_deref().map_or_else(none, xml))
     })
     .await;
     (stand, kept)
+}
+
+/// A run with `--fix-cors`, which has to end with this code.
+async fn fixed(stand: &StandIn, code: i32) -> Run {
+    let run = check(&with(&stand.url(), &[]), &["--fix-cors"]).await;
+    assert_eq!(run.code, Some(code), "{:#}", run.report);
+    run
 }
 
 const GOOD: &str = "<CORSRule><AllowedOrigin>https://*.example.com</AllowedOrigin><AllowedMethod>PUT</AllowedMethod><AllowedMethod>POST</AllowedMethod><AllowedHeader>*</AllowedHeader><ExposeHeader>ETag</ExposeHeader></CORSRule>";
@@ -90,8 +89,7 @@ async fn for_a_bucket_without_rules_the_exact_ones_are_shown() {
 async fn rules_that_are_enough_are_found_to_be() {
     let (stand, rules) = keeping(Some(GOOD)).await;
     let before = rules.lock().unwrap().clone();
-    let run = check(&with(&stand.url(), &[]), &["--fix-cors"]).await;
-    assert_eq!(run.code, Some(0));
+    let run = fixed(&stand, 0).await;
     run.says("cors", "ok", &[]);
     assert!(run.line("cors").get("corsConfiguration").is_none());
     assert_eq!(*rules.lock().unwrap(), before);
@@ -118,8 +116,7 @@ async fn rules_are_never_changed_unasked() {
 #[tokio::test]
 async fn fix_cors_adds_what_is_missing_and_keeps_the_rest() {
     let (stand, rules) = keeping(Some(OTHER)).await;
-    let run = check(&with(&stand.url(), &[]), &["--fix-cors"]).await;
-    assert_eq!(run.code, Some(0), "{:#}", run.report);
+    let run = fixed(&stand, 0).await;
     run.says("cors", "ok", &["added", "kept of those that were there: 1"]);
     let set = rules.lock().unwrap().clone().unwrap();
     for part in [
@@ -132,7 +129,7 @@ async fn fix_cors_adds_what_is_missing_and_keeps_the_rest() {
     ] {
         assert!(set.contains(part), "{part}: {set}");
     }
-    let again = check(&with(&stand.url(), &[]), &["--fix-cors"]).await;
+    let again = fixed(&stand, 0).await;
     again.says("cors", "ok", &["may PUT and POST"]);
     assert_eq!(rules.lock().unwrap().clone().unwrap(), set);
     // Pages of another origin still may not.
@@ -160,8 +157,7 @@ async fn without_rules(given: fn() -> Response) -> StandIn {
 #[tokio::test]
 async fn a_store_that_refuses_the_rules_is_quoted() {
     let stand = without_rules(|| error(403, "AccessDenied")).await;
-    let run = check(&with(&stand.url(), &[]), &["--fix-cors"]).await;
-    assert_eq!(run.code, Some(1));
+    let run = fixed(&stand, 1).await;
     run.says("cors", "failed", &["cannot be added", "s3:PutBucketCORS"]);
     assert!(run.line("cors")["corsConfiguration"].is_object());
 }
@@ -210,14 +206,9 @@ async fn a_store_that_keeps_no_rules_is_asked_as_browsers_ask() {
     );
     assert!(run.line("cors")["corsConfiguration"].is_object());
 
-    let hiding = StandIn::layered(|store| {
-        store.layer(axum::middleware::map_response(
-            |mut response: Response| async {
-                let headers: &mut HeaderMap = response.headers_mut();
-                headers.remove(header::ACCESS_CONTROL_EXPOSE_HEADERS);
-                response
-            },
-        ))
+    let hiding = StandIn::changing(|_, _, response| {
+        let headers = response.headers_mut();
+        headers.remove(header::ACCESS_CONTROL_EXPOSE_HEADERS);
     })
     .await;
     let run = check_fails(&hiding.url(), &[]).await;
@@ -264,8 +255,7 @@ async fn a_bucket_without_rules_may_answer_204() {
     let (stand, rules) = keeping_with(None, || StatusCode::NO_CONTENT.into_response()).await;
     let run = check_at(&stand.url(), &[]).await;
     run.says("cors", "failed", &["no rules", "--fix-cors"]);
-    let run = check(&with(&stand.url(), &[]), &["--fix-cors"]).await;
-    assert_eq!(run.code, Some(0), "{:#}", run.report);
+    let run = fixed(&stand, 0).await;
     run.says("cors", "ok", &["added"]);
     assert!(rules.lock().unwrap().is_some());
 }
@@ -284,22 +274,15 @@ async fn a_store_that_understands_a_pattern_literally_is_found_by_a_preflight() 
         );
         let is_literal = allowed != "*";
         let rules = format!("<CORSConfiguration>{rule}</CORSConfiguration>");
-        let stand = StandIn::between(move |request: Request, next: Next| {
-            let rules = rules.clone();
-            async move {
-                if request.uri().to_string().contains("?cors") {
-                    return rules.into_response();
-                }
-                let asked = request
-                    .headers()
-                    .get(header::ACCESS_CONTROL_REQUEST_HEADERS);
-                let has_metadata =
-                    asked.is_some_and(|asked| asked.to_str().unwrap().contains("x-amz-meta-"));
-                if request.method() == Method::OPTIONS && has_metadata && is_literal {
-                    return error(403, "AccessForbidden");
-                }
-                next.run(request).await
+        let stand = StandIn::reading(move |head, _| {
+            if head.uri.to_string().contains("?cors") {
+                return Some(xml(&rules));
             }
+            let asked = head.headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS);
+            let has_metadata =
+                asked.is_some_and(|asked| asked.to_str().unwrap().contains("x-amz-meta-"));
+            let is_refused = head.method == Method::OPTIONS && has_metadata && is_literal;
+            is_refused.then(|| error(403, "AccessForbidden"))
         })
         .await;
         let run = check_at(&stand.url(), &[]).await;
@@ -332,13 +315,11 @@ async fn the_rule_allows_the_disposition_of_active_content() {
 #[tokio::test]
 async fn a_store_that_understands_a_pattern_of_origins_literally_is_found_by_a_preflight() {
     const PATTERN: &str = "https://*.example.com";
-    let stand = StandIn::between(|request: Request, next: Next| async move {
-        let origin = request.headers().get(header::ORIGIN);
+    let stand = StandIn::reading(|head, _| {
+        let origin = head.headers.get(header::ORIGIN);
         let is_a_page = origin.is_some_and(|origin| origin != PATTERN);
-        if request.method() == Method::OPTIONS && is_a_page {
-            return error(403, "AccessForbidden");
-        }
-        next.run(request).await
+        let is_refused = head.method == Method::OPTIONS && is_a_page;
+        is_refused.then(|| error(403, "AccessForbidden"))
     })
     .await;
     let run = check_fails(&stand.url(), &[("CORS_ALLOWED_ORIGINS", PATTERN)]).await;
@@ -349,7 +330,6 @@ async fn a_store_that_understands_a_pattern_of_origins_literally_is_found_by_a_p
 async fn rules_that_are_in_force_though_the_answer_was_an_error_count() {
     let none = || error(404, "NoSuchCORSConfiguration");
     let (stand, _) = answering(None, none, || error(504, "GatewayTimeout")).await;
-    let run = check(&with(&stand.url(), &[]), &["--fix-cors"]).await;
-    assert_eq!(run.code, Some(0), "{:#}", run.report);
+    let run = fixed(&stand, 0).await;
     run.says("cors", "ok", &["added"]);
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use axum::body::to_bytes;
 use axum::extract::Request;
 use axum::http::{HeaderValue, Method, header};
 use axum::middleware::Next;
@@ -140,30 +139,24 @@ async fn a_store_that_checks_no_signature_of_a_streamed_put_fails() {
     for variables in [&[][..], &[("S3_FORMS_ONLY", "true")]] {
         let streamed: Arc<Mutex<Vec<String>>> = Arc::default();
         let seen = Arc::clone(&streamed);
-        let stand = StandIn::between(move |request: Request, next: Next| {
-            let hash = request.headers().get("x-amz-content-sha256");
-            let is_streamed = hash.is_some_and(|hash| hash == "STREAMING-UNSIGNED-PAYLOAD-TRAILER");
-            let seen = Arc::clone(&seen);
-            async move {
-                if !is_streamed {
-                    return next.run(request).await;
-                }
-                assert_eq!(request.method(), Method::PUT);
-                seen.lock().unwrap().push(request.uri().to_string());
-                let size = request.headers()["x-amz-decoded-content-length"].clone();
-                let trailer = request.headers()["x-amz-trailer"].clone();
-                let body = to_bytes(request.into_body(), 1024).await.unwrap();
-                let (head, rest) = body.split_at(body.iter().position(|b| *b == b'\r').unwrap());
-                let head = usize::from_str_radix(str::from_utf8(head).unwrap(), 16).unwrap();
-                assert_eq!(size, head.to_string());
-                // MinIO reads the trailer that is named here, and refuses a body without one.
-                assert_eq!(trailer, "x-amz-checksum-sha256");
-                let end = str::from_utf8(&rest[2 + head..]).unwrap();
-                let end = end.strip_prefix("\r\n0\r\nx-amz-checksum-sha256:").unwrap();
-                let sum = BASE64_STANDARD.encode(Sha256::digest(&rest[2..2 + head]));
-                assert_eq!(end, format!("{sum}\r\n\r\n"));
-                empty(200)
+        let stand = StandIn::reading(move |head, body| {
+            let hash = head.headers.get("x-amz-content-sha256");
+            if hash.is_none_or(|hash| hash != "STREAMING-UNSIGNED-PAYLOAD-TRAILER") {
+                return None;
             }
+            assert_eq!(head.method, Method::PUT);
+            seen.lock().unwrap().push(head.uri.to_string());
+            let (size, rest) = body.split_at(body.iter().position(|b| *b == b'\r').unwrap());
+            let size = usize::from_str_radix(str::from_utf8(size).unwrap(), 16).unwrap();
+            let announced = &head.headers["x-amz-decoded-content-length"];
+            assert_eq!(announced, &size.to_string());
+            // MinIO reads the trailer that is named here, and refuses a body without one.
+            assert_eq!(head.headers["x-amz-trailer"], "x-amz-checksum-sha256");
+            let end = str::from_utf8(&rest[2 + size..]).unwrap();
+            let end = end.strip_prefix("\r\n0\r\nx-amz-checksum-sha256:").unwrap();
+            let sum = BASE64_STANDARD.encode(Sha256::digest(&rest[2..2 + size]));
+            assert_eq!(end, format!("{sum}\r\n\r\n"));
+            Some(empty(200))
         })
         .await;
         let run = check_fails(&stand.url(), variables).await;
@@ -232,15 +225,10 @@ async fn with_forms_only_nothing_else_is_tried() {
 
 #[tokio::test]
 async fn a_store_that_is_busy_has_refused_nothing() {
-    let stand = StandIn::between(|request: Request, next: Next| async move {
-        let headers = request.headers();
-        if [METADATA, ACL, COPY]
-            .iter()
-            .any(|name| headers.contains_key(*name))
-        {
-            return error(503, "SlowDown");
-        }
-        next.run(request).await
+    let stand = StandIn::reading(|head, _| {
+        let tries = |name: &&str| head.headers.contains_key(*name);
+        let is_tried = [METADATA, ACL, COPY].iter().any(tries);
+        is_tried.then(|| error(503, "SlowDown"))
     })
     .await;
     let run = check_passes(&stand.url(), &[]).await;

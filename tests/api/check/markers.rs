@@ -176,14 +176,11 @@ async fn for_a_store_without_forms_the_variable_is_named() {
 
 #[tokio::test]
 async fn a_store_that_changes_what_it_keeps_is_found_out() {
-    let stand = StandIn::between(|request: Request, next: Next| async move {
-        if request.method() == Method::HEAD && is_object(&request.uri().to_string()) {
-            let mut response = next.run(request).await;
+    let stand = StandIn::changing(|method, uri, response| {
+        if method == Method::HEAD && is_object(uri) {
             let html = "text/html".parse().unwrap();
             response.headers_mut().insert("content-type", html);
-            return response;
         }
-        next.run(request).await
     })
     .await;
     let run = check_fails(&stand.url(), &[]).await;

@@ -28,8 +28,11 @@ fn sets_rules(method: &Method, uri: &str) -> bool {
     method == Method::PUT && uri.contains("?lifecycle")
 }
 
-async fn fixed(stand: &StandIn) -> Run {
-    check_with(stand, PENDING, &["--fix-lifecycle"]).await
+/// A run with `--fix-lifecycle`, which has to end with this code.
+async fn fixed(stand: &StandIn, code: i32) -> Run {
+    let run = check_with(stand, PENDING, &["--fix-lifecycle"]).await;
+    assert_eq!(run.code, Some(code), "{:#}", run.report);
+    run
 }
 
 fn client(stand: &StandIn) -> Client {
@@ -80,8 +83,7 @@ async fn fix_lifecycle_adds_what_is_missing_and_keeps_the_rest() {
         "nothing was asked to change"
     );
 
-    let run = fixed(&stand).await;
-    assert_eq!(run.code, Some(0), "{:#}", run.report);
+    let run = fixed(&stand, 0).await;
     run.says("lifecycle", "ok", &["7 days", "added", "there: 1"]);
     run.says("lifecycle-pending", "ok", &["1 days"]);
     let added = rules(&stand).await;
@@ -90,7 +92,7 @@ async fn fix_lifecycle_adds_what_is_missing_and_keeps_the_rest() {
     let tag = pending.filter().unwrap().tag().unwrap();
     assert_eq!((tag.key(), tag.value()), ("presignd", "pending"));
 
-    let again = fixed(&stand).await;
+    let again = fixed(&stand, 0).await;
     let line = again.line("lifecycle");
     assert!(!line.to_string().contains("added"), "{line}");
     assert_eq!(rules(&stand).await, added);
@@ -149,8 +151,7 @@ async fn a_store_that_refuses_rules_or_has_none_is_named() {
         uri.contains("?lifecycle")
             .then(|| error(501, "NotImplemented"))
     });
-    let run = fixed(&stand.await).await;
-    assert_eq!(run.code, Some(0), "{:#}", run.report);
+    let run = fixed(&stand.await, 0).await;
     run.says("lifecycle", "skipped", &["does not support"]);
     run.says(
         "lifecycle-pending",
@@ -159,8 +160,7 @@ async fn a_store_that_refuses_rules_or_has_none_is_named() {
     );
 
     let stand = StandIn::denying(sets_rules).await;
-    let run = fixed(&stand).await;
-    assert_eq!(run.code, Some(1));
+    let run = fixed(&stand, 1).await;
     run.says("lifecycle", "failed", &["s3:PutLifecycleConfiguration"]);
 }
 
@@ -230,35 +230,29 @@ async fn a_store_that_ignores_the_tag_of_a_rule_never_keeps_the_rule() {
     for has_tags in [true, false] {
         let kept = Arc::new(Mutex::new(None));
         let rules = Arc::clone(&kept);
-        let stand = StandIn::between(move |request: Request, next: Next| {
-            let rules = Arc::clone(&rules);
-            async move {
-                let uri = request.uri().to_string();
-                if !has_tags && uri.contains("?tagging") {
-                    return error(501, "NotImplemented");
-                }
-                if !uri.contains("?lifecycle") {
-                    return next.run(request).await;
-                }
-                let method = request.method().clone();
-                let body = axum::body::to_bytes(request.into_body(), 100_000);
-                let body = String::from_utf8(body.await.unwrap().to_vec()).unwrap();
-                let mut rules = rules.lock().unwrap();
-                if method == Method::PUT {
-                    let tag = "<Tag><Key>presignd</Key><Value>pending</Value></Tag>";
-                    assert!(has_tags || !body.contains(tag), "{body}");
-                    *rules = Some(body.replace(tag, ""));
-                } else if method == Method::DELETE {
-                    *rules = None;
-                    return empty(204);
-                }
-                let none = || error(404, "NoSuchLifecycleConfiguration");
-                rules.clone().map_or_else(none, |rules| xml(&rules))
+        let stand = StandIn::reading(move |head, body| {
+            let query = head.uri.query().unwrap_or_default();
+            if !has_tags && query.starts_with("tagging") {
+                return Some(error(501, "NotImplemented"));
             }
+            if !query.starts_with("lifecycle") {
+                return None;
+            }
+            let mut rules = rules.lock().unwrap();
+            if head.method == Method::PUT {
+                let body = str::from_utf8(body).unwrap();
+                let tag = "<Tag><Key>presignd</Key><Value>pending</Value></Tag>";
+                assert!(has_tags || !body.contains(tag), "{body}");
+                *rules = Some(body.replace(tag, ""));
+            } else if head.method == Method::DELETE {
+                *rules = None;
+                return Some(empty(204));
+            }
+            let none = || error(404, "NoSuchLifecycleConfiguration");
+            Some(rules.as_deref().map_or_else(none, xml))
         })
         .await;
-        let run = fixed(&stand).await;
-        assert_eq!(run.code, Some(1));
+        let run = fixed(&stand, 1).await;
         run.says("lifecycle", "ok", &["added"]);
         if has_tags {
             let why = ["former rules were set again"];
@@ -275,21 +269,13 @@ async fn a_store_that_ignores_the_tag_of_a_rule_never_keeps_the_rule() {
 /// As MinIO does, which removes unfinished uploads itself.
 #[tokio::test]
 async fn a_store_without_rules_for_parts_gets_the_one_for_pending_uploads() {
-    let stand = StandIn::between(|request: Request, next: Next| async move {
-        if !sets_rules(request.method(), &request.uri().to_string()) {
-            return next.run(request).await;
-        }
-        let (parts, body) = request.into_parts();
-        let body = axum::body::to_bytes(body, 100_000).await.unwrap();
-        let text = String::from_utf8(body.to_vec()).unwrap();
-        if text.contains("AbortIncompleteMultipartUpload") {
-            return error(400, "InvalidArgument");
-        }
-        next.run(Request::from_parts(parts, body.into())).await
+    let stand = StandIn::reading(|head, body| {
+        let sets_rules = sets_rules(&head.method, &head.uri.to_string());
+        let is_for_parts = String::from_utf8_lossy(body).contains("AbortIncompleteMultipartUpload");
+        (sets_rules && is_for_parts).then(|| error(400, "InvalidArgument"))
     })
     .await;
-    let run = fixed(&stand).await;
-    assert_eq!(run.code, Some(0), "{:#}", run.report);
+    let run = fixed(&stand, 0).await;
     let words = ["400 InvalidArgument", "docs/stores.md"];
     run.says("lifecycle", "warning", &words);
     run.says("lifecycle-pending", "ok", &["1 days"]);
@@ -298,21 +284,15 @@ async fn a_store_without_rules_for_parts_gets_the_one_for_pending_uploads() {
 
 #[tokio::test]
 async fn the_store_may_notify_the_service_of_markers() {
-    let paths = Arc::new(Mutex::new(BTreeSet::new()));
-    let seen = Arc::clone(&paths);
-    let stand = StandIn::between(move |request: Request, next: Next| {
-        if request.method() == Method::DELETE {
-            seen.lock().unwrap().insert(request.uri().path().to_owned());
-        }
-        next.run(request)
-    })
-    .await;
+    let stand = StandIn::embedded().await;
     check_with(&stand, PENDING, &[]).await;
+    let requests = stand.requests();
+    let removed = requests.iter();
+    let removed = removed.filter_map(|it| it.strip_prefix("DELETE /uploads/"));
+    let keys: BTreeSet<&str> = removed.map(|it| it.split('?').next().unwrap()).collect();
+    assert!(keys.len() >= 6, "{keys:?}");
     let uploads = service(&stand.config(), BUCKET, true, with_policies(PENDING)).await;
-    let paths = paths.lock().unwrap().clone();
-    assert!(paths.len() >= 6, "{paths:?}");
-    for path in paths {
-        let key = path.strip_prefix("/uploads/").unwrap();
+    for key in keys {
         let arrival = uploads.arrival(BUCKET, key);
         assert_eq!(arrival.await.unwrap(), Arrival::UnknownKey, "{key}");
     }
@@ -321,8 +301,7 @@ async fn the_store_may_notify_the_service_of_markers() {
 #[tokio::test]
 async fn rules_that_are_in_force_though_the_answer_is_an_error_count() {
     let stand = StandIn::failing_after(sets_rules).await;
-    let run = fixed(&stand).await;
-    assert_eq!(run.code, Some(0), "{:#}", run.report);
+    let run = fixed(&stand, 0).await;
     run.says("lifecycle", "ok", &["added"]);
     run.says("lifecycle-pending", "ok", &[]);
 }

@@ -13,31 +13,28 @@ use serde_json::json;
 
 use crate::auth::jwt::{AUDIENCE, ISSUER, IssuerKey, claims};
 use crate::helpers::{client, eventually, get};
-use crate::process::{Running, base, free_addr};
+use crate::process::{Running, free_addr, log_lines};
 
-/// `dev` with a file of policies, and the address of its metrics.
-fn dev_of(folder: &Path, policies: &str) -> (Running, String) {
-    write(folder, "policies.toml", policies);
+const POLICIES: (&str, &str) = ("UPLOAD_POLICIES_FILE", "policies.toml");
+
+/// `dev` with the address of its service, and that of its metrics.
+fn dev_of(folder: &Path, variables: &[(&str, &str)]) -> (Running, String, String) {
     let metrics_addr = free_addr();
-    let variables = [
-        ("UPLOAD_POLICIES_FILE", "policies.toml"),
-        ("METRICS_ADDR", &metrics_addr),
-        ("LOG_FORMAT", "json"),
-    ];
-    let mut dev = Running::dev(folder, &variables);
-    dev.printed_until("-T hello.txt");
-    (dev, format!("http://{metrics_addr}/metrics"))
+    let own = [("METRICS_ADDR", &*metrics_addr), ("LOG_FORMAT", "json")];
+    let (dev, base) = Running::dev(folder, &[&own, variables].concat());
+    (dev, base, format!("http://{metrics_addr}/metrics"))
 }
 
-/// Reads the files again, and waits until the service has counted it.
-async fn reload(dev: &Running, metrics: &str, expected: &str) -> String {
+/// Reads the files again, and waits until the service has counted this many reloads of this outcome.
+async fn reload(dev: &Running, metrics: &str, outcome: &str, count: usize) -> String {
     dev.signal("HUP");
+    let expected = format!("presignd_reloads_total{{outcome=\"{outcome}\"}} {count}");
     let mut text = String::new();
     let is_counted = async || {
         text = get(metrics, "").await.text().await.unwrap();
-        text.contains(expected)
+        text.contains(&expected)
     };
-    eventually(expected, is_counted).await;
+    eventually(&expected, is_counted).await;
     text
 }
 
@@ -54,17 +51,12 @@ async fn a_reload_changes_keys_and_policies_and_a_fault_leaves_both_as_they_were
     let [(old, old_entry), (new, new_entry)] = ["a", "b"].map(|name| new_api_key(name).unwrap());
     write(folder, "keys.toml", &old_entry);
     write(folder, "policies.toml", OLD);
-    let metrics_addr = free_addr();
     let variables = [
         ("AUTH_MODE", "api-key"),
         ("API_KEYS_FILE", "keys.toml"),
-        ("UPLOAD_POLICIES_FILE", "policies.toml"),
-        ("METRICS_ADDR", &metrics_addr),
-        ("LOG_FORMAT", "json"),
+        POLICIES,
     ];
-    let mut dev = Running::dev(folder, &variables);
-    let base = base(&dev.printed_until("-T hello.txt"));
-    let metrics = format!("http://{metrics_addr}/metrics");
+    let (dev, base, metrics) = dev_of(folder, &variables);
     let ask = async |key: &str, policy: &str| {
         let body = json!({"filename": "a", "contentType": "a/b", "policy": policy});
         let request = client().post(format!("{base}/upload/presigned-url"));
@@ -90,15 +82,14 @@ async fn a_reload_changes_keys_and_policies_and_a_fault_leaves_both_as_they_were
     for (index, (keys, policies)) in faults.into_iter().enumerate() {
         write(folder, "keys.toml", keys);
         write(folder, "policies.toml", policies);
-        let counted = format!("presignd_reloads_total{{outcome=\"failed\"}} {}", index + 1);
-        reload(&dev, &metrics, &counted).await;
+        reload(&dev, &metrics, "failed", index + 1).await;
         assert_eq!(ask(&old, "default").await, granted("old"));
         assert_eq!(ask(&new, "default").await.0, 401);
     }
 
     write(folder, "keys.toml", &new_entry);
     write(folder, "policies.toml", NEW);
-    let text = reload(&dev, &metrics, "presignd_reloads_total{outcome=\"ok\"} 1").await;
+    let text = reload(&dev, &metrics, "ok", 1).await;
     assert!(
         text.contains("presignd_configuration_loaded_timestamp_seconds "),
         "{text}"
@@ -122,18 +113,13 @@ async fn a_reload_replaces_the_key_of_an_issuer_and_a_fault_leaves_it_as_it_was(
     let folder = folder.path();
     let [old, new] = [(); 2].map(|()| IssuerKey::ec(Algorithm::ES256));
     write(folder, "issuer.pem", &old.pem());
-    let metrics_addr = free_addr();
     let variables = [
         ("AUTH_MODE", "jwt"),
         ("JWT_ISSUER", ISSUER),
         ("JWT_AUDIENCE", AUDIENCE),
         ("JWT_PUBLIC_KEY_FILE", "issuer.pem"),
-        ("METRICS_ADDR", &metrics_addr),
-        ("LOG_FORMAT", "json"),
     ];
-    let mut dev = Running::dev(folder, &variables);
-    let base = base(&dev.printed_until("-T hello.txt"));
-    let metrics = format!("http://{metrics_addr}/metrics");
+    let (dev, base, metrics) = dev_of(folder, &variables);
     let [old_token, new_token] = [&old, &new].map(|key| key.sign(None, &claims("alice")));
     let ask = async |token: &str| {
         let body = json!({"filename": "a", "contentType": "a/b"});
@@ -143,23 +129,18 @@ async fn a_reload_replaces_the_key_of_an_issuer_and_a_fault_leaves_it_as_it_was(
     };
     assert_eq!([ask(&old_token).await, ask(&new_token).await], [201, 401]);
     write(folder, "issuer.pem", "no key");
-    reload(
-        &dev,
-        &metrics,
-        "presignd_reloads_total{outcome=\"failed\"} 1",
-    )
-    .await;
+    reload(&dev, &metrics, "failed", 1).await;
     assert_eq!([ask(&old_token).await, ask(&new_token).await], [201, 401]);
     // The old token was accepted before; that is not remembered.
     write(folder, "issuer.pem", &new.pem());
-    reload(&dev, &metrics, "presignd_reloads_total{outcome=\"ok\"} 1").await;
+    reload(&dev, &metrics, "ok", 1).await;
     assert_eq!([ask(&old_token).await, ask(&new_token).await], [401, 201]);
     // Both are in the file while an issuer changes from one to the other.
     write(folder, "issuer.pem", &(new.pem() + &old.pem()));
-    reload(&dev, &metrics, "presignd_reloads_total{outcome=\"ok\"} 2").await;
+    reload(&dev, &metrics, "ok", 2).await;
     assert_eq!([ask(&old_token).await, ask(&new_token).await], [201, 201]);
     write(folder, "issuer.pem", &new.pem());
-    reload(&dev, &metrics, "presignd_reloads_total{outcome=\"ok\"} 3").await;
+    reload(&dev, &metrics, "ok", 3).await;
     assert_eq!([ask(&old_token).await, ask(&new_token).await], [401, 201]);
 
     let (code, _, log) = dev.stop("TERM");
@@ -181,7 +162,8 @@ async fn a_reload_says_which_policies_lose_sight_of_their_uploads() {
         key = 'stored/{uuid}'
         bucket = 'media'
     ";
-    let (dev, metrics) = dev_of(folder, old);
+    write(folder, "policies.toml", old);
+    let (dev, _, metrics) = dev_of(folder, &[POLICIES]);
     let new = "
         [policies.default]
         max_size = '1 MiB'
@@ -191,16 +173,15 @@ async fn a_reload_says_which_policies_lose_sight_of_their_uploads() {
         key = 'stored/{uuid}'
     ";
     write(folder, "policies.toml", new);
-    reload(&dev, &metrics, "presignd_reloads_total{outcome=\"ok\"} 1").await;
-    reload(&dev, &metrics, "presignd_reloads_total{outcome=\"ok\"} 2").await;
+    reload(&dev, &metrics, "ok", 1).await;
+    reload(&dev, &metrics, "ok", 2).await;
     let with_same_keys = format!("{new}[policies.same]\n");
     write(folder, "policies.toml", &with_same_keys);
-    reload(&dev, &metrics, "presignd_reloads_total{outcome=\"ok\"} 3").await;
+    reload(&dev, &metrics, "ok", 3).await;
     let (_, _, log) = dev.stop("TERM");
     let same = "the policies default and same can make the same keys";
     assert!(log.contains(same), "{log}");
-    let lines = log.lines().map(|l| serde_json::from_str(l).expect(l));
-    let lines: Vec<serde_json::Value> = lines.collect();
+    let lines = log_lines(&log);
     let warned = lines.iter().filter(|line| line["level"] == "WARN");
     let warned = warned.map(|line| line["message"].as_str().unwrap());
     let warned = warned.filter_map(|text| text.split_once(": its earlier uploads"));
@@ -242,7 +223,8 @@ fn a_hangup_before_the_service_listens_does_not_end_it() {
 async fn a_file_that_blocks_a_reload_is_a_fault_and_holds_up_no_stop() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let (mut dev, metrics) = dev_of(folder, "[policies.default]\n");
+    write(folder, "policies.toml", "[policies.default]\n");
+    let (mut dev, _, metrics) = dev_of(folder, &[POLICIES]);
     std::fs::remove_file(folder.join("policies.toml")).unwrap();
     let fifo = folder.join("policies.toml");
     let made = Command::new("mkfifo").arg(fifo).status();

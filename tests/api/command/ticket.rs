@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::helpers::{Grant, post};
-use crate::process::{Running, base, one_line_and_exit_1, run};
+use crate::helpers::{Grant, answer, post};
+use crate::process::{Running, one_line_and_exit_1, run};
 use crate::receipts::pem;
 
 const POLICIES: &str =
@@ -21,9 +21,7 @@ const JWT: [(&str, &str); 4] = [
 fn dev(folder: &TempDir) -> (Running, String) {
     std::fs::write(folder.path().join("policies.toml"), POLICIES).unwrap();
     let policies = [("UPLOAD_POLICIES_FILE", "policies.toml")];
-    let mut dev = Running::dev(folder.path(), &[&JWT[..], &policies].concat());
-    let base = base(&dev.printed_until("-T hello.txt"));
-    (dev, base)
+    Running::dev(folder.path(), &[&JWT[..], &policies].concat())
 }
 
 async fn ask(base: &str, ticket: &str, file: &Value) -> reqwest::Response {
@@ -40,9 +38,7 @@ async fn a_minted_ticket_narrows_what_may_be_uploaded() {
     assert!(output.status.success(), "{explained}");
     let ticket = String::from_utf8(output.stdout).unwrap();
     let png = json!({"filename": "a.png", "contentType": "image/png", "size": 5120});
-    let response = ask(&base, ticket.trim(), &png).await;
-    assert_eq!(response.status(), 201);
-    let grant: Grant = response.json().await.unwrap();
+    let grant: Grant = answer(201, ask(&base, ticket.trim(), &png).await).await;
     assert!(grant.key.starts_with("acme/user-17/"), "{}", grant.key);
     let large = json!({"filename": "a.png", "contentType": "image/png", "size": 5121});
     let response = ask(&base, ticket.trim(), &large).await;

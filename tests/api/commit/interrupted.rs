@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use super::races::send;
 use super::{COMMIT, PENDING, URL, state_of};
-use crate::helpers::{Grant, eventually, post, s3_client};
+use crate::helpers::{Grant, eventually, granted, post, s3_client};
 use crate::stand_in::StandIn;
 
 fn is_tag(request: &Request) -> bool {
@@ -23,7 +23,7 @@ fn is_tag(request: &Request) -> bool {
 /// An upload of five bytes under a policy that allows any other ones in their place.
 pub(super) async fn uploaded(base: &str) -> Grant {
     let file = json!({"filename": "a.txt", "contentType": "text/plain", "policy": "lax"});
-    let grant: Grant = post(base, URL, &file).await.json().await.unwrap();
+    let grant: Grant = granted(base, URL, &file).await;
     send(&grant, b"first").await;
     grant
 }

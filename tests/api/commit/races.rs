@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::interrupted::uploaded;
 use super::{COMMIT, PENDING, PNG, URL, png, state_of};
-use crate::helpers::{Grant, client, post, s3_client};
+use crate::helpers::{Grant, client, granted, post, s3_client};
 use crate::stand_in::StandIn;
 
 /// As long as [`PNG`], as the grant is bound to the length. It is no picture.
@@ -60,11 +60,7 @@ impl Script {
 }
 
 pub(super) async fn send(grant: &Grant, body: &'static [u8]) {
-    let put = client().put(&grant.url);
-    let headers = grant.headers.iter();
-    let put = headers.fold(put, |put, (name, value)| put.header(name, value));
-    let sent = put.body(body).send().await.unwrap();
-    assert_eq!(sent.status(), 200);
+    assert_eq!(grant.send(&client(), body).await.status(), 200);
 }
 
 async fn follow(script: Arc<Script>, request: Request, next: Next) -> axum::response::Response {
@@ -141,7 +137,7 @@ impl Stage {
     }
 
     async fn upload(&self, request: &Value, body: &'static [u8]) -> String {
-        let grant: Grant = post(&self.base, URL, request).await.json().await.unwrap();
+        let grant: Grant = granted(&self.base, URL, request).await;
         let key = grant.key.clone();
         *self.script.grant.lock().unwrap() = Some(grant);
         self.script.upload(body).await;
@@ -212,7 +208,7 @@ async fn an_upload_at_any_step_is_pending_afterwards_or_was_verified() {
                 assert!(statuses.contains(&status.as_u16()), "{what}");
                 // Whoever commits what is there now gets the truth.
                 let (status, _) = stage.commit(&json!({"key": key})).await;
-                assert_eq!(status == StatusCode::OK, body != BAD, "{what}");
+                assert_eq!(status == 200, body != BAD, "{what}");
                 assert_eq!(stage.is_committed(&key).await, body != BAD, "{what}");
             }
         }
@@ -273,7 +269,7 @@ async fn presignd_dies_at_any_step_and_nothing_unverified_is_committed() {
             // Another process goes on.
             stage.base = stage.stand.service(PENDING).await;
             let (status, answer) = stage.commit(&json!({"key": key})).await;
-            assert_eq!(status == StatusCode::OK, !is_bad, "{what}: {answer}");
+            assert_eq!(status == 200, !is_bad, "{what}: {answer}");
             assert_eq!(stage.is_committed(&key).await, !is_bad, "{what}");
         }
     }

@@ -111,15 +111,8 @@ async fn a_store_that_fails_is_not_taken_for_a_commit() {
         // It was deleted just now, in a bucket with versions.
         (405, "MethodNotAllowed", 404, "not-uploaded"),
     ] {
-        let store = StandIn::answering(move |request: Request| {
-            let is_head = *request.method() == Method::HEAD;
-            std::future::ready(if is_head {
-                object(&[])
-            } else {
-                error(status, code)
-            })
-        });
-        let answer: Value = problem(commit(&store.await).await).await;
+        let store = StandIn::with_object_but(move || error(status, code)).await;
+        let answer: Value = problem(commit(&store).await).await;
         is(&answer, expected, problem_code);
         assert!(!answer.to_string().contains("secret"), "{answer}");
     }

@@ -8,7 +8,7 @@ use axum::extract::Request;
 use axum::http::Uri;
 use futures_util::stream;
 use presignd::dev::BUCKET;
-use reqwest::{Body, StatusCode};
+use reqwest::Body;
 use serde_json::json;
 use tower::Service;
 
@@ -180,12 +180,7 @@ async fn a_failed_overwrite_keeps_the_old_object() {
     let checksum = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="; // of no bytes at all
     let body = json!({"filename": "a.txt", "contentType": "text/csv", "checksumSha256": checksum});
     let grant: Grant = app.granted("/upload/presigned-url", &body).await;
-    let message = refused(
-        app.upload(&grant, "new").await,
-        StatusCode::BAD_REQUEST,
-        "BadDigest",
-    )
-    .await;
+    let message = refused(app.upload(&grant, "new").await, 400, "BadDigest").await;
     assert!(message.contains("checksum"), "{message}");
 
     // The client hangs up in the middle.

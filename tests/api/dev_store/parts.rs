@@ -9,7 +9,7 @@ use axum::body::Bytes;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use futures_util::{StreamExt, stream};
 use presignd::dev::BUCKET;
-use reqwest::{Body, StatusCode};
+use reqwest::Body;
 
 use super::refused;
 use crate::helpers::{App, spawn_app};
@@ -64,11 +64,11 @@ async fn a_part_with_a_wrong_digest_is_refused_and_replaces_nothing() {
     let md5 = BASE64_STANDARD.encode([0; 16]);
     let wrong = upload.part(1).await.header("content-md5", md5);
     let wrong = wrong.body("wrong").send().await.unwrap();
-    refused(wrong, StatusCode::BAD_REQUEST, "BadDigest").await;
+    refused(wrong, 400, "BadDigest").await;
     for invalid in ["", "AAAA", "no base64 at all"] {
         let part = upload.part(1).await.header("content-md5", invalid);
         let part = part.body("wrong").send().await.unwrap();
-        refused(part, StatusCode::BAD_REQUEST, "InvalidDigest").await;
+        refused(part, 400, "InvalidDigest").await;
     }
     upload.complete(&etag).await.unwrap();
     let (stored, _) = app.stored(KEY).await.unwrap();
@@ -108,7 +108,7 @@ async fn completing_again_gives_the_same_answer() {
     assert_eq!(upload.complete(&etag).await, Ok(first));
 
     let late = upload.part(1).await.body("late").send().await.unwrap();
-    refused(late, StatusCode::NOT_FOUND, "NoSuchUpload").await;
+    refused(late, 404, "NoSuchUpload").await;
     let other = Upload {
         app: &app,
         id: "8d3b1f5e-0000-4000-8000-000000000000".into(),
@@ -149,10 +149,7 @@ async fn a_part_that_arrives_while_an_upload_is_completed_or_aborted_leaves_noth
         };
         for answer in tokio::join!(late, end).0 {
             let status = answer.unwrap().status();
-            assert!(
-                status == StatusCode::OK || status == StatusCode::NOT_FOUND,
-                "{status}"
-            );
+            assert!(status == 200 || status == 404, "{status}");
         }
         assert_eq!(
             parts_of_uploads(&app),

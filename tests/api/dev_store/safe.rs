@@ -2,14 +2,18 @@
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use aws_sdk_s3::error::ProvideErrorMetadata;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use presignd::dev::{BUCKET, Dev};
 use presignd::http::AllowedOrigins;
-use reqwest::StatusCode;
 use tempfile::TempDir;
 
 use super::refused;
 use crate::helpers::{client, preflight, spawn, spawn_app};
+
+/// The status of the answer that the SDK calls an error.
+fn status_of<E>(error: &SdkError<E>) -> u16 {
+    error.raw_response().unwrap().status().as_u16()
+}
 
 #[tokio::test]
 async fn no_key_leads_out_of_the_bucket() {
@@ -33,40 +37,24 @@ async fn no_key_leads_out_of_the_bucket() {
         "%2e%2e/secret.txt\0",
     ] {
         let put = app.store.put_object().bucket(BUCKET).key(key);
-        let error = put.body(b"x".to_vec().into()).send().await.unwrap_err();
-        let status = error.raw_response().expect(key).status().as_u16();
+        let put = put.body(b"x".to_vec().into()).send().await;
+        let status = status_of(&put.unwrap_err());
         assert!(matches!(status, 400 | 403), "{key:?}: {status}");
         let get = app.store.get_object().bucket(BUCKET).key(key).send().await;
-        let status = get
-            .unwrap_err()
-            .raw_response()
-            .expect(key)
-            .status()
-            .as_u16();
+        let status = status_of(&get.unwrap_err());
         assert!(matches!(status, 400 | 403 | 404), "{key:?}: {status}");
     }
     for bucket in ["notes", "nobucket", ".git", "uploads2"] {
         let put = app.store.put_object().bucket(bucket).key("a.txt").send();
-        let error = put.await.unwrap_err();
-        let status = error.raw_response().unwrap().status().as_u16();
+        let status = status_of(&put.await.unwrap_err());
         assert!(matches!(status, 400 | 404), "{bucket}: {status}");
-        let get = app
-            .store
-            .get_object()
-            .bucket(bucket)
-            .key("a.txt")
-            .send()
-            .await;
-        assert!(get.is_err(), "{bucket}");
+        let get = app.store.get_object().bucket(bucket).key("a.txt").send();
+        assert!(get.await.is_err(), "{bucket}");
     }
-    assert_eq!(
-        std::fs::read(app.data().join("secret.txt")).unwrap(),
-        b"secret"
-    );
-    assert_eq!(
-        std::fs::read(app.data().join("notes/a.txt")).unwrap(),
-        b"secret"
-    );
+    for file in ["secret.txt", "notes/a.txt"] {
+        let bytes = std::fs::read(app.data().join(file)).unwrap();
+        assert_eq!(bytes, b"secret", "{file}");
+    }
 }
 
 #[tokio::test]
@@ -81,26 +69,15 @@ async fn symbolic_links_are_not_followed() {
     for key in ["folder/a.txt", "folder/b.txt", "file.txt", "new.txt"] {
         let object = || app.store.get_object().bucket(BUCKET).key(key);
         let error = object().send().await.unwrap_err();
-        assert_eq!(
-            error.raw_response().unwrap().status().as_u16(),
-            403,
-            "{key}"
-        );
+        assert_eq!(status_of(&error), 403, "{key}");
         let put = app.store.put_object().bucket(BUCKET).key(key);
-        assert!(
-            put.body(b"x".to_vec().into()).send().await.is_err(),
-            "{key}"
-        );
+        let put = put.body(b"x".to_vec().into()).send().await;
+        assert!(put.is_err(), "{key}");
         let delete = app.store.delete_object().bucket(BUCKET).key(key);
         assert!(delete.send().await.is_err(), "{key}");
     }
-    let list = app
-        .store
-        .list_objects_v2()
-        .bucket(BUCKET)
-        .send()
-        .await
-        .unwrap();
+    let list = app.store.list_objects_v2().bucket(BUCKET).send();
+    let list = list.await.unwrap();
     assert_eq!(list.contents().len(), 0, "{list:?}");
     assert_eq!(
         std::fs::read(outside.path().join("a.txt")).unwrap(),
@@ -120,22 +97,12 @@ async fn keys_that_exclude_each_other_as_files_are_refused_with_the_reason() {
     put("b/c").await.unwrap();
     for key in ["a/b", "a/b/c", "b"] {
         let error = put(key).await.unwrap_err();
-        assert_eq!(
-            error.raw_response().unwrap().status().as_u16(),
-            400,
-            "{key}"
-        );
-        assert!(
-            error.message().unwrap().contains("exclude each other"),
-            "{error:?}"
-        );
+        assert_eq!(status_of(&error), 400, "{key}");
+        let message = error.message().unwrap();
+        assert!(message.contains("exclude each other"), "{message}");
         let create = app.store.create_multipart_upload().bucket(BUCKET).key(key);
         let error = create.send().await.unwrap_err();
-        assert_eq!(
-            error.raw_response().unwrap().status().as_u16(),
-            400,
-            "{key}"
-        );
+        assert_eq!(status_of(&error), 400, "{key}");
     }
     let get = app.store.get_object().bucket(BUCKET).key("b").send().await;
     assert_eq!(get.unwrap_err().code(), Some("NoSuchKey"));
@@ -159,7 +126,7 @@ async fn the_store_answers_no_rebound_name() {
             .get(format!("{url}/{BUCKET}/a"))
             .header("host", host);
         let response = get.send().await.unwrap();
-        let message = refused(response, StatusCode::FORBIDDEN, "AccessDenied").await;
+        let message = refused(response, 403, "AccessDenied").await;
         assert!(message.contains(expected), "{host}: {message}");
     }
 }

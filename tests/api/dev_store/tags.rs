@@ -1,8 +1,6 @@
 //! Tags arrive with each way of uploading, belong to one object, and survive a restart; lifecycle rules
 //! are kept.
 
-use std::collections::BTreeMap;
-
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::types::{
@@ -13,13 +11,12 @@ use aws_sdk_s3::types::{
 use presignd::dev::BUCKET;
 use serde_json::json;
 
+use crate::commit::{Tags, tags_of};
 use crate::helpers::{App, s3_client, spawn, spawn_app, spawn_app_with_policies};
-use crate::presigned_post::{self, PostGrant};
+use crate::presigned_post::PostGrant;
 
 /// The tag needs every kind of escaping.
 const TAGGED: &str = "[policies.default]\ntagging = { stage = 'inbox', 'a b+c' = '한/=d' }";
-
-type Tags = BTreeMap<String, String>;
 
 fn tags(pairs: &[(&str, &str)]) -> Tags {
     let pairs = pairs.iter();
@@ -30,12 +27,6 @@ fn tags(pairs: &[(&str, &str)]) -> Tags {
 
 fn granted() -> Tags {
     tags(&[("stage", "inbox"), ("a b+c", "한/=d")])
-}
-
-async fn tags_of(store: &Client, key: &str) -> Tags {
-    let get = store.get_object_tagging().bucket(BUCKET).key(key);
-    let tags = get.send().await.unwrap().tag_set.into_iter();
-    tags.map(|tag| (tag.key, tag.value)).collect()
 }
 
 async fn set_tags(store: &Client, key: &str, tags: Tags) -> Result<(), String> {
@@ -61,9 +52,8 @@ async fn count_of(app: &App, key: &str) -> Option<String> {
 }
 
 async fn put(app: &App) -> String {
-    let grant = app.grant("a.txt", "text/plain").await;
-    assert!(app.upload(&grant, "hello").await.status().is_success());
-    grant.key
+    let file = json!({"filename": "a.txt", "contentType": "text/plain"});
+    app.sent(&file, "hello").await.key
 }
 
 #[tokio::test]
@@ -81,8 +71,7 @@ async fn a_form_stores_the_tags_that_were_signed() {
     let grant: PostGrant = app.granted("/upload/presigned-post", &request).await;
     // The file looks like a field.
     let file = "\r\n\r\nContent-Disposition: form-data; name=\"tagging\"\r\n\r\n<Tagging/>";
-    let sent = presigned_post::send(&app.client, &grant.url, &grant.fields, file).await;
-    assert!(sent.status().is_success());
+    assert_eq!(grant.send(&app.client, file).await.status(), 201);
     assert_eq!(tags_of(&app.store, &grant.key).await, granted());
 }
 

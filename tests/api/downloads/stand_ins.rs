@@ -3,23 +3,17 @@
 use serde_json::{Value, json};
 
 use super::URL;
-use crate::helpers::post;
+use crate::helpers::{granted, post};
 use crate::stand_in::{StandIn, object, xml};
 
 const KEY: &str = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/a.txt";
-
-async fn granted(base: &str, body: &Value) -> Value {
-    let response = post(base, URL, body).await;
-    assert_eq!(response.status(), 201);
-    response.json().await.unwrap()
-}
 
 #[tokio::test]
 async fn a_list_of_attachments_needs_no_call_to_the_store() {
     let store = StandIn::with_status(500).await;
     let base = store.service("[policies.default]\ndownload = true").await;
     store.asked();
-    let answer = granted(&base, &json!({"keys": vec![KEY; 1000]})).await;
+    let answer: Value = granted(&base, URL, &json!({"keys": vec![KEY; 1000]})).await;
     assert_eq!(answer["results"].as_array().unwrap().len(), 1000);
     assert_eq!(store.asked(), 0);
 }
@@ -48,7 +42,7 @@ async fn of_a_pending_upload_the_version_that_was_committed_is_fetched() {
         .await;
     let committed = post(&base, "/upload/commit", &json!({"key": KEY})).await;
     assert_eq!(committed.status(), 200);
-    let answer = granted(&base, &json!({"key": KEY})).await;
+    let answer: Value = granted(&base, URL, &json!({"key": KEY})).await;
     let url = answer["url"].as_str().unwrap();
     assert!(url.contains("&versionId=v%2F7&"), "{url}");
 }

@@ -2,18 +2,17 @@
 
 use std::time::Duration;
 
-use axum::extract::Request;
-use axum::http::{HeaderValue, Method};
-use axum::middleware::Next;
+use axum::http::HeaderValue;
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
-use presignd::{dev, http};
-use reqwest::StatusCode;
+use presignd::dev;
 use serde_json::{Map, Value, json};
 
-use super::{ANY, Application, TOKEN, notification, record, settings, start};
-use crate::helpers::{Grant, client, hurry, service, spawn, with_policies};
+use super::{ANY, Application, notification, record, report_to, reported_by, settings, start};
+use crate::helpers::{Grant, client, granted, hurry, with_policies};
 use crate::receipts::{pem, service_for};
 use crate::stand_in::{StandIn, error, object};
+
+const KEY: &str = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/a.txt";
 
 #[tokio::test]
 async fn an_upload_is_reported_with_a_signature_whatever_its_name() {
@@ -37,37 +36,20 @@ async fn an_upload_is_reported_with_a_signature_whatever_its_name() {
 #[tokio::test]
 async fn a_message_says_all_that_its_receipt_states_also_of_an_object_without_a_type() {
     for has_type in [true, false] {
-        let store = StandIn::between(move |request: Request, next: Next| async move {
-            let mut answer = next.run(request).await;
+        let store = StandIn::changing(move |_, _, response| {
             if !has_type {
-                answer.headers_mut().remove("content-type");
+                response.headers_mut().remove("content-type");
             }
-            answer
         })
         .await;
         let (application, url) = Application::start().await;
         let policies = with_policies(ANY);
         let base = service_for(&pem(), &store.config(), policies, &settings(&url)).await;
         let file = json!({"filename": "a.txt", "contentType": "text/plain"});
-        let asked = client().post(format!("{base}/upload/presigned-url"));
-        let grant = asked.json(&file).send().await.unwrap();
-        let grant: Grant = grant.json().await.unwrap();
-        let put = client()
-            .put(&grant.url)
-            .header("content-type", "text/plain");
-        assert!(
-            put.body("hello")
-                .send()
-                .await
-                .unwrap()
-                .status()
-                .is_success()
-        );
-        let report = client()
-            .post(format!("{base}/events/s3"))
-            .bearer_auth(TOKEN);
-        let report = report.body(notification(&grant.key).to_string());
-        assert_eq!(report.send().await.unwrap().status(), 200);
+        let grant: Grant = granted(&base, "/upload/presigned-url", &file).await;
+        assert_eq!(grant.send(&client(), "hello").await.status(), 200);
+        let answer = report_to(&base, &notification(&grant.key)).await;
+        assert_eq!(answer.status(), 200);
         let data = application.received()[0].message["data"].clone();
         let receipt = data["receipt"].as_str().unwrap();
         let claims = BASE64_URL_SAFE_NO_PAD.decode(receipt.split('.').nth(1).unwrap());
@@ -99,21 +81,6 @@ async fn an_object_that_violates_its_policy_is_reported_as_refused() {
     assert_eq!(message["data"]["errors"][0]["pointer"], "/size");
 }
 
-/// The status for an event of this store, and what the application got.
-async fn reported_by(store: &StandIn, policies: &str) -> (StatusCode, Vec<Value>) {
-    let (application, url) = Application::start().await;
-    let uploads = service(&store.config(), dev::BUCKET, true, with_policies(policies)).await;
-    let addr = spawn(http::router(uploads, &settings(&url))).await;
-    let key = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/a.txt";
-    let request = client().post(format!("http://{addr}/events/s3"));
-    let request = request
-        .bearer_auth(TOKEN)
-        .body(notification(key).to_string());
-    let status = request.send().await.unwrap().status();
-    let received = application.received().into_iter();
-    (status, received.map(|it| it.message).collect())
-}
-
 #[tokio::test]
 async fn a_message_names_the_version_and_the_checksum_that_the_store_has() {
     const SHA256: &str = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
@@ -122,8 +89,8 @@ async fn a_message_names_the_version_and_the_checksum_that_the_store_has() {
         ("x-amz-checksum-sha256", SHA256),
     ])
     .await;
-    let (status, messages) = reported_by(&store, ANY).await;
-    assert_eq!((status, messages.len()), (StatusCode::OK, 1));
+    let (status, messages) = reported_by(&store, ANY, &notification(KEY)).await;
+    assert_eq!((status, messages.len()), (200, 1));
     let data = &messages[0]["data"];
     assert_eq!(
         (&data["versionId"], &data["checksumSha256"]),
@@ -134,15 +101,9 @@ async fn a_message_names_the_version_and_the_checksum_that_the_store_has() {
 #[tokio::test]
 async fn an_object_that_is_gone_before_its_first_bytes_are_read_is_not_reported_as_refused() {
     hurry();
-    let store = StandIn::answering(async |request: Request| {
-        if request.method() == Method::HEAD {
-            object(&[])
-        } else {
-            error(404, "NoSuchKey")
-        }
-    })
-    .await;
-    let (status, messages) = reported_by(&store, "[policies.default]\nsniff = true").await;
+    let store = StandIn::with_object_but(|| error(404, "NoSuchKey")).await;
+    let sniffs = "[policies.default]\nsniff = true";
+    let (status, messages) = reported_by(&store, sniffs, &notification(KEY)).await;
     assert_eq!(status, 503);
     assert_eq!(messages, [json!(null); 0]);
 }
@@ -156,7 +117,7 @@ async fn an_object_with_a_header_that_is_no_text_is_reported_as_refused() {
         odd
     })
     .await;
-    let (status, mut messages) = reported_by(&store, ANY).await;
+    let (status, mut messages) = reported_by(&store, ANY, &notification(KEY)).await;
     assert_eq!(status, 200);
     let message = messages.pop().unwrap();
     assert_eq!(message["type"], "upload.refused");
@@ -210,8 +171,7 @@ async fn of_several_policies_the_first_that_allows_the_object_counts() {
     let policies = "[policies.a]\nmax_size = '3 B'\n[policies.b]\n[policies.c]";
     let (app, application) = start(policies).await;
     let body = json!({"filename": "a.txt", "contentType": "text/plain", "policy": "c"});
-    let grant: Grant = app.granted("/upload/presigned-url", &body).await;
-    app.upload(&grant, "hello").await;
+    let grant = app.sent(&body, "hello").await;
     app.report(&notification(&grant.key)).await;
     let message = application.received().pop().unwrap().message;
     assert_eq!(message["type"], "upload.arrived");
@@ -228,8 +188,7 @@ async fn an_upload_to_another_bucket_of_a_policy_is_reported_under_that_policy()
     )
     .await;
     let body = json!({"filename": "a+b%.txt", "contentType": "text/plain", "policy": "media"});
-    let grant: Grant = app.granted("/upload/presigned-url", &body).await;
-    assert_eq!(app.upload(&grant, "hello").await.status(), 200);
+    let grant = app.sent(&body, "hello").await;
     // No policy grants this key in the default bucket, and none at all in the last one.
     for (bucket, messages) in [(dev::BUCKET, 0), ("media", 1), ("other", 1)] {
         let record = record(bucket, &grant.key, Duration::ZERO);
@@ -276,12 +235,11 @@ async fn a_pending_upload_is_reported_before_its_commit_and_a_commit_makes_no_ne
 #[tokio::test]
 async fn each_message_is_what_the_document_describes() {
     let (app, application) = start("[policies.default]\nmax_size = '5 B'").await;
-    let key = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/a.txt";
     for body in ["hello", "too long"] {
-        let put = app.store.put_object().bucket(dev::BUCKET).key(key);
+        let put = app.store.put_object().bucket(dev::BUCKET).key(KEY);
         let put = put.body(body.as_bytes().to_vec().into());
         put.content_type("text/plain").send().await.unwrap();
-        app.report(&notification(key)).await;
+        app.report(&notification(KEY)).await;
     }
     let document: Value = app.get("/openapi.json").await.json().await.unwrap();
     let schemas = &document["components"]["schemas"];

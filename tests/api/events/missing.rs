@@ -1,21 +1,20 @@
 //! An event whose object is not there: not yet, not any more, or only because a proxy says so.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use axum::extract::Request;
-use axum::http::{Method, StatusCode};
+use axum::http::Method;
 use axum::response::Response;
 use futures_util::future::{join_all, select_all};
-use presignd::{dev, http};
+use presignd::dev;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
 
-use super::{ANY, Application, SECRET, TOKEN, notification, record, settings, start};
-use crate::helpers::{client, hurry, service, spawn, with_policies};
-use crate::process::{Running, base};
+use super::{ANY, SECRET, TOKEN, notification, record, report_to, reported_by, start};
+use crate::helpers::hurry;
+use crate::process::{Running, log_lines};
 use crate::stand_in::{StandIn, empty, error, page};
 
 const KEY: &str = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/private.txt";
@@ -25,20 +24,15 @@ const KEY: &str = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/private.txt";
 async fn reported(
     age: Duration,
     answer: impl Fn() -> Response + Clone + Send + Sync + 'static,
-) -> (StatusCode, usize) {
+) -> (u16, usize) {
     let store = StandIn::answering(move |request: Request| {
         let is_head = request.method() == Method::HEAD;
         std::future::ready(if is_head { empty(404) } else { answer() })
     })
     .await;
-    let (application, url) = Application::start().await;
-    let uploads = service(&store.config(), dev::BUCKET, true, with_policies(ANY)).await;
-    let addr = spawn(http::router(Arc::clone(&uploads), &settings(&url))).await;
-    let body = json!({"Records": [record(dev::BUCKET, KEY, age)]});
-    let request = client().post(format!("http://{addr}/events/s3"));
-    let request = request.bearer_auth(TOKEN).body(body.to_string());
-    let status = request.send().await.unwrap().status();
-    (status, application.received().len())
+    let notification = json!({"Records": [record(dev::BUCKET, KEY, age)]});
+    let (status, messages) = reported_by(&store, ANY, &notification).await;
+    (status, messages.len())
 }
 
 #[tokio::test]
@@ -55,13 +49,13 @@ async fn an_old_event_is_given_up_only_if_the_store_itself_says_that_its_object_
     let comes_again = answers.map(|answer| reported(old, answer));
     hurry();
     for reported in join_all(comes_again).await {
-        assert_eq!(reported, (StatusCode::SERVICE_UNAVAILABLE, 0));
+        assert_eq!(reported, (503, 0));
     }
     let missing = || error(404, "NoSuchKey");
-    assert_eq!(reported(old, missing).await, (StatusCode::OK, 0));
+    assert_eq!(reported(old, missing).await, (200, 0));
     // As whatever else fails, it comes again until WEBHOOK_GIVE_UP_AFTER.
     let too_old = Duration::from_hours(25);
-    assert_eq!(reported(too_old, || page(404)).await, (StatusCode::OK, 0));
+    assert_eq!(reported(too_old, || page(404)).await, (200, 0));
 }
 
 #[tokio::test]
@@ -80,11 +74,11 @@ async fn the_age_of_an_event_is_that_by_the_clock_of_the_store() {
     };
     hurry();
     let new = reported(BEHIND, missing(BEHIND)).await;
-    assert_eq!(new, (StatusCode::SERVICE_UNAVAILABLE, 0));
+    assert_eq!(new, (503, 0));
     let old = reported(BEHIND + Duration::from_mins(3), missing(BEHIND)).await;
-    assert_eq!(old, (StatusCode::OK, 0));
+    assert_eq!(old, (200, 0));
     let given_up = reported(FAR_BEHIND, missing(FAR_BEHIND)).await;
-    assert_eq!(given_up, (StatusCode::OK, 0));
+    assert_eq!(given_up, (200, 0));
 }
 
 #[tokio::test]
@@ -116,8 +110,7 @@ async fn an_event_that_makes_no_webhook_leaves_a_line_under_the_id_of_its_reques
         ("WEBHOOK_SECRET", SECRET),
         ("EVENTS_TOKEN", TOKEN),
     ];
-    let mut dev = Running::dev(folder.path(), &variables);
-    let base = base(&dev.printed_until("-T hello.txt"));
+    let (dev, base) = Running::dev(folder.path(), &variables);
     let record = |bucket, key| record(bucket, key, Duration::from_mins(3));
     let records = [
         record(dev::BUCKET, KEY),
@@ -125,23 +118,17 @@ async fn an_event_that_makes_no_webhook_leaves_a_line_under_the_id_of_its_reques
         record(dev::BUCKET, "elsewhere/private.jpg"),
         record("other", KEY),
     ];
-    let request = client()
-        .post(format!("{base}/events/s3"))
-        .bearer_auth(TOKEN);
-    let request = request.body(json!({"Records": records}).to_string());
-    let answer = timeout(Duration::from_secs(20), request.send()).await;
-    let answer = answer.unwrap().unwrap();
+    let notification = json!({"Records": records});
+    let answer = timeout(Duration::from_secs(20), report_to(&base, &notification)).await;
+    let answer = answer.unwrap();
     assert_eq!(answer.status(), 200);
     let id = answer.headers()["x-request-id"]
         .to_str()
         .unwrap()
         .to_owned();
     let (_, _, log) = dev.stop("INT");
-    let lines: Vec<serde_json::Value> = log
-        .lines()
-        .map(|line| serde_json::from_str(line).expect(line))
-        .filter(|line: &serde_json::Value| line["request_id"] == *id && line["deleted"].is_u64())
-        .collect();
+    let mut lines = log_lines(&log);
+    lines.retain(|line| line["request_id"] == *id && line["deleted"].is_u64());
     assert_eq!(lines.len(), 1, "{log}");
     let counted = ["deleted", "unknown_key", "other_bucket"].map(|name| lines[0][name].clone());
     assert_eq!(counted, [1, 2, 1].map(serde_json::Value::from), "{log}");

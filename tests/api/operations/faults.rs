@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use axum::extract::Request;
 use axum::http::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 
 use super::{get, has, metrics};
 use crate::auth::jwt::{AUDIENCE, ISSUER};
 use crate::helpers::eventually;
-use crate::process::{BUCKET, Running, free_addr, presignd};
+use crate::process::{BUCKET, Running, free_addr, log_lines, presignd};
 use crate::receipts::pem;
 use crate::stand_in::{StandIn, empty, xml};
 use crate::uppy::create_at;
@@ -85,8 +85,8 @@ async fn each_bucket_that_is_not_ready_is_named_and_all_are_asked() {
         has(&text, &format!("{name}{{{labels}}} {count}"));
     }
     let log = serve.logged_until(r#""route":"/readyz""#);
-    let lines = log.lines().map(|line| serde_json::from_str(line).unwrap());
-    let lines = lines.filter(|line: &Value| line["message"] == "not ready");
+    let lines = log_lines(&log).into_iter();
+    let lines = lines.filter(|line| line["message"] == "not ready");
     let named: Vec<String> = lines.map(|line| line["bucket"].to_string()).collect();
     assert_eq!(named, [r#""one-bucket""#, r#""two-bucket""#], "{log}");
 }

@@ -7,18 +7,16 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::{FIVE_MIB, Upload};
-use crate::helpers::{client, fields, post, spawn_app, spawn_app_with_policies};
+use crate::helpers::{
+    answer, client, fields, post, spawn_app, spawn_app_with_policies, with_members,
+};
 
 const MIB: u64 = 1024 * 1024;
 
 /// An upload of a file of this size, and the URLs of its first parts.
 async fn begin(base: &str, size: u64, part_size: u64) -> (Upload, BTreeMap<u16, String>) {
     let body = json!({"filename": "a", "type": "video/mp4", "size": size, "partSize": part_size});
-    let answer: Value = post(base, "/s3/multipart", &body)
-        .await
-        .json()
-        .await
-        .unwrap();
+    let answer: Value = answer(200, post(base, "/s3/multipart", &body).await).await;
     assert_eq!(answer["bucket"], BUCKET);
     let text = |name: &str| answer[name].as_str().unwrap().to_owned();
     let upload = Upload {
@@ -80,9 +78,8 @@ async fn a_part_size_is_one_that_the_store_accepts_and_comes_with_the_size_of_th
     let policy = "[policies.default]\nmax_size = '100 GiB'";
     let app = spawn_app_with_policies(policy).await;
     let refused = async |sizes: Value| {
-        let mut body = json!({"filename": "a", "type": "video/mp4"});
-        let object = body.as_object_mut().unwrap();
-        object.extend(sizes.as_object().unwrap().clone());
+        let file = json!({"filename": "a", "type": "video/mp4"});
+        let body = with_members(file, &sizes);
         app.refused("/s3/multipart", &body).await
     };
     let out_of_range = ("/partSize", "out-of-range");

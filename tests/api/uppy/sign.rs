@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::FIVE_MIB;
 use crate::helpers::{
-    App, client, fields, is, post, preflight, problem, spawn_app, spawn_app_with_policies,
+    App, answer, client, fields, is, post, preflight, problem, spawn_app, spawn_app_with_policies,
+    with_members,
 };
 use crate::receipts::{pem, service_with};
 use crate::stand_in::StandIn;
@@ -26,11 +27,7 @@ pub(super) async fn sign(base: &str, body: &Value) -> Response {
 }
 
 pub(super) async fn signed(base: &str, body: &Value) -> Value {
-    let response = sign(base, body).await;
-    let status = response.status();
-    let answer: Value = response.json().await.unwrap();
-    assert_eq!(status, 200, "{answer}");
-    answer
+    answer(200, sign(base, body).await).await
 }
 
 /// Sends a request as the answer says, with this type and body.
@@ -246,11 +243,7 @@ async fn the_policy_holds_for_what_uppy_6_sends_in_parts() {
         ),
         (json!({"policy": "other"}), "/policy", "unknown-policy"),
     ] {
-        let mut request = json!({"method": "POST", "key": "a.mp4"});
-        request
-            .as_object_mut()
-            .unwrap()
-            .extend(change.as_object().unwrap().clone());
+        let request = with_members(json!({"method": "POST", "key": "a.mp4"}), &change);
         let problem = problem(sign(&app.base, &request).await).await;
         is(&problem, 422, code);
         assert_eq!(fields(&problem), [(pointer, code)]);

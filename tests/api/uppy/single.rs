@@ -5,7 +5,7 @@ use reqwest::Response;
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    App, client, fields, problem, spawn_app_with, spawn_app_with_policies, with_policies,
+    App, answer, client, fields, problem, spawn_app_with, spawn_app_with_policies, with_policies,
 };
 
 /// A service whose store accepts no forms.
@@ -18,11 +18,7 @@ async fn without_forms(policies: &str) -> App {
 }
 
 async fn params(app: &App, query: &str) -> Value {
-    let response = app.get(&format!("/s3/params?{query}")).await;
-    let status = response.status();
-    let answer: Value = response.json().await.unwrap();
-    assert_eq!(status, 200, "{answer}");
-    answer
+    answer(200, app.get(&format!("/s3/params?{query}")).await).await
 }
 
 /// Sends a file as Uppy 5 does: with the method, the URL and the headers of the answer.

@@ -6,7 +6,7 @@ use presignd::dev::BUCKET;
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 
-use crate::helpers::{App, client};
+use crate::helpers::{App, answer, client};
 
 /// An upload in parts, as a client of `base` sees it.
 #[derive(Clone)]
@@ -41,8 +41,7 @@ pub(crate) async fn create_by(base: &str, bearer: &str, body: Value) -> Upload {
 
 async fn begun(base: &str, bucket: &str, request: RequestBuilder) -> Upload {
     let response = request.send().await.unwrap();
-    assert_eq!(response.status(), 200);
-    let mut answer: BTreeMap<String, String> = response.json().await.unwrap();
+    let mut answer: BTreeMap<String, String> = answer(200, response).await;
     assert_eq!(answer.remove("bucket").unwrap(), bucket);
     let key = answer.remove("key").unwrap();
     let id = answer.remove("uploadId").unwrap();
@@ -125,11 +124,7 @@ impl Upload {
         query: &[(&str, &str)],
         body: Option<Value>,
     ) -> Value {
-        let response = self.call(method, path, query, body).await;
-        let status = response.status();
-        let text = response.text().await.unwrap();
-        assert_eq!(status, 200, "{text}");
-        serde_json::from_str(&text).unwrap()
+        answer(200, self.call(method, path, query, body).await).await
     }
 
     pub(crate) async fn list(&self) -> Value {

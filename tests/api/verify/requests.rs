@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use super::{URL, VERIFY, Verified, refused, replace, upload};
-use crate::helpers::{Grant, fields, is, spawn_app, spawn_app_with_policies};
+use crate::helpers::{Grant, answer, fields, is, spawn_app, spawn_app_with_policies};
 use crate::policies::sha256;
 
 #[tokio::test]
@@ -69,9 +69,7 @@ async fn several_uploads_are_verified_at_once_each_with_its_own_result() {
     replace(&app, &large, "text/plain", b"hello!").await;
     let absent: Grant = app.granted(URL, &request).await;
     let keys = json!([large, good, absent.key, "foreign", good]);
-    let response = app.post(VERIFY, &json!({"keys": keys})).await;
-    assert_eq!(response.status(), 200);
-    let answer: Value = response.json().await.unwrap();
+    let answer: Value = app.accepted(VERIFY, &json!({"keys": keys})).await;
     assert_eq!(answer.as_object().unwrap().len(), 1);
     let results = answer["results"].as_array().unwrap();
     let found: Vec<_> = results
@@ -108,8 +106,6 @@ async fn a_hundred_of_the_longest_keys_fit_into_a_request() {
         write!(body, "{comma}\"{}\"", "\\u0061".repeat(1024)).unwrap();
     }
     body.push_str("]}");
-    let response = app.post_text(VERIFY, body).await;
-    assert_eq!(response.status(), 200);
-    let answer: Value = response.json().await.unwrap();
+    let answer: Value = answer(200, app.post_text(VERIFY, body).await).await;
     assert_eq!(answer["results"].as_array().unwrap().len(), 100);
 }

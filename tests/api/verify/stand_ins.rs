@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{SNIFF, VERIFY, Verified};
-use crate::helpers::{fields, hurry, is, post, problem};
+use crate::helpers::{answer, fields, hurry, is, post, problem};
 use crate::policies::sha256;
 use crate::stand_in::{StandIn, error, object, service_on};
 
@@ -216,12 +216,9 @@ async fn a_long_queue_before_a_slow_store_is_refused_and_not_called_a_fault_of_t
 #[tokio::test]
 async fn only_policies_that_sniff_read_the_file_and_then_its_first_bytes_alone() {
     for (policy, gets) in [("[policies.default]", 0), (SNIFF, 1)] {
-        let seen = Arc::new(AtomicU32::new(0));
-        let counter = Arc::clone(&seen);
-        let store = StandIn::answering(move |request: Request| {
+        let store = StandIn::answering(async |request: Request| {
             let mut response = object(&[("content-length", "1000000000")]);
             if request.method() == Method::GET {
-                counter.fetch_add(1, Ordering::SeqCst);
                 assert_eq!(request.headers()["range"], "bytes=0-2047");
                 assert_eq!(request.headers()["if-match"], "\"e\"");
                 // This store ignores the range, and its answer never ends.
@@ -230,12 +227,13 @@ async fn only_policies_that_sniff_read_the_file_and_then_its_first_bytes_alone()
                 response.headers_mut().remove("content-length");
                 *response.body_mut() = Body::from_stream(endless);
             }
-            std::future::ready(response)
-        });
-        let base = store.await.service(policy).await;
+            response
+        })
+        .await;
+        let base = store.service(policy).await;
         let upload: Verified = ask(&base, json!({"key": KEY})).await.json().await.unwrap();
         assert_eq!(upload.size, 1_000_000_000);
-        assert_eq!(seen.load(Ordering::SeqCst), gets);
+        assert_eq!(store.asked_to(&Method::GET), gets);
     }
 }
 
@@ -264,11 +262,7 @@ async fn bytes_of_something_else_do_not_count_as_those_of_the_file() {
 
 /// A service whose store has an object, and answers with `body` when it is read.
 async fn sniffing(body: impl Fn() -> Response + Clone + Send + Sync + 'static) -> String {
-    let store = StandIn::answering(move |request: Request| {
-        let is_head = request.method() == Method::HEAD;
-        std::future::ready(if is_head { object(&[]) } else { body() })
-    });
-    store.await.service(SNIFF).await
+    StandIn::with_object_but(body).await.service(SNIFF).await
 }
 
 #[tokio::test]
@@ -299,11 +293,7 @@ async fn hostile_keys_are_answered_without_asking_the_store() {
         let response = ask(&base, json!({"key": key, "wait": 20})).await;
         is(&problem(response).await, 404, "not-uploaded");
     }
-    let answer: Value = ask(&base, json!({ "keys": keys }))
-        .await
-        .json()
-        .await
-        .unwrap();
+    let answer: Value = answer(200, ask(&base, json!({ "keys": keys })).await).await;
     let results = answer["results"].as_array().unwrap();
     assert_eq!(results.len(), keys.len());
     for (result, key) in results.iter().zip(&keys) {

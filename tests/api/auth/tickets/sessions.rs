@@ -1,6 +1,6 @@
 //! What a ticket means after the grant: for parts, and for verifying.
 
-use reqwest::{Method, StatusCode};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::*;
@@ -60,10 +60,7 @@ async fn a_session_belongs_to_the_ticket_that_it_was_opened_under() {
 async fn completing_keeps_to_the_limit_of_the_ticket() {
     let app = app().await;
     let token = ticket(json!({"max_size": 3}));
-    for (body, expected) in [
-        ("abc", StatusCode::OK),
-        ("four", StatusCode::UNPROCESSABLE_ENTITY),
-    ] {
+    for (body, expected) in [("abc", 200), ("four", 422)] {
         let create = json!({"filename": "a.bin", "type": "a/b", "metadata": {}});
         let upload = create_by(&app.base, &token, create).await;
         let etag = upload.put(1, body.into()).await;
@@ -107,10 +104,7 @@ async fn an_upload_that_was_sealed_begins_within_its_ticket() {
     let sign = json!({"method": "POST", "key": "a.txt"});
     let sealed = post(&app, &token, "/s3/sign", sign).await;
     let sealed: Value = sealed.json().await.unwrap();
-    for (content_type, expected) in [
-        ("image/png", StatusCode::UNPROCESSABLE_ENTITY),
-        ("text/plain", StatusCode::OK),
-    ] {
+    for (content_type, expected) in [("image/png", 422), ("text/plain", 200)] {
         let begin = app.client.post(sealed["url"].as_str().unwrap());
         let begin = begin.header("content-type", content_type);
         assert_eq!(status(begin).await, expected, "{content_type}");
