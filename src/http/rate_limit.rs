@@ -149,19 +149,6 @@ mod tests {
     }
 
     #[test]
-    fn each_caller_has_a_burst_and_learns_how_long_to_wait() {
-        let limit = limit(0.1, 2);
-        assert_eq!(limit.count(&named("alice"), ONE), Ok(()));
-        assert_eq!(limit.count(&named("alice"), ONE), Ok(()));
-        let wait = limit.count(&named("alice"), ONE).unwrap_err();
-        assert!(
-            wait > Duration::from_secs(9) && wait <= Duration::from_secs(10),
-            "{wait:?}"
-        );
-        assert_eq!(limit.count(&named("bob"), ONE), Ok(()));
-    }
-
-    #[test]
     fn a_dry_run_is_not_counted() {
         let limit = limit(0.1, 2);
         for _ in 0..5 {
