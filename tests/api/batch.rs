@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use presignd::upload::Settings;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    App, Grant, built_in, fields, is, spawn_app, spawn_app_with, spawn_app_with_policies,
+    App, Grant, fields, is, spawn_app, spawn_app_with_forms_only, spawn_app_with_policies,
+    spawn_app_without_forms,
 };
 use crate::presigned_post::send;
 
@@ -231,11 +231,7 @@ async fn a_list_has_forms_where_they_can_keep_the_policy_and_puts_elsewhere() {
 async fn a_list_has_puts_alone_where_the_store_has_no_forms_and_forms_alone_where_only_these_are_granted()
  {
     let file = json!([{"filename": "a.txt", "contentType": "text/plain"}]);
-    let without = spawn_app_with(Settings {
-        supports_post: false,
-        ..built_in()
-    })
-    .await;
+    let without = spawn_app_without_forms("[policies.default]").await;
     assert_eq!(listed(&without, file.clone()).await[0].method, "PUT");
     // Garage, RustFS and Ceph do not compare the checksum of a form.
     let sums = [
@@ -248,15 +244,11 @@ async fn a_list_has_puts_alone_where_the_store_has_no_forms_and_forms_alone_wher
     ];
     let with_sums = sums
         .map(|(name, sum)| json!({"filename": "a.txt", "contentType": "text/plain", name: sum}));
-    let app = spawn_app_with(built_in()).await;
+    let app = spawn_app().await;
     for upload in listed(&app, json!(with_sums)).await {
         assert_eq!(upload.method, "PUT");
     }
-    let only = spawn_app_with(Settings {
-        forms_only: true,
-        ..built_in()
-    })
-    .await;
+    let only = spawn_app_with_forms_only().await;
     assert_eq!(listed(&only, file).await[0].method, "POST");
     for upload in listed(&only, json!(with_sums[..2])).await {
         assert_eq!(upload.method, "POST");

@@ -9,7 +9,7 @@ use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    App, client, fields, is, problem, spawn_app, spawn_app_with_policies, with_policies,
+    App, client, fields, is, problem, spawn_app, spawn_app_with_forms_only, spawn_app_with_policies,
 };
 
 const MIB: usize = 1024 * 1024;
@@ -362,11 +362,7 @@ async fn files_that_better_upload_cannot_distinguish_are_refused() {
 
 #[tokio::test]
 async fn better_upload_gets_no_put_where_forms_alone_are_granted() {
-    let settings = presignd::upload::Settings {
-        forms_only: true,
-        ..with_policies("[policies.default]")
-    };
-    let app = crate::helpers::spawn_app_with(settings).await;
+    let app = spawn_app_with_forms_only().await;
     for content_type in ["a/b", ""] {
         let body = json!({"route": "default", "files": [file("a", 1, content_type)]});
         let (problem, kind) = refused(&app, &body).await;

@@ -77,6 +77,7 @@ const HEAD: &str = "POST /upload/presigned-url HTTP/1.1\r\nhost: a\r\n\
     content-type: application/json\r\ncontent-length: 36\r\n\r\n";
 const BODY: &str = r#"{"filename":"a","contentType":"a/b"}"#;
 const REQUEST: &str = "GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n";
+const LAST_REQUEST: &str = "GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
 
 fn short() -> Limits {
     Limits {
@@ -147,18 +148,10 @@ async fn a_connection_that_stays_silent_is_closed_sooner_than_one_that_was_used(
     let mut used = connect(addr, REQUEST).await;
     let closed = tokio::time::timeout(Duration::from_secs(5), rest(silent)).await;
     assert_eq!(closed.unwrap(), "");
-    used.write_all(
-        REQUEST
-            .replace("\r\n\r\n", "\r\nconnection: close\r\n\r\n")
-            .as_bytes(),
-    )
-    .await
-    .unwrap();
+    used.write_all(LAST_REQUEST.as_bytes()).await.unwrap();
     let answers = rest(used).await;
     assert_eq!(answers.matches("HTTP/1.1 200").count(), 2, "{answers}");
 }
-
-const LAST_REQUEST: &str = "GET /healthz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
 
 #[tokio::test]
 async fn silent_connections_do_not_keep_others_out() {

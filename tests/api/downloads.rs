@@ -161,12 +161,18 @@ async fn a_file_is_shown_only_if_its_type_runs_no_scripts() {
     }
 }
 
+/// A pending upload, and the request for its download.
+async fn pending(app: &App) -> (Grant, Value) {
+    let file = json!({"filename": "a", "contentType": "text/plain", "policy": "pending"});
+    let grant = app.sent(&file, "hello").await;
+    let body = json!({"key": grant.key, "policy": "pending"});
+    (grant, body)
+}
+
 #[tokio::test]
 async fn a_pending_upload_is_downloaded_once_it_is_committed() {
     let app = spawn_app_with_policies(POLICIES).await;
-    let file = json!({"filename": "a", "contentType": "text/plain", "policy": "pending"});
-    let grant = app.sent(&file, "hello").await;
-    let one = json!({"key": grant.key, "policy": "pending"});
+    let (grant, one) = pending(&app).await;
     is(&app.refused(URL, &one).await, 409, "pending");
     let committed = app.post("/upload/commit", &one).await;
     assert_eq!(committed.status(), 200);
@@ -175,22 +181,15 @@ async fn a_pending_upload_is_downloaded_once_it_is_committed() {
     // Another one in its place, and one that only has its tag.
     assert_eq!(app.upload(&grant, "other").await.status(), 200);
     is(&app.refused(URL, &one).await, 409, "pending");
-    app.store
-        .delete_object()
-        .bucket(BUCKET)
-        .key(&grant.key)
-        .send()
-        .await
-        .unwrap();
+    let delete = app.store.delete_object().bucket(BUCKET).key(&grant.key);
+    delete.send().await.unwrap();
     is(&app.refused(URL, &one).await, 404, "not-uploaded");
 }
 
 #[tokio::test]
 async fn what_was_replaced_since_its_commit_is_pending_although_it_has_a_mark() {
     let app = spawn_app_with_policies(POLICIES).await;
-    let file = json!({"filename": "a", "contentType": "text/plain", "policy": "pending"});
-    let grant = app.sent(&file, "hello").await;
-    let one = json!({"key": grant.key, "policy": "pending"});
+    let (grant, one) = pending(&app).await;
     app.post("/upload/commit", &one).await;
     let put = app.store.put_object().bucket(BUCKET).key(&grant.key);
     let tags = app

@@ -1,5 +1,9 @@
 //! A service with a store of its own, and clients for both.
 
+// A path, because other test targets have this module, too.
+#[path = "helpers/requests.rs"]
+mod requests;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -18,6 +22,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+
+pub(crate) use self::requests::*;
 
 /// A running service and its store. Both stop when it is dropped.
 pub(crate) struct App {
@@ -70,6 +76,24 @@ pub(crate) fn with_policies(toml: &str) -> upload::Settings {
         policies: Policies::parse(toml, TEN_MINUTES).unwrap(),
         ..built_in()
     }
+}
+
+/// On a store that accepts no forms.
+pub(crate) async fn spawn_app_without_forms(toml: &str) -> App {
+    let settings = upload::Settings {
+        supports_post: false,
+        ..with_policies(toml)
+    };
+    spawn_app_with(settings).await
+}
+
+/// On a store where forms alone are granted.
+pub(crate) async fn spawn_app_with_forms_only() -> App {
+    let settings = upload::Settings {
+        forms_only: true,
+        ..built_in()
+    };
+    spawn_app_with(settings).await
 }
 
 pub(crate) async fn spawn_app_with(settings: upload::Settings) -> App {
@@ -225,44 +249,6 @@ pub(crate) async fn spawn(service: impl http::HttpService) -> SocketAddr {
     addr
 }
 
-pub(crate) fn client() -> Client {
-    Client::builder().no_proxy().build().unwrap()
-}
-
-/// Asks a service that is no [`App`].
-pub(crate) async fn get(base: &str, path: &str) -> Response {
-    let request = client().get(format!("{base}{path}"));
-    request.send().await.unwrap()
-}
-
-/// The same with a body.
-pub(crate) async fn post(base: &str, path: &str, body: &Value) -> Response {
-    let request = client().post(format!("{base}{path}")).json(body);
-    request.send().await.unwrap()
-}
-
-/// The grant for a request, of a service that is no [`App`].
-pub(crate) async fn granted<T: DeserializeOwned>(base: &str, path: &str, body: &Value) -> T {
-    answer(201, post(base, path, body).await).await
-}
-
-/// What an answer says, which must have this status.
-pub(crate) async fn answer<T: DeserializeOwned>(status: u16, response: Response) -> T {
-    let found = response.status();
-    let text = response.text().await.unwrap();
-    assert_eq!(found, status, "{text}");
-    serde_json::from_str(&text).unwrap()
-}
-
-/// What a browser asks before a page of `origin` may send such a request.
-pub(crate) async fn preflight(url: &str, origin: &str, method: &str, headers: &str) -> Response {
-    let request = client().request(Method::OPTIONS, url);
-    let request = request.header("origin", origin);
-    let request = request.header("access-control-request-method", method);
-    let request = request.header("access-control-request-headers", headers);
-    request.send().await.unwrap()
-}
-
 impl App {
     /// The folder of the store.
     pub(crate) fn data(&self) -> &std::path::Path {
@@ -272,6 +258,11 @@ impl App {
     pub(crate) async fn get(&self, path: &str) -> Response {
         let request = self.client.get(format!("{}{path}", self.base));
         request.send().await.unwrap()
+    }
+
+    /// The OpenAPI document.
+    pub(crate) async fn document(&self) -> Value {
+        answer(200, self.get("/openapi.json").await).await
     }
 
     pub(crate) async fn ask(&self, body: &Value) -> Response {
@@ -387,54 +378,10 @@ pub(crate) async fn presign_post(
     grant.await.unwrap()
 }
 
-/// An object of JSON with these members besides.
-pub(crate) fn with_members(mut object: Value, more: &Value) -> Value {
-    let more = more.as_object().unwrap().clone();
-    object.as_object_mut().unwrap().extend(more);
-    object
-}
-
 /// A file of which only this is known.
 pub(crate) fn file(filename: &str, content_type: &str) -> File {
     File::new(
         upload::Filename::parse(filename).unwrap(),
         upload::ContentType::parse(content_type).unwrap(),
     )
-}
-
-/// The problem in a response, whose status and content type must agree with it.
-pub(crate) async fn problem(response: Response) -> Value {
-    let status = response.status();
-    let headers = response.headers().clone();
-    let content_type = &headers["content-type"];
-    assert_eq!(content_type, "application/problem+json", "{status}");
-    let problem: Value = response.json().await.unwrap();
-    assert_eq!(problem["status"], status.as_u16());
-    assert_eq!(problem["title"], status.canonical_reason().unwrap());
-    assert_eq!(problem["type"], "about:blank");
-    assert_eq!(
-        problem["requestId"],
-        headers["x-request-id"].to_str().unwrap()
-    );
-    assert!(!problem["detail"].as_str().unwrap().is_empty());
-    problem
-}
-
-#[track_caller]
-pub(crate) fn is(problem: &Value, status: u16, code: &str) {
-    let found = (&problem["status"], &problem["code"]);
-    assert_eq!(found, (&json!(status), &json!(code)), "{problem}");
-}
-
-/// The fields that a problem names, each with its code.
-pub(crate) fn fields(problem: &Value) -> Vec<(&str, &str)> {
-    problem["errors"]
-        .as_array()
-        .map(|errors| {
-            errors
-                .iter()
-                .map(|e| (e["pointer"].as_str().unwrap(), e["code"].as_str().unwrap()))
-                .collect()
-        })
-        .unwrap_or_default()
 }

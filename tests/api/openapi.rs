@@ -7,13 +7,7 @@ use serde_json::{Value, json};
 use crate::helpers::{built_in, spawn_app, spawn_app_with_both, spawn_app_with_policies};
 
 async fn served() -> Value {
-    spawn_app()
-        .await
-        .get("/openapi.json")
-        .await
-        .json()
-        .await
-        .unwrap()
+    spawn_app().await.document().await
 }
 
 #[tokio::test]
@@ -22,7 +16,7 @@ async fn the_document_in_the_repository_is_the_one_that_is_served() {
     // To update it: cargo run -- openapi > openapi.json
     let settings = crate::events::settings("http://127.0.0.1:1/");
     let app = spawn_app_with_both(built_in(), &settings).await;
-    let mut served: Value = app.get("/openapi.json").await.json().await.unwrap();
+    let mut served = app.document().await;
     // It says all the ways in which callers may have to say who they are. This service asks nobody.
     for document in [&mut document, &mut served] {
         for path in document["paths"].as_object_mut().unwrap().values_mut() {

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use presignd::upload::Settings;
 use reqwest::multipart::{Form, Part};
 use reqwest::{Client, Method, Response};
 use serde::Deserialize;
@@ -12,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::helpers::{
     App, Grant, built_in, fields, file, is, presign_post, presign_put, problem, service, spawn_app,
-    spawn_app_with, spawn_app_with_policies, with_members,
+    spawn_app_with_forms_only, spawn_app_with_policies, spawn_app_without_forms, with_members,
 };
 use crate::policies::sha256;
 use crate::stand_in::service_on;
@@ -269,11 +268,7 @@ async fn a_key_that_s3_would_replace_is_refused() {
 
 #[tokio::test]
 async fn a_store_without_forms_gets_none_and_the_client_learns_what_to_do() {
-    let settings = Settings {
-        supports_post: false,
-        ..built_in()
-    };
-    let app = spawn_app_with(settings).await;
+    let app = spawn_app_without_forms("[policies.default]").await;
     let body = json!({"filename": "a", "contentType": "a/b"});
     let problem = app.refused(POST, &body).await;
     is(&problem, 422, "post-not-supported");
@@ -331,11 +326,7 @@ async fn a_session_token_is_a_field_and_the_form_expires_with_the_credentials() 
 
 #[tokio::test]
 async fn with_forms_only_a_form_is_granted_and_nothing_else() {
-    let settings = Settings {
-        forms_only: true,
-        ..built_in()
-    };
-    let app = spawn_app_with(settings).await;
+    let app = spawn_app_with_forms_only().await;
     let file = json!({"filename": "a.txt", "contentType": "text/plain"});
     let form: Value = app.granted("/upload/presigned-post", &file).await;
     assert!(form["fields"].is_object());

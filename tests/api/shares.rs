@@ -250,11 +250,7 @@ async fn a_network_has_few_calls_to_the_store_at_a_time_whatever_it_asks_for() {
 async fn a_user_of_an_api_key_leaves_room_for_the_others() {
     let settings = built_in();
     let (key, auth) = back_end(&settings.policies);
-    let http_settings = http::Settings {
-        auth,
-        ..http::Settings::default()
-    };
-    let app = spawn_app_with_both(settings, &http_settings).await;
+    let app = crate::auth::spawn(settings, auth).await;
     let verify = |user: &'static str| {
         let body = json!({"key": format!("uploads/{}/a", Uuid::new_v4()), "wait": 3});
         let request = app.client.post(format!("{}/upload/verify", app.base));

@@ -86,7 +86,7 @@ fn names(document: &Value, schema: &Value) -> BTreeSet<String> {
 
 /// The method and the path of each operation that accepts a key.
 async fn operations_with_a_key(app: &App) -> BTreeSet<(String, String)> {
-    let document: Value = app.get("/openapi.json").await.json().await.unwrap();
+    let document = app.document().await;
     let mut found = BTreeSet::new();
     for (path, operations) in document["paths"].as_object().unwrap() {
         for (method, operation) in operations.as_object().unwrap() {

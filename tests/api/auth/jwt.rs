@@ -79,11 +79,15 @@ pub(crate) fn signed(claims: &Value) -> String {
 
 /// A good token's claims, with one changed or taken away.
 fn claims_but(name: &str, value: Option<Value>) -> Value {
-    let mut claims = claims("alice");
-    let claims_mut = claims.as_object_mut().unwrap();
+    changed(claims("alice"), name, value)
+}
+
+/// These claims, with one changed or taken away.
+pub(super) fn changed(mut claims: Value, name: &str, value: Option<Value>) -> Value {
+    let members = claims.as_object_mut().unwrap();
     match value {
-        Some(value) => claims_mut.insert(name.into(), value),
-        None => claims_mut.remove(name),
+        Some(value) => members.insert(name.into(), value),
+        None => members.remove(name),
     };
     claims
 }

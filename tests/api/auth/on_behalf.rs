@@ -11,7 +11,7 @@ use super::{
     POLICIES, api_keys, asking, asking_for_mine, back_end, by, by_keys, spawn, status,
     with_api_keys,
 };
-use crate::helpers::{App, Grant, is, problem, spawn_app_with_both, with_policies};
+use crate::helpers::{App, Grant, answer, is, problem, spawn_app_with_both, with_policies};
 use crate::rate_limit::limited;
 
 /// An app that accepts tokens and the key of `back-end`, and that key.
@@ -51,7 +51,7 @@ async fn with_both_ways_either_works_and_the_refusal_names_both() {
             "Bearer realm=\"presignd\", ApiKey realm=\"presignd\""
         );
     }
-    let document: Value = app.get("/openapi.json").await.json().await.unwrap();
+    let document = app.document().await;
     assert_eq!(
         document["paths"]["/upload/presigned-url"]["post"]["security"],
         json!([{"bearer": []}, {"apiKey": []}])
@@ -133,18 +133,11 @@ async fn calls_that_were_sealed_on_behalf_of_users_count_for_the_key() {
     let signed = async |user: &str, body: &Value| -> Value {
         let request = app.client.post(format!("{}/s3/sign", app.base));
         let request = request.bearer_auth(&key).header("x-on-behalf-of", user);
-        request
-            .json(body)
-            .send()
-            .await
-            .unwrap()
-            .json()
-            .await
-            .unwrap()
+        answer(200, request.json(body).send().await.unwrap()).await
     };
     let begin = json!({"method": "POST", "key": "a.txt", "contentType": "a/b"});
-    let post = async |answer: &Value| {
-        let request = app.client.post(answer["url"].as_str().unwrap());
+    let post = async |signed: &Value| {
+        let request = app.client.post(signed["url"].as_str().unwrap());
         let response = request.send().await.unwrap();
         (response.status().as_u16(), response.text().await.unwrap())
     };

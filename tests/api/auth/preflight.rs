@@ -35,11 +35,8 @@ async fn a_preflight_needs_no_credentials_and_does_not_let_in_other_origins() {
         assert_eq!(allowed, None, "{origin}");
     }
     // A page may read that it is refused, and why.
-    let response = asking(&app)
-        .header("origin", "https://a.example")
-        .send()
-        .await
-        .unwrap();
+    let request = asking(&app).header("origin", "https://a.example");
+    let response = request.send().await.unwrap();
     let headers = response.headers();
     assert_eq!(headers["access-control-allow-origin"], "https://a.example");
     assert!(headers["vary"].to_str().unwrap().contains("origin"));

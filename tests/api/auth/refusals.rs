@@ -10,7 +10,7 @@ use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 
 use super::jwks::published;
-use super::jwt::{AUDIENCE, ISSUER, IssuerKey, SECRET, claims, now};
+use super::jwt::{AUDIENCE, ISSUER, IssuerKey, SECRET, changed, claims, now};
 use crate::helpers::client;
 use crate::process::{Running, request_lines};
 
@@ -40,17 +40,10 @@ fn asking(url: &str) -> RequestBuilder {
 /// Tokens that are refused, and why.
 fn tokens(key: &IssuerKey) -> Vec<(String, &'static str)> {
     let now = now();
-    let with = |name: &str, value: Value| {
-        let mut claims = claims("chosen-sub");
-        claims[name] = value;
-        key.sign(Some("k"), &claims)
-    };
-    let without = |name: &str| {
-        let mut claims = claims("chosen-sub");
-        claims.as_object_mut().unwrap().remove(name);
-        key.sign(Some("k"), &claims)
-    };
     let good = claims("chosen-sub");
+    let but = |name: &str, value| key.sign(Some("k"), &changed(good.clone(), name, value));
+    let with = |name: &str, value: Value| but(name, Some(value));
+    let without = |name: &str| but(name, None);
     let mut shared = Header::new(Algorithm::HS256);
     shared.kid = Some("k".into());
     let mut critical = Header::new(Algorithm::ES256);

@@ -61,13 +61,8 @@ async fn buckets_and_objects_are_listed() {
         .map(|bucket| bucket.name().unwrap())
         .collect();
     assert_eq!(names, [BUCKET]);
-    let list = app
-        .store
-        .list_objects()
-        .bucket(BUCKET)
-        .send()
-        .await
-        .unwrap();
+    let list = app.store.list_objects().bucket(BUCKET).send();
+    let list = list.await.unwrap();
     assert_eq!(list.contents()[0].key(), Some(grant.key.as_str()));
 }
 

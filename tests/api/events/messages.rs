@@ -241,7 +241,7 @@ async fn each_message_is_what_the_document_describes() {
         put.content_type("text/plain").send().await.unwrap();
         app.report(&notification(KEY)).await;
     }
-    let document: Value = app.get("/openapi.json").await.json().await.unwrap();
+    let document = app.document().await;
     let schemas = &document["components"]["schemas"];
     let described = |value: &Value, schema: &str| {
         let schema = &schemas[schema];

@@ -5,17 +5,9 @@ use reqwest::Response;
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    App, answer, client, fields, problem, spawn_app_with, spawn_app_with_policies, with_policies,
+    App, answer, client, fields, problem, spawn_app_with, spawn_app_with_policies,
+    spawn_app_without_forms, with_policies,
 };
-
-/// A service whose store accepts no forms.
-async fn without_forms(policies: &str) -> App {
-    let settings = Settings {
-        supports_post: false,
-        ..with_policies(policies)
-    };
-    spawn_app_with(settings).await
-}
 
 async fn params(app: &App, query: &str) -> Value {
     answer(200, app.get(&format!("/s3/params?{query}")).await).await
@@ -32,7 +24,7 @@ async fn send(answer: &Value, body: &'static str) -> Response {
 
 #[tokio::test]
 async fn a_store_without_forms_gets_a_put() {
-    let app = without_forms("[policies.default]\nallowed_metadata = ['album']").await;
+    let app = spawn_app_without_forms("[policies.default]\nallowed_metadata = ['album']").await;
     let query = "filename=a%20b.jpg&type=image/jpeg&metadata[album]=7&metadata[name]=x";
     let answer = params(&app, query).await;
     assert_eq!(answer["method"], "PUT");
@@ -85,7 +77,7 @@ async fn a_size_binds_the_put_and_the_form() {
         }
         assert!(params(&app, "filename=a&size=5").await["url"].is_string());
     }
-    let app = without_forms("[policies.default]\nmax_size = '5 B'").await;
+    let app = spawn_app_without_forms("[policies.default]\nmax_size = '5 B'").await;
     let answer = params(&app, "filename=a&size=5").await;
     assert_eq!(send(&answer, "123456").await.status(), 403);
     assert_eq!(send(&answer, "12345").await.status(), 200);
