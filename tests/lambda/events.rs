@@ -70,7 +70,7 @@ fn of_queue(bodies: &[(&str, Value)]) -> Value {
 }
 
 #[tokio::test]
-async fn what_s3_reports_is_told() {
+async fn what_s3_reports_is_received() {
     let (function, reported) = start().await;
     let key = uploaded(&function, "a b.txt").await;
     for event in [
