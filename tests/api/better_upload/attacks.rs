@@ -124,8 +124,8 @@ async fn calls_of_better_upload_are_for_the_caller_who_began() {
 async fn if_one_of_the_uploads_cannot_begin_the_others_are_aborted() {
     let created = Arc::new(AtomicU32::new(0));
     let store = StandIn::except(move |method, uri| {
-        let creates = *method == Method::POST && uri.contains("?uploads");
-        let is_third = creates && created.fetch_add(1, Ordering::SeqCst) == 2;
+        let begins = *method == Method::POST && uri.contains("?uploads");
+        let is_third = begins && created.fetch_add(1, Ordering::SeqCst) == 2;
         is_third.then(|| error(501, "NotImplemented"))
     })
     .await;

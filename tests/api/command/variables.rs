@@ -320,8 +320,7 @@ async fn idle_connections_stay_open_for_as_long_as_the_variable_says() {
     let folder = TempDir::new().unwrap();
     for (seconds, stays) in [("1", false), ("620", true)] {
         let variables = [("KEEP_ALIVE_TIMEOUT", seconds)];
-        let mut dev = Running::dev(folder.path(), &variables);
-        let url = base(&dev.printed_until("-T hello.txt"));
+        let (_dev, url) = Running::dev(folder.path(), &variables);
         let mut stream = TcpStream::connect(url.trim_start_matches("http://"))
             .await
             .unwrap();

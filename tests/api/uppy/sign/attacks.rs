@@ -80,11 +80,11 @@ async fn a_token_is_for_one_call_of_one_upload() {
         (400, "InvalidParts".to_owned())
     );
     // One answer that begins an upload begins another one each time, under its own key.
-    let begun = async || {
-        let begun = send(&begin, Some("a/b"), Vec::new()).await;
-        element(&begun.text().await.unwrap(), "Key").to_owned()
+    let new_key = async || {
+        let answer = send(&begin, Some("a/b"), Vec::new()).await;
+        element(&answer.text().await.unwrap(), "Key").to_owned()
     };
-    assert_ne!(begun().await, begun().await);
+    assert_ne!(new_key().await, new_key().await);
 }
 
 #[tokio::test]
