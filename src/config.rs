@@ -231,11 +231,7 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
     let default = Limits::default();
     let max_connections: Option<NonZeroU16> =
         reader.parse("MAX_CONNECTIONS", "a whole number from 1 to 65535");
-    let keep_alive = "whole seconds from 1 to 3600";
-    let head_timeout = reader.read("KEEP_ALIVE_TIMEOUT", keep_alive, |text| {
-        let seconds = text.parse().ok().filter(|n| (1..=3600).contains(n))?;
-        Some(Duration::from_secs(seconds))
-    });
+    let head_timeout = seconds(reader, "KEEP_ALIVE_TIMEOUT", Duration::from_hours(1));
     Limits {
         head_timeout: head_timeout.unwrap_or(default.head_timeout),
         max_connections: max_connections.map_or(default.max_connections, |n| n.get().into()),
@@ -262,14 +258,17 @@ fn endpoint(reader: &mut Reader<'_>, name: &str, example: &str) -> Option<String
     })
 }
 
-fn policies(reader: &mut Reader<'_>) -> Option<Policies> {
-    let name = "UPLOAD_URL_EXPIRES_IN";
-    let max = s3::MAX_EXPIRES_IN;
+/// A variable with a number of seconds, from 1 to `max`.
+fn seconds(reader: &mut Reader<'_>, name: &str, max: Duration) -> Option<Duration> {
     let must_be = format!("whole seconds from 1 to {}", max.as_secs());
-    let expires_in = reader.read(name, &must_be, |text| {
-        let expires_in = Duration::from_secs(text.parse().ok()?);
-        (!expires_in.is_zero() && expires_in <= max).then_some(expires_in)
-    });
+    reader.read(name, &must_be, |text| {
+        let duration = Duration::from_secs(text.parse().ok()?);
+        (!duration.is_zero() && duration <= max).then_some(duration)
+    })
+}
+
+fn policies(reader: &mut Reader<'_>) -> Option<Policies> {
+    let expires_in = seconds(reader, "UPLOAD_URL_EXPIRES_IN", s3::MAX_EXPIRES_IN);
     let expires_in = expires_in.unwrap_or(DEFAULT_EXPIRES_IN);
     let name = "UPLOAD_POLICIES_FILE";
     if !reader.is_set(name) {

@@ -78,6 +78,14 @@ pub(crate) fn with_policies(toml: &str) -> upload::Settings {
     }
 }
 
+/// The settings of a service with another session secret.
+pub(crate) fn with_another_secret() -> upload::Settings {
+    upload::Settings {
+        session_key: Some(SessionKey::new(&[8; 32])),
+        ..built_in()
+    }
+}
+
 /// On a store that accepts no forms.
 pub(crate) async fn spawn_app_without_forms(toml: &str) -> App {
     let settings = upload::Settings {

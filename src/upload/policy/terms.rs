@@ -170,18 +170,19 @@ impl Terms {
             let detail = "can be bound to a PUT alone; ask for one, or give `checksumSha256`";
             refuse(Field::ContentMd5, "post-not-supported", detail.into());
         }
+        let mut refuse_metadata = |name: &String, detail: &'static str| {
+            let field = Field::MetadataOf(name.clone());
+            refuse(field, "metadata-not-allowed", detail.into());
+        };
         for name in file.metadata.keys() {
             if !self.allows_metadata(name) {
-                let detail = "is not metadata that the policy lets clients set".into();
-                let field = Field::MetadataOf(name.clone());
-                refuse(field, "metadata-not-allowed", detail);
+                refuse_metadata(name, "is not metadata that the policy lets clients set");
             }
         }
         for (name, _) in self.metadata_of_ticket() {
             if !self.policy_allows_metadata(name) {
-                let detail = "is metadata of the ticket that the policy does not allow".into();
-                let field = Field::MetadataOf(name.clone());
-                refuse(field, "metadata-not-allowed", detail);
+                let detail = "is metadata of the ticket that the policy does not allow";
+                refuse_metadata(name, detail);
             }
         }
         let all = self.metadata.iter().chain(self.metadata_of_ticket());

@@ -10,14 +10,14 @@ use axum::extract::Request;
 use axum::http::HeaderName;
 use axum::middleware::Next;
 use presignd::dev::BUCKET;
-use presignd::upload::{Caller, GrantRequest, SessionKey, Settings};
+use presignd::upload::{Caller, GrantRequest};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{ANYTHING, Upload, create_at, video};
 use crate::helpers::{
-    built_in, fields, file, get, hurry, is, post, problem, spawn_app, spawn_app_with,
+    fields, file, get, hurry, is, post, problem, spawn_app, spawn_app_with, with_another_secret,
 };
 use crate::stand_in::{StandIn, error, xml};
 
@@ -34,14 +34,7 @@ const CREATED: &str =
 async fn an_invalid_expired_or_foreign_token_is_refused_without_asking_the_store() {
     let store = StandIn::with_status(200).await;
     let good = upload_on(&store).await;
-    let foreign = {
-        let settings = Settings {
-            session_key: Some(SessionKey::new(&[8; 32])),
-            ..built_in()
-        };
-        let app = spawn_app_with(settings).await;
-        video(&app).await
-    };
+    let foreign = video(&spawn_app_with(with_another_secret()).await).await;
     let expired = {
         let app = spawn_app().await;
         let long_ago = SystemTime::now() - Duration::from_hours(8 * 24);

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
+use presignd::dev::BUCKET;
 use presignd::upload::{Caller, GrantRequest, Operation};
 use reqwest::Method;
 use serde_json::json;
 
 use super::{Uppy, element, list_of, refused, send, signed};
-use crate::helpers::{client, file, spawn_app};
+use crate::helpers::{client, file, service, spawn_app, with_another_secret};
 use crate::uppy::create_at;
 
 async fn begun() -> (crate::helpers::App, Uppy) {
@@ -36,6 +37,13 @@ async fn a_tampered_foreign_or_other_token_makes_no_call() {
         "%00".to_owned(),
     ]);
     tampered.push(token[..token.len() - 3].to_owned());
+    // A call of this very upload, sealed by a service with another secret.
+    let (anyone, now) = (Caller::anonymous(), SystemTime::now());
+    let open = app.uploads.open_upload(&anyone, &upload.id, None, now);
+    let other = service(&app.config, BUCKET, true, with_another_secret()).await;
+    let list = Operation::List;
+    let foreign = other.seal_call(&anyone, &open.unwrap(), list, Duration::ZERO, now);
+    tampered.push(foreign.token);
     for token in tampered {
         for method in [Method::GET, Method::POST, Method::DELETE] {
             let call = client().request(method, format!("{base}/{token}"));
