@@ -58,6 +58,8 @@ pub(crate) async fn serve(env: &Env) -> Result<()> {
     service.reload_on_hangups(hangups, move || Config::from_env(&reloaded_env));
     announce(env, &config, &aws, &service.public_host, Some(addr));
     service.warn_without_credentials();
+    #[cfg(target_os = "linux")]
+    announce::notify_systemd();
     let router = http::router(Arc::clone(&service.uploads), &service.settings);
     service.run(listeners, router).await;
     telemetry::flush();

@@ -105,6 +105,14 @@ pub(super) fn announce(
     }
 }
 
+/// Lets systemd know that the service is ready, if it waits for that (`Type=notify`).
+#[cfg(target_os = "linux")]
+pub(super) fn notify_systemd() {
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::warn!(%error, "NOTIFY_SOCKET is set, but systemd does not learn that the service is ready");
+    }
+}
+
 /// Each connection may need a second descriptor, for a call to the store.
 #[cfg(unix)]
 fn warn_of_few_descriptors(max_connections: usize) {

@@ -3,6 +3,7 @@
 mod closed_pipe;
 mod install;
 mod reload;
+mod systemd;
 mod ticket;
 mod variables;
 
