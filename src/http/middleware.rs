@@ -9,14 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{ConnectInfo, MatchedPath, Request};
-use axum::http::response::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use http_body_util::BodyExt;
-use hyper::body::Body as _;
 use ipnet::IpNet;
 use tokio::time::{Instant, timeout_at};
 use tower::util::MapRequestLayer;
@@ -27,11 +23,10 @@ use super::auth::Refused;
 use super::client_ip::is_trusted;
 use super::context::RequestContext;
 use super::head::{self, REQUEST_ID};
-use super::memory::{Mapped, Memory};
-use super::problem::{Problem, catalogue, retry_later};
+use super::memory::Memory;
+use super::problem::{Problem, catalogue};
 use super::{HttpService, Settings};
 use crate::telemetry::{Metrics, Trace};
-use crate::turns::CallerKey;
 
 /// Headers of every answer, unless its route sets another value. Only the pages need scripts; no
 /// browser may run, cache or embed anything else.
@@ -53,9 +48,6 @@ const UNKNOWN: &str = "<unknown>";
 /// How long a handler may run. It is longer than the slowest call to the store, which completes an
 /// upload.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(150);
-
-/// Longer answers count against the budget of bytes that wait to be read.
-const SHORT_ANSWER_BYTES: usize = 64 * 1024;
 
 /// Adds the middleware to all routes and fallbacks that `router` has so far.
 ///
@@ -152,42 +144,10 @@ async fn observe(
         );
     }
     let response = match context.caller() {
-        Some(caller) => within_budget(response, caller, &observer.memory).await,
+        Some(caller) => observer.memory.unread.within_budget(response, caller).await,
         None => response,
     };
     Ok(observation.finish(response))
-}
-
-/// A long answer stays in memory until the client has read it, so each caller, and all of them
-/// together, may only have a number of bytes waiting. Answers without a caller are static files.
-async fn within_budget(response: Response, caller: &CallerKey, memory: &Memory) -> Response {
-    let length = response.body().size_hint().lower();
-    let length = usize::try_from(length).unwrap_or(usize::MAX);
-    if length <= SHORT_ANSWER_BYTES {
-        return response;
-    }
-    let Some(answer) = memory.unread.admit(caller, length) else {
-        let refusal = retry_later(&catalogue::ANSWERS_UNREAD, Duration::from_secs(1));
-        return with_headers_of(response.into_parts().0, refusal);
-    };
-    let (mut parts, body) = response.into_parts();
-    let Ok(bytes) = body.collect().await else {
-        return with_headers_of(parts, Problem::internal().into_response());
-    };
-    let bytes = bytes.to_bytes();
-    let Ok(mut copy) = Mapped::new(bytes.len()) else {
-        return with_headers_of(parts, Problem::internal().into_response());
-    };
-    copy.extend(&bytes);
-    parts.extensions.insert(Arc::clone(&answer)); // for the connection
-    Response::from_parts(parts, Body::new(answer.body(copy)))
-}
-
-/// An answer in place of another one, whose headers let pages of other origins read it.
-fn with_headers_of(replaced: Parts, mut response: Response) -> Response {
-    let own = std::mem::replace(response.headers_mut(), replaced.headers);
-    response.headers_mut().extend(own);
-    response
 }
 
 /// A request in progress. It is logged, counted and traced when it is dropped: after the answer, or
@@ -325,8 +285,10 @@ mod tests {
     use std::future::pending;
 
     use axum::Extension;
+    use axum::body::Body;
     use axum::http::HeaderMap;
     use axum::routing::get;
+    use http_body_util::BodyExt;
     use serde_json::Value;
     use tower_http::cors::Any;
 

@@ -7,16 +7,22 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll};
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
+use axum::http::response::Parts;
+use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Duration, Instant};
 
 use super::memory::{Mapped, count};
+use super::problem::{Problem, catalogue, retry_later};
 use super::server::Closer;
 use crate::turns::{CallerKey, Full, Turn, Turns};
 
 /// How long each client may read an answer even if others need its room.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Longer answers count against the budget of bytes that wait to be read.
+const SHORT_ANSWER_BYTES: usize = 64 * 1024;
 /// The size of the pieces in which a connection gets an answer.
 const PART_BYTES: usize = 64 * 1024;
 
@@ -33,6 +39,32 @@ impl Unread {
             turns,
             answers: Mutex::default(),
         }
+    }
+
+    /// The same answer, or a refusal. A long one stays in memory until the client has read it, so
+    /// each caller, and all of them together, may only have a number of bytes waiting. Answers
+    /// without a caller are static files.
+    pub(super) async fn within_budget(&self, response: Response, caller: &CallerKey) -> Response {
+        let length = response.body().size_hint().lower();
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        if length <= SHORT_ANSWER_BYTES {
+            return response;
+        }
+        let (mut parts, body) = response.into_parts();
+        let Some(answer) = self.admit(caller, length) else {
+            let refusal = retry_later(&catalogue::ANSWERS_UNREAD, Duration::from_secs(1));
+            return with_headers_of(parts, refusal);
+        };
+        let Ok(bytes) = body.collect().await else {
+            return with_headers_of(parts, Problem::internal().into_response());
+        };
+        let bytes = bytes.to_bytes();
+        let Ok(mut copy) = Mapped::new(bytes.len()) else {
+            return with_headers_of(parts, Problem::internal().into_response());
+        };
+        copy.extend(&bytes);
+        parts.extensions.insert(Arc::clone(&answer)); // for the connection
+        Response::from_parts(parts, Body::new(answer.body(copy)))
     }
 
     /// Reserves room for an answer. If there is none, closes the slowest connections, which makes
@@ -84,6 +116,13 @@ impl Unread {
         slow.truncate(enough.map_or(slow.len(), |last| last + 1));
         slow
     }
+}
+
+/// An answer in place of another one, whose headers let pages of other origins read it.
+fn with_headers_of(replaced: Parts, mut response: Response) -> Response {
+    let own = std::mem::replace(response.headers_mut(), replaced.headers);
+    response.headers_mut().extend(own);
+    response
 }
 
 /// An answer and its room, until all of it has been sent.
