@@ -8,7 +8,7 @@ use axum::extract::{FromRef, State};
 use axum::http::{HeaderValue, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
@@ -16,6 +16,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Settings;
+use super::middleware::Routine;
 use super::openapi::ReadinessProblems;
 use super::problem::{Problem, catalogue};
 use crate::error_chain::causes;
@@ -54,8 +55,12 @@ struct Health {
     operation_id = "getHealth",
     responses((status = 200, description = "The service is alive", body = Health))
 )]
-async fn healthz() -> Json<Health> {
-    Json(Health { status: "ok" })
+async fn healthz() -> (Extension<Routine>, Json<Health>) {
+    healthy()
+}
+
+fn healthy() -> (Extension<Routine>, Json<Health>) {
+    (Extension(Routine), Json(Health { status: "ok" }))
 }
 
 /// State shared by the routes for operators.
@@ -99,7 +104,9 @@ const LIMITS: Limits = Limits {
     operation_id = "getReadiness",
     responses((status = 200, description = "The service can grant uploads", body = Health), ReadinessProblems)
 )]
-async fn readyz(State(operations): State<Arc<Operations>>) -> Result<Json<Health>, Problem> {
+async fn readyz(
+    State(operations): State<Arc<Operations>>,
+) -> Result<(Extension<Routine>, Json<Health>), Problem> {
     if operations.stop.is_cancelled() {
         return Err(Problem::new(&catalogue::STOPPING));
     }
@@ -112,7 +119,7 @@ async fn readyz(State(operations): State<Arc<Operations>>) -> Result<Json<Health
         .get(judge, || probe(Arc::clone(&operations.uploads)))
         .await;
     match probe {
-        Ok(None) => Ok(Json(Health { status: "ok" })),
+        Ok(None) => Ok(healthy()),
         Ok(Some(problem)) => Err(problem),
         Err(_) => Err(Problem::internal()), // It panicked, or did not finish in time.
     }
@@ -149,5 +156,6 @@ async fn metrics(State(operations): State<Arc<Operations>>) -> Result<impl IntoR
         .metrics
         .encode(lifetime)
         .map_err(|_| Problem::internal())?;
-    Ok(([(header::CONTENT_TYPE, OPEN_METRICS)], text))
+    let content_type = [(header::CONTENT_TYPE, OPEN_METRICS)];
+    Ok((Extension(Routine), content_type, text))
 }

@@ -42,6 +42,11 @@ pub(super) static ON_ALL: [(HeaderName, HeaderValue); 3] = [
     ),
 ];
 
+/// An extension of answers that come every few seconds and are logged at the level `debug` alone: those to probes and
+/// scrapes that succeed.
+#[derive(Clone, Copy)]
+pub(super) struct Routine;
+
 /// Label for unknown routes and methods.
 const UNKNOWN: &str = "<unknown>";
 
@@ -162,6 +167,7 @@ struct Observation {
     /// The code of the problem that the answer is.
     code: Option<&'static str>,
     refused: Option<&'static str>,
+    is_routine: bool,
     context: Arc<RequestContext>,
     trace: Trace,
 }
@@ -181,6 +187,7 @@ impl Observation {
             status: None,
             code: None,
             refused: None,
+            is_routine: false,
             context: Arc::new(RequestContext::new(observer, id, (peer, by_proxy))),
             trace: Trace::begin(method.unwrap_or("_OTHER"), named_trace),
         }
@@ -201,6 +208,7 @@ impl Observation {
         }
         self.status = Some(response.status());
         self.refused = Refused::reason(&response);
+        self.is_routine = response.extensions_mut().remove::<Routine>().is_some();
         response
     }
 
@@ -244,19 +252,21 @@ impl Drop for Observation {
         let status = self.status.map_or(CLIENT_CLOSED, |status| status.as_u16());
         let took = self.begin.elapsed();
         let route = self.context.route();
-        tracing::info!(
-            request_id = self.context.id,
-            trace_id = self.trace.id(),
-            method = self.method,
-            route = route.unwrap_or(UNKNOWN),
-            caller = self.context.sender_name(),
-            on_behalf_of = self.context.on_behalf_of(),
-            status,
-            code = self.code,
-            refused = self.refused,
-            us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-            "request"
-        );
+        if !self.is_routine || tracing::enabled!(tracing::Level::DEBUG) {
+            tracing::info!(
+                request_id = self.context.id,
+                trace_id = self.trace.id(),
+                method = self.method,
+                route = route.unwrap_or(UNKNOWN),
+                caller = self.context.sender_name(),
+                on_behalf_of = self.context.on_behalf_of(),
+                status,
+                code = self.code,
+                refused = self.refused,
+                us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+                "request"
+            );
+        }
         let metrics = &self.context.observer.metrics;
         metrics.request(self.method, route.unwrap_or(UNKNOWN), status, took);
         self.trace.end(route, status);

@@ -15,7 +15,9 @@ use tempfile::TempDir;
 
 use crate::auth::jwt::{AUDIENCE, ISSUER, SECRET, claims, signed};
 use crate::helpers::{Grant, client, granted};
-use crate::process::{Running, one_line_and_exit_1, presignd, request_lines, run};
+use crate::process::{
+    BUCKET, Running, free_addr, one_line_and_exit_1, presignd, request_lines, run,
+};
 
 async fn upload(base: &str, filename: &str, body: &str) -> Grant {
     let request = json!({"filename": filename, "contentType": "text/plain"});
@@ -130,6 +132,39 @@ async fn the_log_has_a_line_for_each_request_and_names_its_caller_and_never_a_se
     secrets.extend(parts_of(upload).into_iter().skip(1));
     for secret in secrets {
         assert!(!log.contains(&secret), "{secret:?} is in the log: {log}");
+    }
+}
+
+/// They come every few seconds.
+#[tokio::test]
+async fn the_log_has_probes_and_scrapes_only_if_they_fail_or_at_the_level_debug() {
+    let folder = TempDir::new().unwrap();
+    let closed_port = format!("http://{}", free_addr());
+    for (level, routes) in [
+        ("info", &["/readyz"][..]),
+        ("debug", &["/healthz", "/metrics", "/readyz"]),
+    ] {
+        let metrics_addr = free_addr();
+        let variables = [
+            ("RUST_LOG", level),
+            ("METRICS_ADDR", &metrics_addr),
+            ("AWS_ENDPOINT_URL_S3", &closed_port),
+        ];
+        let (serve, addr) = Running::serve(folder.path(), &[&BUCKET[..], &variables].concat());
+        for (addr, path, status) in [
+            (&addr, "/healthz", 200),
+            (&metrics_addr, "/metrics", 200),
+            (&addr, "/readyz", 503),
+        ] {
+            let response = client().get(format!("http://{addr}{path}")).send().await;
+            assert_eq!(response.unwrap().status(), status, "{path}");
+        }
+        let (_, _, log) = serve.stop("TERM");
+        let logged: Vec<_> = request_lines(&log)
+            .iter()
+            .map(|line| line["route"].as_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(logged, routes, "{level}");
     }
 }
 
