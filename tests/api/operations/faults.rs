@@ -141,7 +141,7 @@ async fn lines_of_the_log_that_cannot_be_written_are_counted() {
     let mut child = command.stderr(Stdio::from(full.unwrap())).spawn().unwrap();
     let asked = async {
         loop {
-            let request = crate::helpers::client().get(format!("http://{addr}/healthz"));
+            let request = crate::helpers::client().get(format!("http://{addr}/nope"));
             request.send().await.ok(); // it may not listen yet
             let url = format!("http://{metrics_addr}/metrics");
             let answer = crate::helpers::client().get(url).send().await;
