@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_credential_types::Credentials;
 use aws_sigv4::sign::v4::generate_signing_key;
@@ -82,17 +82,18 @@ pub(super) struct SigningKeyCache(Arc<RwLock<Option<CachedKey>>>);
 
 struct CachedKey {
     credentials: Arc<Credentials>,
-    derived_at: Timestamp,
+    /// Days since 1970.
+    day: u64,
     key: SigningKey,
 }
 
 impl SigningKeyCache {
     pub(super) fn get(&self, signing: &Signing, scope: &Scope) -> SigningKey {
         let (credentials, now) = (&signing.credentials, signing.now);
-        let timestamp = Timestamp::new(now);
+        let day = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / 86_400;
         let cached = self.0.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(cached) = &*cached
-            && cached.derived_at.day() == timestamp.day()
+            && cached.day == day
             && Arc::ptr_eq(&cached.credentials, credentials)
         {
             return cached.key.clone();
@@ -101,7 +102,7 @@ impl SigningKeyCache {
         let key = SigningKey::derive(credentials, now, scope);
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(CachedKey {
             credentials: Arc::clone(credentials),
-            derived_at: timestamp,
+            day,
             key: key.clone(),
         });
         key
