@@ -42,8 +42,8 @@ pub(super) static ON_ALL: [(HeaderName, HeaderValue); 3] = [
     ),
 ];
 
-/// An extension of answers that come every few seconds and are logged at the level `debug` alone: those to probes and
-/// scrapes that succeed.
+/// An extension of answers that are logged only if the level is `debug`, as they are sent every few seconds: those to
+/// probes and scrapes that succeed.
 #[derive(Clone, Copy)]
 pub(super) struct Routine;
 
