@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::http::StatusCode;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Redirect};
 use axum::routing::get;
 use jsonwebtoken::jwk::{Jwk, PublicKeyUse};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -161,6 +161,24 @@ async fn an_endless_set_of_keys_is_not_read() {
     let token = key.sign(Some("d"), &claims("alice"));
     let answer = asking(&app).bearer_auth(token).send().await.unwrap();
     is(&problem(answer).await, 503, "issuer-unavailable");
+}
+
+/// The operator trusts the URL, not one that it redirects to.
+#[tokio::test]
+async fn keys_are_not_fetched_from_where_the_issuer_redirects() {
+    let key = IssuerKey::ed();
+    let set = json!({"keys": [published("d", &key)]});
+    let routes = axum::Router::new()
+        .route("/elsewhere", get(async || Json(set)))
+        .route("/jwks", get(async || Redirect::temporary("/elsewhere")));
+    let addr = crate::helpers::spawn(routes).await;
+    let token = key.sign(Some("d"), &claims("alice"));
+    for (path, expected) in [("elsewhere", 201), ("jwks", 503)] {
+        let url = format!("http://{addr}/{path}").parse().unwrap();
+        let jwks = Jwks::new(url, false).unwrap();
+        let app = spawn(with_policies(POLICIES), jwt(Keys::Set(jwks), None)).await;
+        assert_eq!(by(&app, &token).await, expected, "{path}");
+    }
 }
 
 #[tokio::test]
