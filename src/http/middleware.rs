@@ -150,7 +150,7 @@ async fn observe(
     }
     let response = match context.caller() {
         Some(caller) => observer.memory.unread.within_budget(response, caller).await,
-        None => response,
+        None => response, // of these, static files alone are long
     };
     Ok(observation.finish(response))
 }

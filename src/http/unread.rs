@@ -42,8 +42,7 @@ impl Unread {
     }
 
     /// The same answer, or a refusal. A long one stays in memory until the client has read it, so
-    /// each caller, and all of them together, may only have a number of bytes waiting. Answers
-    /// without a caller are static files.
+    /// each caller, and all of them together, may only have a number of bytes waiting.
     pub(super) async fn within_budget(&self, response: Response, caller: &CallerKey) -> Response {
         let length = response.body().size_hint().lower();
         let length = usize::try_from(length).unwrap_or(usize::MAX);

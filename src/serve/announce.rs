@@ -1,4 +1,5 @@
 //! What a start logs: where the service listens, and what of its configuration an operator should know.
+//! Also what it lets systemd know.
 
 use std::net::SocketAddr;
 

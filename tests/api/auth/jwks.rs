@@ -56,9 +56,7 @@ impl Issuer {
             }
         };
         let addr = crate::helpers::spawn(axum::Router::new().route("/jwks", get(answer))).await;
-        let url = format!("http://{addr}/jwks").parse().unwrap();
-        let jwks = Jwks::new(url, freezes).unwrap();
-        spawn(with_policies(POLICIES), jwt(Keys::Set(jwks), None)).await
+        app_trusting(&format!("http://{addr}/jwks"), freezes).await
     }
 
     fn publish(&self, keys: &[Value]) {
@@ -72,6 +70,12 @@ impl Issuer {
     fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
+}
+
+/// A service that accepts tokens of the keys at this URL.
+async fn app_trusting(url: &str, freezes: bool) -> App {
+    let jwks = Jwks::new(url.parse().unwrap(), freezes).unwrap();
+    spawn(with_policies(POLICIES), jwt(Keys::Set(jwks), None)).await
 }
 
 pub(crate) fn published(id: &str, key: &IssuerKey) -> Value {
@@ -174,9 +178,7 @@ async fn keys_are_not_fetched_from_where_the_issuer_redirects() {
     let addr = crate::helpers::spawn(routes).await;
     let token = key.sign(Some("d"), &claims("alice"));
     for (path, expected) in [("elsewhere", 201), ("jwks", 503)] {
-        let url = format!("http://{addr}/{path}").parse().unwrap();
-        let jwks = Jwks::new(url, false).unwrap();
-        let app = spawn(with_policies(POLICIES), jwt(Keys::Set(jwks), None)).await;
+        let app = app_trusting(&format!("http://{addr}/{path}"), false).await;
         assert_eq!(by(&app, &token).await, expected, "{path}");
     }
 }
