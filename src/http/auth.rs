@@ -109,12 +109,19 @@ impl Gate {
         }
     }
 
-    fn count(&self, key: Option<&CallerKey>, requests: NonZeroU32) -> Result<(), Response> {
+    /// Counts a request, which is counted as `counted` requests already, as `more` of them. Returns both
+    /// together.
+    fn count(
+        &self,
+        key: Option<&CallerKey>,
+        counted: u32,
+        more: NonZeroU32,
+    ) -> Result<u32, Response> {
         let (Some(limit), Some(key)) = (&self.rate_limit, key) else {
-            return Ok(());
+            return Ok(counted);
         };
         limit
-            .count(key, requests)
+            .count(key, counted, more)
             .map_err(|wait| retry_later(&catalogue::RATE_LIMITED, wait))
     }
 

@@ -41,5 +41,5 @@ async fn commit(
     caller: Authenticated,
     Valid(request, _reserved): Valid<VerifyDto>,
 ) -> axum::response::Result<Json<AnswerDto>> {
-    request.answer(&uploads, &caller, true).await
+    request.answer(&uploads, caller, true).await
 }

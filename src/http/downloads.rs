@@ -260,7 +260,7 @@ impl ResultDto {
 )]
 async fn presigned_url(
     State(uploads): State<Arc<UploadService>>,
-    caller: Authenticated,
+    mut caller: Authenticated,
     Valid(request, _reserved): Valid<DownloadDto>,
 ) -> axum::response::Result<(StatusCode, Json<AnswerDto>)> {
     let (wanted, policy) = (request.wanted, request.policy.as_deref());

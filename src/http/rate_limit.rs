@@ -83,15 +83,25 @@ impl RateLimit {
         }
     }
 
-    /// Counts a request as `requests`, but never as more than a burst minus one, so that a caller
-    /// that has waited is let through.
+    /// Counts a request, which is counted as `counted` requests already, as `more` of them. Returns
+    /// both together, which are never more than a burst, so that a caller that has waited is let through.
     ///
     /// # Errors
     ///
-    /// How long the caller has to wait, if there were too many.
-    pub(super) fn count(&self, caller: &CallerKey, requests: NonZeroU32) -> Result<(), Duration> {
-        let most = NonZeroU32::new(self.burst.get() - 1).unwrap_or(NonZeroU32::MIN);
-        self.check(caller, requests.min(most), false)
+    /// How long the caller has to wait before it sends the request again, if there were too many.
+    pub(super) fn count(
+        &self,
+        caller: &CallerKey,
+        counted: u32,
+        more: NonZeroU32,
+    ) -> Result<u32, Duration> {
+        let all = more.saturating_add(counted).min(self.burst);
+        if let Some(more) = NonZeroU32::new(all.get() - counted) {
+            self.check(caller, more, false)
+                // The next attempt is counted from the beginning.
+                .map_err(|wait| self.check(caller, all, true).err().unwrap_or(wait))?;
+        }
+        Ok(all.get())
     }
 
     /// Whether a request would be counted, without counting it.
@@ -154,20 +164,43 @@ mod tests {
         for _ in 0..5 {
             assert_eq!(limit.would_count(&named("alice")), Ok(()));
         }
-        assert_eq!(limit.count(&named("alice"), ONE), Ok(()));
-        assert_eq!(limit.count(&named("alice"), ONE), Ok(()));
+        assert_eq!(limit.count(&named("alice"), 0, ONE), Ok(1));
+        assert_eq!(limit.count(&named("alice"), 0, ONE), Ok(1));
         assert!(limit.would_count(&named("alice")).is_err());
-        assert!(limit.count(&named("alice"), ONE).is_err());
+        assert!(limit.count(&named("alice"), 0, ONE).is_err());
     }
 
     #[test]
     fn a_request_can_count_as_several_and_never_as_more_than_a_burst() {
         let limit = limit(0.1, 3);
         let many = NonZeroU32::new(100).unwrap();
-        assert_eq!(limit.count(&named("alice"), ONE), Ok(()));
-        assert_eq!(limit.count(&named("alice"), many), Ok(()));
-        assert!(limit.count(&named("alice"), ONE).is_err());
-        assert_eq!(limit.count(&named("bob"), ONE), Ok(()));
+        assert_eq!(limit.count(&named("alice"), 0, ONE), Ok(1));
+        assert_eq!(limit.count(&named("alice"), 1, many), Ok(3));
+        assert!(limit.count(&named("alice"), 0, ONE).is_err());
+        assert_eq!(limit.count(&named("bob"), 0, ONE), Ok(1));
+    }
+
+    #[test]
+    fn a_request_that_counts_as_several_is_let_through_after_the_time_that_its_refusal_names() {
+        for burst in [1, 2, 10] {
+            let limit = limit(100.0, burst);
+            let alice = named("alice");
+            // As a route counts a list whose files are asked about, and then signed.
+            let send = || {
+                let counted = limit.count(&alice, 0, ONE)?;
+                let many = NonZeroU32::new(100).unwrap();
+                let counted = limit.count(&alice, counted, many)?;
+                limit.count(&alice, counted, many)
+            };
+            while limit.count(&alice, 0, ONE).is_ok() {}
+            std::thread::sleep(Duration::from_millis(10)); // one request, but no list
+            let wait = match send() {
+                Ok(_) => limit.count(&alice, 0, ONE).unwrap_err(),
+                Err(wait) => wait,
+            };
+            std::thread::sleep(wait);
+            assert_eq!(send(), Ok(burst), "a burst of {burst}");
+        }
     }
 
     #[test]
@@ -176,10 +209,10 @@ mod tests {
         let mut refused = 0;
         for n in 0..300_000_u128 {
             let network = CallerKey::Network(Ipv6Addr::from_bits(n << 64).into());
-            refused += u32::from(limit.count(&network, ONE).is_err());
+            refused += u32::from(limit.count(&network, 0, ONE).is_err());
         }
         // All slots were used up, and no others were added.
         assert!(refused > 150_000, "{refused}");
-        assert_eq!(limit.count(&named("alice"), ONE), Ok(()));
+        assert_eq!(limit.count(&named("alice"), 0, ONE), Ok(1));
     }
 }

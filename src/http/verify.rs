@@ -170,7 +170,7 @@ impl Request {
     pub(super) async fn answer(
         self,
         uploads: &Arc<UploadService>,
-        caller: &Authenticated,
+        mut caller: Authenticated,
         commits: bool,
     ) -> axum::response::Result<Json<AnswerDto>> {
         let Self { expected, wait, .. } = self;
@@ -182,9 +182,9 @@ impl Request {
         };
         let policy = self.policy.as_deref();
         let found = if commits {
-            uploads.commit(caller, policy, &expected, wait).await?
+            uploads.commit(&caller, policy, &expected, wait).await?
         } else {
-            uploads.verify(caller, policy, &expected, wait).await?
+            uploads.verify(&caller, policy, &expected, wait).await?
         };
         let mut results = expected.into_iter().zip(found);
         if self.is_list {
@@ -344,5 +344,5 @@ async fn verify(
     caller: Authenticated,
     Valid(request, _reserved): Valid<VerifyDto>,
 ) -> axum::response::Result<Json<AnswerDto>> {
-    request.answer(&uploads, &caller, false).await
+    request.answer(&uploads, caller, false).await
 }

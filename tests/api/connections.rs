@@ -1,5 +1,6 @@
 //! What one connection may take, and what many may.
 
+mod buffers;
 mod rest;
 mod stops;
 

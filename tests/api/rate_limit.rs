@@ -67,6 +67,31 @@ async fn a_long_list_of_keys_counts_as_several_requests() {
     }
 }
 
+/// Otherwise whoever waits as long as the answer says would be refused again, for ever.
+#[tokio::test]
+async fn a_request_never_counts_as_more_than_a_burst() {
+    let keys: Vec<String> = (0..100).map(|n| format!("foreign/{n}")).collect();
+    // Each of these files is looked for in the store, and then its upload in parts begins there.
+    let files: Vec<_> = (0..6)
+        .map(|n| json!({"name": format!("{n}.mp4"), "type": "video/mp4", "size": 40_000_000}))
+        .collect();
+    for burst in [1, 10] {
+        for (route, body) in [
+            ("/upload/verify", json!({"keys": keys})),
+            ("/better-upload", json!({"files": files})),
+        ] {
+            let policies = "[policies.default]\nkey = \"{caller}/{filename}\"\noverwrite = false";
+            let app = spawn_app_with_both(with_policies(policies), &limited(burst)).await;
+            let ask = || app.client.post(format!("{}{route}", app.base)).json(&body);
+            assert_eq!(
+                statuses(2, ask).await,
+                [200, 429],
+                "{route}, a burst of {burst}"
+            );
+        }
+    }
+}
+
 /// Otherwise a back end could send as many long lists as it has users.
 #[tokio::test]
 async fn the_long_lists_of_all_users_of_a_key_count_for_the_key() {

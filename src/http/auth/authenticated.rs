@@ -27,6 +27,8 @@ pub(in crate::http) struct Authenticated {
     caller: Caller,
     gate: Arc<Gate>,
     context: Arc<RequestContext>,
+    /// The number of requests that it is counted as.
+    counted: u32,
 }
 
 impl Authenticated {
@@ -45,11 +47,17 @@ impl Authenticated {
         let gate = &state.gate;
         let caller = caller.cloned().unwrap_or_else(Caller::anonymous);
         let key = caller.sender_key().or_else(|| network_of(parts, gate));
-        gate.count(key.as_ref(), NonZeroU32::MIN)?;
-        Ok(Self::new(caller, key.as_ref(), parts, gate))
+        let counted = gate.count(key.as_ref(), 0, NonZeroU32::MIN)?;
+        Ok(Self::new(caller, key.as_ref(), parts, gate, counted))
     }
 
-    fn new(caller: Caller, key: Option<&CallerKey>, parts: &Parts, gate: &Arc<Gate>) -> Self {
+    fn new(
+        caller: Caller,
+        key: Option<&CallerKey>,
+        parts: &Parts,
+        gate: &Arc<Gate>,
+        counted: u32,
+    ) -> Self {
         let caller = match key {
             Some(CallerKey::Network(network)) => caller.in_network(*network),
             _ => caller,
@@ -60,6 +68,7 @@ impl Authenticated {
             caller,
             gate: Arc::clone(gate),
             context,
+            counted,
         }
     }
 
@@ -68,12 +77,13 @@ impl Authenticated {
     /// # Errors
     ///
     /// The answer if the caller has sent too many requests.
-    pub(in crate::http) fn count_more(&self, requests: usize) -> Result<(), Response> {
+    pub(in crate::http) fn count_more(&mut self, requests: usize) -> Result<(), Response> {
         let requests = u32::try_from(requests).unwrap_or(u32::MAX);
-        match NonZeroU32::new(requests) {
-            Some(requests) => self.gate.count(self.caller.sender_key().as_ref(), requests),
-            None => Ok(()),
+        if let Some(more) = NonZeroU32::new(requests) {
+            let key = self.caller.sender_key();
+            self.counted = self.gate.count(key.as_ref(), self.counted, more)?;
         }
+        Ok(())
     }
 
     /// Waits for memory to work with.
@@ -119,8 +129,9 @@ impl FromRequestParts<AppState> for Authenticated {
         };
         let key = sender.as_ref().ok().and_then(|sender| sender.caller.key());
         let key = key.or_else(network);
-        let sender = match (gate.count(key.as_ref(), NonZeroU32::MIN), sender) {
-            (Ok(()), Ok(sender)) => sender,
+        let counted = gate.count(key.as_ref(), 0, NonZeroU32::MIN);
+        let (counted, sender) = match (counted, sender) {
+            (Ok(counted), Ok(sender)) => (counted, sender),
             (Err(limited), Ok(sender)) => {
                 RequestContext::of(&parts.extensions).set_caller(&sender.caller); // for the log
                 return Err(limited);
@@ -143,7 +154,7 @@ impl FromRequestParts<AppState> for Authenticated {
             Some(policy) => caller.with_policy(&policy),
             None => caller,
         };
-        Ok(Self::new(caller, key.as_ref(), parts, gate))
+        Ok(Self::new(caller, key.as_ref(), parts, gate, counted))
     }
 }
 

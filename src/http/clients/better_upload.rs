@@ -66,7 +66,7 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
 )]
 async fn presign(
     State(uploads): State<Arc<UploadService>>,
-    caller: Authenticated,
+    mut caller: Authenticated,
     address: OwnAddress,
     Valid(request, _reserved): Valid<RequestDto>,
 ) -> Result<Json<AnswerDto>> {
@@ -77,13 +77,13 @@ async fn presign(
         |it: &RequestedFile| it.content_type.is_none() || it.size > plan::MAX_SINGLE_BYTES;
     let in_parts = allows_parts && request.files.iter().any(is_for_parts);
     let mut files = files(&uploads, &caller, &request, in_parts)?;
-    let existing = existing(&uploads, &caller, &request, &files, in_parts, now).await?;
+    let existing = existing(&uploads, &mut caller, &request, &files, in_parts, now).await?;
     let mut is_new = existing.iter().map(Option::is_none);
     files.retain(|_| is_new.next().unwrap_or_default());
     let sent = request.files.into_iter().map(|file| file.sent);
     let sent: Vec<Sent> = sent.zip(existing).collect();
     if in_parts {
-        return in_parts_answer(&uploads, &caller, &address, sent, &files, now).await;
+        return in_parts_answer(&uploads, &mut caller, &address, sent, &files, now).await;
     }
     let grants = uploads.presign_list(&caller, &files, false, now);
     let grants = grants
@@ -117,7 +117,7 @@ fn problem_with_new(error: Error, sent: &[Sent]) -> Problem {
 /// yet.
 async fn in_parts_answer(
     uploads: &UploadService,
-    caller: &Authenticated,
+    caller: &mut Authenticated,
     address: &OwnAddress,
     sent: Vec<Sent>,
     files: &[File],
@@ -211,7 +211,7 @@ async fn in_parts(
 /// The keys of those files that are uploaded already, in their order.
 async fn existing(
     uploads: &UploadService,
-    caller: &Authenticated,
+    caller: &mut Authenticated,
     request: &UploadRequest,
     files: &[File],
     in_parts: bool,

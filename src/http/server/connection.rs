@@ -17,7 +17,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use prometheus_client::metrics::gauge::Gauge;
-#[cfg(target_os = "linux")]
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -33,6 +32,11 @@ use crate::http::unread::Answer;
 /// waiting costs more.
 const MANY_CONNECTIONS: i64 = 16;
 
+/// How much the system keeps of a connection in each direction. Linux doubles it, as it counts its own
+/// structures as well. With half of it, answers of 100 KB take 40 ms longer on loopback, because the
+/// client's system acknowledges only every second segment at once.
+const BUFFER_BYTES: usize = 64 * 1024;
+
 /// Answers the requests of a client until it closes the connection, is too slow, or has to make
 /// room for another.
 pub(super) async fn run(
@@ -43,11 +47,7 @@ pub(super) async fn run(
     connection: &Connection,
     stop: CancellationToken,
 ) {
-    stream.set_nodelay(true).ok(); // best effort: without it answers are slower
-    #[cfg(target_os = "linux")]
-    SockRef::from(&stream)
-        .set_tcp_user_timeout(Some(limits.unread_timeout))
-        .ok(); // best effort: without it an unread answer stays until the client is gone
+    configure(&stream, &limits);
     let Closer { state, close } = &connection.closer;
     let spoken = has_spoken(&stream, limits.silent_timeout);
     if close.run_until_cancelled(spoken).await != Some(true) {
@@ -97,6 +97,21 @@ pub(super) async fn run(
         let rest = discard_rest(&mut stream, limits.rest_timeout);
         close.run_until_cancelled(rest).await;
     }
+}
+
+/// Sets the options of the socket, best effort: the service works without each of them.
+fn configure(stream: &TcpStream, limits: &Limits) {
+    stream.set_nodelay(true).ok(); // without it answers are slower
+    let socket = SockRef::from(stream);
+    // Without these, the system keeps up to several MiB that nobody reads, in each direction, and counts
+    // them as memory of the container.
+    socket.set_send_buffer_size(BUFFER_BYTES).ok();
+    socket.set_recv_buffer_size(BUFFER_BYTES).ok();
+    // Without it an unread answer stays until the client is gone.
+    #[cfg(target_os = "linux")]
+    socket
+        .set_tcp_user_timeout(Some(limits.unread_timeout))
+        .ok();
 }
 
 /// Receives what the client still sends after its answer, until it closes the connection, too.

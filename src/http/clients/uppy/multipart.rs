@@ -234,7 +234,7 @@ async fn sign_part(
 )]
 async fn sign_parts(
     State(uploads): State<Arc<UploadService>>,
-    Opened { caller, upload }: Opened,
+    Opened { mut caller, upload }: Opened,
     Query(pairs): Pairs,
 ) -> axum::response::Result<Json<PartUrlsDto>> {
     let numbers = parameter(&pairs, "partNumbers");
