@@ -97,6 +97,16 @@ async fn a_field_of_other_requests_is_refused_and_not_ignored() {
         let query = format!("/s3/params?filename=a&uppys=own&{field}=image/png");
         let refused = problem(app.get(&query).await).await;
         assert_eq!(fields(&refused), [(&*pointer, "unknown-field")]);
+        if field != "contentType" {
+            let file = json!({"method": "PUT", "key": "a", "uppys": "own", field: "x"});
+            let refused = problem(app.post("/s3/sign", &file).await).await;
+            assert_eq!(fields(&refused), [(&*pointer, "unknown-field")]);
+        }
+        let file = json!({"name": "a", "size": 1, "type": "a/b", "own": true, field: "x"});
+        let refused = app.post("/better-upload", &json!({"files": [file]})).await;
+        let pointer = format!("/files/0/{field}");
+        let refused = problem(refused).await;
+        assert_eq!(fields(&refused), [(&*pointer, "unknown-field")]);
     }
 }
 

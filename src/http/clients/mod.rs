@@ -9,7 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::AppState;
 use crate::s3::MAX_PARTS;
-use crate::upload::{Caller, Metadata, UploadService, check_metadata};
+use crate::upload::{Caller, Invalid, Metadata, UploadService, check_metadata};
 
 /// The type of a file whose client sends none.
 const DEFAULT_TYPE: &str = "application/octet-stream";
@@ -19,6 +19,20 @@ const MAX_BATCH: usize = 200;
 const PARTS_PER_REQUEST: usize = 20;
 /// How many bytes of memory the URL of a part takes until it is in the answer.
 const PART_URL_BYTES: usize = 8 * 1024;
+
+/// Fields of a file in requests of `/upload`. Upload clients send none of them, and an application that
+/// adds one must not believe that it has an effect.
+const CHECKSUMS: [&str; 3] = ["checksumSha256", "checksumCrc64nvme", "contentMd5"];
+/// Another such field, where `type` has the media type.
+const CONTENT_TYPE: &str = "contentType";
+
+fn has_no_effect(field: &str) -> Invalid {
+    let detail = match field {
+        CONTENT_TYPE => "has no effect here: the media type is in `type`",
+        _ => "has no effect here: checksums are for requests of `/upload`",
+    };
+    Invalid::new("unknown-field", detail)
+}
 
 /// The routes of clients that cannot name a policy, to be nested below a path that does.
 pub(super) fn router_of_policies() -> OpenApiRouter<AppState> {

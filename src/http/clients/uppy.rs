@@ -22,7 +22,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::http::auth::Authenticated;
-use crate::http::clients::{DEFAULT_TYPE, allowed_metadata};
+use crate::http::clients::{
+    CHECKSUMS, CONTENT_TYPE, DEFAULT_TYPE, allowed_metadata, has_no_effect,
+};
 use crate::http::openapi::{
     FilenameText, MediaTypeOrNothing, ParameterProblems, PolicyProblems, SigningProblems,
 };
@@ -42,20 +44,6 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
 }
 
 type Pairs = Query<Vec<(String, String)>>;
-
-/// Fields that describe a file in requests of `/upload`. Uppy sends none of them, and a client that does
-/// must not believe that they have an effect.
-const FIELDS_OF_OTHERS: [&str; 4] = [
-    "contentType",
-    "checksumSha256",
-    "checksumCrc64nvme",
-    "contentMd5",
-];
-
-fn has_no_effect() -> Invalid {
-    let detail = "has no effect here: the media type is in `type`, and checksums are for requests of `/upload`";
-    Invalid::new("unknown-field", detail)
-}
 
 /// The first value of a parameter.
 fn parameter<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
@@ -180,8 +168,9 @@ async fn params(
     Query(pairs): Pairs,
 ) -> Result<Json<ParamsDto>, Problem> {
     let is_given = |name: &&&str| parameter(&pairs, name).is_some();
-    if let Some(name) = FIELDS_OF_OTHERS.iter().find(is_given) {
-        return Err(Problem::for_field(&format!("/{name}"), has_no_effect()));
+    let mut of_others = CHECKSUMS.iter().chain([&CONTENT_TYPE]);
+    if let Some(name) = of_others.find(is_given) {
+        return Err(Problem::for_field(&format!("/{name}"), has_no_effect(name)));
     }
     let metadata = pairs.iter().filter_map(|(name, value)| {
         let name = name.strip_prefix("metadata[")?.strip_suffix(']')?;

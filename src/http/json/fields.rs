@@ -144,11 +144,11 @@ impl<'a, 'e> Fields<'_, 'a, 'e> {
     }
 
     /// Refuses fields of other requests, which would have no effect in this one.
-    pub(in crate::http) fn refuse(&mut self, names: &[&str], why: impl Fn() -> Invalid) {
+    pub(in crate::http) fn refuse(&mut self, names: &[&str], why: impl Fn(&str) -> Invalid) {
         for name in names {
             let is_given = |(other, json): &Member<'_>| other == name && !json.is_null();
             if self.members.iter().any(is_given) {
-                self.reader.within(name, |reader| reader.note(why()));
+                self.reader.within(name, |reader| reader.note(why(name)));
             }
         }
     }

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use validator::Validate;
 
 use crate::http::body::Dto;
+use crate::http::clients::{CHECKSUMS, CONTENT_TYPE, has_no_effect};
 use crate::http::json::{Fields, Json as JsonText};
 use crate::http::openapi::{FilenameText, MediaTypeOrNothing};
 use crate::http::problem::FieldErrors;
@@ -72,6 +73,8 @@ pub(super) struct RequestedFile {
 
 impl FileDto {
     fn read(fields: &mut Fields<'_, '_, '_>) -> Self {
+        fields.refuse(&CHECKSUMS, has_no_effect);
+        fields.refuse(&[CONTENT_TYPE], has_no_effect);
         Self {
             name: fields.required("name", JsonText::text),
             size: fields.required("size", JsonText::whole_number),

@@ -9,8 +9,7 @@ use validator::Validate;
 
 use super::{PARTS_BYTES, part_number};
 use crate::http::body::Dto;
-use crate::http::clients::uppy::{FIELDS_OF_OTHERS, has_no_effect};
-use crate::http::clients::{PARTS_PER_REQUEST, parts_of};
+use crate::http::clients::{CHECKSUMS, CONTENT_TYPE, PARTS_PER_REQUEST, has_no_effect, parts_of};
 use crate::http::json::{Fields, Json as JsonText};
 use crate::http::memory::Work;
 use crate::http::openapi::{FilenameText, MediaTypeOrNothing};
@@ -66,7 +65,8 @@ impl Dto for CreateDto {
 
     // Fields of Uppy's users are ignored, as Companion ignores them.
     fn read(fields: &mut Fields<'_, '_, '_>) -> Self {
-        fields.refuse(&FIELDS_OF_OTHERS, has_no_effect);
+        fields.refuse(&CHECKSUMS, has_no_effect);
+        fields.refuse(&[CONTENT_TYPE], has_no_effect);
         Self {
             filename: fields.required("filename", JsonText::text),
             content_type: fields.optional("type", JsonText::text),

@@ -13,6 +13,7 @@ use validator::Validate;
 use crate::http::body::Dto;
 use crate::http::clients::uppy::multipart::part_number;
 use crate::http::clients::uppy::{UppyMethod, seconds_until};
+use crate::http::clients::{CHECKSUMS, has_no_effect};
 use crate::http::json::{Fields, Json as JsonText};
 use crate::http::openapi::{FilenameText, MediaTypeOrNothing};
 use crate::http::problem::FieldErrors;
@@ -135,6 +136,7 @@ impl Dto for SignDto {
 
     // Other fields are ignored: Uppy may send more of them one day.
     fn read(fields: &mut Fields<'_, '_, '_>) -> Self {
+        fields.refuse(&CHECKSUMS, has_no_effect);
         Self {
             method: fields.required("method", JsonText::text),
             key: fields.required("key", JsonText::text),
