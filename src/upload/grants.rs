@@ -45,14 +45,18 @@ impl UploadService {
         let grants = async {
             let terms = all(checked)?;
             let mut grants = Vec::with_capacity(files.len());
-            for (index, (&(file, kind), terms)) in files.iter().zip(terms).enumerate() {
+            for (&(file, kind), terms) in files.iter().zip(terms) {
                 let asked = GrantRequest::new(caller, file, now);
-                let grant = self.sign_single(asked, kind, terms).await;
-                grants.push(grant.map_err(|error| error.for_file(index))?);
+                grants.push(self.sign_single(asked, kind, terms).await);
+                if let Some(Err(error)) = grants.last()
+                    && !matches!(error, Error::Refused(_))
+                {
+                    break;
+                }
                 // Signing never waits, so a long list would keep this thread from other requests.
                 tokio::task::consume_budget().await;
             }
-            Ok(grants)
+            all(grants)
         }
         .await;
         self.counted(caller, &files, grants)
@@ -185,12 +189,12 @@ impl UploadService {
     }
 }
 
-/// The terms of all files, or all reasons why any of them is refused.
-fn all(checked: impl IntoIterator<Item = Result<Terms>>) -> Result<Vec<Terms>> {
+/// The results of all files, or all reasons why any of them is refused.
+fn all<T>(results: impl IntoIterator<Item = Result<T>>) -> Result<Vec<T>> {
     let (mut allowed, mut refused) = (Vec::new(), Vec::new());
-    for (index, checked) in checked.into_iter().enumerate() {
-        match checked.map_err(|error| error.for_file(index)) {
-            Ok(terms) => allowed.push(terms),
+    for (index, result) in results.into_iter().enumerate() {
+        match result.map_err(|error| error.for_file(index)) {
+            Ok(value) => allowed.push(value),
             Err(Error::Refused(refusals)) => refused.extend(refusals),
             Err(error) => return Err(error),
         }

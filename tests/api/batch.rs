@@ -107,6 +107,22 @@ async fn one_wrong_file_refuses_all_and_every_reason_has_its_place() {
         ("/files/3/policy", "unknown-policy"),
     ];
     assert_eq!(fields(&problem), expected);
+
+    // A store would replace this in a form, and a PUT needs the size.
+    let name = |name| json!({"filename": name, "contentType": "a/b"});
+    let files = [
+        name("a"),
+        name("${filename}"),
+        name("b"),
+        name("c${filename}"),
+    ];
+    let forms = json!({"forms": true, "files": files});
+    let problem = app.refused(URLS, &forms).await;
+    let expected = [
+        ("/files/1/filename", "reserved"),
+        ("/files/3/filename", "reserved"),
+    ];
+    assert_eq!(fields(&problem), expected);
 }
 
 #[tokio::test]
