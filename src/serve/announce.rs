@@ -32,17 +32,7 @@ pub(super) fn announce(
         version = env!("CARGO_PKG_VERSION"),
         "listening"
     );
-    if !env.ignored.is_empty() {
-        tracing::warn!(
-            "these names in .env are ignored, because presignd has no such variables: {}; set them in the environment if the AWS SDK should see them",
-            env.ignored.join(", ")
-        );
-    }
-    for (name, known) in &env.misspelled {
-        tracing::warn!(
-            "{name} is set, but presignd has no such variable; if {known} is meant, set that"
-        );
-    }
+    warn_of_configuration(env, &config.upload.policies);
     if aws.region_is_assumed {
         tracing::warn!(
             "no region was found, so {} is assumed; set AWS_REGION to the bucket's region",
@@ -86,6 +76,26 @@ pub(super) fn announce(
             "WEBHOOK_URL is set, but {bucket} is an access point: the store's events name the bucket behind it, so no webhook is posted for its uploads; name that bucket instead"
         );
     }
+    if config.upload.session_key.is_none() {
+        tracing::warn!(
+            "UPLOAD_SESSION_SECRET is not set: multipart uploads cannot go on after a restart or at other replicas"
+        );
+    }
+}
+
+/// Logs the probable mistakes of a configuration, with whatever store.
+pub(super) fn warn_of_configuration(env: &Env, policies: &Policies) {
+    if !env.ignored.is_empty() {
+        tracing::warn!(
+            "these names in .env are ignored, because presignd has no such variables: {}; set them in the environment if the AWS SDK should see them",
+            env.ignored.join(", ")
+        );
+    }
+    for (name, known) in &env.misspelled {
+        tracing::warn!(
+            "{name} is set, but presignd has no such variable; if {known} is meant, set that"
+        );
+    }
     for name in [
         "API_KEYS_FILE",
         "JWT_PUBLIC_KEY_FILE",
@@ -98,12 +108,7 @@ pub(super) fn announce(
             );
         }
     }
-    warn_of_same_keys(&config.upload.policies);
-    if config.upload.session_key.is_none() {
-        tracing::warn!(
-            "UPLOAD_SESSION_SECRET is not set: multipart uploads cannot go on after a restart or at other replicas"
-        );
-    }
+    warn_of_same_keys(policies);
 }
 
 /// Lets systemd know that the service is ready, if it waits for that (`Type=notify`).

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 
+use super::announce::warn_of_configuration;
 use super::listeners::{Listeners, listen};
 use super::{Hangups, Service, cancelled_by_signals, stopped_by};
 use crate::config::{self, Config, Env};
@@ -69,6 +70,7 @@ pub(crate) async fn dev(env: &Env, args: DevArgs) -> Result<()> {
     let notifier = dev::Notifier::open(&args.data_dir, args.webhook, &mut config.http.events)?;
     let store = notifier.watching(embedded.store(&config.http.allowed_origins)?);
     let _log = telemetry::init(dev::telemetry(config.telemetry.clone()))?;
+    warn_of_configuration(env, &config.upload.policies);
     let stop = cancelled_by_signals()?;
     let opened = |addr: SocketAddr| {
         if args.in_container {

@@ -258,6 +258,22 @@ fn serve_warns_of_a_variable_whose_name_is_misspelled() {
 }
 
 #[test]
+fn dev_warns_of_probable_mistakes_too() {
+    let folder = TempDir::new().unwrap();
+    let policies = "[policies.default]\nkey = '{uuid}'\n[policies.other]\nkey = '{uuid}'";
+    std::fs::write(folder.path().join("policies.toml"), policies).unwrap();
+    let variables = [
+        ("UPLOAD_POLICIES_FILE", "policies.toml"),
+        ("TRUSTED_PROXY", "10.0.0.1"),
+    ];
+    let (dev, _base) = Running::dev(folder.path(), &variables);
+    let (_, _, log) = dev.stop("TERM");
+    for warning in ["TRUSTED_PROXIES", "can make the same keys"] {
+        assert!(log.contains(warning), "{log}");
+    }
+}
+
+#[test]
 fn serve_warns_of_a_file_of_policies_or_keys_that_everyone_can_write() {
     use std::os::unix::fs::PermissionsExt;
 
