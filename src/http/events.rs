@@ -21,7 +21,7 @@ use utoipa_axum::routes;
 
 pub(crate) use self::delivery::{Events, NotReceived};
 pub(super) use self::document::complete as complete_document;
-use super::auth::bearer;
+use super::auth::{Gate, Refused, bearer};
 use super::body;
 use super::context::RequestContext;
 use super::not_found;
@@ -81,17 +81,9 @@ debug_name!(Token);
 /// State shared by these routes.
 #[derive(Clone)]
 pub(super) struct EventsState {
-    events: Arc<Events>,
-    token: Token,
-}
-
-impl EventsState {
-    pub(super) fn new(events: Events, token: Token) -> Self {
-        Self {
-            events: Arc::new(events),
-            token,
-        }
-    }
+    pub(super) events: Arc<Events>,
+    pub(super) token: Token,
+    pub(super) gate: Arc<Gate>,
 }
 
 pub(super) fn router() -> OpenApiRouter<EventsState> {
@@ -159,11 +151,13 @@ async fn receive_with_token_in_path(
 impl EventsState {
     async fn answer(&self, token: &str, request: Request) -> Response {
         if !self.token.is(token) {
-            let mut response = Problem::new(&catalogue::UNAUTHORIZED).into_response();
-            let challenge = HeaderValue::from_static("Bearer realm=\"presignd events\"");
-            let headers = response.headers_mut();
-            headers.insert(header::WWW_AUTHENTICATE, challenge);
-            return response;
+            let refusal = || {
+                let challenge = HeaderValue::from_static("Bearer realm=\"presignd events\"");
+                let problem = Problem::new(&catalogue::UNAUTHORIZED);
+                ([(header::WWW_AUTHENTICATE, challenge)], problem).into_response()
+            };
+            let (parts, _body) = request.into_parts();
+            return self.gate.refuse(&parts, Refused::NOT_THE_STORE, refusal);
         }
         let context = RequestContext::of(request.extensions()).clone();
         let received = match body::bytes(request, MAX_BYTES).await {

@@ -244,7 +244,7 @@ problems! {
     DownloadProblems: [NOT_UPLOADED], [PENDING];
     /// For the notification of a store.
     EventProblems:
-        [NOT_AN_EVENT, INCOMPLETE_BODY], [UNAUTHORIZED], [BODY_TIMEOUT], [BODY_TOO_LARGE], [EVENT_NOT_DELIVERED];
+        [NOT_AN_EVENT, INCOMPLETE_BODY], [UNAUTHORIZED], [BODY_TIMEOUT], [BODY_TOO_LARGE], [RATE_LIMITED], [EVENT_NOT_DELIVERED];
 }
 
 /// The kinds of problems with this status that all operations may have which can answer with it.

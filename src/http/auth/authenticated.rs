@@ -127,22 +127,15 @@ impl FromRequestParts<AppState> for Authenticated {
             Ok(credential) => gate.sender(credential, network).await,
             Err(denied) => Err(denied),
         };
-        let key = sender.as_ref().ok().and_then(|sender| sender.caller.key());
-        let key = key.or_else(network);
+        let sender = sender.map_err(|denied| {
+            let why = Refused::from(&denied);
+            gate.refuse(parts, why, || gate.refusal(denied))
+        })?;
+        let key = sender.caller.key().or_else(network);
         let counted = gate.count(key.as_ref(), 0, NonZeroU32::MIN);
-        let (counted, sender) = match (counted, sender) {
-            (Ok(counted), Ok(sender)) => (counted, sender),
-            (Err(limited), Ok(sender)) => {
-                RequestContext::of(&parts.extensions).set_caller(&sender.caller); // for the log
-                return Err(limited);
-            }
-            (counted, Err(denied)) => {
-                let refused = Refused::from(&denied);
-                let mut answer = counted.err().unwrap_or_else(|| gate.refusal(denied));
-                answer.extensions_mut().insert(refused);
-                return Err(answer);
-            }
-        };
+        let counted = counted.inspect_err(|_limited| {
+            RequestContext::of(&parts.extensions).set_caller(&sender.caller); // for the log
+        })?;
         let headers = &parts.headers;
         let caller = if gate.auth.is_required() && headers.contains_key(&ON_BEHALF_OF) {
             let user = sender.on_behalf_of(headers);
@@ -159,6 +152,20 @@ impl FromRequestParts<AppState> for Authenticated {
 }
 
 impl Gate {
+    /// The answer to a request without valid credentials: `refusal`, or 429 if too many of them came
+    /// from the same address.
+    pub(in crate::http) fn refuse(
+        &self,
+        parts: &Parts,
+        why: Refused,
+        refusal: impl FnOnce() -> Response,
+    ) -> Response {
+        let counted = self.count(network_of(parts, self).as_ref(), 0, NonZeroU32::MIN);
+        let mut answer = counted.err().unwrap_or_else(refusal);
+        answer.extensions_mut().insert(why);
+        answer
+    }
+
     /// The answer to a request without a caller.
     fn refusal(&self, denied: Denied) -> Response {
         match denied {

@@ -11,6 +11,8 @@ use super::Denied;
 pub(crate) struct Refused(&'static str);
 
 impl Refused {
+    pub(in crate::http) const NOT_THE_STORE: Self = Self("the token is not EVENTS_TOKEN");
+
     /// The reason, if `response` refuses its request.
     pub(crate) fn reason(response: &Response) -> Option<&'static str> {
         response.extensions().get().map(|Self(why)| *why)

@@ -1,9 +1,11 @@
 //! Who may report events, and what is no notification.
 
+use presignd::http;
 use serde_json::json;
 
-use super::{ANY, TOKEN, notification, start};
-use crate::helpers::{is, problem, spawn_app};
+use super::{ANY, Application, TOKEN, notification, settings, start};
+use crate::helpers::{is, problem, spawn_app, spawn_app_with_both, with_policies};
+use crate::rate_limit::limited;
 
 #[tokio::test]
 async fn without_the_token_nothing_is_read() {
@@ -34,6 +36,28 @@ async fn without_the_token_nothing_is_read() {
         assert_eq!(head.unwrap().status(), 200, "{path}");
     }
     is(&problem(app.get("/").await).await, 404, "no-such-route");
+}
+
+#[tokio::test]
+async fn guesses_of_the_token_count_for_the_address_and_the_store_is_never_refused() {
+    let (_application, url) = Application::start().await;
+    let limited = http::Settings {
+        events: settings(&url).events,
+        ..limited(3)
+    };
+    let app = spawn_app_with_both(with_policies(ANY), &limited).await;
+    for (token, status) in [
+        ("guess", 401),
+        (TOKEN, 200),
+        ("guess", 401),
+        ("guess", 401),
+        ("guess", 429),
+        (TOKEN, 200),
+    ] {
+        let request = app.client.post(format!("{}/events/s3", app.base));
+        let request = request.bearer_auth(token).body(r#"{"Records": []}"#);
+        assert_eq!(request.send().await.unwrap().status(), status, "{token}");
+    }
 }
 
 #[tokio::test]
