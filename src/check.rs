@@ -58,7 +58,7 @@ pub struct Options {
     #[arg(long)]
     pub fix_lifecycle: bool,
     /// Violate the terms of grants, and fail where the store accepts it; about 100 requests for
-    /// each bucket
+    /// each bucket, and 10 for each policy
     #[arg(long)]
     pub prove: bool,
 }

@@ -64,7 +64,8 @@ macro_rules! texts {
 
 texts! {
     FilenameText: text(
-        "Any text except `.` and `..`, without `/`, `\\` and control characters",
+        "Any text of up to 4,096 bytes except `.` and `..`, without `/`, `\\`, control characters and characters that are not for \
+            the names of files, such as those that reverse the direction of text",
         r"^(?!\.{1,2}$)[^/\\\x00-\x1F\x7F]+$",
     )
     .min_length(Some(1))

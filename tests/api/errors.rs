@@ -118,6 +118,17 @@ async fn thousands_of_wrong_fields_are_answered_soon_and_briefly() {
     assert!(begin.elapsed().as_secs() < 30, "{:?}", begin.elapsed());
 }
 
+#[tokio::test]
+async fn a_body_with_very_many_faults_is_answered_with_some_and_the_number_of_the_others() {
+    let app = spawn_app().await;
+    let members: Vec<String> = (0..5000).map(|n| format!(r#""{n}":1"#)).collect();
+    let unknown = format!("{{{}}}", members.join(","));
+    let unknown = problem(app.post_text("/upload/presigned-url", unknown).await).await;
+    assert_eq!(fields(&unknown).len(), 50);
+    let detail = unknown["detail"].as_str().unwrap();
+    assert!(detail.ends_with("; and 4995 more"), "{detail}");
+}
+
 /// The longest problem document.
 const LONGEST: usize = 64 * 1024;
 

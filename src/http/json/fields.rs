@@ -50,6 +50,8 @@ impl<'e> Reader<'e> {
     fn note(&mut self, invalid: Invalid) {
         if self.errors.len() < MAX_SHAPE_ERRORS {
             self.errors.push(self.pointer.clone(), invalid);
+        } else {
+            self.errors.push_unlisted();
         }
     }
 

@@ -35,7 +35,7 @@ macro_rules! kinds {
 kinds! {
     INVALID_REQUEST: BAD_REQUEST "invalid-request",
         "filename must not be empty",
-        "fields or parameters are missing, unknown, repeated or invalid; `errors` lists them";
+        "fields or parameters are missing or invalid, or fields are unknown or repeated; `errors` lists them";
     INVALID_JSON: BAD_REQUEST "invalid-json",
         "the body is not UTF-8",
         "the body is not JSON in UTF-8";
@@ -68,7 +68,7 @@ kinds! {
         "the policy's keys have a variable, and the caller has no ticket with it; an API key never has one";
     ON_BEHALF_NOT_ALLOWED: FORBIDDEN "on-behalf-not-allowed",
         "these credentials may not be used on behalf of others; only an API key with `on_behalf = true` may",
-        "the request has `x-on-behalf-of`, but not an API key with `on_behalf = true`";
+        "with `AUTH_MODE`, the request has `x-on-behalf-of`, but not an API key with `on_behalf = true`";
     HOST_NOT_ALLOWED: FORBIDDEN "host-not-allowed",
         "without AUTH_MODE, and on a loopback address, the host must be `localhost` or an address; TRUSTED_PROXIES allows others, for a proxy that forwards requests",
         "without `AUTH_MODE` on a loopback address, the host is neither `localhost` nor an address, and no trusted proxy forwards the request";
@@ -158,10 +158,10 @@ kinds! {
         "a file of the largest size that is allowed, or of the size that was announced, cannot have this part";
     POST_NOT_SUPPORTED: UNPROCESSABLE_ENTITY "post-not-supported",
         "this store does not support presigned POST; ask for a presigned PUT at /upload/presigned-url",
-        "the store does not support forms, or a form cannot enforce the policy; ask for a PUT";
+        "the store does not support forms, or a form cannot enforce the policy; without `S3_FORMS_ONLY`, ask for a PUT";
     RESERVED: UNPROCESSABLE_ENTITY "reserved",
         "filename must not contain `${filename}`, which has a meaning of its own in a form",
-        "a form cannot carry this text; ask for a PUT";
+        "a form cannot carry this text; without `S3_FORMS_ONLY`, ask for a PUT";
     FORMS_ONLY: UNPROCESSABLE_ENTITY "forms-only",
         "this service grants forms only; ask for one at /upload/presigned-post",
         "the service grants forms only (`S3_FORMS_ONLY`); ask for one at `/upload/presigned-post`";

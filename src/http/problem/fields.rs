@@ -49,8 +49,13 @@ impl FieldErrors {
         if self.errors.len() < MAX_ERRORS {
             self.errors.insert(pointer, invalid);
         } else {
-            self.unlisted += 1;
+            self.push_unlisted();
         }
+    }
+
+    /// Counts an invalid field that is not listed.
+    pub(crate) fn push_unlisted(&mut self) {
+        self.unlisted += 1;
     }
 
     /// Returns the value, or adds an error and returns `None`.
