@@ -32,6 +32,7 @@ pub(super) struct ListedPart {
 pub(super) fn listed_parts(body: &[u8], max: usize) -> Result<Vec<ListedPart>, Problem> {
     let text = str::from_utf8(body).map_err(|_| invalid("the body is not UTF-8"))?;
     let mut reader = Reader::from_str(text.trim_start_matches('\u{feff}'));
+    reader.config_mut().expand_empty_elements = true;
     let mut parts: Vec<ListedPart> = Vec::new();
     let mut path: Vec<String> = Vec::new();
     let mut is_complete = false;
@@ -49,7 +50,7 @@ pub(super) fn listed_parts(body: &[u8], max: usize) -> Result<Vec<ListedPart>, P
                     [ROOT, ..] => {}
                     _ => return Err(invalid("the body is not a `CompleteMultipartUpload`")),
                 }
-                if let Some(field) = field(&path, &mut parts, max) {
+                if let Some(field) = field(&path, &mut parts) {
                     field.get_or_insert_default();
                 }
             }
@@ -62,11 +63,11 @@ pub(super) fn listed_parts(body: &[u8], max: usize) -> Result<Vec<ListedPart>, P
                 if path.is_empty() && !piece.trim().is_empty() {
                     return Err(not_xml(&reader));
                 }
-                append(&path, &mut parts, max, &piece);
+                append(&path, &mut parts, &piece);
             }
             Event::CData(piece) => {
                 let piece = piece.decode().map_err(|_| not_xml(&reader))?;
-                append(&path, &mut parts, max, &piece);
+                append(&path, &mut parts, &piece);
             }
             Event::GeneralRef(reference) => {
                 let name = reference.decode().map_err(|_| not_xml(&reader))?;
@@ -76,7 +77,7 @@ pub(super) fn listed_parts(body: &[u8], max: usize) -> Result<Vec<ListedPart>, P
                     (None, Some(text)) => text.to_owned(),
                     (None, None) => return Err(invalid("the body refers to an unknown entity")),
                 };
-                append(&path, &mut parts, max, &piece);
+                append(&path, &mut parts, &piece);
             }
             Event::DocType(_) => return Err(invalid("the body has a document type")),
             Event::Empty(_) | Event::Comment(_) | Event::Decl(_) | Event::PI(_) => {}
@@ -93,13 +94,8 @@ fn names(path: &[String]) -> Vec<&str> {
 }
 
 /// Where the text of the current element belongs, if anywhere.
-fn field<'p>(
-    path: &[String],
-    parts: &'p mut [ListedPart],
-    max: usize,
-) -> Option<&'p mut Option<String>> {
-    let is_kept = parts.len() <= max;
-    let part = parts.last_mut().filter(|_| is_kept)?;
+fn field<'p>(path: &[String], parts: &'p mut [ListedPart]) -> Option<&'p mut Option<String>> {
+    let part = parts.last_mut()?;
     match &*names(path) {
         [ROOT, "Part", "PartNumber"] => Some(&mut part.number),
         [ROOT, "Part", "ETag"] => Some(&mut part.etag),
@@ -107,8 +103,8 @@ fn field<'p>(
     }
 }
 
-fn append(path: &[String], parts: &mut [ListedPart], max: usize, piece: &str) {
-    if let Some(Some(text)) = field(path, parts, max) {
+fn append(path: &[String], parts: &mut [ListedPart], piece: &str) {
+    if let Some(Some(text)) = field(path, parts) {
         text.push_str(piece);
     }
 }
@@ -189,7 +185,9 @@ mod tests {
         let empty =
             "<CompleteMultipartUpload><Part/><Part><ETag></ETag></Part></CompleteMultipartUpload>";
         let parts = listed_parts(empty.as_bytes(), 9).unwrap();
-        assert_eq!((parts.len(), &parts[0].number), (1, &None));
+        assert_eq!((parts.len(), &parts[0].number), (2, &None));
+        let none = listed_parts(b"<CompleteMultipartUpload/>", 9).unwrap();
+        assert!(none.is_empty());
     }
 
     #[test]
@@ -217,6 +215,8 @@ mod tests {
             "<CompleteMultipartUpload>",
             "<CompleteMultipartUpload><Part></CompleteMultipartUpload>",
             "<CompleteMultipartUpload></CompleteMultipartUpload><a></a>",
+            "<CompleteMultipartUpload></CompleteMultipartUpload><a/>",
+            "<a/><CompleteMultipartUpload></CompleteMultipartUpload>",
             "<CompleteMultipartUpload></CompleteMultipartUpload>x",
             "<CompleteMultipartUpload><Part><ETag>&b;</ETag></Part></CompleteMultipartUpload>",
             "<CompleteMultipartUpload><Part><ETag>&#0;</ETag></Part></CompleteMultipartUpload>",

@@ -8,16 +8,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub struct Host(String);
 
 impl Host {
-    /// From the authority of a URL, in which the bucket's name may come first.
-    pub(super) fn from_authority(authority: &str, bucket: &str) -> Self {
+    /// From the authority of a URL, which begins with the name of `bucket` if there is one.
+    pub(super) fn from_authority(authority: &str, bucket: Option<&str>) -> Self {
         let host = match authority.rsplit_once(':') {
             // The colons of an IPv6 address are in brackets.
             Some((host, port)) if !port.ends_with(']') => host,
             _ => authority,
         };
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        let without_bucket = host
-            .strip_prefix(bucket)
+        let without_bucket = bucket
+            .and_then(|bucket| host.strip_prefix(bucket))
             .and_then(|rest| rest.strip_prefix('.'));
         Self(without_bucket.unwrap_or(host).to_owned())
     }
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     fn host(authority: &str) -> Host {
-        Host::from_authority(authority, "bucket")
+        Host::from_authority(authority, Some("bucket"))
     }
 
     #[test]
@@ -86,6 +86,8 @@ mod tests {
         ] {
             assert_eq!(host(authority).to_string(), name);
         }
+        let path_style = Host::from_authority("bucket.example.com", None);
+        assert_eq!(path_style.to_string(), "bucket.example.com");
     }
 
     #[test]

@@ -135,7 +135,8 @@ impl Bucket {
 
     /// The host that clients are sent to.
     pub fn host(&self) -> Host {
-        Host::from_authority(&self.target.host, &self.name)
+        let has_bucket = self.target.path == "/";
+        Host::from_authority(&self.target.host, has_bucket.then_some(&*self.name))
     }
 
     /// The client for calls to the store, once there are credentials to sign them with.
