@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use axum::http::uri::Authority;
 use axum::http::{HeaderValue, Uri};
 use tracing::level_filters::LevelFilter;
@@ -93,8 +93,6 @@ pub struct Config {
     pub limits: Limits,
     pub s3: s3::Settings,
     pub upload: upload::Settings,
-    /// Signs receipts; `None` signs none.
-    pub receipts: Option<Receipts>,
     /// Members that no variable sets, such as the page, have their defaults; `serve` replaces them.
     pub http: http::Settings,
     pub telemetry: telemetry::Settings,
@@ -178,9 +176,9 @@ impl Config {
                     policies: policies?,
                     supports_post,
                     forms_only,
+                    receipts,
                     session_key,
                 },
-                receipts,
                 http: http::Settings {
                     allowed_origins,
                     auth: auth?,
@@ -275,7 +273,7 @@ fn policies(reader: &mut Reader<'_>) -> Option<Policies> {
         return Some(Policies::built_in(expires_in));
     }
     let (path, text) = reader.file(name)?;
-    let policies = Policies::parse(&text, expires_in).with_context(|| path.to_owned());
+    let policies = Policies::parse(&text, expires_in).map_err(|why| anyhow!("{path}: {why}"));
     reader.keep(name, policies)
 }
 

@@ -97,8 +97,7 @@ impl Service {
             ..config.http.clone()
         };
         let metrics = settings.metrics.clone();
-        let uploads = UploadService::new(buckets, config.upload.clone(), metrics)
-            .with_receipts(config.receipts.clone());
+        let uploads = UploadService::new(buckets, config.upload.clone(), metrics);
         if let Some(jwt) = &settings.auth.jwt {
             jwt.prepare(&settings.metrics);
         }

@@ -139,16 +139,10 @@ impl Webhook {
     }
 
     /// Whether messages leave this machine without encryption.
-    pub(crate) fn is_readable(&self) -> bool {
-        let is_local = match self.url.host_str() {
-            Some("localhost") => true,
-            Some(host) => {
-                let host = host.trim_start_matches('[').trim_end_matches(']');
-                host.parse()
-                    .is_ok_and(|address: IpAddr| address.is_loopback())
-            }
-            None => false,
-        };
+    pub(crate) fn is_unencrypted(&self) -> bool {
+        let host = self.url.host_str().unwrap_or_default();
+        let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+        let is_local = host == "localhost" || address.is_ok_and(|it| it.is_loopback());
         self.url.scheme() == "http" && !is_local
     }
 

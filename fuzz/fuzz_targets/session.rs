@@ -34,6 +34,7 @@ static STRANGER: LazyLock<UploadService> = LazyLock::new(|| {
         policies: Policies::built_in(LIFETIME),
         supports_post: true,
         forms_only: false,
+        receipts: None,
         session_key: Some(SessionKey::new(&[8; 32])),
     };
     UploadService::new(BUCKET.clone(), settings, Metrics::default())

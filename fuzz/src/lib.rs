@@ -99,6 +99,7 @@ pub fn service_of(bucket: Bucket, policies: Policies) -> UploadService {
         policies,
         supports_post: true,
         forms_only: false,
+        receipts: None,
         session_key: Some(SessionKey::new(&[7; 32])),
     };
     UploadService::new(bucket, settings, Metrics::default())

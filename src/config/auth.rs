@@ -130,7 +130,7 @@ fn jwt_keys(reader: &mut Reader<'_>) -> Option<Keys> {
         }
         [name] => {
             let key = reader.read_secret(name, |secret| JwtKey::from_secret(secret.as_bytes()));
-            Some(Arc::new(key?).into())
+            Some(vec![Arc::new(key?)].into())
         }
         [] => {
             reader.fault(format!(

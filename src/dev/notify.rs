@@ -2,7 +2,7 @@
 //! until the service has acknowledged it, so that no event is lost while the service or the
 //! application is down.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -118,14 +118,11 @@ impl Notifier {
     /// # Errors
     ///
     /// The HTTP client cannot be built.
-    pub async fn run(self, mut addr: SocketAddr, stop: &CancellationToken) -> Result<()> {
+    pub async fn run(self, addr: SocketAddr, stop: &CancellationToken) -> Result<()> {
         let Some(Sender { queue, token, .. }) = self.0 else {
             return Ok(());
         };
         let client = Client::builder().no_proxy().timeout(TIMEOUT).build()?;
-        if addr.ip().is_unspecified() {
-            addr.set_ip(Ipv4Addr::LOCALHOST.into());
-        }
         let url = format!("http://{addr}/events/s3");
         let send = async |body: String| {
             let request = client.post(&url).bearer_auth(&token).body(body);

@@ -53,16 +53,8 @@ pub(super) fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a 
 
 /// The name of a standard method. Clients can send any other word.
 pub(super) fn standard_name(method: &Method) -> Option<&'static str> {
-    match *method {
-        Method::GET => Some("GET"),
-        Method::HEAD => Some("HEAD"),
-        Method::POST => Some("POST"),
-        Method::PUT => Some("PUT"),
-        Method::DELETE => Some("DELETE"),
-        Method::OPTIONS => Some("OPTIONS"),
-        Method::PATCH => Some("PATCH"),
-        _ => None,
-    }
+    let names = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"];
+    names.into_iter().find(|name| method == name)
 }
 
 /// Whether every host that the request names is this machine. Its target may name a host, too,

@@ -56,10 +56,6 @@ struct Health {
     responses((status = 200, description = "The service is alive", body = Health))
 )]
 async fn healthz() -> (Extension<Routine>, Json<Health>) {
-    healthy()
-}
-
-fn healthy() -> (Extension<Routine>, Json<Health>) {
     (Extension(Routine), Json(Health { status: "ok" }))
 }
 
@@ -119,7 +115,7 @@ async fn readyz(
         .get(judge, || probe(Arc::clone(&operations.uploads)))
         .await;
     match probe {
-        Ok(None) => Ok(healthy()),
+        Ok(None) => Ok(healthz().await),
         Ok(Some(problem)) => Err(problem),
         Err(_) => Err(Problem::internal()), // It panicked, or did not finish in time.
     }

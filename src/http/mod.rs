@@ -134,8 +134,8 @@ pub fn router(uploads: Arc<UploadService>, settings: &Settings) -> impl HttpServ
         let needs_credential = settings.auth.is_required();
         page::router(page, Arc::clone(&uploads), needs_credential)
     });
-    let state = AppState::new(Arc::clone(&uploads), settings);
-    let (of_store, of_store_document) = events_router(&uploads, settings, &state.gate);
+    let state = AppState::new(uploads, settings);
+    let (of_store, of_store_document) = events_router(&state, settings);
     let (api, mut document) = routes().with_state(state.clone()).split_for_parts();
     if let Some(of_store) = of_store_document {
         document.merge(of_store);
@@ -229,19 +229,18 @@ fn routes_of_callers() -> OpenApiRouter<AppState> {
 
 /// The routes for the store and their document, if the store has a token.
 fn events_router(
-    uploads: &Arc<UploadService>,
+    state: &AppState,
     settings: &Settings,
-    gate: &Arc<Gate>,
 ) -> (Router, Option<utoipa::openapi::OpenApi>) {
     let token = settings.events.as_ref().and_then(|it| it.token.clone());
-    let events = events::Events::from_settings(uploads, settings);
+    let events = events::Events::from_settings(&state.uploads, settings);
     let (Some(events), Some(token)) = (events, token) else {
         return (Router::new(), None);
     };
     let state = events::EventsState {
         events: Arc::new(events),
         token,
-        gate: Arc::clone(gate),
+        gate: Arc::clone(&state.gate),
     };
     let (router, document) = events::router().with_state(state).split_for_parts();
     let probes = events::probes(settings.page.is_some());

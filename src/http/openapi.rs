@@ -213,7 +213,7 @@ macro_rules! problems {
 /// A status and its response.
 macro_rules! response {
     ($status:literal) => {
-        ($status.to_string(), reference($status).into())
+        ($status.to_string(), Ref::from_response_name(response_name($status)).into())
     };
     ([$($kind:ident),+]) => {{
         let kinds = [$(&catalogue::$kind),+];
@@ -262,13 +262,10 @@ fn response_name(status: u16) -> String {
     title.unwrap_or_default().replace(' ', "")
 }
 
-fn reference(status: u16) -> Ref {
-    Ref::from_response_name(response_name(status))
-}
-
 /// The response for these kinds of problems, with the first one as its example.
 fn problem(kinds: &[&Kind]) -> Response {
     let kind = kinds[0];
+    debug_assert!(!kind.text.is_empty(), "{} needs an example", kind.code);
     let mut example = json!({
         "type": "about:blank",
         "title": kind.status.canonical_reason(),

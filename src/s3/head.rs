@@ -3,20 +3,20 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::{self, ResponseChecksumValidation};
-use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use aws_sdk_s3::types::{ChecksumMode, ChecksumType};
 
-use super::error::{self, status};
+use super::error::{absent, status};
 use super::object::{ServerSideEncryption, StorageClass, header_text};
 use super::{Bucket, Error, StoreError};
 
 /// The most bytes that are kept of a text. None that presignd grants is longer, and some stores accept
 /// hundreds of kilobytes that nobody signed.
 pub(crate) const MAX_TEXT_BYTES: usize = 2048;
+/// The permissions for these calls.
+const NEEDS: &str = "s3:GetObject, and s3:ListBucket to learn what does not exist";
 
 /// An object that the store has. A text has U+FFFD in the place of what is not UTF-8, and at its end if it
 /// was cut.
@@ -69,7 +69,7 @@ impl Bucket {
         match request.send().await {
             Ok(answer) => Ok(Some(stored(answer)?)),
             Err(error) if status(&error) == Some(404) => Ok(None),
-            Err(error) => Ok(absent(error)?),
+            Err(error) => Ok(absent(error, NEEDS)?),
         }
     }
 
@@ -94,7 +94,7 @@ impl Bucket {
         };
         let date = error.raw_response().and_then(|it| it.headers().get("date"));
         let date = date.and_then(|it| DateTime::from_str(it, DateTimeFormat::HttpDate).ok());
-        absent::<(), _>(error)?;
+        absent::<(), _>(error, NEEDS)?;
         Ok(date.and_then(|date| date.try_into().ok()))
     }
 
@@ -120,7 +120,7 @@ impl Bucket {
             .config_override(partial);
         let answer = match request.send().await {
             Ok(answer) => answer,
-            Err(error) => return Ok(absent(error)?),
+            Err(error) => return Ok(absent(error, NEEDS)?),
         };
         // A proxy in between may ignore the condition and answer 200.
         if answer.e_tag.as_deref() != Some(etag) {
@@ -184,19 +184,10 @@ fn cut(mut text: String) -> String {
     text
 }
 
-fn absent<T, E>(error: SdkError<E, HttpResponse>) -> Result<Option<T>, StoreError>
-where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
-{
-    if status(&error) == Some(412) {
-        return Err(StoreError::Busy("the object was just replaced".into()));
-    }
-    let needs = "s3:GetObject, and s3:ListBucket to learn what does not exist";
-    error::absent(error, needs)
-}
-
 #[cfg(test)]
 mod tests {
+    use aws_sdk_s3::config::http::HttpResponse;
+    use aws_sdk_s3::error::SdkError;
     use aws_sdk_s3::operation::head_object::HeadObjectError;
     use aws_sdk_s3::primitives::SdkBody;
 
@@ -204,10 +195,8 @@ mod tests {
 
     fn answer(status: u16) -> Result<Option<()>, StoreError> {
         let answer = HttpResponse::new(status.try_into().unwrap(), SdkBody::empty());
-        absent(SdkError::service_error(
-            HeadObjectError::unhandled("no body"),
-            answer,
-        ))
+        let no_body = HeadObjectError::unhandled("no body");
+        absent(SdkError::service_error(no_body, answer), NEEDS)
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 pub use aws_sdk_s3::types::{ObjectCannedAcl, ServerSideEncryption, StorageClass};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use quick_xml::escape::partial_escape;
 
 /// The most bytes that S3 accepts in [one PUT](https://docs.aws.amazon.com/AmazonS3/latest/userguide/upload-objects.html).
 pub const MAX_PUT_BYTES: u64 = 5 * 1024 * 1024 * 1024;
@@ -178,24 +179,17 @@ pub(super) fn tagging_header(tags: &[(String, String)]) -> String {
 pub(super) fn tagging_xml(tags: &[(String, String)]) -> String {
     let mut xml = String::from("<Tagging><TagSet>");
     for (name, value) in tags {
-        for part in [
+        let (name, value) = (partial_escape(name), partial_escape(value));
+        xml.extend([
             "<Tag><Key>",
-            &escape(name),
+            &*name,
             "</Key><Value>",
-            &escape(value),
+            &value,
             "</Value></Tag>",
-        ] {
-            xml.push_str(part);
-        }
+        ]);
     }
     xml.push_str("</TagSet></Tagging>");
     xml
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
 }
 
 #[cfg(test)]

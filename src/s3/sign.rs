@@ -139,17 +139,17 @@ pub(super) fn presign(
         Request::Get(_) => ("GET", "x-id=GetObject"),
         Request::Part { .. } => ("PUT", "x-id=UploadPart"),
     };
-    push(&mut text, [method, "\n"]);
+    text.extend([method, "\n"]);
     let path = appended(&mut text, |text| {
         text.push_str(&target.path);
         text.extend(utf8_percent_encode(request.key(), IN_PATH));
     });
     text.push('\n');
     let first = appended(&mut text, |text| {
-        push(text, ["X-Amz-Algorithm=", ALGORITHM, "&X-Amz-Credential="]);
+        text.extend(["X-Amz-Algorithm=", ALGORITHM, "&X-Amz-Credential="]);
         text.extend(utf8_percent_encode(credentials.access_key_id(), IN_QUERY));
-        push(text, ["%2F", now.day(), &scope.encoded_suffix]);
-        push(text, ["&X-Amz-Date=", now.as_str(), "&X-Amz-Expires="]);
+        text.extend(["%2F", now.day(), &scope.encoded_suffix]);
+        text.extend(["&X-Amz-Date=", now.as_str(), "&X-Amz-Expires="]);
         write!(text, "{}", signing.expires_in.as_secs()).ok(); // Infallible.
     });
     let token = token.map(|token| {
@@ -164,9 +164,9 @@ pub(super) fn presign(
     });
     text.push('&');
     let own = appended(&mut text, |text| push_own_parameters(text, request));
-    push(&mut text, [operation, "\n"]);
+    text.extend([operation, "\n"]);
     for (name, value) in &headers {
-        push(&mut text, [name, ":", value, "\n"]);
+        text.extend([name, ":", value, "\n"]);
     }
     text.push('\n');
     push_names(&mut text, &headers, ";");
@@ -186,9 +186,9 @@ pub(super) fn presign(
     ]);
 
     let mut url = String::with_capacity(target.origin.len() + text.len() + 100);
-    push(&mut url, [&target.origin, &text[path], "?", operation, "&"]);
-    push(&mut url, [&text[own], &text[first], &text[signed_headers]]);
-    push(&mut url, ["&X-Amz-Signature=", &signature]);
+    url.extend([&*target.origin, &text[path], "?", operation, "&"]);
+    url.extend([&text[own], &text[first], &text[signed_headers]]);
+    url.extend(["&X-Amz-Signature=", &signature]);
     if let Some(token) = token {
         url.push_str(&text[token]);
     }
@@ -238,12 +238,6 @@ fn appended(text: &mut String, append: impl FnOnce(&mut String)) -> std::ops::Ra
     let begin = text.len();
     append(text);
     begin..text.len()
-}
-
-fn push<const N: usize>(text: &mut String, parts: [&str; N]) {
-    for part in parts {
-        text.push_str(part);
-    }
 }
 
 type Headers<'a> = Vec<(Cow<'static, str>, Cow<'a, str>)>;

@@ -61,7 +61,7 @@ pub(super) fn announce(
         );
     }
     let events = config.http.events.as_ref();
-    if events.is_some_and(|events| events.webhook.is_readable()) {
+    if events.is_some_and(|events| events.webhook.is_unencrypted()) {
         tracing::warn!(
             "WEBHOOK_URL is an http URL, so others on the way can read the names of files; use https outside of a private network"
         );

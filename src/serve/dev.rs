@@ -1,6 +1,6 @@
 //! `presignd dev`: the service with an embedded store.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
@@ -73,11 +73,12 @@ pub(crate) async fn dev(env: &Env, args: DevArgs) -> Result<()> {
     warn_of_configuration(env, &config.upload.policies);
     let stop = cancelled_by_signals()?;
     let opened = |addr: SocketAddr| {
-        if args.in_container {
-            SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), addr.port())
-        } else {
-            addr
-        }
+        let ip: IpAddr = match addr {
+            _ if !args.in_container => addr.ip(),
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        SocketAddr::new(ip, addr.port())
     };
     let listeners = Listeners::open(opened(addr), "--addr", &config)?;
     let s3_listener = listen(opened(args.s3_addr), "--s3-addr")?;
@@ -127,8 +128,8 @@ fn adapt(config: &mut Config, embedded: &dev::Dev) -> Result<()> {
         // because a form needs no preflight.
         config.http.allowed_origins = http::AllowedOrigins::Loopback;
     }
-    if config.receipts.is_none() {
-        config.receipts = Some(embedded.receipts()?);
+    if config.upload.receipts.is_none() {
+        config.upload.receipts = Some(embedded.receipts()?);
     }
     Ok(())
 }

@@ -42,7 +42,7 @@ pub use self::key::ObjectKey;
 pub(crate) use self::metadata::name_pattern;
 pub use self::metadata::{Metadata, check_metadata};
 pub use self::multipart::{CompletedUpload, MultipartUpload, OpenUpload};
-pub use self::policy::{Policies, PolicyError, Sample};
+pub use self::policy::{Policies, Sample};
 pub use self::receipt::Receipts;
 pub use self::service::{GrantRequest, UploadService};
 pub use self::session::SessionKey;
@@ -81,6 +81,8 @@ pub struct Settings {
     pub forms_only: bool,
     /// Seals the sessions of multipart uploads; `None` is a random key.
     pub session_key: Option<SessionKey>,
+    /// Signs a receipt for each upload that is verified; `None` signs none.
+    pub receipts: Option<Receipts>,
 }
 
 /// The ways to upload, which differ in what a signature can bind.

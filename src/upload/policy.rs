@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-pub use self::file::PolicyError;
 pub use self::sample::Sample;
 pub(super) use self::terms::Terms;
 use super::content_type::ContentTypeRange;
@@ -231,7 +230,7 @@ mod tests {
 
     fn policy(fields: &str) -> Result<Terms, String> {
         let text = format!("[policies.default]\n{fields}");
-        let policies = Policies::parse(&text, TEN_MINUTES).map_err(|error| error.to_string())?;
+        let policies = Policies::parse(&text, TEN_MINUTES)?;
         Ok(policies.terms(None, &Caller::anonymous()).unwrap())
     }
 

@@ -1,7 +1,6 @@
 //! Receipts: signed statements about verified uploads, which a back end checks offline with the
 //! keys that presignd publishes. Knows what a receipt says and who signed it, and knows no routes.
 
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::jwk::{Jwk, JwkSet, PublicKeyUse, ThumbprintHash};
@@ -17,9 +16,7 @@ const END_OF_KEY: &str = "-----END PRIVATE KEY-----";
 /// Signs receipts with the first of its keys and publishes all of them, so that a key can be
 /// replaced while receipts that it signed are still checked.
 #[derive(Clone)]
-pub struct Receipts(Arc<Keys>);
-
-struct Keys {
+pub struct Receipts {
     header: Header,
     private: EncodingKey,
     public: JwkSet,
@@ -74,16 +71,16 @@ impl Receipts {
             kid: first.common.key_id,
             ..Header::new(Algorithm::EdDSA)
         };
-        Ok(Self(Arc::new(Keys {
+        Ok(Self {
             header,
             private,
             public: JwkSet { keys: public },
-        })))
+        })
     }
 
     /// The public keys that check receipts.
     pub fn public_keys(&self) -> &JwkSet {
-        &self.0.public
+        &self.public
     }
 
     /// The receipt of an upload in `bucket`, whose key names `caller`.
@@ -111,7 +108,7 @@ impl Receipts {
             metadata: &object.metadata,
         };
         // A key that was read at the start signs any claims.
-        jsonwebtoken::encode(&self.0.header, &claims, &self.0.private).ok()
+        jsonwebtoken::encode(&self.header, &claims, &self.private).ok()
     }
 }
 

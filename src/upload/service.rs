@@ -28,7 +28,6 @@ pub struct UploadService {
     pub(super) metrics: Metrics,
     pub(super) store_calls: StoreCalls,
     pub(super) commits: Commits,
-    /// Signs receipts of verified uploads, if there is a key.
     pub(super) receipts: Option<Receipts>,
 }
 
@@ -52,14 +51,8 @@ impl UploadService {
             metrics,
             store_calls: StoreCalls::default(),
             commits: Commits::default(),
-            receipts: None,
+            receipts: settings.receipts,
         }
-    }
-
-    /// The same service, which signs a receipt for each upload that it verifies.
-    #[must_use]
-    pub fn with_receipts(self, receipts: Option<Receipts>) -> Self {
-        Self { receipts, ..self }
     }
 
     /// The public keys that check receipts.

@@ -174,6 +174,7 @@ pub(crate) fn built_in() -> upload::Settings {
         policies: Policies::built_in(TEN_MINUTES),
         supports_post: true,
         forms_only: false,
+        receipts: None,
         session_key: Some(session_key()),
     }
 }

@@ -2,8 +2,6 @@
 
 mod languages;
 
-use std::sync::Arc;
-
 use aws_config::SdkConfig;
 use aws_lc_rs::signature::Ed25519KeyPair;
 use axum::http::Method;
@@ -13,7 +11,7 @@ use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, TokenData, Validation, decode, decode_header};
 use presignd::dev::BUCKET;
 use presignd::http;
-use presignd::upload::{self, Receipts, UploadService};
+use presignd::upload::{self, Receipts};
 use serde_json::{Value, json};
 
 use crate::auth::api_keys;
@@ -51,10 +49,12 @@ pub(crate) async fn service_for(
     settings: upload::Settings,
     http_settings: &http::Settings,
 ) -> String {
+    let settings = upload::Settings {
+        receipts: Some(Receipts::parse(pem).unwrap()),
+        ..settings
+    };
     let uploads = service(config, BUCKET, true, settings).await;
-    let uploads: UploadService = Arc::into_inner(uploads).unwrap();
-    let uploads = uploads.with_receipts(Some(Receipts::parse(pem).unwrap()));
-    let router = http::router(Arc::new(uploads), http_settings);
+    let router = http::router(uploads, http_settings);
     format!("http://{}", spawn(router).await)
 }
 

@@ -67,7 +67,7 @@ fn a_webhook_is_read_and_a_function_needs_no_token() {
     assert!(config(&[]).unwrap().http.events.is_none());
     let events = config(&[URL, SECRET, TOKEN]).unwrap().http.events.unwrap();
     assert_eq!(events.give_up_after.as_secs(), 24 * 3600);
-    assert!(events.token.is_some() && !events.webhook.is_readable());
+    assert!(events.token.is_some() && !events.webhook.is_unencrypted());
     let in_lambda = [
         ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:9001"),
         ("AUTH_MODE", "none"),
@@ -82,7 +82,7 @@ fn a_webhook_is_read_and_a_function_needs_no_token() {
     ] {
         let config = config(&[("WEBHOOK_URL", url), SECRET, TOKEN]).unwrap();
         assert_eq!(
-            config.http.events.unwrap().webhook.is_readable(),
+            config.http.events.unwrap().webhook.is_unencrypted(),
             expected,
             "{url}"
         );

@@ -76,12 +76,6 @@ impl Claims {
     }
 }
 
-impl From<Arc<JwtKey>> for Keys {
-    fn from(key: Arc<JwtKey>) -> Self {
-        Self::from(vec![key])
-    }
-}
-
 impl From<Vec<Arc<JwtKey>>> for Keys {
     fn from(keys: Vec<Arc<JwtKey>>) -> Self {
         Self::Listed(Arc::new(ArcSwap::from_pointee(keys)))

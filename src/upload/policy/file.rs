@@ -14,14 +14,6 @@ use crate::upload::grants::check_form;
 use crate::upload::key::KeyTemplate;
 use crate::upload::metadata::{self, Metadata, check_fixed};
 
-/// Why a policy cannot be enforced: where in the file, and the reason.
-#[derive(Debug, thiserror::Error)]
-#[error("{place} {reason}")]
-pub struct PolicyError {
-    place: String,
-    reason: String,
-}
-
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PoliciesToml {
@@ -74,28 +66,24 @@ pub(super) fn tags<'de, D: Deserializer<'de>>(field: D) -> Result<Vec<(String, S
 impl Policies {
     /// Reads `[policies.NAME]` tables. Grants of a policy without a lifetime of its own expire
     /// after `expires_in`.
-    pub fn parse(text: &str, expires_in: Duration) -> Result<Self, PolicyError> {
+    ///
+    /// # Errors
+    ///
+    /// Where in the file a policy cannot be enforced, and why.
+    pub fn parse(text: &str, expires_in: Duration) -> Result<Self, String> {
         let file: PoliciesToml = toml::from_str(text).map_err(|error| {
             let before = &text[..error.span().map_or(0, |span| span.start.min(text.len()))];
-            PolicyError {
-                place: format!("line {}:", before.matches('\n').count() + 1),
-                reason: one_line(error.message()),
-            }
+            let line = before.matches('\n').count() + 1;
+            format!("line {line}: {}", one_line(error.message()))
         })?;
         if file.policies.is_empty() {
-            return Err(PolicyError {
-                place: "policies".into(),
-                reason: "must have at least one policy".into(),
-            });
+            return Err("policies must have at least one policy".into());
         }
         let mut policies = BTreeMap::new();
         for (name, table) in file.policies {
             let policy = Policy::parse(table, expires_in).map_err(|(field, reason)| {
                 let place = format!("policies.{name}.{field}");
-                PolicyError {
-                    place: one_line(place.trim_end_matches(['.', '?'])),
-                    reason: one_line(&reason),
-                }
+                one_line(&format!("{} {reason}", place.trim_end_matches(['.', '?'])))
             })?;
             policies.insert(name.into(), policy.into());
         }

@@ -53,14 +53,14 @@ pub(super) fn jwt(keys: Keys, policies_claim: Option<&str>) -> Auth {
 async fn app(key: JwtKey) -> App {
     spawn(
         with_policies(POLICIES),
-        jwt(Keys::from(Arc::new(key)), None),
+        jwt(Keys::from(vec![Arc::new(key)]), None),
     )
     .await
 }
 
 /// The key of an issuer that shares `SECRET` with the service.
 pub(super) fn shared_key() -> Keys {
-    Keys::from(Arc::new(JwtKey::from_secret(SECRET).unwrap()))
+    Keys::from(vec![Arc::new(JwtKey::from_secret(SECRET).unwrap())])
 }
 
 /// Callers have tokens that `signed` makes.

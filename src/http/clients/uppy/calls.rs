@@ -51,10 +51,8 @@ impl FromRequestParts<AppState> for SealedCall {
         let opened = state.uploads.open_call(&token, SystemTime::now());
         let caller = opened.as_ref().map(|(caller, _)| caller).ok();
         let caller = Authenticated::by_seal(caller, parts, state)?;
-        match opened {
-            Ok((_, call)) => Ok(Self { caller, call }),
-            Err(error) => Err(error.into_response()),
-        }
+        let (_, call) = opened.map_err(IntoResponse::into_response)?;
+        Ok(Self { caller, call })
     }
 }
 

@@ -4,7 +4,7 @@ const TEN_MINUTES: Duration = Duration::from_mins(10);
 
 fn policy(fields: &str) -> Result<Policies, String> {
     let text = format!("[policies.default]\n{fields}");
-    Policies::parse(&text, TEN_MINUTES).map_err(|error| error.to_string())
+    Policies::parse(&text, TEN_MINUTES)
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn whatever_the_names_a_refusal_is_one_line() {
         "[policies.a]\nmetadata = { \"x\\u0085y\" = '1' }",
         "[policies.a]\nacl = \"\\u001b[2J\"",
     ] {
-        let error = Policies::parse(text, TEN_MINUTES).unwrap_err().to_string();
+        let error = Policies::parse(text, TEN_MINUTES).unwrap_err();
         assert!(error.starts_with("policies.a"), "{error:?}");
         assert!(!error.contains(char::is_control), "{error:?}");
     }
@@ -209,11 +209,11 @@ fn a_file_that_is_not_toml_is_refused_with_its_line() {
         ("x = 1", "line 1"),
         ("", "line 1"),
     ] {
-        let error = Policies::parse(text, TEN_MINUTES).unwrap_err().to_string();
+        let error = Policies::parse(text, TEN_MINUTES).unwrap_err();
         assert!(error.starts_with(line) && !error.contains('\n'), "{error}");
     }
     let error = Policies::parse("[policies]", TEN_MINUTES).unwrap_err();
-    assert!(error.to_string().contains("at least one"), "{error}");
+    assert!(error.contains("at least one"), "{error}");
 }
 
 #[test]

@@ -51,9 +51,7 @@ impl FromRequestParts<AppState> for Opened {
         })?;
         let (uploads, now) = (&state.uploads, SystemTime::now());
         let upload = uploads.open_upload(&caller, &token, Some(key), now);
-        match upload {
-            Ok(upload) => Ok(Self { caller, upload }),
-            Err(error) => Err(error.into_response()),
-        }
+        let upload = upload.map_err(IntoResponse::into_response)?;
+        Ok(Self { caller, upload })
     }
 }
