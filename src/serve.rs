@@ -27,6 +27,9 @@ use crate::http::HttpService;
 use crate::upload::UploadService;
 use crate::{http, s3, telemetry};
 
+/// The most connections to the listener of the metrics and the probes.
+const METRICS_CONNECTIONS: usize = 64;
+
 /// `presignd serve`: runs the service until a signal.
 pub(crate) async fn serve(env: &Env) -> Result<()> {
     let hangups = Hangups::new()?;
@@ -121,7 +124,9 @@ impl Service {
         let metrics = async {
             if let Some(listener) = listeners.metrics {
                 let router = http::metrics_router(self.uploads, &settings);
-                http::serve(listener, router, stopped_by(&settings.stop)).await;
+                let mut server = stopped_by(&settings.stop);
+                server.limits.max_connections = METRICS_CONNECTIONS;
+                http::serve(listener, router, server).await;
             }
         };
         tokio::join!(http::serve(listeners.service, router, server), metrics);

@@ -24,6 +24,7 @@ pub(super) struct Session {
     /// The bucket, if it is not the default one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) bucket: Option<String>,
+    /// Missing in sessions of version 0.1.0 whose request named none.
     pub(super) policy: Option<String>,
     /// The size that the client announced, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]

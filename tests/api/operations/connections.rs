@@ -2,16 +2,20 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use presignd::http::{self, Limits, Server};
 use presignd::telemetry::Metrics;
 use presignd::upload;
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{has, metrics};
 use crate::helpers::{built_in, eventually, service_counting, spawn, spawn_app};
+use crate::process::{BUCKET, Running, free_addr};
 
 #[tokio::test]
 async fn open_connections_are_counted_beside_their_limit() {
@@ -35,6 +39,23 @@ async fn open_connections_are_counted_beside_their_limit() {
     drop(streams);
     let none = "presignd_open_connections 0";
     eventually(none, async || metrics(&url).await.contains(none)).await;
+}
+
+/// Nobody who reaches this listener alone can use up the memory of the service.
+#[tokio::test]
+async fn the_listener_of_the_metrics_keeps_few_connections_and_answers_new_ones() {
+    let (folder, metrics_addr) = (TempDir::new().unwrap(), free_addr());
+    let variables = [&BUCKET[..], &[("METRICS_ADDR", &metrics_addr)]].concat();
+    let (_serve, _) = Running::serve(folder.path(), &variables);
+    let mut silent = Vec::new();
+    for _ in 0..64 {
+        silent.push(TcpStream::connect(&metrics_addr).await.unwrap());
+    }
+    let mut last = TcpStream::connect(&metrics_addr).await.unwrap();
+    ask(&mut last, "/healthz").await.unwrap();
+    // Far sooner than a silent connection is closed by itself.
+    let closed = timeout(Duration::from_secs(5), silent[0].read_u8()).await;
+    assert!(closed.is_ok_and(|read| read.is_err()));
 }
 
 /// The service on a port, and what stops it.
