@@ -34,7 +34,7 @@ const MANY_CONNECTIONS: i64 = 16;
 
 /// How much the system keeps of a connection in each direction. Linux doubles it, as it counts its own
 /// structures as well. About half of the doubled size is sent or received per round trip, so that a list
-/// of 2 MiB takes some 20 round trips.
+/// of 2 MiB and its answer take some 20 round trips.
 const BUFFER_BYTES: usize = 128 * 1024;
 
 /// Answers the requests of a client until it closes the connection, is too slow, or has to make
