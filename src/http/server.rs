@@ -36,6 +36,9 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// How long a client may accept nothing of an answer.
     pub unread_timeout: Duration,
+    /// How long the system keeps an answer of which the client accepts nothing once the connection is
+    /// closed: it does not count any more for `max_connections`.
+    pub closed_timeout: Duration,
     /// How long the rest of a request is received that was answered before all of it had come. A
     /// client that reads no answer before it has sent all gets the answer then.
     pub rest_timeout: Duration,
@@ -54,6 +57,7 @@ impl Default for Limits {
             silent_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(75),
             unread_timeout: Duration::from_mins(2),
+            closed_timeout: Duration::from_secs(10),
             rest_timeout: Duration::from_secs(20),
             max_head_bytes: 64 * 1024,
             max_connections: 16 * 1024,

@@ -32,9 +32,9 @@ use crate::http::unread::Answer;
 /// waiting costs more.
 const MANY_CONNECTIONS: i64 = 16;
 
-/// How much the system keeps of a connection in each direction. Linux doubles it, as it counts its own
-/// structures as well. About half of the doubled size is sent or received per round trip, so that a list
-/// of 2 MiB and its answer take some 20 round trips.
+/// The size of the socket buffer in each direction. Linux doubles it for its own bookkeeping. About half of
+/// the doubled size is sent or received per round trip, so that a list of 2 MiB and its answer take some 20
+/// round trips.
 const BUFFER_BYTES: usize = 128 * 1024;
 
 /// Answers the requests of a client until it closes the connection, is too slow, or has to make
@@ -47,7 +47,9 @@ pub(super) async fn run(
     connection: &Connection,
     stop: CancellationToken,
 ) {
-    configure(&stream, &limits);
+    configure(&stream);
+    #[cfg(target_os = "linux")]
+    set_unread_timeout(&stream, limits.unread_timeout);
     let Closer { state, close } = &connection.closer;
     let spoken = has_spoken(&stream, limits.silent_timeout);
     if close.run_until_cancelled(spoken).await != Some(true) {
@@ -77,41 +79,54 @@ pub(super) async fn run(
             Ok::<_, Infallible>(response)
         }
     });
-    let is_answered_early = {
+    let is_answered_early = 'served: {
         let mut http = pin!(builder.serve_connection(TokioIo::new(&mut stream), service));
         let ended = tokio::select! {
             biased;
             ended = http.as_mut() => ended,
             () = close.cancelled() => {
                 if state.may_close_now() {
-                    return;
+                    break 'served None;
                 }
                 http.as_mut().graceful_shutdown();
                 http.await
             }
         };
         // Whatever else goes wrong is the client's fault: it closed the connection, or is too slow.
-        state.has_unread_body() || ended.is_err_and(|error| error.is_parse())
+        Some(state.has_unread_body() || ended.is_err_and(|error| error.is_parse()))
     };
-    if is_answered_early {
-        let rest = discard_rest(&mut stream, limits.rest_timeout);
-        close.run_until_cancelled(rest).await;
+    match is_answered_early {
+        Some(true) => {
+            let rest = discard_rest(&mut stream, limits.rest_timeout);
+            close.run_until_cancelled(rest).await;
+        }
+        // It makes room for another, so the kernel must not keep its answer: the client gets a reset.
+        None if !stop.is_cancelled() => {
+            let socket = SockRef::from(&stream);
+            socket.set_linger(Some(Duration::ZERO)).ok(); // best effort
+        }
+        _ => {}
     }
+    #[cfg(target_os = "linux")]
+    set_unread_timeout(&stream, limits.closed_timeout);
 }
 
 /// Sets the options of the socket, best effort: the service works without each of them.
-fn configure(stream: &TcpStream, limits: &Limits) {
+fn configure(stream: &TcpStream) {
     stream.set_nodelay(true).ok(); // without it answers are slower
+    // Without these, the kernel enlarges the buffers to several MiB, which count as memory of the
+    // container.
     let socket = SockRef::from(stream);
-    // Without these, the system keeps up to several MiB that nobody reads, in each direction, and counts
-    // them as memory of the container.
     socket.set_send_buffer_size(BUFFER_BYTES).ok();
     socket.set_recv_buffer_size(BUFFER_BYTES).ok();
-    // Without it an unread answer stays until the client is gone.
-    #[cfg(target_os = "linux")]
-    socket
-        .set_tcp_user_timeout(Some(limits.unread_timeout))
-        .ok();
+}
+
+/// How long the kernel keeps an answer of which the client accepts nothing, also after the connection is
+/// closed.
+#[cfg(target_os = "linux")]
+fn set_unread_timeout(stream: &TcpStream, timeout: Duration) {
+    let socket = SockRef::from(stream);
+    socket.set_tcp_user_timeout(Some(timeout)).ok(); // best effort: without it, it stays longer
 }
 
 /// Receives what the client still sends after its answer, until it closes the connection, too.
