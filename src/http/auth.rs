@@ -109,8 +109,7 @@ impl Gate {
         }
     }
 
-    /// Counts a request, which is counted as `counted` requests already, as `more` of them. Returns both
-    /// together.
+    /// Adds `more` to a request that already counts as `counted` requests. Returns the new total.
     fn count(
         &self,
         key: Option<&CallerKey>,

@@ -83,8 +83,8 @@ impl RateLimit {
         }
     }
 
-    /// Counts a request, which is counted as `counted` requests already, as `more` of them. Returns
-    /// both together, which are never more than a burst, so that a caller that has waited is let through.
+    /// Adds `more` to a request that already counts as `counted` requests, up to a burst, so that a
+    /// caller that has waited is let through. Returns the new total.
     ///
     /// # Errors
     ///

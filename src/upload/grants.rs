@@ -51,6 +51,7 @@ impl UploadService {
                 if let Some(Err(error)) = grants.last()
                     && !matches!(error, Error::Refused(_))
                 {
+                    // It is not about this file, so it would come again for each of the others.
                     break;
                 }
                 // Signing never waits, so a long list would keep this thread from other requests.
