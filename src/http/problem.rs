@@ -100,7 +100,6 @@ pub(crate) struct FieldError {
 
 impl Problem {
     pub(crate) fn new(kind: &Kind) -> Self {
-        debug_assert!(!kind.text.is_empty(), "{} needs a detail", kind.code);
         Self::with_detail(kind, kind.text)
     }
 

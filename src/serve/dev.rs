@@ -73,12 +73,14 @@ pub(crate) async fn dev(env: &Env, args: DevArgs) -> Result<()> {
     warn_of_configuration(env, &config.upload.policies);
     let stop = cancelled_by_signals()?;
     let opened = |addr: SocketAddr| {
-        let ip: IpAddr = match addr {
-            _ if !args.in_container => addr.ip(),
+        if !args.in_container {
+            return addr;
+        }
+        let any: IpAddr = match addr {
             SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
         };
-        SocketAddr::new(ip, addr.port())
+        SocketAddr::new(any, addr.port())
     };
     let listeners = Listeners::open(opened(addr), "--addr", &config)?;
     let s3_listener = listen(opened(args.s3_addr), "--s3-addr")?;

@@ -48,6 +48,15 @@ pub(crate) async fn connect(addr: impl ToSocketAddrs, bytes: &str) -> TcpStream 
     stream
 }
 
+/// A client that sends, reads nothing, and lets its system receive little.
+async fn unread(addr: SocketAddr, bytes: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(addr).await.unwrap();
+    stream.write_all(bytes.as_bytes()).await.unwrap();
+    stream
+}
+
 /// All that comes until the service closes the connection.
 async fn rest(mut stream: TcpStream) -> String {
     let mut answer = Vec::new();
@@ -312,12 +321,9 @@ async fn a_client_that_does_not_read_its_answers_is_cut_off() {
         ..Limits::default()
     };
     let (addr, _stop, _server) = spawn(limits).await;
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    let mut stream = socket.connect(addr).await.unwrap();
     // More than the kernel's buffers hold.
     let requests = "GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nhost: a\r\n\r\n".repeat(40);
-    stream.write_all(requests.as_bytes()).await.unwrap();
+    let stream = unread(addr, &requests).await;
     // Twice its time.
     tokio::time::sleep(Duration::from_secs(1)).await;
     let answers = tokio::time::timeout(Duration::from_secs(20), rest(stream));

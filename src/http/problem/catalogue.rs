@@ -9,8 +9,8 @@ pub(crate) struct Kind {
     pub(crate) status: StatusCode,
     /// For programs. It does not change between versions.
     pub(crate) code: &'static str,
-    /// The detail of an answer, for people; or an example of it, where an answer says more. Empty
-    /// where all answers have details of their own, and no example of the document is of this kind.
+    /// The detail of an answer, for people; or an example of it, where an answer says more. The same as
+    /// `when` where none is given.
     pub(crate) text: &'static str,
     /// When it happens, for the documentation.
     pub(crate) when: &'static str,
@@ -24,7 +24,10 @@ macro_rules! kinds {
         $(pub(crate) const $name: Kind = Kind {
             status: StatusCode::$status,
             code: $code,
-            text: concat!($($text)?),
+            text: {
+                let texts: &[&str] = &[$when $(, $text)?];
+                texts[texts.len() - 1]
+            },
             when: $when,
             is_shared: <[&str]>::is_empty(&[$(stringify!($alone))?]),
         };)*
@@ -44,7 +47,6 @@ kinds! {
     JSON_TOO_DEEP: BAD_REQUEST "json-too-deep",
         "the JSON is nested too deeply";
     INCOMPLETE_BODY: BAD_REQUEST "incomplete-body",
-        "the connection ended before the whole body arrived",
         "the connection ended before the whole body arrived";
     INVALID_PARTS: BAD_REQUEST "invalid-parts",
         "the parts are not those that the store has, too small, or not of the size that was announced",

@@ -79,6 +79,7 @@ pub(super) async fn run(
             Ok::<_, Infallible>(response)
         }
     });
+    // `None` if the connection has to close at once.
     let is_answered_early = 'served: {
         let mut http = pin!(builder.serve_connection(TokioIo::new(&mut stream), service));
         let ended = tokio::select! {

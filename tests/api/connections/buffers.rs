@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use presignd::http::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use super::{connect, spawn};
+use super::{connect, spawn, unread};
 use crate::helpers::eventually;
 
 const LONG_ANSWER: &str = "GET /openapi.json HTTP/1.1\r\nhost: a\r\n\r\n";
@@ -75,15 +75,6 @@ async fn full(addr: SocketAddr, stream: &mut TcpStream, bytes: &str) -> Kept {
     }
 }
 
-/// A client that has asked, reads nothing, and lets its system receive little.
-async fn unread(addr: SocketAddr, request: &str) -> TcpStream {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    let mut stream = socket.connect(addr).await.unwrap();
-    stream.write_all(request.as_bytes()).await.unwrap();
-    stream
-}
-
 #[tokio::test]
 async fn the_kernel_keeps_little_of_answers_that_are_not_read() {
     let (addr, _stop, _server) = spawn(Limits::default()).await;
@@ -110,8 +101,8 @@ async fn the_kernel_keeps_little_of_requests_that_are_not_read() {
         read_answer(&mut stream).await;
     }
     // As long as nobody reads these answers, nobody reads the requests behind them.
-    let unread = LONG_ANSWER.repeat(1000) + &long.repeat(20);
-    let kept = full(addr, &mut stream, &unread).await;
+    let requests = LONG_ANSWER.repeat(1000) + &long.repeat(20);
+    let kept = full(addr, &mut stream, &requests).await;
     assert!((1..MOST_RECEIVED).contains(&kept.received), "{kept:?}");
 }
 
