@@ -64,25 +64,22 @@ pub(crate) enum RefreshError<E> {
     TimedOut,
     /// The fetch has panicked, or its value has expired already.
     NoValue,
-    /// The last fetch was too short a time ago.
-    TooSoon,
 }
 
 struct State<T, E> {
     cached: Option<(T, Instant)>,
     fetched_at: Option<Instant>,
-    /// When a fetch failed, if none has succeeded since.
-    failed_at: Option<Instant>,
-    /// Whether the last fetch has timed out.
-    has_timed_out: bool,
+    /// The error of the last fetch, and when it failed; `None` if it has succeeded.
+    failure: Option<(RefreshError<E>, Instant)>,
     /// The fetch that is running.
     fetch: Option<Fetch<T, E>>,
 }
 
 impl<T, E> State<T, E> {
     fn has_just_failed(&self) -> bool {
-        self.failed_at
-            .is_some_and(|at| at.elapsed() < FAILURE_COUNTS_FOR)
+        self.failure
+            .as_ref()
+            .is_some_and(|(_, at)| at.elapsed() < FAILURE_COUNTS_FOR)
     }
 }
 
@@ -101,8 +98,7 @@ where
         let state = State {
             cached: None,
             fetched_at: None,
-            failed_at: None,
-            has_timed_out: false,
+            failure: None,
             fetch: None,
         };
         Self {
@@ -113,7 +109,7 @@ where
     }
 
     /// The value, from the cache or from `fetch`. `judge` gets a value and the time since it was
-    /// fetched.
+    /// fetched. When it is too soon to fetch again, the error of the last fetch is the result.
     pub(crate) async fn get<F>(
         &self,
         judge: impl Fn(&T, Duration) -> Age,
@@ -146,9 +142,9 @@ where
             (cached, running)
         };
         let result = match running {
-            None => Err(RefreshError::TooSoon),
+            Err(too_soon) => Err(too_soon),
             // The channel closes without a result when the fetch panics.
-            Some(mut running) => match running.wait_for(Option::is_some).await {
+            Ok(mut running) => match running.wait_for(Option::is_some).await {
                 Ok(result) => result.clone().unwrap_or(Err(RefreshError::NoValue)),
                 Err(_) => Err(RefreshError::NoValue),
             },
@@ -171,28 +167,30 @@ where
         state.cached.as_ref().map(|(value, _)| value.clone())
     }
 
-    /// The running fetch, which begins now if there is none; `None` if it is too soon for one.
+    /// The running fetch, which begins now if there is none; if it is too soon for one, the error of
+    /// the last one.
     fn running_fetch<F>(
         &self,
         state: &mut State<T, E>,
         has_value: bool,
         fetch: impl FnOnce() -> F,
-    ) -> Option<Fetch<T, E>>
+    ) -> Result<Fetch<T, E>, RefreshError<E>>
     where
         F: Future<Output = Result<T, E>> + Send + 'static,
     {
         // A fetch that panicked will never have a result.
         state.fetch.take_if(|fetch| fetch.has_changed().is_err());
-        if state.fetch.is_some() {
-            return state.fetch.clone();
+        if let Some(fetch) = &state.fetch {
+            return Ok(fetch.clone());
         }
-        let interval = if has_value || state.has_timed_out {
+        let failure = state.failure.as_ref().map(|(error, _)| error.clone());
+        let interval = if has_value || matches!(failure, Some(RefreshError::TimedOut)) {
             self.limits.interval
         } else {
             self.limits.interval_without_value
         };
         if state.fetched_at.is_some_and(|at| at.elapsed() < interval) {
-            return None;
+            return Err(failure.unwrap_or(RefreshError::NoValue));
         }
         let (sender, receiver) = watch::channel(None);
         state.fetched_at = Some(Instant::now());
@@ -208,16 +206,16 @@ where
             {
                 let mut state = this.lock();
                 state.fetch = None;
+                state.failure = None;
                 let now = Instant::now();
-                state.failed_at = result.is_err().then_some(now);
-                state.has_timed_out = matches!(result, Err(RefreshError::TimedOut));
-                if let Ok(value) = &result {
-                    state.cached = Some((value.clone(), now));
+                match &result {
+                    Ok(value) => state.cached = Some((value.clone(), now)),
+                    Err(error) => state.failure = Some((error.clone(), now)),
                 }
             }
             sender.send_replace(Some(result));
         });
-        Some(receiver)
+        Ok(receiver)
     }
 }
 

@@ -26,7 +26,7 @@ const LIMITS: Limits = Limits {
     // A provider may fail, or have nothing but credentials that expire soon. One that hangs may be a
     // process, which is not ended.
     interval: Duration::from_secs(30),
-    interval_without_value: Duration::ZERO,
+    interval_without_value: Duration::from_secs(1),
     // Lambda gives a function credentials that do not expire while it lives.
     freezes: false,
 };
@@ -117,7 +117,7 @@ impl From<RefreshError<Self>> for CredentialsError {
     fn from(error: RefreshError<Self>) -> Self {
         match error {
             RefreshError::Failed(error) => error,
-            RefreshError::TimedOut | RefreshError::TooSoon => Self::TimedOut,
+            RefreshError::TimedOut => Self::TimedOut,
             RefreshError::NoValue => Self::Failed("it panicked, or they have expired".into()),
         }
     }

@@ -235,6 +235,7 @@ async fn expired_credentials_are_never_given_out() {
     };
     let cache = provider.cache();
     cache.get(start()).await.unwrap();
+    tokio::time::advance(HOUR).await;
     let error = cache.get(start() + HOUR).await.unwrap_err();
     assert!(matches!(error, CredentialsError::Expired), "{error}");
 }
@@ -314,6 +315,7 @@ async fn a_provider_that_panics_is_asked_again() {
     let cache = provider.cache();
     let error = cache.get(start()).await.unwrap_err();
     assert!(error.to_string().contains("panicked"), "{error}");
+    tokio::time::sleep(LIMITS.interval_without_value).await;
     let credentials = cache.get(start()).await.unwrap();
     assert_eq!(credentials.access_key_id(), "KEY2");
 }
@@ -346,4 +348,20 @@ async fn credentials_that_no_header_can_carry_are_an_error_that_names_the_part()
     let provider = Credentials::new("\"AK ID\"", "sécret \"", Some("t+/=".into()), None, "test");
     let cache = CredentialsCache::new(SharedCredentialsProvider::new(provider), WANTED);
     cache.get(start()).await.unwrap();
+}
+
+/// It may be a process, or a service that limits its callers.
+#[tokio::test(start_paused = true)]
+async fn a_failing_provider_is_asked_once_a_second_at_most() {
+    let provider = Provider {
+        fails_from: Some(1),
+        ..Provider::default()
+    };
+    let cache = provider.cache();
+    for _ in 0..50 {
+        let error = cache.get(start()).await.unwrap_err();
+        assert!(error.to_string().contains("none here"), "{error}");
+        tokio::time::advance(Duration::from_millis(100)).await;
+    }
+    assert_eq!(provider.asked(), 5);
 }
