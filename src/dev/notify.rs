@@ -159,14 +159,15 @@ impl Queue {
 
     /// Sends each event once, in their order. Returns whether all of them are acknowledged.
     async fn send_all(&self, send: &impl AsyncFn(String) -> bool) -> bool {
-        let Ok(files) = self.files() else {
+        let warn = |error: &io::Error| tracing::warn!(%error, "events of the store cannot be read or removed");
+        let Ok(files) = self.files().inspect_err(warn) else {
             return false;
         };
         let results = stream::iter(files).map(async |file| {
-            let Ok(body) = fs::read_to_string(&file) else {
+            let Ok(body) = fs::read_to_string(&file).inspect_err(warn) else {
                 return false;
             };
-            send(body).await && fs::remove_file(&file).is_ok()
+            send(body).await && fs::remove_file(&file).inspect_err(warn).is_ok()
         });
         results
             .buffer_unordered(IN_FLIGHT)

@@ -50,8 +50,8 @@ pub(super) struct Routine;
 /// Label for unknown routes and methods.
 const UNKNOWN: &str = "<unknown>";
 
-/// How long a handler may run. It is longer than the slowest call to the store, which completes an
-/// upload.
+/// How long a handler may run. The slowest call to the store is the one that completes an upload; this
+/// leaves time to list the parts before it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(150);
 
 /// Adds the middleware to all routes and fallbacks that `router` has so far.

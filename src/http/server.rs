@@ -165,12 +165,16 @@ async fn slot(free: &Arc<Semaphore>, connections: &Connections) -> OwnedSemaphor
 async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     /// When to try again: a file descriptor may be free then.
     const PAUSE: Duration = Duration::from_millis(100);
+    let mut is_logged = false;
     loop {
         match listener.accept().await {
             Ok(accepted) => return accepted,
             Err(error) if is_of_the_client(&error) => {}
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
+                if !is_logged {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    is_logged = true;
+                }
                 sleep(PAUSE).await;
             }
         }

@@ -5,12 +5,13 @@ use std::time::SystemTime;
 
 use aws_sdk_s3::config::{self, ResponseChecksumValidation};
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
-use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
+use aws_sdk_s3::primitives::{ByteStreamError, DateTime, DateTimeFormat};
 use aws_sdk_s3::types::{ChecksumMode, ChecksumType};
+use tokio::time::timeout;
 
 use super::error::{absent, status};
 use super::object::{ServerSideEncryption, StorageClass, header_text};
-use super::{Bucket, Error, StoreError};
+use super::{Bucket, CALL_TIMEOUT, Error, StoreError};
 
 /// The most bytes that are kept of a text. None that presignd grants is longer, and some stores accept
 /// hundreds of kilobytes that nobody signed.
@@ -129,12 +130,21 @@ impl Bucket {
         }
         let mut body = answer.body;
         let mut bytes = Vec::new();
-        // Some stores send everything, whatever the range.
-        while bytes.len() < count {
-            let chunk = body.try_next().await;
-            match chunk.map_err(|error| StoreError::Unavailable(error.to_string().into()))? {
-                Some(chunk) => bytes.extend_from_slice(&chunk),
-                None => break,
+        let read = async {
+            // Some stores send everything, whatever the range.
+            while bytes.len() < count
+                && let Some(chunk) = body.try_next().await?
+            {
+                bytes.extend_from_slice(&chunk);
+            }
+            Ok::<_, ByteStreamError>(())
+        };
+        match timeout(CALL_TIMEOUT, read).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(StoreError::Unavailable(error.to_string().into()).into()),
+            Err(_elapsed) => {
+                let cause = format!("the first bytes did not arrive in {CALL_TIMEOUT:?}");
+                return Err(StoreError::TimedOut(cause.into()).into());
             }
         }
         bytes.truncate(count);

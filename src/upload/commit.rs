@@ -27,6 +27,7 @@ use super::policy::Terms;
 use super::store_calls::QUEUE_TIMEOUT;
 use super::verify::each;
 use super::{Caller, Error, Expected, Result, UploadService, Verification};
+use crate::error_chain::causes;
 use crate::s3::StoredObject;
 use crate::turns::Turn;
 
@@ -230,9 +231,14 @@ impl Commit {
                 outcome,
                 "an upload was replaced while it was committed, or could not be verified again"
             );
-            let undone = self.undo().await;
-            if result.is_ok() {
-                undone?;
+            match self.undo().await {
+                Err(error) if result.is_ok() => return Err(error),
+                Err(error) => tracing::warn!(
+                    policy = &*self.policy.name,
+                    cause = causes(&error),
+                    "the tag of an upload that is not committed could not be removed"
+                ),
+                Ok(()) => {}
             }
         }
         result

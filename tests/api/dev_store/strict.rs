@@ -151,6 +151,16 @@ async fn a_signature_that_does_not_match_is_explained() {
         message.contains("signed for content-type text/plain; the request has a/b"),
         "{message}"
     );
+    // This answer has no headers, so the store knows only which of them were signed.
+    let files = json!({"files": [{"name": "a.txt", "size": 1, "type": "text/plain"}]});
+    let asked = client().post(format!("{base}/better-upload")).json(&files);
+    let answer: Value = asked.send().await.unwrap().json().await.unwrap();
+    let put = client()
+        .put(answer["files"][0]["signedUrl"].as_str().unwrap())
+        .body("x");
+    let (_, _, message) = refusal(put.header("content-type", "a/b").send().await.unwrap()).await;
+    let expected = "one of these headers; the request has content-length 1, content-type a/b";
+    assert!(message.contains(expected), "{message}");
 }
 
 #[tokio::test]
