@@ -344,7 +344,9 @@ fn parse_origin(origin: &str) -> Option<HeaderValue> {
     // `*` may stand for names below a domain, and for nothing else.
     let names = authority.strip_prefix("*.").unwrap_or(authority);
     let is_precise = !names.contains('*') && (names == authority || names.contains('.'));
-    (is_as_sent && is_precise).then(|| HeaderValue::from_str(origin).ok())?
+    HeaderValue::from_str(origin)
+        .ok()
+        .filter(|_| is_as_sent && is_precise)
 }
 
 fn telemetry(reader: &mut Reader<'_>) -> telemetry::Settings {

@@ -68,7 +68,7 @@ impl Check {
             Ok(rules) => rules,
             Err(problem) => return self.cors_by_preflights(&needs, &problem).await,
         };
-        // MinIO answers for all buckets alike.
+        // MinIO has no rules, and answers the preflights for all buckets alike.
         if rules.is_empty() && matches!(self.refused_preflight(&needs).await, Ok(None)) {
             return self.answered("the bucket has no rules", &needs);
         }

@@ -56,7 +56,7 @@ impl Check {
         let kept = rules.all.len();
         let mut has_added = false;
         let mut refused = BTreeMap::new();
-        // One by one, as MinIO refuses the rule for parts.
+        // One by one: MinIO refuses the rule for parts, and would refuse both.
         for (check, rule) in missing {
             match self.add(rules.clone(), rule).await {
                 Ok(read) => (rules, has_added) = (read, true),

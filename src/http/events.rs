@@ -32,7 +32,7 @@ use crate::webhook::Webhook;
 /// Delays the answer to a failed call: stores repeat it at once, some of them a thousand times a
 /// second.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(3);
-/// The longest notification. Queues in between carry no more than 256 KiB.
+/// The longest notification. Those of stores have a few kilobytes for each event.
 const MAX_BYTES: usize = 1024 * 1024;
 
 /// Who may report events, and who is notified of them.

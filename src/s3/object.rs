@@ -109,7 +109,7 @@ pub(crate) fn has_two_spaces(text: &str) -> bool {
 /// otherwise as encoded words as in [RFC 2047](https://www.rfc-editor.org/rfc/rfc2047#section-2), which
 /// [S3 decodes](https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html).
 pub fn header_value(value: &str) -> Cow<'_, str> {
-    /// An encoded word is 75 characters at most; 12 of them are not the text.
+    /// An encoded word has at most 75 characters, of which `=?UTF-8?B?` and `?=` take 12.
     const WORD_BYTES: usize = (75 - 12) / 4 * 3;
     let is_plain = value.bytes().all(|b| matches!(b, b' '..=b'~'))
         && !has_two_spaces(value)

@@ -15,7 +15,7 @@ static NOT_WRITTEN: AtomicU64 = AtomicU64::new(0);
 /// Lines that found the queue before the writer full.
 static NOT_QUEUED: OnceLock<ErrorCounter> = OnceLock::new();
 
-/// Counts lines that find the queue full, too.
+/// From now on, lines that find the queue full are counted, too.
 pub(super) fn count(of_queue: ErrorCounter) {
     NOT_QUEUED.set(of_queue).ok(); // the first log of the process
 }

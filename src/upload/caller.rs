@@ -14,7 +14,7 @@ use super::policy::DEFAULT_POLICY;
 use super::ticket::Ticket;
 use crate::turns::CallerKey;
 
-/// No name becomes this: `=` is always followed by two hexadecimal digits.
+/// The segment of no name: there, `=` is followed by two hexadecimal digits or `sha256-`.
 static ANONYMOUS: LazyLock<Arc<str>> = LazyLock::new(|| "=anonymous".into());
 
 /// Who asks for a grant, and which policies they may ask for.

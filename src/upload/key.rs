@@ -215,8 +215,8 @@ impl KeyTemplate {
         key
     }
 
-    /// The caller or the variable that has other text beside it in its segment, so that two values
-    /// could make the same key: the file `png` of `bob.` would be the file `.png` of `bob`.
+    /// A `{caller}` or `{vars.…}` that shares its segment with something else, so that two values could
+    /// make the same key: the file `png` of `bob.` would be the file `.png` of `bob`.
     fn value_beside_other_text(&self) -> Option<String> {
         let ends = |part: Option<&Part>| match part {
             None => true,

@@ -76,7 +76,7 @@ pub struct Settings {
     pub policies: Policies,
     /// Whether the store accepts presigned POST. R2 and B2 do not.
     pub supports_post: bool,
-    /// Whether only forms are granted, for stores that honour unsigned headers: a form lists all
+    /// Whether only forms are granted. Some stores obey headers that were not signed; a form lists all
     /// that it allows.
     pub forms_only: bool,
     /// Seals the sessions of multipart uploads; `None` is a random key.

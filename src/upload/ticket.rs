@@ -51,7 +51,7 @@ fn fault_of(path: &str) -> &'static str {
         "vars" | "metadata" if !path.contains('.') => "must be an object of names and texts",
         "content_types" | "vars" | "metadata" => "must be text",
         _ => {
-            "no ticket has; it may have `policy`, `max_size`, `content_types`, `vars` and `metadata`"
+            "no ticket has; a ticket may have `policy`, `max_size`, `content_types`, `vars` and `metadata`"
         }
     }
 }
@@ -193,7 +193,7 @@ mod tests {
             (json!("avatar"), "object"),
             (
                 json!({"max_sise": 1}),
-                "`max_sise`, which no ticket has; it may have",
+                "`max_sise`, which no ticket has; a ticket may have",
             ),
             (
                 json!({"policies": ["a"]}),

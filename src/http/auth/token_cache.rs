@@ -14,8 +14,7 @@ use crate::upload::Caller;
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
 /// The memory of a token besides its caller's names and ticket: its cache entry and allocations.
 const BYTES_OF_TOKEN: usize = 180;
-/// A small estimate makes the cache remember few of the tokens that it has dropped: they use
-/// memory, too.
+/// The cache also remembers the hashes of as many dropped tokens as this says, which use memory, too.
 const ESTIMATED_TOKENS: usize = 4096;
 
 /// What a valid token says.

@@ -149,7 +149,7 @@ impl FieldErrors {
     }
 }
 
-/// A long detail that is also that of the field `first`.
+/// The short form of a long detail that the field `first` has, too.
 fn in_short(detail: &str, first: &str) -> String {
     let sentence = detail.split("; ").next().unwrap_or_default();
     let sentence = sentence.split(", which ").next().unwrap_or_default();

@@ -155,7 +155,7 @@ pub(super) struct Connections {
     open: Mutex<HashMap<u64, Closer>>,
     next: AtomicU64,
     gauge: Gauge,
-    /// Counts how often a connection has become idle.
+    /// Grows each time that any connection becomes idle.
     idles: Arc<AtomicU64>,
 }
 
@@ -240,7 +240,7 @@ const BUSY: u64 = u64::MAX;
 #[derive(Debug)]
 struct State {
     idles: Arc<AtomicU64>,
-    /// How often connections had become idle before this one did, or [`BUSY`].
+    /// The value of `idles` when this connection became idle, or [`BUSY`].
     idle_since: AtomicU64,
     /// Whether a part of the request's body has not been read.
     unread_body: AtomicBool,
