@@ -16,7 +16,7 @@ pub(crate) enum CallerKey {
     Network(IpAddr),
     /// A user whom the holder of an API key calls for.
     User {
-        key: Arc<str>,
+        api_key: Arc<str>,
         name: Arc<str>,
     },
 }
@@ -25,7 +25,7 @@ impl CallerKey {
     /// The API key whose holder calls for this user.
     pub(crate) fn api_key(&self) -> Option<&str> {
         match self {
-            Self::User { key, .. } => Some(key),
+            Self::User { api_key, .. } => Some(api_key),
             Self::Name(_) | Self::Network(_) => None,
         }
     }
@@ -133,27 +133,23 @@ impl Turns {
     }
 
     fn levels(&self, caller: Option<&CallerKey>, amount: u32) -> Levels {
-        let Amounts {
-            caller: of_caller,
-            users,
-            all,
-        } = self.amounts;
+        let amounts = self.amounts;
         // No caller takes more of what all share than its own limit allows.
         let amount = match caller {
-            Some(CallerKey::User { .. }) => amount.min(of_caller).min(users),
-            Some(_) => amount.min(of_caller),
+            Some(CallerKey::User { .. }) => amount.min(amounts.caller).min(amounts.users),
+            Some(_) => amount.min(amounts.caller),
             None => amount,
         };
-        let amount = amount.min(all);
+        let amount = amount.min(amounts.all);
         let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
         let mut level = |sharer, part| (limit_of(&mut in_use, sharer, part), amount);
         let of_users = match caller {
-            Some(CallerKey::User { key, .. }) => {
-                Some(level(Sharer::UsersOf(Arc::clone(key)), users))
+            Some(CallerKey::User { api_key, .. }) => {
+                Some(level(Sharer::UsersOf(Arc::clone(api_key)), amounts.users))
             }
             _ => None,
         };
-        let of_caller = caller.map(|caller| level(Sharer::Caller(caller.clone()), of_caller));
+        let of_caller = caller.map(|caller| level(Sharer::Caller(caller.clone()), amounts.caller));
         [of_caller, of_users, Some((Arc::clone(&self.all), amount))]
     }
 }
@@ -226,7 +222,7 @@ pub(crate) mod tests {
 
     pub(crate) fn user(name: &str) -> CallerKey {
         CallerKey::User {
-            key: "backend".into(),
+            api_key: "backend".into(),
             name: name.into(),
         }
     }

@@ -121,7 +121,7 @@ impl RequestContext {
     /// The name of the sender, who owns the credentials, if it has one.
     pub(super) fn sender_name(&self) -> Option<&str> {
         match self.caller()? {
-            CallerKey::Name(name) | CallerKey::User { key: name, .. } => Some(name),
+            CallerKey::Name(name) | CallerKey::User { api_key: name, .. } => Some(name),
             CallerKey::Network(_) => None,
         }
     }

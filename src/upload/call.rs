@@ -153,7 +153,7 @@ impl UploadService {
         extra: Duration,
         now: SystemTime,
     ) -> SealedCall {
-        let expires_at = now + upload.policy.expires_in + extra;
+        let expires_at = now + upload.terms.expires_in + extra;
         let call = Sealed::Continue(operation, upload.session.clone().into());
         self.seal(caller, call, expires_at)
     }

@@ -156,7 +156,7 @@ impl Caller {
             Origin::Itself => Some(CallerKey::Name(name())),
             Origin::Network(network) => Some(CallerKey::Network(*network)),
             Origin::Key(key) => Some(CallerKey::User {
-                key: Arc::clone(key),
+                api_key: Arc::clone(key),
                 name: name(),
             }),
         }

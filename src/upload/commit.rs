@@ -90,17 +90,17 @@ impl UploadService {
     /// more.
     pub(super) async fn is_committed(
         &self,
-        policy: &Terms,
+        terms: &Terms,
         key: &str,
         object: &StoredObject,
     ) -> Result<Option<bool>> {
         let version = object.version_id.as_deref();
-        let tags = self.tags(policy, key, version).await?;
+        let tags = self.tags(terms, key, version).await?;
         Ok(tags.map(|tags| value(&tags) == Some(&mark(object))))
     }
 
-    async fn tags(&self, policy: &Terms, key: &str, version: Option<&str>) -> Result<Option<Tags>> {
-        let call = Box::pin(self.bucket(policy).tags(key, version));
+    async fn tags(&self, terms: &Terms, key: &str, version: Option<&str>) -> Result<Option<Tags>> {
+        let call = Box::pin(self.bucket(terms).tags(key, version));
         self.measured("GetObjectTagging", call).await
     }
 
@@ -133,18 +133,16 @@ impl UploadService {
 
     async fn commit_one(
         self: &Arc<Self>,
-        policy: &Terms,
+        terms: &Terms,
         caller: &Caller,
         expected: &Expected,
         tasks: &TaskTracker,
     ) -> Result<Verification> {
-        let begun = self
-            .commits
-            .begin(self.bucket(policy).name(), &expected.key);
+        let begun = self.commits.begin(self.bucket(terms).name(), &expected.key);
         let begun = timeout(QUEUE_TIMEOUT, begun).await;
         let commit = Commit {
             service: Arc::clone(self),
-            policy: policy.clone(),
+            terms: terms.clone(),
             caller: caller.clone(),
             expected: expected.clone(),
             _begun: begun.map_err(|_elapsed| Error::TooMuchAtOnce)?,
@@ -203,7 +201,7 @@ impl Drop for Begun {
 /// One upload that is being committed.
 struct Commit {
     service: Arc<UploadService>,
-    policy: Terms,
+    terms: Terms,
     caller: Caller,
     expected: Expected,
     _begun: Begun,
@@ -222,19 +220,19 @@ impl Commit {
             Ok(Verification::Replaced) => "replaced",
             Err(_) => "failed",
         };
-        let policy = Arc::clone(&self.policy.name);
+        let policy = Arc::clone(&self.terms.name);
         self.service.metrics.commit(policy, outcome);
         let is_committed = matches!(result, Ok(Verification::Uploaded(_)));
         if has_written && !is_committed {
             tracing::warn!(
-                policy = &*self.policy.name,
+                policy = &*self.terms.name,
                 outcome,
                 "an upload was replaced while it was committed, or could not be verified again"
             );
             match self.undo().await {
                 Err(error) if result.is_ok() => return Err(error),
                 Err(error) => tracing::warn!(
-                    policy = &*self.policy.name,
+                    policy = &*self.terms.name,
                     cause = causes(&error),
                     "the tag of an upload that is not committed could not be removed"
                 ),
@@ -246,19 +244,19 @@ impl Commit {
 
     /// Verifies and tags until the tag is the mark of the verified object.
     async fn rounds(&self, has_written: &mut bool) -> Result<Verification> {
-        let (service, policy) = (&self.service, &self.policy);
+        let (service, terms) = (&self.service, &self.terms);
         for _ in 0..MAX_ROUNDS {
-            let Some(object) = service.head(policy, &self.expected.key).await? else {
+            let Some(object) = service.head(terms, &self.expected.key).await? else {
                 return Ok(Verification::NotUploaded);
             };
             let (mark, version) = (mark(&object), object.version_id.clone());
-            let judged = service.judge(policy, &self.caller, &self.expected, object);
+            let judged = service.judge(terms, &self.caller, &self.expected, object);
             let verification = judged.await?;
             if !matches!(verification, Verification::Uploaded(_)) {
                 return Ok(verification);
             }
             let version = version.as_deref();
-            let Some(tags) = service.tags(policy, &self.expected.key, version).await? else {
+            let Some(tags) = service.tags(terms, &self.expected.key, version).await? else {
                 return Ok(Verification::NotUploaded);
             };
             if value(&tags) == Some(&mark) {
@@ -276,12 +274,12 @@ impl Commit {
     /// Makes the object pending again if its tag is the mark of another object. An object with its
     /// own mark stays committed: someone else may have verified it.
     async fn undo(&self) -> Result<()> {
-        let (service, policy, key) = (&self.service, &self.policy, &self.expected.key);
-        let Some(object) = service.head(policy, key).await? else {
+        let (service, terms, key) = (&self.service, &self.terms, &self.expected.key);
+        let Some(object) = service.head(terms, key).await? else {
             return Ok(());
         };
         let version = object.version_id.as_deref();
-        let Some(tags) = service.tags(policy, key, version).await? else {
+        let Some(tags) = service.tags(terms, key, version).await? else {
             return Ok(());
         };
         if value(&tags).is_some_and(|value| value != PENDING && value != mark(&object)) {
@@ -294,11 +292,11 @@ impl Commit {
     async fn tag(&self, mut tags: Tags, value: &str, version: Option<&str>) -> Result<Option<()>> {
         if tags.is_empty() {
             // The store has lost the tags, as some stores do for some ways of uploading.
-            tags.clone_from(&self.policy.tagging);
+            tags.clone_from(&self.terms.tagging);
         }
         tags.retain(|(name, _)| name != TAG);
         tags.push((TAG.to_owned(), value.to_owned()));
-        let bucket = self.service.bucket(&self.policy);
+        let bucket = self.service.bucket(&self.terms);
         let call = Box::pin(bucket.set_tags(&self.expected.key, version, &tags));
         self.service.measured("PutObjectTagging", call).await
     }

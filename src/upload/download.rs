@@ -128,16 +128,16 @@ impl UploadService {
     /// A grant for an object that the store is asked about.
     async fn presign_seen(
         &self,
-        policy: &Terms,
+        terms: &Terms,
         key: &str,
         wanted: &Wanted,
         now: SystemTime,
     ) -> Result<Download> {
-        let Some(object) = self.head(policy, key).await? else {
+        let Some(object) = self.head(terms, key).await? else {
             return Ok(Download::NotUploaded);
         };
-        if policy.pending {
-            match self.is_committed(policy, key, &object).await? {
+        if terms.pending {
+            match self.is_committed(terms, key, &object).await? {
                 Some(true) => {}
                 Some(false) => return Ok(Download::Pending),
                 None => return Ok(Download::NotUploaded),
@@ -154,19 +154,19 @@ impl UploadService {
         let get = s3::Get {
             key,
             // The committed version, whatever is uploaded later.
-            version_id: object.version_id.as_deref().filter(|_| policy.pending),
+            version_id: object.version_id.as_deref().filter(|_| terms.pending),
             content_disposition: &disposition.header(wanted.filename.as_ref()),
             // Signed, as the object may be replaced by one of another type.
             content_type: shown_as.as_ref().map(ContentType::as_str),
         };
-        let (get, expires_in) = (s3::Request::Get(&get), policy.download_expires_in);
-        let request = self.bucket(policy).presign(get, expires_in, now);
+        let (get, expires_in) = (s3::Request::Get(&get), terms.download_expires_in);
+        let request = self.bucket(terms).presign(get, expires_in, now);
         Ok(Download::Granted(request.await?))
     }
 }
 
-fn asks_store(policy: &Terms, disposition: Disposition) -> bool {
-    policy.pending || disposition == Disposition::Inline
+fn asks_store(terms: &Terms, disposition: Disposition) -> bool {
+    terms.pending || disposition == Disposition::Inline
 }
 
 /// The type of an object that a browser may show: one that is known to run no scripts.

@@ -32,39 +32,39 @@ impl UploadService {
             UploadKind::Put
         };
         let none = || files.iter().map(|_| None).collect();
-        let Ok(policies) = self.all_checked(caller, files, kind) else {
+        let Ok(terms) = self.all_checked(caller, files, kind) else {
             return none();
         };
         let Ok(_list) = self.store_calls.list(caller, files.len()).await else {
             return none();
         };
-        let finds = files.iter().zip(&policies).map(|(file, policy)| {
+        let finds = files.iter().zip(&terms).map(|(file, terms)| {
             let asked = GrantRequest {
                 id: Uuid::nil(),
                 ..GrantRequest::new(caller, file, now)
             };
-            self.find(asked, policy)
+            self.find(asked, terms)
         });
         join_all(finds).await
     }
 
-    async fn find(&self, asked: GrantRequest<'_>, policy: &Terms) -> Option<ObjectKey> {
-        if !refuses_repeated(policy) {
+    async fn find(&self, asked: GrantRequest<'_>, terms: &Terms) -> Option<ObjectKey> {
+        if !refuses_repeated(terms) {
             return None;
         }
         let GrantRequest { caller, file, .. } = asked;
-        let key = asked.key(policy);
+        let key = asked.key(terms);
         let expected = Expected {
             size: file.size,
             ..Expected::for_key(key.as_str())
         };
-        match self.verify_one(policy, caller, &expected).await {
+        match self.verify_one(terms, caller, &expected).await {
             Ok(Verification::Uploaded(it)) if it.content_type == file.content_type => Some(key),
             _ => None,
         }
     }
 }
 
-fn refuses_repeated(policy: &Terms) -> bool {
-    !policy.overwrite && !policy.key.is_unique()
+fn refuses_repeated(terms: &Terms) -> bool {
+    !terms.overwrite && !terms.key.is_unique()
 }

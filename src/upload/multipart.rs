@@ -32,7 +32,7 @@ debug_name!(MultipartUpload);
 pub struct OpenUpload {
     pub(super) session: Session,
     /// Those of now, within the limits of the ticket with which the upload was begun.
-    pub(super) policy: Terms,
+    pub(super) terms: Terms,
 }
 
 /// An object that was made of parts.
@@ -61,26 +61,26 @@ impl UploadService {
     async fn begin_multipart(
         &self,
         asked: GrantRequest<'_>,
-        policy: Terms,
+        terms: Terms,
     ) -> Result<MultipartUpload> {
         let GrantRequest { caller, file, .. } = asked;
-        let key = asked.key(&policy);
-        let properties = ComputedProperties::new(&policy, file);
-        let object = properties.object(&policy, file, &key);
+        let key = asked.key(&terms);
+        let properties = ComputedProperties::new(&terms, file);
+        let object = properties.object(&terms, file, &key);
         let _turn = self.store_calls.turn(caller).await?;
-        let call = self.bucket(&policy).create_multipart(&object);
+        let call = self.bucket(&terms).create_multipart(&object);
         let upload_id = self.measured("CreateMultipartUpload", call).await?;
         let session = Session::new(
             upload_id,
-            (policy.bucket.clone(), key.into_string()),
+            (terms.bucket.clone(), key.into_string()),
             caller.policy_name(file.policy.as_deref()).to_owned(),
             file.size,
             caller,
             asked.now,
         );
-        let open = OpenUpload { session, policy };
+        let open = OpenUpload { session, terms };
         Ok(MultipartUpload {
-            bucket: self.bucket(&open.policy).name().to_owned(),
+            bucket: self.bucket(&open.terms).name().to_owned(),
             token: self.session_key.seal(&open.session),
             open,
         })
@@ -110,15 +110,15 @@ impl UploadService {
 
     pub(super) fn open_session(&self, caller: &Caller, session: Session) -> Result<OpenUpload> {
         let policies = self.policies.load();
-        let policy = policies
+        let terms = policies
             .terms_for_known_key(session.policy.as_deref(), caller)
             .map_err(|_| Error::NoSuchUpload)?
             .limited_to(session.max_size);
         // The policy may have moved to another bucket, which has no such upload.
-        if session.bucket != policy.bucket {
+        if session.bucket != terms.bucket {
             return Err(Error::NoSuchUpload);
         }
-        Ok(OpenUpload { session, policy })
+        Ok(OpenUpload { session, terms })
     }
 
     /// A grant to PUT one part, which has exactly `size` bytes if that is given.
@@ -158,7 +158,7 @@ impl UploadService {
 
     async fn sign_part(
         &self,
-        OpenUpload { session, policy }: &OpenUpload,
+        OpenUpload { session, terms }: &OpenUpload,
         (number, size): (u16, Option<u64>),
         now: SystemTime,
     ) -> Result<PresignedRequest> {
@@ -168,17 +168,17 @@ impl UploadService {
             number,
             size,
         };
-        let bucket = self.bucket(policy);
-        Ok(bucket.presign(part, policy.expires_in, now).await?)
+        let bucket = self.bucket(terms);
+        Ok(bucket.presign(part, terms.expires_in, now).await?)
     }
 
     /// The parts that the store has.
     pub async fn list_parts(
         &self,
-        OpenUpload { session, policy }: &OpenUpload,
+        OpenUpload { session, terms }: &OpenUpload,
     ) -> Result<Vec<StoredPart>> {
         let Session { key, upload_id, .. } = session;
-        let call = self.bucket(policy).list_parts(key, upload_id);
+        let call = self.bucket(terms).list_parts(key, upload_id);
         self.measured("ListParts", call).await
     }
 
@@ -190,10 +190,10 @@ impl UploadService {
 
     pub(crate) async fn free_parts(
         &self,
-        OpenUpload { session, policy }: &OpenUpload,
+        OpenUpload { session, terms }: &OpenUpload,
     ) -> Result<()> {
         let Session { key, upload_id, .. } = session;
-        let call = self.bucket(policy).abort_multipart(key, upload_id);
+        let call = self.bucket(terms).abort_multipart(key, upload_id);
         self.measured("AbortMultipartUpload", call).await
     }
 }
@@ -207,7 +207,7 @@ impl OpenUpload {
     /// [`s3::MIN_PART_BYTES`]; and parts that are too large.
     fn check_parts(&self, parts: impl IntoIterator<Item = (u16, Option<u64>)>) -> Result<()> {
         // The policy's limit, or what the client announced.
-        let max_size = self.policy.max_size();
+        let max_size = self.terms.max_size();
         let max_size = self
             .session
             .size

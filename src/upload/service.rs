@@ -175,10 +175,10 @@ pub(super) struct ComputedProperties {
 }
 
 impl ComputedProperties {
-    pub(super) fn new(policy: &Terms, file: &File) -> Self {
+    pub(super) fn new(terms: &Terms, file: &File) -> Self {
         Self {
-            content_disposition: policy.content_disposition(file),
-            metadata: policy.metadata_with(&file.metadata),
+            content_disposition: terms.content_disposition(file),
+            metadata: terms.metadata_with(&file.metadata),
         }
     }
 

@@ -94,56 +94,56 @@ impl UploadService {
 
     pub(super) async fn verify_under(
         &self,
-        policy: &Terms,
+        terms: &Terms,
         caller: &Caller,
         expected: &[Expected],
         wait: Duration,
     ) -> Result<Vec<Verification>> {
         let _list = self.store_calls.list(caller, expected.len()).await?;
-        let verify = |expected| self.verify_one(policy, caller, expected);
-        each(policy, caller, expected, wait, verify).await
+        let verify = |expected| self.verify_one(terms, caller, expected);
+        each(terms, caller, expected, wait, verify).await
     }
 
     pub(super) async fn verify_one(
         &self,
-        policy: &Terms,
+        terms: &Terms,
         caller: &Caller,
         expected: &Expected,
     ) -> Result<Verification> {
         let _turn = self.store_calls.turn(caller).await?;
-        let Some(object) = self.head(policy, &expected.key).await? else {
+        let Some(object) = self.head(terms, &expected.key).await? else {
             return Ok(Verification::NotUploaded);
         };
-        self.judge(policy, caller, expected, object).await
+        self.judge(terms, caller, expected, object).await
     }
 
-    pub(super) async fn head(&self, policy: &Terms, key: &str) -> Result<Option<StoredObject>> {
+    pub(super) async fn head(&self, terms: &Terms, key: &str) -> Result<Option<StoredObject>> {
         // Boxed, so that the hundreds of keys that wait for a permit take little memory.
-        let head = Box::pin(self.bucket(policy).head(key));
+        let head = Box::pin(self.bucket(terms).head(key));
         self.measured("HeadObject", head).await
     }
 
     /// Compares an object with what its policy allows and with what is expected of it.
     pub(super) async fn judge(
         &self,
-        policy: &Terms,
+        terms: &Terms,
         caller: &Caller,
         expected: &Expected,
         object: StoredObject,
     ) -> Result<Verification> {
         let key = &expected.key;
         let content_type = ContentType::parse(object.content_type());
-        let refusals = differences(policy, expected, &object, &content_type);
+        let refusals = differences(terms, expected, &object, &content_type);
         let (true, Ok(content_type)) = (refusals.is_empty(), content_type) else {
             return Ok(Verification::Mismatch(refusals));
         };
-        if policy.sniff {
+        if terms.sniff {
             // An empty file has no range.
             let head = if object.size == 0 {
                 Some(Vec::new())
             } else {
                 let etag = &object.etag;
-                let bucket = self.bucket(policy);
+                let bucket = self.bucket(terms);
                 let head = Box::pin(bucket.first_bytes(key, etag, HEAD_BYTES));
                 self.measured("GetObject", head).await?
             };
@@ -159,13 +159,13 @@ impl UploadService {
             key: key.clone(),
             content_type,
             object,
-            policy: policy.name.to_string(),
+            policy: terms.name.to_string(),
             receipt: None,
         };
         if let Some(receipts) = &self.receipts {
-            let bucket = self.bucket(policy).name();
+            let bucket = self.bucket(terms).name();
             // Whoever knows another key can verify it, too.
-            let caller = policy.key.has_caller().then_some(caller);
+            let caller = terms.key.has_caller().then_some(caller);
             upload.receipt = receipts.sign(&upload, bucket, caller, SystemTime::now());
         }
         Ok(Verification::Uploaded(upload.into()))
@@ -175,7 +175,7 @@ impl UploadService {
 /// Calls `one` for each of the `expected` uploads, in their order, and repeats it for missing ones
 /// until `wait` is over. Keys that the policy cannot have granted to the caller count as missing.
 pub(super) async fn each<'a, F>(
-    policy: &Terms,
+    terms: &Terms,
     caller: &Caller,
     expected: &'a [Expected],
     wait: Duration,
@@ -187,7 +187,7 @@ where
     let begin = Instant::now();
     let mut found = vec![Verification::NotUploaded; expected.len()];
     let mut missing: Vec<usize> = (0..expected.len())
-        .filter(|&i| policy.key.could_have_made(caller, &expected[i].key))
+        .filter(|&i| terms.key.could_have_made(caller, &expected[i].key))
         .collect();
     for round in 0.. {
         let all = missing.iter().map(|&i| one(&expected[i]));

@@ -37,7 +37,7 @@ impl UploadService {
         } else {
             None
         };
-        let bucket = self.bucket(&upload.policy);
+        let bucket = self.bucket(&upload.terms);
         Ok(CompletedUpload {
             upload: verified,
             // This is not the address in the store's answer: the store may not know the one that
@@ -54,7 +54,7 @@ impl UploadService {
         /// Short, because the client still waits for the answer to the completion.
         const LONGEST: Duration = Duration::from_secs(5);
         let expected = Expected::for_key(upload.key());
-        let verified = self.verify_one(&upload.policy, caller, &expected);
+        let verified = self.verify_one(&upload.terms, caller, &expected);
         let cause = match timeout(LONGEST, Box::pin(verified)).await {
             Ok(Ok(Verification::Uploaded(upload))) => return Some(*upload),
             // Verifying tells the client what is wrong.
@@ -62,7 +62,7 @@ impl UploadService {
             Ok(Err(error)) => causes(&error),
             Err(_elapsed) => format!("the store did not answer within {LONGEST:?}"),
         };
-        let policy = &*upload.policy.name;
+        let policy = &*upload.terms.name;
         tracing::warn!(
             policy,
             cause,
@@ -77,12 +77,12 @@ impl UploadService {
         stored: Vec<StoredPart>,
         parts: &BTreeMap<u16, String>,
     ) -> Result<()> {
-        let OpenUpload { session, policy } = upload;
+        let OpenUpload { session, terms } = upload;
         // The completion sends the entity tags of this list, and the store compares them. So no
         // part can be replaced by a larger one in between.
         let chosen = choose(stored, parts)?;
         let size: u64 = chosen.iter().map(|part| part.size).sum();
-        if let Err(invalid) = check_size(size, policy.max_size()) {
+        if let Err(invalid) = check_size(size, terms.max_size()) {
             self.free_parts(upload).await?;
             return Err(Error::refused(Field::Size, invalid));
         }
@@ -95,8 +95,8 @@ impl UploadService {
                 Invalid::new("invalid-parts", detail),
             ));
         }
-        let once = !policy.overwrite;
-        let bucket = self.bucket(policy);
+        let once = !terms.overwrite;
+        let bucket = self.bucket(terms);
         let call = bucket.complete_multipart(&session.key, &session.upload_id, &chosen, once);
         self.measured("CompleteMultipartUpload", call).await
     }
@@ -106,7 +106,7 @@ impl UploadService {
     /// earlier request.
     async fn check_made(
         &self,
-        OpenUpload { session, policy }: &OpenUpload,
+        OpenUpload { session, terms }: &OpenUpload,
         error: Error,
     ) -> Result<()> {
         use StoreError::{Busy, Failed, ObjectExists, TimedOut, Unavailable};
@@ -118,10 +118,10 @@ impl UploadService {
                 )
         );
         // An object under a key that is not unique may belong to another upload.
-        if !may_be_made || !policy.key.is_unique() {
+        if !may_be_made || !terms.key.is_unique() {
             return Err(error);
         }
-        match (self.head(policy, &session.key).await, error) {
+        match (self.head(terms, &session.key).await, error) {
             (Ok(Some(_)), _) => Ok(()),
             // A client does not retry after `NoSuchUpload`, so this must not hide an outage.
             (

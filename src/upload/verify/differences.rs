@@ -9,16 +9,16 @@ use crate::upload::{ContentType, Field, Invalid, Metadata, Refusal};
 
 /// Everything in which an object differs from what it should be.
 pub(super) fn differences(
-    policy: &Terms,
+    terms: &Terms,
     expected: &Expected,
     object: &StoredObject,
     content_type: &Result<ContentType, Invalid>,
 ) -> Vec<Refusal> {
     let content_type = match content_type {
-        Ok(content_type) => policy.check_type(content_type),
+        Ok(content_type) => terms.check_type(content_type),
         Err(invalid) => Err(invalid.clone()),
     };
-    let size = check_size(object.size, policy.max_size()).and_then(|()| match expected.size {
+    let size = check_size(object.size, terms.max_size()).and_then(|()| match expected.size {
         Some(size) if size != object.size => {
             let detail = format!("must be {size} bytes; it is {}", object.size);
             Err(Invalid::new("size-differs", detail))
@@ -46,8 +46,8 @@ pub(super) fn differences(
     ]
     .into_iter()
     .filter_map(|(field, result)| Some(Refusal::new(field, result.err()?)))
-    .chain(metadata_differences(policy, &object.metadata))
-    .chain(property_differences(policy, object))
+    .chain(metadata_differences(terms, &object.metadata))
+    .chain(property_differences(terms, object))
     .collect()
 }
 
@@ -68,21 +68,21 @@ fn compare(expected: Option<&str>, stored: Option<&str>, kind: &str) -> Result<(
 
 /// Metadata that the policy or the ticket fixes and the object lacks, and metadata that nobody may
 /// set. More than S3 stores is not compared, so that the answer is never long.
-fn metadata_differences(policy: &Terms, stored: &Metadata) -> Vec<Refusal> {
+fn metadata_differences(terms: &Terms, stored: &Metadata) -> Vec<Refusal> {
     let refusal = |name: &String, code, detail: &'static str| {
         Refusal::new(Field::MetadataOf(name.clone()), Invalid::new(code, detail))
     };
     if let Err(invalid) = check_metadata_size(stored) {
         return vec![Refusal::new(Field::Metadata, invalid)];
     }
-    let fixed: Metadata = policy.metadata_with(&Metadata::new()).into_iter().collect();
+    let fixed: Metadata = terms.metadata_with(&Metadata::new()).into_iter().collect();
     let missing = fixed
         .iter()
         .filter(|(name, value)| stored.get(*name) != Some(value))
         .map(|(name, _)| refusal(name, "metadata-differs", "is not what was granted"));
     let foreign = stored
         .keys()
-        .filter(|name| !fixed.contains_key(*name) && !policy.allows_metadata(name))
+        .filter(|name| !fixed.contains_key(*name) && !terms.allows_metadata(name))
         .map(|name| {
             let detail = "is not metadata that the policy lets clients set";
             refusal(name, "metadata-not-allowed", detail)
@@ -92,7 +92,7 @@ fn metadata_differences(policy: &Terms, stored: &Metadata) -> Vec<Refusal> {
 
 /// The other properties that the store reports and the policy did not grant. Signatures bind them,
 /// but not every store checks all of a signature, and anyone may send headers that are not signed.
-fn property_differences(policy: &Terms, object: &StoredObject) -> Vec<Refusal> {
+fn property_differences(terms: &Terms, object: &StoredObject) -> Vec<Refusal> {
     let mut refusals = Vec::new();
     let mut refuse = |name, code, detail: String| {
         refusals.push(Refusal::new(
@@ -101,7 +101,7 @@ fn property_differences(policy: &Terms, object: &StoredObject) -> Vec<Refusal> {
         ));
     };
     let must_be_attachment =
-        ContentType::parse(object.content_type()).is_ok_and(|it| policy.is_attachment(&it));
+        ContentType::parse(object.content_type()).is_ok_and(|it| terms.is_attachment(&it));
     let disposition = object.content_disposition.as_deref().unwrap_or_default();
     if !is_readable(disposition) {
         let detail = UNREADABLE.to_owned();
@@ -118,7 +118,7 @@ fn property_differences(policy: &Terms, object: &StoredObject) -> Vec<Refusal> {
         refuse("contentEncoding", "encoding-not-allowed", detail);
     }
     let cache_control = object.cache_control.as_deref().unwrap_or_default();
-    if let Some(granted) = &policy.cache_control
+    if let Some(granted) = &terms.cache_control
         && cache_control != granted
     {
         let detail = format!("must be `{granted}`");
@@ -127,14 +127,14 @@ fn property_differences(policy: &Terms, object: &StoredObject) -> Vec<Refusal> {
         refuse("cacheControl", "cache-control-differs", UNREADABLE.into());
     }
     if let (Some(granted), Some(stored)) = (
-        &policy.server_side_encryption,
+        &terms.server_side_encryption,
         &object.server_side_encryption,
     ) && granted != stored
     {
         let detail = format!("must be `{granted}`");
         refuse("serverSideEncryption", "encryption-differs", detail);
     }
-    if let (Some(granted), Some(stored)) = (&policy.storage_class, &object.storage_class)
+    if let (Some(granted), Some(stored)) = (&terms.storage_class, &object.storage_class)
         && granted != stored
     {
         let detail = format!("must be `{granted}`");
