@@ -60,9 +60,8 @@ impl Bucket {
     /// The object of this key, if there is one. The answer to a HEAD request has no body, and so no code:
     /// any 404 counts, even that of a missing bucket or of a proxy.
     pub async fn head(&self, key: &str) -> Result<Option<StoredObject>, Error> {
-        let request = self
-            .client()
-            .await?
+        let client = self.client().await?;
+        let request = client
             .head_object()
             .bucket(&self.name)
             .key(key)
@@ -82,9 +81,8 @@ impl Bucket {
     ///
     /// There is an object, or the store does not say that there is none.
     pub async fn confirm_missing(&self, key: &str) -> Result<Option<SystemTime>, Error> {
-        let request = self
-            .client()
-            .await?
+        let client = self.client().await?;
+        let request = client
             .get_object()
             .bucket(&self.name)
             .key(key)
@@ -109,9 +107,8 @@ impl Bucket {
         // The SDK must not check the checksum: it is that of the whole object.
         let partial = config::Builder::new()
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
-        let request = self
-            .client()
-            .await?
+        let client = self.client().await?;
+        let request = client
             .get_object()
             .bucket(&self.name)
             .key(key)

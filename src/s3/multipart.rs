@@ -54,9 +54,8 @@ impl Bucket {
 
     /// All parts that the store has, in their order.
     pub async fn list_parts(&self, key: &str, upload_id: &str) -> Result<Vec<StoredPart>, Error> {
-        let mut pages = self
-            .client()
-            .await?
+        let client = self.client().await?;
+        let mut pages = client
             .list_parts()
             .bucket(&self.name)
             .key(key)
@@ -100,9 +99,8 @@ impl Bucket {
                     .operation_timeout(COMPLETE_TIMEOUT)
                     .build(),
             );
-        let request = self
-            .client()
-            .await?
+        let client = self.client().await?;
+        let request = client
             .complete_multipart_upload()
             .bucket(&self.name)
             .key(key)
@@ -119,9 +117,8 @@ impl Bucket {
 
     /// Aborts an upload, which frees its parts. It is no error if the upload is gone already.
     pub async fn abort_multipart(&self, key: &str, upload_id: &str) -> Result<(), Error> {
-        let request = self
-            .client()
-            .await?
+        let client = self.client().await?;
+        let request = client
             .abort_multipart_upload()
             .bucket(&self.name)
             .key(key)

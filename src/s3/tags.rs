@@ -15,9 +15,8 @@ impl Bucket {
         key: &str,
         version: Option<&str>,
     ) -> Result<Option<Vec<(String, String)>>, Error> {
-        let request = self
-            .client()
-            .await?
+        let client = self.client().await?;
+        let request = client
             .get_object_tagging()
             .bucket(&self.name)
             .key(key)
@@ -47,9 +46,8 @@ impl Bucket {
             .set_tag_set(Some(tags.collect::<Result<_, _>>()?))
             .build()
             .map_err(|error| StoreError::Failed(error.to_string().into()))?;
-        let request = self
-            .client()
-            .await?
+        let client = self.client().await?;
+        let request = client
             .put_object_tagging()
             .bucket(&self.name)
             .key(key)
