@@ -132,12 +132,28 @@ async fn report_to(base: &str, notification: &Value) -> reqwest::Response {
     request.send().await.unwrap()
 }
 
-/// The status for a notification of this store, and the messages that the application gets.
-async fn reported_by(store: &StandIn, policies: &str, notification: &Value) -> (u16, Vec<Value>) {
+/// The same, which gives events up after seconds.
+fn impatient(mut settings: http::Settings) -> http::Settings {
+    settings.events.as_mut().unwrap().give_up_after = Duration::from_secs(5);
+    settings
+}
+
+/// A service at this store, and its application.
+async fn start_at(
+    store: &StandIn,
+    policies: &str,
+    settings: impl FnOnce(http::Settings) -> http::Settings,
+) -> (String, Application) {
     let (application, url) = Application::start().await;
     let uploads = service(&store.config(), dev::BUCKET, true, with_policies(policies)).await;
-    let addr = spawn(http::router(uploads, &settings(&url))).await;
-    let answer = report_to(&format!("http://{addr}"), notification).await;
+    let addr = spawn(http::router(uploads, &settings(self::settings(&url)))).await;
+    (format!("http://{addr}"), application)
+}
+
+/// The status for a notification of this store, and the messages that the application gets.
+async fn reported_by(store: &StandIn, policies: &str, notification: &Value) -> (u16, Vec<Value>) {
+    let (base, application) = start_at(store, policies, |it| it).await;
+    let answer = report_to(&base, notification).await;
     let received = application.received().into_iter();
     let messages = received.map(|received| received.message).collect();
     (answer.status().as_u16(), messages)

@@ -2,12 +2,14 @@
 //! decides whether the store has to send the event again. It stores nothing: events wait in the
 //! store's own queue.
 
+use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use futures_util::stream::{self, StreamExt};
+use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::message::{self, Kind, Message};
 use super::records::{self, Created, Event};
@@ -25,12 +27,19 @@ const TIMEOUT: Duration = Duration::from_mins(1);
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
 /// After this time an object that is missing has been deleted, by the clock of the store.
 const DELETED_AFTER: Duration = Duration::from_mins(2);
+/// How long this process tries an event that is old enough to be given up. It may be old because
+/// presignd did not run, or because this machine's clock is wrong.
+const LAST_TRIES: Duration = Duration::from_hours(1);
+/// How many old events have their first failure remembered. Others are tried for longer.
+const OLD_EVENTS: usize = 4096;
 
 /// Notifies the application of events.
 pub(crate) struct Events {
     uploads: Arc<UploadService>,
     webhook: Webhook,
     give_up_after: Duration,
+    /// When an event that is old enough to be given up failed first.
+    failures: Cache<Created, Instant>,
     in_flight: Semaphore,
     metrics: Metrics,
 }
@@ -93,6 +102,7 @@ impl Events {
             uploads: Arc::clone(uploads),
             webhook: events.webhook.clone(),
             give_up_after: events.give_up_after,
+            failures: Cache::new(OLD_EVENTS),
             in_flight: Semaphore::new(IN_FLIGHT),
             metrics: settings.metrics.clone(),
         })
@@ -156,7 +166,7 @@ impl Events {
         let Created { bucket, key, .. } = created;
         let arrival = match self.uploads.arrival(bucket, key).await {
             Ok(arrival) => arrival,
-            Err(error) => return self.failed(age, &causes(&error), None),
+            Err(error) => return self.failed(created, age, &causes(&error), None),
         };
         let arrived = match arrival {
             Arrival::OtherBucket => return Outcome::OtherBucket,
@@ -179,7 +189,10 @@ impl Events {
         self.metrics.webhook(result, begin.elapsed());
         match sent {
             Ok(()) => outcome,
-            Err(error) => self.failed(age, &error.to_string(), Some((&id, &arrived.policy))),
+            Err(error) => {
+                let webhook = Some((&*id, &*arrived.policy));
+                self.failed(created, age, &error.to_string(), webhook)
+            }
         }
     }
 
@@ -189,25 +202,43 @@ impl Events {
         let Created { bucket, key, .. } = created;
         let now_there = match self.uploads.confirm_missing(bucket, key).await {
             Ok(now_there) => now_there.unwrap_or_else(SystemTime::now),
-            Err(error) => return self.failed(age, &causes(&error), None),
+            Err(error) => return self.failed(created, age, &causes(&error), None),
         };
         let age_there = now_there.duration_since(created.at).unwrap_or_default();
-        if age_there < DELETED_AFTER && age < self.give_up_after {
+        if age_there < DELETED_AFTER && !self.is_given_up(created, age) {
             return Outcome::NotReadable;
         }
         Outcome::Deleted
     }
 
+    /// Whether an event of this age, which has failed, need not come again.
+    fn is_given_up(&self, created: &Created, age: Duration) -> bool {
+        if age < self.give_up_after {
+            return false;
+        }
+        let now = || Ok::<_, Infallible>(Instant::now());
+        let Ok(first_failure) = self.failures.get_or_insert_with(created, now);
+        first_failure.elapsed() >= LAST_TRIES.min(self.give_up_after)
+    }
+
     /// Logs no key, because that may contain the name of a file. `webhook` is the id and the policy
     /// of a webhook that could not be sent.
-    fn failed(&self, age: Duration, error: &str, webhook: Option<(&str, &str)>) -> Outcome {
+    fn failed(
+        &self,
+        created: &Created,
+        age: Duration,
+        error: &str,
+        webhook: Option<(&str, &str)>,
+    ) -> Outcome {
         let (id, policy) = webhook.unzip();
+        let bucket = &*created.bucket;
         let age_in_seconds = age.as_secs();
-        if age < self.give_up_after {
+        if !self.is_given_up(created, age) {
             tracing::warn!(
                 error,
                 webhook_id = id,
                 policy,
+                bucket,
                 age_in_seconds,
                 "an event could not be delivered; the store has to send it again"
             );
@@ -217,6 +248,7 @@ impl Events {
             error,
             webhook_id = id,
             policy,
+            bucket,
             age_in_seconds,
             "an event is LOST: it could not be delivered within WEBHOOK_GIVE_UP_AFTER, and is acknowledged so that the store sends those after it"
         );

@@ -22,7 +22,7 @@ pub(super) enum Event {
 }
 
 /// An object was created.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Created {
     pub(super) bucket: String,
     pub(super) key: String,
