@@ -175,7 +175,7 @@ impl Events {
             Arrival::Missing => return self.missing(created, age).await,
             Arrival::Arrived(arrived) => arrived,
         };
-        let id = message::id(created, &arrived);
+        let id = message::id(Message::new(created, &arrived));
         let message = Message::new(created, &arrived);
         let outcome = match message.kind {
             Kind::Arrived => Outcome::Arrived,

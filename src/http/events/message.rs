@@ -123,23 +123,13 @@ impl<'a> Message<'a> {
     }
 }
 
-/// The id of a message. All messages about one version of an object have the same, whichever event
-/// caused them.
-pub(super) fn id(created: &Created, arrived: &Arrived) -> String {
-    let Arrived { object, .. } = arrived;
-    // Two uploads within a second differ in what they store, if they differ at all.
-    let version = (
-        &created.bucket,
-        &created.key,
-        &object.version_id,
-        &object.etag,
-        rfc3339(object.last_modified),
-        &object.content_type,
-        &object.metadata,
-    );
-    // A tuple of texts always becomes JSON.
-    let version = serde_json::to_vec(&version).unwrap_or_default();
-    let hash = Sha256::digest(version);
+/// The id of a message. Messages that say the same of the same object have the same, whichever event
+/// caused them. A receipt has its own time.
+pub(super) fn id(mut message: Message<'_>) -> String {
+    message.timestamp.clear();
+    message.data.receipt = None;
+    // A struct of texts and numbers always becomes JSON.
+    let hash = Sha256::digest(serde_json::to_vec(&message).unwrap_or_default());
     format!("msg_{}", BASE64_URL_SAFE_NO_PAD.encode(&hash[..24]))
 }
 
@@ -149,9 +139,10 @@ mod tests {
 
     use super::*;
     use crate::s3::StoredObject;
+    use crate::upload::{Field, Invalid, Refusal};
 
-    /// The id of the message about an object that `change` makes of a usual one.
-    fn id_of(change: impl FnOnce(&mut Created, &mut StoredObject)) -> String {
+    /// The id of the message about an object that `change` makes of a usual one, which is allowed or not.
+    fn id_of(is_allowed: bool, change: impl FnOnce(&mut Created, &mut StoredObject)) -> String {
         let mut created = Created {
             bucket: "uploads".to_owned(),
             key: "a.txt".to_owned(),
@@ -159,29 +150,40 @@ mod tests {
         };
         let mut object = StoredObject::sample();
         change(&mut created, &mut object);
+        let refusal = Refusal {
+            file: 0,
+            field: Field::Size,
+            invalid: Invalid::new("file-too-large", String::new()),
+        };
+        let refusals = if is_allowed { vec![] } else { vec![refusal] };
         let arrived = Arrived {
             policy: "default".to_owned(),
             caller: None,
             object,
-            verification: Verification::NotUploaded,
+            verification: Verification::Mismatch(refusals),
         };
-        id(&created, &arrived)
+        id(Message::new(&created, &arrived))
     }
 
     /// An application ignores a message whose id it knows.
     #[test]
     fn only_the_same_object_has_the_same_id() {
-        let usual = id_of(|_, _| {});
-        let again = id_of(|created, _| created.at += Duration::from_mins(1));
+        let usual = id_of(true, |_, _| {});
+        let again = id_of(true, |created, _| created.at += Duration::from_mins(1));
         assert_eq!(again, usual, "another event reports the same object");
         for other in [
-            id_of(|created, _| created.bucket.push('x')),
-            id_of(|created, _| created.key.push('x')),
-            id_of(|_, object| object.version_id = Some("v2".to_owned())),
-            id_of(|_, object| object.etag.push('x')),
-            id_of(|_, object| object.last_modified += Duration::from_secs(1)),
-            id_of(|_, object| object.content_type = Some("text/html".to_owned())),
-            id_of(|_, object| {
+            id_of(false, |_, _| {}),
+            id_of(true, |created, _| created.bucket.push('x')),
+            id_of(true, |created, _| created.key.push('x')),
+            id_of(true, |_, object| object.version_id = Some("v2".to_owned())),
+            id_of(true, |_, object| object.etag.push('x')),
+            id_of(true, |_, object| {
+                object.last_modified += Duration::from_secs(1)
+            }),
+            id_of(true, |_, object| {
+                object.content_type = Some("text/html".to_owned())
+            }),
+            id_of(true, |_, object| {
                 object.metadata.insert("album".to_owned(), "7".to_owned());
             }),
         ] {
