@@ -1,10 +1,13 @@
 //! An object that exists: its properties, and its first bytes.
 
 use std::collections::BTreeMap;
+use std::error::Error as _;
 use std::time::SystemTime;
 
+use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::{self, ResponseChecksumValidation};
-use aws_sdk_s3::operation::head_object::HeadObjectOutput;
+use aws_sdk_s3::error::SdkError;
+use aws_sdk_s3::operation::head_object::{HeadObjectError, HeadObjectOutput};
 use aws_sdk_s3::primitives::{ByteStreamError, DateTime, DateTimeFormat};
 use aws_sdk_s3::types::{ChecksumMode, ChecksumType};
 use tokio::time::timeout;
@@ -58,7 +61,8 @@ impl StoredObject {
 
 impl Bucket {
     /// The object of this key, if there is one. The answer to a HEAD request has no body, and so no code:
-    /// any 404 counts, even that of a missing bucket or of a proxy.
+    /// any 404 counts, even that of a missing bucket or of a proxy. An object whose headers are too many or
+    /// too long has nothing but unreadable texts, so no policy allows it.
     pub async fn head(&self, key: &str) -> Result<Option<StoredObject>, Error> {
         let client = self.client().await?;
         let request = client
@@ -69,6 +73,7 @@ impl Bucket {
         match request.send().await {
             Ok(answer) => Ok(Some(stored(answer)?)),
             Err(error) if status(&error) == Some(404) => Ok(None),
+            Err(error) if is_too_large(&error) => Ok(Some(unreadable())),
             Err(error) => Ok(absent(error, NEEDS)?),
         }
     }
@@ -146,6 +151,33 @@ impl Bucket {
         }
         bytes.truncate(count);
         Ok(Some(bytes))
+    }
+}
+
+/// Whether the head of the answer is larger than the HTTP client accepts: 100 headers or 400 KB.
+fn is_too_large(error: &SdkError<HeadObjectError, HttpResponse>) -> bool {
+    std::iter::successors(error.source(), |error| (*error).source())
+        .filter_map(|error| error.downcast_ref::<hyper::Error>())
+        .any(hyper::Error::is_parse_too_large)
+}
+
+/// What is known of an object whose headers cannot be read.
+fn unreadable() -> StoredObject {
+    let text = || Some(char::REPLACEMENT_CHARACTER.to_string());
+    StoredObject {
+        size: 0,
+        content_type: text(),
+        etag: String::new(),
+        version_id: None,
+        last_modified: SystemTime::UNIX_EPOCH,
+        checksum_sha256: None,
+        checksum_crc64nvme: None,
+        metadata: BTreeMap::new(),
+        content_disposition: text(),
+        content_encoding: text(),
+        cache_control: text(),
+        server_side_encryption: None,
+        storage_class: None,
     }
 }
 

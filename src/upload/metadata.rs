@@ -15,12 +15,16 @@ use crate::s3;
 ///   ends, which HTTP would drop. The signer encodes what is not ASCII, so a value that looks
 ///   encoded would be read as another one.
 /// - All together they are shorter than
-///   [S3's 2 KB](https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html).
+///   [S3's 2 KB](https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingMetadata.html), and have at
+///   most 50 names.
 pub type Metadata = BTreeMap<String, String>;
 
 /// S3's limit on all names and values of one object, in bytes. Names count with their
 /// `x-amz-meta-`, and values as they are sent.
 const MAX_BYTES: usize = 2048;
+/// The most names of one object. HTTP libraries, also the one that asks the store, accept 100 headers in
+/// an answer, others included.
+const MAX_NAMES: usize = 50;
 
 /// Checks one name and its value, without regard to any policy.
 pub fn check_metadata(name: &str, value: &str) -> Result<(), Invalid> {
@@ -135,17 +139,19 @@ pub(super) fn check_value(value: &str) -> Result<(), Invalid> {
 pub(super) fn check_size<'a>(
     metadata: impl IntoIterator<Item = (&'a String, &'a String)>,
 ) -> Result<(), Invalid> {
-    let bytes: usize = metadata
-        .into_iter()
-        .map(|(name, value)| "x-amz-meta-".len() + name.len() + s3::header_value(value).len())
-        .sum();
-    if bytes < MAX_BYTES {
-        return Ok(());
+    let (mut names, mut bytes) = (0, 0);
+    for (name, value) in metadata {
+        names += 1;
+        bytes += "x-amz-meta-".len() + name.len() + s3::header_value(value).len();
     }
-    Err(Invalid::new(
-        "metadata-too-large",
-        format!("must be shorter than {MAX_BYTES} bytes, headers' names included; it has {bytes}"),
-    ))
+    let detail = if bytes >= MAX_BYTES {
+        format!("must be shorter than {MAX_BYTES} bytes, headers' names included; it has {bytes}")
+    } else if names > MAX_NAMES {
+        format!("must have at most {MAX_NAMES} names; it has {names}")
+    } else {
+        return Ok(());
+    };
+    Err(Invalid::new("metadata-too-large", detail))
 }
 
 #[cfg(test)]
@@ -185,6 +191,15 @@ mod tests {
             "x-am",
         ] {
             assert_eq!(check_name(name), Ok(()), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_object_has_at_most_50_names() {
+        for (count, is_allowed) in [(50, true), (51, false)] {
+            let names = (0..count).map(|number| (number.to_string(), "x".to_owned()));
+            let metadata: Metadata = names.collect();
+            assert_eq!(check_size(&metadata).is_ok(), is_allowed, "{count}");
         }
     }
 

@@ -127,7 +127,7 @@ kinds! {
     METADATA_NOT_ALLOWED: UNPROCESSABLE_ENTITY "metadata-not-allowed",
         "the policy does not let clients set this metadata";
     METADATA_TOO_LARGE: UNPROCESSABLE_ENTITY "metadata-too-large",
-        "all metadata together is larger than S3 stores";
+        "all metadata together is larger than S3 stores, or has more than 50 names";
     UNKNOWN_POLICY: UNPROCESSABLE_ENTITY "unknown-policy",
         "there is no such policy";
     POLICY_REQUIRED: UNPROCESSABLE_ENTITY "policy-required",

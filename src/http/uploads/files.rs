@@ -59,7 +59,7 @@ pub(super) struct FileDto {
     policy: Option<String>,
 
     /// Names and values that the store keeps with the object, as far as the policy lets clients set
-    /// them. Less than 2 KB in all.
+    /// them. Less than 2 KB and at most 50 names in all.
     #[schema(value_type = Option<BTreeMap<MetadataName, MetadataValue>>, required = false, example = json!({"album": "7"}))]
     metadata: Option<Metadata>,
 }

@@ -16,11 +16,14 @@ use crate::stand_in::{StandIn, object};
 const POLICY: &str = "[policies.default]\nallowed_metadata = ['album']";
 const FOLDER: &str = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e";
 
-/// An object with one more header.
-fn with(name: &'static str, value: &[u8]) -> Response {
+/// An object with this header, once for each line.
+fn with(name: &'static str, lines: &[u8]) -> Response {
     let mut response = object(&[]);
-    let value = HeaderValue::from_bytes(value).unwrap();
-    response.headers_mut().insert(name, value);
+    response.headers_mut().remove(name);
+    for line in lines.split(|byte| *byte == b'\n') {
+        let value = HeaderValue::from_bytes(line).unwrap();
+        response.headers_mut().append(name, value);
+    }
     response
 }
 
@@ -155,6 +158,15 @@ async fn a_text_that_is_longer_than_any_granted_one_is_a_mismatch_and_not_kept()
         let answer = answer(POLICY, name, value).await;
         differs(&answer, field, code);
         assert!(answer.1.to_string().len() < 1000, "{}", answer.1);
+    }
+}
+
+#[tokio::test]
+async fn an_object_with_more_headers_than_can_be_read_is_a_mismatch() {
+    for lines in [vec![b'x'; 900_000], b"x\n".repeat(120)] {
+        let (status, problem) = answer(POLICY, "x-amz-meta-album", &lines).await;
+        assert_eq!(status, 409, "{problem}");
+        is(&problem, 409, "mismatch");
     }
 }
 
