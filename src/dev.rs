@@ -13,7 +13,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 #[cfg(unix)]
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf, absolute};
 use std::time::Duration;
 
@@ -69,8 +69,22 @@ impl Dev {
     /// Opens the store on the folder `data_dir`, which is created if it does not exist. Without
     /// `secret_key`, a random one is generated and kept in the folder, because web pages could know
     /// a fixed one.
+    ///
+    /// # Errors
+    ///
+    /// The folder cannot be used, or has a symbolic link: who made the folder could lead the store to any
+    /// file.
     pub fn open(data_dir: &Path, secret_key: Option<String>) -> Result<Self> {
         let cannot_use = || format!("cannot keep uploads in {}", data_dir.display());
+        fs::create_dir_all(data_dir).with_context(cannot_use)?;
+        for entry in fs::read_dir(data_dir).with_context(cannot_use)? {
+            let path = entry.with_context(cannot_use)?.path();
+            ensure!(
+                !path.is_symlink(),
+                "{} is a symbolic link, and this store follows none; remove it, or choose another folder with --data-dir",
+                path.display()
+            );
+        }
         fs::create_dir_all(data_dir.join(BUCKET)).with_context(cannot_use)?;
         let secret_key = match secret_key {
             Some(secret_key) => secret_key,
@@ -234,7 +248,16 @@ impl Dev {
 fn kept(file: &Path, generate: impl FnOnce() -> io::Result<String>) -> io::Result<String> {
     match fs::read_to_string(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        secret => return Ok(secret?.trim().to_owned()),
+        secret => {
+            #[cfg(unix)]
+            if fs::metadata(file)?.mode() & 0o077 != 0 {
+                tracing::warn!(
+                    "others may know the secret in {}, because its permissions are not 600; delete the file if you did not create it, and a new one is generated",
+                    file.display()
+                );
+            }
+            return Ok(secret?.trim().to_owned());
+        }
     }
     let secret = generate()?;
     let mut options = fs::OpenOptions::new();

@@ -86,6 +86,27 @@ async fn symbolic_links_are_not_followed() {
     assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
 }
 
+/// Anyone can put such a folder into a repository.
+#[test]
+fn a_data_folder_with_a_symbolic_link_is_refused() {
+    for name in ["uploads", ".secret-key", ".writable"] {
+        let [data, outside] = [(); 2].map(|()| TempDir::new().unwrap());
+        let file = outside.path().join("file");
+        std::fs::write(&file, "long enough").unwrap();
+        let target = if name == "uploads" {
+            outside.path()
+        } else {
+            &file
+        };
+        symlink(target, data.path().join(name)).unwrap();
+        let error = Dev::open(data.path(), None).unwrap_err().to_string();
+        assert!(
+            error.contains(name) && error.contains("symbolic link"),
+            "{error}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn keys_that_exclude_each_other_as_files_are_refused_with_the_reason() {
     let app = spawn_app().await;
