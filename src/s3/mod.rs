@@ -2,6 +2,7 @@
 //! nothing of policies, filenames or HTTP servers.
 
 mod buckets;
+mod clock;
 mod credentials;
 mod delete;
 mod endpoint;
@@ -31,6 +32,7 @@ use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 
 pub use self::buckets::{BUCKET_NAME, Buckets, CANNOT_SIGN, buckets, is_bucket_name};
+pub use self::clock::StoreClock;
 pub use self::credentials::{CredentialsCache, CredentialsError};
 pub use self::error::{StoreCause, StoreError};
 pub(crate) use self::head::MAX_TEXT_BYTES;
@@ -146,8 +148,8 @@ impl Bucket {
     }
 
     /// Checks that there are credentials and that the store answers for this bucket. A refusal
-    /// counts as an answer: some credentials may only write.
-    pub async fn probe(&self) -> Result<ProbeAnswer, Error> {
+    /// counts as an answer: some credentials may only write. Compares the clocks, too.
+    pub async fn probe(&self, clock: &StoreClock) -> Result<ProbeAnswer, Error> {
         let client = self.client().await?;
         let once = aws_sdk_s3::config::Builder::new()
             .retry_config(RetryConfig::disabled())
@@ -157,8 +159,8 @@ impl Bucket {
                     .build(),
             );
         let call = client.head_bucket().bucket(&self.name);
-        let answer = call.customize().config_override(once).send().await;
-        match answer {
+        let call = call.customize().interceptor(clock.clone());
+        match call.config_override(once).send().await {
             Ok(_) => Ok(ProbeAnswer::Found),
             Err(error) if error::status(&error) == Some(403) => Ok(ProbeAnswer::Denied),
             Err(error) => Err(StoreError::from(error).into()),

@@ -44,6 +44,7 @@ struct Inner {
     deletes: Family<OutcomeLabels, Counter>,
     storage_calls: Histograms<[(&'static str, &'static str); 2]>,
     credentials_life: Gauge<f64, AtomicU64>,
+    clock_ahead: Gauge,
     open_connections: Gauge,
     max_connections: Gauge,
     reloads: Family<Label, Counter>,
@@ -117,6 +118,11 @@ impl Default for Metrics {
             credentials_life: add.seconds(
                 "credentials_life",
                 "Remaining lifetime of the cached credentials: +Inf if they do not expire, 0 if there are none",
+                Gauge::default(),
+            ),
+            clock_ahead: add.seconds(
+                "clock_ahead",
+                "How far this machine's clock is ahead of that of the store, by the last probe; negative if it is behind",
                 Gauge::default(),
             ),
             open_connections: add.plain("open_connections", "Connections that are open"),
@@ -247,6 +253,11 @@ impl Metrics {
     pub(crate) fn set_max_connections(&self, max: usize) {
         let max = i64::try_from(max).unwrap_or(i64::MAX);
         self.0.max_connections.set(max);
+    }
+
+    /// How many seconds this machine's clock is ahead of that of the store.
+    pub(crate) fn clock(&self, seconds_ahead: i64) {
+        self.0.clock_ahead.set(seconds_ahead);
     }
 
     /// All metrics as text. `credentials_life` is the remaining lifetime of the cached credentials,

@@ -40,14 +40,21 @@ impl UploadService {
         let buckets = policies.buckets();
         let buckets = buckets.iter().filter_map(|name| self.buckets.get(*name));
         let probes = buckets.map(|bucket| async move {
-            let probe = self.measured_as("HeadBucket", bucket.probe(), |answer| match answer {
-                ProbeAnswer::Found => "ok",
-                ProbeAnswer::Denied => "denied",
-            });
+            let probe =
+                self.measured_as(
+                    "HeadBucket",
+                    bucket.probe(&self.clock),
+                    |answer| match answer {
+                        ProbeAnswer::Found => "ok",
+                        ProbeAnswer::Denied => "denied",
+                    },
+                );
             let error = probe.await.err()?;
             Some((bucket.name().to_owned(), error))
         });
-        join_all(probes).await.into_iter().flatten().collect()
+        let problems = join_all(probes).await.into_iter().flatten().collect();
+        self.metrics.clock(self.clock.seconds_ahead());
+        problems
     }
 
     /// The remaining lifetime of the cached credentials: [`s3::CredentialsCache::remaining_lifetime`].

@@ -4,9 +4,10 @@ mod connections;
 mod faults;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
+use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use futures_util::future::join_all;
 use presignd::http;
 use reqwest::{Method, Response};
@@ -54,6 +55,28 @@ async fn a_service_is_ready_when_the_store_answers_for_the_bucket() {
     let counted =
         r#"presignd_storage_call_duration_seconds_count{operation="HeadBucket",result="denied"} 1"#;
     has(&metrics(&own).await, counted);
+}
+
+/// Grants still succeed then, and only the store notices.
+#[tokio::test]
+async fn a_clock_that_differs_from_that_of_the_store_is_in_the_metrics() {
+    let store = StandIn::answering(|_| async {
+        let there = SystemTime::now() + Duration::from_mins(20);
+        let mut answer = empty(403);
+        let date = DateTime::from(there).fmt(DateTimeFormat::HttpDate);
+        let date = date.unwrap().parse().unwrap();
+        answer.headers_mut().insert("date", date);
+        answer
+    });
+    let (base, own) = with_metrics(&store.await.config()).await;
+    has(&metrics(&own).await, "presignd_clock_ahead_seconds 0");
+    assert_eq!(get(&format!("{base}/readyz")).await.status(), 200);
+    let text = metrics(&own).await;
+    let ahead = text
+        .lines()
+        .find_map(|line| line.strip_prefix("presignd_clock_ahead_seconds "));
+    let ahead: i64 = ahead.unwrap().parse().unwrap();
+    assert!((-1202..=-1198).contains(&ahead), "{ahead}");
 }
 
 #[tokio::test]

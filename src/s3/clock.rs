@@ -1,0 +1,61 @@
+//! This machine's clock, compared with that of the store. A presigned URL is valid by the clock of the
+//! store, so with a wrong clock here grants succeed, and the store refuses them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::SystemTime;
+
+use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::BoxError;
+use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
+
+/// A difference of this many seconds is logged.
+const NOTABLE: u64 = 60;
+
+/// Takes the time from the `Date` of the store's answers.
+#[derive(Clone, Debug, Default)]
+pub struct StoreClock {
+    seconds_ahead: Arc<AtomicI64>,
+}
+
+impl StoreClock {
+    /// How far this machine's clock was ahead at the last answer; negative if it was behind, and 0 before
+    /// the first answer.
+    pub fn seconds_ahead(&self) -> i64 {
+        self.seconds_ahead.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, seconds_ahead: i64) {
+        let is_wrong = |seconds: i64| seconds.unsigned_abs() >= NOTABLE;
+        let before = self.seconds_ahead.swap(seconds_ahead, Ordering::Relaxed);
+        match (is_wrong(before), is_wrong(seconds_ahead)) {
+            (false, true) => tracing::warn!(
+                seconds_ahead,
+                "this machine's clock differs from that of the store, which refuses grants that are not valid by its own; set it by NTP"
+            ),
+            (true, false) => tracing::info!("this machine's clock is right again"),
+            _ => {}
+        }
+    }
+}
+
+impl Intercept for StoreClock {
+    fn name(&self) -> &'static str {
+        "StoreClock"
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let date = context.response().headers().get("date");
+        let date = date.and_then(|date| DateTime::from_str(date, DateTimeFormat::HttpDate).ok());
+        if let Some(there) = date {
+            self.set(DateTime::from(SystemTime::now()).secs() - there.secs());
+        }
+        Ok(())
+    }
+}
