@@ -126,6 +126,7 @@ impl Config {
 
     fn read(mut reader: Reader<'_>, s3: Option<s3::Settings>) -> Result<Self, Faults> {
         let r = &mut reader;
+        r.check_certificates();
         let bind_addr = bind_addr(r);
         let metrics_addr = r.read(
             "METRICS_ADDR",

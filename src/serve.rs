@@ -139,7 +139,8 @@ impl Service {
             if let Err(error) = credentials.get(SystemTime::now()).await {
                 tracing::warn!(
                     error = causes(&error),
-                    "there are no credentials to sign with: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give this machine a role"
+                    "there are no credentials to sign with: {}",
+                    error.fix()
                 );
             }
         });

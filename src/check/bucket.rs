@@ -107,17 +107,17 @@ impl Check {
         real = real.or_else(|| reached.region.clone());
         let mut denied = None;
         let mut may_be_a_proxy = false;
-        if problem.as_ref().and_then(Problem::status).is_some() {
-            // The answer to a HEAD request has no body, so another call asks for the reason.
-            let location = self.client.get_bucket_location().bucket(&self.bucket);
-            if let Err(reason) = location.send().await.map_err(Problem::from) {
-                real = real.or_else(|| reason.region().map(str::to_owned));
-                may_be_a_proxy = reason.is_404_without_code();
-                if reason.is_denied() {
-                    denied = Some(reason);
-                } else if !reason.is_not_implemented() {
-                    problem = Some(reason);
-                }
+        let has_answer = problem.as_ref().is_none_or(|it| it.status().is_some());
+        // The answer to a HEAD request has no body, so another call asks for the reason, or shows that a page
+        // answers in the place of the store.
+        let location = self.client.get_bucket_location().bucket(&self.bucket);
+        if has_answer && let Err(reason) = location.send().await.map_err(Problem::from) {
+            real = real.or_else(|| reason.region().map(str::to_owned));
+            may_be_a_proxy = reason.is_404_without_code() || reason.is_unreadable();
+            if reason.is_denied() {
+                denied = Some(reason);
+            } else if may_be_a_proxy || problem.is_some() && !reason.is_not_implemented() {
+                problem = Some(reason);
             }
         }
         let ours = self.aws.sdk_config.region();
@@ -137,20 +137,28 @@ impl Check {
             }
             Some(problem) if problem.is_denied() => {
                 let why = denied.unwrap_or(problem);
-                let detail = format!(
-                    "whether it exists is unknown ({why}): the credentials need s3:ListBucket, which POST /upload/verify needs, too; the uploads of this check will show whether it exists"
-                );
-                (Line::warning(CHECK, detail), true)
+                let line = if why.is_403_of_proxy() {
+                    let detail = format!("whether it exists is unknown: {why}");
+                    Line::warning(CHECK, detail).fix_if(why.fix(""))
+                } else {
+                    let detail = format!(
+                        "whether it exists is unknown ({why}): the credentials need s3:ListBucket, which POST /upload/verify needs, too; the uploads of this check will show whether it exists"
+                    );
+                    Line::warning(CHECK, detail)
+                };
+                (line, true)
             }
             Some(problem) => {
                 let mut line = problem.failed(CHECK, "s3:ListBucket");
                 if may_be_a_proxy {
-                    let detail = "404 without S3's code: this may not be the store";
+                    let detail = format!("{problem}: this may not be the store");
                     let fix = format!(
                         "set AWS_ENDPOINT_URL_S3 to the store's address, and look at the proxies before it; if it is the store, create the bucket {name}"
                     );
                     line = Line::failed(CHECK, detail).fix(fix);
-                } else if problem.status() == Some(404) {
+                } else if problem.is(&["NoSuchBucket", "NotFound", ""])
+                    && problem.status() == Some(404)
+                {
                     line = Line::failed(CHECK, format!("there is no bucket {name}"))
                         .fix("create it, or set AWS_S3_BUCKET_NAME, or the policy's `bucket`, to one that exists");
                 }

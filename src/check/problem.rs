@@ -218,6 +218,16 @@ impl Problem {
         self.status() == Some(404) && self.is(&["", "NotFound"])
     }
 
+    pub(super) fn is_unreadable(&self) -> bool {
+        matches!(self, Self::Unreadable)
+    }
+
+    /// Whether this is a 403 with a body that has none of S3's codes, such as the page of a proxy.
+    pub(super) fn is_403_of_proxy(&self) -> bool {
+        let refused = self.refused();
+        refused.is_some_and(|it| it.status == Some(403) && it.code.is_empty() && it.has_body)
+    }
+
     /// Whether the store says that the bucket has no rules of the kind that was asked for.
     pub(super) fn means_no_rules(&self) -> bool {
         let Some(refused) = self.refused() else {

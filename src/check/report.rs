@@ -118,7 +118,7 @@ impl Report {
 /// Removes control characters and shortens the text: it may come from a store, and must not control
 /// the terminal or fill it.
 fn printable(text: &str) -> String {
-    const LONGEST: usize = 400;
+    const LONGEST: usize = 1000;
     let clean = text.chars().filter(|c| !c.is_control());
     let mut short: String = clean.take(LONGEST).collect();
     if short.len() < text.len() && short.chars().count() == LONGEST {
@@ -213,14 +213,14 @@ FAILED   put (a)  one two three one two three one two three one two three one tw
 
     #[test]
     fn a_store_cannot_write_to_the_terminal() {
-        let text = format!("\x1b[2J{}\r\n", "x".repeat(1000));
+        let text = format!("\x1b[2J{}\r\n", "x".repeat(2000));
         let line = Line::failed("put", &text).fix(&text);
         for shown in [line.detail, line.fix.unwrap()] {
             assert!(
                 shown.starts_with("[2Jxxx") && shown.ends_with("x…"),
                 "{shown}"
             );
-            assert_eq!(shown.chars().count(), 401);
+            assert_eq!(shown.chars().count(), 1001);
         }
     }
 }

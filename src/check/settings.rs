@@ -95,9 +95,7 @@ impl Check {
         let credentials = match self.credentials.get(now).await {
             Ok(credentials) => credentials,
             Err(error) => {
-                return Line::failed(CHECK, error.to_string()).fix(
-                    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give this machine a role",
-                );
+                return Line::failed(CHECK, error.to_string()).fix(error.fix());
             }
         };
         let source = source(&credentials);

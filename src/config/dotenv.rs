@@ -11,8 +11,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// The longest file that is read, in bytes.
-const MAX_BYTES: u64 = 1024 * 1024;
+const MIB: u64 = 1024 * 1024;
 
 /// The variables of the file at `path`; none if there is no such file.
 pub(super) fn read(path: &Path) -> Result<Vec<(String, String)>> {
@@ -26,16 +25,19 @@ pub(super) fn read(path: &Path) -> Result<Vec<(String, String)>> {
         .metadata()
         .with_context(|| format!("cannot read {name}"))?;
     refuse_if_others_can_write(&metadata).with_context(|| name.to_string())?;
-    let mut bytes = Vec::new();
-    file.take(MAX_BYTES + 1)
-        .read_to_end(&mut bytes)
-        .with_context(|| format!("cannot read {name}"))?;
-    ensure!(
-        bytes.len() as u64 <= MAX_BYTES,
-        "{name} is longer than 1 MiB, which no list of variables is"
-    );
-    let text = String::from_utf8(bytes).with_context(|| format!("cannot read {name}"))?;
+    let text = text(file, 1).with_context(|| format!("cannot read {name}"))?;
     parse(&text).with_context(|| name.to_string())
+}
+
+/// The text of a file, which may be the wrong one, and endless.
+pub(super) fn text(file: File, max_mib: u64) -> Result<String> {
+    let mut bytes = Vec::new();
+    file.take(max_mib * MIB + 1).read_to_end(&mut bytes)?;
+    ensure!(
+        bytes.len() as u64 <= max_mib * MIB,
+        "it is longer than {max_mib} MiB"
+    );
+    Ok(String::from_utf8(bytes)?)
 }
 
 /// Whoever can write the file decides where uploads go, and with which credentials.

@@ -4,12 +4,20 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::fmt::{self, Display};
+use std::fs::File;
 use std::path::Path;
 use std::str::FromStr;
 
 use anyhow::Result;
 
 use super::{VARIABLES, dotenv, typos};
+
+/// The file with the CAs that all connections to other services trust. The TLS library reads it, and says
+/// nothing of a file that it cannot use.
+const CERTIFICATES: &str = "SSL_CERT_FILE";
+
+/// The longest file that a variable names. Each API key has about 150 bytes.
+const MAX_FILE_MIB: u64 = 16;
 
 /// The environment of this process and, with lower precedence, `.env` of the working directory.
 ///
@@ -133,7 +141,7 @@ impl Env {
 
 /// Whether presignd or the SDK reads the variable.
 fn is_checked(name: &str) -> bool {
-    name.starts_with("AWS_") || VARIABLES.contains(&name)
+    name.starts_with("AWS_") || name == CERTIFICATES || VARIABLES.contains(&name)
 }
 
 /// All faults of the configuration, a line for each variable.
@@ -243,13 +251,28 @@ impl<'a> Reader<'a> {
             .ok()
     }
 
+    /// Reports a file of CAs without any.
+    pub(super) fn check_certificates(&mut self) {
+        let Some(path) = self.get(CERTIFICATES) else {
+            return;
+        };
+        match std::fs::read(path) {
+            Err(error) => self.fault(format!("{CERTIFICATES}: cannot read {path}: {error}")),
+            Ok(pem) if !pem.windows(10).any(|bytes| bytes == b"-----BEGIN") => {
+                self.fault(format!("{CERTIFICATES}: {path} has no certificate in PEM"));
+            }
+            Ok(_) => {}
+        }
+    }
+
     /// The text of the file that the variable names.
     pub(super) fn file(&mut self, name: &str) -> Option<(&'a str, String)> {
         let path = self.get(name)?;
-        match std::fs::read_to_string(path) {
+        let file = File::open(path).map_err(Into::into);
+        match file.and_then(|file| dotenv::text(file, MAX_FILE_MIB)) {
             Ok(text) => Some((path, text)),
             Err(error) => {
-                self.fault(format!("{name}: cannot read {path}: {error}"));
+                self.fault(format!("{name}: cannot read {path}: {error:#}"));
                 None
             }
         }

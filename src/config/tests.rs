@@ -308,6 +308,26 @@ fn origins_are_read_as_a_list() {
     }
 }
 
+/// Without this, each connection fails, and no message names the variable.
+#[test]
+fn a_file_of_cas_that_has_none_is_refused() {
+    for path in [
+        "/nowhere.pem",
+        concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"),
+    ] {
+        refused_for("SSL_CERT_FILE: ", &[("SSL_CERT_FILE", path)]);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_without_end_is_refused() {
+    for name in ["UPLOAD_POLICIES_FILE", "RECEIPT_KEY_FILE"] {
+        let says = format!("{name}: cannot read /dev/zero: it is longer than 16 MiB");
+        refused_for(&says, &[(name, "/dev/zero")]);
+    }
+}
+
 #[test]
 fn auth_mode_is_required_where_other_machines_can_call() {
     for addr in ["0.0.0.0:3000", "[::]:3000", "10.0.0.1:80"] {

@@ -6,15 +6,18 @@ use super::VARIABLES;
 
 /// The variable of presignd that was probably meant by `name`, which is none.
 pub(super) fn meant_by(name: &str) -> Option<&'static str> {
-    // The SDK and the exporter of traces read variables that are not listed.
-    if name.starts_with("AWS_") || name.starts_with("OTEL_") || VARIABLES.contains(&name) {
+    if name.starts_with("OTEL_") || VARIABLES.contains(&name) {
         return None;
     }
-    let plain_name = plain(name);
-    VARIABLES
-        .iter()
-        .copied()
-        .find(|known| osa_distance(&plain(known), &plain_name) <= 1)
+    // The SDK reads variables that are not listed, and whose names differ little.
+    let tolerance = usize::from(!name.starts_with("AWS_"));
+    // Other programs read secrets from files of such names; this one does not.
+    let plain_name = plain(name.strip_suffix("_FILE").unwrap_or(name));
+    let plain_file = plain(name);
+    VARIABLES.iter().copied().find(|known| {
+        let known = plain(known);
+        osa_distance(&known, &plain_file) <= tolerance || known == plain_name
+    })
 }
 
 /// The name without `_`, and with its words in the singular.
@@ -44,6 +47,8 @@ mod tests {
             ("WEBHOOK_SERCET", "WEBHOOK_SECRET"),
             ("S3_FORCE_PATH_STILE", "S3_FORCE_PATH_STYLE"),
             ("cors_allowed_origins", "CORS_ALLOWED_ORIGINS"),
+            ("AWS_ENDPOINT_URLS3", "AWS_ENDPOINT_URL_S3"),
+            ("EVENTS_TOKEN_FILE", "EVENTS_TOKEN"),
         ] {
             assert_eq!(meant_by(name), Some(known), "{name}");
         }

@@ -104,7 +104,7 @@ pub async fn serve(listener: TcpListener, service: impl HttpService, server: Ser
     };
     let accept_all = async {
         loop {
-            let accepted = accept(&listener).await;
+            let accepted = accept(&listener, &connections).await;
             spawn(accepted, slot(&free, &connections).await);
         }
     };
@@ -115,7 +115,7 @@ pub async fn serve(listener: TcpListener, service: impl HttpService, server: Ser
     // Clients of connections in the kernel's queue believe that they are connected already.
     while let Ok(slot) = Arc::clone(&free).try_acquire_owned()
         // tokio's budget would pretend that the queue is empty.
-        && let Some(accepted) = tokio::task::unconstrained(accept(&listener)).now_or_never()
+        && let Some(accepted) = tokio::task::unconstrained(accept(&listener, &connections)).now_or_never()
     {
         spawn(accepted, slot);
     }
@@ -161,9 +161,10 @@ async fn slot(free: &Arc<Semaphore>, connections: &Connections) -> OwnedSemaphor
     }
 }
 
-/// Accepts the next connection, whatever happens to others.
-async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
-    /// When to try again: a file descriptor may be free then.
+/// Accepts the next connection, whatever happens to others. Where no file descriptor is free, idle
+/// connections are closed.
+async fn accept(listener: &TcpListener, connections: &Connections) -> (TcpStream, SocketAddr) {
+    /// When to try again.
     const PAUSE: Duration = Duration::from_millis(100);
     let mut is_logged = false;
     loop {
@@ -175,6 +176,7 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
                     tracing::warn!(%error, "cannot accept a connection");
                     is_logged = true;
                 }
+                connections.close_longest_idle();
                 sleep(PAUSE).await;
             }
         }

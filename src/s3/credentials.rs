@@ -59,6 +59,24 @@ pub enum CredentialsError {
     Malformed(&'static str),
 }
 
+impl CredentialsError {
+    /// What to do.
+    pub(crate) fn fix(&self) -> &'static str {
+        match self {
+            Self::TimedOut => {
+                "look at what gives the credentials: the metadata service, STS, or the command of the profile; it hangs, or the network does"
+            }
+            Self::Failed(_) => {
+                "look at the last cause; if nothing gives credentials yet, set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give this machine a role"
+            }
+            Self::Expired => {
+                "get new credentials, and compare the clock of this machine with another one"
+            }
+            Self::Malformed(_) => "set it again, without anything before or after it",
+        }
+    }
+}
+
 impl CredentialsCache {
     pub fn new(provider: SharedCredentialsProvider, longest_grant: Duration) -> Self {
         Self {

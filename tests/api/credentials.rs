@@ -8,9 +8,13 @@ use serde_json::json;
 use tempfile::TempDir;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tokio::time::sleep;
 
 use crate::helpers::{Grant, answer, get, post, problem};
 use crate::process::Running;
+
+/// A provider that fails is asked once a second at most.
+const A_SECOND: Duration = Duration::from_millis(1100);
 
 /// `presignd serve`, whose profile asks a script for credentials. The script notes each of its runs and does what
 /// the test says.
@@ -130,13 +134,16 @@ async fn a_process_that_fails_is_503_until_it_works_again() {
     let service = Service::start("echo 'hidden cause' >&2; exit 1");
     service.is_unavailable().await;
     service.now_does("echo 'hidden cause'");
+    sleep(A_SECOND).await;
     service.is_unavailable().await;
     service.now_does(&gives(
         "AKIAEXPIRED",
         in_seconds(0) - Duration::from_mins(1),
     ));
+    sleep(A_SECOND).await;
     service.is_unavailable().await;
     service.now_does(&gives("AKIAGOOD", in_seconds(3600)));
+    sleep(A_SECOND).await;
     let grant = service.grant().await;
     assert!(grant.url.contains("AKIAGOOD"), "{}", grant.url);
 }
@@ -167,6 +174,7 @@ async fn a_profile_that_is_missing_at_start_is_used_once_it_is_there() {
     let keys = "aws_access_key_id = AKIALATE\naws_secret_access_key = secret\n";
     let config = service.folder.path().join("config");
     std::fs::write(config, format!("[profile late]\n{keys}")).unwrap();
+    sleep(A_SECOND).await;
     let grant = service.grant().await;
     assert!(grant.url.contains("AKIALATE"), "{}", grant.url);
 }

@@ -8,7 +8,10 @@ impl Problem {
     pub(in crate::check) fn fix(&self, permission: &str) -> Option<String> {
         let refused = self.refused()?;
         let fix = match refused.code.as_str() {
-            "InvalidAccessKeyId" | "InvalidClientTokenId" | "NotSignedUp" => {
+            "InvalidAccessKeyId"
+            | "InvalidClientTokenId"
+            | "NotSignedUp"
+            | "XAdminUserNotFound" => {
                 "the store does not know the access key: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to keys of this store"
             }
             "SignatureDoesNotMatch" => {
@@ -28,6 +31,9 @@ impl Problem {
                     Some(region) => format!("set AWS_REGION={region}"),
                     None => "set AWS_REGION to the bucket's region".to_owned(),
                 });
+            }
+            _ if self.is_403_of_proxy() => {
+                "this may not be the answer of the store: look at the proxies before it, and at AWS_ENDPOINT_URL_S3"
             }
             _ if self.is_denied() => {
                 return Some(format!("the credentials need {permission}"));
@@ -78,7 +84,7 @@ impl Problem {
         if self.is_not_implemented() {
             return Line::skipped(check, "the store does not support this");
         }
-        if self.is_denied() {
+        if self.is_denied() && !self.is_403_of_proxy() {
             let detail = format!("the credentials may not ask; they need {permission}");
             return Line::skipped(check, detail);
         }

@@ -178,10 +178,10 @@ mod tests {
             id_of(true, |_, object| object.version_id = Some("v2".to_owned())),
             id_of(true, |_, object| object.etag.push('x')),
             id_of(true, |_, object| {
-                object.last_modified += Duration::from_secs(1)
+                object.last_modified += Duration::from_secs(1);
             }),
             id_of(true, |_, object| {
-                object.content_type = Some("text/html".to_owned())
+                object.content_type = Some("text/html".to_owned());
             }),
             id_of(true, |_, object| {
                 object.metadata.insert("album".to_owned(), "7".to_owned());

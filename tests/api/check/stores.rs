@@ -102,15 +102,33 @@ async fn a_bucket_that_is_not_there_is_named() {
 
 #[tokio::test]
 async fn a_page_of_a_proxy_is_not_a_missing_bucket() {
-    let proxy = StandIn::answering(async |_| page(404)).await;
-    let run = check_fails(&proxy.url(), &[]).await;
+    for (status, outcome, says) in [
+        (404, "failed", "404 without S3's code"),
+        // A page for people to log in.
+        (200, "failed", "cannot be read"),
+        (403, "warning", "403 without S3's code"),
+    ] {
+        let proxy = StandIn::answering(move |_| std::future::ready(page(status))).await;
+        let run = check_fails(&proxy.url(), &[]).await;
+        run.says("bucket", outcome, &[says, "AWS_ENDPOINT_URL_S3"]);
+        assert!(
+            !run.report.to_string().contains("no bucket"),
+            "{:#}",
+            run.report
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_access_key_that_the_store_does_not_know_is_not_a_missing_bucket() {
+    // As versitygw answers.
+    let store = StandIn::answering(async |_| error(404, "XAdminUserNotFound")).await;
+    let run = check_fails(&store.url(), &[]).await;
     run.says(
         "bucket",
         "failed",
-        &["404 without S3's code", "AWS_ENDPOINT_URL_S3"],
+        &["XAdminUserNotFound", "AWS_ACCESS_KEY_ID"],
     );
-    let detail = run.line("bucket")["detail"].as_str().unwrap();
-    assert!(!detail.contains("no bucket"), "{detail}");
 }
 
 /// Setting rules replaces all others, so nothing may be set where they are not known.

@@ -1,13 +1,16 @@
-//! What happens to connections when the service stops.
+//! What happens to connections when the service stops, or has no file descriptor for another one.
 
 use std::time::Duration;
 
 use presignd::http::{self, Limits, Server};
-use tokio::io::AsyncWriteExt;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::{BODY, HALF_A_HEAD, HEAD, REQUEST, connect, listen, rest, short, spawn};
 use crate::helpers::{built_in, service};
+use crate::process::{BUCKET, Running, free_addr};
 
 /// How to serve when the service has to stop immediately.
 fn stopped() -> Server {
@@ -74,5 +77,28 @@ async fn requests_that_are_there_at_a_stop_are_answered_however_long_they_take()
     http::serve(listener, router, stopped()).await;
     for client in clients {
         assert!(rest(client).await.starts_with("HTTP/1.1 200"));
+    }
+}
+
+#[tokio::test]
+async fn idle_connections_make_room_where_no_file_descriptor_is_free() {
+    let (folder, addr) = (TempDir::new().unwrap(), free_addr());
+    let mut command = std::process::Command::new("sh");
+    let script = "ulimit -n 64 && exec \"$0\" serve";
+    command.args(["-c", script, env!("CARGO_BIN_EXE_presignd")]);
+    command.env_clear().current_dir(folder.path()).envs(BUCKET);
+    command.env("BIND_ADDR", &addr);
+    let mut serve = Running::run(&mut command);
+    serve.logged_until("listening");
+    let mut idle = Vec::new();
+    for number in 0..70 {
+        let mut stream = TcpStream::connect(&addr).await.unwrap();
+        stream
+            .write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+            .await
+            .unwrap();
+        let answer = timeout(Duration::from_secs(10), stream.read(&mut [0; 1024])).await;
+        assert!(answer.is_ok_and(|read| read.unwrap() > 0), "{number}");
+        idle.push(stream);
     }
 }
