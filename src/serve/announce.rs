@@ -25,6 +25,7 @@ pub(super) fn announce(
     };
     tracing::info!(
         addr = addr.map(tracing::field::display),
+        store = %public_host,
         bucket = config.s3.bucket,
         region = region.map(tracing::field::display),
         policies = config.upload.policies.names().join(","),
