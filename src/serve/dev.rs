@@ -55,6 +55,7 @@ pub(crate) async fn dev(env: &Env, args: DevArgs) -> Result<()> {
         accelerate: false,
     };
     let mut config = Config::with_store(env, s3_settings.clone())?;
+    let _log = telemetry::init(dev::telemetry(config.telemetry.clone()))?;
     let addr = args.addr.unwrap_or(config.bind_addr);
     config.bind_addr = addr;
     for (addr, setting) in [(addr, "--addr"), (args.s3_addr, "--s3-addr")] {
@@ -69,7 +70,6 @@ pub(crate) async fn dev(env: &Env, args: DevArgs) -> Result<()> {
     adapt(&mut config, &embedded)?;
     let notifier = dev::Notifier::open(&args.data_dir, args.webhook, &mut config.http.events)?;
     let store = notifier.watching(embedded.store(&config.http.allowed_origins)?);
-    let _log = telemetry::init(dev::telemetry(config.telemetry.clone()))?;
     warn_of_configuration(env, &config.upload.policies);
     let stop = cancelled_by_signals()?;
     let opened = |addr: SocketAddr| {

@@ -27,18 +27,19 @@ const TIMEOUT: Duration = Duration::from_mins(1);
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
 /// After this time an object that is missing has been deleted, by the clock of the store.
 const DELETED_AFTER: Duration = Duration::from_mins(2);
-/// How long this process tries an event that is old enough to be given up. It may be old because
-/// presignd did not run, or because this machine's clock is wrong.
-const LAST_TRIES: Duration = Duration::from_hours(1);
-/// How many old events have their first failure remembered. Others are tried for longer.
-const OLD_EVENTS: usize = 4096;
+/// How long an event has to have failed in this process before it is given up, however old it is. It may
+/// be old because presignd did not run, or because this machine's clock is wrong. In an ordered queue each
+/// event that is given up delays the others for this time.
+const LAST_TRIES: Duration = Duration::from_mins(15);
+/// How many events have their first failure remembered. Others are tried for longer.
+const FAILURES: usize = 4096;
 
 /// Notifies the application of events.
 pub(crate) struct Events {
     uploads: Arc<UploadService>,
     webhook: Webhook,
     give_up_after: Duration,
-    /// When an event that is old enough to be given up failed first.
+    /// When an event failed first.
     failures: Cache<Created, Instant>,
     in_flight: Semaphore,
     metrics: Metrics,
@@ -102,7 +103,7 @@ impl Events {
             uploads: Arc::clone(uploads),
             webhook: events.webhook.clone(),
             give_up_after: events.give_up_after,
-            failures: Cache::new(OLD_EVENTS),
+            failures: Cache::new(FAILURES),
             in_flight: Semaphore::new(IN_FLIGHT),
             metrics: settings.metrics.clone(),
         })
@@ -175,8 +176,8 @@ impl Events {
             Arrival::Missing => return self.missing(created, age).await,
             Arrival::Arrived(arrived) => arrived,
         };
-        let id = message::id(Message::new(created, &arrived));
         let message = Message::new(created, &arrived);
+        let id = message.id();
         let outcome = match message.kind {
             Kind::Arrived => Outcome::Arrived,
             Kind::Refused => Outcome::Refused,
@@ -213,12 +214,9 @@ impl Events {
 
     /// Whether an event of this age, which has failed, need not come again.
     fn is_given_up(&self, created: &Created, age: Duration) -> bool {
-        if age < self.give_up_after {
-            return false;
-        }
         let now = || Ok::<_, Infallible>(Instant::now());
         let Ok(first_failure) = self.failures.get_or_insert_with(created, now);
-        first_failure.elapsed() >= LAST_TRIES.min(self.give_up_after)
+        age >= self.give_up_after && first_failure.elapsed() >= LAST_TRIES.min(self.give_up_after)
     }
 
     /// Logs no key, because that may contain the name of a file. `webhook` is the id and the policy
@@ -250,7 +248,7 @@ impl Events {
             policy,
             bucket,
             age_in_seconds,
-            "an event is LOST: it could not be delivered within WEBHOOK_GIVE_UP_AFTER, and is acknowledged so that the store sends those after it"
+            "an event is LOST: it could not be delivered, is older than WEBHOOK_GIVE_UP_AFTER, and is acknowledged so that the store sends those after it"
         );
         Outcome::Lost
     }

@@ -121,16 +121,29 @@ impl<'a> Message<'a> {
             },
         }
     }
-}
 
-/// The id of a message. Messages that say the same of the same object have the same, whichever event
-/// caused them. A receipt has its own time.
-pub(super) fn id(mut message: Message<'_>) -> String {
-    message.timestamp.clear();
-    message.data.receipt = None;
-    // A struct of texts and numbers always becomes JSON.
-    let hash = Sha256::digest(serde_json::to_vec(&message).unwrap_or_default());
-    format!("msg_{}", BASE64_URL_SAFE_NO_PAD.encode(&hash[..24]))
+    /// Its id. Messages that say the same of the same object have the same id, whichever event caused
+    /// them, and in every release. An application ignores a message whose id it knows.
+    pub(super) fn id(&self) -> String {
+        let Data {
+            bucket,
+            key,
+            version_id,
+            etag,
+            last_modified,
+            content_type,
+            metadata,
+            errors,
+            ..
+        } = &self.data;
+        let errors = errors.iter().map(|error| (&error.pointer, error.code));
+        let errors: Vec<_> = errors.collect();
+        let object = (bucket, key, version_id, etag, last_modified);
+        // A tuple of texts always becomes JSON.
+        let said = serde_json::to_vec(&(self.kind, object, content_type, metadata, errors));
+        let hash = Sha256::digest(said.unwrap_or_default());
+        format!("msg_{}", BASE64_URL_SAFE_NO_PAD.encode(&hash[..24]))
+    }
 }
 
 #[cfg(test)]
@@ -139,55 +152,77 @@ mod tests {
 
     use super::*;
     use crate::s3::StoredObject;
-    use crate::upload::{Field, Invalid, Refusal};
+    use crate::upload::{ContentType, Field, Invalid, Refusal, Uploaded};
 
-    /// The id of the message about an object that `change` makes of a usual one, which is allowed or not.
-    fn id_of(is_allowed: bool, change: impl FnOnce(&mut Created, &mut StoredObject)) -> String {
+    /// The id of the message about an upload, with this receipt, that `change` makes of a usual one.
+    fn id_of(receipt: &str, change: impl FnOnce(&mut Created, &mut Arrived)) -> String {
         let mut created = Created {
             bucket: "uploads".to_owned(),
             key: "a.txt".to_owned(),
             at: SystemTime::UNIX_EPOCH,
         };
-        let mut object = StoredObject::sample();
-        change(&mut created, &mut object);
-        let refusal = Refusal {
-            file: 0,
-            field: Field::Size,
-            invalid: Invalid::new("file-too-large", String::new()),
+        let upload = Uploaded {
+            key: created.key.clone(),
+            content_type: ContentType::parse("text/plain").unwrap(),
+            object: StoredObject::sample(),
+            policy: "default".to_owned(),
+            receipt: Some(receipt.to_owned()),
         };
-        let refusals = if is_allowed { vec![] } else { vec![refusal] };
-        let arrived = Arrived {
+        let mut arrived = Arrived {
             policy: "default".to_owned(),
             caller: None,
-            object,
-            verification: Verification::Mismatch(refusals),
+            object: StoredObject::sample(),
+            verification: Verification::Uploaded(upload.into()),
         };
-        id(Message::new(&created, &arrived))
+        change(&mut created, &mut arrived);
+        Message::new(&created, &arrived).id()
     }
 
-    /// An application ignores a message whose id it knows.
+    fn refused(arrived: &mut Arrived, code: &'static str) {
+        arrived.verification = Verification::Mismatch(vec![Refusal {
+            file: 0,
+            field: Field::Size,
+            invalid: Invalid::new(code, String::new()),
+        }]);
+    }
+
     #[test]
     fn only_the_same_object_has_the_same_id() {
-        let usual = id_of(true, |_, _| {});
-        let again = id_of(true, |created, _| created.at += Duration::from_mins(1));
+        let usual = id_of("first", |_, _| {});
+        let again = id_of("second", |created, _| created.at += Duration::from_mins(1));
         assert_eq!(again, usual, "another event reports the same object");
-        for other in [
-            id_of(false, |_, _| {}),
-            id_of(true, |created, _| created.bucket.push('x')),
-            id_of(true, |created, _| created.key.push('x')),
-            id_of(true, |_, object| object.version_id = Some("v2".to_owned())),
-            id_of(true, |_, object| object.etag.push('x')),
-            id_of(true, |_, object| {
-                object.last_modified += Duration::from_secs(1);
+        let others = [
+            id_of("first", |created, _| created.bucket.push('x')),
+            id_of("first", |created, _| created.key.push('x')),
+            id_of("first", |_, it| {
+                it.object.version_id = Some("v2".to_owned())
             }),
-            id_of(true, |_, object| {
-                object.content_type = Some("text/html".to_owned());
+            id_of("first", |_, it| it.object.etag.push('x')),
+            id_of("first", |_, it| {
+                it.object.last_modified += Duration::from_secs(1)
             }),
-            id_of(true, |_, object| {
-                object.metadata.insert("album".to_owned(), "7".to_owned());
+            id_of("first", |_, it| {
+                it.object.content_type = Some("text/html".to_owned())
             }),
-        ] {
-            assert_ne!(other, usual);
-        }
+            id_of("first", |_, it| {
+                it.object
+                    .metadata
+                    .insert("album".to_owned(), "7".to_owned());
+            }),
+            id_of("first", |_, it| refused(it, "file-too-large")),
+            id_of("first", |_, it| refused(it, "size-differs")),
+            usual,
+        ];
+        let different: std::collections::BTreeSet<&String> = others.iter().collect();
+        assert_eq!(different.len(), others.len());
+    }
+
+    /// Otherwise applications process again what is sent again across an upgrade.
+    #[test]
+    fn an_id_is_the_same_in_every_release() {
+        assert_eq!(
+            id_of("first", |_, _| {}),
+            "msg_gyl47a8YfEcu9Gy_l3N9Sg948jZceCHI"
+        );
     }
 }
