@@ -25,19 +25,20 @@ pub(super) fn read(path: &Path) -> Result<Vec<(String, String)>> {
         .metadata()
         .with_context(|| format!("cannot read {name}"))?;
     refuse_if_others_can_write(&metadata).with_context(|| name.to_string())?;
-    let text = text(file, 1).with_context(|| format!("cannot read {name}"))?;
+    let bytes = limited(file, 1).with_context(|| format!("cannot read {name}"))?;
+    let text = String::from_utf8(bytes).with_context(|| format!("cannot read {name}"))?;
     parse(&text).with_context(|| name.to_string())
 }
 
-/// The text of a file, which may be the wrong one, and endless.
-pub(super) fn text(file: File, max_mib: u64) -> Result<String> {
+/// The bytes of a file, if it has no more than this.
+pub(super) fn limited(file: File, max_mib: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(max_mib * MIB + 1).read_to_end(&mut bytes)?;
     ensure!(
         bytes.len() as u64 <= max_mib * MIB,
         "it is longer than {max_mib} MiB"
     );
-    Ok(String::from_utf8(bytes)?)
+    Ok(bytes)
 }
 
 /// Whoever can write the file decides where uploads go, and with which credentials.

@@ -12,13 +12,6 @@ use anyhow::Result;
 
 use super::{VARIABLES, dotenv, typos};
 
-/// The file with the CAs that all connections to other services trust. The TLS library reads it, and says
-/// nothing of a file that it cannot use.
-const CERTIFICATES: &str = "SSL_CERT_FILE";
-
-/// The longest file that a variable names. Each API key has about 150 bytes.
-const MAX_FILE_MIB: u64 = 16;
-
 /// The environment of this process and, with lower precedence, `.env` of the working directory.
 ///
 /// - Values are trimmed, and an empty one counts as unset. This holds for all variables that
@@ -141,7 +134,7 @@ impl Env {
 
 /// Whether presignd or the SDK reads the variable.
 fn is_checked(name: &str) -> bool {
-    name.starts_with("AWS_") || name == CERTIFICATES || VARIABLES.contains(&name)
+    name.starts_with("AWS_") || VARIABLES.contains(&name)
 }
 
 /// All faults of the configuration, a line for each variable.
@@ -251,15 +244,23 @@ impl<'a> Reader<'a> {
             .ok()
     }
 
-    /// Reports a file of CAs without any.
+    /// Reports a file of CAs that cannot be used. The TLS library reads it, and would panic or trust nobody,
+    /// without a word on the variable. It takes the value as it is, spaces included.
     pub(super) fn check_certificates(&mut self) {
-        let Some(path) = self.get(CERTIFICATES) else {
+        const NAME: &str = "SSL_CERT_FILE";
+        const CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
+        let Some(path) = self.env.values.get(NAME) else {
             return;
         };
-        match std::fs::read(path) {
-            Err(error) => self.fault(format!("{CERTIFICATES}: cannot read {path}: {error}")),
-            Ok(pem) if !pem.windows(10).any(|bytes| bytes == b"-----BEGIN") => {
-                self.fault(format!("{CERTIFICATES}: {path} has no certificate in PEM"));
+        let what_to_do = "set it to a PEM file with CAs, or unset it";
+        match read(path) {
+            Err(error) => {
+                self.fault(format!(
+                    "{NAME}: cannot read `{path}`: {error:#}; {what_to_do}"
+                ));
+            }
+            Ok(pem) if !pem.windows(CERTIFICATE.len()).any(|it| it == CERTIFICATE) => {
+                self.fault(format!("{NAME}: `{path}` has no certificate; {what_to_do}"));
             }
             Ok(_) => {}
         }
@@ -268,8 +269,8 @@ impl<'a> Reader<'a> {
     /// The text of the file that the variable names.
     pub(super) fn file(&mut self, name: &str) -> Option<(&'a str, String)> {
         let path = self.get(name)?;
-        let file = File::open(path).map_err(Into::into);
-        match file.and_then(|file| dotenv::text(file, MAX_FILE_MIB)) {
+        let text = read(path).and_then(|bytes| Ok(String::from_utf8(bytes)?));
+        match text {
             Ok(text) => Some((path, text)),
             Err(error) => {
                 self.fault(format!("{name}: cannot read {path}: {error:#}"));
@@ -277,4 +278,11 @@ impl<'a> Reader<'a> {
             }
         }
     }
+}
+
+/// The bytes of a file that a variable names. It may be the wrong one, and endless.
+fn read(path: &str) -> Result<Vec<u8>> {
+    /// Each API key has about 150 bytes.
+    const MAX_MIB: u64 = 16;
+    dotenv::limited(File::open(path)?, MAX_MIB)
 }

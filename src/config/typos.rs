@@ -12,11 +12,11 @@ pub(super) fn meant_by(name: &str) -> Option<&'static str> {
     // The SDK reads variables that are not listed, and whose names differ little.
     let tolerance = usize::from(!name.starts_with("AWS_"));
     // Other programs read secrets from files of such names; this one does not.
-    let plain_name = plain(name.strip_suffix("_FILE").unwrap_or(name));
-    let plain_file = plain(name);
+    let without_file = plain(name.strip_suffix("_FILE").unwrap_or(name));
+    let whole = plain(name);
     VARIABLES.iter().copied().find(|known| {
         let known = plain(known);
-        osa_distance(&known, &plain_file) <= tolerance || known == plain_name
+        osa_distance(&known, &whole) <= tolerance || known == without_file
     })
 }
 

@@ -48,6 +48,9 @@ pub struct StoredObject {
     pub server_side_encryption: Option<ServerSideEncryption>,
     /// Stores may report none for the standard class.
     pub storage_class: Option<StorageClass>,
+    /// Whether the other members are those of the object. Otherwise its headers are too many or too long
+    /// to be read, and nothing is known of it.
+    pub is_readable: bool,
 }
 
 impl StoredObject {
@@ -61,8 +64,8 @@ impl StoredObject {
 
 impl Bucket {
     /// The object of this key, if there is one. The answer to a HEAD request has no body, and so no code:
-    /// any 404 counts, even that of a missing bucket or of a proxy. An object whose headers are too many or
-    /// too long has nothing but unreadable texts, so no policy allows it.
+    /// any 404 counts, even that of a missing bucket or of a proxy. An object whose headers cannot be
+    /// read has `is_readable: false`.
     pub async fn head(&self, key: &str) -> Result<Option<StoredObject>, Error> {
         let client = self.client().await?;
         let request = client
@@ -154,30 +157,30 @@ impl Bucket {
     }
 }
 
-/// Whether the head of the answer is larger than the HTTP client accepts: 100 headers or 400 KB.
+/// Whether the answer has more headers than the HTTP client accepts: 100, or 400 KB.
 fn is_too_large(error: &SdkError<HeadObjectError, HttpResponse>) -> bool {
     std::iter::successors(error.source(), |error| (*error).source())
         .filter_map(|error| error.downcast_ref::<hyper::Error>())
         .any(hyper::Error::is_parse_too_large)
 }
 
-/// What is known of an object whose headers cannot be read.
+/// An object whose headers cannot be read.
 fn unreadable() -> StoredObject {
-    let text = || Some(char::REPLACEMENT_CHARACTER.to_string());
     StoredObject {
         size: 0,
-        content_type: text(),
+        content_type: None,
         etag: String::new(),
         version_id: None,
         last_modified: SystemTime::UNIX_EPOCH,
         checksum_sha256: None,
         checksum_crc64nvme: None,
         metadata: BTreeMap::new(),
-        content_disposition: text(),
-        content_encoding: text(),
-        cache_control: text(),
+        content_disposition: None,
+        content_encoding: None,
+        cache_control: None,
         server_side_encryption: None,
         storage_class: None,
+        is_readable: false,
     }
 }
 
@@ -211,6 +214,7 @@ fn stored(answer: HeadObjectOutput) -> Result<StoredObject, StoreError> {
         cache_control: answer.cache_control.map(cut),
         server_side_encryption: answer.server_side_encryption,
         storage_class: answer.storage_class,
+        is_readable: true,
     })
 }
 

@@ -66,6 +66,7 @@ fn mark(object: &StoredObject) -> String {
         cache_control,
         server_side_encryption: _,
         storage_class: _,
+        is_readable: _, // Others are not committed.
     } = object;
     let properties = (
         (size, content_type, etag, metadata),

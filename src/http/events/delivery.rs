@@ -11,7 +11,7 @@ use quick_cache::sync::Cache;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::message::{self, Kind, Message};
+use super::message::{Kind, Message};
 use super::records::{self, Created, Event};
 use crate::error_chain::causes;
 use crate::http;

@@ -195,14 +195,14 @@ mod tests {
             id_of("first", |created, _| created.bucket.push('x')),
             id_of("first", |created, _| created.key.push('x')),
             id_of("first", |_, it| {
-                it.object.version_id = Some("v2".to_owned())
+                it.object.version_id = Some("v2".to_owned());
             }),
             id_of("first", |_, it| it.object.etag.push('x')),
             id_of("first", |_, it| {
-                it.object.last_modified += Duration::from_secs(1)
+                it.object.last_modified += Duration::from_secs(1);
             }),
             id_of("first", |_, it| {
-                it.object.content_type = Some("text/html".to_owned())
+                it.object.content_type = Some("text/html".to_owned());
             }),
             id_of("first", |_, it| {
                 it.object

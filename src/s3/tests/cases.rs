@@ -182,6 +182,7 @@ impl StoredObject {
             cache_control: None,
             server_side_encryption: None,
             storage_class: None,
+            is_readable: true,
         }
     }
 }

@@ -14,6 +14,12 @@ pub(super) fn differences(
     object: &StoredObject,
     content_type: &Result<ContentType, Invalid>,
 ) -> Vec<Refusal> {
+    if !object.is_readable {
+        let detail =
+            "cannot be read: the object has more than 100 headers, or more than 400 KB of them";
+        let invalid = Invalid::new("metadata-too-large", detail);
+        return vec![Refusal::new(Field::Metadata, invalid)];
+    }
     let content_type = match content_type {
         Ok(content_type) => terms.check_type(content_type),
         Err(invalid) => Err(invalid.clone()),

@@ -125,6 +125,22 @@ async fn an_object_with_a_header_that_is_no_text_is_reported_as_refused() {
     assert_eq!(code, "disposition-differs", "{message}");
 }
 
+/// Otherwise its event would come again and again, before those of others.
+#[tokio::test]
+async fn an_object_whose_headers_cannot_be_read_is_reported_as_refused() {
+    let long = "x".repeat(900_000);
+    let store = StandIn::answering(move |_| {
+        std::future::ready(object(&[("x-amz-meta-album", long.as_str())]))
+    });
+    let store = store.await;
+    let (status, mut messages) = reported_by(&store, ANY, &notification(KEY)).await;
+    assert_eq!(status, 200);
+    let message = messages.pop().unwrap();
+    assert_eq!(message["type"], "upload.refused");
+    let code = &message["data"]["errors"][0]["code"];
+    assert_eq!(code, "metadata-too-large", "{message}");
+}
+
 #[tokio::test]
 async fn a_key_names_its_caller() {
     let (app, application) = start("[policies.own]\nkey = 'own/{caller}/{uuid}.{ext}'").await;

@@ -167,6 +167,7 @@ async fn an_object_with_more_headers_than_can_be_read_is_a_mismatch() {
         let (status, problem) = answer(POLICY, "x-amz-meta-album", &lines).await;
         assert_eq!(status, 409, "{problem}");
         is(&problem, 409, "mismatch");
+        assert_eq!(fields(&problem), [("/metadata", "metadata-too-large")]);
     }
 }
 
