@@ -73,7 +73,7 @@ impl Dev {
     /// # Errors
     ///
     /// The folder cannot be used, or has a symbolic link: who made the folder could lead the store to any
-    /// file.
+    /// file. The folder itself may be a link.
     pub fn open(data_dir: &Path, secret_key: Option<String>) -> Result<Self> {
         let cannot_use = || format!("cannot keep uploads in {}", data_dir.display());
         fs::create_dir_all(data_dir).with_context(cannot_use)?;

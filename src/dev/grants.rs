@@ -126,6 +126,9 @@ impl Grants {
         if query != grant.query {
             return "the URL's query was changed after it was signed".into();
         }
+        if unknown.is_empty() {
+            return "one of the signed headers was sent more than once".into();
+        }
         format!(
             "the URL was signed for another value of one of these headers; the request has {}",
             unknown.join(", ")

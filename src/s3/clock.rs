@@ -13,13 +13,13 @@ use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 /// A difference of this many seconds is logged.
 const NOTABLE: u64 = 60;
 
-/// Takes the time from the `Date` of the store's answers.
+/// Takes the store's time from the `Date` of its answers.
 #[derive(Clone, Debug, Default)]
-pub struct StoreClock {
+pub struct ClockDifference {
     seconds_ahead: Arc<AtomicI64>,
 }
 
-impl StoreClock {
+impl ClockDifference {
     /// How far this machine's clock was ahead at the last answer; negative if it was behind, and 0 before
     /// the first answer.
     pub fn seconds_ahead(&self) -> i64 {
@@ -40,9 +40,9 @@ impl StoreClock {
     }
 }
 
-impl Intercept for StoreClock {
+impl Intercept for ClockDifference {
     fn name(&self) -> &'static str {
-        "StoreClock"
+        "ClockDifference"
     }
 
     fn read_before_deserialization(
@@ -51,7 +51,9 @@ impl Intercept for StoreClock {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let date = context.response().headers().get("date");
+        let headers = context.response().headers();
+        // An answer from a cache was written earlier.
+        let date = headers.get("date").filter(|_| headers.get("age").is_none());
         let date = date.and_then(|date| DateTime::from_str(date, DateTimeFormat::HttpDate).ok());
         if let Some(there) = date {
             self.set(DateTime::from(SystemTime::now()).secs() - there.secs());

@@ -32,7 +32,7 @@ use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 
 pub use self::buckets::{BUCKET_NAME, Buckets, CANNOT_SIGN, buckets, is_bucket_name};
-pub use self::clock::StoreClock;
+pub use self::clock::ClockDifference;
 pub use self::credentials::{CredentialsCache, CredentialsError};
 pub use self::error::{StoreCause, StoreError};
 pub(crate) use self::head::MAX_TEXT_BYTES;
@@ -90,8 +90,8 @@ pub enum Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProbeAnswer {
     Found,
-    /// The credentials may only write, or are invalid, or the clock is wrong: an answer to HEAD has
-    /// no code that tells these apart.
+    /// The credentials may only write, or are invalid: an answer to HEAD has no code that tells these
+    /// apart. The first probe of a process gets it also if the clock is wrong, which the SDK then corrects.
     Denied,
 }
 
@@ -149,7 +149,7 @@ impl Bucket {
 
     /// Checks that there are credentials and that the store answers for this bucket. A refusal
     /// counts as an answer: some credentials may only write. Compares the clocks, too.
-    pub async fn probe(&self, clock: &StoreClock) -> Result<ProbeAnswer, Error> {
+    pub async fn probe(&self, clock: &ClockDifference) -> Result<ProbeAnswer, Error> {
         let client = self.client().await?;
         let once = aws_sdk_s3::config::Builder::new()
             .retry_config(RetryConfig::disabled())

@@ -256,7 +256,7 @@ impl Metrics {
     }
 
     /// How many seconds this machine's clock is ahead of that of the store.
-    pub(crate) fn clock(&self, seconds_ahead: i64) {
+    pub(crate) fn set_clock_ahead(&self, seconds_ahead: i64) {
         self.0.clock_ahead.set(seconds_ahead);
     }
 

@@ -53,7 +53,7 @@ impl UploadService {
             Some((bucket.name().to_owned(), error))
         });
         let problems = join_all(probes).await.into_iter().flatten().collect();
-        self.metrics.clock(self.clock.seconds_ahead());
+        self.metrics.set_clock_ahead(self.clock.seconds_ahead());
         problems
     }
 

@@ -21,7 +21,7 @@ use crate::telemetry::Metrics;
 pub struct UploadService {
     /// They include the buckets of all policies.
     pub(super) buckets: s3::Buckets,
-    pub(super) clock: s3::StoreClock,
+    pub(super) clock: s3::ClockDifference,
     pub(super) policies: ArcSwap<Policies>,
     pub(super) supports_post: bool,
     pub(super) forms_only: bool,
@@ -45,7 +45,7 @@ impl UploadService {
         }
         Self {
             buckets,
-            clock: s3::StoreClock::default(),
+            clock: s3::ClockDifference::default(),
             policies: ArcSwap::from_pointee(settings.policies),
             supports_post: settings.supports_post,
             forms_only: settings.forms_only,

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::refused;
 use crate::helpers::{client, preflight, spawn, spawn_app};
+use crate::process::Running;
 
 /// The status of the answer that the SDK calls an error.
 fn status_of<E>(error: &SdkError<E>) -> u16 {
@@ -104,6 +105,22 @@ fn a_data_folder_with_a_symbolic_link_is_refused() {
             error.contains(name) && error.contains("symbolic link"),
             "{error}"
         );
+    }
+}
+
+/// git keeps no other permissions than these.
+#[test]
+fn dev_warns_of_a_secret_that_others_can_read() {
+    for (mode, warns) in [(0o600, false), (0o644, true)] {
+        let folder = TempDir::new().unwrap();
+        let data = folder.path().join(".presignd");
+        std::fs::create_dir(&data).unwrap();
+        let file = data.join(".secret-key");
+        std::fs::write(&file, "long enough").unwrap();
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(mode)).unwrap();
+        let (dev, _) = Running::dev(folder.path(), &[]);
+        let (_, _, log) = dev.stop("TERM");
+        assert_eq!(log.contains("others may know the secret"), warns, "{log}");
     }
 }
 
