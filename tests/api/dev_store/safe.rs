@@ -93,7 +93,7 @@ fn a_data_folder_with_a_symbolic_link_is_refused() {
     for name in ["uploads", ".secret-key", ".writable"] {
         let [data, outside] = [(); 2].map(|()| TempDir::new().unwrap());
         let file = outside.path().join("file");
-        std::fs::write(&file, "long enough").unwrap();
+        std::fs::write(&file, "long-enough").unwrap();
         let target = if name == "uploads" {
             outside.path()
         } else {
@@ -116,7 +116,7 @@ fn dev_warns_of_a_secret_that_others_can_read() {
         let data = folder.path().join(".presignd");
         std::fs::create_dir(&data).unwrap();
         let file = data.join(".secret-key");
-        std::fs::write(&file, "long enough").unwrap();
+        std::fs::write(&file, "long-enough").unwrap();
         std::fs::set_permissions(&file, PermissionsExt::from_mode(mode)).unwrap();
         let (dev, _) = Running::dev(folder.path(), &[]);
         let (_, _, log) = dev.stop("TERM");
