@@ -173,14 +173,17 @@ function refusal(response, answer) {
  * @param {number} status
  * @param {number} [retryAfterMs]
  */
-export function problem({ code = "failed", detail, errors = [], requestId }, status, retryAfterMs) {
+export function problem({ code, detail, errors = [], requestId }, status, retryAfterMs) {
+  // What a proxy answers, for example while the service restarts, refuses nothing.
+  const isProblem = typeof code === "string";
+  if (!isProblem) code = "failed";
   // The cause of a fault of the service is in its log, under this id.
   const id = status >= 500 && requestId ? ` (${requestId})` : "";
   const sentence = detail ? `${detail[0].toUpperCase()}${detail.slice(1)}${id}.` : `The service answered ${status}.`;
   const message = errors.map(({ pointer, detail }) => `${nameOf(pointer)} ${detail}.`).join(" ") || sentence;
   const retry = mayWorkLater(status);
   // With another credential the same request may work.
-  const refused = !retry && status !== 401 && status !== 501;
+  const refused = isProblem && !retry && status !== 401 && status !== 501;
   return new UploadError(message, { code, status, errors, requestId, refused, retry, retryAfterMs });
 }
 

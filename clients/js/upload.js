@@ -194,10 +194,13 @@ export class Run {
       await this.#forget();
       this.#isSettled = true;
       this.#resolve(uploaded);
-    } catch (error) {
+    } catch (cause) {
       if (signal.aborted) return;
       this.#isSettled = true;
-      this.#reject(error instanceof UploadError ? error : fromCause(error));
+      const error = cause instanceof UploadError ? cause : fromCause(cause);
+      // What is kept can be resumed, with another credential for example.
+      if (this.#session) error.refused = false;
+      this.#reject(error);
     }
     this.#stop = null;
     this.#release?.();
@@ -399,11 +402,14 @@ export class Run {
    * @returns {Promise<{ PartNumber: number, ETag: string, Size: number }[] | "complete" | null>}
    */
   async #partsThere(session, signal) {
-    const there = await unlessRefused(this.#persist(signal, () => this.#scope.ask("GET", pathOf(session), { signal })));
+    const there = await unless(isUnknown, this.#persist(signal, () => this.#scope.ask("GET", pathOf(session), { signal })));
     if (there) return there;
     // The store may have joined the parts although the answer was lost, or the page was closed then.
-    const verified = () => unlessRefused(this.#persist(signal, () => this.#scope.verifications.verify(session.key, signal)));
-    if (session.completing && (await verified())?.size === session.size) return "complete";
+    const verified = this.#persist(signal, async () => {
+      const found = session.completing && (await this.#scope.verifications.verify(session.key, signal));
+      return found?.size === session.size && this.#isThisFile(found, signal);
+    });
+    if (await unless(isFinal, verified)) return "complete";
     // Otherwise the upload is too old, or was removed elsewhere. Nothing is lost by starting again.
     await this.#forget();
     return null;
@@ -474,8 +480,8 @@ export class Run {
       return etag;
     } catch (/** @type {any} */ error) {
       signal.throwIfAborted();
-      // An upload that the service refuses or the store does not know cannot go on, but a new one can start.
-      if (error.refused || error.status === 404) {
+      // It cannot go on, but a new upload can start.
+      if (isUnknown(error)) {
         await this.#forget();
         error.refused = false;
       }
@@ -501,7 +507,7 @@ export class Run {
         return this.#scope.ask("POST", pathOf(session, "/complete"), { signal, body });
       });
     } catch (/** @type {any} */ error) {
-      if (error.refused) {
+      if (isFinal(error)) {
         discard(this.#scope.ask, session).catch(() => {}); // best effort
         await this.#forget();
       }
@@ -534,7 +540,7 @@ export class Run {
       throw new UploadError(`The store has ${uploaded.size} bytes instead of ${size}.`, { code: "mismatch", refused: true });
     } catch (/** @type {any} */ error) {
       // The object is missing or is another one, which no other attempt can resume.
-      if (error.refused) {
+      if (isFinal(error)) {
         await this.#forget();
         // An object that is gone was not refused, and can be sent again.
         error.refused = error.status !== 404;
@@ -550,8 +556,8 @@ export class Run {
   }
 
   /**
-   * Whether an object that must not be overwritten is this file. Its size and its date do not tell: another upload may
-   * have been faster.
+   * Whether an object in the store is this file. Its size and its date do not tell: it may be an older object, or
+   * another upload may have been faster.
    *
    * @param {any} uploaded
    * @param {AbortSignal} signal
@@ -560,7 +566,8 @@ export class Run {
     const checksum = checksumSha256 ?? checksumCrc64nvme;
     if (checksum) return checksum === (await this.#hash(checksumSha256 ? "sha256" : "crc64nvme", signal));
     // A key that is never granted twice was granted to this upload.
-    const request = await this.#request(signal);
+    // The size does not matter here, and S3 accepts no PUT of more than 5 GiB.
+    const request = { ...(await this.#request(signal)), size: 1 };
     const body = { files: [request, request] };
     const { uploads: [one, other] } = await this.#scope.ask("POST", "/upload/presigned-urls", { signal, body });
     return one.key !== other.key;
@@ -638,7 +645,7 @@ export class Run {
  */
 export function discard(ask, session) {
   // `keepalive` lets the request finish even if the page is closed now. What is not there need not be removed.
-  return unlessRefused(ask("DELETE", pathOf(session), { keepalive: true }));
+  return unless(isUnknown, ask("DELETE", pathOf(session), { keepalive: true }));
 }
 
 /**
@@ -651,15 +658,34 @@ function pathOf({ uploadId, key }, path = "", parameters = {}) {
 }
 
 /**
- * What a call answers; `undefined` if the service refuses it.
+ * Whether the service, or the store, does not know an upload any more.
+ *
+ * @param {any} error
+ */
+function isUnknown(error) {
+  return error.has?.("no-such-upload", "NoSuchUpload");
+}
+
+/**
+ * Whether the service refuses what was sent. After a 403 another credential may be allowed to go on.
+ *
+ * @param {any} error
+ */
+function isFinal(error) {
+  return error.refused && error.status !== 403;
+}
+
+/**
+ * What a call answers; `undefined` after an expected error.
  *
  * @template T
+ * @param {(error: any) => boolean | undefined} isExpected
  * @param {Promise<T>} call
  * @returns {Promise<T | undefined>}
  */
-function unlessRefused(call) {
+function unless(isExpected, call) {
   return call.catch((error) => {
-    if (!error.refused) throw error;
+    if (!isExpected(error)) throw error;
     return undefined;
   });
 }

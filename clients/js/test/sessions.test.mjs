@@ -1,13 +1,20 @@
 // What is kept of an upload in parts, so that another program, or the page after a reload, can go on with it.
 
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 
 import { createClient } from "../index.js";
 import { UploadList } from "../list.js";
 import { MiB, PARTS, eventually, fileOf, large, largeArrived, proxy, server, setup } from "./helpers.mjs";
 
-setup();
+const POLICIES = `
+  [policies.default]
+  [policies.fixed]
+  key = "fixed/{filename}"
+  overwrite = true`;
+
+setup({ policies: POLICIES });
 
 test("a store of the application's keeps what is needed to resume", async () => {
   const sessions = memory();
@@ -71,6 +78,87 @@ test("an upload that the store has forgotten, or whose id has expired, begins ag
     await largeArrived(uploaded);
     assert.notEqual(uploaded.key, session.key);
     assert.deepEqual(await sessions.list(), []);
+  }
+});
+
+test("an older object of the same key and size is not taken for an upload that was never joined", { timeout: 60_000 }, async () => {
+  // As where the store keeps no checksums.
+  const withoutChecksums = (answer) => answer.replace(/"checksum\w+":"[^"]*",/g, "");
+  for (const rewrite of [(answer) => answer, withoutChecksums]) {
+    const sessions = memory();
+    const client = createClient({ url: proxy.service, policy: "fixed", sessions });
+    const version = (byte) => new File([Buffer.alloc(11 * MiB, byte)], "report.bin", { lastModified: byte });
+    await client.upload(version(1), PARTS);
+    proxy.fault = ({ path }) => (path.includes("/complete") ? { status: 401 } : undefined);
+    await assert.rejects(client.upload(version(2), PARTS), { status: 401 });
+    const [{ uploadId, key, completing }] = await sessions.list();
+    assert.equal(completing, true);
+    await fetch(`${server.service}/s3/multipart/${uploadId}?key=${encodeURIComponent(key)}`, { method: "DELETE" });
+    proxy.reset();
+    proxy.rewrite = rewrite;
+    await client.upload(version(2), PARTS);
+    assert.equal((await readFile(server.object(key)))[0], 2);
+    proxy.reset();
+  }
+});
+
+/** Answers of something between the client and presignd, such as a proxy while presignd restarts. */
+const OF_PROXIES = [
+  { status: 404, body: "404 page not found" },
+  { status: 403, body: "<html>Forbidden</html>" },
+  { status: 403, body: '{"message":"Forbidden","code":7}' },
+];
+/** An answer of presignd to the credential of somebody else. */
+const NOT_ALLOWED = { status: 403, body: '{"code":"policy-not-allowed","detail":"not yours"}' };
+
+test("an upload that presignd has not called unknown is kept, whoever else refuses a request", { timeout: 120_000 }, async () => {
+  const calls = {
+    "the list of its parts": /^service GET [^?]*multipart\/[^/?]*\?/,
+    "a part's URL": /^service GET .*multipart.*\/2\?/,
+    "the completion": /^service POST .*\/complete/,
+    "a part": /^store PUT .*partNumber=2&/,
+  };
+  for (const [what, pattern] of Object.entries(calls)) {
+    for (const answer of [...OF_PROXIES, NOT_ALLOWED]) {
+      const sessions = memory();
+      await interrupted(sessions);
+      const [{ key }] = await sessions.list();
+      const client = createClient({ url: proxy.service, sessions });
+      proxy.once(pattern, answer);
+      await assert.rejects(client.upload(await fileOf(large), PARTS), { status: answer.status, refused: false });
+      assert.equal((await sessions.list()).length, 1, `${what} is answered ${answer.body}`);
+      proxy.reset();
+      const uploaded = await client.upload(await fileOf(large), PARTS);
+      assert.equal(uploaded.key, key, `${what} is answered ${answer.body}`);
+      await largeArrived(uploaded);
+      assert.ok(proxy.count(/^store PUT/) <= 1, "no part is sent twice");
+    }
+  }
+});
+
+test("an upload that the store calls unknown in the middle is forgotten", { timeout: 60_000 }, async () => {
+  const sessions = memory();
+  proxy.once(/^store PUT .*partNumber=2&/, { status: 404, body: "<Error><Code>NoSuchUpload</Code></Error>" });
+  const upload = createClient({ url: proxy.service, sessions }).upload(await fileOf(large), PARTS);
+  await assert.rejects(upload, { code: "NoSuchUpload", refused: false });
+  assert.deepEqual(await sessions.list(), []);
+});
+
+test("an abort that did not reach presignd says so, and can be repeated", { timeout: 60_000 }, async () => {
+  for (const answer of [...OF_PROXIES, NOT_ALLOWED]) {
+    const sessions = memory();
+    const othersArrived = proxy.hold(2);
+    const upload = createClient({ url: proxy.service, sessions }).upload(await fileOf(large), PARTS);
+    upload.catch(() => {});
+    await othersArrived();
+    const [{ uploadId }] = await sessions.list();
+    proxy.once(/^service DELETE/, answer);
+    await assert.rejects(upload.abort(), { message: /^The store has parts left\. /, status: answer.status });
+    assert.equal((await sessions.list()).length, 1);
+    await upload.abort();
+    assert.deepEqual(await sessions.list(), []);
+    await eventually("its parts are gone", async () => !(await server.parts()).some((name) => name.includes(uploadId)));
+    proxy.reset();
   }
 });
 
