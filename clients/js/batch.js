@@ -146,7 +146,7 @@ export function keepGrant(wanted, answer) {
   wanted.freshUntil = Infinity;
   wanted.grant = answer.then((grant) => {
     const seconds = /X-Amz-Expires=(\d+)/.exec(grant.url)?.[1] ?? FORM_LIFETIME_S;
-    wanted.freshUntil = performance.now() + 500 * Number(seconds);
+    wanted.freshUntil = performance.now() + 500 * +seconds;
     return grant;
   });
   // Whoever waits for it sees the error; whoever comes next asks again.

@@ -1,7 +1,7 @@
 // The uploads that a page shows: those of this visit and those that a reload has interrupted. It knows no
 // framework; `react.js` and `element.js` render it.
 
-import { UploadError } from "./index.js";
+import { UploadError, fromCause } from "./requests.js";
 import { follow } from "./sessions.js";
 import { discard } from "./upload.js";
 
@@ -177,8 +177,10 @@ export class UploadList {
         await entry.upload?.abort();
       }
     } catch (error) {
-      if (!(error instanceof UploadError)) throw error;
-      this.#update(entry, { state: entry.file ? "failed" : "interrupted", error });
+      this.#update(entry, {
+        state: entry.file ? "failed" : "interrupted",
+        error: error instanceof UploadError ? error : fromCause(error),
+      });
       return;
     }
     this.#entries.delete(id);

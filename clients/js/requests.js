@@ -126,19 +126,25 @@ export async function ask(method, url, { body, headers, signal, keepalive } = {}
     response = await fetch(request);
     answer = await response.text();
   } catch (cause) {
-    signal?.throwIfAborted();
     // An address or a header that is not valid will not become so.
     if (!request) throw fromCause(cause);
     throw new UploadError("The service cannot be reached.", { code: "network", retry: true, cause });
   }
-  const { status } = response;
-  if (!response.ok) throw refusal(response, answer);
+  const { status, headers: answered } = response;
   try {
-    return JSON.parse(answer);
-  } catch (cause) {
-    // The connection was lost in the middle of the answer, or a proxy answered instead of the service.
-    throw new UploadError("The answer cannot be read.", { code: "unreadable-answer", status, retry: true, cause });
+    answer = JSON.parse(answer);
+  } catch {
+    answer = null;
   }
+  if (!response.ok) {
+    const retryAfterMs = Number(answered.get("retry-after")) * 1000 || 0;
+    // What a proxy answers, for example while the service restarts, is no problem document, and refuses nothing.
+    const document = typeof answer?.code === "string" ? answer : {};
+    throw problem(document, status, Math.min(retryAfterMs, LONGEST_RETRY_AFTER_MS));
+  }
+  // The connection was lost in the middle of the answer, or a proxy answered instead of the service.
+  if (!answer) throw new UploadError("The answer cannot be read.", { code: "unreadable-answer", status, retry: true });
+  return answer;
 }
 
 /**
@@ -154,36 +160,18 @@ function nameOf(pointer) {
 /**
  * The error in an answer of the service, which is a problem document (RFC 9457).
  *
- * @param {Response} response
- * @param {string} answer
- */
-function refusal(response, answer) {
-  const { status } = response;
-  const retryAfterMs = Math.min(Number(response.headers.get("retry-after")) * 1000 || 0, LONGEST_RETRY_AFTER_MS);
-  try {
-    return problem(JSON.parse(answer), status, retryAfterMs);
-  } catch {
-    // It is no problem document: most likely a proxy's page.
-    return problem({}, status, retryAfterMs);
-  }
-}
-
-/**
  * @param {{ code?: string, detail?: string, errors?: FieldError[], requestId?: string }} document
  * @param {number} status
  * @param {number} [retryAfterMs]
  */
-export function problem({ code, detail, errors = [], requestId }, status, retryAfterMs) {
-  // What a proxy answers, for example while the service restarts, refuses nothing.
-  const isProblem = typeof code === "string";
-  if (!isProblem) code = "failed";
+export function problem({ code = "failed", detail, errors = [], requestId }, status, retryAfterMs) {
+  const retry = mayWorkLater(status);
+  // With another credential the same request may work.
+  const refused = code !== "failed" && !retry && status !== 401 && status !== 501;
   // The cause of a fault of the service is in its log, under this id.
   const id = status >= 500 && requestId ? ` (${requestId})` : "";
   const sentence = detail ? `${detail[0].toUpperCase()}${detail.slice(1)}${id}.` : `The service answered ${status}.`;
   const message = errors.map(({ pointer, detail }) => `${nameOf(pointer)} ${detail}.`).join(" ") || sentence;
-  const retry = mayWorkLater(status);
-  // With another credential the same request may work.
-  const refused = isProblem && !retry && status !== 401 && status !== 501;
   return new UploadError(message, { code, status, errors, requestId, refused, retry, retryAfterMs });
 }
 
@@ -312,7 +300,7 @@ function storeError(status, xml) {
   const element = (name) => xml.match(`<${name}>([^<]*)<`)?.[1];
   const code = element("Code") ?? "failed";
   const reason = element("Message");
-  const isExpired = /expired/i.test(String(reason));
+  const isExpired = /expired/i.test(`${reason}`);
   const text = isExpired ? "The grant has expired." : STORE_CODES[code] ?? reason;
   return new UploadError(`The store answered ${status}${text ? `: ${text}` : "."}`, {
     code,
@@ -342,6 +330,7 @@ export function sleep(ms, signal) {
     const timer = setTimeout(end, ms);
     globalThis.addEventListener?.("online", end);
     signal.addEventListener("abort", end);
+    if (signal.aborted) end();
   });
 }
 

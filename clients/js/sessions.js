@@ -36,41 +36,24 @@ export class Sessions {
   }
 
   /**
-   * @param {string} id
-   * @returns {Promise<Session | null>}
-   */
-  async get(id) {
-    return (await this.#try("get", id)) || null;
-  }
-
-  /** @param {Session} session */
-  async put(session) {
-    await this.#try("set", session.id, session);
-  }
-
-  /** @param {string} id */
-  async delete(id) {
-    await this.#try("delete", id);
-    notify(id);
-  }
-
-  /** @returns {Promise<Session[]>} */
-  async list() {
-    return (await this.#try("list")) ?? [];
-  }
-
-  /**
    * Without a place to keep sessions, as in some private windows, a reload loses the upload and nothing else.
    *
    * @param {keyof SessionStore} action
    * @param {unknown[]} values
+   * @returns {Promise<any>}
    */
-  async #try(action, ...values) {
+  async try(action, ...values) {
     try {
       return await /** @type {any} */ (this.store)?.[action](...values);
     } catch {
       return undefined;
     }
+  }
+
+  /** @param {string} id */
+  async delete(id) {
+    await this.try("delete", id);
+    notify(id);
   }
 
   /**
@@ -108,7 +91,8 @@ export function follow(sessions, show, hide) {
       return;
     }
     awaited.delete(id);
-    const session = await sessions.get(id);
+    /** @type {Session | undefined} */
+    const session = await sessions.try("get", id);
     if (!session || signal.aborted) return;
     if (Date.now() - session.created < VALID_MS) show(session);
     else sessions.delete(id);
@@ -121,7 +105,7 @@ export function follow(sessions, show, hide) {
     };
     signal.addEventListener("abort", () => channel.close());
   }
-  sessions.list().then((list) => list.forEach(({ id }) => whenFree(id)));
+  sessions.try("list").then((/** @type {Session[] | undefined} */ list) => list?.forEach(({ id }) => whenFree(id)));
   return () => stop.abort();
 }
 

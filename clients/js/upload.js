@@ -1,7 +1,7 @@
 // The upload of one file: how it is sent, paused, resumed after a reload, retried and verified.
 
 import { isFresh, keepGrant } from "./batch.js";
-import { UploadError, aborted, fromCause, prefersForm, send, sleep } from "./requests.js";
+import { UploadError, aborted, fromCause, prefersForm, send, sleep, unlessAborted } from "./requests.js";
 
 /** @typedef {import("./sessions.js").Session} Session */
 /** @typedef {import("./index.js").UploadOptions} UploadOptions */
@@ -29,6 +29,8 @@ const ATTEMPTS = 8;
 const LONGEST_PAUSE_MS = 15_000;
 /** A part that was on its way when its upload was aborted has arrived after this time. */
 const LATE_MS = 2_000;
+/** Nobody waits longer until parts are removed. */
+const REMOVED_WITHIN_MS = 30_000;
 
 /**
  * @typedef {object} Scope What the uploads to one server under one policy share.
@@ -83,6 +85,8 @@ export class Run {
   #partsInProgress = new Map();
   /** @type {Map<number, import("./batch.js").Granted<{ url: string }>>} */
   #partUrls = new Map();
+  /** @type {Promise<any> | null | undefined} The upload in parts that the service is creating. */
+  #creating;
   #id;
   /** @type {Session | null | undefined} */
   #session;
@@ -114,7 +118,7 @@ export class Run {
     this.#id = JSON.stringify([scope.url, scope.policy, name, size, lastModified]);
     const { signal } = options;
     const onabort = () => this.abort().catch(() => {}); // the upload's promise has the error
-    if (signal?.aborted) Promise.resolve().then(onabort);
+    if (signal?.aborted) queueMicrotask(onabort);
     signal?.addEventListener("abort", onabort);
     /** @type {Promise<Uploaded>} */
     const settled = new Promise((resolve, reject) => {
@@ -161,6 +165,8 @@ export class Run {
       const wasKept = this.#release;
       if (isOver && wasKept && this.#session) this.#release = await this.#shared.sessions.hold(this.#session.id);
       const session = this.#session;
+      // Nor does it wait for an upload that the service is still creating.
+      this.#creating?.then((created) => discard(this.#scope.ask, created)).catch(() => {}); // best effort
       if (session && (this.#release || !wasKept)) {
         await discard(this.#scope.ask, session);
         // A part whose bytes were all on their way may arrive after that, and would stay in the store.
@@ -169,8 +175,8 @@ export class Run {
       }
       await this.#forget();
       this.#reject(aborted());
-    } catch (/** @type {any} */ error) {
-      error.message = `The store has parts left. ${error.message}`;
+    } catch (/** @type {any} */ cause) {
+      const error = new UploadError(`The store has parts left. ${cause.message}`, { ...cause, cause });
       this.#reject(error);
       throw error;
     } finally {
@@ -192,17 +198,26 @@ export class Run {
       this.#progress(this.#file.size);
       const uploaded = await this.#verify(this.#sent, signal);
       await this.#forget();
-      this.#isSettled = true;
       this.#resolve(uploaded);
-    } catch (cause) {
-      if (signal.aborted) return;
-      this.#isSettled = true;
-      const error = cause instanceof UploadError ? cause : fromCause(cause);
-      // What is kept can be resumed, with another credential for example.
-      if (this.#session) error.refused = false;
-      this.#reject(error);
+      this.#end();
+    } catch (error) {
+      if (!signal.aborted) this.#fail(error);
     }
-    this.#stop = null;
+  }
+
+  /** @param {unknown} cause */
+  #fail(cause) {
+    const error = cause instanceof UploadError ? cause : fromCause(cause);
+    // What is kept can be resumed, with another credential for example.
+    if (this.#session) error.refused = false;
+    this.#reject(error);
+    // An abort goes on.
+    if (!this.#isSettled) this.#end();
+  }
+
+  #end() {
+    this.#isSettled = true;
+    this.#halt();
     this.#release?.();
   }
 
@@ -329,7 +344,7 @@ export class Run {
       const { sessions } = this.#shared;
       this.#release = await sessions.hold(this.#id);
       // Otherwise another upload of the same file is in progress, and this one has no session to resume.
-      if (this.#release) this.#session = await sessions.get(this.#id);
+      if (this.#release) this.#session = await sessions.try("get", this.#id);
     }
     const there = this.#session && (await this.#partsThere(this.#session, signal));
     if (there === "complete") return { key: /** @type {Session} */ (this.#session).key };
@@ -374,15 +389,20 @@ export class Run {
   async #create(signal) {
     const { name, size, lastModified } = this.#file;
     const { url, policy, ask } = this.#scope;
+    const { metadata } = this.#options;
     const sizeOf = (/** @type {number} */ parts) => Math.ceil(size / parts / MiB) * MiB;
     const usual = Math.min(Math.max(sizeOf(PARTS), PART_SIZE_USUAL), PART_SIZE_LARGE);
     const partSize = Math.max(this.#options.partSize ?? usual, PART_SIZE_MIN, sizeOf(PARTS_MAX));
-    // It cannot be aborted: if the answer with the upload's id is lost, nobody can remove the upload.
-    const { key, uploadId, presignedUrls } = await this.#persist(signal, () =>
-      ask("POST", "/s3/multipart", {
-        body: { filename: name, type: typeOf(this.#file), size, policy, partSize, metadata: this.#options.metadata },
-      }),
-    );
+    // The call itself cannot be aborted: if the answer with the upload's id is lost, nobody can remove the upload.
+    const create = () => {
+      const body = { filename: name, type: typeOf(this.#file), size, policy, partSize, metadata };
+      return ask("POST", "/s3/multipart", { body }).catch((error) => {
+        this.#creating = null;
+        throw error;
+      });
+    };
+    const { key, uploadId, presignedUrls } = await this.#persist(signal, () => unlessAborted(signal, (this.#creating ??= create())));
+    this.#creating = null;
     const session = { id: this.#id, url, policy, name, size, lastModified, key, uploadId, partSize, created: Date.now() };
     this.#partUrls.clear();
     // The others are asked for one by one.
@@ -402,7 +422,7 @@ export class Run {
    * @returns {Promise<{ PartNumber: number, ETag: string, Size: number }[] | "complete" | null>}
    */
   async #partsThere(session, signal) {
-    const there = await unless(isUnknown, this.#persist(signal, () => this.#scope.ask("GET", pathOf(session), { signal })));
+    const there = await unless(isUnknown, this.#persist(signal, () => this.#ask(signal, "GET", pathOf(session))));
     if (there) return there;
     // The store may have joined the parts although the answer was lost, or the page was closed then.
     const verified = this.#persist(signal, async () => {
@@ -426,7 +446,7 @@ export class Run {
     const known = this.#partUrls.get(number) ?? {};
     this.#partUrls.set(number, known);
     if (!isFresh(known)) {
-      keepGrant(known, this.#scope.ask("GET", pathOf(session, `/${number}`, { size: String(size) }), { signal }));
+      keepGrant(known, this.#ask(signal, "GET", pathOf(session, `/${number}`, { size: `${size}` })));
     }
     return known;
   }
@@ -504,7 +524,7 @@ export class Run {
         this.#change("finishing");
         // What compares a checksum is a call of its own.
         const body = { parts, verify: this.#options.verify !== false && !this.#crc64nvme };
-        return this.#scope.ask("POST", pathOf(session, "/complete"), { signal, body });
+        return this.#ask(signal, "POST", pathOf(session, "/complete"), body);
       });
     } catch (/** @type {any} */ error) {
       if (isFinal(error)) {
@@ -530,7 +550,7 @@ export class Run {
         this.#change("verifying");
         const body = { key, size, policy: scope.policy, checksumCrc64nvme };
         const found = await (checksumCrc64nvme
-          ? scope.ask("POST", "/upload/verify", { signal, body })
+          ? this.#ask(signal, "POST", "/upload/verify", body)
           : upload ?? scope.verifications.verify(key, signal));
         if (taken && !(await this.#isThisFile(found, signal))) throw taken;
         return found;
@@ -569,14 +589,26 @@ export class Run {
     // The size does not matter here, and S3 accepts no PUT of more than 5 GiB.
     const request = { ...(await this.#request(signal)), size: 1 };
     const body = { files: [request, request] };
-    const { uploads: [one, other] } = await this.#scope.ask("POST", "/upload/presigned-urls", { signal, body });
+    const { uploads: [one, other] } = await this.#ask(signal, "POST", "/upload/presigned-urls", body);
     return one.key !== other.key;
+  }
+
+  /**
+   * Asks the service. A function of the app that makes the headers may take any time, and cannot be aborted.
+   *
+   * @param {AbortSignal} signal
+   * @param {string} method
+   * @param {string} path
+   * @param {object} [body]
+   */
+  #ask(signal, method, path, body) {
+    return unlessAborted(signal, this.#scope.ask(method, path, { signal, body }));
   }
 
   /** @param {Session} session */
   async #keep(session) {
     this.#session = session;
-    if (this.#release) await this.#shared.sessions.put(session);
+    if (this.#release) await this.#shared.sessions.try("set", session.id, session);
   }
 
   /** Forgets an upload that cannot, or need not, be resumed. */
@@ -623,7 +655,7 @@ export class Run {
 
   /** @param {number} loaded */
   #progress(loaded) {
-    if (this.#stop) this.#options.onProgress?.({ loaded, total: this.#file.size });
+    if (this.#stop) this.#call(() => this.#options.onProgress?.({ loaded, total: this.#file.size }));
   }
 
   /**
@@ -633,7 +665,16 @@ export class Run {
   #change(state, error) {
     if (state === this.#state && !error) return;
     this.#state = state;
-    this.#options.onState?.(state, error);
+    this.#call(() => this.#options.onState?.(state, error));
+  }
+
+  /** @param {() => void} callback What it throws fails the upload, and not whoever has called it. */
+  #call(callback) {
+    try {
+      callback();
+    } catch (error) {
+      this.#fail(error);
+    }
   }
 }
 
@@ -641,15 +682,17 @@ export class Run {
  * Has the store remove the parts of an upload that will not be resumed.
  *
  * @param {import("./batch.js").Ask} ask
- * @param {Session} session
+ * @param {{ uploadId: string, key: string }} session
  */
 export function discard(ask, session) {
-  // `keepalive` lets the request finish even if the page is closed now. What is not there need not be removed.
-  return unless(isUnknown, ask("DELETE", pathOf(session), { keepalive: true }));
+  // `keepalive` lets the request finish even if the page is closed now.
+  const removed = unlessAborted(AbortSignal.timeout(REMOVED_WITHIN_MS), ask("DELETE", pathOf(session), { keepalive: true }));
+  // What is not there need not be removed.
+  return unless(isUnknown, removed);
 }
 
 /**
- * @param {Session} session
+ * @param {{ uploadId: string, key: string }} session
  * @param {string} [path]
  * @param {Record<string, string>} [parameters]
  */

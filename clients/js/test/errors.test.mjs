@@ -7,7 +7,7 @@ import { test } from "node:test";
 import { promisify } from "node:util";
 
 import { UploadError, createClient } from "../index.js";
-import { MiB, client, fileOf, large, proxy, server, setup, smallFile } from "./helpers.mjs";
+import { MiB, PARTS, client, fileOf, large, proxy, server, setup, smallFile } from "./helpers.mjs";
 
 const run = promisify(execFile);
 
@@ -264,6 +264,42 @@ test("an error that a callback throws fails the upload, and nothing is sent agai
       assert.deepEqual([error.message, error.cause.message], Array(2).fill("This page has a fault."), callback);
       assert.equal(proxy.count(/^store PUT/), callback === "onProgress" ? 1 : 0, callback);
     }
+  }
+});
+
+test("whatever state a callback throws at, only the upload's promise fails", { timeout: 60_000 }, async () => {
+  const throwing = (at) => (state) => {
+    if (state === at) throw new Error(`This page has a fault at ${at}.`);
+  };
+  const kept = new Map();
+  const sessions = { get: (id) => kept.get(id), set: (id, session) => kept.set(id, session), delete: (id) => kept.delete(id), list: () => [] };
+  const client = createClient({ url: proxy.service, sessions });
+  const results = await client.uploadAll([smallFile("a.txt"), smallFile("b.txt")], { onState: throwing("waiting") });
+  assert.deepEqual(results.map(({ reason }) => reason.message), Array(2).fill("This page has a fault at waiting."));
+  assert.equal(proxy.requests.length, 0);
+
+  proxy.once(/^service POST/, { status: 503 });
+  for (const state of ["reconnecting", "verifying"]) {
+    const error = await failure(client.upload(smallFile("c.txt"), { onState: throwing(state) }));
+    assert.equal(error.message, `This page has a fault at ${state}.`);
+  }
+
+  for (const state of ["paused", "cancelling"]) {
+    const othersArrived = proxy.hold(2);
+    const upload = client.upload(await fileOf(large), { ...PARTS, onState: throwing(state) });
+    upload.catch(() => {});
+    await othersArrived();
+    if (state === "paused") upload.pause();
+    else await upload.abort();
+    const error = await failure(upload);
+    assert.equal(error.message, `This page has a fault at ${state}.`);
+    assert.equal(kept.size, state === "paused" ? 1 : 0);
+    proxy.reset();
+    // The session is free for another upload of the file.
+    const { size } = await client.upload(await fileOf(large), PARTS);
+    assert.deepEqual([size, proxy.count(/^store PUT/)], [large.size, state === "paused" ? 1 : 3]);
+    assert.equal(kept.size, 0);
+    proxy.reset();
   }
 });
 

@@ -299,6 +299,85 @@ test("while presignd does not answer, an upload pauses and aborts at once, and h
   }
 });
 
+test("while the app makes no headers, an upload in parts pauses and aborts all the same", { timeout: 60_000 }, async (t) => {
+  const { timeout } = AbortSignal;
+  t.mock.method(AbortSignal, "timeout", (ms) => timeout(ms / 100));
+  const sessions = Object.assign(new Map(), { list: () => [] });
+  let calls, answered;
+  const headers = () => (++calls > answered ? new Promise(() => {}) : {});
+  const client = createClient({ url: proxy.service, headers, sessions });
+  proxy.rewrite = (answer) => (answer.startsWith("[") ? answer : withoutUrls(answer));
+  // The call that gets no headers is that of the first part's URL, and the completion.
+  for (const most of [1, 4]) {
+    [calls, answered] = [0, most];
+    const states = [];
+    const upload = client.upload(await fileOf(large), { ...PARTS, onState: (state) => states.push(state) });
+    upload.catch(() => {});
+    await eventually("it waits for headers", () => calls > most);
+    upload.pause();
+    answered = Infinity;
+    upload.resume();
+    await largeArrived(await upload);
+
+    [calls, answered] = [0, most];
+    const aborted = client.upload(await fileOf(large), PARTS);
+    aborted.catch(() => {});
+    await eventually("it waits for headers", () => calls > most);
+    await assert.rejects(aborted.abort(), /^UploadError: The store has parts left\./);
+    await assert.rejects(aborted, /^UploadError: The store has parts left\./);
+    assert.equal(sessions.size, 1, "what is left can be removed later");
+    answered = Infinity;
+    await aborted.abort();
+    assert.equal(sessions.size, 0);
+  }
+});
+
+test("while presignd does not answer a creation, an upload pauses and aborts, and leaves nothing", { timeout: 60_000 }, async () => {
+  const creation = /^service POST \/s3\/multipart$/;
+  let answer;
+  const hold = () => proxy.once(creation, new Promise((resolve) => (answer = () => resolve(undefined))));
+  const begin = async () => {
+    proxy.reset();
+    hold();
+    const upload = client.upload(await fileOf(large), PARTS);
+    upload.catch(() => {});
+    await eventually("presignd is asked", () => proxy.count(creation));
+    return { upload };
+  };
+  const { upload: paused } = await begin();
+  paused.pause();
+  paused.resume();
+  answer();
+  await largeArrived(await paused);
+  assert.equal(proxy.count(creation), 1);
+
+  const { upload: aborted } = await begin();
+  await aborted.abort();
+  await assert.rejects(aborted, { code: "aborted" });
+  let created;
+  proxy.rewrite = (answer) => ((created ??= JSON.parse(answer)), answer);
+  answer();
+  await eventually("the upload is removed", () => created && proxy.answered(new RegExp(`^service DELETE .*${created.uploadId}`)));
+});
+
+test("a pause or an abort when something has just failed does not wait for the next attempt", { timeout: 30_000 }, async () => {
+  for (const how of ["pause", "abort"]) {
+    proxy.once(/^service POST/, { status: 503, headers: { "retry-after": "20" } });
+    const file = smallFile(`${how}.txt`);
+    const upload = client.upload(file, { onState: (state) => state === "reconnecting" && upload[how]() });
+    upload.catch(() => {});
+    await eventually("presignd has answered", () => proxy.count(/^service POST/));
+    await sleep(300);
+    if (how === "abort") {
+      await assert.rejects(upload, { code: "aborted" });
+    } else {
+      upload.resume();
+      await arrived(file, await upload);
+    }
+    proxy.reset();
+  }
+});
+
 test("a part that arrives after the abort is removed, too", { timeout: 120_000 }, async () => {
   const others = await server.parts();
   // As if the store had removed the parts before the last one arrived.
