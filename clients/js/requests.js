@@ -166,8 +166,8 @@ function nameOf(pointer) {
  */
 export function problem({ code = "failed", detail, errors = [], requestId }, status, retryAfterMs) {
   const retry = mayWorkLater(status);
-  // With another credential the same request may work.
-  const refused = code !== "failed" && !retry && status !== 401 && status !== 501;
+  // With another credential the same request may work, and what is not there can be uploaded.
+  const refused = code !== "failed" && !retry && ![401, 404, 501].includes(status);
   // The cause of a fault of the service is in its log, under this id.
   const id = status >= 500 && requestId ? ` (${requestId})` : "";
   const sentence = detail ? `${detail[0].toUpperCase()}${detail.slice(1)}${id}.` : `The service answered ${status}.`;
@@ -313,25 +313,19 @@ function storeError(status, xml) {
 }
 
 /**
- * Waits, but not longer than until the browser is online again or `signal` is aborted.
+ * Waits, but not longer than until the browser is online again. It fails when `signal` is aborted.
  *
  * @param {number} ms
  * @param {AbortSignal} signal
- * @returns {Promise<void>}
  */
 export function sleep(ms, signal) {
-  return new Promise((resolve) => {
-    const end = () => {
-      clearTimeout(timer);
-      globalThis.removeEventListener?.("online", end);
-      signal.removeEventListener("abort", end);
-      resolve();
-    };
-    const timer = setTimeout(end, ms);
-    globalThis.addEventListener?.("online", end);
-    signal.addEventListener("abort", end);
-    if (signal.aborted) end();
+  /** @type {ReturnType<typeof setTimeout>} */
+  let timer;
+  const waited = new Promise((resolve) => {
+    timer = setTimeout(resolve, ms);
+    globalThis.addEventListener?.("online", resolve, { signal });
   });
+  return unlessAborted(signal, waited).finally(() => clearTimeout(timer));
 }
 
 /**
@@ -356,6 +350,7 @@ export class Slots {
   /** @type {(() => void)[]} */
   #queue = [];
 
+  /** How many run or wait. */
   busy = 0;
 
   /** @param {number} most */
@@ -372,10 +367,9 @@ export class Slots {
   async use(signal, task) {
     /** @type {Promise<void>} */
     const turn = new Promise((resolve) => {
-      if (this.busy < this.most) {
-        this.busy += 1;
-        resolve();
-      } else this.#queue.push(resolve);
+      if (this.busy < this.most) resolve();
+      else this.#queue.push(resolve);
+      this.busy += 1;
     });
     try {
       await unlessAborted(signal, turn);
@@ -383,9 +377,8 @@ export class Slots {
     } finally {
       // Whoever has stopped waiting passes the turn on when it comes.
       turn.then(() => {
-        const next = this.#queue.shift();
-        if (next) next();
-        else this.busy -= 1;
+        this.busy -= 1;
+        this.#queue.shift()?.();
       });
     }
   }

@@ -85,8 +85,6 @@ export class Run {
   #partsInProgress = new Map();
   /** @type {Map<number, import("./batch.js").Granted<{ url: string }>>} */
   #partUrls = new Map();
-  /** @type {Promise<any> | null | undefined} The upload in parts that the service is creating. */
-  #creating;
   #id;
   /** @type {Session | null | undefined} */
   #session;
@@ -165,8 +163,6 @@ export class Run {
       const wasKept = this.#release;
       if (isOver && wasKept && this.#session) this.#release = await this.#shared.sessions.hold(this.#session.id);
       const session = this.#session;
-      // Nor does it wait for an upload that the service is still creating.
-      this.#creating?.then((created) => discard(this.#scope.ask, created)).catch(() => {}); // best effort
       if (session && (this.#release || !wasKept)) {
         await discard(this.#scope.ask, session);
         // A part whose bytes were all on their way may arrive after that, and would stay in the store.
@@ -344,7 +340,7 @@ export class Run {
       const { sessions } = this.#shared;
       this.#release = await sessions.hold(this.#id);
       // Otherwise another upload of the same file is in progress, and this one has no session to resume.
-      if (this.#release) this.#session = await sessions.try("get", this.#id);
+      if (this.#release) this.#session = (await sessions.try("get", this.#id)) || null;
     }
     const there = this.#session && (await this.#partsThere(this.#session, signal));
     if (there === "complete") return { key: /** @type {Session} */ (this.#session).key };
@@ -389,20 +385,18 @@ export class Run {
   async #create(signal) {
     const { name, size, lastModified } = this.#file;
     const { url, policy, ask } = this.#scope;
-    const { metadata } = this.#options;
     const sizeOf = (/** @type {number} */ parts) => Math.ceil(size / parts / MiB) * MiB;
     const usual = Math.min(Math.max(sizeOf(PARTS), PART_SIZE_USUAL), PART_SIZE_LARGE);
     const partSize = Math.max(this.#options.partSize ?? usual, PART_SIZE_MIN, sizeOf(PARTS_MAX));
-    // The call itself cannot be aborted: if the answer with the upload's id is lost, nobody can remove the upload.
-    const create = () => {
-      const body = { filename: name, type: typeOf(this.#file), size, policy, partSize, metadata };
-      return ask("POST", "/s3/multipart", { body }).catch((error) => {
-        this.#creating = null;
+    const { key, uploadId, presignedUrls } = await this.#persist(signal, () => {
+      const body = { filename: name, type: typeOf(this.#file), size, policy, partSize, metadata: this.#options.metadata };
+      // The call itself cannot be aborted: if the answer with the upload's id is lost, nobody can remove the upload.
+      const created = ask("POST", "/s3/multipart", { body });
+      return unlessAborted(signal, created).catch((error) => {
+        created.then((late) => discard(ask, late)).catch(() => {}); // best effort
         throw error;
       });
-    };
-    const { key, uploadId, presignedUrls } = await this.#persist(signal, () => unlessAborted(signal, (this.#creating ??= create())));
-    this.#creating = null;
+    });
     const session = { id: this.#id, url, policy, name, size, lastModified, key, uploadId, partSize, created: Date.now() };
     this.#partUrls.clear();
     // The others are asked for one by one.
@@ -422,14 +416,14 @@ export class Run {
    * @returns {Promise<{ PartNumber: number, ETag: string, Size: number }[] | "complete" | null>}
    */
   async #partsThere(session, signal) {
-    const there = await unless(isUnknown, this.#persist(signal, () => this.#ask(signal, "GET", pathOf(session))));
+    const there = await unlessFinal(this.#persist(signal, () => this.#ask(signal, "GET", pathOf(session))));
     if (there) return there;
     // The store may have joined the parts although the answer was lost, or the page was closed then.
     const verified = this.#persist(signal, async () => {
       const found = session.completing && (await this.#scope.verifications.verify(session.key, signal));
       return found?.size === session.size && this.#isThisFile(found, signal);
     });
-    if (await unless(isFinal, verified)) return "complete";
+    if (await unlessFinal(verified)) return "complete";
     // Otherwise the upload is too old, or was removed elsewhere. Nothing is lost by starting again.
     await this.#forget();
     return null;
@@ -499,12 +493,8 @@ export class Run {
       await this.#keep({ ...session, kept: this.#kept });
       return etag;
     } catch (/** @type {any} */ error) {
-      signal.throwIfAborted();
       // It cannot go on, but a new upload can start.
-      if (isUnknown(error)) {
-        await this.#forget();
-        error.refused = false;
-      }
+      if (isFinal(error)) await this.#forget();
       throw error;
     } finally {
       this.#partsInProgress.delete(number);
@@ -562,8 +552,6 @@ export class Run {
       // The object is missing or is another one, which no other attempt can resume.
       if (isFinal(error)) {
         await this.#forget();
-        // An object that is gone was not refused, and can be sent again.
-        error.refused = error.status !== 404;
         if (taken) throw taken;
         // Some stores do not keep all that a form says.
         if (fields && !scope.needs.form && error.code === "mismatch") {
@@ -688,7 +676,7 @@ export function discard(ask, session) {
   // `keepalive` lets the request finish even if the page is closed now.
   const removed = unlessAborted(AbortSignal.timeout(REMOVED_WITHIN_MS), ask("DELETE", pathOf(session), { keepalive: true }));
   // What is not there need not be removed.
-  return unless(isUnknown, removed);
+  return unlessFinal(removed);
 }
 
 /**
@@ -701,34 +689,24 @@ function pathOf({ uploadId, key }, path = "", parameters = {}) {
 }
 
 /**
- * Whether the service, or the store, does not know an upload any more.
- *
- * @param {any} error
- */
-function isUnknown(error) {
-  return error.has?.("no-such-upload", "NoSuchUpload");
-}
-
-/**
- * Whether the service refuses what was sent. After a 403 another credential may be allowed to go on.
+ * Whether no other attempt can go on with an upload. After a 403, one with another credential can.
  *
  * @param {any} error
  */
 function isFinal(error) {
-  return error.refused && error.status !== 403;
+  return error.has?.("no-such-upload", "NoSuchUpload", "not-uploaded") || (error.refused && error.status !== 403);
 }
 
 /**
- * What a call answers; `undefined` after an expected error.
+ * What a call answers; `undefined` after a final error.
  *
  * @template T
- * @param {(error: any) => boolean | undefined} isExpected
  * @param {Promise<T>} call
  * @returns {Promise<T | undefined>}
  */
-function unless(isExpected, call) {
+function unlessFinal(call) {
   return call.catch((error) => {
-    if (!isExpected(error)) throw error;
+    if (!isFinal(error)) throw error;
     return undefined;
   });
 }
