@@ -29,7 +29,7 @@ import { Announcer, make, setText } from "./element/text.js";
  */
 export class PresigndUpload extends Attributes {
   static formAssociated = true;
-  static observedAttributes = ["multiple", "accept", "required", "disabled", "keys", "name", "receipts", "url"];
+  static observedAttributes = ["multiple", "accept", "required", "disabled", "keys", "name", "receipts", "url", "policy", "any-policy", "page-drop"];
 
   /** @type {ElementInternals | undefined} */
   #internals;
@@ -43,6 +43,8 @@ export class PresigndUpload extends Attributes {
   #rows = new Map();
   /** @type {AbortController | undefined} */
   #connection;
+  /** @type {AbortController | undefined} */
+  #drops;
   /** @type {string | undefined} The interrupted upload whose file is being chosen. */
   #chosenFor;
   #isDisabled = false;
@@ -112,7 +114,7 @@ export class PresigndUpload extends Attributes {
   connectedCallback() {
     this.#connection = new AbortController();
     const { signal } = this.#connection;
-    this.#listenForDrops(this.pageDrop ? window : this.dropZone, signal);
+    this.#listenForDrops();
     addEventListener("beforeunload", (event) => this.#isActive && event.preventDefault(), { signal });
     // `headers` and `client` may be set after the element was made, but before the first call.
     queueMicrotask(() => {
@@ -127,6 +129,7 @@ export class PresigndUpload extends Attributes {
   /** The uploads go on. */
   disconnectedCallback() {
     this.#connection?.abort();
+    this.#drops?.abort();
   }
 
   /** @param {string} [name] @param {string | null} [before] @param {string | null} [value] */
@@ -135,6 +138,9 @@ export class PresigndUpload extends Attributes {
       this.#client = undefined;
       this.#list?.use(this.client);
     }
+    // Other uploads that a reload interrupted are offered.
+    if (name?.endsWith("policy") && value !== before) this.#list?.use(this.client);
+    if (name === "page-drop" && this.isConnected) this.#listenForDrops();
     this.input.multiple = this.multiple;
     this.input.accept = this.accept;
     this.choose.disabled = this.#isDisabled;
@@ -146,7 +152,7 @@ export class PresigndUpload extends Attributes {
   /** @param {boolean} isDisabled */
   formDisabledCallback(isDisabled) {
     this.#isDisabled = isDisabled;
-    this.choose.disabled = isDisabled;
+    this.attributeChangedCallback();
   }
 
   formResetCallback() {
@@ -169,10 +175,8 @@ export class PresigndUpload extends Attributes {
     this.#client = client;
   }
 
-  /** It is read for each call, as it may be renewed while files are sent. */
-  get #ticket() {
-    return this.ticket ? () => this.ticket : undefined;
-  }
+  /** It is read for each call, as it may be renewed while files are sent. Uploads with the same function share calls. */
+  #ticket = () => this.ticket;
 
   get #uploads() {
     this.#list ??= new UploadList(this.client, ({ policy }) => {
@@ -260,11 +264,11 @@ export class PresigndUpload extends Attributes {
     setText(this.notice, text);
   }
 
-  /**
-   * @param {EventTarget} target
-   * @param {AbortSignal} signal
-   */
-  #listenForDrops(target, signal) {
+  #listenForDrops() {
+    this.#drops?.abort();
+    this.#drops = new AbortController();
+    const { signal } = this.#drops;
+    const target = this.pageDrop ? window : this.dropZone;
     /** @param {string} type @param {(event: DragEvent, transfer: DataTransfer) => void} action */
     const on = (type, action) => {
       const listener = (/** @type {Event} */ event) => {
@@ -317,6 +321,7 @@ export class PresigndUpload extends Attributes {
       choose: (id) => this.#choose(id),
       remove: (id) => this.#uploads.remove(id, { ticket: this.#ticket }),
       resume: (id) => this.#uploads.resume(id, { ticket: this.#ticket }),
+      isDisabled: () => this.#isDisabled,
       showsKeys: () => this.keys,
       showsPolicies: () => this.anyPolicy,
     };

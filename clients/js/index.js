@@ -95,7 +95,7 @@ export function createClient(options) {
 
 export class Client {
   #headers;
-  /** @type {Map<string | undefined, import("./upload.js").Scope>} By policy. */
+  /** @type {Map<string | undefined, import("./upload.js").Scope>} By policy: those of the latest ticket. */
   #scopes = new Map();
 
   /** @param {ClientOptions} [options] */
@@ -194,7 +194,7 @@ export class Client {
   scope({ policy = this.policy, ticket } = {}) {
     const { url } = this;
     const known = this.#scopes.get(policy);
-    if (known && !ticket) return known;
+    if (known && known.ticket === ticket) return known;
     /** @type {import("./batch.js").Ask} */
     const askService = async (method, path, call) => {
       let headers, token;
@@ -210,12 +210,13 @@ export class Client {
     const scope = {
       url,
       policy,
+      ticket,
       ask: askService,
       grants: new Grants(askService),
       verifications: new Verifications(askService, policy, this.shared.slots),
-      needs: {},
+      needs: known?.needs ?? {},
     };
-    if (!ticket) this.#scopes.set(policy, scope);
+    this.#scopes.set(policy, scope);
     return scope;
   }
 }

@@ -1,6 +1,6 @@
 // A React hook for uploads.
 
-import { useCallback, useEffect, useMemo, useRef, useState, useSyncExternalStore } from "react";
+import { useCallback, useInsertionEffect, useMemo, useRef, useState, useSyncExternalStore } from "react";
 
 import { UploadList } from "./list.js";
 
@@ -18,8 +18,8 @@ const none = () => NONE;
  */
 export function useUploads(client, options) {
   const latest = useRef(options);
-  // A rendering that React discards must not change them.
-  useEffect(() => {
+  // A rendering that React discards must not change them, but effects of components inside may already add files.
+  useInsertionEffect(() => {
     latest.current = options;
   });
   const listOf = () => {

@@ -2,7 +2,7 @@
 
 /** A request that has made no progress for this long has lost its connection. */
 const STALLED_AFTER_MS = 60_000;
-/** The service answers within 150 s, and a store may take minutes to join thousands of parts. */
+/** The service answers within 150 s, as a store may take minutes to join thousands of parts. */
 const ANSWERED_WITHIN_MS = 180_000;
 
 /** No pause is longer, whatever the service asks for: a timer of more than 24 days would fire at once. */
@@ -250,12 +250,17 @@ function sendByXhr({ method, url, headers, body, isSimple, signal }, onprogress)
     if (isSimple) {
       xhr.timeout = ANSWERED_WITHIN_MS;
     } else {
+      const abortAfter = (/** @type {number} */ ms) => {
+        clearTimeout(stalled);
+        stalled = setTimeout(abort, ms);
+      };
       // It begins with the first byte: until then the request may wait for a connection, for as long as other parts take.
       xhr.upload.onprogress = ({ loaded }) => {
-        clearTimeout(stalled);
-        stalled = setTimeout(abort, STALLED_AFTER_MS);
+        abortAfter(STALLED_AFTER_MS);
         onprogress(loaded);
       };
+      // After the last byte the store may take its time.
+      xhr.upload.onload = () => abortAfter(ANSWERED_WITHIN_MS);
     }
     xhr.onloadend = () => {
       clearTimeout(stalled);

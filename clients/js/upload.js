@@ -33,9 +33,10 @@ const LATE_MS = 2_000;
 const REMOVED_WITHIN_MS = 30_000;
 
 /**
- * @typedef {object} Scope What the uploads to one server under one policy share.
+ * @typedef {object} Scope What the uploads to one server under one policy, and with one ticket, share.
  * @property {string} url
  * @property {string | undefined} policy
+ * @property {UploadOptions["ticket"]} ticket
  * @property {import("./batch.js").Ask} ask
  * @property {import("./batch.js").Grants} grants
  * @property {import("./batch.js").Verifications} verifications

@@ -17,6 +17,7 @@ const SPEED_OVER_MS = 6_000;
  * @property {(id: string) => void} choose Lets the user choose the file of an interrupted upload.
  * @property {(id: string) => Promise<void>} remove
  * @property {(id: string) => void} resume
+ * @property {() => boolean} isDisabled Whether the element is.
  * @property {() => boolean} showsKeys Whether each file shows its key.
  * @property {() => boolean} showsPolicies Whether each file shows its policy.
  */
@@ -223,6 +224,7 @@ export class Row {
    */
   #button(button, action) {
     button.hidden = !action;
+    button.disabled = this.#page.isDisabled();
     if (!action || button.textContent === action[0]) return;
     button.textContent = action[0];
     // The visible word comes first, for people who control the page by voice.

@@ -45,6 +45,9 @@ code {
   font-family: ui-monospace, "SF Mono", Menlo, Consolas, monospace;
   font-size: 0.95em;
   overflow-wrap: anywhere;
+  /* A key is read from left to right on every page. */
+  direction: ltr;
+  unicode-bidi: isolate;
 }
 
 @media (pointer: coarse) {
@@ -90,6 +93,14 @@ button.main {
   color: var(--accent-text);
   font-size: 1rem;
   font-weight: 600;
+}
+
+/* English texts keep their order on a page that is written from right to left. */
+.summary,
+.status,
+.notice,
+.policy {
+  unicode-bidi: plaintext;
 }
 
 .drop {

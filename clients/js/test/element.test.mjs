@@ -404,6 +404,81 @@ test("a server that does not answer may be one that refuses the page", { timeout
   await row("a.txt").getByText(status).waitFor();
 });
 
+test("a policy and drops on the page count from when they are set", { timeout: 120_000 }, async () => {
+  expected.push(/net::ERR_ABORTED/);
+  await open({ policy: "text" });
+  await begin("interrupted.txt");
+  await leave({});
+  await page.waitForTimeout(300);
+  assert.deepEqual(await property("files"), []);
+  await set({ policy: "text" });
+  await state("interrupted.txt", "interrupted");
+  await page.evaluate(() => window.photo.removeAttribute("policy"));
+  await row("interrupted.txt").waitFor({ state: "detached" });
+  await page.evaluate(() => (window.photo.anyPolicy = true));
+  await page.getByRole("button", { name: "Discard: interrupted.txt" }).click();
+  await row("interrupted.txt").waitFor({ state: "detached" });
+
+  const drop = (name) => page.evaluate((name) => {
+    const dataTransfer = new DataTransfer();
+    dataTransfer.items.add(new File([name], name, { type: "text/plain" }));
+    document.body.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
+  }, name);
+  await set({ "page-drop": "" });
+  await drop("a.txt");
+  await state("a.txt", "done");
+  await page.evaluate(() => (window.photo.pageDrop = false));
+  await drop("b.txt");
+  await page.waitForTimeout(300);
+  assert.equal(await row("b.txt").count(), 0);
+});
+
+test("the buttons of a disabled element do nothing", { timeout: 60_000 }, async () => {
+  await open();
+  await choose("a.txt");
+  await state("a.txt", "done");
+  const remove = page.getByRole("button", { name: "Remove: a.txt" });
+  for (const how of ["fieldset", "attribute"]) {
+    await page.evaluate((how) => ((how === "fieldset" ? window.fields : window.photo).toggleAttribute("disabled", true)), how);
+    assert.equal(await remove.isDisabled(), true);
+    await page.evaluate((how) => ((how === "fieldset" ? window.fields : window.photo).toggleAttribute("disabled", false)), how);
+    assert.equal(await remove.isDisabled(), false);
+  }
+});
+
+test("files that are added together share calls to presignd, with a ticket, too", { timeout: 60_000 }, async () => {
+  await open({ ticket: "a-ticket", multiple: "" });
+  const names = Array.from({ length: 10 }, (_, index) => `${index}.txt`);
+  await choose(...names);
+  for (const name of names) await state(name, "done");
+  assert.equal(proxy.count(/presigned-urls/), 1);
+  await choose("more.txt");
+  await state("more.txt", "done");
+});
+
+test("on a page that is written from right to left, English texts keep their order", { timeout: 60_000 }, async () => {
+  await open({ multiple: "", keys: "" });
+  await page.evaluate(() => (document.documentElement.dir = "rtl"));
+  await choose("a.txt", "b.txt");
+  await state("a.txt", "done");
+  await state("b.txt", "done");
+  // Where each word begins, from the left.
+  const order = (selector, words) => page.locator(selector).first().evaluate((element, words) => {
+    const node = element.firstChild;
+    return words.map((word) => {
+      const range = document.createRange();
+      range.setStart(node, node.data.indexOf(word));
+      range.setEnd(node, node.data.indexOf(word) + 1);
+      return range.getBoundingClientRect().left;
+    });
+  }, words);
+  for (const [selector, words] of [[".summary", ["2 files", "files", "·", "uploaded"]], [".row .status", ["5", "B", "uploaded"]], ["code", ["uploads/", "/a.txt", ".txt"]]]) {
+    const lefts = await order(selector, words);
+    assert.deepEqual(lefts, lefts.toSorted((a, b) => a - b), `${selector}: ${words.join()}`);
+  }
+  await page.screenshot({ path: screenshot("element-rtl.png"), fullPage: true });
+});
+
 test("an upload that a reload interrupted is discarded with the ticket", { timeout: 60_000 }, async () => {
   expected.push(/net::ERR_ABORTED/);
   await open({ ticket: "a-ticket" });

@@ -114,3 +114,26 @@ test("a file that is refused says why", async () => {
   const [unknown] = await send([1_000], { policy: "unknown" });
   assert.match(unknown.message, /policy/);
 });
+
+test("a store may take its time after the last byte", { timeout: 60_000 }, async () => {
+  // A minute takes 0.6 s here.
+  await page.evaluate(() => {
+    const { setTimeout } = window;
+    window.setTimeout = (action, ms) => setTimeout(action, ms >= 60_000 ? ms / 100 : ms);
+  });
+  proxy.once(/^store PUT/, { delay: 1_200 });
+  const [{ size }] = await send([300_000]);
+  assert.deepEqual([size, proxy.count(/^store PUT/)], [300_000, 1]);
+});
+
+test("an error that onProgress throws while the browser sends a file fails the upload", { timeout: 60_000 }, async () => {
+  expected.push(/net::ERR_ABORTED/);
+  const message = await page.evaluate(async () => {
+    const onProgress = ({ loaded, total }) => {
+      if (loaded && loaded < total) throw new Error("This page has a fault.");
+    };
+    const [{ message }] = await window.send([20_000_000], { onProgress, multipartThreshold: 30_000_000 });
+    return message;
+  });
+  assert.equal(message, "This page has a fault.");
+});

@@ -17,7 +17,7 @@ const modules = (path) => ({ react: join(here, path, "react"), "react-dom": join
 const VERSIONS = { 18: modules("react-18/node_modules"), 19: modules("../node_modules") };
 
 const APP = `
-  import { StrictMode, startTransition, useState, version } from "react";
+  import { StrictMode, startTransition, useEffect, useState, version } from "react";
   import { createRoot } from "react-dom/client";
   import { createClient } from "../index.js";
   import { useUploads } from "../react.js";
@@ -27,12 +27,21 @@ const APP = `
   window.version = version;
   window.snapshots = new Set();
 
-  function Uploads({ client, policy, ticket }) {
+  /** A component inside that adds a file when it has been rendered. */
+  function AddsWhatIsSet({ add, name }) {
+    useEffect(() => {
+      if (name) add([new File([name], name, { type: "text/plain" })]);
+    }, [add, name]);
+    return null;
+  }
+
+  function Uploads({ client, policy, ticket, name }) {
     const { files, add, pause, resume, remove } = useUploads(client, { policy, ticket, multipartThreshold: 1024 * 1024, partSize: 5 * 1024 * 1024 });
     window.snapshots.add(files);
     return (
       <>
         <input type="file" multiple onChange={(event) => add([...event.target.files])} />
+        <AddsWhatIsSet add={add} name={name} />
         <p id="sum">{files.reduce((sum, { loaded }) => sum + loaded, 0)}</p>
         <ul>
           {files.map((file) => (
@@ -57,9 +66,9 @@ const APP = `
   }
 
   function App() {
-    const [{ client, policy, ticket, isShown }, set] = useState({ client: 0, isShown: true });
+    const [{ client, policy, ticket, name, isShown }, set] = useState({ client: 0, isShown: true });
     window.set = (change) => startTransition(() => set((now) => ({ ...now, ...change })));
-    return isShown && <Uploads client={clients[client]} policy={policy} ticket={ticket} />;
+    return isShown && <Uploads client={clients[client]} policy={policy} ticket={ticket} name={name} />;
   }
 
   createRoot(document.querySelector("main")).render(<StrictMode><App /></StrictMode>);`;
@@ -197,6 +206,13 @@ for (const version of Object.keys(VERSIONS)) {
     await page.evaluate(() => window.set({ ticket: "new" }));
     await button("Resume", "ticket.txt").click();
     await state("ticket.txt", "done");
+  });
+
+  test(`React ${version}: what an effect inside adds has the options of the same rendering`, { timeout: 60_000 }, async () => {
+    await open(version);
+    await page.evaluate(() => window.set({ policy: "text", name: "effect.txt" }));
+    await state("effect.txt", "done");
+    assert.match(await row("effect.txt").getAttribute("data-key"), /^text\//);
   });
 
   test(`React ${version} renders it on a server`, async () => {

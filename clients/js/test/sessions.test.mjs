@@ -6,7 +6,7 @@ import { test } from "node:test";
 
 import { createClient } from "../index.js";
 import { UploadList } from "../list.js";
-import { MiB, PARTS, eventually, fileOf, large, largeArrived, proxy, server, setup } from "./helpers.mjs";
+import { MiB, PARTS, eventually, fileOf, large, largeArrived, proxy, server, setup, smallFile } from "./helpers.mjs";
 
 const POLICIES = `
   [policies.default]
@@ -264,6 +264,21 @@ test("interrupted uploads are shown, and can be discarded", async (t) => {
   assert.equal(headers.authorization, "Bearer a-ticket");
   assert.deepEqual([await sessions.list(), list.getSnapshot(), elsewhere.getSnapshot()], [[], [], []]);
   assert.ok((await server.parts()).length < parts);
+});
+
+test("files that are added with one ticket share calls to presignd", async () => {
+  for (const ticket of ["a-ticket", () => "a-ticket"]) {
+    proxy.reset();
+    const list = new UploadList(createClient({ url: proxy.service, sessions: null }));
+    list.add(Array.from({ length: 40 }, (_, index) => smallFile(`${index}.txt`)), { ticket });
+    await eventually("all have arrived", () => {
+      const items = list.getSnapshot();
+      return items.length === 40 && items.every(({ state }) => state === "done");
+    });
+    assert.equal(proxy.count(/presigned-urls/), 1);
+    // One verifies those that have arrived together, and a second one may follow.
+    assert.ok(proxy.count(/verify/) <= 3, `${proxy.count(/verify/)} calls verify them`);
+  }
 });
 
 test("an interrupted upload is shown although the same file has arrived before", async (t) => {
