@@ -101,6 +101,8 @@ button.main {
 .notice,
 .policy {
   unicode-bidi: plaintext;
+  text-align: -webkit-match-parent;
+  text-align: match-parent;
 }
 
 .drop {
