@@ -9,7 +9,7 @@ const FILES_MAX = 1_000;
 /** And this many forms; more files with 2 KB of metadata each would be longer than the request may be. */
 const FORMS_MAX = 250;
 /** Those that come next are granted together with a file, but no more than can soon be sent. */
-const BYTES_AHEAD = 64 * 1024 * 1024;
+const BYTES_AHEAD = 2 ** 26;
 /** A form does not say its lifetime in seconds. */
 const FORM_LIFETIME_S = 120;
 
@@ -109,9 +109,12 @@ export class Grants {
       return (await this.#ask("POST", "/upload/presigned-urls", { body: { files, forms } })).uploads;
     } catch (error) {
       // One refused file has the service refuse them all; it names the file in its errors.
-      const { status, requestId, refused, errors } = /** @type {UploadError} */ (error);
-      if (!refused) throw error;
-      const ofFiles = files.map((_, index) => errorsUnder(`/files/${index}`, errors));
+      const { status, requestId, errors } = /** @type {UploadError} */ (error);
+      const ofFiles = files.map((_, index) => {
+        const parent = `/files/${index}`;
+        const under = errors.filter(({ pointer }) => `${pointer}/`.startsWith(`${parent}/`));
+        return under.map((error) => ({ ...error, pointer: error.pointer.slice(parent.length) }));
+      });
       const others = files.filter((_, index) => !ofFiles[index].length);
       if (others.length === files.length) throw error;
       const grants = others.length ? await this.#grant(others, forms) : [];
@@ -121,15 +124,6 @@ export class Grants {
       });
     }
   }
-}
-
-/**
- * @param {string} parent
- * @param {import("./requests.js").FieldError[]} errors
- */
-function errorsUnder(parent, errors) {
-  const under = errors.filter(({ pointer }) => `${pointer}/`.startsWith(`${parent}/`));
-  return under.map((error) => ({ ...error, pointer: error.pointer.slice(parent.length) }));
 }
 
 /**

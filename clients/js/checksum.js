@@ -39,14 +39,9 @@ function bytesOf(words) {
 function tables() {
   const crcs = new BigUint64Array(2048);
   for (let index = 0; index < 2048; index += 1) {
-    let crc = BigInt(index);
-    if (index < 256) {
-      // The polynomial is reflected.
-      for (let bit = 0; bit < 8; bit += 1) crc = (crc >> 1n) ^ (crc & 1n ? 0x9a6c9329ac4bc9b5n : 0n);
-    } else {
-      crc = crcs[index - 256];
-      crc = (crc >> 8n) ^ crcs[Number(crc & 255n)];
-    }
+    let crc = crcs[index - 256] ?? BigInt(index);
+    // The polynomial is reflected.
+    for (let bit = 0; bit < 8; bit += 1) crc = (crc >> 1n) ^ (crc & 1n ? 0x9a6c9329ac4bc9b5n : 0n);
     crcs[index] = crc;
   }
   return new Int32Array(crcs.buffer);

@@ -120,7 +120,13 @@ export class Client {
    * @returns {Upload}
    */
   upload(file, options = {}) {
-    return this.#start(this.scope(options), file, options);
+    const run = new Run(this.shared, this.scope(options), file, options);
+    run.resume();
+    return Object.assign(run.promise, {
+      pause: () => run.pause(),
+      resume: () => run.resume(),
+      abort: () => run.abort(),
+    });
   }
 
   /**
@@ -132,7 +138,6 @@ export class Client {
    */
   uploadAll(files, options = {}) {
     const list = [...files];
-    const scope = this.scope(options);
     const total = list.reduce((sum, { size }) => sum + size, 0);
     let loaded = 0;
     const uploads = list.map((file) => {
@@ -143,7 +148,7 @@ export class Client {
         before = progress.loaded;
         options.onProgress?.({ loaded, total });
       };
-      return this.#start(scope, file, { ...options, onProgress });
+      return this.upload(file, { ...options, onProgress });
     });
     return Promise.allSettled(uploads);
   }
@@ -168,22 +173,6 @@ export class Client {
    */
   async remove(key, { policy = this.policy } = {}) {
     await this.scope().ask("POST", "/upload/delete", { body: { key, policy } });
-  }
-
-  /**
-   * @param {import("./upload.js").Scope} scope
-   * @param {File} file
-   * @param {UploadOptions} options
-   * @returns {Upload}
-   */
-  #start(scope, file, options) {
-    const run = new Run(this.shared, scope, file, options);
-    run.resume();
-    return Object.assign(run.promise, {
-      pause: () => run.pause(),
-      resume: () => run.resume(),
-      abort: () => run.abort(),
-    });
   }
 
   /**
@@ -214,7 +203,7 @@ export class Client {
       ask: askService,
       grants: new Grants(askService),
       verifications: new Verifications(askService, policy, this.shared.slots),
-      needs: known?.needs ?? {},
+      needs: {},
     };
     this.#scopes.set(policy, scope);
     return scope;

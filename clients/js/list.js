@@ -169,6 +169,8 @@ export class UploadList {
     const entry = this.#entries.get(id);
     if (!entry) return;
     const { item, session } = entry;
+    // The first call is still discarding an interrupted upload.
+    if (item.state === "cancelling" && !entry.upload) return;
     try {
       if (item.state === "interrupted" && session) {
         this.#update(entry, { state: "cancelling", error: undefined });

@@ -18,7 +18,7 @@ const FORM_MAX = 256 * 1024;
  * @param {number} size
  */
 export function prefersForm(size) {
-  return typeof XMLHttpRequest !== "undefined" && size <= FORM_MAX;
+  return globalThis.XMLHttpRequest && size <= FORM_MAX;
 }
 
 /**
@@ -104,12 +104,12 @@ export function aborted() {
  *
  * @param {string} method
  * @param {string} url
- * @param {Call} [call]
+ * @param {Call} call
  * @param {string | null} [ticket] It takes the place of `authorization` in the headers.
  * @returns {Promise<any>}
  */
-export async function ask(method, url, { body, headers, signal, keepalive } = {}, ticket) {
-  let request, response, answer;
+export async function ask(method, url, { body, headers, signal, keepalive }, ticket) {
+  let request, response;
   try {
     const limit = AbortSignal.timeout(ANSWERED_WITHIN_MS);
     // `headers` may have the same names with capital letters.
@@ -124,25 +124,20 @@ export async function ask(method, url, { body, headers, signal, keepalive } = {}
       body: JSON.stringify(body),
     });
     response = await fetch(request);
-    answer = await response.text();
   } catch (cause) {
     // An address or a header that is not valid will not become so.
     if (!request) throw fromCause(cause);
     throw new UploadError("The service cannot be reached.", { code: "network", retry: true, cause });
   }
-  const { status, headers: answered } = response;
-  try {
-    answer = JSON.parse(answer);
-  } catch {
-    answer = null;
-  }
+  const { status } = response;
+  // There is none if the connection was lost in the middle of it, or if a proxy answered instead of the service.
+  const answer = await response.json().catch(() => null);
   if (!response.ok) {
-    const retryAfterMs = Number(answered.get("retry-after")) * 1000 || 0;
+    const retryAfterMs = Number(response.headers.get("retry-after")) * 1000 || 0;
     // What a proxy answers, for example while the service restarts, is no problem document, and refuses nothing.
     const document = typeof answer?.code === "string" ? answer : {};
     throw problem(document, status, Math.min(retryAfterMs, LONGEST_RETRY_AFTER_MS));
   }
-  // The connection was lost in the middle of the answer, or a proxy answered instead of the service.
   if (!answer) throw new UploadError("The answer cannot be read.", { code: "unreadable-answer", status, retry: true });
   return answer;
 }
@@ -164,7 +159,7 @@ function nameOf(pointer) {
  * @param {number} status
  * @param {number} [retryAfterMs]
  */
-export function problem({ code = "failed", detail, errors = [], requestId }, status, retryAfterMs) {
+export function problem({ code = "failed", detail, errors = [], requestId }, status, retryAfterMs = 0) {
   const retry = mayWorkLater(status);
   // With another credential the same request may work, and what is not there can be uploaded.
   const refused = code !== "failed" && !retry && ![401, 404, 501].includes(status);
@@ -193,10 +188,11 @@ function mayWorkLater(status) {
  *
  * @param {StoreRequest} request
  * @param {Blob} bytes
- * @param {{ signal: AbortSignal, onprogress: (loaded: number) => void }} options
+ * @param {AbortSignal} signal
+ * @param {(loaded: number) => void} onprogress
  * @returns {Promise<string | null>}
  */
-export async function send({ method, url, headers = {}, fields }, bytes, { signal, onprogress }) {
+export async function send({ method, url, headers = {}, fields }, bytes, signal, onprogress) {
   signal.throwIfAborted();
   /** @type {Blob | FormData} */
   let body = bytes;
@@ -205,7 +201,7 @@ export async function send({ method, url, headers = {}, fields }, bytes, { signa
     for (const name in fields) body.append(name, fields[name]);
     body.append("file", bytes);
   }
-  const answer = await (typeof XMLHttpRequest === "undefined" ? sendByFetch : sendByXhr)(
+  const answer = await (globalThis.XMLHttpRequest ? sendByXhr : sendByFetch)(
     { method, url, headers, body, isSimple: fields && prefersForm(bytes.size), signal },
     // The form around a file counts as progress, too.
     (loaded) => onprogress(Math.min(loaded, bytes.size)),
@@ -286,7 +282,8 @@ async function sendByFetch({ method, url, headers, body, signal }) {
     const text = await response.text();
     return { status: response.status, text, etag: response.headers.get("etag") };
   } catch {
-    return { status: 0, text: "", etag: null };
+    // Without an answer nothing else is read.
+    return /** @type {any} */ ({ status: 0 });
   }
 }
 

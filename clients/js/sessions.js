@@ -97,7 +97,7 @@ export function follow(sessions, show, hide) {
     if (Date.now() - session.created < VALID_MS) show(session);
     else sessions.delete(id);
   };
-  if (typeof BroadcastChannel !== "undefined") {
+  if (globalThis.BroadcastChannel) {
     const channel = new BroadcastChannel(LOCK);
     channel.onmessage = ({ data }) => {
       hide(data);
@@ -127,10 +127,10 @@ async function lock(id) {
   const attempt = () =>
     new Promise((resolve) => {
       // The lock is held until the inner promise resolves, so the function that resolves it releases the lock.
-      const hold = (/** @type {Lock | null} */ lock) =>
-        lock ? new Promise(/** @type {any} */ (resolve)) : resolve(null);
+      const hold = (/** @type {Lock | null} */ lock) => lock && new Promise(/** @type {any} */ (resolve));
       // Pages in a sandbox may not use locks.
-      locks.request(LOCK + id, { ifAvailable: true }, hold).catch(() => resolve(null));
+      const over = locks.request(LOCK + id, { ifAvailable: true }, hold).catch(() => {});
+      over.then(() => resolve(null));
     });
   // A tab that waits for its turn to show the upload holds the lock for a moment.
   return (await attempt()) ?? (await new Promise((resolve) => setTimeout(resolve, 100)), attempt());
@@ -142,7 +142,7 @@ async function lock(id) {
  * @param {string} id
  */
 function notify(id) {
-  if (typeof BroadcastChannel === "undefined") return;
+  if (!globalThis.BroadcastChannel) return;
   const channel = new BroadcastChannel(LOCK);
   channel.postMessage(id);
   channel.close();
@@ -154,13 +154,13 @@ function notify(id) {
  * @returns {SessionStore | null}
  */
 export function indexedDbSessions() {
-  if (typeof indexedDB === "undefined") return null;
+  if (!globalThis.indexedDB) return null;
   /**
-   * @param {IDBTransactionMode} mode
-   * @param {(store: IDBObjectStore) => IDBRequest} action
+   * @param {"get" | "put" | "delete" | "getAll"} method
+   * @param {any[]} values
    * @returns {Promise<any>}
    */
-  const run = async (mode, action) => {
+  const run = async (method, ...values) => {
     /** @type {IDBDatabase} */
     const database = await new Promise((resolve, reject) => {
       const request = indexedDB.open("presignd", 1);
@@ -168,19 +168,21 @@ export function indexedDbSessions() {
       request.onsuccess = () => resolve(request.result);
       request.onerror = () => reject(request.error);
     });
-    const transaction = database.transaction("sessions", mode);
+    const transaction = database.transaction("sessions", "readwrite");
     // That happens after the transaction. A connection that is kept may be one that the browser has closed.
     database.close();
-    const request = action(transaction.objectStore("sessions"));
+    /** @type {any} */
+    const store = transaction.objectStore("sessions");
+    const request = store[method](...values);
     return new Promise((resolve, reject) => {
       transaction.oncomplete = () => resolve(request.result);
       transaction.onabort = () => reject(transaction.error);
     });
   };
   return {
-    get: (id) => run("readonly", (store) => store.get(id)),
-    set: (id, session) => run("readwrite", (store) => store.put(session, id)),
-    delete: (id) => run("readwrite", (store) => store.delete(id)),
-    list: () => run("readonly", (store) => store.getAll()),
+    get: (id) => run("get", id),
+    set: (id, session) => run("put", session, id),
+    delete: (id) => run("delete", id),
+    list: () => run("getAll"),
   };
 }

@@ -8,7 +8,7 @@ import { UploadError, aborted, fromCause, prefersForm, send, sleep, unlessAborte
 /** @typedef {import("./index.js").Uploaded} Uploaded */
 /** @typedef {import("./index.js").UploadState} UploadState */
 
-const MiB = 1024 * 1024;
+const MiB = 2 ** 20;
 
 /** Up to this size one request sends the file. A larger one is sent in parts, which can be resumed. */
 const MULTIPART_THRESHOLD = 16 * MiB;
@@ -120,10 +120,7 @@ export class Run {
     if (signal?.aborted) queueMicrotask(onabort);
     signal?.addEventListener("abort", onabort);
     /** @type {Promise<Uploaded>} */
-    const settled = new Promise((resolve, reject) => {
-      this.#resolve = resolve;
-      this.#reject = reject;
-    });
+    const settled = new Promise((...settle) => ([this.#resolve, this.#reject] = settle));
     this.promise = settled.finally(() => signal?.removeEventListener("abort", onabort));
   }
 
@@ -162,7 +159,7 @@ export class Run {
       // A session that was not kept is known to this upload alone. One that was kept may have been taken by
       // another tab, or by another upload of this file, after this one had failed.
       const wasKept = this.#release;
-      if (isOver && wasKept && this.#session) this.#release = await this.#shared.sessions.hold(this.#session.id);
+      if (isOver && wasKept && this.#session) this.#release = await this.#shared.sessions.hold(this.#id);
       const session = this.#session;
       if (session && (this.#release || !wasKept)) {
         await discard(this.#scope.ask, session);
@@ -198,7 +195,13 @@ export class Run {
       this.#resolve(uploaded);
       this.#end();
     } catch (error) {
-      if (!signal.aborted) this.#fail(error);
+      if (signal.aborted) return;
+      // It cannot be resumed, but a new upload can start.
+      if (isFinal(error) && this.#session) {
+        discard(this.#scope.ask, this.#session).catch(() => {}); // best effort
+        await this.#forget();
+      }
+      this.#fail(error);
     }
   }
 
@@ -226,15 +229,14 @@ export class Run {
     const { checksum, multipartThreshold = MULTIPART_THRESHOLD } = this.#options;
     const { needs } = this.#scope;
     const isWhole = this.#file.size <= multipartThreshold || needs.whole || checksum === "sha256";
-    const hadChecksum = this.#sha256;
-    const hadForm = needs.form;
+    const before = { ...needs };
     try {
       return await (isWhole ? this.#sendWhole(signal) : this.#sendParts(signal));
     } catch (/** @type {any} */ error) {
       // Some policies allow no parts, because parts have no SHA-256 of the whole file for example.
       if (!isWhole && error.has?.("multipart-not-supported", "multipart-not-allowed", "forms-only")) needs.whole = true;
-      else if (!hadChecksum && error.has?.("checksum-required")) needs.checksum = true;
-      else if (!hadForm && error.has?.("forms-only")) needs.form = true;
+      else if (!before.checksum && error.has?.("checksum-required")) needs.checksum = true;
+      else if (!before.form && error.has?.("forms-only")) needs.form = true;
       else throw error;
       return this.#send(signal);
     }
@@ -307,8 +309,8 @@ export class Run {
           // answer was lost.
           const grant = await grants.get(wanted, signal);
           try {
-            const options = { signal, onprogress: (/** @type {number} */ loaded) => this.#progress(loaded) };
-            return { key: grant.key, fields: grant.fields, etag: await send(grant, this.#file, options) };
+            const etag = await send(grant, this.#file, signal, (loaded) => this.#progress(loaded));
+            return { key: grant.key, fields: grant.fields, etag };
           } catch (/** @type {any} */ error) {
             const { status, retry } = error;
             // The policy forbids overwriting. What is there may be this file, from an attempt whose answer was lost: a
@@ -344,8 +346,8 @@ export class Run {
       if (this.#release) this.#session = (await sessions.try("get", this.#id)) || null;
     }
     const there = this.#session && (await this.#partsThere(this.#session, signal));
-    if (there === "complete") return { key: /** @type {Session} */ (this.#session).key };
-    const session = (there && this.#session) || (await this.#create(signal));
+    if (there === true) return { key: /** @type {Session} */ (this.#session).key };
+    const session = this.#session ?? (await this.#create(signal));
 
     const { size } = this.#file;
     const { partSize } = session;
@@ -365,7 +367,8 @@ export class Run {
     }
     this.#progress(this.#kept);
 
-    const concurrency = Math.max(1, this.#options.concurrency ?? CONCURRENCY);
+    const wanted = this.#options.concurrency ?? CONCURRENCY;
+    const concurrency = wanted < CONCURRENCY ? Math.max(1, wanted) : CONCURRENCY;
     // A part that cannot be sent stops the others.
     const failure = new AbortController();
     const either = AbortSignal.any([signal, failure.signal]);
@@ -388,7 +391,7 @@ export class Run {
     const { url, policy, ask } = this.#scope;
     const sizeOf = (/** @type {number} */ parts) => Math.ceil(size / parts / MiB) * MiB;
     const usual = Math.min(Math.max(sizeOf(PARTS), PART_SIZE_USUAL), PART_SIZE_LARGE);
-    const partSize = Math.max(this.#options.partSize ?? usual, PART_SIZE_MIN, sizeOf(PARTS_MAX));
+    const partSize = Math.max(this.#options.partSize || usual, PART_SIZE_MIN, sizeOf(PARTS_MAX));
     const { key, uploadId, presignedUrls } = await this.#persist(signal, () => {
       const body = { filename: name, type: typeOf(this.#file), size, policy, partSize, metadata: this.#options.metadata };
       // The call itself cannot be aborted: if the answer with the upload's id is lost, nobody can remove the upload.
@@ -405,16 +408,15 @@ export class Run {
       this.#partUrls.set(+number, keepGrant({}, Promise.resolve({ url: presignedUrls[number] })));
     }
     await this.#keep(session);
-    signal.throwIfAborted();
     return session;
   }
 
   /**
-   * The parts that the store has; `null` if there is no such upload any more.
+   * The parts that the store has, or whether it has joined them; `undefined` if there is no such upload any more.
    *
    * @param {Session} session
    * @param {AbortSignal} signal
-   * @returns {Promise<{ PartNumber: number, ETag: string, Size: number }[] | "complete" | null>}
+   * @returns {Promise<{ PartNumber: number, ETag: string, Size: number }[] | true | void>}
    */
   async #partsThere(session, signal) {
     const there = await unlessFinal(this.#persist(signal, () => this.#ask(signal, "GET", pathOf(session))));
@@ -424,10 +426,9 @@ export class Run {
       const found = session.completing && (await this.#scope.verifications.verify(session.key, signal));
       return found?.size === session.size && this.#isThisFile(found, signal);
     });
-    if (await unlessFinal(verified)) return "complete";
+    if (await unlessFinal(verified)) return true;
     // Otherwise the upload is too old, or was removed elsewhere. Nothing is lost by starting again.
-    await this.#forget();
-    return null;
+    return this.#forget();
   }
 
   /**
@@ -476,7 +477,7 @@ export class Run {
           const { url } = await /** @type {Promise<{ url: string }>} */ (wanted.grant);
           this.#partsInProgress.set(number, 0);
           try {
-            return await send({ method: "PUT", url }, blob, { signal, onprogress });
+            return await send({ method: "PUT", url }, blob, signal, onprogress);
           } catch (/** @type {any} */ error) {
             error.retry ||= !isFresh(wanted);
             throw error;
@@ -493,10 +494,6 @@ export class Run {
       this.#kept += size;
       await this.#keep({ ...session, kept: this.#kept });
       return etag;
-    } catch (/** @type {any} */ error) {
-      // It cannot go on, but a new upload can start.
-      if (isFinal(error)) await this.#forget();
-      throw error;
     } finally {
       this.#partsInProgress.delete(number);
     }
@@ -509,21 +506,13 @@ export class Run {
    * @returns {Promise<Sent>}
    */
   async #complete(session, parts, signal) {
-    try {
-      await this.#keep({ ...session, kept: session.size, completing: true });
-      return await this.#persist(signal, () => {
-        this.#change("finishing");
-        // What compares a checksum is a call of its own.
-        const body = { parts, verify: this.#options.verify !== false && !this.#crc64nvme };
-        return this.#ask(signal, "POST", pathOf(session, "/complete"), body);
-      });
-    } catch (/** @type {any} */ error) {
-      if (isFinal(error)) {
-        discard(this.#scope.ask, session).catch(() => {}); // best effort
-        await this.#forget();
-      }
-      throw error;
-    }
+    await this.#keep({ ...session, kept: session.size, completing: true });
+    return this.#persist(signal, () => {
+      this.#change("finishing");
+      // What compares a checksum is a call of its own.
+      const body = { parts, verify: this.#options.verify !== false && !this.#crc64nvme };
+      return this.#ask(signal, "POST", pathOf(session, "/complete"), body);
+    });
   }
 
   /**
@@ -550,15 +539,11 @@ export class Run {
       if (uploaded.size === size) return uploaded;
       throw new UploadError(`The store has ${uploaded.size} bytes instead of ${size}.`, { code: "mismatch", refused: true });
     } catch (/** @type {any} */ error) {
-      // The object is missing or is another one, which no other attempt can resume.
-      if (isFinal(error)) {
-        await this.#forget();
-        if (taken) throw taken;
-        // Some stores do not keep all that a form says.
-        if (fields && !scope.needs.form && error.code === "mismatch") {
-          scope.needs.form = false;
-          return this.#verify((this.#sent = await this.#send(signal)), signal);
-        }
+      if (taken && isFinal(error)) throw taken;
+      // Some stores do not keep all that a form says.
+      if (fields && !scope.needs.form && error.code === "mismatch") {
+        scope.needs.form = false;
+        return this.#verify((this.#sent = await this.#send(signal)), signal);
       }
       throw error;
     }
@@ -597,14 +582,14 @@ export class Run {
   /** @param {Session} session */
   async #keep(session) {
     this.#session = session;
-    if (this.#release) await this.#shared.sessions.try("set", session.id, session);
+    if (this.#release) await this.#shared.sessions.try("set", this.#id, session);
   }
 
   /** Forgets an upload that cannot, or need not, be resumed. */
   async #forget() {
-    const session = this.#session;
+    const wasKept = this.#session && this.#release;
     this.#session = null;
-    if (session && this.#release) await this.#shared.sessions.delete(session.id);
+    if (wasKept) await this.#shared.sessions.delete(this.#id);
   }
 
   /**

@@ -266,6 +266,23 @@ test("interrupted uploads are shown, and can be discarded", async (t) => {
   assert.ok((await server.parts()).length < parts);
 });
 
+test("an interrupted upload that cannot be discarded stays in the list, however often it is removed", async (t) => {
+  const sessions = memory();
+  await interrupted(sessions);
+  const list = new UploadList(createClient({ url: proxy.service, sessions }));
+  const stop = list.subscribe(() => {});
+  t.after(() => stop());
+  const { id } = await eventually("it is shown", () => list.getSnapshot()[0]);
+  proxy.fault = ({ method }) => (method === "DELETE" ? { delay: 300, status: 503 } : undefined);
+  const first = list.remove(id);
+  await Promise.all([first, list.remove(id)]);
+  await eventually("it is shown again", () => list.getSnapshot()[0]?.state === "interrupted");
+  assert.equal(list.getSnapshot()[0].error.status, 503);
+  proxy.reset();
+  await list.remove(id);
+  assert.deepEqual([await sessions.list(), list.getSnapshot()], [[], []]);
+});
+
 test("files that are added with one ticket share calls to presignd", async () => {
   for (const ticket of ["a-ticket", () => "a-ticket"]) {
     proxy.reset();

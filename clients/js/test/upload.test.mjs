@@ -67,8 +67,11 @@ test("a large file goes in parts, eight at once, each bound to its size", { time
   assert.equal(proxy.count(/verify/), 0);
 });
 
-test("at least one part is sent at a time", { timeout: 60_000 }, async () => {
-  for (const concurrency of [0, -1, 0.5]) await largeArrived(await client.upload(await fileOf(large), { ...PARTS, concurrency }));
+test("at least one part is sent at a time, and numbers that are none count as not given", { timeout: 60_000 }, async () => {
+  for (const concurrency of [0, -1, 0.5, NaN, Infinity]) {
+    await largeArrived(await client.upload(await fileOf(large), { ...PARTS, concurrency }));
+  }
+  await largeArrived(await client.upload(await fileOf(large), { ...PARTS, partSize: NaN }));
 });
 
 test("a part whose URL did not come with the upload is asked for, with its size", { timeout: 120_000 }, async () => {
@@ -559,10 +562,10 @@ test("what fails after its URL has expired is sent to another one, whatever the 
 
 test("the URL of a part is asked for ahead, and asked for again when it may soon expire", async (t) => {
   const { now } = performance;
-  const { text } = Response.prototype;
+  const { json } = Response.prototype;
   const received = [];
-  t.mock.method(Response.prototype, "text", async function () {
-    const answer = await text.call(this);
+  t.mock.method(Response.prototype, "json", async function () {
+    const answer = await json.call(this);
     received.push(this.url);
     return answer;
   });
