@@ -81,13 +81,7 @@ test("the element uploads what was chosen in a plain page", () =>
   uploads("/html/", "presignd-upload input[type=file]", showsKey));
 
 test("a form of htmx saves what its back end has verified", async () => {
-  backEnd = spawn("node", [join(examples, "htmx/server.js")], {
-    env: { ...process.env, PORT: "0", PRESIGND: server.service },
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  const [printed] = await Promise.race([once(backEnd.stdout, "data"), once(backEnd, "exit")]);
-  [backEnd.origin] = String(printed).match(/http:\S+/) ?? [];
-  assert.ok(backEnd.origin, `the back end: ${printed}`);
+  await startBackEnd(server.service);
   await uploads("/htmx/dist/", "presignd-upload input[type=file]", async (page, key) => {
     const value = () => page.evaluate(() => new FormData(document.querySelector("form")).get("photo"));
     await eventually("the value of the form", async () => (await value()) === key, 30_000);
@@ -95,6 +89,25 @@ test("a form of htmx saves what its back end has verified", async () => {
     await page.getByText(`Saved ${file.size} bytes.`).waitFor();
   });
 });
+
+test("the back end of htmx survives a service that is down", async () => {
+  await startBackEnd("http://127.0.0.1:1");
+  for (const attempt of [1, 2]) {
+    const { status } = await fetch(backEnd.origin, { method: "POST", body: "photo=a" });
+    assert.equal(status, 502, `attempt ${attempt}`);
+  }
+});
+
+async function startBackEnd(service) {
+  backEnd?.kill();
+  backEnd = spawn("node", [join(examples, "htmx/server.js")], {
+    env: { ...process.env, PORT: "0", PRESIGND: service },
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const [printed] = await Promise.race([once(backEnd.stdout, "data"), once(backEnd, "exit")]);
+  [backEnd.origin] = String(printed).match(/http:\S+/) ?? [];
+  assert.ok(backEnd.origin, `the back end: ${printed}`);
+}
 
 test("FilePond uploads what was chosen", () =>
   uploads("/filepond/dist/", "input[type=file]", async (page, key) => {
