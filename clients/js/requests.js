@@ -86,6 +86,15 @@ export function fromCause(cause, details) {
   return new UploadError(cause?.message ?? String(cause), { ...details, cause });
 }
 
+/**
+ * The error of an answer that is none of the service, or not all of one.
+ *
+ * @param {Details} details
+ */
+export function unreadableAnswer(details) {
+  return new UploadError("The answer cannot be read.", { code: "unreadable-answer", retry: true, ...details });
+}
+
 /** The error of an upload that was aborted. */
 export function aborted() {
   return new UploadError("The upload was aborted.", { code: "aborted" });
@@ -138,7 +147,7 @@ export async function ask(method, url, { body, headers, signal, keepalive }, tic
     const document = typeof answer?.code === "string" ? answer : {};
     throw problem(document, status, Math.min(retryAfterMs, LONGEST_RETRY_AFTER_MS));
   }
-  if (!answer) throw new UploadError("The answer cannot be read.", { code: "unreadable-answer", status, retry: true });
+  if (!answer) throw unreadableAnswer({ status });
   return answer;
 }
 

@@ -1,7 +1,7 @@
 // The upload of one file: how it is sent, paused, resumed after a reload, retried and verified.
 
 import { isFresh, keepGrant } from "./batch.js";
-import { UploadError, aborted, fromCause, prefersForm, send, sleep, unlessAborted } from "./requests.js";
+import { UploadError, aborted, fromCause, prefersForm, send, sleep, unlessAborted, unreadableAnswer } from "./requests.js";
 
 /** @typedef {import("./sessions.js").Session} Session */
 /** @typedef {import("./index.js").UploadOptions} UploadOptions */
@@ -53,6 +53,7 @@ const REMOVED_WITHIN_MS = 30_000;
 
 /** @typedef {{ number: number, start: number, size: number }} Part */
 /** @typedef {{ PartNumber: number, ETag: string }} Completed A part that the store has. */
+/** @typedef {Completed & { Size: number }} StoredPart The same, as the store lists it. */
 /**
  * @typedef {object} Sent A file that the store has.
  * @property {string} key
@@ -351,7 +352,7 @@ export class Run {
 
     const { size } = this.#file;
     const { partSize } = session;
-    const stored = new Map(there?.map((part) => [part.PartNumber, part]));
+    const stored = new Map(there);
     /** @type {Completed[]} Those that the store has, in the order of the file. */
     const parts = [];
     /** @type {Part[]} */
@@ -412,23 +413,29 @@ export class Run {
   }
 
   /**
-   * The parts that the store has, or whether it has joined them; `undefined` if there is no such upload any more.
+   * The parts that the store has, by number, or whether it has joined them; `undefined` if there is no such upload any more.
    *
    * @param {Session} session
    * @param {AbortSignal} signal
-   * @returns {Promise<{ PartNumber: number, ETag: string, Size: number }[] | true | void>}
+   * @returns {Promise<(readonly [number, StoredPart])[] | true | undefined>}
    */
   async #partsThere(session, signal) {
-    const there = await unlessFinal(this.#persist(signal, () => this.#ask(signal, "GET", pathOf(session))));
+    const list = this.#persist(signal, async () => {
+      /** @type {StoredPart[]} */
+      const parts = await this.#ask(signal, "GET", pathOf(session));
+      return parts.map((part) => /** @type {const} */ ([part.PartNumber, part]));
+    });
+    const there = await unlessFinal(list);
     if (there) return there;
     // The store may have joined the parts although the answer was lost, or the page was closed then.
-    const verified = this.#persist(signal, async () => {
-      const found = session.completing && (await this.#scope.verifications.verify(session.key, signal));
-      return found?.size === session.size && this.#isThisFile(found, signal);
-    });
-    if (await unlessFinal(verified)) return true;
+    const verify = async () => {
+      const found = await this.#scope.verifications.verify(session.key, signal);
+      return found.size === session.size && this.#isThisFile(found, signal);
+    };
+    if (session.completing && (await unlessFinal(this.#persist(signal, verify)))) return true;
     // Otherwise the upload is too old, or was removed elsewhere. Nothing is lost by starting again.
-    return this.#forget();
+    await this.#forget();
+    return undefined;
   }
 
   /**
@@ -442,7 +449,7 @@ export class Run {
     const known = this.#partUrls.get(number) ?? {};
     this.#partUrls.set(number, known);
     if (!isFresh(known)) {
-      keepGrant(known, this.#ask(signal, "GET", pathOf(session, `/${number}`, { size: `${size}` })));
+      keepGrant(known, this.#ask(signal, "GET", pathOf(session, `/${number}`, { size })));
     }
     return known;
   }
@@ -605,8 +612,9 @@ export class Run {
       try {
         signal.throwIfAborted();
         return await attempt();
-      } catch (error) {
-        if (!(error instanceof UploadError)) throw error;
+      } catch (cause) {
+        // What is not in the answer cannot be read from it.
+        const error = cause instanceof UploadError ? cause : unreadableAnswer({ cause });
         // A file that was changed or removed looks like a lost connection.
         if (error.status === 0) {
           await this.#file.slice(0, 1).arrayBuffer().catch((cause) => {
@@ -668,7 +676,7 @@ export function discard(ask, session) {
 /**
  * @param {{ uploadId: string, key: string }} session
  * @param {string} [path]
- * @param {Record<string, string>} [parameters]
+ * @param {Record<string, any>} [parameters]
  */
 function pathOf({ uploadId, key }, path = "", parameters = {}) {
   return `/s3/multipart/${encodeURIComponent(uploadId)}${path}?${new URLSearchParams({ key, ...parameters })}`;

@@ -158,6 +158,18 @@ test("what a proxy answers instead of the service or the store is no riddle", as
   assert.deepEqual([theirs.message, theirs.status], ["The store answered 413.", 413]);
 });
 
+test("an answer in JSON that is none of presignd's is asked for again, and then named", async (t) => {
+  withoutPauses(t);
+  const headers = { "content-type": "application/json" };
+  for (const body of ["{}", "null", "[]", '"text"', '{"uploads":[]}']) {
+    proxy.once(/presigned-urls/, { status: 200, body, headers });
+    assert.equal((await client.upload(smallFile("a.txt"))).size, 1_000, body);
+  }
+  proxy.fault = ({ path }) => path.includes("presigned-urls") && { status: 200, body: "{}", headers };
+  const error = await failure(client.upload(smallFile("a.txt")));
+  assert.deepEqual([error.code, error.message], ["unreadable-answer", "The answer cannot be read."]);
+});
+
 test("a store that hides ETag is named with the fix", async () => {
   proxy.fault = ({ to }) => (to === "store" ? { without: "etag" } : undefined);
   const error = await failure(client.upload(await fileOf(large), { multipartThreshold: MiB }));

@@ -33,6 +33,14 @@ test("a store of the application's keeps what is needed to resume", async () => 
   assert.deepEqual(await sessions.list(), []);
 });
 
+test("a list of parts that cannot be read is asked for again", async () => {
+  const sessions = memory();
+  await interrupted(sessions);
+  proxy.once(/^service GET .*multipart/, { status: 200, body: "{}", headers: { "content-type": "application/json" } });
+  await largeArrived(await createClient({ url: proxy.service, sessions }).upload(await fileOf(large), PARTS));
+  assert.equal(proxy.count(/^store PUT/), 1);
+});
+
 test("parts that the store has in another size are sent again", async () => {
   const sessions = memory();
   await interrupted(sessions);
