@@ -29,7 +29,7 @@ const ATTEMPTS = 8;
 const LONGEST_PAUSE_MS = 15_000;
 /** A part that was on its way when its upload was aborted has arrived after this time. */
 const LATE_MS = 2_000;
-/** Nobody waits longer until parts are removed. */
+/** An abort waits this long until the parts are removed. The request for that goes on. */
 const REMOVED_WITHIN_MS = 30_000;
 
 /**
@@ -395,7 +395,7 @@ export class Run {
     const partSize = Math.max(this.#options.partSize || usual, PART_SIZE_MIN, sizeOf(PARTS_MAX));
     const { key, uploadId, presignedUrls } = await this.#persist(signal, () => {
       const body = { filename: name, type: typeOf(this.#file), size, policy, partSize, metadata: this.#options.metadata };
-      // The call itself cannot be aborted: if the answer with the upload's id is lost, nobody can remove the upload.
+      // The call itself goes on after an abort: without the answer, which has the id, nobody can remove the upload.
       const created = ask("POST", "/s3/multipart", { body });
       return unlessAborted(signal, created).catch((error) => {
         created.then((late) => discard(ask, late)).catch(() => {}); // best effort
@@ -613,7 +613,7 @@ export class Run {
         signal.throwIfAborted();
         return await attempt();
       } catch (cause) {
-        // What is not in the answer cannot be read from it.
+        // Reading an answer of another shape is a TypeError.
         const error = cause instanceof UploadError ? cause : unreadableAnswer({ cause });
         // A file that was changed or removed looks like a lost connection.
         if (error.status === 0) {
