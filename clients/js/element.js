@@ -143,7 +143,7 @@ export class PresigndUpload extends Attributes {
     if (name === "page-drop" && this.isConnected) this.#listenForDrops();
     this.input.multiple = this.multiple;
     this.input.accept = this.accept;
-    this.choose.disabled = this.#isDisabled;
+    this.hideFinished.disabled = this.choose.disabled = this.#isDisabled;
     setText(this.choose, this.multiple ? "Choose files" : "Choose a file");
     // The list is made later, as `client` may still be set.
     if (this.#list) this.#render();

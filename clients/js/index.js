@@ -56,7 +56,7 @@ const FILES_HASHED_AT_ONCE = 2;
  *   where a file would have over 10,000 parts.
  * @property {number} [concurrency] How many parts are sent at once; 8 by default.
  * @property {string | (() => string | Promise<string>)} [ticket] A token for this upload, instead of the client's
- *   `authorization` header.
+ *   `authorization` header. Files with the same token or function share calls, so it has to allow each of them.
  * @property {boolean} [verify] `false` does not ask presignd whether the store has the file.
  */
 

@@ -18,7 +18,7 @@ const FORM_MAX = 256 * 1024;
  * @param {number} size
  */
 export function prefersForm(size) {
-  return globalThis.XMLHttpRequest && size <= FORM_MAX;
+  return !!globalThis.XMLHttpRequest && size <= FORM_MAX;
 }
 
 /**
@@ -87,7 +87,7 @@ export function fromCause(cause, details) {
 }
 
 /**
- * The error of an answer that is none of the service, or not all of one.
+ * The error of an answer that is incomplete, or that presignd did not send.
  *
  * @param {Details} details
  */
@@ -139,7 +139,7 @@ export async function ask(method, url, { body, headers, signal, keepalive }, tic
     throw new UploadError("The service cannot be reached.", { code: "network", retry: true, cause });
   }
   const { status } = response;
-  // There is none if the connection was lost in the middle of it, or if a proxy answered instead of the service.
+  // It is null if the connection was lost in the middle of it, or if a proxy answered instead of the service.
   const answer = await response.json().catch(() => null);
   if (!response.ok) {
     const retryAfterMs = Number(response.headers.get("retry-after")) * 1000 || 0;
@@ -291,7 +291,7 @@ async function sendByFetch({ method, url, headers, body, signal }) {
     const text = await response.text();
     return { status: response.status, text, etag: response.headers.get("etag") };
   } catch {
-    // Without an answer nothing else is read.
+    // The caller reads only `status` then.
     return /** @type {any} */ ({ status: 0 });
   }
 }

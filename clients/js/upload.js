@@ -171,7 +171,7 @@ export class Run {
       await this.#forget();
       this.#reject(aborted());
     } catch (/** @type {any} */ cause) {
-      const error = new UploadError(`The store has parts left. ${cause.message}`, { ...cause, cause });
+      const error = new UploadError(`The store has parts left. ${cause.message}`, { ...cause, cause, refused: false });
       this.#reject(error);
       throw error;
     } finally {
@@ -368,8 +368,7 @@ export class Run {
     }
     this.#progress(this.#kept);
 
-    const wanted = this.#options.concurrency ?? CONCURRENCY;
-    const concurrency = wanted < CONCURRENCY ? Math.max(1, wanted) : CONCURRENCY;
+    const concurrency = Math.min(Math.max(this.#options.concurrency || CONCURRENCY, 1), CONCURRENCY);
     // A part that cannot be sent stops the others.
     const failure = new AbortController();
     const either = AbortSignal.any([signal, failure.signal]);
@@ -683,7 +682,7 @@ function pathOf({ uploadId, key }, path = "", parameters = {}) {
 }
 
 /**
- * Whether no other attempt can go on with an upload. After a 403, one with another credential can.
+ * Whether an error means that the upload cannot be resumed. After a 403, another credential may do it.
  *
  * @param {any} error
  */
@@ -692,7 +691,7 @@ function isFinal(error) {
 }
 
 /**
- * What a call answers; `undefined` after a final error.
+ * Resolves to the answer of a call, or to `undefined` after a final error.
  *
  * @template T
  * @param {Promise<T>} call

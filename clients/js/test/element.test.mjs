@@ -433,16 +433,17 @@ test("a policy and drops on the page count from when they are set", { timeout: 1
   assert.equal(await row("b.txt").count(), 0);
 });
 
-test("the buttons of a disabled element do nothing", { timeout: 60_000 }, async () => {
-  await open();
-  await choose("a.txt");
-  await state("a.txt", "done");
+test("the buttons of a disabled element are disabled", { timeout: 60_000 }, async () => {
+  await open({ multiple: "", keys: "" });
+  await choose("a.txt", "b.txt");
+  await state("b.txt", "done");
   const remove = page.getByRole("button", { name: "Remove: a.txt" });
+  const hide = page.getByRole("button", { name: "Hide finished" });
   for (const how of ["fieldset", "attribute"]) {
     await page.evaluate((how) => ((how === "fieldset" ? window.fields : window.photo).toggleAttribute("disabled", true)), how);
-    assert.equal(await remove.isDisabled(), true);
+    assert.deepEqual([await remove.isDisabled(), await hide.isDisabled()], [true, true]);
     await page.evaluate((how) => ((how === "fieldset" ? window.fields : window.photo).toggleAttribute("disabled", false)), how);
-    assert.equal(await remove.isDisabled(), false);
+    assert.deepEqual([await remove.isDisabled(), await hide.isDisabled()], [false, false]);
   }
 });
 

@@ -366,7 +366,7 @@ test("while presignd does not answer a creation, an upload pauses and aborts, an
   await untilRemoved();
 });
 
-test("a pause or an abort when something has just failed does not wait for the next attempt", { timeout: 30_000 }, async () => {
+test("a pause or an abort when something has just failed does not wait for the next attempt", { timeout: 15_000 }, async () => {
   for (const how of ["pause", "abort"]) {
     proxy.once(/^service POST/, { status: 503, headers: { "retry-after": "20" } });
     const file = smallFile(`${how}.txt`);
