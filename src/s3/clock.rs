@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::SystemTime;
 
+use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
@@ -51,13 +52,18 @@ impl Intercept for ClockDifference {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let headers = context.response().headers();
+        let answer = context.response();
         // An answer from a cache was written earlier.
-        let date = headers.get("date").filter(|_| headers.get("age").is_none());
-        let date = date.and_then(|date| DateTime::from_str(date, DateTimeFormat::HttpDate).ok());
-        if let Some(there) = date {
+        let is_cached = answer.headers().get("age").is_some();
+        if let Some(there) = date(answer).filter(|_| !is_cached) {
             self.set(DateTime::from(SystemTime::now()).secs() - there.secs());
         }
         Ok(())
     }
+}
+
+/// The `Date` of an answer: the time at the store.
+pub(super) fn date(answer: &HttpResponse) -> Option<DateTime> {
+    let date = answer.headers().get("date")?;
+    DateTime::from_str(date, DateTimeFormat::HttpDate).ok()
 }

@@ -8,10 +8,11 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::{self, ResponseChecksumValidation};
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::head_object::{HeadObjectError, HeadObjectOutput};
-use aws_sdk_s3::primitives::{ByteStreamError, DateTime, DateTimeFormat};
+use aws_sdk_s3::primitives::ByteStreamError;
 use aws_sdk_s3::types::{ChecksumMode, ChecksumType};
 use tokio::time::timeout;
 
+use super::clock::date;
 use super::error::{absent, status};
 use super::object::{ServerSideEncryption, StorageClass, header_text};
 use super::{Bucket, CALL_TIMEOUT, Error, StoreError};
@@ -60,6 +61,26 @@ impl StoredObject {
         let content_type = self.content_type.as_deref();
         content_type.unwrap_or("application/octet-stream")
     }
+
+    /// One whose headers cannot be read.
+    pub(super) fn unreadable() -> Self {
+        Self {
+            size: 0,
+            content_type: None,
+            etag: String::new(),
+            version_id: None,
+            last_modified: SystemTime::UNIX_EPOCH,
+            checksum_sha256: None,
+            checksum_crc64nvme: None,
+            metadata: BTreeMap::new(),
+            content_disposition: None,
+            content_encoding: None,
+            cache_control: None,
+            server_side_encryption: None,
+            storage_class: None,
+            is_readable: false,
+        }
+    }
 }
 
 impl Bucket {
@@ -76,7 +97,7 @@ impl Bucket {
         match request.send().await {
             Ok(answer) => Ok(Some(stored(answer)?)),
             Err(error) if status(&error) == Some(404) => Ok(None),
-            Err(error) if is_too_large(&error) => Ok(Some(unreadable())),
+            Err(error) if is_too_large(&error) => Ok(Some(StoredObject::unreadable())),
             Err(error) => Ok(absent(error, NEEDS)?),
         }
     }
@@ -99,8 +120,7 @@ impl Bucket {
             let cause = "it answers HEAD with 404, and GET with an object";
             return Err(StoreError::Failed(cause.into()).into());
         };
-        let date = error.raw_response().and_then(|it| it.headers().get("date"));
-        let date = date.and_then(|it| DateTime::from_str(it, DateTimeFormat::HttpDate).ok());
+        let date = error.raw_response().and_then(date);
         absent::<(), _>(error, NEEDS)?;
         Ok(date.and_then(|date| date.try_into().ok()))
     }
@@ -162,26 +182,6 @@ fn is_too_large(error: &SdkError<HeadObjectError, HttpResponse>) -> bool {
     std::iter::successors(error.source(), |error| (*error).source())
         .filter_map(|error| error.downcast_ref::<hyper::Error>())
         .any(hyper::Error::is_parse_too_large)
-}
-
-/// An object whose headers cannot be read.
-fn unreadable() -> StoredObject {
-    StoredObject {
-        size: 0,
-        content_type: None,
-        etag: String::new(),
-        version_id: None,
-        last_modified: SystemTime::UNIX_EPOCH,
-        checksum_sha256: None,
-        checksum_crc64nvme: None,
-        metadata: BTreeMap::new(),
-        content_disposition: None,
-        content_encoding: None,
-        cache_control: None,
-        server_side_encryption: None,
-        storage_class: None,
-        is_readable: false,
-    }
 }
 
 fn stored(answer: HeadObjectOutput) -> Result<StoredObject, StoreError> {

@@ -40,15 +40,11 @@ impl UploadService {
         let buckets = policies.buckets();
         let buckets = buckets.iter().filter_map(|name| self.buckets.get(*name));
         let probes = buckets.map(|bucket| async move {
-            let probe =
-                self.measured_as(
-                    "HeadBucket",
-                    bucket.probe(&self.clock),
-                    |answer| match answer {
-                        ProbeAnswer::Found => "ok",
-                        ProbeAnswer::Denied => "denied",
-                    },
-                );
+            let result_of = |answer: &ProbeAnswer| match answer {
+                ProbeAnswer::Found => "ok",
+                ProbeAnswer::Denied => "denied",
+            };
+            let probe = self.measured_as("HeadBucket", bucket.probe(&self.clock), result_of);
             let error = probe.await.err()?;
             Some((bucket.name().to_owned(), error))
         });

@@ -320,16 +320,6 @@ async fn a_provider_that_panics_is_asked_again() {
     assert_eq!(credentials.access_key_id(), "KEY2");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_failing_provider_is_an_error_with_its_reason() {
-    let provider = Provider {
-        fails_from: Some(1),
-        ..Provider::default()
-    };
-    let error = provider.cache().get(start()).await.unwrap_err();
-    assert!(error.to_string().contains("none here"), "{error}");
-}
-
 /// A line break in a variable, such as one pasted with its line end, must not become a request.
 #[tokio::test(start_paused = true)]
 async fn credentials_that_no_header_can_carry_are_an_error_that_names_the_part() {
@@ -352,7 +342,7 @@ async fn credentials_that_no_header_can_carry_are_an_error_that_names_the_part()
 
 /// It may be a process, or a service that limits its callers.
 #[tokio::test(start_paused = true)]
-async fn a_failing_provider_is_asked_once_a_second_at_most() {
+async fn a_failing_provider_is_an_error_with_its_reason_and_asked_once_a_second() {
     let provider = Provider {
         fails_from: Some(1),
         ..Provider::default()

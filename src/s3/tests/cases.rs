@@ -1,7 +1,5 @@
 //! Arbitrary requests and signatures, and a usual object.
 
-use std::collections::BTreeMap;
-
 use base64::prelude::{BASE64_STANDARD, Engine};
 use proptest::option;
 use proptest::prelude::*;
@@ -172,17 +170,8 @@ impl StoredObject {
             size: 5,
             content_type: Some("text/plain".to_owned()),
             etag: "\"e\"".to_owned(),
-            version_id: None,
-            last_modified: UNIX_EPOCH,
-            checksum_sha256: None,
-            checksum_crc64nvme: None,
-            metadata: BTreeMap::new(),
-            content_disposition: None,
-            content_encoding: None,
-            cache_control: None,
-            server_side_encryption: None,
-            storage_class: None,
             is_readable: true,
+            ..Self::unreadable()
         }
     }
 }

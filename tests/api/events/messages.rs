@@ -108,6 +108,15 @@ async fn an_object_that_is_gone_before_its_first_bytes_are_read_is_not_reported_
     assert_eq!(messages, [json!(null); 0]);
 }
 
+/// The event of an object in this store makes a message that refuses it, first for this reason.
+async fn is_refused(store: &StandIn, code: &str) {
+    let (status, mut messages) = reported_by(store, ANY, &notification(KEY)).await;
+    assert_eq!(status, 200);
+    let message = messages.pop().unwrap();
+    assert_eq!(message["type"], "upload.refused");
+    assert_eq!(message["data"]["errors"][0]["code"], code, "{message}");
+}
+
 #[tokio::test]
 async fn an_object_with_a_header_that_is_no_text_is_reported_as_refused() {
     let store = StandIn::answering(async |_| {
@@ -117,12 +126,7 @@ async fn an_object_with_a_header_that_is_no_text_is_reported_as_refused() {
         odd
     })
     .await;
-    let (status, mut messages) = reported_by(&store, ANY, &notification(KEY)).await;
-    assert_eq!(status, 200);
-    let message = messages.pop().unwrap();
-    assert_eq!(message["type"], "upload.refused");
-    let code = &message["data"]["errors"][0]["code"];
-    assert_eq!(code, "disposition-differs", "{message}");
+    is_refused(&store, "disposition-differs").await;
 }
 
 /// Otherwise its event would come again and again, before those of others.
@@ -133,12 +137,7 @@ async fn an_object_whose_headers_cannot_be_read_is_reported_as_refused() {
         std::future::ready(object(&[("x-amz-meta-album", long.as_str())]))
     });
     let store = store.await;
-    let (status, mut messages) = reported_by(&store, ANY, &notification(KEY)).await;
-    assert_eq!(status, 200);
-    let message = messages.pop().unwrap();
-    assert_eq!(message["type"], "upload.refused");
-    let code = &message["data"]["errors"][0]["code"];
-    assert_eq!(code, "metadata-too-large", "{message}");
+    is_refused(&store, "metadata-too-large").await;
 }
 
 #[tokio::test]
