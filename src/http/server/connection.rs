@@ -37,6 +37,9 @@ const MANY_CONNECTIONS: i64 = 16;
 /// round trips.
 const BUFFER_BYTES: usize = 128 * 1024;
 
+/// How long a stop waits for the rest of the first head of a connection. hyper would wait until its timeout.
+const FIRST_HEAD_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Answers the requests of a client until it closes the connection, is too slow, or has to make
 /// room for another.
 pub(super) async fn run(
@@ -55,7 +58,9 @@ pub(super) async fn run(
     if close.run_until_cancelled(spoken).await != Some(true) {
         return;
     }
+    let has_request = AtomicBool::new(false);
     let service = service_fn(|request: hyper::Request<Incoming>| {
+        has_request.store(true, Ordering::Relaxed);
         state.begin_request(!request.body().is_end_stream());
         let mut request = request.map(|body| Body::new(Tracked(body, Arc::clone(state))));
         request.extensions_mut().insert(ConnectInfo(peer));
@@ -90,7 +95,11 @@ pub(super) async fn run(
                     break 'served None;
                 }
                 http.as_mut().graceful_shutdown();
-                http.await
+                match tokio::time::timeout(FIRST_HEAD_TIMEOUT, http.as_mut()).await {
+                    Ok(ended) => ended,
+                    Err(_) if has_request.load(Ordering::Relaxed) => http.await,
+                    Err(_) => break 'served None,
+                }
             }
         };
         // Whatever else goes wrong is the client's fault: it closed the connection, or is too slow.
