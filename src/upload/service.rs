@@ -10,9 +10,12 @@ use uuid::Uuid;
 
 use super::checksum::Checksum;
 use super::commit::Commits;
+use super::metadata::{self, Metadata, check_metadata};
 use super::policy::{DEFAULT_POLICY, Policies, Policy, Terms};
 use super::store_calls::StoreCalls;
-use super::{Caller, Error, File, ObjectKey, Receipts, Result, SessionKey, Settings, UploadKind};
+use super::{
+    Caller, Error, Field, File, ObjectKey, Receipts, Result, SessionKey, Settings, UploadKind,
+};
 use crate::s3;
 use crate::telemetry::Metrics;
 
@@ -67,10 +70,32 @@ impl UploadService {
         self.policies.load().names()
     }
 
-    /// Whether the policy of this name lets clients set the metadata of this name.
-    pub fn allows_metadata(&self, caller: &Caller, policy: Option<&str>, name: &str) -> bool {
-        let policy = self.policies.load().terms(policy, caller);
-        policy.is_ok_and(|policy| policy.allows_metadata(name))
+    /// Metadata as upload clients send it, without what the policy does not let them set: some send it unasked.
+    ///
+    /// # Errors
+    ///
+    /// It is larger than that of any object.
+    pub fn allowed_metadata(
+        &self,
+        caller: &Caller,
+        policy: Option<&str>,
+        metadata: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Metadata> {
+        let Ok(terms) = self.policies.load().terms(policy, caller) else {
+            // The upload is refused because of its policy.
+            return Ok(Metadata::new());
+        };
+        let is_allowed = |name: &str, value: &str| {
+            check_metadata(name, value).is_ok() && terms.allows_metadata(name)
+        };
+        let metadata: Metadata = metadata
+            .into_iter()
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+            .filter(|(name, value)| is_allowed(name, value))
+            .collect();
+        metadata::check_size(&metadata)
+            .map_err(|invalid| Error::refused(Field::Metadata, invalid))?;
+        Ok(metadata)
     }
 
     /// The terms of `file`, if they allow its upload in this way.

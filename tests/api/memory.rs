@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::future::join_all;
 use presignd::dev::BUCKET;
 use reqwest::{Method, StatusCode};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
@@ -140,6 +140,11 @@ fn kinds(upload: &Upload) -> Vec<Kind> {
     let forms = json!({"files": files[..250], "forms": true});
     let form = json!({"filename": long, "contentType": "a/b"});
     let large = json!({"files": [{"name": long, "size": 3_u64 << 30, "type": ""}]});
+    let metadata: Map<_, _> = (0..5000).map(|n| (format!("n{n}"), 1.into())).collect();
+    let small: Vec<Value> = (0..100)
+        .map(|n| json!({"name": format!("{n}"), "size": 1, "type": ""}))
+        .collect();
+    let of_many = json!({"route": "other", "files": small, "metadata": metadata});
     let full_name = "한".repeat(80) + "full";
     let full = vec![format!("uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/{full_name}"); 100];
     let twice: Vec<String> = (0..50).map(|n| format!("\"{n}\":1,\"{n}\":1")).collect();
@@ -165,6 +170,11 @@ fn kinds(upload: &Upload) -> Vec<Kind> {
             "uploads of better-upload",
             200,
             post("/better-upload", &large),
+        ),
+        (
+            "metadata of many files",
+            422,
+            post("/better-upload", &of_many),
         ),
         ("lists of parts", 200, get(&format!("{path}?key={key}"))),
         ("completions", 200, post(&complete, &parts)),
@@ -230,7 +240,8 @@ impl Service {
         let policies = "[policies.default]
             allowed_metadata = ['a']
             [policies.other]
-            key = 'other/{uuid}'";
+            key = 'other/{uuid}'
+            allowed_metadata = ['*']";
         let folder = TempDir::new().unwrap();
         std::fs::write(folder.path().join("policies.toml"), policies).unwrap();
         std::fs::write(folder.path().join("receipts.pem"), pem()).unwrap();

@@ -1,5 +1,7 @@
 //! What one caller may hold at the same time, so that others are answered.
 
+mod metadata;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

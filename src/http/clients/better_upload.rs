@@ -22,7 +22,7 @@ use self::dto::{
     RequestDto, RequestedFile, SingleDto, SinglesDto, UploadRequest,
 };
 use super::uppy::calls;
-use super::{DEFAULT_TYPE, PART_URL_BYTES, PARTS_PER_REQUEST, allowed_metadata, as_text, parts_of};
+use super::{DEFAULT_TYPE, PART_URL_BYTES, PARTS_PER_REQUEST, as_text, parts_of};
 use crate::http::auth::Authenticated;
 use crate::http::body::Valid;
 use crate::http::memory::Work;
@@ -68,7 +68,7 @@ async fn presign(
     State(uploads): State<Arc<UploadService>>,
     mut caller: Authenticated,
     address: OwnAddress,
-    Valid(request, _reserved): Valid<RequestDto>,
+    Valid(mut request, _reserved): Valid<RequestDto>,
 ) -> Result<Json<AnswerDto>> {
     let now = SystemTime::now();
     let allows_parts = uploads.allows_parts(&caller, request.route.as_deref());
@@ -76,7 +76,7 @@ async fn presign(
     let is_for_parts =
         |it: &RequestedFile| it.content_type.is_none() || it.size > plan::MAX_SINGLE_BYTES;
     let in_parts = allows_parts && request.files.iter().any(is_for_parts);
-    let mut files = files(&uploads, &caller, &request, in_parts)?;
+    let mut files = files(&uploads, &caller, &mut request, in_parts)?;
     let existing = existing(&uploads, &mut caller, &request, &files, in_parts, now).await?;
     let mut is_new = existing.iter().map(Option::is_none);
     files.retain(|_| is_new.next().unwrap_or_default());
@@ -233,13 +233,9 @@ async fn existing(
 fn files(
     uploads: &UploadService,
     caller: &Caller,
-    request: &UploadRequest,
+    request: &mut UploadRequest,
     in_parts: bool,
 ) -> Result<Vec<File>, Problem> {
-    let policy = request.route.as_deref();
-    let metadata = request.metadata.iter();
-    let metadata = metadata.map(|(name, value)| (name.clone(), as_text(value)));
-    let metadata = allowed_metadata(uploads, caller, policy, metadata);
     let mut errors = FieldErrors::default();
     let mut files = Vec::with_capacity(request.files.len());
     for (index, file) in request.files.iter().enumerate() {
@@ -256,13 +252,20 @@ fn files(
         files.extend(content_type.map(|content_type| File {
             size: Some(file.size),
             policy: request.route.clone(),
-            metadata: metadata.clone(),
             ..File::new(file.filename.clone(), content_type)
         }));
     }
-    if errors.is_empty() {
-        Ok(files)
-    } else {
-        Err(errors.into_problem())
+    if !errors.is_empty() {
+        return Err(errors.into_problem());
     }
+    // Taken, because the request may wait for others.
+    let metadata = std::mem::take(&mut request.metadata).into_iter();
+    let metadata = metadata.map(|(name, value)| (name, as_text(&value)));
+    let metadata = uploads
+        .allowed_metadata(caller, request.route.as_deref(), metadata)
+        .map_err(|error| Problem::from_better_upload(error, |it| it))?;
+    for file in &mut files {
+        file.metadata.clone_from(&metadata);
+    }
+    Ok(files)
 }

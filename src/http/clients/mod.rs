@@ -9,7 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::AppState;
 use crate::s3::MAX_PARTS;
-use crate::upload::{Caller, Invalid, Metadata, UploadService, check_metadata};
+use crate::upload::Invalid;
 
 /// The type of a file whose client sends none.
 const DEFAULT_TYPE: &str = "application/octet-stream";
@@ -48,23 +48,6 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
 /// The calls that are sealed into URLs, which need no other credentials.
 pub(super) fn router_of_calls() -> OpenApiRouter<AppState> {
     uppy::calls::router()
-}
-
-/// Metadata as clients send it, without what the policy does not let them set: some send it
-/// unasked.
-fn allowed_metadata(
-    uploads: &UploadService,
-    caller: &Caller,
-    policy: Option<&str>,
-    metadata: impl IntoIterator<Item = (String, String)>,
-) -> Metadata {
-    metadata
-        .into_iter()
-        .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
-        .filter(|(name, value)| {
-            check_metadata(name, value).is_ok() && uploads.allows_metadata(caller, policy, name)
-        })
-        .collect()
 }
 
 /// The numbers and sizes of a file's parts. An empty file has an empty part.

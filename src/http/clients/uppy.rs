@@ -22,9 +22,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::http::auth::Authenticated;
-use crate::http::clients::{
-    CHECKSUMS, CONTENT_TYPE, DEFAULT_TYPE, allowed_metadata, has_no_effect,
-};
+use crate::http::clients::{CHECKSUMS, CONTENT_TYPE, DEFAULT_TYPE, has_no_effect};
 use crate::http::openapi::{
     FilenameText, MediaTypeOrNothing, ParameterProblems, PolicyProblems, SigningProblems,
 };
@@ -72,12 +70,13 @@ fn file(
         .filter(|t| !t.is_empty())
         .unwrap_or(DEFAULT_TYPE);
     let content_type = errors.check(|| type_pointer.into(), ContentType::parse(content_type));
-    let metadata = allowed_metadata(uploads, caller, policy, metadata);
     match (filename, content_type) {
         (Some(filename), Some(content_type)) => Ok(File {
             size,
             policy: policy.map(str::to_owned),
-            metadata,
+            metadata: uploads
+                .allowed_metadata(caller, policy, metadata)
+                .map_err(Problem::from_uppy)?,
             ..File::new(filename, content_type)
         }),
         _ => Err(errors.into_problem()),

@@ -104,11 +104,6 @@ async fn create(
     Valid(dto, _reserved): Valid<CreateDto>,
 ) -> axum::response::Result<Json<CreatedDto>> {
     let parts = dto.first_parts();
-    let work = match parts.len() {
-        0 => Work::Short,
-        count => Work::AskStore(count * PART_URL_BYTES),
-    };
-    let _turn = caller.turn(work).await?;
     let metadata = dto.metadata.unwrap_or_default();
     let metadata = metadata
         .into_iter()
@@ -122,6 +117,11 @@ async fn create(
         metadata,
         dto.policy.as_deref(),
     )?;
+    let work = match parts.len() {
+        0 => Work::Short,
+        count => Work::AskStore(count * PART_URL_BYTES),
+    };
+    let _turn = caller.turn(work).await?;
     let upload = uploads
         .create_multipart(GrantRequest::new(&caller, &file, SystemTime::now()))
         .await
