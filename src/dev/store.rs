@@ -10,10 +10,10 @@ use std::sync::Arc;
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use s3s::dto::{
-    Bucket, ChecksumMode, DeleteObjectInput, DeleteObjectOutput, ETag, GetObjectInput,
-    GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput,
-    ListBucketsInput, ListBucketsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input,
-    ListObjectsV2Output, Object, PutObjectInput, PutObjectOutput,
+    Bucket, ChecksumMode, DeleteObjectInput, DeleteObjectOutput, ETag, ETagCondition,
+    GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput,
+    HeadObjectOutput, ListBucketsInput, ListBucketsOutput, ListObjectsInput, ListObjectsOutput,
+    ListObjectsV2Input, ListObjectsV2Output, Object, PutObjectInput, PutObjectOutput,
 };
 use s3s::{S3, S3Error, S3Request, S3Response, S3Result, dto, s3_error};
 use s3s_fs::FileSystem;
@@ -158,8 +158,17 @@ impl BucketStore {
 
     async fn get(&self, request: S3Request<GetObjectInput>) -> Answer<GetObjectOutput> {
         let key = request.input.key.clone();
+        let if_match = request.input.if_match.clone();
         self.check_is_object(&key)?;
         let mut response = self.files.get_object(request).await?;
+        if let Some(ETagCondition::ETag(expected)) = if_match
+            && response.output.e_tag != Some(expected)
+        {
+            return Err(s3_error!(
+                PreconditionFailed,
+                "At least one of the pre-conditions you specified did not hold: the object is another one than `If-Match` names."
+            ));
+        }
         self.count_tags(&key, &mut response.headers)?;
         Ok(response)
     }

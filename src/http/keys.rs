@@ -44,8 +44,8 @@ pub(super) fn key_or_keys(
 #[derive(Serialize, ToSchema)]
 #[schema(as = UploadProblem)]
 pub(super) struct UploadProblemDto {
-    /// `not-uploaded`; when verifying also `mismatch` or `content-mismatch`, when committing also `replaced`, and
-    /// when downloading also `pending`.
+    /// `not-uploaded`; when verifying or committing also `mismatch`, `content-mismatch` or `replaced`, and when
+    /// downloading also `pending`.
     #[schema(example = "not-uploaded")]
     code: &'static str,
     #[schema(

@@ -162,7 +162,6 @@ where
 {
     match (status(&error), error.code()) {
         (Some(404), Some("NoSuchKey" | "NoSuchVersion")) => Ok(None),
-        (Some(412), _) => Err(StoreError::Busy("the object was just replaced".into())),
         // An answer to HEAD has no code, so it can also be about the signature or the clock.
         (Some(403), None | Some("" | "AccessDenied" | "AllAccessDisabled")) => {
             let cause = StoreCause::from_sdk(&error);

@@ -54,6 +54,15 @@ pub struct StoredObject {
     pub is_readable: bool,
 }
 
+/// The result of reading the first bytes of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FirstBytes {
+    Read(Vec<u8>),
+    Gone,
+    /// Another object is in its place.
+    Replaced,
+}
+
 impl StoredObject {
     /// Its media type; `application/octet-stream` if it has none, as stores report it and
     /// [RFC 9110 §8.3](https://www.rfc-editor.org/rfc/rfc9110#section-8.3) says.
@@ -125,13 +134,13 @@ impl Bucket {
         Ok(date.and_then(|date| date.try_into().ok()))
     }
 
-    /// The first `count` bytes of the object with this entity tag; `None` if it is gone.
+    /// The first `count` bytes of the object with this entity tag.
     pub async fn first_bytes(
         &self,
         key: &str,
         etag: &str,
         count: usize,
-    ) -> Result<Option<Vec<u8>>, Error> {
+    ) -> Result<FirstBytes, Error> {
         // The SDK must not check the checksum: it is that of the whole object.
         let partial = config::Builder::new()
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
@@ -146,7 +155,11 @@ impl Bucket {
             .config_override(partial);
         let answer = match request.send().await {
             Ok(answer) => answer,
-            Err(error) => return Ok(absent(error, NEEDS)?),
+            Err(error) if status(&error) == Some(412) => return Ok(FirstBytes::Replaced),
+            Err(error) => {
+                let gone = absent(error, NEEDS)?;
+                return Ok(gone.unwrap_or(FirstBytes::Gone));
+            }
         };
         // A proxy in between may ignore the condition and answer 200.
         if answer.e_tag.as_deref() != Some(etag) {
@@ -173,7 +186,7 @@ impl Bucket {
             }
         }
         bytes.truncate(count);
-        Ok(Some(bytes))
+        Ok(FirstBytes::Read(bytes))
     }
 }
 

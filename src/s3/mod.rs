@@ -36,7 +36,7 @@ pub use self::clock::ClockDifference;
 pub use self::credentials::{CredentialsCache, CredentialsError};
 pub use self::error::{StoreCause, StoreError};
 pub(crate) use self::head::MAX_TEXT_BYTES;
-pub use self::head::StoredObject;
+pub use self::head::{FirstBytes, StoredObject};
 pub use self::host::Host;
 pub use self::multipart::{MAX_PARTS, MIN_PART_BYTES, StoredPart};
 pub use self::object::{

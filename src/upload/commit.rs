@@ -25,7 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use super::policy::Terms;
 use super::store_calls::QUEUE_TIMEOUT;
-use super::verify::each;
+use super::verify::{MAX_ROUNDS, each};
 use super::{Caller, Error, Expected, Result, UploadService, Verification};
 use crate::error_chain::causes;
 use crate::s3::StoredObject;
@@ -39,10 +39,6 @@ pub(super) const PENDING: &str = "pending";
 
 /// The name and the value of the tag of an upload that is not committed.
 pub const PENDING_TAG: (&str, &str) = (TAG, PENDING);
-
-/// How often an object is verified and tagged, so that one that is replaced meanwhile can still be
-/// committed.
-const MAX_ROUNDS: usize = 5;
 
 type Tags = Vec<(String, String)>;
 
@@ -139,15 +135,16 @@ impl UploadService {
         expected: &Expected,
         tasks: &TaskTracker,
     ) -> Result<Verification> {
-        let begun = self.commits.begin(self.bucket(terms).name(), &expected.key);
-        let begun = timeout(QUEUE_TIMEOUT, begun).await;
+        let object = (self.bucket(terms).name().to_owned(), expected.key.clone());
+        let begun = timeout(QUEUE_TIMEOUT, self.begin_commit(caller, object)).await;
+        let (begun, turn) = begun.map_err(|_elapsed| Error::TooMuchAtOnce)??;
         let commit = Commit {
             service: Arc::clone(self),
             terms: terms.clone(),
             caller: caller.clone(),
             expected: expected.clone(),
-            _begun: begun.map_err(|_elapsed| Error::TooMuchAtOnce)?,
-            _turn: self.store_calls.turn(caller).await?,
+            _begun: begun,
+            _turn: turn,
         };
         // A task of its own, so that nothing stops it between writing a tag and verifying again:
         // neither a client that hangs up, nor a timeout, nor the failure of another key.
@@ -156,7 +153,22 @@ impl UploadService {
         // Nothing aborts the task, so it can only have panicked.
         committed.unwrap_or_else(|error| resume_unwind(error.into_panic()))
     }
+
+    /// Waits until the caller may ask the store and no other commit of this object is in progress. While it
+    /// waits for one of them it does not hold the other, so no caller delays the commits of another one.
+    async fn begin_commit(&self, caller: &Caller, object: Object) -> Result<(Begun, Turn)> {
+        loop {
+            self.commits.none_of(&object).await;
+            let turn = self.store_calls.turn(caller).await?;
+            if let Some(begun) = self.commits.begin(&object) {
+                return Ok((begun, turn));
+            }
+        }
+    }
 }
+
+/// The bucket and the key of an object.
+type Object = (String, String);
 
 /// The commits in progress. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -164,28 +176,32 @@ pub(super) struct Commits(Arc<InProgress>);
 
 #[derive(Debug, Default)]
 struct InProgress {
-    /// Bucket and key of each.
-    objects: Mutex<HashSet<(String, String)>>,
+    objects: Mutex<HashSet<Object>>,
     one_ended: Notify,
 }
 
 /// An object that is being committed, until this is dropped.
-struct Begun(Commits, (String, String));
+struct Begun(Commits, Object);
 
 impl Commits {
-    /// Waits until no other commit of this object is in progress.
-    async fn begin(&self, bucket: &str, key: &str) -> Begun {
-        let object = (bucket.to_owned(), key.to_owned());
+    /// Waits until no commit of this object is in progress.
+    async fn none_of(&self, object: &Object) {
         loop {
             let one_ended = self.0.one_ended.notified();
-            if self.objects().insert(object.clone()) {
-                return Begun(self.clone(), object);
+            if !self.objects().contains(object) {
+                return;
             }
             one_ended.await;
         }
     }
 
-    fn objects(&self) -> MutexGuard<'_, HashSet<(String, String)>> {
+    /// `None` if a commit of this object is in progress.
+    fn begin(&self, object: &Object) -> Option<Begun> {
+        let is_first = self.objects().insert(object.clone());
+        is_first.then(|| Begun(self.clone(), object.clone()))
+    }
+
+    fn objects(&self) -> MutexGuard<'_, HashSet<Object>> {
         let objects = self.0.objects.lock();
         objects.unwrap_or_else(PoisonError::into_inner)
     }
@@ -253,6 +269,9 @@ impl Commit {
             let (mark, version) = (mark(&object), object.version_id.clone());
             let judged = service.judge(terms, &self.caller, &self.expected, object);
             let verification = judged.await?;
+            if verification == Verification::Replaced {
+                continue;
+            }
             if !matches!(verification, Verification::Uploaded(_)) {
                 return Ok(verification);
             }

@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use super::policy::Terms;
+use super::verify::MAX_ROUNDS;
 use super::{Caller, Expected, Result, UploadService, Verification};
 use crate::s3::StoredObject;
 
@@ -15,6 +16,8 @@ pub enum Arrival {
     UnknownKey,
     /// There is no object under this key: not yet, or not any more.
     Missing,
+    /// The object was replaced again and again while it was verified. The store reports the last one, too.
+    Replaced,
     Arrived(Box<Arrived>),
 }
 
@@ -48,8 +51,15 @@ impl UploadService {
         if policies.is_empty() {
             return Ok(Arrival::UnknownKey);
         }
-        let arrived = self.judged_by_first(&policies, key).await?;
-        Ok(arrived.map_or(Arrival::Missing, |it| Arrival::Arrived(Box::new(it))))
+        for _ in 0..MAX_ROUNDS {
+            let Some(arrived) = self.judged_by_first(&policies, key).await? else {
+                return Ok(Arrival::Missing);
+            };
+            if arrived.verification != Verification::Replaced {
+                return Ok(Arrival::Arrived(Box::new(arrived)));
+            }
+        }
+        Ok(Arrival::Replaced)
     }
 
     /// Makes sure that the store itself says that there is no object under `key` in `bucket`. Returns the
@@ -87,14 +97,17 @@ impl UploadService {
             if verification == Verification::NotUploaded {
                 return Ok(None); // It was replaced or removed in between.
             }
-            let is_allowed = matches!(verification, Verification::Uploaded(_));
+            let is_last = matches!(
+                verification,
+                Verification::Uploaded(_) | Verification::Replaced
+            );
             let arrived = Arrived {
                 policy: terms.name.to_string(),
                 caller: (!owner.is_anonymous()).then(|| owner.clone()),
                 object: object.clone(),
                 verification,
             };
-            if is_allowed {
+            if is_last {
                 return Ok(Some(arrived));
             }
             first.get_or_insert(arrived);

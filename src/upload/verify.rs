@@ -17,12 +17,14 @@ use super::{
     Caller, ContentType, Crc64NvmeChecksum, Error, Field, Refusal, Result, Sha256Checksum,
     UploadService,
 };
-use crate::s3::StoredObject;
+use crate::s3::{FirstBytes, StoredObject};
 
 /// The longest time to wait for uploads that are not there yet.
 pub const MAX_WAIT: Duration = Duration::from_secs(20);
 /// The most keys to wait for at once: each of them costs a HEAD request every few seconds.
 pub const MAX_WAIT_KEYS: usize = 10;
+/// How often an object is verified again because it was replaced in the meantime.
+pub(super) const MAX_ROUNDS: usize = 5;
 
 /// What the caller knows about an upload.
 #[derive(Clone, Debug)]
@@ -70,7 +72,7 @@ pub enum Verification {
     Mismatch(Vec<Refusal>),
     /// Its first bytes contradict its type.
     ContentMismatch(Refusal),
-    /// The object was replaced again and again while it was committed.
+    /// The object was replaced again and again while it was verified or committed.
     Replaced,
 }
 
@@ -111,10 +113,16 @@ impl UploadService {
         expected: &Expected,
     ) -> Result<Verification> {
         let _turn = self.store_calls.turn(caller).await?;
-        let Some(object) = self.head(terms, &expected.key).await? else {
-            return Ok(Verification::NotUploaded);
-        };
-        self.judge(terms, caller, expected, object).await
+        for _ in 0..MAX_ROUNDS {
+            let Some(object) = self.head(terms, &expected.key).await? else {
+                return Ok(Verification::NotUploaded);
+            };
+            let verification = self.judge(terms, caller, expected, object).await?;
+            if verification != Verification::Replaced {
+                return Ok(verification);
+            }
+        }
+        Ok(Verification::Replaced)
     }
 
     pub(super) async fn head(&self, terms: &Terms, key: &str) -> Result<Option<StoredObject>> {
@@ -123,7 +131,8 @@ impl UploadService {
         self.measured("HeadObject", head).await
     }
 
-    /// Compares an object with what its policy allows and with what is expected of it.
+    /// Compares an object with what its policy allows and with what is expected of it. The result is
+    /// [`Verification::Replaced`] if another object is in its place by now.
     pub(super) async fn judge(
         &self,
         terms: &Terms,
@@ -140,15 +149,17 @@ impl UploadService {
         if terms.sniff {
             // An empty file has no range.
             let head = if object.size == 0 {
-                Some(Vec::new())
+                FirstBytes::Read(Vec::new())
             } else {
                 let etag = &object.etag;
                 let bucket = self.bucket(terms);
                 let head = Box::pin(bucket.first_bytes(key, etag, HEAD_BYTES));
                 self.measured("GetObject", head).await?
             };
-            let Some(head) = head else {
-                return Ok(Verification::NotUploaded);
+            let head = match head {
+                FirstBytes::Read(head) => head,
+                FirstBytes::Gone => return Ok(Verification::NotUploaded),
+                FirstBytes::Replaced => return Ok(Verification::Replaced),
             };
             if let Err(invalid) = content_type.check(&head) {
                 let refusal = Refusal::new(Field::ContentType, invalid);

@@ -169,12 +169,14 @@ async fn a_network_that_verifies_much_keeps_nobody_else_waiting() {
         }
     })
     .await;
-    let uploads = service(&store.config(), dev::BUCKET, true, built_in()).await;
+    let policies = with_policies("[policies.default]\npending = true");
+    let uploads = service(&store.config(), dev::BUCKET, true, policies).await;
     let addr = spawn_behind_proxy(uploads).await;
-    let verify = |from: &'static str, keys: Value| {
-        let request = client().post(format!("http://{addr}/upload/verify"));
+    let ask = |path, from: &'static str, keys: Value| {
+        let request = client().post(format!("http://{addr}/upload/{path}"));
         request.header(FROM, from).json(&keys).send()
     };
+    let verify = |from, keys| ask("verify", from, keys);
     let key = |name| format!("uploads/{}/{name}", Uuid::new_v4());
     let slow: Vec<String> = (0..100).map(|_| key("slow")).collect();
     let flood = tokio::spawn(verify("198.51.100.1", json!({"keys": slow})));
@@ -183,6 +185,14 @@ async fn a_network_that_verifies_much_keeps_nobody_else_waiting() {
     let other = verify("198.51.100.2", json!({"key": key("fast")})).await;
     assert_eq!(other.unwrap().status(), 200);
     assert_eq!(store.asked(), 1);
+    // A commit that waits for the other calls of its network does not hold the object.
+    let both = json!({"key": key("fast")});
+    let waiting = tokio::spawn(ask("commit", "198.51.100.1", both.clone()));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let other = ask("commit", "198.51.100.2", both);
+    let other = tokio::time::timeout(Duration::from_secs(10), other).await;
+    assert_ne!(other.expect("it waits").unwrap().status(), 429);
+    waiting.abort();
     release.add_permits(100);
     assert_eq!(flood.await.unwrap().unwrap().status(), 200);
 }

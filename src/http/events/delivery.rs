@@ -67,6 +67,8 @@ enum Outcome {
     UnknownKey,
     /// The object was deleted before it could be verified.
     Deleted,
+    /// The object was replaced before it could be verified. The store reports the other one, too.
+    Replaced,
     /// The application or the store failed; the store sends the event again.
     Failed,
     /// The object cannot be read yet; the store sends the event again.
@@ -85,6 +87,7 @@ impl Outcome {
             Self::OtherBucket => "other-bucket",
             Self::UnknownKey => "unknown-key",
             Self::Deleted => "deleted",
+            Self::Replaced => "replaced",
             Self::Failed => "failed",
             Self::NotReadable => "not-readable",
             Self::Lost => "lost",
@@ -172,6 +175,7 @@ impl Events {
         let arrived = match arrival {
             Arrival::OtherBucket => return Outcome::OtherBucket,
             Arrival::UnknownKey => return Outcome::UnknownKey,
+            Arrival::Replaced => return Outcome::Replaced,
             Arrival::Missing if age < DELETED_AFTER => return Outcome::NotReadable,
             Arrival::Missing => return self.missing(created, age).await,
             Arrival::Arrived(arrived) => arrived,

@@ -96,8 +96,8 @@ kinds! {
     CONTENT_MISMATCH: CONFLICT "content-mismatch" alone,
         "the first bytes of the object are not of its content type";
     REPLACED: CONFLICT "replaced" alone,
-        "the object was replaced again and again while it was committed, and is pending; commit it again",
-        "the object was replaced again and again while it was committed; commit it again";
+        "the object was replaced again and again while it was verified or committed; ask again",
+        "the object was replaced again and again in the meantime; ask again";
     PENDING: CONFLICT "pending" alone,
         "the upload is pending; commit it before it is downloaded",
         "the upload is pending: it counts once it is committed, with /upload/commit";

@@ -11,8 +11,9 @@ use presignd::dev;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::{ANY, Answer, impatient, notification, record, settings, start};
+use super::{ANY, Answer, impatient, notification, record, reported_by, settings, start};
 use crate::helpers::{hurry, is, problem, spawn, spawn_app_with_both, with_policies};
+use crate::stand_in::{StandIn, error};
 
 #[tokio::test]
 async fn an_object_that_comes_late_is_waited_for() {
@@ -172,4 +173,14 @@ async fn events_out_of_order_are_all_about_the_object_that_is_there() {
     assert_eq!(sizes.collect::<Vec<_>>(), [15, 15]);
     assert_eq!(received[0].id, received[1].id, "it is the same version");
     assert!(received[0].id.starts_with("msg_"));
+}
+
+/// The store reports the object that is there in the end, too.
+#[tokio::test]
+async fn an_event_of_an_object_that_is_replaced_all_the_time_does_not_come_again() {
+    let store = StandIn::with_object_but(|| error(412, "PreconditionFailed")).await;
+    let sniffing = "[policies.default]\nsniff = true";
+    let key = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/a.txt";
+    let (status, messages) = reported_by(&store, sniffing, &notification(key)).await;
+    assert_eq!((status, messages.len()), (200, 0));
 }

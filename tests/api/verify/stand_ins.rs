@@ -1,6 +1,6 @@
 //! What verifying asks of the store, and how it reports a store that fails.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -240,7 +240,7 @@ async fn only_policies_that_sniff_read_the_file_and_then_its_first_bytes_alone()
 #[tokio::test]
 async fn a_file_that_is_replaced_or_removed_while_it_is_read_is_not_called_good() {
     for ((get, of_s3), status_, code) in [
-        ((412, "PreconditionFailed"), 503, "storage-unavailable"),
+        ((412, "PreconditionFailed"), 409, "replaced"),
         ((404, "NoSuchKey"), 404, "not-uploaded"),
         ((403, "AccessDenied"), 502, "storage-error"),
         // As a proxy answers, which says nothing of the file.
@@ -249,6 +249,30 @@ async fn a_file_that_is_replaced_or_removed_while_it_is_read_is_not_called_good(
         let base = sniffing(move || error(get, of_s3)).await;
         is(&problem_of(&base).await, status_, code);
     }
+}
+
+#[tokio::test]
+async fn whoever_replaces_an_upload_all_the_time_changes_the_result_of_no_other() {
+    let other = KEY.replace("a.txt", "b.txt");
+    // The second object is replaced once.
+    let is_first = Arc::new(AtomicBool::new(true));
+    let store = StandIn::answering(move |request: Request| {
+        let is_head = request.method() == Method::HEAD;
+        let always = request.uri().path().ends_with("a.txt");
+        let answer = if !is_head && (always || is_first.swap(false, Ordering::SeqCst)) {
+            error(412, "PreconditionFailed")
+        } else {
+            object(&[])
+        };
+        std::future::ready(answer)
+    });
+    let base = store.await.service(SNIFF).await;
+    let verified = ask(&base, json!({"keys": [KEY, other]})).await;
+    let verified: Value = answer(200, verified).await;
+    let [replaced, good] = [0, 1].map(|place| &verified["results"][place]);
+    assert_eq!(replaced["status"], 409, "{verified}");
+    assert_eq!(replaced["problem"]["code"], "replaced");
+    assert_eq!(good["status"], 200, "{verified}");
 }
 
 #[tokio::test]
