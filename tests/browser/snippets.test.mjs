@@ -12,7 +12,7 @@ const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 
 test("the snippets of the pages about clients compile", { timeout: 120_000 }, async () => {
   const snippets = [];
-  for (const [name, folder, count] of [["uppy", "uppy-6", 4], ["better-upload", "better-upload", 1]]) {
+  for (const [name, folder, count] of [["uppy", "uppy-6", 5], ["better-upload", "better-upload", 1]]) {
     const page = await readFile(here(`../../docs/${name}.md`), "utf8");
     // ```ts is for the latest version, ```ts uppy-5 for an older one.
     const found = [...page.matchAll(/^```(tsx?) *(\S*)\n(.*?)^```$/gms)];
