@@ -195,4 +195,7 @@ async function arrived(file, name, at = server) {
   const keys = (await at.keys()).filter((key) => key.endsWith(`/${name}`));
   assert.equal(keys.length, 1, keys.join());
   assert.equal(await digest(at.object(keys[0])), file.digest, "the stored bytes are not the ones sent");
+  // What docs/uppy.md says of the event `upload-success`, whose response Uppy keeps.
+  const reported = await page.evaluate(() => window.uppy.getFiles().map((file) => file.response.body.key));
+  assert.deepEqual(reported, keys);
 }
