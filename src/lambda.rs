@@ -4,7 +4,8 @@
 
 mod events;
 
-use std::net::{IpAddr, SocketAddr};
+use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
@@ -12,6 +13,8 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::uri::InvalidUri;
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
+use axum::response::Response;
+use http_body_util::BodyExt;
 use lambda_http::lambda_runtime::{self, LambdaEvent};
 use lambda_http::request::{LambdaRequest, RequestContext};
 use lambda_http::{Adapter, Error, Request, RequestExt};
@@ -36,16 +39,23 @@ enum Answer<R> {
 
 /// Answers events, one after the other, until the process exits. `events` receives what S3 reports.
 pub(crate) async fn run(router: impl HttpService, events: Option<Events>) -> Result<()> {
-    let requests = Adapter::from(router.map_request(from_client)).map_request(readable);
+    let requests = service_fn(move |request: Request| {
+        let router = router.clone();
+        async move {
+            let most = most_bytes(&request);
+            let response = router.oneshot(from_client(request)).await?;
+            Ok::<_, Infallible>(no_longer_than(most, response).await)
+        }
+    });
+    let requests = Adapter::from(requests).map_request(readable);
     let events = events.map(Arc::new);
     let service = service_fn(move |event: LambdaEvent<Box<RawValue>>| {
         let (requests, events) = (requests.clone(), events.clone());
         async move {
             let LambdaEvent { payload, context } = event;
-            if let Some(events) = &events
-                && !events::is_request(&payload)
-            {
-                let answer = events::receive(events, &context.request_id, &payload).await;
+            if !events::is_request(&payload) {
+                let events = events.ok_or("it is no request, and WEBHOOK_URL is not set, without which presignd receives no events of a store")?;
+                let answer = events::receive(&events, &context.request_id, &payload).await;
                 return answer.map(Answer::ToStore).map_err(Error::from);
             }
             let request = serde_json::from_str(payload.get())?;
@@ -58,6 +68,44 @@ pub(crate) async fn run(router: impl HttpService, events: Option<Events>) -> Res
         .map_err(|error| anyhow!(error))
 }
 
+/// The longest answer that the front of a function accepts. To a longer one it answers 502.
+fn most_bytes(request: &Request) -> usize {
+    match request.request_context_ref() {
+        // [Limits of an ALB](https://docs.aws.amazon.com/elasticloadbalancing/latest/application/lambda-functions.html)
+        Some(RequestContext::Alb(_)) => 1_000_000,
+        // [Those of Lambda](https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html)
+        _ => 6_000_000,
+    }
+}
+
+/// The response, or a problem with the same headers if it is longer than `most` bytes as the event's answer.
+async fn no_longer_than(most: usize, response: Response) -> Response {
+    /// For the headers of an answer.
+    const HEADERS: usize = 8 * 1024;
+    let (parts, body) = response.into_parts();
+    // The bodies of the router are in memory.
+    let body = body.collect().await.unwrap_or_default().to_bytes();
+    // It is a string of JSON, or base64.
+    let length = match str::from_utf8(&body) {
+        Ok(text) => serde_json::to_string(text).map_or(0, |json| json.len()),
+        Err(_) => body.len() / 3 * 4,
+    };
+    let mut response = Response::from_parts(parts, Body::from(body));
+    if length + HEADERS > most {
+        tracing::warn!(
+            length,
+            most,
+            "an answer was too long for the front of the function, so it was 413"
+        );
+        let refusal = http::answer_too_large(response.headers());
+        *response.status_mut() = refusal.status();
+        response.headers_mut().remove(header::CONTENT_LENGTH);
+        response.headers_mut().extend(refusal.headers().clone());
+        *response.body_mut() = refusal.into_body();
+    }
+    response
+}
+
 /// Rewrites the parts of an event that `lambda_http` would change, or panic at.
 ///
 /// - `lambda_http` builds a URL of it, and panics if that does not parse. Clients choose the scheme, the
@@ -68,8 +116,10 @@ pub(crate) async fn run(router: impl HttpService, events: Option<Events>) -> Res
 fn readable(mut event: LambdaEvent<LambdaRequest>) -> LambdaEvent<LambdaRequest> {
     match &mut event.payload {
         LambdaRequest::ApiGatewayV1(request) => {
+            // The path of a REST API never has the stage, unlike the one in its context.
+            let has_stage = request.path == request.request_context.path;
             let stage = request.request_context.stage.take();
-            request.path = below(stage, request.path.take());
+            request.path = below(stage.filter(|_| has_stage), request.path.take());
             request.request_context.domain_name = None;
             if !request.multi_value_headers.is_empty() {
                 request.headers.clear();
@@ -109,11 +159,11 @@ fn below(stage: Option<String>, path: Option<String>) -> Option<String> {
 /// Adds the address that the request comes from, as a listener does, and the id of the invocation, which
 /// Lambda's own lines in the log have.
 fn from_client(mut request: Request) -> axum::extract::Request {
-    if let Some(address) = peer(&request) {
-        // Nobody asks for the port.
-        let peer = SocketAddr::new(address, 0);
-        request.extensions_mut().insert(ConnectInfo(peer));
-    }
+    // Without an address, limits count all as one client.
+    let address = peer(&request).unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+    // Nobody asks for the port.
+    let peer = SocketAddr::new(address, 0);
+    request.extensions_mut().insert(ConnectInfo(peer));
     let id = request.lambda_context_ref().map(|of| of.request_id.clone());
     if let Some(id) = id {
         request.extensions_mut().insert(http::RequestId(id));

@@ -259,6 +259,13 @@ async fn path_parameter(parts: &mut Parts, name: &str) -> Result<String, Respons
     Ok(value.map(|(_, value)| value.to_owned()).unwrap_or_default())
 }
 
+/// The answer in the place of one, with these headers, that is too long for what stands before the service.
+#[cfg(feature = "lambda")]
+pub(crate) fn answer_too_large(headers: &axum::http::HeaderMap) -> Response {
+    let id = headers.get("x-request-id").and_then(|id| id.to_str().ok());
+    Problem::new(&catalogue::ANSWER_TOO_LARGE).render(id.unwrap_or_default(), None)
+}
+
 async fn not_found() -> Problem {
     Problem::new(&catalogue::NO_SUCH_ROUTE)
 }

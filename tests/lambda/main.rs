@@ -251,6 +251,66 @@ async fn a_function_asks_the_issuer_only_while_a_request_waits() {
 }
 
 #[tokio::test]
+async fn a_list_is_refused_whose_answer_its_front_would_not_accept() {
+    let function = Function::start(&[]).await;
+    // The events of both versions of the ALB are limited, and no other one below 6 MB.
+    let name = format!("{}.txt", "n".repeat(240));
+    let file = json!({"filename": name, "contentType": "text/plain"});
+    let ask = async |front: Front, count: usize| {
+        let list = json!({"files": vec![file.clone(); count]});
+        let sent = Sent::post("/upload/presigned-urls", &list);
+        function.ask(front, &sent).await
+    };
+    for front in FRONTS {
+        let (fits, too_long) = match front {
+            Front::Alb | Front::AlbMultiValue => (500, Some(1000)),
+            _ => (900, None),
+        };
+        let answer = ask(front, fits).await;
+        assert_eq!(answer.status, 201, "{front:?}");
+        assert_eq!(answer.json()["uploads"].as_array().unwrap().len(), fits);
+        if let Some(count) = too_long {
+            let refused = ask(front, count).await;
+            is_problem(&refused, 413, "answer-too-large");
+            assert_eq!(refused.headers["cache-control"], "no-store");
+        }
+    }
+    let (_, log) = function.stop().await;
+    assert_eq!(log.matches("so it was 413").count(), 2, "{log}");
+}
+
+#[tokio::test]
+async fn requests_without_an_address_are_limited_as_one_client() {
+    let variables = [
+        ("RATE_LIMIT_PER_SECOND", "0.001"),
+        ("RATE_LIMIT_BURST", "1"),
+    ];
+    let function = Function::start(&variables).await;
+    // As with `routing.http.xff_header_processing.mode=remove`.
+    let mut event = Front::Alb.event(&Sent::post(PRESIGN, &photo()));
+    event["headers"]
+        .as_object_mut()
+        .unwrap()
+        .remove("x-forwarded-for");
+    let mut statuses = Vec::new();
+    for _ in 0..2 {
+        let outcome = function.outcome(event.clone()).await.unwrap();
+        statuses.push(Front::Alb.answer(&outcome).status.as_u16());
+    }
+    assert_eq!(statuses, [201, 429]);
+}
+
+#[tokio::test]
+async fn a_stage_may_be_called_as_a_route_begins() {
+    let function = Function::start(&[]).await;
+    let mut event = Front::RestApi.event(&Sent::post(PRESIGN, &photo()));
+    event["requestContext"]["stage"] = "upload".into();
+    event["requestContext"]["path"] = format!("/upload{PRESIGN}").into();
+    let outcome = function.outcome(event).await.unwrap();
+    assert_eq!(Front::RestApi.answer(&outcome).status, 201);
+}
+
+#[tokio::test]
 async fn an_image_goes_out_byte_for_byte() {
     let function = Function::start(&[]).await;
     for front in FRONTS {

@@ -104,6 +104,9 @@ kinds! {
     BODY_TOO_LARGE: PAYLOAD_TOO_LARGE "body-too-large",
         "the body is over 64 KiB (2 MiB for `/upload/presigned-urls`, `/download/presigned-url` and for completing a multipart upload, 1 MiB for `/upload/verify`, `/upload/commit` and `/events/s3`)",
         "the body must not be longer than 65536 bytes";
+    ANSWER_TOO_LARGE: PAYLOAD_TOO_LARGE "answer-too-large",
+        "the answer would be longer than what stands before a function of AWS Lambda accepts: 1 MB for an ALB, otherwise 6 MB; ask for fewer files",
+        "the answer would be too long for the load balancer or the gateway; ask for fewer files at once";
     UNSUPPORTED_MEDIA_TYPE: UNSUPPORTED_MEDIA_TYPE "unsupported-media-type",
         "the request is not `application/json`, or it is compressed",
         "the request must have the header `content-type: application/json`, and no `content-encoding`";
