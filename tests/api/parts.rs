@@ -37,6 +37,8 @@ async fn no_part_is_signed_that_the_largest_file_cannot_need() {
             is(&problem, 422, "part-number-too-high");
             assert_eq!(fields(&problem), [(pointer, "part-number-too-high")]);
         }
+        let signed = problem(get("batch", &[("partNumbers", "+1")]).await).await;
+        assert_eq!(fields(&signed), [("/partNumbers", "out-of-range")]);
         let none = get("batch", &[]).await;
         assert_eq!(fields(&problem(none).await), [("/partNumbers", "required")]);
     }
@@ -56,7 +58,7 @@ async fn a_part_whose_size_is_known_is_bound_to_it() {
     let too_large = problem(part("7340032").await).await;
     is(&too_large, 422, "file-too-large");
     assert_eq!(fields(&too_large), [("/size", "file-too-large")]);
-    for wrong in ["-1", "1.5", "", "a"] {
+    for wrong in ["-1", "-0", "+1", "1.5", "", "a"] {
         let wrong = problem(part(wrong).await).await;
         assert_eq!(fields(&wrong), [("/size", "out-of-range")]);
     }

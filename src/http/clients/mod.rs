@@ -50,6 +50,12 @@ pub(super) fn router_of_calls() -> OpenApiRouter<AppState> {
     uppy::calls::router()
 }
 
+/// A number in a parameter or in XML, which has no sign.
+fn whole_number(text: &str) -> Option<u64> {
+    let is_digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_digits)
+}
+
 /// The numbers and sizes of a file's parts. An empty file has an empty part.
 fn parts_of(size: u64, part_size: u64) -> impl Iterator<Item = (u16, Option<u64>)> {
     (1..=MAX_PARTS).map_while(move |number| {

@@ -22,7 +22,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::http::auth::Authenticated;
-use crate::http::clients::{CHECKSUMS, CONTENT_TYPE, DEFAULT_TYPE, has_no_effect};
+use crate::http::clients::{CHECKSUMS, CONTENT_TYPE, DEFAULT_TYPE, has_no_effect, whole_number};
 use crate::http::openapi::{
     FilenameText, MediaTypeOrNothing, ParameterProblems, PolicyProblems, SigningProblems,
 };
@@ -85,9 +85,7 @@ fn file(
 
 /// The value of the parameter `size`.
 fn bytes(text: &str) -> Result<u64, Problem> {
-    let number: Option<i64> = text.parse().ok();
-    let number = number.and_then(|number| u64::try_from(number).ok());
-    number.ok_or_else(|| {
+    whole_number(text).ok_or_else(|| {
         let invalid = Invalid::new("out-of-range", "must be a whole number of bytes");
         Problem::for_field("/size", invalid)
     })

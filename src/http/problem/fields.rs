@@ -121,7 +121,9 @@ impl FieldErrors {
     /// The errors in the order of their pointers, without repeating long details.
     fn into_list(self) -> impl Iterator<Item = FieldError> {
         let mut said: BTreeMap<Cow<'static, str>, String> = BTreeMap::new();
-        self.errors.into_iter().map(move |(pointer, invalid)| {
+        let mut errors: Vec<_> = self.errors.into_iter().collect();
+        errors.sort_by(|(a, _), (b, _)| order(a).cmp(order(b)));
+        errors.into_iter().map(move |(pointer, invalid)| {
             let Invalid { code, detail } = invalid;
             let detail = if detail.len() <= MAX_REPEATED_BYTES {
                 detail
@@ -147,6 +149,14 @@ impl FieldErrors {
                 .match_indices('/')
                 .any(|(end, _)| self.errors.contains_key(&pointer[..end]))
     }
+}
+
+/// Orders pointers by their segments: places in lists as numbers, and names as texts.
+fn order(pointer: &str) -> impl Iterator<Item = (usize, &str)> {
+    pointer.split('/').map(|segment| {
+        let is_place = segment.bytes().all(|byte| byte.is_ascii_digit());
+        (if is_place { segment.len() } else { 0 }, segment)
+    })
 }
 
 /// The short form of a long detail that the field `first` has, too.

@@ -17,7 +17,7 @@ use super::multipart::PARTS_BYTES;
 use super::multipart::dto::{CompleteDto, CompletedPartDto, Completion};
 use crate::http::auth::Authenticated;
 use crate::http::body::{self, Dto};
-use crate::http::clients::DEFAULT_TYPE;
+use crate::http::clients::{DEFAULT_TYPE, whole_number};
 use crate::http::memory::Work;
 use crate::http::own_address::OwnAddress;
 use crate::http::problem::{Dialect, FieldErrors, Problem, catalogue};
@@ -142,7 +142,9 @@ async fn complete(
     drop(received);
     let parts = parts.into_iter().map(|part| CompletedPartDto {
         // A text that is not a number cannot be the number of a part.
-        part_number: part.number.map(|text| text.trim().parse().unwrap_or(0)),
+        part_number: part
+            .number
+            .map(|text| whole_number(text.trim()).unwrap_or(0)),
         e_tag: part.etag,
     });
     let dto = CompleteDto {

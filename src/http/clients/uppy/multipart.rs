@@ -21,7 +21,7 @@ use self::open_upload::{KeyParam, Opened, UploadIdParam};
 use super::{AppState, Pairs, bytes, file, parameter, seconds_until};
 use crate::http::auth::Authenticated;
 use crate::http::body::Valid;
-use crate::http::clients::{MAX_BATCH, PART_URL_BYTES, PARTS_PER_REQUEST, as_text};
+use crate::http::clients::{MAX_BATCH, PART_URL_BYTES, PARTS_PER_REQUEST, as_text, whole_number};
 use crate::http::memory::Work;
 use crate::http::openapi::{
     BodyProblems, ObjectProblems, ParameterProblems, PolicyProblems, SessionProblems,
@@ -70,7 +70,7 @@ struct PartPath {
 /// The number of a part in a parameter, which is at `pointer`.
 fn number(pointer: &str, text: &str) -> Result<u16, Problem> {
     // A text that is not a number cannot be the number of a part.
-    let number = part_number(text.parse().unwrap_or(0));
+    let number = part_number(whole_number(text).unwrap_or(0));
     number.map_err(|invalid| Problem::for_field(pointer, invalid))
 }
 
