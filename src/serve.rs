@@ -8,6 +8,7 @@ mod listeners;
 mod reload;
 mod signals;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -38,7 +39,7 @@ pub(crate) async fn serve(env: &Env) -> Result<()> {
     let stop = cancelled_by_signals()?;
     #[cfg(feature = "lambda")]
     if env.is_in_lambda() {
-        let aws = config::load_aws(env).await;
+        let aws = config::load_aws(env).await?;
         let service = Service::new(&config, &aws.sdk_config, None, stop.clone()).await?;
         announce(env, &config, &aws, &service.public_host, None);
         let events = http::events::Events::from_settings(&service.uploads, &service.settings);
@@ -54,7 +55,7 @@ pub(crate) async fn serve(env: &Env) -> Result<()> {
     // raised, connections wait.
     rlimit::increase_nofile_limit(u64::MAX).ok(); // best effort
     let listeners = Listeners::open(config.bind_addr, "BIND_ADDR", &config)?;
-    let aws = config::load_aws(env).await;
+    let aws = config::load_aws(env).await?;
     let service = Service::new(&config, &aws.sdk_config, None, stop).await?;
     let addr = listeners.addr()?;
     let reloaded_env = env.clone();
@@ -123,6 +124,12 @@ impl Service {
         };
         let metrics = async {
             if let Some(listener) = listeners.metrics {
+                // It asks for no credentials, whatever AUTH_MODE is.
+                let is_local = |addr: SocketAddr| addr.ip().is_loopback();
+                let settings = http::Settings {
+                    local_hosts_only: listener.local_addr().is_ok_and(is_local),
+                    ..settings.clone()
+                };
                 let router = http::metrics_router(self.uploads, &settings);
                 let mut server = stopped_by(&settings.stop);
                 server.limits.max_connections = METRICS_CONNECTIONS;

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{has, metrics};
-use crate::helpers::{built_in, eventually, service_counting, spawn, spawn_app};
+use crate::helpers::{built_in, client, eventually, service_counting, spawn, spawn_app};
 use crate::process::{BUCKET, Running, free_addr};
 
 #[tokio::test]
@@ -56,6 +56,25 @@ async fn the_listener_of_the_metrics_keeps_few_connections_and_answers_new_ones(
     // Far sooner than a silent connection is closed by itself.
     let closed = timeout(Duration::from_secs(5), silent[0].read_u8()).await;
     assert!(closed.is_ok_and(|read| read.is_err()));
+}
+
+/// It asks for no credentials, so a page must not reach it by a name of its own, whoever may call the service.
+#[tokio::test]
+async fn the_listener_of_the_metrics_answers_no_page_where_it_is_local() {
+    let (folder, metrics_addr) = (TempDir::new().unwrap(), free_addr());
+    let own = [
+        ("METRICS_ADDR", &*metrics_addr),
+        ("AUTH_MODE", "jwt"),
+        ("JWT_ISSUER", "https://issuer.example"),
+        ("JWT_AUDIENCE", "presignd"),
+        ("JWT_SECRET", "a secret of more than thirty-two bytes"),
+    ];
+    let (_serve, _) = Running::serve(folder.path(), &[&BUCKET[..], &own].concat());
+    for (host, status) in [("127.0.0.1", 200), ("rebound.evil.example", 403)] {
+        let request = client().get(format!("http://{metrics_addr}/metrics"));
+        let answer = request.header("host", host).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{host}");
+    }
 }
 
 /// The service on a port, and what stops it.
