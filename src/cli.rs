@@ -100,11 +100,15 @@ fn api_key(name: &str) -> Result<()> {
     Ok(())
 }
 
+async fn checks(config: Config, env: &Env) -> Result<check::Checks> {
+    check::Checks::new(config, config::load_aws(env).await?).await
+}
+
 async fn check(env: &Env, json: bool, options: check::Options) -> Result<()> {
     let stop = serve::cancelled_by_signals()?;
     let report = match Config::from_env(env) {
         Err(faults) => check::Report::from_faults(&faults.0),
-        Ok(config) => match check::Checks::new(config, config::load_aws(env).await).await {
+        Ok(config) => match checks(config, env).await {
             Err(error) => check::Report::from_faults(&[format!("{error:#}")]),
             Ok(check) => tokio::select! {
                 report = check.run(options) => report,

@@ -23,6 +23,7 @@ use tracing::level_filters::LevelFilter;
 pub use self::aws::{Aws, load as load_aws};
 use self::env::Reader;
 pub use self::env::{Env, Faults};
+pub(crate) use self::events::webhook_url;
 use crate::http::{AllowedOrigins, Limits};
 use crate::telemetry::LogFormat;
 use crate::upload::{Policies, Receipts, SessionKey};
@@ -133,6 +134,12 @@ impl Config {
             "an address and a port such as 127.0.0.1:9090",
             parse_addr,
         );
+        if let (Some(addr), Some(metrics)) = (bind_addr, metrics_addr)
+            && addr == metrics
+            && addr.port() != 0
+        {
+            r.fault("METRICS_ADDR must be another address or port than BIND_ADDR, or not be set");
+        }
         let limits = limits(r);
         let policies = policies(r).map(|policies| match &s3 {
             Some(s3) => policies.with_default_bucket(&s3.bucket),
@@ -360,7 +367,11 @@ fn telemetry(reader: &mut Reader<'_>) -> telemetry::Settings {
     // Any other word counts as the name of a module, and turns off all other logs.
     let is_clear = |part: &str| {
         let names_module = part == "presignd" || part.starts_with("presignd::");
-        names_module || part.contains('=') || part.parse::<LevelFilter>().is_ok()
+        // An empty level is `error`.
+        let has_level = part
+            .split_once('=')
+            .is_some_and(|(_, level)| !level.is_empty());
+        names_module || has_level || (!part.is_empty() && part.parse::<LevelFilter>().is_ok())
     };
     let filter = reader.read("RUST_LOG", must_be, |filter| {
         let are_clear = filter.split(',').all(is_clear) && !filter.contains(' ');

@@ -155,10 +155,17 @@ fn private_key(pem: &[u8]) -> Result<(Algorithm, EncodingKey)> {
         return Ok((Algorithm::RS256, key));
     }
     if let Ok(key) = EncodingKey::from_ec_pem(pem) {
-        return Ok((Algorithm::ES256, key));
+        // Only signing tells which curve it is of.
+        let curves = [Algorithm::ES256, Algorithm::ES384];
+        let signs = |algorithm| jsonwebtoken::encode(&Header::new(algorithm), &json!({}), &key);
+        let algorithm = curves.into_iter().find(|curve| signs(*curve).is_ok());
+        return Ok((
+            algorithm.context("an EC key must be of P-256 or P-384")?,
+            key,
+        ));
     }
     if let Ok(key) = EncodingKey::from_ed_pem(pem) {
         return Ok((Algorithm::EdDSA, key));
     }
-    bail!("it must be a private key in PEM (PKCS#8): RSA, EC (P-256) or Ed25519")
+    bail!("it must be a private key in PEM (PKCS#8): RSA, EC (P-256 or P-384) or Ed25519")
 }

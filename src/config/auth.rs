@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use anyhow::{Error, anyhow};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use reqwest::Url;
 
 use super::env::Reader;
@@ -49,21 +49,21 @@ pub(super) fn auth(reader: &mut Reader<'_>, policies: Option<&Policies>) -> Opti
         auth.jwt = jwt(reader);
     }
     if ways.contains(&API_KEY) {
-        auth.api_keys = api_keys(reader, policies?);
+        auth.api_keys = api_keys(reader, policies);
     }
     let is_complete = auth.jwt.is_some() == ways.contains(&JWT)
         && auth.api_keys.is_some() == ways.contains(&API_KEY);
     is_complete.then_some(auth)
 }
 
-fn api_keys(reader: &mut Reader<'_>, policies: &Policies) -> Option<ApiKeys> {
+fn api_keys(reader: &mut Reader<'_>, policies: Option<&Policies>) -> Option<ApiKeys> {
     let name = "API_KEYS_FILE";
     reader.required(
         name,
         "AUTH_MODE=api-key needs it; `presignd api-key NAME` makes its entries",
     )?;
     let (path, text) = reader.file(name)?;
-    let keys = ApiKeys::parse(&text, policies).map_err(|why| anyhow!("{path}: {why}"));
+    let keys = ApiKeys::parse(&text, policies?).map_err(|why| anyhow!("{path}: {why}"));
     reader.keep(name, keys)
 }
 
@@ -172,6 +172,20 @@ pub(super) fn rate(reader: &mut Reader<'_>) -> Option<Rate> {
     Some(Rate { per_second, burst })
 }
 
+/// Addresses of IPv4 that are written as those of IPv6, such as `::ffff:10.0.0.0/104`, as the addresses
+/// that clients have.
+fn canonical(net: IpNet) -> IpNet {
+    let IpNet::V6(v6) = net else {
+        return net;
+    };
+    let mapped = v6
+        .addr()
+        .to_ipv4_mapped()
+        .zip(v6.prefix_len().checked_sub(96));
+    let v4 = mapped.and_then(|(addr, prefix)| Ipv4Net::new(addr, prefix).ok());
+    v4.map_or(net, IpNet::V4)
+}
+
 pub(super) fn trusted_proxies(reader: &mut Reader<'_>) -> Vec<IpNet> {
     let must_be = "addresses or networks such as 10.0.0.0/8, separated by commas";
     let proxies = reader.read("TRUSTED_PROXIES", must_be, |text| {
@@ -180,7 +194,7 @@ pub(super) fn trusted_proxies(reader: &mut Reader<'_>) -> Vec<IpNet> {
             .filter(|proxy| !proxy.is_empty())
             .map(|proxy| {
                 let address = || proxy.parse::<IpAddr>().map(IpNet::from);
-                proxy.parse().or_else(|_| address()).ok()
+                proxy.parse().or_else(|_| address()).map(canonical).ok()
             })
             .collect()
     });

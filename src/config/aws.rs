@@ -3,8 +3,13 @@
 
 mod chain;
 
+use std::num::NonZeroU32;
+use std::panic::AssertUnwindSafe;
+
+use anyhow::{Result, anyhow};
 use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
+use futures_util::FutureExt;
 
 use self::chain::RenewedChain;
 use super::env::Reader;
@@ -23,7 +28,21 @@ pub struct Aws {
 }
 
 /// Region, endpoint and credentials as the SDK's default chain finds them.
-pub async fn load(env: &Env) -> Aws {
+///
+/// # Errors
+///
+/// The SDK cannot use a setting, such as one of a profile, which nothing has checked.
+pub async fn load(env: &Env) -> Result<Aws> {
+    // It panics then.
+    let loaded = AssertUnwindSafe(Box::pin(load_or_panic(env))).catch_unwind();
+    loaded.await.map_err(|_panic| {
+        anyhow!(
+            "the AWS settings cannot be used, for the reason in the line with `panicked`; look at the profile, and at the CAs that SSL_CERT_FILE or SSL_CERT_DIR name, or else the package ca-certificates"
+        )
+    })
+}
+
+async fn load_or_panic(env: &Env) -> Aws {
     let mut sdk_config = loader(env).load().await;
     let region = sdk_config.region().cloned();
     let region_is_assumed = region.is_none();
@@ -71,6 +90,11 @@ pub(super) fn check(reader: &mut Reader<'_>) {
             is_region.then_some(())
         });
     }
+    // The names that `retry_mode` may have for other tools include `legacy`.
+    reader.read("AWS_RETRY_MODE", "standard or adaptive", |mode| {
+        matches!(mode, "standard" | "adaptive").then_some(())
+    });
+    reader.parse::<NonZeroU32>("AWS_MAX_ATTEMPTS", "a whole number from 1");
     let [id, secret, token] = [
         "AWS_ACCESS_KEY_ID",
         "AWS_SECRET_ACCESS_KEY",
@@ -178,7 +202,7 @@ mod tests {
             ("AWS_EC2_METADATA_DISABLED", "true"),
             ("HOME", "/no/such/folder"),
         ]);
-        let aws = load(&env).await;
+        let aws = load(&env).await.unwrap();
         assert_eq!(aws.sdk_config.region().unwrap().as_ref(), "eu-central-1");
         assert_eq!(aws.sdk_config.endpoint_url(), None);
         assert!(!aws.region_is_assumed);

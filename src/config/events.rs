@@ -48,7 +48,7 @@ pub(super) fn events(reader: &mut Reader<'_>) -> Option<Settings> {
     })
 }
 
-fn webhook_url(text: &str) -> Result<Url, &'static str> {
+pub(crate) fn webhook_url(text: &str) -> Result<Url, &'static str> {
     let url = text.parse::<Url>().ok().filter(|url| {
         matches!(url.scheme(), "http" | "https")
             && url.has_host()

@@ -172,7 +172,7 @@ fn an_invalid_value_is_refused_by_name() {
     refused("AWS_PROFILE", &["a\nb", "a\u{7}b", "\"a\""]);
     refused("MAX_CONNECTIONS", &["0", "-1", "65536", "many"]);
     refused("KEEP_ALIVE_TIMEOUT", &["0", "-1", "3601", "75s"]);
-    refused("METRICS_ADDR", &["9090", "nowhere:9090"]);
+    refused("METRICS_ADDR", &["9090", "nowhere:9090", DEFAULT_BIND_ADDR]);
     refused("S3_SUPPORTS_POST_POLICY", &["no"]);
     refused("UPLOAD_POLICIES_FILE", &["/no/such/file"]);
     refused("UPLOAD_SESSION_SECRET", &["x", &"x".repeat(31)]);
@@ -186,6 +186,8 @@ fn an_invalid_value_is_refused_by_name() {
             "verbose",
             "info,hyper",
             "presignd:debug",
+            "info,",
+            "presignd=",
         ],
     );
     refused(
@@ -203,6 +205,8 @@ fn an_invalid_value_is_refused_by_name() {
         faults.len() == 1 && faults[0].contains("over 30 years"),
         "{faults:?}"
     );
+    refused("AWS_RETRY_MODE", &["legacy"]);
+    refused("AWS_MAX_ATTEMPTS", &["0", "many"]);
     refused("TRUSTED_PROXIES", &["10.0.0.0/33", "proxy.example.com"]);
     if cfg!(not(feature = "otlp")) {
         refused("OTEL_EXPORTER_OTLP_ENDPOINT", &["http://127.0.0.1:4318"]);

@@ -3,6 +3,8 @@
 
 use std::net::SocketAddr;
 
+use ipnet::IpNet;
+
 use crate::config::{Aws, Config, Env};
 use crate::s3;
 use crate::upload::Policies;
@@ -45,6 +47,12 @@ pub(super) fn announce(
         let entrance = addr.map_or("the function".to_owned(), |addr| addr.to_string());
         tracing::warn!(
             "AUTH_MODE is none: ANYONE who reaches {entrance} can upload to this bucket"
+        );
+    }
+    let trusts_all = |net: &IpNet| net.prefix_len() == 0;
+    if config.http.trusted_proxies.iter().any(trusts_all) {
+        tracing::warn!(
+            "TRUSTED_PROXIES names all addresses, so each client chooses the address that limits count it by; name those of the proxies"
         );
     }
     #[cfg(unix)]

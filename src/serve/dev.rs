@@ -29,7 +29,7 @@ pub(crate) struct DevArgs {
     #[arg(long, value_name = "KEY")]
     secret_key: Option<String>,
     /// The URL to send webhooks to. Their secret is printed and kept in the folder of the uploads
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = config::webhook_url)]
     webhook: Option<reqwest::Url>,
     /// Listen on all addresses of a container, whose loopback address nobody outside can reach; URLs
     /// have the addresses above, so publish the same ports

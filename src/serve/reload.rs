@@ -63,7 +63,7 @@ impl Service {
                         if let (Some(current), Some(new)) = (&auth.jwt, &config.http.auth.jwt) {
                             current.keys.replace(&new.keys);
                         }
-                        tracing::info!("keys and policies were read again");
+                        tracing::info!("API keys, keys of the issuer and policies were read again");
                     }
                     Err(faults) => {
                         for fault in faults.0 {

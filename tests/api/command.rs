@@ -52,6 +52,34 @@ async fn dev_serves_an_upload_and_keeps_it_over_a_restart() {
     );
 }
 
+/// The SDK panics at a setting of a profile that it does not know.
+#[test]
+fn what_the_sdk_cannot_use_is_a_fault_of_the_start() {
+    let folder = TempDir::new().unwrap();
+    let profile = folder.path().join("config");
+    std::fs::write(&profile, "[default]\nretry_mode = legacy\n").unwrap();
+    let own = [("AWS_CONFIG_FILE", profile.to_str().unwrap())];
+    for command in ["serve", "check"] {
+        let (output, errors) = run(&[command], &[&BUCKET[..], &own].concat());
+        let said = String::from_utf8(output.stdout).unwrap() + &errors;
+        assert_eq!(output.status.code(), Some(1), "{command}: {said}");
+        assert!(
+            said.contains("the AWS settings cannot be used"),
+            "{command}: {said}"
+        );
+    }
+}
+
+#[test]
+fn dev_sends_webhooks_only_where_the_service_would() {
+    let (output, errors) = run(&["dev", "--webhook", "ftp://app.example"], &[]);
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert!(
+        errors.contains("must be a URL such as https://"),
+        "{errors}"
+    );
+}
+
 #[tokio::test]
 async fn the_log_has_a_line_for_each_request_and_names_its_caller_and_never_a_secret() {
     let folder = TempDir::new().unwrap();

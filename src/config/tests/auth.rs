@@ -133,3 +133,15 @@ fn tickets_need_tokens_and_a_claim_of_their_own() {
         "{faults}"
     );
 }
+
+#[test]
+fn a_trusted_address_of_ipv4_counts_in_either_form() {
+    let all = "::ffff:10.0.0.0/104, ::ffff:192.0.2.1, fd00::/8, 198.51.100.0/24";
+    let config = config(&[("TRUSTED_PROXIES", all)]).unwrap();
+    let trusted = config.http.trusted_proxies.iter().map(ToString::to_string);
+    let trusted: Vec<String> = trusted.collect();
+    assert_eq!(
+        trusted,
+        ["10.0.0.0/8", "192.0.2.1/32", "fd00::/8", "198.51.100.0/24"]
+    );
+}

@@ -216,7 +216,7 @@ fn a_hangup_before_the_service_listens_does_not_end_it() {
     let waits = waits.expect("it asks for a region");
     serve.signal("HUP");
     drop(waits);
-    serve.logged_until("keys and policies were read again");
+    serve.logged_until("policies were read again");
 }
 
 #[tokio::test]

@@ -2,6 +2,11 @@
 
 use std::process::{Command, Stdio};
 
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair,
+};
+use base64::prelude::{BASE64_STANDARD, Engine};
+use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -90,6 +95,22 @@ async fn a_minted_ticket_narrows_what_may_be_uploaded() {
     assert!(explained.contains("--kid"), "{explained}");
     let (_, explained) = run(&[&key[..], &["--kid", "a"]].concat(), &JWT[..3]);
     assert!(!explained.contains("--kid"), "{explained}");
+    // An EC key of either curve that the service accepts signs.
+    for (curve, algorithm) in [
+        (&ECDSA_P256_SHA256_FIXED_SIGNING, Algorithm::ES256),
+        (&ECDSA_P384_SHA384_FIXED_SIGNING, Algorithm::ES384),
+    ] {
+        let file = folder.path().join("ec.pem");
+        let key = EcdsaKeyPair::generate(curve).unwrap().to_pkcs8v1().unwrap();
+        let key = BASE64_STANDARD.encode(key.as_ref());
+        let pem = format!("-----BEGIN PRIVATE KEY-----\n{key}\n-----END PRIVATE KEY-----\n");
+        std::fs::write(&file, pem).unwrap();
+        let (output, explained) = run(&["ticket", "--key", file.to_str().unwrap()], &JWT[..3]);
+        assert!(output.status.success(), "{explained}");
+        let token = String::from_utf8(output.stdout).unwrap();
+        let header = jsonwebtoken::decode_header(token.trim()).unwrap();
+        assert_eq!(header.alg, algorithm);
+    }
     let (output, _) = run(&["ticket", "--key", "/no/such/file"], &JWT);
     one_line_and_exit_1(&output, &["/no/such/file"]);
 }
