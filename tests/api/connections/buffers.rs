@@ -4,7 +4,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use presignd::http::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -77,7 +76,7 @@ async fn full(addr: SocketAddr, stream: &mut TcpStream, bytes: &str) -> Kept {
 
 #[tokio::test]
 async fn the_kernel_keeps_little_of_answers_that_are_not_read() {
-    let (addr, _stop, _server) = spawn(Limits::default()).await;
+    let (addr, _stop, _server) = spawn(|_| {}).await;
     let mut stream = connect(addr, "").await;
     // Each answer that is read lets the kernel send, and keep, more of the next ones.
     for _ in 0..30 {
@@ -90,7 +89,7 @@ async fn the_kernel_keeps_little_of_answers_that_are_not_read() {
 
 #[tokio::test]
 async fn the_kernel_keeps_little_of_requests_that_are_not_read() {
-    let (addr, _stop, _server) = spawn(Limits::default()).await;
+    let (addr, _stop, _server) = spawn(|_| {}).await;
     let mut stream = connect(addr, "").await;
     // Long bodies that are read let the kernel receive, and keep, more.
     let head = "POST /upload/presigned-urls HTTP/1.1\r\nhost: a\r\n\
@@ -109,11 +108,7 @@ async fn the_kernel_keeps_little_of_requests_that_are_not_read() {
 /// Otherwise a client could fill the memory of the container with any number of such connections.
 #[tokio::test]
 async fn of_connections_that_make_room_for_others_nothing_is_kept() {
-    let limits = Limits {
-        max_connections: 2,
-        ..Limits::default()
-    };
-    let (addr, _stop, _server) = spawn(limits).await;
+    let (addr, _stop, _server) = spawn(|it| it.max_connections = 2).await;
     let mut clients = Vec::new();
     for number in 1..=6 {
         clients.push(unread(addr, &LONG_ANSWER.repeat(3)).await);
@@ -131,11 +126,7 @@ async fn of_connections_that_make_room_for_others_nothing_is_kept() {
 
 #[tokio::test]
 async fn an_answer_that_is_not_read_is_kept_for_a_short_time_once_its_connection_is_closed() {
-    let limits = Limits {
-        closed_timeout: Duration::from_millis(500),
-        ..Limits::default()
-    };
-    let (addr, _stop, _server) = spawn(limits).await;
+    let (addr, _stop, _server) = spawn(|it| it.closed_timeout = Duration::from_millis(500)).await;
     let _client = unread(addr, LAST_ANSWER).await;
     eventually("the server has closed it", async || {
         sockets(addr).iter().any(|it| !it.is_open && it.sent > 0)

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use presignd::http::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -29,7 +28,7 @@ async fn send_a_million(stream: &mut TcpStream) -> bool {
 
 #[tokio::test]
 async fn whoever_sends_all_before_it_reads_the_answer_gets_the_answer() {
-    let (addr, _stop, _server) = spawn(Limits::default()).await;
+    let (addr, _stop, _server) = spawn(|_| {}).await;
     for head in refused_early() {
         let mut stream = connect(addr, &head).await;
         stream.readable().await.unwrap(); // The answer is there.
@@ -43,11 +42,7 @@ async fn whoever_sends_all_before_it_reads_the_answer_gets_the_answer() {
 
 #[tokio::test]
 async fn the_rest_of_a_body_that_nobody_reads_is_received_for_a_while_only() {
-    let limits = Limits {
-        rest_timeout: Duration::from_millis(100),
-        ..Limits::default()
-    };
-    let (addr, _stop, _server) = spawn(limits).await;
+    let (addr, _stop, _server) = spawn(|it| it.rest_timeout = Duration::from_millis(100)).await;
     for head in refused_early() {
         let mut stream = connect(addr, &head).await;
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -57,11 +52,7 @@ async fn the_rest_of_a_body_that_nobody_reads_is_received_for_a_while_only() {
 
 #[tokio::test]
 async fn a_connection_whose_rest_is_received_makes_room_for_another() {
-    let limits = Limits {
-        max_connections: 1,
-        ..Limits::default()
-    };
-    let (addr, _stop, _server) = spawn(limits).await;
+    let (addr, _stop, _server) = spawn(|it| it.max_connections = 1).await;
     let [head, ..] = refused_early();
     let mut stream = connect(addr, &head).await;
     stream.readable().await.unwrap();

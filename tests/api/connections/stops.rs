@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use presignd::http::{self, Limits, Server};
+use presignd::http::{self, Server};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -21,11 +21,8 @@ fn stopped() -> Server {
 
 #[tokio::test]
 async fn a_stop_closes_what_is_idle_or_half_sent_and_answers_requests_in_progress() {
-    let limits = Limits {
-        drain_timeout: Duration::from_mins(1),
-        ..Limits::default()
-    };
-    let (addr, stop, server) = spawn(limits).await;
+    let drain = Duration::from_mins(1);
+    let (addr, stop, server) = spawn(|it| it.drain_timeout = drain).await;
     let silent = connect(addr, "").await;
     let half = connect(addr, HALF_A_HEAD).await;
     let mut under_way = connect(addr, HEAD).await;
