@@ -1,4 +1,4 @@
-//! A CRC64NVME binds an upload to its bytes, and the store has one of each file, in parts too.
+//! A checksum binds an upload to its bytes, and the store has a CRC64NVME of each file, in parts too.
 
 use serde_json::{Value, json};
 
@@ -17,6 +17,8 @@ const COMMIT: &str = "/upload/commit";
 pub(crate) const HELLO: &str = "M3eFcAZSQlc=";
 const JELLO: &str = "XQ2unw9y+Gs=";
 const EMPTY: &str = "AAAAAAAAAAA=";
+/// Of `hello`.
+const MD5: &str = "XUFAKrxLKna5cZ2REBfFkg==";
 
 fn text_file(more: &Value) -> Value {
     let file = json!({"filename": "a.txt", "contentType": "text/plain"});
@@ -34,21 +36,51 @@ async fn checksum(app: &App, route: &str, body: Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_put_is_bound_to_a_crc64nvme() {
-    const HEADER: &str = "x-amz-checksum-crc64nvme";
+async fn a_put_is_bound_to_the_checksum_that_was_given() {
     let app = spawn_app().await;
-    let grant = granted(&app, json!({"checksumCrc64nvme": HELLO})).await;
-    assert_eq!(grant.headers[HEADER], HELLO);
-    let wrong = app.upload(&grant, "jello").await;
-    assert_eq!(wrong.status(), 400);
-    assert!(wrong.text().await.unwrap().contains("BadDigest"));
-    let mut other = granted(&app, json!({"checksumCrc64nvme": HELLO})).await;
-    other.headers.insert(HEADER.into(), JELLO.into());
-    assert_eq!(app.upload(&other, "jello").await.status(), 403);
-    assert_eq!(app.stored(&grant.key).await, None);
-    assert_eq!(app.upload(&grant, "hello").await.status(), 200);
-    let body = json!({"key": grant.key, "checksumCrc64nvme": HELLO});
-    assert_eq!(checksum(&app, VERIFY, body).await, HELLO);
+    for (field, header, sum, other) in [
+        (
+            "checksumSha256",
+            "x-amz-checksum-sha256",
+            &*sha256("hello"),
+            Some(sha256("jello")),
+        ),
+        (
+            "checksumCrc64nvme",
+            "x-amz-checksum-crc64nvme",
+            HELLO,
+            Some(JELLO.to_owned()),
+        ),
+        // Without its header.
+        ("contentMd5", "content-md5", MD5, None),
+    ] {
+        let grant = granted(&app, json!({field: sum})).await;
+        assert_eq!(grant.headers[header], sum);
+        let wrong = app.upload(&grant, "jello").await;
+        assert_eq!(wrong.status(), 400, "{field}");
+        assert!(wrong.text().await.unwrap().contains("BadDigest"));
+        let mut changed = grant.clone();
+        match other {
+            Some(other) => changed.headers.insert(header.into(), other),
+            None => changed.headers.remove(header),
+        };
+        assert_eq!(app.upload(&changed, "jello").await.status(), 403, "{field}");
+        assert_eq!(app.stored(&grant.key).await, None);
+        assert_eq!(app.upload(&grant, "hello").await.status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn an_md5_is_16_bytes_and_for_no_form() {
+    let app = spawn_app().await;
+    let form = text_file(&json!({"contentMd5": MD5}));
+    let form = app.refused("/upload/presigned-post", &form).await;
+    assert_eq!(form["status"], 422);
+    assert_eq!(fields(&form), [("/contentMd5", "post-not-supported")]);
+    let invalid = app
+        .refused(URL, &text_file(&json!({"contentMd5": "x"})))
+        .await;
+    assert_eq!(fields(&invalid), [("/contentMd5", "not-a-checksum")]);
 }
 
 #[tokio::test]
@@ -105,9 +137,10 @@ async fn a_file_of_which_the_store_has_no_crc64nvme_is_a_mismatch_that_says_so()
 }
 
 #[tokio::test]
-async fn an_empty_file_has_a_crc64nvme_too() {
+async fn an_empty_file_can_be_bound_and_has_a_crc64nvme_too() {
     let app = spawn_app().await;
-    let mut grant = granted(&app, json!({"checksumCrc64nvme": EMPTY})).await;
+    let mut grant = granted(&app, json!({"size": 0, "checksumCrc64nvme": EMPTY})).await;
+    assert_eq!(app.upload(&grant, "1").await.status(), 403);
     // The client of the tests sends no length of an empty body by itself.
     grant.headers.insert("content-length".into(), "0".into());
     assert_eq!(app.upload(&grant, "").await.status(), 200);

@@ -31,17 +31,6 @@ async fn the_store_refuses_a_byte_more_and_a_byte_less_than_the_size() {
 }
 
 #[tokio::test]
-async fn an_empty_file_can_be_bound_too() {
-    let app = spawn_app().await;
-    let body = json!({"filename": "a", "contentType": "a/b", "size": 0});
-    let mut grant: Grant = app.granted(URL, &body).await;
-    assert_eq!(put(&app, &grant, "1").await, 403);
-    // Browsers and curl announce an empty body; this client needs the header.
-    grant.headers.insert("content-length".into(), "0".into());
-    assert_eq!(put(&app, &grant, "").await, 200);
-}
-
-#[tokio::test]
 async fn a_file_over_the_limit_is_refused_before_it_is_signed() {
     let app = spawn_app_with_policies("[policies.default]\nmax_size = '5 B'").await;
     let ask = |size: Value| json!({"filename": "a", "contentType": "a/b", "size": size});
@@ -64,36 +53,6 @@ async fn a_file_over_the_limit_is_refused_before_it_is_signed() {
         let detail = problem["detail"].as_str().unwrap();
         assert!(detail.contains("a whole number"), "{detail}");
     }
-}
-
-#[tokio::test]
-async fn without_policies_no_file_is_larger_than_s3_takes() {
-    let app = spawn_app().await;
-    let limit = 5_u64 * 1024 * 1024 * 1024;
-    let ask = |size: u64| json!({"filename": "a", "contentType": "a/b", "size": size});
-    let _granted: Grant = app.granted(URL, &ask(limit)).await;
-    for size in [limit + 1, i64::MAX.unsigned_abs()] {
-        let problem = app.refused(URL, &ask(size)).await;
-        assert_eq!(problem["code"], "file-too-large");
-    }
-}
-
-#[tokio::test]
-async fn the_store_refuses_other_bytes_than_those_of_the_checksum() {
-    let app = spawn_app().await;
-    let checksum = sha256("right");
-    let body = json!({"filename": "a", "contentType": "a/b", "checksumSha256": checksum});
-    let grant: Grant = app.granted(URL, &body).await;
-    assert_eq!(grant.headers["x-amz-checksum-sha256"], checksum);
-    assert_eq!(put(&app, &grant, "wrong").await, 400);
-    assert_eq!(app.stored(&grant.key).await, None);
-    let mut other = grant.clone();
-    other
-        .headers
-        .insert("x-amz-checksum-sha256".into(), sha256("wrong"));
-    assert_eq!(put(&app, &other, "wrong").await, 403);
-    assert_eq!(app.stored(&grant.key).await, None);
-    assert_eq!(put(&app, &grant, "right").await, 200);
 }
 
 #[tokio::test]
