@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::auth::jwt::{AUDIENCE, ISSUER, SECRET, claims, signed};
-use crate::helpers::{Grant, client, granted};
+use crate::helpers::{Grant, asking_at, client, granted};
 use crate::process::{
     BUCKET, Running, free_addr, one_line_and_exit_1, presignd, request_lines, run,
 };
@@ -254,15 +254,9 @@ async fn an_api_key_that_the_command_made_is_let_in() {
     std::fs::write(folder.path().join("keys.toml"), format!("[[keys]]{entry}")).unwrap();
     let variables = [("AUTH_MODE", "api-key"), ("API_KEYS_FILE", "keys.toml")];
     let (_dev, base) = Running::dev(folder.path(), &variables);
-    let ask = || {
-        let file = json!({"filename": "a.txt", "contentType": "text/plain"});
-        client()
-            .post(format!("{base}/upload/presigned-url"))
-            .json(&file)
-    };
-    let refused = ask().send().await.unwrap();
+    let refused = asking_at(&base).send().await.unwrap();
     assert_eq!(refused.status(), 401);
-    let granted = ask().bearer_auth(&key).send().await.unwrap();
+    let granted = asking_at(&base).bearer_auth(&key).send().await.unwrap();
     assert_eq!(granted.status(), 201);
 
     let (output, _) = run(&["api-key", ""], &[]);

@@ -15,8 +15,9 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use crate::helpers::{
-    App, built_in, client, eventually, hurry, is, later, problem, service, service_counting, spawn,
-    spawn_app, spawn_app_with_both, spawn_app_with_policies, without_credentials,
+    App, asking_at, built_in, client, eventually, hurry, is, later, problem, service,
+    service_counting, spawn, spawn_app, spawn_app_with_both, spawn_app_with_policies,
+    without_credentials,
 };
 use crate::stand_in::{StandIn, empty};
 use crate::uppy::create_at;
@@ -42,11 +43,13 @@ async fn slow(after: Duration) -> StandIn {
 }
 
 #[tokio::test]
-async fn a_service_is_ready_when_the_store_answers_for_the_bucket() {
+async fn a_service_is_healthy_and_ready_when_the_store_answers_for_the_bucket() {
     let app = spawn_app().await;
-    let response = app.get("/readyz").await;
-    assert_eq!(response.status(), 200);
-    assert_eq!(response.text().await.unwrap(), r#"{"status":"ok"}"#);
+    for path in ["/healthz", "/readyz"] {
+        let response = app.get(path).await;
+        assert_eq!(response.status(), 200, "{path}");
+        assert_eq!(response.text().await.unwrap(), r#"{"status":"ok"}"#);
+    }
     // Credentials that may only write are refused the question, by a store that is well.
     let store = StandIn::with_status(403).await;
     let (base, own) = with_metrics(&store.config()).await;
@@ -154,9 +157,7 @@ async fn a_request_whose_client_hangs_up_is_counted_too() {
 #[tokio::test]
 async fn a_grant_that_fails_is_not_counted_as_refused() {
     let (base, own) = with_metrics(&without_credentials()).await;
-    let file = json!({"filename": "a.txt", "contentType": "text/plain"});
-    let request = client().post(format!("{base}/upload/presigned-url"));
-    let response = request.json(&file).send().await.unwrap();
+    let response = asking_at(&base).send().await.unwrap();
     assert!(response.headers().contains_key("retry-after"));
     let problem = problem(response).await;
     is(&problem, 503, "credentials-unavailable");
@@ -191,7 +192,7 @@ async fn every_route_is_counted_under_its_pattern() {
             path = path.replace(&parameter, "1");
         }
         assert!(!path.contains('{'), "{path}");
-        app.get(&path).await;
+        assert!(!app.get(&path).await.status().is_server_error(), "{path}");
     }
     let text = app.metrics().await;
     for pattern in patterns {

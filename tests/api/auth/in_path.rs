@@ -8,7 +8,7 @@ use super::jwt::{SECRET, changed, claims, now, signed};
 use super::on_behalf::with_both;
 use super::tickets::{POLICIES, app, ticket};
 use crate::helpers::{
-    App, Grant, client, get, post, problem, spawn_app_with_policies, with_members,
+    App, Grant, asking_at, get, post, problem, spawn_app_with_policies, with_members,
 };
 use crate::process::Running;
 use crate::uppy::create_at;
@@ -206,11 +206,7 @@ async fn no_log_shows_a_ticket_of_a_path_and_names_who_calls_for_whom() {
     ] {
         get(&base, &path).await;
     }
-    let body = json!({"filename": "a.txt", "contentType": "text/plain"});
-    let request = client()
-        .post(format!("{base}/upload/presigned-url"))
-        .json(&body);
-    let request = request
+    let request = asking_at(&base)
         .header("x-api-key", key)
         .header("x-on-behalf-of", "user-17");
     assert_eq!(super::status(request).await, 201);

@@ -6,12 +6,11 @@ use axum::Json;
 use axum::routing::get;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use presignd::http::auth::new_api_key;
-use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 
 use super::jwks::published;
 use super::jwt::{AUDIENCE, ISSUER, IssuerKey, SECRET, changed, claims, now};
-use crate::helpers::client;
+use crate::helpers::asking_at;
 use crate::process::{Running, request_lines};
 
 /// A service that accepts the tokens of the issuer at `jwks`, and an API key, and this key.
@@ -28,13 +27,6 @@ fn started(folder: &Path, jwks: &str, more: &[(&str, &str)]) -> (Running, String
     variables.extend(more);
     let (dev, base) = Running::dev(folder, &variables);
     (dev, base, key)
-}
-
-fn asking(url: &str) -> RequestBuilder {
-    let body = json!({"filename": "a.txt", "contentType": "text/plain"});
-    client()
-        .post(format!("{url}/upload/presigned-url"))
-        .json(&body)
 }
 
 /// Tokens that are refused, and why.
@@ -110,34 +102,34 @@ async fn the_log_says_why_a_request_was_refused_and_never_what_the_client_sent()
 
     let mut requests = vec![
         (
-            asking(&base),
+            asking_at(&base),
             "there are no credentials of a kind that AUTH_MODE accepts",
         ),
         (
-            asking(&base)
+            asking_at(&base)
                 .bearer_auth(&known)
                 .header("x-api-key", &known),
             "there are two credentials",
         ),
         (
-            asking(&base).header("x-api-key", "chosen-key"),
+            asking_at(&base).header("x-api-key", "chosen-key"),
             "there is no such API key",
         ),
         (
-            asking(&base).header("x-api-key", "x".repeat(20_000)),
+            asking_at(&base).header("x-api-key", "x".repeat(20_000)),
             "`x-api-key` is repeated, not ASCII or too long",
         ),
         (
-            asking(&base).basic_auth("chosen-user", Some("chosen-password")),
+            asking_at(&base).basic_auth("chosen-user", Some("chosen-password")),
             "`authorization` is repeated, not ASCII, too long or not `Bearer`",
         ),
         (
-            asking(&format!("{base}/t/{}", key.sign(Some("k"), &claims("a")))),
+            asking_at(&format!("{base}/t/{}", key.sign(Some("k"), &claims("a")))),
             "the ticket is invalid, and the answer says why",
         ),
     ];
     for (token, why) in tokens(&key) {
-        requests.push((asking(&base).bearer_auth(token), why));
+        requests.push((asking_at(&base).bearer_auth(token), why));
     }
     let mut expected = Vec::new();
     for (request, why) in requests {
@@ -145,7 +137,7 @@ async fn the_log_says_why_a_request_was_refused_and_never_what_the_client_sent()
         assert_eq!(response.status(), 401, "{why}");
         expected.push(json!(why));
     }
-    let granted = asking(&base).bearer_auth(&known).send().await.unwrap();
+    let granted = asking_at(&base).bearer_auth(&known).send().await.unwrap();
     assert_eq!(granted.status(), 201);
     expected.push(Value::Null);
 
@@ -168,9 +160,9 @@ async fn the_log_of_dev_says_it_too_also_where_no_token_can_be_verified() {
     let token = IssuerKey::ec(Algorithm::ES256).sign(Some("k"), &claims("alice"));
     let mut statuses = Vec::new();
     for request in [
-        asking(&base),
-        asking(&base).bearer_auth(&token),
-        asking(&base).bearer_auth(&token),
+        asking_at(&base),
+        asking_at(&base).bearer_auth(&token),
+        asking_at(&base).bearer_auth(&token),
     ] {
         statuses.push(request.send().await.unwrap().status().as_u16());
     }
@@ -194,7 +186,7 @@ async fn the_log_has_the_code_of_a_problem_and_who_got_it() {
         ("LOG_FORMAT", "json"),
     ];
     let (dev, base, known) = started(folder.path(), "http://127.0.0.1:9/jwks", &settings);
-    let asking = || asking(&base).header("x-api-key", &known);
+    let asking = || asking_at(&base).header("x-api-key", &known);
     for (request, status) in [
         (asking(), 201),
         (asking().json(&json!({"filename": "chosen/name"})), 400),

@@ -12,7 +12,7 @@ use reqwest::StatusCode;
 use serde_json::json;
 
 use crate::auth::jwt::{AUDIENCE, ISSUER, IssuerKey, claims};
-use crate::helpers::{client, eventually, get};
+use crate::helpers::{asking_at, eventually, get};
 use crate::process::{Running, free_addr, log_lines};
 
 const POLICIES: (&str, &str) = ("UPLOAD_POLICIES_FILE", "policies.toml");
@@ -59,8 +59,8 @@ async fn a_reload_changes_keys_and_policies_and_a_fault_leaves_both_as_they_were
     let (dev, base, metrics) = dev_of(folder, &variables);
     let ask = async |key: &str, policy: &str| {
         let body = json!({"filename": "a", "contentType": "a/b", "policy": policy});
-        let request = client().post(format!("{base}/upload/presigned-url"));
-        let response = request.bearer_auth(key).json(&body).send().await.unwrap();
+        let request = asking_at(&base).bearer_auth(key).json(&body);
+        let response = request.send().await.unwrap();
         let status = response.status();
         let answer: serde_json::Value = response.json().await.unwrap();
         let key = answer["key"].as_str().unwrap_or_default();
@@ -122,9 +122,7 @@ async fn a_reload_replaces_the_key_of_an_issuer_and_a_fault_leaves_it_as_it_was(
     let (dev, base, metrics) = dev_of(folder, &variables);
     let [old_token, new_token] = [&old, &new].map(|key| key.sign(None, &claims("alice")));
     let ask = async |token: &str| {
-        let body = json!({"filename": "a", "contentType": "a/b"});
-        let request = client().post(format!("{base}/upload/presigned-url"));
-        let response = request.bearer_auth(token).json(&body).send().await;
+        let response = asking_at(&base).bearer_auth(token).send().await;
         response.unwrap().status().as_u16()
     };
     assert_eq!([ask(&old_token).await, ask(&new_token).await], [201, 401]);

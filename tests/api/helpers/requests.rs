@@ -1,6 +1,6 @@
 //! Requests to a service whose address is known, and what their answers say.
 
-use reqwest::{Client, Method, Response};
+use reqwest::{Client, Method, RequestBuilder, Response};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -18,6 +18,13 @@ pub(crate) async fn get(base: &str, path: &str) -> Response {
 pub(crate) async fn post(base: &str, path: &str, body: &Value) -> Response {
     let request = client().post(format!("{base}{path}")).json(body);
     request.send().await.unwrap()
+}
+
+/// A request for a file.
+pub(crate) fn asking_at(base: &str) -> RequestBuilder {
+    let file = json!({"filename": "a.txt", "contentType": "text/plain"});
+    let request = client().post(format!("{base}/upload/presigned-url"));
+    request.json(&file)
 }
 
 /// The grant for a request to it.
