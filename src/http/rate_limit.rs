@@ -159,28 +159,6 @@ mod tests {
     }
 
     #[test]
-    fn a_dry_run_is_not_counted() {
-        let limit = limit(0.1, 2);
-        for _ in 0..5 {
-            assert_eq!(limit.would_count(&named("alice")), Ok(()));
-        }
-        assert_eq!(limit.count(&named("alice"), 0, ONE), Ok(1));
-        assert_eq!(limit.count(&named("alice"), 0, ONE), Ok(1));
-        assert!(limit.would_count(&named("alice")).is_err());
-        assert!(limit.count(&named("alice"), 0, ONE).is_err());
-    }
-
-    #[test]
-    fn a_request_can_count_as_several_and_never_as_more_than_a_burst() {
-        let limit = limit(0.1, 3);
-        let many = NonZeroU32::new(100).unwrap();
-        assert_eq!(limit.count(&named("alice"), 0, ONE), Ok(1));
-        assert_eq!(limit.count(&named("alice"), 1, many), Ok(3));
-        assert!(limit.count(&named("alice"), 0, ONE).is_err());
-        assert_eq!(limit.count(&named("bob"), 0, ONE), Ok(1));
-    }
-
-    #[test]
     fn a_request_that_counts_as_several_is_let_through_after_the_time_that_its_refusal_names() {
         for burst in [1, 2, 10] {
             let limit = limit(100.0, burst);

@@ -159,7 +159,6 @@ impl IntoResponse for Document {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
 
     use super::*;
 
@@ -203,7 +202,7 @@ mod tests {
     #[test]
     fn what_is_no_list_of_parts_is_refused() {
         let bomb = "<!DOCTYPE a [<!ENTITY b \"bbbbbbbbbb\"><!ENTITY c \"&b;&b;&b;\">]><CompleteMultipartUpload><Part><ETag>&c;</ETag></Part></CompleteMultipartUpload>";
-        let nested = "<a>".repeat(1000);
+        let nested = "<a>".repeat(100_000);
         for body in [
             "",
             " ",
@@ -241,13 +240,5 @@ mod tests {
                 "<?xml version=\"1.0\" encoding=\"UTF-8\"?><A xmlns=\"{NAMESPACE}\"><B>&lt;&amp;&gt;&quot;&apos;</B></A>"
             )
         );
-    }
-
-    proptest! {
-        #[test]
-        fn any_body_is_read_or_refused(body in "\\PC{0,60}|[<>/&;#!\\[\\]CDATPart=\"'? -]{0,60}") {
-            let body = format!("<CompleteMultipartUpload>{body}</CompleteMultipartUpload>");
-            listed_parts(body.as_bytes(), 9).ok();
-        }
     }
 }

@@ -21,7 +21,7 @@ use super::{Bucket, CALL_TIMEOUT, Error, StoreError};
 /// hundreds of kilobytes that nobody signed.
 pub(crate) const MAX_TEXT_BYTES: usize = 2048;
 /// The permissions for these calls.
-const NEEDS: &str = "s3:GetObject, and s3:ListBucket to learn what does not exist";
+pub(super) const NEEDS: &str = "s3:GetObject, and s3:ListBucket to learn what does not exist";
 
 /// An object that the store has. A text has U+FFFD in the place of what is not UTF-8, and at its end if it
 /// was cut.
@@ -238,28 +238,4 @@ fn cut(mut text: String) -> String {
         text.shrink_to_fit();
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use aws_sdk_s3::config::http::HttpResponse;
-    use aws_sdk_s3::error::SdkError;
-    use aws_sdk_s3::operation::head_object::HeadObjectError;
-    use aws_sdk_s3::primitives::SdkBody;
-
-    use super::*;
-
-    fn answer(status: u16) -> Result<Option<()>, StoreError> {
-        let answer = HttpResponse::new(status.try_into().unwrap(), SdkBody::empty());
-        let no_body = HeadObjectError::unhandled("no body");
-        absent(SdkError::service_error(no_body, answer), NEEDS)
-    }
-
-    #[test]
-    fn the_log_names_the_permissions_that_a_head_request_needs() {
-        let error = answer(403).unwrap_err().to_string();
-        for permission in ["s3:GetObject", "s3:ListBucket"] {
-            assert!(error.contains(permission), "{error}");
-        }
-    }
 }

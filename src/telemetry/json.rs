@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_has_the_fields_of_its_event_as_members() {
+    fn an_event_is_one_line_and_its_fields_are_members() {
         let error = io::Error::other("said \"no\"\nand left");
         let text = logged(|| {
             tracing::warn!(
@@ -105,17 +105,18 @@ mod tests {
                 absent = None::<u64>,
                 %error,
                 listed = ?[1, 2],
-                "it {}",
+                "it\n{}",
                 "happened"
             );
         });
+        assert!(text.ends_with('\n') && text.lines().count() == 1, "{text}");
         let mut line: Value = serde_json::from_str(&text).unwrap();
         let timestamp = line.as_object_mut().unwrap().remove("timestamp").unwrap();
         let format = &time::format_description::well_known::Rfc3339;
         assert!(time::OffsetDateTime::parse(timestamp.as_str().unwrap(), format).is_ok());
         let expected = json!({
             "level": "WARN",
-            "message": "it happened",
+            "message": "it\nhappened",
             "text": "한 \"a\"\n\u{1}",
             "number": 6,
             "negative": -1,
@@ -125,15 +126,5 @@ mod tests {
             "target": "presignd::telemetry::json::tests",
         });
         assert_eq!(line, expected);
-    }
-
-    #[test]
-    fn each_event_is_one_line() {
-        let text = logged(|| {
-            tracing::info!("first\nsecond");
-            tracing::info!("third");
-        });
-        assert_eq!(text.lines().count(), 2);
-        assert!(text.ends_with('\n'));
     }
 }

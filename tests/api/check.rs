@@ -245,9 +245,10 @@ async fn people_get_a_table_with_what_to_do() {
     assert_eq!(err, "presignd: 1 check has failed\n");
     let failed = out.lines().find(|line| line.starts_with("FAILED")).unwrap();
     assert!(
-        failed.contains("bucket") && out.contains("\n                      → "),
+        failed.contains("no bucket nope") && out.contains("\n                      → "),
         "{out}"
     );
+    assert!(out.contains("AWS_S3_BUCKET_NAME"), "{out}");
     stand.is_as_it_was();
 }
 

@@ -92,6 +92,7 @@ async fn a_store_that_does_not_delete_is_reported() {
         ((403, "AccessDenied"), 502, "storage-error"),
         ((503, "SlowDown"), 503, "storage-unavailable"),
         ((429, "QuotaExceeded"), 503, "storage-unavailable"),
+        ((400, "TooManyRequests"), 503, "storage-unavailable"),
     ] {
         let store = StandIn::answering(move |_| async move { error(answer.0, answer.1) }).await;
         is(&problem(delete_at(&store).await).await, status, code);

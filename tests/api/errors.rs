@@ -108,22 +108,13 @@ async fn a_body_over_64_kib_is_refused_and_one_below_is_read() {
 }
 
 #[tokio::test]
-async fn thousands_of_wrong_fields_are_answered_soon_and_briefly() {
-    let app = spawn_app().await;
-    let body: serde_json::Map<String, Value> =
-        (0..5000).map(|n| (format!("f{n}"), json!(n))).collect();
-    let begin = std::time::Instant::now();
-    let problem = post(&app, Value::Object(body).to_string()).await;
-    assert_eq!(problem["errors"].as_array().unwrap().len(), 50);
-    assert!(begin.elapsed().as_secs() < 30, "{:?}", begin.elapsed());
-}
-
-#[tokio::test]
-async fn a_body_with_very_many_faults_is_answered_with_some_and_the_number_of_the_others() {
+async fn a_body_with_very_many_faults_is_soon_answered_with_some_and_the_number_of_the_others() {
     let app = spawn_app().await;
     let members: Vec<String> = (0..5000).map(|n| format!(r#""{n}":1"#)).collect();
     let unknown = format!("{{{}}}", members.join(","));
+    let begin = std::time::Instant::now();
     let unknown = problem(app.post_text("/upload/presigned-url", unknown).await).await;
+    assert!(begin.elapsed().as_secs() < 30, "{:?}", begin.elapsed());
     assert_eq!(fields(&unknown).len(), 50);
     let detail = unknown["detail"].as_str().unwrap();
     assert!(detail.ends_with("; and 4995 more"), "{detail}");

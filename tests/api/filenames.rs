@@ -2,6 +2,7 @@
 //! other is refused with its reason.
 
 use presignd::upload::Filename;
+use reqwest::Url;
 use serde_json::{Value, json};
 
 use crate::helpers::{App, fields, problem, spawn_app};
@@ -12,6 +13,8 @@ async fn makes_the_trip(app: &App, name: &str) {
     let filename = grant.key.splitn(3, '/').nth(2).unwrap();
     let normalised = Filename::parse(name).unwrap();
     assert_eq!(filename, normalised.as_str(), "of {name:?}");
+    let url = Url::parse(&grant.url).unwrap();
+    assert_eq!(url.as_str(), grant.url, "the URL is already normal");
     let response = app.upload(&grant, name.to_owned()).await;
     assert_eq!(response.status(), 200, "{name:?}");
     let (body, _) = app.stored(&grant.key).await.expect(name);

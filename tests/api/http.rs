@@ -164,14 +164,6 @@ async fn all_names_below_a_domain_can_be_allowed() {
     }
 }
 
-#[tokio::test]
-async fn healthz_answers() {
-    let app = spawn_app().await;
-    let response = app.get("/healthz").await;
-    assert_eq!(response.status(), 200);
-    assert_eq!(response.text().await.unwrap(), r#"{"status":"ok"}"#);
-}
-
 /// A preflight from `origin`, to a service that lets `allowed` in.
 async fn preflight(allowed: AllowedOrigins, origin: &str) -> Response {
     let settings = http::Settings {

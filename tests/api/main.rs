@@ -45,5 +45,4 @@ mod shares;
 mod stand_in;
 mod strangers;
 mod uppy;
-mod vectors;
 mod verify;

@@ -203,23 +203,27 @@ async fn the_store_refuses_a_form_that_has_expired() {
 }
 
 #[tokio::test]
-async fn awkward_names_arrive_unchanged_and_widen_nothing() {
+async fn awkward_names_and_types_arrive_unchanged_and_widen_nothing() {
     let app = spawn_app().await;
-    for name in [
-        "보고서 최종.pdf",
-        "🎉.png",
-        "$key.txt",
-        "a$b\"c'd.txt",
-        "\"},[\"starts-with\",\"$key\",\"\"],{\"x\":\"",
-        "a+b%20c&d=e;f.txt",
-        "${other}",
-        &"한".repeat(85),
+    for (name, content_type) in [
+        ("보고서 최종.pdf", "video/webm;codecs=vp8,opus"),
+        ("🎉.png", "text/x-c++"),
+        ("$key.txt", "text/html; charset=\"a\\\"b\""),
+        ("a$b\"c'd.txt", "x/x;a=$b"),
+        (
+            "\"},[\"starts-with\",\"$key\",\"\"],{\"x\":\"",
+            "text/plain",
+        ),
+        ("a+b%20c&d=e;f.txt", "text/plain"),
+        ("${other}", "text/plain"),
+        (&"한".repeat(85), "text/plain"),
     ] {
-        let body = json!({"filename": name, "contentType": "text/plain"});
+        let body = json!({"filename": name, "contentType": content_type});
         let grant: PostGrant = app.granted(POST, &body).await;
         assert_eq!(grant.send(&app.client, name).await.status(), 201, "{name}");
-        let (bytes, _) = app.stored(&grant.key).await.expect(name);
+        let (bytes, stored_type) = app.stored(&grant.key).await.expect(name);
         assert_eq!(bytes, name.as_bytes());
+        assert_eq!(stored_type, content_type);
         let mut other = grant.clone();
         other.fields.insert("key".into(), "elsewhere".into());
         let status = other.send(&app.client, "x").await.status();

@@ -356,11 +356,9 @@ async fn the_rest_of_the_policy_holds_for_parts_too() {
 }
 
 #[tokio::test]
-async fn names_are_kept_as_companion_keeps_them() {
+async fn a_file_without_a_type_is_one_of_unknown_bytes() {
     let app = spawn_app().await;
-    let name = "가".repeat(200) + ".mp4";
-    let upload = create(&app, json!({"filename": name, "type": ""})).await;
-    assert!(upload.key.ends_with("가.mp4"), "{}", upload.key);
+    let upload = create(&app, json!({"filename": "a", "type": ""})).await;
     assert_eq!(upload.send(b"x".to_vec()).await.status(), 200);
     let (_, content_type) = app.stored(&upload.key).await.unwrap();
     assert_eq!(content_type, "application/octet-stream");

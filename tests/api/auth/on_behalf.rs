@@ -32,6 +32,7 @@ async fn with_both_ways_either_works_and_the_refusal_names_both() {
     for request in [
         asking(&app).bearer_auth(&token),
         asking(&app).bearer_auth(&key),
+        asking(&app).header("authorization", format!("BEARER {key}")),
         asking(&app).header("x-api-key", &key),
     ] {
         assert_eq!(status(request).await, 201);

@@ -89,18 +89,6 @@ async fn a_region_that_the_store_does_not_mind_is_a_warning() {
 }
 
 #[tokio::test]
-async fn a_bucket_that_is_not_there_is_named() {
-    let stand = StandIn::embedded().await;
-    let run = check_fails(&stand.url(), &[("AWS_S3_BUCKET_NAME", "nope")]).await;
-    run.says(
-        "bucket",
-        "failed",
-        &["no bucket nope", "AWS_S3_BUCKET_NAME"],
-    );
-    stand.is_as_it_was();
-}
-
-#[tokio::test]
 async fn a_page_of_a_proxy_is_not_a_missing_bucket() {
     for (status, outcome, says) in [
         (404, "failed", "404 without S3's code"),

@@ -148,12 +148,7 @@ async fn no_list_of_parts_but_the_right_one_completes_an_upload() {
     let too_many: Vec<(u16, &str)> = (1..=10_001).map(|number| (number, "x")).collect();
     for (body, status, code) in [
         (String::new(), 400, "InvalidXml"),
-        ("{}".to_owned(), 400, "InvalidXml"),
-        (good.replace("</Part>", ""), 400, "InvalidXml"),
         (bomb, 400, "InvalidXml"),
-        // Without entities, and before a list that is right.
-        (format!("<!DOCTYPE a>{good}"), 400, "InvalidXml"),
-        ("<a>".repeat(100_000), 400, "InvalidXml"),
         (list_of(&[]), 400, "InvalidRequest"),
         (list_of(&[(0, &etag)]), 400, "InvalidRequest"),
         (list_of(&[(1, &etag), (1, &etag)]), 400, "InvalidRequest"),
