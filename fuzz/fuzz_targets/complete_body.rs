@@ -5,44 +5,24 @@
 #![no_main]
 
 use std::sync::LazyLock;
-use std::time::SystemTime;
 
 use axum::http::StatusCode;
 use libfuzzer_sys::fuzz_target;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-
-use presignd::upload::{Caller, ContentType, Filename, GrantRequest};
-use presignd_fuzz::{Behavior, Place, block_on, bucket, file, id, problem, service, set_behavior};
+use presignd_fuzz::{Behavior, begun, first_line, problem, set_behavior};
 
 const ROUTE: &str = "/s3/multipart/{uploadId}/complete";
 
 /// The service, and where an upload of it is completed.
 static SERVICE: LazyLock<(axum::Router, String)> = LazyLock::new(|| {
-    let service = service(
-        bucket(Place::Local, None),
-        "[policies.default]\nmax_size = '12 MiB'",
-    );
-    let filename = Filename::parse("a b.txt").expect("a name");
-    let file = file(
-        filename,
-        ContentType::parse("a/b").expect("a type"),
-        "default",
-    );
-    let caller = Caller::anonymous();
-    let upload = block_on(service.create_multipart(GrantRequest {
-        id: id(),
-        ..GrantRequest::new(&caller, &file, SystemTime::now())
-    }));
-    let upload = upload.expect("an upload");
+    let (service, upload) = begun();
     let key = utf8_percent_encode(upload.open.key(), NON_ALPHANUMERIC);
     let uri = format!("/s3/multipart/{}/complete?key={key}", upload.token);
     (problem::router(service), uri)
 });
 
 fuzz_target!(|input: &[u8]| {
-    let end = input.iter().position(|b| *b == b'\n').unwrap_or(0);
-    let (behavior, body) = input.split_at(end);
-    let body = body.strip_prefix(b"\n").unwrap_or(body);
+    let (behavior, body) = first_line(input);
     let behavior = match behavior {
         b"empty" => Behavior::Empty,
         b"strict" => Behavior::Strict,

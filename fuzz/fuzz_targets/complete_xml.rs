@@ -11,26 +11,15 @@ use axum::http::{Request, header};
 use libfuzzer_sys::fuzz_target;
 use tower::ServiceExt;
 
-use presignd::upload::{Caller, ContentType, Filename, GrantRequest, Operation};
-use presignd_fuzz::{Place, block_on, bucket, file, id, problem, service};
+use presignd::upload::{Caller, Operation};
+use presignd_fuzz::{begun, block_on, problem};
 
 /// The service, and where an upload of it is completed.
 static SERVICE: LazyLock<(axum::Router, String)> = LazyLock::new(|| {
-    let service = service(
-        bucket(Place::Local, None),
-        "[policies.default]\nmax_size = '12 MiB'",
-    );
-    let filename = Filename::parse("a b.txt").expect("a name");
-    let content_type = ContentType::parse("a/b").expect("a type");
-    let file = file(filename, content_type, "default");
-    let (caller, now) = (Caller::anonymous(), SystemTime::now());
-    let upload = block_on(service.create_multipart(GrantRequest {
-        id: id(),
-        ..GrantRequest::new(&caller, &file, now)
-    }));
-    let upload = upload.expect("an upload");
+    let (service, upload) = begun();
     // The fuzzer may run for long.
     let lifetime = Duration::from_hours(24);
+    let (caller, now) = (Caller::anonymous(), SystemTime::now());
     let call = service.seal_call(&caller, &upload.open, Operation::Complete, lifetime, now);
     let uri = format!("/s3/upload/{}", call.token);
     (problem::router(service), uri)

@@ -8,8 +8,8 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use presignd::upload::{Caller, ContentType, Filename, GrantRequest, UploadService};
-use presignd_fuzz::{Place, block_on, bucket, file, id, midnight, service};
+use presignd::upload::{Caller, ContentType, Filename, UploadService};
+use presignd_fuzz::{Place, ask, block_on, bucket, file, service};
 
 static SERVICE: LazyLock<UploadService> =
     LazyLock::new(|| service(bucket(Place::Aws, None), "[policies.default]"));
@@ -25,10 +25,7 @@ fuzz_target!(|name: &str| {
 fn check(filename: Filename) {
     let content_type = ContentType::parse("text/html").expect("a type");
     let file = file(filename, content_type, "default");
-    let grant = block_on(SERVICE.presign_put(GrantRequest {
-        id: id(),
-        ..GrantRequest::new(&Caller::anonymous(), &file, midnight())
-    }));
+    let grant = block_on(SERVICE.presign_put(ask(&Caller::anonymous(), &file)));
     let headers = grant.expect("a grant").request.headers;
     let (_, header) = headers
         .iter()

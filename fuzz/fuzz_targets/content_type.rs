@@ -9,8 +9,8 @@ use std::sync::LazyLock;
 
 use axum::http::HeaderValue;
 use libfuzzer_sys::fuzz_target;
-use presignd::upload::{Caller, ContentType, Error, Filename, GrantRequest, UploadService};
-use presignd_fuzz::{Place, block_on, bucket, file, id, midnight, service};
+use presignd::upload::{Caller, ContentType, Error, Filename, UploadService};
+use presignd_fuzz::{Place, ask, block_on, bucket, file, service};
 
 static SERVICE: LazyLock<UploadService> = LazyLock::new(|| {
     let policies = "
@@ -43,10 +43,7 @@ fuzz_target!(|text: &str| {
     let ask = |policy| {
         let name = Filename::parse("a").expect("a name");
         let file = file(name, content_type.clone(), policy);
-        match block_on(SERVICE.presign_put(GrantRequest {
-            id: id(),
-            ..GrantRequest::new(&Caller::anonymous(), &file, midnight())
-        })) {
+        match block_on(SERVICE.presign_put(ask(&Caller::anonymous(), &file))) {
             Ok(grant) => Some(grant.request.headers),
             Err(Error::Refused(_)) => None,
             Err(error) => panic!("{error}: {text}"),

@@ -10,8 +10,8 @@ use std::sync::LazyLock;
 use icu_normalizer::ComposingNormalizerBorrowed;
 use libfuzzer_sys::fuzz_target;
 use percent_encoding::percent_decode_str;
-use presignd::upload::{Caller, ContentType, Error, Filename, GrantRequest, UploadService};
-use presignd_fuzz::{Place, block_on, bucket, file, id, midnight, service};
+use presignd::upload::{Caller, ContentType, Error, Filename, UploadService};
+use presignd_fuzz::{Place, ask, block_on, bucket, file, service};
 use url::Url;
 
 /// Name, key and number of segments of each policy.
@@ -48,10 +48,7 @@ fuzz_target!(|input: &str| {
         for (policy, _, segments) in TEMPLATES {
             let content_type = ContentType::parse("text/plain").expect("a type");
             let file = file(filename.clone(), content_type, policy);
-            match block_on(service.presign_put(GrantRequest {
-                id: id(),
-                ..GrantRequest::new(&caller, &file, midnight())
-            })) {
+            match block_on(service.presign_put(ask(&caller, &file))) {
                 Ok(grant) => check(*place, grant.key.as_str(), &grant.request.url, segments),
                 // Its key would consist of spaces only.
                 Err(Error::Refused(_))

@@ -11,9 +11,9 @@ use axum::http::{HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
 use presignd::s3::Bucket;
 use presignd::upload::{
-    Caller, ContentType, Error, File, Filename, GrantRequest, Policies, Sample, UploadService,
+    Caller, ContentType, Error, File, Filename, Policies, Sample, UploadService,
 };
-use presignd_fuzz::{LIFETIME, Place, block_on, bucket, file, id, midnight, service_of};
+use presignd_fuzz::{LIFETIME, Place, ask, block_on, bucket, file, service_of};
 
 static BUCKET: LazyLock<Bucket> = LazyLock::new(|| bucket(Place::Local, None));
 
@@ -49,30 +49,21 @@ fn takes_its_sample(service: &UploadService, sample: &Sample) {
     let caller = &sample.caller;
     assert!(put(service, caller, &sample.file), "{}", sample.policy);
     if sample.fits_form {
-        match block_on(service.presign_post(GrantRequest {
-            id: id(),
-            ..GrantRequest::new(caller, &sample.file, midnight())
-        })) {
+        match block_on(service.presign_post(ask(caller, &sample.file))) {
             Ok(_) => {}
             Err(Error::NoForm(why)) if why.contains("larger") => {}
             Err(error) => panic!("{error}: {}", sample.policy),
         }
     }
     if sample.fits_multipart {
-        let upload = block_on(service.create_multipart(GrantRequest {
-            id: id(),
-            ..GrantRequest::new(caller, &sample.file, midnight())
-        }));
+        let upload = block_on(service.create_multipart(ask(caller, &sample.file)));
         upload.expect("an upload");
     }
 }
 
 /// Whether the file is granted. If not, the policy must have refused it.
 fn put(service: &UploadService, caller: &Caller, file: &File) -> bool {
-    match block_on(service.presign_put(GrantRequest {
-        id: id(),
-        ..GrantRequest::new(caller, file, midnight())
-    })) {
+    match block_on(service.presign_put(ask(caller, file))) {
         Ok(grant) => {
             assert!(
                 (1..=1024).contains(&grant.key.as_str().len()),

@@ -10,10 +10,10 @@ use std::sync::LazyLock;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use libfuzzer_sys::fuzz_target;
 use presignd::upload::{
-    Caller, ContentType, Error, File, Filename, Grant, GrantRequest, Sha256Checksum, UploadService,
+    Caller, ContentType, Error, File, Filename, Grant, Sha256Checksum, UploadService,
     check_metadata,
 };
-use presignd_fuzz::{BUCKET, Place, block_on, bucket, file, id, lines, midnight, service};
+use presignd_fuzz::{BUCKET, Place, ask, block_on, bucket, file, lines, midnight, service};
 use serde_json::{Value, json};
 
 /// S3's limit on a form without its file.
@@ -51,10 +51,7 @@ fuzz_target!(|input: &str| {
         return;
     };
     for service in &*SERVICES {
-        match block_on(service.presign_post(GrantRequest {
-            id: id(),
-            ..GrantRequest::new(&caller, &file, midnight())
-        })) {
+        match block_on(service.presign_post(ask(&caller, &file))) {
             Ok(grant) => check(&file, &grant),
             Err(Error::Refused(_) | Error::NoForm(_)) => {}
             Err(error) => panic!("{error:?}"),

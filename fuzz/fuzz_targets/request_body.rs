@@ -8,7 +8,7 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use presignd_fuzz::{Behavior, Place, bucket, problem, service, set_behavior};
+use presignd_fuzz::{Behavior, Place, bucket, first_line, problem, service, set_behavior};
 use serde_json::Value;
 
 const ROUTES: [&str; 5] = [
@@ -39,9 +39,7 @@ static ROUTER: LazyLock<axum::Router> = LazyLock::new(|| {
 });
 
 fuzz_target!(|input: &[u8]| {
-    let end = input.iter().position(|b| *b == b'\n').unwrap_or(0);
-    let (route, body) = input.split_at(end);
-    let body = body.strip_prefix(b"\n").unwrap_or(body);
+    let (route, body) = first_line(input);
     let route = ROUTES.into_iter().find(|it| it.as_bytes() == route);
     let route = route.unwrap_or(ROUTES[0]);
     // A request with `wait` would really wait for an upload that never arrives.

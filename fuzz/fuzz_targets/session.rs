@@ -14,13 +14,12 @@ use std::time::Duration;
 use libfuzzer_sys::fuzz_target;
 use percent_encoding::percent_decode_str;
 use presignd::s3::Bucket;
-use presignd::telemetry::Metrics;
 use presignd::upload::{
-    Caller, ContentType, Error, Filename, GrantRequest, MultipartUpload, Policies, SessionKey,
-    Settings, UploadService,
+    Caller, ContentType, Error, Filename, MultipartUpload, Policies, UploadService,
 };
 use presignd_fuzz::{
-    LIFETIME, Place, UPLOAD_ID, block_on, bucket, file, id, lines, midnight, service_of,
+    LIFETIME, Place, UPLOAD_ID, ask, block_on, bucket, file, lines, midnight, service_of,
+    service_with_key,
 };
 
 const SEVEN_DAYS: u64 = 7 * 24 * 60 * 60;
@@ -29,16 +28,8 @@ static BUCKET: LazyLock<Bucket> = LazyLock::new(|| bucket(Place::Local, None));
 static SERVICE: LazyLock<UploadService> =
     LazyLock::new(|| service_of(BUCKET.clone(), Policies::built_in(LIFETIME)));
 /// A service with another secret.
-static STRANGER: LazyLock<UploadService> = LazyLock::new(|| {
-    let settings = Settings {
-        policies: Policies::built_in(LIFETIME),
-        supports_post: true,
-        forms_only: false,
-        receipts: None,
-        session_key: Some(SessionKey::new(&[8; 32])),
-    };
-    UploadService::new(BUCKET.clone(), settings, Metrics::default())
-});
+static STRANGER: LazyLock<UploadService> =
+    LazyLock::new(|| service_with_key(BUCKET.clone(), Policies::built_in(LIFETIME), &[8; 32]));
 
 fuzz_target!(|input: &str| {
     let (mut name, mut caller, mut other) = ("a", "", "");
@@ -57,11 +48,7 @@ fuzz_target!(|input: &str| {
     let begin = |service: &UploadService, caller, name| {
         let content_type = ContentType::parse("a/b").expect("a type");
         let file = file(name, content_type, "default");
-        block_on(service.create_multipart(GrantRequest {
-            id: id(),
-            ..GrantRequest::new(caller, &file, midnight())
-        }))
-        .expect("an upload")
+        block_on(service.create_multipart(ask(caller, &file))).expect("an upload")
     };
     let upload = begin(&SERVICE, &begun_by, filename.clone());
 

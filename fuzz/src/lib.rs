@@ -13,7 +13,8 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use presignd::s3::{self, Bucket, CredentialsCache};
 use presignd::telemetry::Metrics;
 use presignd::upload::{
-    ContentType, File, Filename, Policies, SessionKey, Settings, UploadService,
+    Caller, ContentType, File, Filename, GrantRequest, MultipartUpload, Policies, SessionKey,
+    Settings, UploadService,
 };
 use tokio::runtime::{Builder, Runtime};
 use uuid::Uuid;
@@ -95,14 +96,50 @@ pub fn service(bucket: Bucket, policies: &str) -> UploadService {
 }
 
 pub fn service_of(bucket: Bucket, policies: Policies) -> UploadService {
+    service_with_key(bucket, policies, &[7; 32])
+}
+
+/// The same with another secret.
+pub fn service_with_key(bucket: Bucket, policies: Policies, key: &[u8]) -> UploadService {
     let settings = Settings {
         policies,
         supports_post: true,
         forms_only: false,
         receipts: None,
-        session_key: Some(SessionKey::new(&[7; 32])),
+        session_key: Some(SessionKey::new(key)),
     };
     UploadService::new(bucket, settings, Metrics::default())
+}
+
+/// A request for a grant, at a time and with an id that are always the same.
+pub fn ask<'a>(caller: &'a Caller, file: &'a File) -> GrantRequest<'a> {
+    GrantRequest {
+        id: id(),
+        ..GrantRequest::new(caller, file, midnight())
+    }
+}
+
+/// A service, and an upload in parts that anyone has begun there.
+pub fn begun() -> (UploadService, MultipartUpload) {
+    let policies = "[policies.default]\nmax_size = '12 MiB'";
+    let service = service(bucket(Place::Local, None), policies);
+    let filename = Filename::parse("a b.txt").expect("a name");
+    let content_type = ContentType::parse("a/b").expect("a type");
+    let file = file(filename, content_type, "default");
+    let caller = Caller::anonymous();
+    let upload = service.create_multipart(GrantRequest {
+        id: id(),
+        ..GrantRequest::new(&caller, &file, SystemTime::now())
+    });
+    let upload = block_on(upload).expect("an upload");
+    (service, upload)
+}
+
+/// The first line of an input, and the rest.
+pub fn first_line(input: &[u8]) -> (&[u8], &[u8]) {
+    let end = input.iter().position(|b| *b == b'\n').unwrap_or(0);
+    let (line, rest) = input.split_at(end);
+    (line, rest.strip_prefix(b"\n").unwrap_or(rest))
 }
 
 /// A file with nothing but what is required.
