@@ -12,17 +12,15 @@ mod versions;
 
 use std::sync::{Arc, Mutex};
 
-use axum::Json;
 use axum::extract::Request;
 use axum::http::StatusCode;
-use axum::routing::get;
 use presignd::dev;
 use presignd::webhook::Secrets;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::auth::jwks::published;
-use crate::auth::jwt::IssuerKey;
+use crate::auth::jwks::{published, publishing};
+use crate::auth::jwt::{IssuerKey, JWT};
 use crate::helpers::spawn;
 use crate::process::presignd;
 use crate::stand_in::StandIn;
@@ -138,20 +136,13 @@ fn with<'a>(endpoint: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a
 async fn an_issuer_whose_keys_cannot_be_fetched_fails() {
     let stand = StandIn::embedded().await;
     let key = IssuerKey::ed();
-    let set = serde_json::json!({"keys": [published("k", &key)]});
-    let issuer = axum::Router::new().route("/jwks", get(async move || Json(set)));
-    let issuer = spawn(issuer).await;
+    let issuer = publishing(&[published("k", &key)]).await;
     for (path, status, words) in [
         ("jwks", "ok", "JWT_JWKS_URL: 1"),
         ("none", "failed", "the answer was 404"),
     ] {
         let jwks = format!("http://{issuer}/{path}");
-        let more = [
-            ("AUTH_MODE", "jwt"),
-            ("JWT_ISSUER", "me"),
-            ("JWT_AUDIENCE", "you"),
-            ("JWT_JWKS_URL", &jwks),
-        ];
+        let more = [&JWT[..3], &[("JWT_JWKS_URL", jwks.as_str())]].concat();
         let run = check_at(&stand.url(), &more).await;
         assert_eq!(run.code, Some(i32::from(status == "failed")));
         run.says("issuer", status, &[words]);
@@ -274,16 +265,11 @@ async fn a_service_that_strangers_reach_should_know_its_callers() {
     let open = check_passes(&url, &open).await;
     let words = ["AUTH_MODE", "RATE_LIMIT_PER_SECOND"];
     open.says("callers", "warning", &words);
-    let secret = "x".repeat(32);
     let guarded = [
         ("BIND_ADDR", "0.0.0.0:3000"),
-        ("AUTH_MODE", "jwt"),
-        ("JWT_ISSUER", "i"),
-        ("JWT_AUDIENCE", "a"),
-        ("JWT_SECRET", &secret),
         ("RATE_LIMIT_PER_SECOND", "10"),
     ];
-    let guarded = check_at(&url, &guarded).await;
+    let guarded = check_at(&url, &[&JWT[..], &guarded].concat()).await;
     guarded.says("callers", "ok", &[]);
     let closed = check_at(&url, &[]).await;
     let statuses = closed.statuses();

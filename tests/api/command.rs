@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::auth::jwt::{AUDIENCE, ISSUER, SECRET, claims, signed};
+use crate::auth::jwt::{JWT, claims, signed};
 use crate::helpers::{Grant, asking_at, client, granted};
 use crate::process::{
     BUCKET, Running, free_addr, one_line_and_exit_1, presignd, request_lines, run,
@@ -87,16 +87,12 @@ async fn the_log_has_a_line_for_each_request_and_names_its_caller_and_never_a_se
         ("RUST_LOG", "trace"),
         ("LOG_FORMAT", "json"),
         ("TRUSTED_PROXIES", "127.0.0.1"),
-        ("AUTH_MODE", "jwt"),
-        ("JWT_ISSUER", ISSUER),
-        ("JWT_AUDIENCE", AUDIENCE),
-        ("JWT_SECRET", str::from_utf8(SECRET).unwrap()),
         (
             "UPLOAD_SESSION_SECRET",
             "session-secret-of-all-of-the-replicas",
         ),
     ];
-    let (dev, base) = Running::dev(folder.path(), &variables);
+    let (dev, base) = Running::dev(folder.path(), &[&variables[..], &JWT].concat());
     let mut claims = claims("alice|7");
     claims["private-claim"] = 1.into();
     let token = signed(&claims);
@@ -143,7 +139,7 @@ async fn the_log_has_a_line_for_each_request_and_names_its_caller_and_never_a_se
     let mut secrets: Vec<String> = [
         "private",
         "secret-of",
-        str::from_utf8(SECRET).unwrap(),
+        JWT[3].1,
         "Bearer",
         signature,
         key,
@@ -265,10 +261,7 @@ async fn an_api_key_that_the_command_made_is_let_in() {
 
 #[test]
 fn healthcheck_fails_when_nothing_answers() {
-    let addr = {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap().to_string()
-    };
+    let addr = free_addr();
     let (output, _) = run(&["healthcheck"], &[("BIND_ADDR", &addr)]);
     one_line_and_exit_1(&output, &[&addr]);
 }

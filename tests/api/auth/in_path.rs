@@ -4,7 +4,7 @@ use presignd::http::auth::new_api_key;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
-use super::jwt::{SECRET, changed, claims, now, signed};
+use super::jwt::{JWT, changed, claims, now, signed};
 use super::on_behalf::with_both;
 use super::tickets::{POLICIES, app, ticket};
 use crate::helpers::{
@@ -188,14 +188,11 @@ async fn no_log_shows_a_ticket_of_a_path_and_names_who_calls_for_whom() {
     std::fs::write(&keys, format!("{entry}on_behalf = true\n")).unwrap();
     let variables = [
         ("AUTH_MODE", "jwt,api-key"),
-        ("JWT_ISSUER", super::jwt::ISSUER),
-        ("JWT_AUDIENCE", super::jwt::AUDIENCE),
-        ("JWT_SECRET", str::from_utf8(SECRET).unwrap()),
         ("API_KEYS_FILE", keys.to_str().unwrap()),
         ("LOG_FORMAT", "json"),
         ("RUST_LOG", "debug"),
     ];
-    let (dev, base) = Running::dev(folder.path(), &variables);
+    let (dev, base) = Running::dev(folder.path(), &[&JWT[1..], &variables].concat());
     let token = ticket(json!({}));
     let bad = ticket(json!({"nope": 1}));
     for path in [

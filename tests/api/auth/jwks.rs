@@ -1,5 +1,6 @@
 //! The keys of an issuer, and days on which it does not answer.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -83,6 +84,13 @@ pub(crate) fn published(id: &str, key: &IssuerKey) -> Value {
     jwk.common.key_id = Some(id.into());
     jwk.common.public_key_use = Some(PublicKeyUse::Signature);
     serde_json::to_value(jwk).unwrap()
+}
+
+/// The address of an issuer that publishes these keys under `/jwks`.
+pub(crate) async fn publishing(keys: &[Value]) -> SocketAddr {
+    let set = json!({"keys": keys});
+    let routes = axum::Router::new().route("/jwks", get(async || Json(set)));
+    crate::helpers::spawn(routes).await
 }
 
 #[tokio::test]

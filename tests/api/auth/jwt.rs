@@ -23,7 +23,16 @@ use crate::helpers::{App, with_policies};
 
 pub(crate) const ISSUER: &str = "https://issuer.example/";
 pub(crate) const AUDIENCE: &str = "presignd";
-pub(crate) const SECRET: &[u8] = b"a secret of more than 32 bytes, as it has to be";
+const SECRET_TEXT: &str = "a secret of more than 32 bytes, as it has to be";
+pub(crate) const SECRET: &[u8] = SECRET_TEXT.as_bytes();
+
+/// The variables of a process that accepts the tokens of these tests.
+pub(crate) const JWT: [(&str, &str); 4] = [
+    ("AUTH_MODE", "jwt"),
+    ("JWT_ISSUER", ISSUER),
+    ("JWT_AUDIENCE", AUDIENCE),
+    ("JWT_SECRET", SECRET_TEXT),
+];
 
 pub(super) fn now() -> u64 {
     SystemTime::now()

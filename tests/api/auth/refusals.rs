@@ -2,14 +2,12 @@
 
 use std::path::Path;
 
-use axum::Json;
-use axum::routing::get;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use presignd::http::auth::new_api_key;
 use serde_json::{Value, json};
 
-use super::jwks::published;
-use super::jwt::{AUDIENCE, ISSUER, IssuerKey, SECRET, changed, claims, now};
+use super::jwks::{published, publishing};
+use super::jwt::{ISSUER, IssuerKey, JWT, SECRET, changed, claims, now};
 use crate::helpers::asking_at;
 use crate::process::{Running, request_lines};
 
@@ -17,15 +15,12 @@ use crate::process::{Running, request_lines};
 fn started(folder: &Path, jwks: &str, more: &[(&str, &str)]) -> (Running, String, String) {
     let (key, entry) = new_api_key("web").unwrap();
     std::fs::write(folder.join("keys.toml"), entry).unwrap();
-    let mut variables = vec![
+    let both = [
         ("AUTH_MODE", "jwt,api-key"),
         ("API_KEYS_FILE", "keys.toml"),
-        ("JWT_ISSUER", ISSUER),
-        ("JWT_AUDIENCE", AUDIENCE),
         ("JWT_JWKS_URL", jwks),
     ];
-    variables.extend(more);
-    let (dev, base) = Running::dev(folder, &variables);
+    let (dev, base) = Running::dev(folder, &[&JWT[1..3], &both, more].concat());
     (dev, base, key)
 }
 
@@ -93,9 +88,7 @@ fn tokens(key: &IssuerKey) -> Vec<(String, &'static str)> {
 async fn the_log_says_why_a_request_was_refused_and_never_what_the_client_sent() {
     let key = IssuerKey::ec(Algorithm::ES256);
     let other = IssuerKey::ec(Algorithm::ES256);
-    let set = json!({"keys": [published("k", &key), published("other", &other)]});
-    let issuer = axum::Router::new().route("/jwks", get(async move || Json(set)));
-    let issuer = crate::helpers::spawn(issuer).await;
+    let issuer = publishing(&[published("k", &key), published("other", &other)]).await;
     let folder = tempfile::tempdir().unwrap();
     let jwks = format!("http://{issuer}/jwks");
     let (dev, base, known) = started(folder.path(), &jwks, &[("LOG_FORMAT", "json")]);

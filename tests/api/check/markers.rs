@@ -10,6 +10,7 @@ use axum::response::IntoResponse;
 use tempfile::TempDir;
 
 use super::{check_at, check_fails, check_passes, check_with, policies_file, with};
+use crate::auth::jwt::JWT;
 use crate::helpers::eventually;
 use crate::process::Running;
 use crate::stand_in::{StandIn, error, files};
@@ -192,14 +193,8 @@ async fn a_store_that_changes_what_it_keeps_is_found_out() {
 const ALBUM: &str = "[policies.album]\nkey = 'album/{uuid}'\ndownload = true\ndelete = true\n";
 
 /// These policies, and an issuer of tokens, which downloads and deletes need.
-fn with_callers(policies: &str) -> [(&str, &str); 5] {
-    [
-        ("UPLOAD_POLICIES_FILE", policies),
-        ("AUTH_MODE", "jwt"),
-        ("JWT_ISSUER", "https://issuer.example/"),
-        ("JWT_AUDIENCE", "presignd"),
-        ("JWT_SECRET", "ssssssssssssssssssssssssssssssss"),
-    ]
+fn with_callers(policies: &str) -> Vec<(&str, &str)> {
+    [&JWT[..], &[("UPLOAD_POLICIES_FILE", policies)]].concat()
 }
 
 #[tokio::test]
@@ -236,7 +231,7 @@ async fn a_permission_that_one_policy_lacks_is_named_whatever_the_others_have() 
             StandIn::denying(move |method, uri| method == Method::HEAD && uri.starts_with(denied))
                 .await;
         for forms_only in ["false", "true"] {
-            let mut variables = with_callers(&file).to_vec();
+            let mut variables = with_callers(&file);
             variables.push(("S3_FORMS_ONLY", forms_only));
             let run = check_fails(&stand.url(), &variables).await;
             assert!(

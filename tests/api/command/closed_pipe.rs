@@ -4,13 +4,8 @@ use std::process::Stdio;
 
 use tempfile::TempDir;
 
+use crate::auth::jwt::JWT;
 use crate::process::presignd;
-
-const ISSUER: [(&str, &str); 3] = [
-    ("JWT_SECRET", "0123456789abcdef0123456789abcdef"),
-    ("JWT_ISSUER", "https://login.example"),
-    ("JWT_AUDIENCE", "presignd"),
-];
 
 /// A pipe that nobody reads.
 fn closed_pipe() -> Stdio {
@@ -29,7 +24,7 @@ fn commands_that_print_do_not_panic_when_nobody_reads() {
     ] {
         let folder = TempDir::new().unwrap();
         let mut command = presignd(args, folder.path());
-        command.envs(ISSUER).stdout(closed_pipe());
+        command.envs(JWT).stdout(closed_pipe());
         let output = command.output().unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{args:?}: {errors}");
@@ -50,9 +45,7 @@ async fn dev_serves_when_nobody_reads_what_it_prints() {
     use crate::helpers::client;
 
     let folder = TempDir::new().unwrap();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = port.local_addr().unwrap().to_string();
-    drop(port);
+    let addr = crate::process::free_addr();
     let mut command = presignd(
         &["dev", "--addr", &addr, "--s3-addr", "127.0.0.1:0"],
         folder.path(),

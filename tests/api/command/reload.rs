@@ -11,7 +11,7 @@ use presignd::http::auth::new_api_key;
 use reqwest::StatusCode;
 use serde_json::json;
 
-use crate::auth::jwt::{AUDIENCE, ISSUER, IssuerKey, claims};
+use crate::auth::jwt::{IssuerKey, JWT, claims};
 use crate::helpers::{asking_at, eventually, get};
 use crate::process::{Running, free_addr, log_lines};
 
@@ -113,12 +113,7 @@ async fn a_reload_replaces_the_key_of_an_issuer_and_a_fault_leaves_it_as_it_was(
     let folder = folder.path();
     let [old, new] = [(); 2].map(|()| IssuerKey::ec(Algorithm::ES256));
     write(folder, "issuer.pem", &old.pem());
-    let variables = [
-        ("AUTH_MODE", "jwt"),
-        ("JWT_ISSUER", ISSUER),
-        ("JWT_AUDIENCE", AUDIENCE),
-        ("JWT_PUBLIC_KEY_FILE", "issuer.pem"),
-    ];
+    let variables = [&JWT[..3], &[("JWT_PUBLIC_KEY_FILE", "issuer.pem")]].concat();
     let (dev, base, metrics) = dev_of(folder, &variables);
     let [old_token, new_token] = [&old, &new].map(|key| key.sign(None, &claims("alice")));
     let ask = async |token: &str| {

@@ -10,18 +10,13 @@ use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::auth::jwt::JWT;
 use crate::helpers::{Grant, answer, post};
 use crate::process::{Running, one_line_and_exit_1, run};
 use crate::receipts::pem;
 
 const POLICIES: &str =
     "[policies.avatar]\nkey = '{vars.tenant}/{caller}/{uuid}'\n[policies.default]\n";
-const JWT: [(&str, &str); 4] = [
-    ("AUTH_MODE", "jwt"),
-    ("JWT_ISSUER", "https://app.example/"),
-    ("JWT_AUDIENCE", "presignd"),
-    ("JWT_SECRET", "a secret of more than thirty-two bytes"),
-];
 
 fn dev(folder: &TempDir) -> (Running, String) {
     std::fs::write(folder.path().join("policies.toml"), POLICIES).unwrap();
@@ -66,11 +61,8 @@ async fn a_minted_ticket_narrows_what_may_be_uploaded() {
 
     one_line_and_exit_1(&run(&["ticket"], &JWT[..3]).0, &["--key"]);
     one_line_and_exit_1(&run(&["ticket", "--var", "a="], &JWT).0, &["vars.a"]);
-    let quoted = [
-        &JWT[..3],
-        &[("JWT_SECRET", "'a secret of more than thirty-two bytes'")],
-    ]
-    .concat();
+    let quoted = format!("'{}'", JWT[3].1);
+    let quoted = [&JWT[..3], &[("JWT_SECRET", &quoted)]].concat();
     one_line_and_exit_1(&run(&["ticket"], &quoted).0, &["JWT_SECRET", "quotes"]);
     // Where tokens list policies, one without a list may use none.
     let listed = [&JWT[..], &[("JWT_POLICIES_CLAIM", "scopes")]].concat();

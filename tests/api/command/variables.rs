@@ -1,6 +1,5 @@
 //! The environment and `.env`, as `serve` and `dev` read them.
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,9 +9,9 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::auth::jwt::{AUDIENCE, ISSUER, IssuerKey};
+use crate::auth::jwt::{AUDIENCE, ISSUER, IssuerKey, JWT};
 use crate::helpers::{Grant, asking_at, client, preflight};
-use crate::process::{BUCKET, Running, base, one_line_and_exit_1, presignd, run};
+use crate::process::{BUCKET, Running, base, free_addr, one_line_and_exit_1, presignd, run};
 use crate::receipts;
 
 #[test]
@@ -36,13 +35,7 @@ fn a_service_that_is_open_to_all_says_so() {
         |variables: &[(&str, &str)]| first_lines_of_serve(variables).contains("AUTH_MODE is none");
     assert!(says(&[]));
     assert!(!says(&[("BIND_ADDR", "127.0.0.1:0")]));
-    let jwt = [
-        ("AUTH_MODE", "jwt"),
-        ("JWT_ISSUER", "x"),
-        ("JWT_AUDIENCE", "y"),
-        ("JWT_SECRET", "a secret of more than thirty-two bytes"),
-    ];
-    assert!(!says(&jwt));
+    assert!(!says(&JWT));
 }
 
 #[test]
@@ -125,14 +118,10 @@ async fn variables_of_the_sdk_that_are_empty_count_as_unset() {
 #[test]
 fn dev_listens_where_the_flag_or_else_the_variable_says() {
     let folder = TempDir::new().unwrap();
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let addr = format!("127.0.0.1:{port}");
+    let addr = free_addr();
+    let (_, port) = addr.split_once(':').unwrap();
     for (flag, variable) in [
-        (port.to_string(), "127.0.0.1:1".to_owned()),
+        (port.to_owned(), "127.0.0.1:1".to_owned()),
         (format!("localhost:{port}"), String::new()),
         (String::new(), addr.clone()),
     ] {

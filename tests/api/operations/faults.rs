@@ -10,7 +10,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::{get, has, metrics};
-use crate::auth::jwt::{AUDIENCE, ISSUER};
+use crate::auth::jwt::JWT;
 use crate::helpers::eventually;
 use crate::process::{BUCKET, Running, free_addr, log_lines, presignd};
 use crate::receipts::pem;
@@ -36,16 +36,11 @@ async fn fetches_of_the_keys_of_an_issuer_are_counted_and_failures_logged() {
     for (issuer, says) in [(hangs, "timed out"), (fails, "502")] {
         let folder = TempDir::new().unwrap();
         let (url, metrics_addr) = (issuer.url(), free_addr());
-        let (mut serve, _) = serve(
-            folder.path(),
-            &[
-                ("AUTH_MODE", "jwt"),
-                ("JWT_ISSUER", ISSUER),
-                ("JWT_AUDIENCE", AUDIENCE),
-                ("JWT_JWKS_URL", &url),
-                ("METRICS_ADDR", &metrics_addr),
-            ],
-        );
+        let own = [
+            ("JWT_JWKS_URL", url.as_str()),
+            ("METRICS_ADDR", &metrics_addr),
+        ];
+        let (mut serve, _) = serve(folder.path(), &[&JWT[..3], &own].concat());
         let counted = r#"presignd_issuer_fetches_total{outcome="failed"} 1"#;
         until_counted(&metrics_addr, counted).await;
         let text = metrics(&format!("http://{metrics_addr}/metrics")).await;
