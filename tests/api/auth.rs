@@ -20,7 +20,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::helpers::{
-    App, Grant, built_in, fields, is, problem, spawn_app_with_both, with_policies,
+    App, Grant, built_in, fields, is, problem, spawn_app_where, spawn_app_with_both, with_policies,
 };
 use crate::uppy::create_by;
 
@@ -55,11 +55,7 @@ pub(crate) fn api_keys<const N: usize>(
 }
 
 pub(crate) async fn spawn(settings: upload::Settings, auth: Auth) -> App {
-    let http_settings = http::Settings {
-        auth,
-        ..http::Settings::default()
-    };
-    spawn_app_with_both(settings, &http_settings).await
+    spawn_app_where(settings, |it| it.auth = auth).await
 }
 
 /// For a file.

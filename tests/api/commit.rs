@@ -2,7 +2,7 @@
 
 mod interrupted;
 mod races;
-mod stand_ins;
+pub(crate) mod stand_ins;
 
 use std::collections::BTreeMap;
 

@@ -3,10 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::helpers::{App, fields, is, post, problem, spawn_app_with_policies};
-use crate::stand_in::{StandIn, empty, error, page};
+use crate::stand_in::{KEY, StandIn, empty, error, page};
 
 const URL: &str = "/upload/delete";
-const KEY: &str = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/a.txt";
 const POLICIES: &str = "
     [policies.default]
     delete = true

@@ -10,18 +10,14 @@ mod tags;
 
 use reqwest::Response;
 
+use crate::uppy::sign::element;
+
 /// The status of a refusal, and the code and the message of its XML.
 async fn refusal(response: Response) -> (u16, String, String) {
     let status = response.status().as_u16();
     let body = response.text().await.unwrap();
-    let inner = |tag: &str| {
-        let (_, rest) = body.split_once(&format!("<{tag}>")).expect(&body);
-        rest.split_once(&format!("</{tag}>"))
-            .expect(&body)
-            .0
-            .to_owned()
-    };
-    (status, inner("Code"), inner("Message"))
+    let [code, message] = ["Code", "Message"].map(|name| element(&body, name).to_owned());
+    (status, code, message)
 }
 
 /// The message of a refusal, which must have this status and this code.

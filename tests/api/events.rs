@@ -16,6 +16,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use hmac::{Hmac, KeyInit, Mac};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use presignd::http::events::Token;
 use presignd::webhook::{Secrets, Webhook};
 use presignd::{dev, http};
@@ -102,15 +103,8 @@ async fn start(policies: &str) -> (App, Application) {
 
 /// A key as AWS, MinIO and RustFS encode it.
 fn encoded(key: &str) -> String {
-    let form: String = key
-        .bytes()
-        .map(|byte| match byte {
-            b' ' => "+".to_owned(),
-            b if b.is_ascii_alphanumeric() => char::from(b).to_string(),
-            b => format!("%{b:02X}"),
-        })
-        .collect();
-    form
+    let key = utf8_percent_encode(key, NON_ALPHANUMERIC).to_string();
+    key.replace("%20", "+")
 }
 
 fn record(bucket: &str, key: &str, age: Duration) -> Value {

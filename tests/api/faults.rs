@@ -107,13 +107,6 @@ impl Case {
         }
     }
 
-    /// What the store keeps of multipart uploads in progress.
-    fn in_progress(&self) -> Vec<String> {
-        let files = std::fs::read_dir(self.app.data()).unwrap();
-        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
-        names.filter(|name| name.starts_with(".upload")).collect()
-    }
-
     /// Sends the request and checks the answer, its time, and what is left in the store.
     async fn run(self) {
         let name = format!("{:?} at {:?}", self.fault, self.route);
@@ -158,10 +151,14 @@ impl Case {
         match self.route {
             // At most one: creating is not retried when the store may have done it.
             Route::Create => {
-                assert_eq!(uploads(&self.in_progress()), usize::from(did_it), "{name}");
+                assert_eq!(
+                    uploads(&self.app.unfinished()),
+                    usize::from(did_it),
+                    "{name}"
+                );
             }
             Route::Complete | Route::Abort => {
-                assert_eq!(self.in_progress().is_empty(), did_it, "{name}");
+                assert_eq!(self.app.unfinished().is_empty(), did_it, "{name}");
             }
             _ => {}
         }
@@ -195,7 +192,7 @@ impl Case {
             assert_eq!(self.app.stored(&self.key).await, None, "{name}");
         }
         if let Route::List | Route::Complete | Route::Abort = self.route {
-            assert_eq!(self.in_progress(), Vec::<String>::new(), "{name}");
+            assert_eq!(self.app.unfinished(), Vec::<String>::new(), "{name}");
         }
     }
 }

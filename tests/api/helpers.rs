@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
+use aws_credential_types::credential_fn::provide_credentials_fn;
+use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_credential_types::provider::error::CredentialsError;
-use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
 use aws_sdk_s3::operation::get_object::GetObjectError;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use presignd::telemetry::Metrics;
@@ -106,6 +107,16 @@ pub(crate) async fn spawn_app_with_forms_only() -> App {
 
 pub(crate) async fn spawn_app_with(settings: upload::Settings) -> App {
     spawn_app_with_both(settings, &http::Settings::default()).await
+}
+
+/// With `change` to the usual settings of HTTP.
+pub(crate) async fn spawn_app_where(
+    settings: upload::Settings,
+    change: impl FnOnce(&mut http::Settings),
+) -> App {
+    let mut http_settings = http::Settings::default();
+    change(&mut http_settings);
+    spawn_app_with_both(settings, &http_settings).await
 }
 
 pub(crate) async fn spawn_app_with_both(
@@ -212,20 +223,9 @@ pub(crate) async fn service_counting(
 
 /// The SDK's configuration for a store without credentials.
 pub(crate) fn without_credentials() -> SdkConfig {
-    #[derive(Debug)]
-    struct Nothing;
-
-    impl ProvideCredentials for Nothing {
-        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
-        where
-            Self: 'a,
-        {
-            future::ProvideCredentials::ready(Err(CredentialsError::not_loaded("secret cause")))
-        }
-    }
-
+    let nothing = async || Err(CredentialsError::not_loaded("secret cause"));
+    let provider = SharedCredentialsProvider::new(provide_credentials_fn(nothing));
     let config = sdk_config("127.0.0.1:1".parse().unwrap()).into_builder();
-    let provider = SharedCredentialsProvider::new(Nothing);
     config.credentials_provider(provider).build()
 }
 

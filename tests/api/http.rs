@@ -1,11 +1,11 @@
 //! What every response has, whatever the route.
 
-use presignd::http::{self, AllowedOrigins};
+use presignd::http::AllowedOrigins;
 use reqwest::Response;
 use serde_json::json;
 
 use crate::connections::{connect, status_of};
-use crate::helpers::{App, built_in, problem, spawn_app, spawn_app_with_both};
+use crate::helpers::{App, built_in, problem, spawn_app, spawn_app_where};
 
 #[tokio::test]
 async fn every_response_is_not_stored_and_carries_a_request_id() {
@@ -33,11 +33,8 @@ async fn every_response_is_not_stored_and_carries_a_request_id() {
 
 #[tokio::test]
 async fn a_request_id_from_a_trusted_proxy_is_kept_if_it_is_harmless() {
-    let behind_proxy = http::Settings {
-        trusted_proxies: vec!["127.0.0.0/8".parse().unwrap()],
-        ..http::Settings::default()
-    };
-    let app = spawn_app_with_both(built_in(), &behind_proxy).await;
+    let proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    let app = spawn_app_where(built_in(), |it| it.trusted_proxies = proxies).await;
     let ask = async |id: &str| {
         let request = app.client.get(format!("{}/nope", app.base));
         let problem = problem(request.header("x-request-id", id).send().await.unwrap()).await;
@@ -61,12 +58,11 @@ async fn a_client_cannot_choose_its_request_id() {
 /// An app that pages of other names must not reach, behind these proxies.
 async fn local_app(trusted_proxies: &[&str]) -> App {
     let trusted = trusted_proxies.iter().map(|it| it.parse().unwrap());
-    let settings = http::Settings {
-        local_hosts_only: true,
-        trusted_proxies: trusted.collect(),
-        ..http::Settings::default()
-    };
-    spawn_app_with_both(built_in(), &settings).await
+    spawn_app_where(built_in(), |it| {
+        it.local_hosts_only = true;
+        it.trusted_proxies = trusted.collect();
+    })
+    .await
 }
 
 #[tokio::test]
@@ -166,11 +162,7 @@ async fn all_names_below_a_domain_can_be_allowed() {
 
 /// A preflight from `origin`, to a service that lets `allowed` in.
 async fn preflight(allowed: AllowedOrigins, origin: &str) -> Response {
-    let settings = http::Settings {
-        allowed_origins: allowed,
-        ..http::Settings::default()
-    };
-    let app = spawn_app_with_both(built_in(), &settings).await;
+    let app = spawn_app_where(built_in(), |it| it.allowed_origins = allowed).await;
     let url = format!("{}/upload/presigned-url", app.base);
     let headers = "content-type,traceparent,x-requested-with";
     crate::helpers::preflight(&url, origin, "POST", headers).await

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
-use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use futures_util::future::join_all;
 use presignd::http;
 use reqwest::{Method, Response};
@@ -16,10 +15,10 @@ use tokio::sync::Semaphore;
 
 use crate::helpers::{
     App, asking_at, built_in, client, eventually, hurry, is, later, problem, service,
-    service_counting, spawn, spawn_app, spawn_app_with_both, spawn_app_with_policies,
+    service_counting, spawn, spawn_app, spawn_app_where, spawn_app_with_policies,
     without_credentials,
 };
-use crate::stand_in::{StandIn, empty};
+use crate::stand_in::{StandIn, dated, empty};
 use crate::uppy::create_at;
 
 /// `/readyz` of a service on the bucket that `config` leads to.
@@ -65,11 +64,7 @@ async fn a_service_is_healthy_and_ready_when_the_store_answers_for_the_bucket() 
 async fn a_clock_that_differs_from_that_of_the_store_is_in_the_metrics() {
     let store = StandIn::answering(|_| async {
         let there = SystemTime::now() + Duration::from_mins(20);
-        let mut answer = empty(403);
-        let date = DateTime::from(there).fmt(DateTimeFormat::HttpDate);
-        let date = date.unwrap().parse().unwrap();
-        answer.headers_mut().insert("date", date);
-        answer
+        dated(empty(403), there)
     });
     let (base, own) = with_metrics(&store.await.config()).await;
     has(&metrics(&own).await, "presignd_clock_ahead_seconds 0");
@@ -169,11 +164,8 @@ async fn a_grant_that_fails_is_not_counted_as_refused() {
 
 #[tokio::test]
 async fn every_route_is_counted_under_its_pattern() {
-    let settings = http::Settings {
-        page: Some(http::page::Settings::new("http://127.0.0.1:1").unwrap()),
-        ..http::Settings::default()
-    };
-    let app = spawn_app_with_both(built_in(), &settings).await;
+    let page = http::page::Settings::new("http://127.0.0.1:1").unwrap();
+    let app = spawn_app_where(built_in(), |it| it.page = Some(page)).await;
     let document = app.document().await;
     let of_api = document["paths"].as_object().unwrap().keys();
     let others = [

@@ -2,15 +2,12 @@ use presignd::http;
 use reqwest::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY};
 use serde_json::{Value, json};
 
-use crate::helpers::{App, built_in, spawn_app_with_both};
+use crate::helpers::{App, built_in, spawn_app_where};
 
 /// A service with a page, for a store at `127.0.0.1:9000`.
 async fn spawn_page() -> App {
-    let settings = http::Settings {
-        page: Some(http::page::Settings::new("http://127.0.0.1:9000").unwrap()),
-        ..http::Settings::default()
-    };
-    spawn_app_with_both(built_in(), &settings).await
+    let page = http::page::Settings::new("http://127.0.0.1:9000").unwrap();
+    spawn_app_where(built_in(), |it| it.page = Some(page)).await
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use crate::auth::api_keys;
 use crate::helpers::{
     App, Grant, answer, built_in, get, hurry, post, service, spawn, spawn_app, with_policies,
 };
-use crate::stand_in::{StandIn, empty};
+use crate::stand_in::{KEY, StandIn, empty};
 use crate::uppy::create_at;
 
 const URL: &str = "/upload/presigned-url";
@@ -126,7 +126,7 @@ async fn a_receipt_names_the_version_and_the_checksum_that_the_store_has() {
     .await;
     let base = service_with(&pem(), &store.config()).await;
     let keys: JwkSet = get(&base, KEYS).await.json().await.unwrap();
-    let body = json!({"key": "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/a.txt"});
+    let body = json!({"key": KEY});
     let upload: Value = post(&base, VERIFY, &body).await.json().await.unwrap();
     let claims = stated(&upload, &keys);
     assert_eq!(claims["versionId"], "v7");

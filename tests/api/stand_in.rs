@@ -5,8 +5,10 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
 
 use aws_config::SdkConfig;
+use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
@@ -18,6 +20,9 @@ use presignd::{dev, http};
 use tempfile::TempDir;
 
 use crate::helpers::{service, spawn, with_policies};
+
+/// A key that the built-in policies have granted.
+pub(crate) const KEY: &str = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/a.txt";
 
 pub(crate) struct StandIn {
     pub(crate) addr: SocketAddr,
@@ -231,6 +236,14 @@ pub(crate) fn empty(status: u16) -> Response {
 pub(crate) fn error(status: u16, code: &str) -> Response {
     let xml = format!("<Error><Code>{code}</Code><Message>secret cause</Message></Error>");
     (StatusCode::from_u16(status).unwrap(), xml).into_response()
+}
+
+/// The same answer of a store whose clock shows this time.
+pub(crate) fn dated(mut answer: Response, at: SystemTime) -> Response {
+    let date = DateTime::from(at).fmt(DateTimeFormat::HttpDate).unwrap();
+    let date = date.parse().unwrap();
+    answer.headers_mut().insert("date", date);
+    answer
 }
 
 /// The page of a proxy between the service and its store.

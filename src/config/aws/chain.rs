@@ -77,23 +77,11 @@ mod tests {
     use std::time::Duration;
 
     use aws_credential_types::Credentials;
+    use aws_credential_types::credential_fn::provide_credentials_fn;
     use tokio::time::timeout;
 
     use super::*;
     use crate::config::tests::env;
-
-    /// Never answers.
-    #[derive(Debug)]
-    struct Hangs;
-
-    impl ProvideCredentials for Hangs {
-        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
-        where
-            Self: 'a,
-        {
-            future::ProvideCredentials::new(std::future::pending())
-        }
-    }
 
     #[tokio::test(start_paused = true)]
     async fn a_chain_that_did_not_answer_or_whose_keys_do_not_expire_is_built_again() {
@@ -103,7 +91,7 @@ mod tests {
         ];
         let keys = Credentials::new("AKIAOLD", "secret", None, None, "test");
         for old in [
-            SharedCredentialsProvider::new(Hangs),
+            SharedCredentialsProvider::new(provide_credentials_fn(std::future::pending)),
             SharedCredentialsProvider::new(keys),
         ] {
             let chain = RenewedChain::new(env(&variables), Region::new("eu-west-1"), old);

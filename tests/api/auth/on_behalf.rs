@@ -13,6 +13,7 @@ use super::{
 };
 use crate::helpers::{App, Grant, answer, is, problem, spawn_app_with_both, with_policies};
 use crate::rate_limit::limited;
+use crate::uppy::sign::element;
 
 /// An app that accepts tokens and the key of `back-end`, and that key.
 pub(super) async fn with_both(policies: &str) -> (App, String) {
@@ -146,8 +147,7 @@ async fn calls_that_were_sealed_on_behalf_of_users_count_for_the_key() {
     let carol = signed("carol", &begin).await;
     let (code, text) = post(&alice).await;
     assert_eq!(code, 200, "{text}");
-    let (_, id) = text.split_once("<UploadId>").unwrap();
-    let (id, _) = id.split_once("</UploadId>").unwrap();
+    let id = element(&text, "UploadId");
     let abort = json!({"method": "DELETE", "key": "a.txt", "uploadId": id});
     let abort = signed("alice", &abort).await;
     let request = app.client.delete(abort["url"].as_str().unwrap());

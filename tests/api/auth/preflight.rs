@@ -7,12 +7,11 @@ use crate::helpers::preflight;
 async fn a_preflight_needs_no_credentials_and_does_not_let_in_other_origins() {
     let settings = built_in();
     let (_, auth) = api_keys([("web", "")], &settings.policies);
-    let http_settings = http::Settings {
-        allowed_origins: AllowedOrigins::Exactly(vec!["https://a.example".parse().unwrap()]),
-        auth,
-        ..http::Settings::default()
-    };
-    let app = spawn_app_with_both(settings, &http_settings).await;
+    let app = spawn_app_where(settings, |it| {
+        it.allowed_origins = AllowedOrigins::Exactly(vec!["https://a.example".parse().unwrap()]);
+        it.auth = auth;
+    })
+    .await;
     let url = format!("{}/upload/presigned-url", app.base);
     let asked = "authorization,x-api-key,content-type";
     let preflight = async |origin: &str| preflight(&url, origin, "POST", asked).await;

@@ -1,12 +1,14 @@
 //! Stores that cannot be used, or not as configured.
 
+use std::time::{Duration, SystemTime};
+
 use axum::extract::Request;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::IntoResponse;
 
 use super::{check, check_at, check_fails, check_passes, policies_file, with};
 use crate::helpers::spawn;
-use crate::stand_in::{StandIn, empty, error, page, xml};
+use crate::stand_in::{StandIn, dated, empty, error, page, xml};
 
 #[tokio::test]
 async fn a_closed_port_is_named_and_nothing_else_is_checked() {
@@ -173,13 +175,10 @@ async fn the_style_that_the_store_understands_is_named() {
 
 #[tokio::test]
 async fn a_wrong_clock_is_reported_with_the_difference() {
-    for (hour, which) in [(1, "behind"), (-1, "ahead of")] {
+    let (now, hour) = (SystemTime::now(), Duration::from_hours(1));
+    for (there, which) in [(now + hour, "behind"), (now - hour, "ahead of")] {
         let stand = StandIn::changing(move |_, _, response| {
-            let date = time::OffsetDateTime::now_utc() + time::Duration::hours(hour);
-            let format = &time::format_description::well_known::Rfc2822;
-            let date = date.format(format).unwrap().replace("+0000", "GMT");
-            let date = HeaderValue::from_str(&date).unwrap();
-            response.headers_mut().insert(header::DATE, date);
+            *response = dated(std::mem::take(response), there);
         })
         .await;
         let run = check_fails(&stand.url(), &[]).await;

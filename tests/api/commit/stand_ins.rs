@@ -9,9 +9,8 @@ use serde_json::{Value, json};
 
 use super::COMMIT;
 use crate::helpers::{hurry, is, post, problem};
-use crate::stand_in::{StandIn, empty, error, object, page, xml};
+use crate::stand_in::{KEY, StandIn, empty, error, object, page, xml};
 
-const KEY: &str = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/a.txt";
 const PENDING: &str = "[policies.default]\npending = true\ntagging = { stage = 'inbox' }";
 
 async fn commit(store: &StandIn) -> reqwest::Response {
@@ -20,7 +19,7 @@ async fn commit(store: &StandIn) -> reqwest::Response {
 }
 
 /// A store with one object, whose tags are kept as the XML that set them.
-async fn with_tags(
+pub(crate) async fn with_tags(
     tags: &str,
     headers: &'static [(&'static str, &'static str)],
 ) -> (StandIn, Arc<Mutex<Vec<String>>>) {

@@ -16,6 +16,15 @@ use crate::helpers::{App, spawn_app};
 
 const KEY: &str = "a.bin";
 
+impl App {
+    /// What the store keeps of uploads in parts that are under way.
+    pub(crate) fn unfinished(&self) -> Vec<String> {
+        let files = std::fs::read_dir(self.data()).unwrap();
+        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.contains(".upload")).collect()
+    }
+}
+
 /// An upload in parts, straight at the store.
 struct Upload<'a> {
     app: &'a App,
@@ -116,20 +125,13 @@ async fn completing_again_gives_the_same_answer() {
     assert_eq!(other.complete(&etag).await.unwrap_err(), "NoSuchUpload");
 }
 
-/// What the store keeps of uploads in progress.
-fn parts_of_uploads(app: &App) -> Vec<String> {
-    let names = std::fs::read_dir(app.data()).unwrap();
-    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    names.filter(|name| name.contains(".upload")).collect()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_part_that_arrives_while_an_upload_is_completed_or_aborted_leaves_nothing() {
     let app = spawn_app().await;
     for round in 0..40 {
         let upload = Upload::create(&app).await;
         let etag = etag_of(upload.part(1).await.body("part")).await;
-        assert_ne!(parts_of_uploads(&app), Vec::<String>::new());
+        assert_ne!(app.unfinished(), Vec::<String>::new());
         let late = (2..18).map(async |number| {
             let part = upload.part(number).await.body("late");
             tokio::time::sleep(Duration::from_micros(
@@ -151,11 +153,7 @@ async fn a_part_that_arrives_while_an_upload_is_completed_or_aborted_leaves_noth
             let status = answer.unwrap().status();
             assert!(status == 200 || status == 404, "{status}");
         }
-        assert_eq!(
-            parts_of_uploads(&app),
-            Vec::<String>::new(),
-            "round {round}"
-        );
+        assert_eq!(app.unfinished(), Vec::<String>::new(), "round {round}");
     }
 }
 

@@ -3,10 +3,9 @@
 use serde_json::{Value, json};
 
 use super::URL;
+use crate::commit::stand_ins::with_tags;
 use crate::helpers::{granted, post};
-use crate::stand_in::{StandIn, object, xml};
-
-const KEY: &str = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/a.txt";
+use crate::stand_in::{KEY, StandIn};
 
 #[tokio::test]
 async fn a_list_of_attachments_needs_no_call_to_the_store() {
@@ -20,23 +19,7 @@ async fn a_list_of_attachments_needs_no_call_to_the_store() {
 
 #[tokio::test]
 async fn of_a_pending_upload_the_version_that_was_committed_is_fetched() {
-    let tags = std::sync::Arc::new(std::sync::Mutex::new(String::from("<Tagging/>")));
-    let store = StandIn::answering(move |request: axum::extract::Request| {
-        let tags = std::sync::Arc::clone(&tags);
-        async move {
-            let (parts, body) = request.into_parts();
-            let body = axum::body::to_bytes(body, 10_000).await.unwrap();
-            match parts.method.as_str() {
-                "HEAD" => object(&[("x-amz-version-id", "v/7")]),
-                "PUT" => {
-                    *tags.lock().unwrap() = String::from_utf8(body.to_vec()).unwrap();
-                    xml("")
-                }
-                _ => xml(&tags.lock().unwrap()),
-            }
-        }
-    })
-    .await;
+    let (store, _) = with_tags("", &[("x-amz-version-id", "v/7")]).await;
     let base = store
         .service("[policies.default]\ndownload = true\npending = true")
         .await;

@@ -11,9 +11,7 @@ use super::{ANY, Application, notification, record, report_to, reported_by, sett
 use crate::checksums::HELLO;
 use crate::helpers::{hurry, with_policies};
 use crate::receipts::{pem, service_for};
-use crate::stand_in::{StandIn, error, object};
-
-const KEY: &str = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/a.txt";
+use crate::stand_in::{KEY, StandIn, error, object};
 
 #[tokio::test]
 async fn an_upload_is_reported_with_a_signature_whatever_its_name() {

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, SystemTime};
 
-use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use axum::extract::Request;
 use axum::http::Method;
 use axum::response::Response;
@@ -17,7 +16,7 @@ use super::{
 };
 use crate::helpers::hurry;
 use crate::process::{Running, log_lines};
-use crate::stand_in::{StandIn, empty, error, page};
+use crate::stand_in::{StandIn, dated, empty, error, page};
 
 const KEY: &str = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/private.txt";
 
@@ -81,11 +80,8 @@ async fn the_age_of_an_event_is_that_by_the_clock_of_the_store() {
     const BEHIND: Duration = Duration::from_mins(10);
     let missing = |behind: Duration| {
         move || {
-            let mut answer = error(404, "NoSuchKey");
-            let date = DateTime::from(SystemTime::now() - behind).fmt(DateTimeFormat::HttpDate);
-            let date = date.unwrap().parse().unwrap();
-            answer.headers_mut().insert("date", date);
-            answer
+            let there = SystemTime::now() - behind;
+            dated(error(404, "NoSuchKey"), there)
         }
     };
     hurry();

@@ -1,9 +1,8 @@
 //! presignd's own address, in URLs that lead back to it.
 
-use presignd::http;
 use serde_json::{Value, json};
 
-use crate::helpers::{App, built_in, client, spawn_app_with_both};
+use crate::helpers::{App, built_in, client, spawn_app_where};
 
 const FORWARDED: [(&str, &str); 2] = [
     ("x-forwarded-proto", "https"),
@@ -12,12 +11,11 @@ const FORWARDED: [(&str, &str); 2] = [
 
 async fn app(trusted_proxy: Option<&str>, public_url: Option<&str>) -> App {
     let trusted = trusted_proxy.map(|network| network.parse().unwrap());
-    let http_settings = http::Settings {
-        trusted_proxies: trusted.into_iter().collect(),
-        public_url: public_url.map(str::to_owned),
-        ..http::Settings::default()
-    };
-    spawn_app_with_both(built_in(), &http_settings).await
+    spawn_app_where(built_in(), |it| {
+        it.trusted_proxies = trusted.into_iter().collect();
+        it.public_url = public_url.map(str::to_owned);
+    })
+    .await
 }
 
 /// The addresses in the answers of both routes that give such URLs.

@@ -45,7 +45,7 @@ pub(super) async fn send(answer: &Value, content_type: Option<&str>, body: Vec<u
 }
 
 /// The text of an element.
-pub(super) fn element<'a>(xml: &'a str, name: &str) -> &'a str {
+pub(crate) fn element<'a>(xml: &'a str, name: &str) -> &'a str {
     let (_, rest) = xml.split_once(&format!("<{name}>")).expect(xml);
     rest.split_once(&format!("</{name}>")).expect(xml).0
 }

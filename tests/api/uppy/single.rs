@@ -1,25 +1,16 @@
 //! Files that Uppy 4 and 5, and clients of Shrine, send with one PUT, because no form can be used.
 
 use presignd::upload::Settings;
-use reqwest::Response;
 use serde_json::{Value, json};
 
+use super::sign::send;
 use crate::helpers::{
-    App, answer, client, fields, problem, spawn_app_with, spawn_app_with_policies,
-    spawn_app_without_forms, with_policies,
+    App, answer, fields, problem, spawn_app_with, spawn_app_with_policies, spawn_app_without_forms,
+    with_policies,
 };
 
 async fn params(app: &App, query: &str) -> Value {
     answer(200, app.get(&format!("/s3/params?{query}")).await).await
-}
-
-/// Sends a file as Uppy 5 does: with the method, the URL and the headers of the answer.
-async fn send(answer: &Value, body: &'static str) -> Response {
-    let mut request = client().put(answer["url"].as_str().unwrap()).body(body);
-    for (name, value) in answer["headers"].as_object().unwrap() {
-        request = request.header(name, value.as_str().unwrap());
-    }
-    request.send().await.unwrap()
 }
 
 #[tokio::test]
@@ -34,7 +25,7 @@ async fn a_store_without_forms_gets_a_put() {
         answer["headers"],
         json!({"content-type": "image/jpeg", "x-amz-meta-album": "7"})
     );
-    assert_eq!(send(&answer, "the bytes").await.status(), 200);
+    assert_eq!(send(&answer, None, "the bytes".into()).await.status(), 200);
     let stored = app.stored(answer["key"].as_str().unwrap()).await.unwrap();
     assert_eq!(stored, (b"the bytes".to_vec(), "image/jpeg".to_owned()));
 }
@@ -50,8 +41,8 @@ async fn a_put_keeps_a_policy_that_forbids_overwriting() {
     .await;
     let first = params(&app, "filename=a.txt&type=text/plain&policy=once").await;
     assert_eq!(first["headers"]["if-none-match"], "*");
-    assert_eq!(send(&first, "first").await.status(), 200);
-    let second = send(&first, "second").await;
+    assert_eq!(send(&first, None, "first".into()).await.status(), 200);
+    let second = send(&first, None, "second".into()).await;
     assert_eq!(second.status(), 412);
     let form = params(&app, "filename=a.txt&type=text/plain").await;
     assert_eq!(form["method"], "POST");
@@ -79,8 +70,8 @@ async fn a_size_binds_the_put_and_the_form() {
     }
     let app = spawn_app_without_forms("[policies.default]\nmax_size = '5 B'").await;
     let answer = params(&app, "filename=a&size=5").await;
-    assert_eq!(send(&answer, "123456").await.status(), 403);
-    assert_eq!(send(&answer, "12345").await.status(), 200);
+    assert_eq!(send(&answer, None, "123456".into()).await.status(), 403);
+    assert_eq!(send(&answer, None, "12345".into()).await.status(), 200);
     // Without a size a PUT has no limit.
     let refused = problem(app.get("/s3/params?filename=a").await).await;
     assert_eq!(fields(&refused), [("/size", "size-required")]);
@@ -93,7 +84,7 @@ async fn a_file_that_no_form_can_carry_gets_a_put() {
     let name = "a%24%7Bfilename%7D.txt";
     let answer = params(&app, &format!("filename={name}&type=text/plain")).await;
     assert_eq!(answer["method"], "PUT");
-    assert_eq!(send(&answer, "the bytes").await.status(), 200);
+    assert_eq!(send(&answer, None, "the bytes".into()).await.status(), 200);
     let key = answer["key"].as_str().unwrap();
     assert!(key.ends_with("/a${filename}.txt"), "{key}");
     assert!(app.stored(key).await.is_some());

@@ -15,11 +15,9 @@ use tokio::time::Instant;
 use super::{SNIFF, VERIFY, Verified};
 use crate::helpers::{answer, fields, hurry, is, post, problem};
 use crate::policies::sha256;
-use crate::stand_in::{StandIn, error, object};
+use crate::stand_in::{KEY, StandIn, error, object};
 
 const ANYTHING: &str = "[policies.default]";
-const KEY: &str = "uploads/5d3c8f60-9d0e-4b1f-8e51-3c2f5c0a8f3e/a.txt";
-
 pub(super) async fn ask(base: &str, body: Value) -> reqwest::Response {
     post(base, VERIFY, &body).await
 }
