@@ -10,30 +10,43 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use presignd::http::{self, Limits, Server};
+use presignd::telemetry::Metrics;
+use presignd::upload::UploadService;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, ToSocketAddrs};
+use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::helpers::{built_in, client, service};
 
 /// The service with limits that `limit` changes, and what stops it and waits for its end.
-async fn spawn(
-    limit: impl FnOnce(&mut Limits),
-) -> (SocketAddr, DropGuard, tokio::task::JoinHandle<()>) {
+async fn spawn(limit: impl FnOnce(&mut Limits)) -> (SocketAddr, DropGuard, JoinHandle<()>) {
     let mut limits = Limits::default();
     limit(&mut limits);
     let config = crate::helpers::sdk_config("127.0.0.1:1".parse().unwrap());
     let uploads = service(&config, "bucket", true, built_in()).await;
-    let router = http::router(Arc::clone(&uploads), &http::Settings::default());
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = listener.local_addr().unwrap();
+    serve(uploads, limits, Metrics::default()).await
+}
+
+/// This service, with the same.
+pub(crate) async fn serve(
+    uploads: Arc<UploadService>,
+    limits: Limits,
+    metrics: Metrics,
+) -> (SocketAddr, DropGuard, JoinHandle<()>) {
     let stop = CancellationToken::new();
+    let settings = http::Settings {
+        stop: stop.clone(),
+        ..http::Settings::default()
+    };
     let server = Server {
         limits,
         stop: stop.clone(),
-        ..Server::default()
+        metrics,
     };
+    let (addr, listener) = listen();
+    let router = http::router(uploads, &settings);
     let server = tokio::spawn(http::serve(listener, router, server));
     (addr, stop.drop_guard(), server)
 }
@@ -62,7 +75,7 @@ async fn unread(addr: SocketAddr, bytes: &str) -> TcpStream {
 }
 
 /// All that comes until the service closes the connection.
-async fn rest(mut stream: TcpStream) -> String {
+pub(crate) async fn rest(mut stream: TcpStream) -> String {
     let mut answer = Vec::new();
     match stream.read_to_end(&mut answer).await {
         Ok(_) => {}

@@ -158,6 +158,12 @@ impl App {
         report_to(&self.base, notification).await
     }
 
+    /// Reports what the service has to acknowledge.
+    pub(crate) async fn acknowledges(&self, notification: &Value) {
+        let answer = self.report(notification).await;
+        assert_eq!(answer.status(), 200, "{notification}");
+    }
+
     pub(crate) async fn uploaded(&self, filename: &str, content_type: &str) -> String {
         let file = json!({"filename": filename, "contentType": content_type});
         self.sent(&file, "hello").await.key

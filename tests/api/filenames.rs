@@ -107,10 +107,7 @@ async fn awkward_names_make_the_trip() {
 async fn naughty_strings_make_the_trip_or_are_refused() {
     let app = spawn_app().await;
     let names = data(include_str!("../data/naughty-strings.json"), "strings");
-    let [accepted, changed, refused] = trips(&app, &names).await;
-    assert_eq!(accepted + changed + refused, 485);
-    println!("{accepted} accepted, {changed} changed, {refused} refused");
-    assert!(refused < 260, "{refused}");
+    assert_eq!(trips(&app, &names).await, [223, 7, 255]);
 }
 
 #[tokio::test]

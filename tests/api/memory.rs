@@ -1,7 +1,6 @@
 //! How much memory one caller can make the service use.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::io::{ErrorKind, Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -20,7 +19,7 @@ use tempfile::TempDir;
 use crate::helpers::spawn;
 use crate::process::Running;
 use crate::receipts::pem;
-use crate::stand_in::object;
+use crate::stand_in::{CREATED, object, ten_thousand_parts};
 use crate::uppy::{Upload, create_at};
 
 /// What 100 requests of one caller may add, in MiB.
@@ -61,29 +60,12 @@ async fn store(request: Request) -> Response {
             }
             return StatusCode::NOT_FOUND.into_response();
         }
-        Method::POST if query.contains("uploads") => {
-            "<InitiateMultipartUploadResult><UploadId>id</UploadId></InitiateMultipartUploadResult>"
-                .to_owned()
-        }
+        Method::POST if query.contains("uploads") => CREATED,
         Method::POST => {
             to_bytes(request.into_body(), usize::MAX).await.unwrap();
-            "<CompleteMultipartUploadResult/>".to_owned()
+            "<CompleteMultipartUploadResult/>"
         }
-        _ => {
-            let marker = query
-                .split('&')
-                .find_map(|p| p.strip_prefix("part-number-marker="));
-            let after: u32 = marker.map_or(0, |n| n.parse().unwrap());
-            let (is_more, next) = (after < 9000, after + 1000);
-            let mut xml = format!(
-                "<ListPartsResult><IsTruncated>{is_more}</IsTruncated><NextPartNumberMarker>{next}</NextPartNumberMarker>"
-            );
-            for n in after + 1..=next {
-                let etag = format!("&quot;{n:032}&quot;");
-                write!(xml, "<Part><PartNumber>{n}</PartNumber><ETag>{etag}</ETag><Size>5242880</Size></Part>").unwrap();
-            }
-            xml + "</ListPartsResult>"
-        }
+        _ => return ten_thousand_parts(&query),
     };
     body.into_response()
 }

@@ -51,6 +51,19 @@ impl PostGrant {
     pub(crate) async fn send(&self, client: &Client, body: &str) -> Response {
         send(client, &self.url, &self.fields, body).await
     }
+
+    /// The form with this file, as bytes.
+    pub(crate) fn bytes(&self, boundary: &str, file: &[u8]) -> Vec<u8> {
+        let begin = format!("--{boundary}\r\nContent-Disposition: form-data; name=");
+        let fields = self.fields.iter();
+        let fields = fields.map(|(name, value)| format!("{begin}\"{name}\"\r\n\r\n{value}\r\n"));
+        let file_head = format!(
+            "{begin}\"file\"; filename=\"a.bin\"\r\nContent-Type: application/octet-stream\r\n\r\n"
+        );
+        let head: String = fields.chain([file_head]).collect();
+        let end = format!("\r\n--{boundary}--\r\n");
+        [head.as_bytes(), file, end.as_bytes()].concat()
+    }
 }
 
 async fn granted(app: &App) -> PostGrant {

@@ -20,6 +20,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::auth::back_end;
+use crate::connections::connect;
 use crate::helpers::{
     built_in, client, eventually, is, problem, service, spawn, spawn_app, spawn_app_with_both,
     with_policies,
@@ -90,12 +91,11 @@ fn long_list() -> Value {
 
 /// Begins to send a body of 2 MiB, and stops after `bytes` of it.
 async fn stalled(addr: SocketAddr, from: &str, bytes: usize) -> TcpStream {
-    let mut stream = TcpStream::connect(addr).await.unwrap();
     let head = format!(
         "POST /upload/presigned-urls HTTP/1.1\r\nhost: localhost\r\n{FROM}: {from}\r\n\
          content-type: application/json\r\ncontent-length: 2097152\r\n\r\n"
     );
-    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut stream = connect(addr, &head).await;
     stream.write_all(&vec![b' '; bytes]).await.unwrap();
     stream
 }

@@ -257,6 +257,28 @@ pub(crate) fn xml(text: &str) -> Response {
     text.to_owned().into_response()
 }
 
+/// The answer of a store where an upload in parts begins.
+pub(crate) const CREATED: &str =
+    "<InitiateMultipartUploadResult><UploadId>x</UploadId></InitiateMultipartUploadResult>";
+
+/// A page of a list of ten thousand parts. The answer has a thousand of them, as S3's has.
+pub(crate) fn ten_thousand_parts(query: &str) -> Response {
+    let marker = query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("part-number-marker="));
+    let after: u32 = marker.map_or(0, |number| number.parse().unwrap());
+    let (is_more, next) = (after < 9000, after + 1000);
+    let parts = (after + 1..=next).map(|n| {
+        format!(
+            "<Part><PartNumber>{n}</PartNumber><ETag>\"{n:032}\"</ETag><Size>5242880</Size></Part>"
+        )
+    });
+    let parts: String = parts.collect();
+    xml(&format!(
+        "<ListPartsResult><IsTruncated>{is_more}</IsTruncated><NextPartNumberMarker>{next}</NextPartNumberMarker>{parts}</ListPartsResult>"
+    ))
+}
+
 /// The answer to a HEAD of an object of 5 bytes, with these headers instead or besides.
 pub(crate) fn object(headers: &[(&'static str, &str)]) -> Response {
     let usual = [

@@ -61,16 +61,21 @@ impl Provider {
     }
 }
 
+/// A provider whose credentials are valid for an hour.
+fn hourly() -> Provider {
+    Provider {
+        life: Some(HOUR),
+        ..Provider::default()
+    }
+}
+
 fn start() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_provider_is_asked_once_while_its_credentials_are_valid_long_enough() {
-    let provider = Provider {
-        life: Some(HOUR),
-        ..Provider::default()
-    };
+    let provider = hourly();
     let cache = provider.cache();
     for second in 0..1000 {
         let now = start() + Duration::from_secs(second);
@@ -83,10 +88,9 @@ async fn a_provider_is_asked_once_while_its_credentials_are_valid_long_enough() 
 #[tokio::test(start_paused = true)]
 async fn credentials_that_a_grant_would_outlive_are_renewed_first() {
     let provider = Provider {
-        life: Some(HOUR),
         lengthens: true,
         answer_after: Duration::from_secs(1),
-        ..Provider::default()
+        ..hourly()
     };
     let cache = provider.cache();
     cache.get(start()).await.unwrap();
@@ -105,10 +109,9 @@ async fn credentials_that_a_grant_would_outlive_are_renewed_first() {
 #[tokio::test(start_paused = true)]
 async fn credentials_are_renewed_in_time_for_an_alert_also_where_grants_are_short() {
     let provider = Provider {
-        life: Some(HOUR),
         lengthens: true,
         answer_after: Duration::from_secs(1),
-        ..Provider::default()
+        ..hourly()
     };
     let minute = Duration::from_mins(1);
     let cache = CredentialsCache::new(SharedCredentialsProvider::new(provider.clone()), minute);
@@ -126,9 +129,8 @@ async fn credentials_are_renewed_in_time_for_an_alert_also_where_grants_are_shor
 #[tokio::test(start_paused = true)]
 async fn whoever_watches_the_lifetime_has_credentials_renewed_that_nobody_uses() {
     let provider = Provider {
-        life: Some(HOUR),
         lengthens: true,
-        ..Provider::default()
+        ..hourly()
     };
     let cache = provider.cache();
     assert_eq!(cache.remaining_lifetime(start()), None);
@@ -146,9 +148,8 @@ async fn whoever_watches_the_lifetime_has_credentials_renewed_that_nobody_uses()
 #[tokio::test(start_paused = true)]
 async fn a_failed_renewal_leaves_valid_credentials() {
     let provider = Provider {
-        life: Some(HOUR),
         fails_from: Some(2),
-        ..Provider::default()
+        ..hourly()
     };
     let cache = provider.cache();
     cache.get(start()).await.unwrap();
@@ -177,10 +178,7 @@ async fn credentials_that_do_not_expire_are_renewed_in_the_background() {
 
 #[tokio::test(start_paused = true)]
 async fn the_lifetime_of_cached_credentials_is_known_without_waiting() {
-    let ending = Provider {
-        life: Some(HOUR),
-        ..Provider::default()
-    };
+    let ending = hourly();
     let cache = ending.cache();
     assert_eq!(cache.remaining_lifetime(start()), None);
     cache.get(start()).await.unwrap();
@@ -229,10 +227,7 @@ async fn a_provider_of_short_lived_credentials_is_not_asked_every_time() {
 
 #[tokio::test(start_paused = true)]
 async fn expired_credentials_are_never_given_out() {
-    let provider = Provider {
-        life: Some(HOUR),
-        ..Provider::default()
-    };
+    let provider = hourly();
     let cache = provider.cache();
     cache.get(start()).await.unwrap();
     tokio::time::advance(HOUR).await;
@@ -263,9 +258,8 @@ async fn a_hanging_provider_holds_all_callers_for_one_timeout() {
 #[tokio::test(start_paused = true)]
 async fn a_hanging_provider_holds_up_nobody_who_has_valid_credentials() {
     let provider = Provider {
-        life: Some(HOUR),
         hangs_from: Some(2),
-        ..Provider::default()
+        ..hourly()
     };
     let cache = provider.cache();
     cache.get(start()).await.unwrap();

@@ -11,6 +11,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest, Sha256};
 
+use super::kept::acl;
 use super::{check_fails, check_passes, check_with};
 use crate::stand_in::{StandIn, empty, error, xml};
 
@@ -32,63 +33,63 @@ fn is_signed(query: &str, name: &str) -> bool {
 async fn accepting(names: &'static [&'static str], honours: bool) -> StandIn {
     let honoured: Arc<Mutex<BTreeSet<(String, &str)>>> = Arc::default();
     StandIn::between(move |mut request: Request, next: Next| {
-            let honoured = Arc::clone(&honoured);
-            async move {
-                let path = request.uri().path().to_owned();
-                let query = request.uri().query().unwrap_or_default().to_owned();
-                let has = |name| honoured.lock().unwrap().contains(&(path.clone(), name));
-                if request.method() == Method::GET && query.starts_with("acl") {
-                    let grant = if has(ACL) {
-                        "<Grant><Grantee xmlns:xsi='http://www.w3.org/2001/XMLSchema-instance' xsi:type='Group'>\
-                         <URI>http://acs.amazonaws.com/groups/global/AllUsers</URI></Grantee>\
-                         <Permission>READ</Permission></Grant>"
-                    } else {
-                        ""
-                    };
-                    return xml(&format!(
-                        "<AccessControlPolicy><AccessControlList>{grant}</AccessControlList></AccessControlPolicy>"
-                    ));
-                }
-                if request.method() == Method::GET && query.starts_with("tagging") {
-                    let tag = if has(TAGGING) {
-                        "<Tag><Key>presignd-unsigned</Key><Value>1</Value></Tag>"
-                    } else {
-                        ""
-                    };
-                    return xml(&format!("<Tagging><TagSet>{tag}</TagSet></Tagging>"));
-                }
-                let mut copied = false;
-                for name in names {
-                    if !is_signed(&query, name) && request.headers_mut().remove(*name).is_some() && honours {
-                        honoured.lock().unwrap().insert((path.clone(), name));
-                        copied |= *name == COPY;
-                    }
-                }
-                let is_head = request.method() == Method::HEAD;
-                let length = request.headers().get(header::CONTENT_LENGTH);
-                let is_empty = length.is_some_and(|length| length == "0");
-                let mut response: Response = next.run(request).await;
-                if is_head && names.iter().any(|name| name.contains("-meta-") && has(name)) {
-                    let one = HeaderValue::from_static("1");
-                    response.headers_mut().insert(METADATA, one);
-                }
-                if is_head && has(DISPOSITION) {
-                    let shown = HeaderValue::from_static("inline; filename=presignd");
-                    response.headers_mut().insert(header::CONTENT_DISPOSITION, shown);
-                }
-                if copied && query.contains("partNumber=") {
-                    // As Ceph does.
-                    if !is_empty {
-                        return error(400, "RequestTimeout");
-                    }
-                    return "<CopyPartResult><ETag>e</ETag></CopyPartResult>".into_response();
-                }
-                if copied {
-                    return "<CopyObjectResult><ETag>e</ETag></CopyObjectResult>".into_response();
-                }
-                response
+        let honoured = Arc::clone(&honoured);
+        async move {
+            let path = request.uri().path().to_owned();
+            let query = request.uri().query().unwrap_or_default().to_owned();
+            let has = |name| honoured.lock().unwrap().contains(&(path.clone(), name));
+            if request.method() == Method::GET && query.starts_with("acl") {
+                return acl(has(ACL));
             }
-        })
+            if request.method() == Method::GET && query.starts_with("tagging") {
+                let tag = if has(TAGGING) {
+                    "<Tag><Key>presignd-unsigned</Key><Value>1</Value></Tag>"
+                } else {
+                    ""
+                };
+                return xml(&format!("<Tagging><TagSet>{tag}</TagSet></Tagging>"));
+            }
+            let mut copied = false;
+            for name in names {
+                if !is_signed(&query, name)
+                    && request.headers_mut().remove(*name).is_some()
+                    && honours
+                {
+                    honoured.lock().unwrap().insert((path.clone(), name));
+                    copied |= *name == COPY;
+                }
+            }
+            let is_head = request.method() == Method::HEAD;
+            let length = request.headers().get(header::CONTENT_LENGTH);
+            let is_empty = length.is_some_and(|length| length == "0");
+            let mut response: Response = next.run(request).await;
+            if is_head
+                && names
+                    .iter()
+                    .any(|name| name.contains("-meta-") && has(name))
+            {
+                let one = HeaderValue::from_static("1");
+                response.headers_mut().insert(METADATA, one);
+            }
+            if is_head && has(DISPOSITION) {
+                let shown = HeaderValue::from_static("inline; filename=presignd");
+                response
+                    .headers_mut()
+                    .insert(header::CONTENT_DISPOSITION, shown);
+            }
+            if copied && query.contains("partNumber=") {
+                // As Ceph does.
+                if !is_empty {
+                    return error(400, "RequestTimeout");
+                }
+                return "<CopyPartResult><ETag>e</ETag></CopyPartResult>".into_response();
+            }
+            if copied {
+                return "<CopyObjectResult><ETag>e</ETag></CopyObjectResult>".into_response();
+            }
+            response
+        }
+    })
     .await
 }
 

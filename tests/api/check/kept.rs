@@ -18,6 +18,17 @@ pub(super) fn is_form(headers: &HeaderMap) -> bool {
     content_type.is_some_and(|it| it.as_bytes().starts_with(b"multipart/form-data"))
 }
 
+/// The ACL of an object that everyone may read, or its owner alone.
+pub(super) fn acl(is_public: bool) -> Response {
+    let everyone = "<Grant><Grantee xmlns:xsi='http://www.w3.org/2001/XMLSchema-instance' xsi:type='Group'>\
+        <URI>http://acs.amazonaws.com/groups/global/AllUsers</URI></Grantee>\
+        <Permission>READ</Permission></Grant>";
+    let grants = if is_public { everyone } else { "" };
+    xml(&format!(
+        "<AccessControlPolicy><AccessControlList>{grants}</AccessControlList></AccessControlPolicy>"
+    ))
+}
+
 #[tokio::test]
 async fn a_store_that_drops_what_was_signed_fails() {
     const POLICY: &str = "
@@ -30,12 +41,6 @@ async fn a_store_that_drops_what_was_signed_fails() {
         cache_control = 'no-store'
         metadata = { source = 'web' }
     ";
-    const PUBLIC: &str = "<AccessControlPolicy><AccessControlList><Grant><Grantee \
-        xmlns:xsi='http://www.w3.org/2001/XMLSchema-instance' xsi:type='Group'>\
-        <URI>http://acs.amazonaws.com/groups/global/AllUsers</URI></Grantee>\
-        <Permission>READ</Permission></Grant></AccessControlList></AccessControlPolicy>";
-    const PRIVATE: &str =
-        "<AccessControlPolicy><AccessControlList></AccessControlList></AccessControlPolicy>";
     let properties = [
         ("x-amz-server-side-encryption", "AES256", "is not encrypted"),
         (
@@ -56,7 +61,7 @@ async fn a_store_that_drops_what_was_signed_fails() {
     ] {
         let stand = StandIn::changing(move |method, uri, response| {
             if method == Method::GET && uri.contains("?acl") {
-                *response = xml(if dropped == "acl" { PRIVATE } else { PUBLIC });
+                *response = acl(dropped != "acl");
             }
             if method == Method::GET && uri.contains("?tagging") && dropped == "tagging" {
                 *response = xml("<Tagging><TagSet></TagSet></Tagging>");

@@ -6,10 +6,10 @@ use std::time::Duration;
 use jsonwebtoken::Algorithm;
 use presignd::http::auth::new_api_key;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::AsyncReadExt;
 
 use crate::auth::jwt::{AUDIENCE, ISSUER, IssuerKey, JWT};
+use crate::connections::connect;
 use crate::helpers::{Grant, asking_at, client, preflight};
 use crate::process::{BUCKET, Running, base, free_addr, one_line_and_exit_1, presignd, run};
 use crate::receipts;
@@ -314,13 +314,8 @@ async fn idle_connections_stay_open_for_as_long_as_the_variable_says() {
     for (seconds, stays) in [("1", false), ("620", true)] {
         let variables = [("KEEP_ALIVE_TIMEOUT", seconds)];
         let (_dev, url) = Running::dev(folder.path(), &variables);
-        let mut stream = TcpStream::connect(url.trim_start_matches("http://"))
-            .await
-            .unwrap();
-        stream
-            .write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
-            .await
-            .unwrap();
+        let request = "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
+        let mut stream = connect(url.trim_start_matches("http://"), request).await;
         let mut answer = Vec::new();
         let all = stream.read_to_end(&mut answer);
         let closed = tokio::time::timeout(Duration::from_secs(5), all).await;

@@ -93,11 +93,7 @@ async fn idle_connections_make_room_where_no_file_descriptor_is_free() {
     serve.logged_until("listening");
     let mut idle = Vec::new();
     for number in 0..70 {
-        let mut stream = TcpStream::connect(&addr).await.unwrap();
-        stream
-            .write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
-            .await
-            .unwrap();
+        let mut stream = connect(&addr, REQUEST).await;
         let answer = timeout(Duration::from_secs(10), stream.read(&mut [0; 1024])).await;
         assert!(answer.is_ok_and(|read| read.unwrap() > 0), "{number}");
         idle.push(stream);

@@ -42,18 +42,7 @@ async fn by_form(app: &App, file: &[u8], frame: usize) -> String {
     let request = json!({"filename": "a.bin", "contentType": "application/octet-stream"});
     let form: PostGrant = app.granted("/upload/presigned-post", &request).await;
     let boundary = "----a-boundary-as-browsers-make-them";
-    let fields = form.fields.iter().map(|(name, value)| {
-        format!(
-            "--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n"
-        )
-    });
-    let file_head = format!(
-        "--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.bin\"\r\n\
-         Content-Type: application/octet-stream\r\n\r\n"
-    );
-    let mut body = fields.chain([file_head]).collect::<String>().into_bytes();
-    body.extend_from_slice(file);
-    body.extend_from_slice(format!("\r\n--{boundary}--\r\n").as_bytes());
+    let body = form.bytes(boundary, file);
     let response = app
         .client
         .post(&form.url)

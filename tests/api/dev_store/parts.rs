@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use aws_sdk_s3::error::ProvideErrorMetadata;
+use aws_sdk_s3::operation::complete_multipart_upload::CompleteMultipartUploadOutput;
 use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::types::{ChecksumMode, CompletedMultipartUpload, CompletedPart};
 use axum::body::Bytes;
@@ -26,40 +27,49 @@ impl App {
 }
 
 /// An upload in parts, straight at the store.
-struct Upload<'a> {
+pub(super) struct Upload<'a> {
     app: &'a App,
+    key: &'a str,
     id: String,
 }
 
 impl<'a> Upload<'a> {
     async fn create(app: &'a App) -> Self {
-        let create = app.store.create_multipart_upload().bucket(BUCKET).key(KEY);
-        let id = create.send().await.unwrap().upload_id.unwrap();
-        Self { app, id }
+        Self::create_at(app, KEY, None).await
+    }
+
+    pub(super) async fn create_at(app: &'a App, key: &'a str, tags: Option<&str>) -> Self {
+        let create = app.store.create_multipart_upload().bucket(BUCKET).key(key);
+        let created = create.set_tagging(tags.map(str::to_owned)).send().await;
+        let created = created.unwrap();
+        assert_eq!(created.key(), Some(key));
+        let id = created.upload_id.unwrap();
+        Self { app, key, id }
     }
 
     /// A presigned request that sends a part.
-    async fn part(&self, number: i32) -> reqwest::RequestBuilder {
-        let part = self.app.store.upload_part().bucket(BUCKET).key(KEY);
+    pub(super) async fn part(&self, number: i32) -> reqwest::RequestBuilder {
+        let part = self.app.store.upload_part().bucket(BUCKET).key(self.key);
         let hour = PresigningConfig::expires_in(Duration::from_hours(1)).unwrap();
         let part = part.upload_id(&self.id).part_number(number).presigned(hour);
         self.app.client.put(part.await.unwrap().uri())
     }
 
     /// Completes it with part 1 alone.
-    async fn complete(&self, etag: &str) -> Result<String, String> {
+    pub(super) async fn complete(
+        &self,
+        etag: &str,
+    ) -> Result<CompleteMultipartUploadOutput, String> {
         let part = CompletedPart::builder().part_number(1).e_tag(etag).build();
         let parts = CompletedMultipartUpload::builder().parts(part).build();
         let complete = self.app.store.complete_multipart_upload();
-        let complete = complete.bucket(BUCKET).key(KEY).upload_id(&self.id);
-        match complete.multipart_upload(parts).send().await {
-            Ok(answer) => Ok(answer.e_tag.unwrap()),
-            Err(error) => Err(error.code().unwrap().to_owned()),
-        }
+        let complete = complete.bucket(BUCKET).key(self.key).upload_id(&self.id);
+        let completed = complete.multipart_upload(parts).send().await;
+        completed.map_err(|error| error.code().unwrap().to_owned())
     }
 }
 
-async fn etag_of(sent: reqwest::RequestBuilder) -> String {
+pub(super) async fn etag_of(sent: reqwest::RequestBuilder) -> String {
     let response = sent.send().await.unwrap();
     assert_eq!(response.status(), 200);
     response.headers()["etag"].to_str().unwrap().to_owned()
@@ -114,12 +124,14 @@ async fn completing_again_gives_the_same_answer() {
     let upload = Upload::create(&app).await;
     let etag = etag_of(upload.part(1).await.body("part")).await;
     let first = upload.complete(&etag).await.unwrap();
-    assert_eq!(upload.complete(&etag).await, Ok(first));
+    let again = upload.complete(&etag).await.unwrap();
+    assert_eq!(again.e_tag, first.e_tag);
 
     let late = upload.part(1).await.body("late").send().await.unwrap();
     refused(late, 404, "NoSuchUpload").await;
     let other = Upload {
         app: &app,
+        key: KEY,
         id: "8d3b1f5e-0000-4000-8000-000000000000".into(),
     };
     assert_eq!(other.complete(&etag).await.unwrap_err(), "NoSuchUpload");
@@ -182,21 +194,12 @@ async fn checksums_are_for_those_who_ask_for_them() {
 async fn the_answers_about_an_upload_name_the_key_of_the_request() {
     let app = spawn_app().await;
     let key = format!("{}/한 a.bin", "k".repeat(150));
-    let create = app.store.create_multipart_upload().bucket(BUCKET).key(&key);
-    let created = create.send().await.unwrap();
-    assert_eq!(created.key(), Some(key.as_str()));
-    let id = created.upload_id().unwrap();
-    let part = app.store.upload_part().bucket(BUCKET).key(&key);
-    part.upload_id(id).part_number(1).send().await.unwrap();
+    let upload = Upload::create_at(&app, &key, None).await;
+    let etag = etag_of(upload.part(1).await.body("part")).await;
     let list = app.store.list_parts().bucket(BUCKET).key(&key);
-    let list = list.upload_id(id).send().await.unwrap();
+    let list = list.upload_id(&upload.id).send().await.unwrap();
     assert_eq!(list.key(), Some(key.as_str()));
-    let part = CompletedPart::builder().part_number(1);
-    let part = part.e_tag(list.parts()[0].e_tag().unwrap()).build();
-    let parts = CompletedMultipartUpload::builder().parts(part).build();
-    let complete = app.store.complete_multipart_upload().bucket(BUCKET);
-    let complete = complete.key(&key).upload_id(id).multipart_upload(parts);
-    let completed = complete.send().await.unwrap();
+    let completed = upload.complete(&etag).await.unwrap();
     assert_eq!(completed.key(), Some(key.as_str()));
     let location: reqwest::Url = completed.location().unwrap().parse().unwrap();
     let path = percent_encoding::percent_decode_str(location.path());

@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::refusal;
+use crate::connections::connect;
 use crate::helpers::spawn_app;
 use crate::presigned_post::PostGrant;
 
@@ -55,8 +56,7 @@ async fn a_client_that_first_sends_the_whole_file_learns_why_it_is_refused() {
     );
     for expect in ["", "expect: 100-continue\r\n"] {
         let head = head.replace("content-length", &format!("{expect}content-length"));
-        let mut stream = TcpStream::connect(&address).await.unwrap();
-        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut stream = connect(&address, &head).await;
         // Nobody is asked for a file that is refused by its head alone.
         if expect.is_empty() {
             stream.write_all(&vec![0; BYTES]).await.unwrap();
@@ -66,26 +66,18 @@ async fn a_client_that_first_sends_the_whole_file_learns_why_it_is_refused() {
 
     let body = json!({"filename": "a.txt", "contentType": "text/plain", "size": 3});
     let form: PostGrant = app.granted("/upload/presigned-post", &body).await;
-    let mut body = String::new();
-    for (name, value) in form.fields {
-        let part =
-            format!("--b\r\ncontent-disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
-        body.push_str(&part);
-    }
-    let file = "--b\r\ncontent-disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\n";
-    let body = format!("{body}{file}{}\r\n--b--\r\n", "x".repeat(BYTES));
+    let body = form.bytes("b", &vec![b'x'; BYTES]);
     let head = format!(
         "POST {} HTTP/1.1\r\nhost: {address}\r\ncontent-type: multipart/form-data; boundary=b\r\n\
         expect: 100-continue\r\ncontent-length: {}\r\n\r\n",
         form.url.split_once(&address).unwrap().1,
         body.len()
     );
-    let mut stream = TcpStream::connect(&address).await.unwrap();
-    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut stream = connect(&address, &head).await;
     let mut asked = [0; 25];
     stream.read_exact(&mut asked).await.unwrap();
     assert_eq!(&asked, b"HTTP/1.1 100 Continue\r\n\r\n");
-    stream.write_all(body.as_bytes()).await.unwrap();
+    stream.write_all(&body).await.unwrap();
     assert!(answer(&mut stream).await.contains("EntityTooLarge"));
 }
 

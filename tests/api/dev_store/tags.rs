@@ -4,13 +4,13 @@
 use aws_sdk_s3::Client;
 use aws_sdk_s3::error::ProvideErrorMetadata;
 use aws_sdk_s3::types::{
-    AbortIncompleteMultipartUpload, BucketLifecycleConfiguration, CompletedMultipartUpload,
-    CompletedPart, ExpirationStatus, LifecycleExpiration, LifecycleRule, LifecycleRuleFilter, Tag,
-    Tagging,
+    AbortIncompleteMultipartUpload, BucketLifecycleConfiguration, ExpirationStatus,
+    LifecycleExpiration, LifecycleRule, LifecycleRuleFilter, Tag, Tagging,
 };
 use presignd::dev::BUCKET;
 use serde_json::json;
 
+use super::parts::{Upload, etag_of};
 use crate::commit::{Tags, tags_of};
 use crate::helpers::{App, s3_client, spawn, spawn_app, spawn_app_with_policies};
 use crate::presigned_post::PostGrant;
@@ -78,17 +78,10 @@ async fn a_form_stores_the_tags_that_were_signed() {
 #[tokio::test]
 async fn an_upload_in_parts_stores_the_tags_that_it_was_created_with() {
     let app = spawn_app().await;
-    let create = app.store.create_multipart_upload().bucket(BUCKET).key("a");
-    let upload = create.tagging("stage=inbox&a%20b%2Bc=%ED%95%9C%2F%3Dd");
-    let id = upload.send().await.unwrap().upload_id.unwrap();
-    let part = app.store.upload_part().bucket(BUCKET).key("a");
-    let part = part.upload_id(&id).part_number(1);
-    let etag = part.send().await.unwrap().e_tag.unwrap();
-    let part = CompletedPart::builder().part_number(1).e_tag(etag).build();
-    let parts = CompletedMultipartUpload::builder().parts(part).build();
-    let complete = app.store.complete_multipart_upload().bucket(BUCKET);
-    let complete = complete.key("a").upload_id(&id).multipart_upload(parts);
-    complete.send().await.unwrap();
+    let tags = "stage=inbox&a%20b%2Bc=%ED%95%9C%2F%3Dd";
+    let upload = Upload::create_at(&app, "a", Some(tags)).await;
+    let etag = etag_of(upload.part(1).await.body("part")).await;
+    upload.complete(&etag).await.unwrap();
     assert_eq!(tags_of(&app.store, "a").await, granted());
 }
 

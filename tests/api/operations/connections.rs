@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use presignd::http::{self, Limits, Server};
+use presignd::http::{self, Limits};
 use presignd::telemetry::Metrics;
-use presignd::upload;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{has, metrics};
+use crate::auth::jwt::JWT;
+use crate::connections::serve;
 use crate::helpers::{built_in, client, eventually, service_counting, spawn, spawn_app};
 use crate::process::{BUCKET, Running, free_addr};
 
@@ -22,7 +22,12 @@ async fn open_connections_are_counted_beside_their_limit() {
     let settings = http::Settings::default();
     let config = crate::helpers::sdk_config("127.0.0.1:1".parse().unwrap());
     let uploads = service_counting(&config, "bucket", true, built_in(), &settings.metrics).await;
-    let (addr, _stop, _server) = serve(Arc::clone(&uploads), settings.metrics.clone()).await;
+    let (addr, _stop, _server) = serve(
+        Arc::clone(&uploads),
+        Limits::default(),
+        settings.metrics.clone(),
+    )
+    .await;
     let own = spawn(http::metrics_router(uploads, &settings)).await;
     let url = format!("http://{own}/metrics");
     let mut streams = Vec::new();
@@ -62,41 +67,13 @@ async fn the_listener_of_the_metrics_keeps_few_connections_and_answers_new_ones(
 #[tokio::test]
 async fn the_listener_of_the_metrics_answers_no_page_where_it_is_local() {
     let (folder, metrics_addr) = (TempDir::new().unwrap(), free_addr());
-    let own = [
-        ("METRICS_ADDR", &*metrics_addr),
-        ("AUTH_MODE", "jwt"),
-        ("JWT_ISSUER", "https://issuer.example"),
-        ("JWT_AUDIENCE", "presignd"),
-        ("JWT_SECRET", "a secret of more than thirty-two bytes"),
-    ];
-    let (_serve, _) = Running::serve(folder.path(), &[&BUCKET[..], &own].concat());
+    let own = [("METRICS_ADDR", &*metrics_addr)];
+    let (_serve, _) = Running::serve(folder.path(), &[&BUCKET[..], &JWT, &own].concat());
     for (host, status) in [("127.0.0.1", 200), ("rebound.evil.example", 403)] {
         let request = client().get(format!("http://{metrics_addr}/metrics"));
         let answer = request.header("host", host).send().await.unwrap();
         assert_eq!(answer.status(), status, "{host}");
     }
-}
-
-/// The service on a port, and what stops it.
-async fn serve(
-    uploads: Arc<upload::UploadService>,
-    metrics: Metrics,
-) -> (std::net::SocketAddr, DropGuard, tokio::task::JoinHandle<()>) {
-    let stop = CancellationToken::new();
-    let settings = http::Settings {
-        stop: stop.clone(),
-        ..http::Settings::default()
-    };
-    let server = Server {
-        limits: Limits::default(),
-        stop: stop.clone(),
-        metrics,
-    };
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = listener.local_addr().unwrap();
-    let router = http::router(uploads, &settings);
-    let server = tokio::spawn(http::serve(listener, router, server));
-    (addr, stop.drop_guard(), server)
 }
 
 /// Sends one request on an open connection: its status, and whether the connection will be closed.
@@ -127,7 +104,12 @@ async fn ask(stream: &mut TcpStream, path: &str) -> Option<(u16, bool)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_request_under_load_goes_unanswered_when_the_service_stops() {
     let app = spawn_app().await;
-    let (addr, stop, server) = serve(Arc::clone(&app.uploads), Metrics::default()).await;
+    let (addr, stop, server) = serve(
+        Arc::clone(&app.uploads),
+        Limits::default(),
+        Metrics::default(),
+    )
+    .await;
     let answered = Arc::new(AtomicUsize::new(0));
     let lost = Arc::new(AtomicUsize::new(0));
     let clients: Vec<_> = (0..64)
@@ -165,7 +147,12 @@ async fn no_request_under_load_goes_unanswered_when_the_service_stops() {
 #[tokio::test]
 async fn a_service_that_stops_is_not_ready() {
     let app = spawn_app().await;
-    let (addr, stop, server) = serve(Arc::clone(&app.uploads), Metrics::default()).await;
+    let (addr, stop, server) = serve(
+        Arc::clone(&app.uploads),
+        Limits::default(),
+        Metrics::default(),
+    )
+    .await;
     let mut stream = TcpStream::connect(addr).await.unwrap();
     assert_eq!(ask(&mut stream, "/readyz").await, Some((200, false)));
     drop(stop);

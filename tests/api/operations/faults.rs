@@ -14,7 +14,7 @@ use crate::auth::jwt::JWT;
 use crate::helpers::eventually;
 use crate::process::{BUCKET, Running, free_addr, log_lines, presignd};
 use crate::receipts::pem;
-use crate::stand_in::{StandIn, empty, xml};
+use crate::stand_in::{CREATED, StandIn, empty, xml};
 use crate::uppy::create_at;
 
 fn serve(folder: &Path, variables: &[(&str, &str)]) -> (Running, String) {
@@ -96,9 +96,7 @@ async fn a_complete_upload_in_parts_that_cannot_be_verified_is_logged() {
                 "<ListPartsResult><IsTruncated>false</IsTruncated><Part><PartNumber>1</PartNumber>\
                 <ETag>\"e\"</ETag><Size>5</Size></Part></ListPartsResult>",
             ),
-            _ if query.contains("uploads") => xml(
-                "<InitiateMultipartUploadResult><UploadId>x</UploadId></InitiateMultipartUploadResult>",
-            ),
+            _ if query.contains("uploads") => xml(CREATED),
             _ => xml("<CompleteMultipartUploadResult/>"),
         }
     })

@@ -6,6 +6,7 @@ use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
 use super::FIVE_MIB;
+use crate::connections::{connect, rest};
 use crate::helpers::{
     App, answer, client, fields, is, post, preflight, problem, spawn_app, spawn_app_with_policies,
     with_members,
@@ -320,7 +321,6 @@ async fn a_request_that_uppy_never_sends_is_refused() {
 
 #[tokio::test]
 async fn a_refusal_has_its_reason_beside_the_status() {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let app = spawn_app_with_policies("[policies.default]\ncontent_types = ['image/*']").await;
     let host = app.base.strip_prefix("http://").unwrap();
     for (path, reason) in [
@@ -334,11 +334,8 @@ async fn a_refusal_has_its_reason_beside_the_status() {
         ),
         ("nowhere", "404 Not Found"),
     ] {
-        let mut stream = tokio::net::TcpStream::connect(host).await.unwrap();
         let head = format!("GET /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
-        stream.write_all(head.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
+        let answer = rest(connect(host, &head).await).await;
         assert!(
             answer.starts_with(&format!("HTTP/1.1 {reason}")),
             "{answer}"

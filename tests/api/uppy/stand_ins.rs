@@ -1,7 +1,6 @@
 //! Uploads in parts at stores that fail, or that answer as S3 does to very large uploads; and tokens that no
 //! store is asked about.
 
-use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -19,16 +18,13 @@ use super::{ANYTHING, Upload, create_at, video};
 use crate::helpers::{
     fields, file, get, hurry, is, post, problem, spawn_app, spawn_app_with, with_another_secret,
 };
-use crate::stand_in::{StandIn, error, xml};
+use crate::stand_in::{CREATED, StandIn, error, ten_thousand_parts, xml};
 
 /// An upload whose token any service with the same secret accepts, at a service on `store`.
 async fn upload_on(store: &StandIn) -> Upload {
     let app = spawn_app().await;
     video(&app).await.at(&store.service(ANYTHING).await)
 }
-
-const CREATED: &str =
-    "<InitiateMultipartUploadResult><UploadId>x</UploadId></InitiateMultipartUploadResult>";
 
 #[tokio::test]
 async fn an_invalid_expired_or_foreign_token_is_refused_without_asking_the_store() {
@@ -220,7 +216,6 @@ async fn a_part_whose_size_the_store_does_not_tell_is_not_taken_for_an_empty_one
 
 #[tokio::test]
 async fn ten_thousand_parts_are_completed_in_one_call() {
-    // The stand-in lists its parts in pages of a thousand, as S3 does.
     let store = StandIn::answering(async |request: Request| {
         let query = request.uri().query().unwrap_or_default().to_owned();
         if request.method() == Method::POST {
@@ -230,25 +225,13 @@ async fn ten_thousand_parts_are_completed_in_one_call() {
             let done = "<CompleteMultipartUploadResult><Location>http://there</Location></CompleteMultipartUploadResult>";
             return xml(done);
         }
-        let after: u32 = query
-            .split('&')
-            .find_map(|pair| pair.strip_prefix("part-number-marker="))
-            .map_or(0, |n| n.parse().unwrap());
-        let mut list = format!(
-            "<ListPartsResult><IsTruncated>{}</IsTruncated><NextPartNumberMarker>{}</NextPartNumberMarker>",
-            after < 9000,
-            after + 1000
-        );
-        for n in after + 1..=after + 1000 {
-            write!(list, "<Part><PartNumber>{n}</PartNumber><ETag>\"{n}\"</ETag><Size>5</Size></Part>").unwrap();
-        }
-        xml(&(list + "</ListPartsResult>"))
+        ten_thousand_parts(&query)
     })
     .await;
     let upload = upload_on(&store).await;
     assert_eq!(upload.list().await.as_array().unwrap().len(), 10_000);
     let parts: Vec<Value> = (1..=10_000)
-        .map(|n| json!({"PartNumber": n, "ETag": format!("\"{n}\"")}))
+        .map(|n| json!({"PartNumber": n, "ETag": format!("\"{n:032}\"")}))
         .collect();
     let response = upload.complete(json!(parts)).await;
     assert_eq!(response.status(), 200);
