@@ -1,4 +1,4 @@
-"""Runs presignd for the checks in this folder."""
+"""What the checks in this folder share: above all, running presignd."""
 
 import pathlib
 import re
@@ -19,6 +19,17 @@ def wait_for(what, condition, seconds=30):
             return found
         time.sleep(0.05)
     sys.exit(f"{pathlib.Path(sys.argv[0]).name}: waited {seconds} s for {what}")
+
+
+def check(is_so, what):
+    if not is_so:
+        sys.exit(f"{pathlib.Path(sys.argv[0]).name}: failed: {what}")
+
+
+def known_variables():
+    """The names in .env.example."""
+    example = pathlib.Path(__file__).resolve().parent.parent / ".env.example"
+    return set(re.findall(r"^(?:# )?([A-Z0-9_]+)=", example.read_text(), re.MULTILINE))
 
 
 def free_port():
