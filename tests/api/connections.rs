@@ -29,7 +29,7 @@ async fn spawn(limit: impl FnOnce(&mut Limits)) -> (SocketAddr, DropGuard, JoinH
     serve(uploads, limits, Metrics::default()).await
 }
 
-/// This service, with the same.
+/// Serves this one, and returns the same as `spawn`.
 pub(crate) async fn serve(
     uploads: Arc<UploadService>,
     limits: Limits,
