@@ -379,6 +379,14 @@ fn telemetry(reader: &mut Reader<'_>) -> telemetry::Settings {
     });
     let name = "OTEL_EXPORTER_OTLP_ENDPOINT";
     let traces = endpoint(reader, name, "http://127.0.0.1:4318");
+    if traces
+        .as_ref()
+        .is_some_and(|url| url.trim_end_matches('/').ends_with("/v1/traces"))
+    {
+        reader.fault(format!(
+            "{name} must not end with /v1/traces, which is added; remove it"
+        ));
+    }
     if cfg!(not(feature = "otlp")) && traces.is_some() {
         reader.fault(format!(
             "{name} is set, but this presignd cannot send traces; unset it, or build with `--features otlp`"

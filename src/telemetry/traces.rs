@@ -30,9 +30,16 @@ pub(super) fn init(collector: &str) -> Result<()> {
     let endpoint = format!("{}/v1/traces", collector.trim_end_matches('/'));
     let exporter = SpanExporter::builder().with_http();
     let exporter = exporter.with_endpoint(endpoint).build();
-    let resource = Resource::builder()
-        .with_service_name("presignd")
-        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
+    // The builder reads the name from the variables, and would ignore it if one was set here.
+    let is_named = std::env::var_os("OTEL_SERVICE_NAME").is_some()
+        || std::env::var("OTEL_RESOURCE_ATTRIBUTES").is_ok_and(|it| it.contains("service.name="));
+    let builder = if is_named {
+        Resource::builder()
+    } else {
+        Resource::builder().with_service_name("presignd")
+    };
+    let resource =
+        builder.with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")));
     let provider = SdkTracerProvider::builder()
         .with_batch_exporter(exporter.context("OTEL_EXPORTER_OTLP_ENDPOINT")?)
         .with_resource(resource.build())

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::helpers::{Grant, client, spawn};
-use crate::process::Running;
+use crate::process::{Running, one_line_and_exit_1, run};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
@@ -36,6 +36,7 @@ async fn dev(collector: axum::Router, log: &str, trusted: &str) -> (TempDir, Run
         ("LOG_FORMAT", "json"),
         ("RUST_LOG", log),
         ("TRUSTED_PROXIES", trusted),
+        ("OTEL_SERVICE_NAME", "avatars-of-users"),
     ];
     let (dev, base) = Running::dev(folder.path(), &variables);
     (folder, dev, base)
@@ -97,7 +98,7 @@ async fn each_request_is_a_span_of_the_trace_that_it_belongs_to_and_tells_no_sec
         ("http.route", 2),
         ("http.response.status_code", 3),
         ("_OTHER", 2),
-        ("presignd", 2),
+        ("avatars-of-users", 1),
     ] {
         assert!(count(&spans, text.as_bytes()) >= times, "{text}");
     }
@@ -111,6 +112,13 @@ async fn each_request_is_a_span_of_the_trace_that_it_belongs_to_and_tells_no_sec
     let line: Value = serde_json::from_str(line.expect(&log)).unwrap();
     assert_eq!(line["trace_id"], TRACE);
     assert!(!log.contains(signature) && !log.contains("secret"), "{log}");
+}
+
+#[test]
+fn the_path_of_the_collector_is_not_given_twice() {
+    let endpoint = "http://127.0.0.1:4318/v1/traces";
+    let (output, _) = run(&["dev"], &[("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)]);
+    one_line_and_exit_1(&output, &["OTEL_EXPORTER_OTLP_ENDPOINT", "/v1/traces"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

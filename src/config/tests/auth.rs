@@ -145,3 +145,11 @@ fn a_trusted_address_of_ipv4_counts_in_either_form() {
         ["10.0.0.0/8", "192.0.2.1/32", "fd00::/8", "198.51.100.0/24"]
     );
 }
+
+#[test]
+fn a_missing_file_of_keys_is_named_beside_a_fault_of_the_policies() {
+    let (_folder, path) = policies_file("[policies.default]\nkey = 7");
+    let both = faults(&[("AUTH_MODE", "api-key"), ("UPLOAD_POLICIES_FILE", &path)]);
+    assert!(both[0].contains("UPLOAD_POLICIES_FILE"), "{both:?}");
+    assert!(both[1].contains("API_KEYS_FILE is not set"), "{both:?}");
+}

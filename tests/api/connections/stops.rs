@@ -28,7 +28,8 @@ async fn a_stop_closes_what_is_idle_or_half_sent_and_answers_requests_in_progres
     let mut under_way = connect(addr, HEAD).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     drop(stop);
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    // Longer than a stop waits for first heads.
+    tokio::time::sleep(Duration::from_secs(2)).await;
     assert!(!server.is_finished(), "it did not wait for the answer");
     assert!(
         TcpStream::connect(addr).await.is_err(),

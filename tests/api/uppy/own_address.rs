@@ -61,6 +61,8 @@ async fn behind_a_trusted_proxy_urls_lead_to_the_address_that_it_forwards() {
     let host = app.base.strip_prefix("http://").unwrap();
     let https = format!("https://{host}");
     assert_eq!(addresses(&app, &FORWARDED[..1]).await, [&*https; 3]);
+    let plain = ("x-forwarded-proto", "http");
+    assert_eq!(addresses(&app, &[plain]).await, [&*app.base; 3]);
     // What a client sends comes before what the proxy adds, in one line or in two.
     let name = "x-forwarded-host";
     for twice in [
