@@ -1,7 +1,9 @@
 // Grants and verifications of many files in few calls.
 
-import { UploadError, problem, unlessAborted } from "./requests.js";
+import { problem, unlessAborted } from "./requests.js";
 
+/** @typedef {import("./requests.js").UploadError} UploadError */
+/** @typedef {import("./requests.js").FieldError} FieldError */
 /** @typedef {import("./requests.js").StoreRequest & { key: string }} Grant */
 
 /** The service grants this many files at once. */
@@ -30,32 +32,13 @@ const FORM_LIFETIME_S = 120;
 
 /** The grants of the files that go up in one request each, in the order in which they are sent. */
 export class Grants {
-  /** @type {Set<Wanted>} Those that have no grant yet. */
-  #waiting = new Set();
+  /** @type {Set<Wanted>} The files that need a grant and have none yet. */
+  waiting = new Set();
   #ask;
 
   /** @param {Ask} ask */
   constructor(ask) {
     this.#ask = ask;
-  }
-
-  /**
-   * Announces a file that will need a grant.
-   *
-   * @param {Wanted["body"]} body
-   * @param {boolean} form
-   * @returns {Wanted}
-   */
-  add(body, form) {
-    /** @type {Wanted} */
-    const wanted = { body, form };
-    this.#waiting.add(wanted);
-    return wanted;
-  }
-
-  /** @param {Wanted} wanted */
-  remove(wanted) {
-    this.#waiting.delete(wanted);
   }
 
   /**
@@ -66,12 +49,12 @@ export class Grants {
    */
   async get(wanted, signal) {
     // Until it has its grant, the first file that tries again asks for the others, too.
-    this.#waiting.add(wanted);
+    this.waiting.add(wanted);
     // Files that are added at the same time share the call of the first one.
     await null;
     if (!isFresh(wanted)) this.#request(wanted);
     const grant = await unlessAborted(signal, /** @type {Promise<Grant>} */ (wanted.grant));
-    this.#waiting.delete(wanted);
+    this.waiting.delete(wanted);
     return grant;
   }
 
@@ -79,50 +62,47 @@ export class Grants {
   #request(first) {
     const batch = [first];
     let bytes = first.body.size;
-    for (const other of this.#waiting) {
+    for (const other of this.waiting) {
       if (other === first || isFresh(other) || other.form !== first.form) continue;
       bytes += other.body.size;
       const most = first.form || other.body.metadata ? FORMS_MAX : FILES_MAX;
       if (bytes > BYTES_AHEAD || batch.length >= most) break;
       batch.push(other);
     }
-    const answer = this.#grant(batch.map(({ body }) => body), first.form);
-    batch.forEach((wanted, index) => {
-      const grant = answer.then((grants) => {
-        const grant = grants[index];
-        if (grant instanceof UploadError) throw grant;
-        return grant;
-      });
-      keepGrant(wanted, grant);
-    });
+    const grants = this.#grants(batch.map(({ body }) => body), first.form);
+    batch.forEach((wanted, index) => keepGrant(wanted, grants[index]));
   }
 
   /**
-   * A grant or an error for each file.
+   * The grant of each file.
    *
    * @param {Wanted["body"][]} files
    * @param {boolean} forms
-   * @returns {Promise<(Grant | UploadError)[]>}
+   * @returns {Promise<Grant>[]}
    */
-  async #grant(files, forms) {
-    try {
-      return (await this.#ask("POST", "/upload/presigned-urls", { body: { files, forms } })).uploads;
-    } catch (error) {
-      // One refused file has the service refuse them all; it names the file in its errors.
-      const { status, requestId, errors } = /** @type {UploadError} */ (error);
-      const ofFiles = files.map((_, index) => {
-        const parent = `/files/${index}`;
-        const under = errors.filter(({ pointer }) => `${pointer}/`.startsWith(`${parent}/`));
-        return under.map((error) => ({ ...error, pointer: error.pointer.slice(parent.length) }));
-      });
-      const others = files.filter((_, index) => !ofFiles[index].length);
-      if (others.length === files.length) throw error;
-      const grants = others.length ? await this.#grant(others, forms) : [];
-      return ofFiles.map((errors) => {
-        if (!errors.length) return /** @type {Grant | UploadError} */ (grants.shift());
-        return problem({ code: errors[0].code, errors, requestId }, status);
-      });
-    }
+  #grants(files, forms) {
+    /** @type {Promise<(Grant | Promise<Grant>)[]>} */
+    const answer = this.#ask("POST", "/upload/presigned-urls", { body: { files, forms } }).then(
+      ({ uploads }) => uploads,
+      (/** @type {UploadError} */ error) => {
+        const { code, status, errors } = error;
+        // One refused file has the service refuse them all; it names the file in its errors.
+        /** @type {FieldError[][]} */
+        const ofFiles = files.map(() => []);
+        for (const error of errors) {
+          const [, index, pointer] = error.pointer.match(/^.files.(\d+)(.*)/s) ?? [];
+          ofFiles[+index]?.push({ ...error, pointer });
+        }
+        const others = files.filter((_, index) => !ofFiles[index].length);
+        if (others.length === files.length) throw error;
+        const grants = others.length ? this.#grants(others, forms) : [];
+        return ofFiles.map((errors) => {
+          if (!errors.length) return /** @type {Promise<Grant>} */ (grants.shift());
+          return Promise.reject(problem({ ...error, code: errors[0].code, errors }, status));
+        });
+      },
+    );
+    return files.map((_, index) => answer.then((grants) => grants[index]));
   }
 }
 
@@ -149,8 +129,8 @@ export function keepGrant(wanted, answer) {
 }
 
 /** @param {Granted<any>} granted */
-export function isFresh({ grant, freshUntil = 0 }) {
-  return grant && performance.now() <= freshUntil;
+export function isFresh({ grant, freshUntil }) {
+  return grant && performance.now() <= /** @type {number} */ (freshUntil);
 }
 
 /** The service verifies this many keys at once. */
@@ -160,7 +140,7 @@ const GATHER_MS = 300;
 
 /** Verifications of the uploads under one policy. */
 export class Verifications {
-  /** @type {{ key: string, resolve: (upload: any) => void, reject: (error: unknown) => void }[]} */
+  /** @type {{ key: string, resolve: (upload: Promise<any>) => void }[]} */
   #queue = [];
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
@@ -185,29 +165,27 @@ export class Verifications {
    * @returns {Promise<any>}
    */
   verify(key, signal) {
-    const verified = new Promise((resolve, reject) => this.#queue.push({ key, resolve, reject }));
+    const verified = new Promise((resolve) => this.#queue.push({ key, resolve }));
     if (this.#slots.busy && this.#queue.length < KEYS_MAX) this.#timer ??= setTimeout(() => this.#flush(), GATHER_MS);
     else this.#flush();
     return unlessAborted(signal, verified);
   }
 
-  async #flush() {
+  #flush() {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     const batch = this.#queue.splice(0);
-    try {
-      const keys = batch.map(({ key }) => key);
-      const which = keys.length > 1 ? { keys } : { key: keys[0] };
-      const answer = await this.#ask("POST", "/upload/verify", { body: { ...which, policy: this.#policy } });
-      // The answer for one key is its upload.
-      const { results = [{ upload: answer }] } = answer;
-      batch.forEach(({ resolve, reject }, index) => {
-        const { upload, problem: document, status } = results[index];
-        if (upload) resolve(upload);
-        else reject(problem(document, status));
+    const keys = batch.map(({ key }) => key);
+    const which = keys.length > 1 ? { keys } : { key: keys[0] };
+    const asked = this.#ask("POST", "/upload/verify", { body: { ...which, policy: this.#policy } });
+    batch.forEach(({ resolve }, index) => {
+      const verified = asked.then((answer) => {
+        // The answer for one key is its upload.
+        const { upload, problem: document, status } = answer.results ? answer.results[index] : { upload: answer };
+        if (upload) return upload;
+        throw problem(document, status);
       });
-    } catch (error) {
-      for (const { reject } of batch) reject(error);
-    }
+      resolve(verified);
+    });
   }
 }

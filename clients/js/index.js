@@ -120,13 +120,9 @@ export class Client {
    * @returns {Upload}
    */
   upload(file, options = {}) {
-    const run = new Run(this.shared, this.scope(options), file, options);
-    run.resume();
-    return Object.assign(run.promise, {
-      pause: () => run.pause(),
-      resume: () => run.resume(),
-      abort: () => run.abort(),
-    });
+    const { promise, ...controls } = new Run(this.shared, this.scope(options), file, options);
+    controls.resume();
+    return Object.assign(promise, controls);
   }
 
   /**

@@ -142,23 +142,12 @@ export async function ask(method, url, { body, headers, signal, keepalive }, tic
   // It is null if the connection was lost in the middle of it, or if a proxy answered instead of the service.
   const answer = await response.json().catch(() => null);
   if (!response.ok) {
-    const retryAfterMs = Number(response.headers.get("retry-after")) * 1000 || 0;
+    const retryAfterMs = Math.min(Number(response.headers.get("retry-after")) * 1000 || 0, LONGEST_RETRY_AFTER_MS);
     // What a proxy answers, for example while the service restarts, is no problem document, and refuses nothing.
-    const document = typeof answer?.code === "string" ? answer : {};
-    throw problem(document, status, Math.min(retryAfterMs, LONGEST_RETRY_AFTER_MS));
+    throw problem(typeof answer?.code === "string" ? answer : {}, status, retryAfterMs);
   }
   if (!answer) throw unreadableAnswer({ status });
   return answer;
-}
-
-/**
- * A field of a request in words for people: `/contentType` is "The content type".
- *
- * @param {string} pointer
- */
-function nameOf(pointer) {
-  const words = pointer.slice(1).replace(/[A-Z]/g, " $&").toLowerCase();
-  return `The ${words || "request"}`;
 }
 
 /**
@@ -175,7 +164,12 @@ export function problem({ code = "failed", detail, errors = [], requestId }, sta
   // The cause of a fault of the service is in its log, under this id.
   const id = status >= 500 && requestId ? ` (${requestId})` : "";
   const sentence = detail ? `${detail[0].toUpperCase()}${detail.slice(1)}${id}.` : `The service answered ${status}.`;
-  const message = errors.map(({ pointer, detail }) => `${nameOf(pointer)} ${detail}.`).join(" ") || sentence;
+  const sentences = errors.map(({ pointer, detail }) => {
+    // In words for people: `/contentType` is "The content type".
+    const words = pointer.slice(1).replace(/[A-Z]/g, " $&").toLowerCase();
+    return `The ${words || "request"} ${detail}.`;
+  });
+  const message = sentences.join(" ") || sentence;
   return new UploadError(message, { code, status, errors, requestId, refused, retry, retryAfterMs });
 }
 
@@ -311,7 +305,7 @@ function storeError(status, xml) {
   const element = (name) => xml.match(`<${name}>([^<]*)<`)?.[1];
   const code = element("Code") ?? "failed";
   const reason = element("Message");
-  const isExpired = /expired/i.test(`${reason}`);
+  const isExpired = /expired/i.test(reason ?? "");
   const text = isExpired ? "The grant has expired." : STORE_CODES[code] ?? reason;
   return new UploadError(`The store answered ${status}${text ? `: ${text}` : "."}`, {
     code,
@@ -378,9 +372,8 @@ export class Slots {
   async use(signal, task) {
     /** @type {Promise<void>} */
     const turn = new Promise((resolve) => {
-      if (this.busy < this.most) resolve();
+      if (this.busy++ < this.most) resolve();
       else this.#queue.push(resolve);
-      this.busy += 1;
     });
     try {
       await unlessAborted(signal, turn);

@@ -129,8 +129,8 @@ async function lock(id) {
       // The lock is held until the inner promise resolves, so the function that resolves it releases the lock.
       const hold = (/** @type {Lock | null} */ lock) => lock && new Promise(/** @type {any} */ (resolve));
       // Pages in a sandbox may not use locks.
-      const over = locks.request(LOCK + id, { ifAvailable: true }, hold).catch(() => {});
-      over.then(() => resolve(null));
+      const over = () => resolve(null);
+      locks.request(LOCK + id, { ifAvailable: true }, hold).then(over, over);
     });
   // A tab that waits for its turn to show the upload holds the lock for a moment.
   return (await attempt()) ?? (await new Promise((resolve) => setTimeout(resolve, 100)), attempt());
@@ -166,7 +166,7 @@ export function indexedDbSessions() {
       const request = indexedDB.open("presignd", 1);
       request.onupgradeneeded = () => request.result.createObjectStore("sessions");
       request.onsuccess = () => resolve(request.result);
-      request.onerror = () => reject(request.error);
+      request.onerror = reject;
     });
     const transaction = database.transaction("sessions", "readwrite");
     // That happens after the transaction. A connection that is kept may be one that the browser has closed.
@@ -176,7 +176,7 @@ export function indexedDbSessions() {
     const request = store[method](...values);
     return new Promise((resolve, reject) => {
       transaction.oncomplete = () => resolve(request.result);
-      transaction.onabort = () => reject(transaction.error);
+      transaction.onabort = reject;
     });
   };
   return {

@@ -118,36 +118,35 @@ export class Run {
     this.#id = JSON.stringify([scope.url, scope.policy, name, size, lastModified]);
     const { signal } = options;
     const onabort = () => this.abort().catch(() => {}); // the upload's promise has the error
-    if (signal?.aborted) queueMicrotask(onabort);
     signal?.addEventListener("abort", onabort);
     /** @type {Promise<Uploaded>} */
-    const settled = new Promise((...settle) => ([this.#resolve, this.#reject] = settle));
-    this.promise = settled.finally(() => signal?.removeEventListener("abort", onabort));
+    this.promise = new Promise((...settle) => ([this.#resolve, this.#reject] = settle)).finally(() => {
+      signal?.removeEventListener("abort", onabort);
+    });
+    if (signal?.aborted) onabort();
   }
 
   /** Starts, or resumes after a pause. */
-  resume() {
+  resume = () => {
     if (this.#stop || this.#isSettled) return;
     const stop = new AbortController();
     this.#stop = stop;
     this.#change("waiting");
     // A run that was just paused may still have a request to finish.
     this.#running = this.#running.then(() => this.#run(stop.signal));
-  }
+  };
 
-  pause() {
+  pause = () => {
     if (!this.#stop) return;
     this.#halt();
     this.#change("paused");
-  }
+  };
 
   /**
    * Stops for good, and has the store remove the parts that it has. After a failure it removes the parts that
    * another attempt would have gone on with. Calls that overlap share one attempt.
    */
-  abort() {
-    return (this.#aborting ??= this.#abort());
-  }
+  abort = () => (this.#aborting ??= this.#abort());
 
   async #abort() {
     const isOver = this.#isSettled;
@@ -272,12 +271,10 @@ export class Run {
   async #hash(algorithm, signal) {
     // Few uploads need a checksum, so the others do not load the code.
     const checksums = await import("./checksum.js");
-    try {
-      return await this.#shared.hashing.use(signal, () => checksums[algorithm](this.#file, signal));
-    } catch (error) {
+    return this.#shared.hashing.use(signal, () => checksums[algorithm](this.#file, signal)).catch((error) => {
       signal.throwIfAborted();
       throw unreadable(error);
-    }
+    });
   }
 
   /** @param {AbortSignal} signal */
@@ -299,9 +296,12 @@ export class Run {
    */
   async #sendWhole(signal) {
     const { grants, needs } = this.#scope;
-    const request = await this.#request(signal);
+    const body = await this.#request(signal);
     // Some stores do not compare the checksum of a form, or do not keep it.
-    const wanted = grants.add(request, needs.form ?? (!(this.#sha256 ?? this.#crc64nvme) && prefersForm(this.#file.size)));
+    const form = needs.form ?? (!this.#sha256 && !this.#crc64nvme && prefersForm(this.#file.size));
+    /** @type {import("./batch.js").Wanted} */
+    const wanted = { body, form };
+    grants.waiting.add(wanted);
     try {
       return await this.#persist(signal, () =>
         this.#shared.slots.use(signal, async () => {
@@ -332,7 +332,7 @@ export class Run {
         }),
       );
     } finally {
-      grants.remove(wanted);
+      grants.waiting.delete(wanted);
     }
   }
 
@@ -379,10 +379,16 @@ export class Run {
         parts[part.number - 1] = { PartNumber: part.number, ETag };
       }
     };
-    const stopAll = (/** @type {unknown} */ error) => failure.abort(error);
-    await Promise.all(Array.from({ length: concurrency }, () => sendMissing().catch(stopAll)));
+    const senders = Array.from({ length: concurrency }, () => sendMissing().catch((error) => failure.abort(error)));
+    await Promise.all(senders);
     either.throwIfAborted();
-    return this.#complete(session, parts, signal);
+    await this.#keep({ ...session, kept: size, completing: true });
+    return this.#persist(signal, () => {
+      this.#change("finishing");
+      // What compares a checksum is a call of its own.
+      const body = { parts, verify: this.#options.verify !== false && !this.#crc64nvme };
+      return this.#ask(signal, "POST", pathOf(session, "/complete"), body);
+    });
   }
 
   /** @param {AbortSignal} signal */
@@ -470,7 +476,7 @@ export class Run {
     const onprogress = (loaded) => {
       this.#partsInProgress.set(number, loaded);
       let sum = this.#kept;
-      for (const bytes of this.#partsInProgress.values()) sum += bytes;
+      this.#partsInProgress.forEach((bytes) => (sum += bytes));
       this.#progress(sum);
     };
     try {
@@ -503,22 +509,6 @@ export class Run {
     } finally {
       this.#partsInProgress.delete(number);
     }
-  }
-
-  /**
-   * @param {Session} session
-   * @param {Completed[]} parts
-   * @param {AbortSignal} signal
-   * @returns {Promise<Sent>}
-   */
-  async #complete(session, parts, signal) {
-    await this.#keep({ ...session, kept: session.size, completing: true });
-    return this.#persist(signal, () => {
-      this.#change("finishing");
-      // What compares a checksum is a call of its own.
-      const body = { parts, verify: this.#options.verify !== false && !this.#crc64nvme };
-      return this.#ask(signal, "POST", pathOf(session, "/complete"), body);
-    });
   }
 
   /**

@@ -10,6 +10,13 @@ import { MiB } from "./helpers.mjs";
 /** Of an upload that nobody aborts. */
 const { signal } = new AbortController();
 
+/** Announces a file of this size that needs a grant. */
+function announce(all, size, form = false, rest = {}) {
+  const wanted = { body: { size, ...rest }, form };
+  all.waiting.add(wanted);
+  return wanted;
+}
+
 /** Grants whose calls are only noted, as the sizes of their files. */
 function grants(onask = () => {}) {
   const calls = [];
@@ -25,7 +32,7 @@ function grants(onask = () => {}) {
 test("a call grants 1,000 files at most, or 250 forms, and each file gets its own grant", async () => {
   for (const [form, most] of [[false, 1_000], [true, 250]]) {
     const { calls, grants: all } = grants();
-    const wanted = Array.from({ length: 2_500 }, (_, size) => all.add({ size }, form));
+    const wanted = Array.from({ length: 2_500 }, (_, size) => announce(all, size, form));
     for (const [size, one] of wanted.entries()) assert.equal((await all.get(one, signal)).key, String(size));
     assert.deepEqual(calls.map(({ forms }) => forms), calls.map(() => form));
     const counts = Array.from({ length: Math.ceil(2_500 / most) }, (_, call) => Math.min(most, 2_500 - call * most));
@@ -40,7 +47,7 @@ test("what is granted together is no longer than the service accepts, however mu
     const lengths = [];
     const { calls, grants: all } = grants((body) => lengths.push(Buffer.byteLength(JSON.stringify(body))));
     const wanted = Array.from({ length: 2_500 }, (_, size) => {
-      return all.add({ size, ...named, metadata: hasMetadata(size) ? metadata : undefined }, false);
+      return announce(all, size, false, { ...named, metadata: hasMetadata(size) ? metadata : undefined });
     });
     for (const one of wanted) await all.get(one, signal);
     assert.ok(Math.max(...lengths) <= 2 * MiB, `${Math.max(...lengths)} bytes`);
@@ -51,14 +58,14 @@ test("what is granted together is no longer than the service accepts, however mu
 
 test("files that go as forms and others are granted apart", async () => {
   const { calls, grants: all } = grants();
-  const wanted = [1, 2, 3, 4].map((size) => all.add({ size }, size % 2 === 0));
+  const wanted = [1, 2, 3, 4].map((size) => announce(all, size, size % 2 === 0));
   for (const one of wanted) await all.get(one, signal);
   assert.deepEqual(calls, [{ sizes: [1, 3], forms: false }, { sizes: [2, 4], forms: true }]);
 });
 
 test("no more is granted ahead than can soon be sent", async () => {
   const { calls, grants: all } = grants();
-  const wanted = [30, 30, 30, 100, 1].map((size) => all.add({ size: size * MiB }, false));
+  const wanted = [30, 30, 30, 100, 1].map((size) => announce(all, size * MiB));
   for (const one of wanted) await all.get(one, signal);
   assert.deepEqual(calls.map(({ sizes }) => sizes.map((size) => size / MiB)), [[30, 30], [30], [100], [1]]);
 });
@@ -74,11 +81,11 @@ test("a file whose grant takes more than a minute gets one grant", async (t) => 
       answers.push(() => resolve({ uploads: files.map(({ size }) => ({ key: `${size} of call ${call}`, url: "" })) }));
     });
   });
-  const slow = all.add({ size: 1 }, false);
+  const slow = announce(all, 1);
   const first = all.get(slow, signal);
   await null;
   now = 100_000;
-  const second = all.get(all.add({ size: 2 }, false), signal);
+  const second = all.get(announce(all, 2), signal);
   await null;
   for (const answer of answers) answer();
   await Promise.all([first, second]);
@@ -90,7 +97,7 @@ test("a grant that may soon expire is asked for again", async (t) => {
   const { calls, grants: all } = grants();
   let now = 0;
   t.mock.method(performance, "now", () => now);
-  const [first, second, third] = [1, 2, 3].map((size) => all.add({ size }, false));
+  const [first, second, third] = [1, 2, 3].map((size) => announce(all, size));
   await all.get(first, signal);
   now = 60_000;
   await all.get(second, signal);
@@ -108,15 +115,15 @@ test("a file that is cancelled before presignd answers is not asked for again, a
     return new Promise((resolve, reject) => answers.push({ resolve, reject }));
   };
   const all = new Grants(ask);
-  const [cancelled, kept] = [1, 2, 3].map((size) => all.add({ size }, false));
+  const [cancelled, kept] = [1, 2, 3].map((size) => announce(all, size));
   const stop = new AbortController();
   const gone = all.get(cancelled, stop.signal);
   const first = all.get(kept, signal);
   await null;
   stop.abort(new Error("cancelled"));
   await assert.rejects(gone, /cancelled/);
-  all.remove(cancelled);
-  await assert.rejects(all.get(all.add({ size: 4 }, true), stop.signal), /cancelled/);
+  all.waiting.delete(cancelled);
+  await assert.rejects(all.get(announce(all, 4, true), stop.signal), /cancelled/);
   // What was asked for together with it fails later, and is asked for again.
   answers[0].reject(new UploadError("The service answered 503.", { retry: true }));
   await assert.rejects(first, /503/);
