@@ -134,6 +134,46 @@ test("a file that is cancelled before presignd answers is not asked for again, a
   assert.equal((await second).key, "2");
 });
 
+/** Grants of a service whose answers may be about `most` files. `fails` is the error of a call, if it has one. */
+function shortAnswers(most, fails = () => undefined) {
+  const calls = [];
+  const ask = async (_method, _path, { body: { files } }) => {
+    const sizes = files.map(({ size }) => size);
+    calls.push(sizes);
+    const tooLarge = sizes.length > most && new UploadError("The answer is too long.", { code: "answer-too-large", status: 413 });
+    const error = tooLarge || fails(sizes);
+    if (error) throw error;
+    return { uploads: sizes.map((size) => ({ key: String(size), url: "?X-Amz-Expires=120" })) };
+  };
+  return { calls, grants: new Grants(ask) };
+}
+
+test("files about which the answer would be too long are asked for in halves, and each gets its own grant", async () => {
+  const { calls, grants: all } = shortAnswers(300);
+  const wanted = Array.from({ length: 999 }, (_, size) => announce(all, size));
+  const got = await Promise.all(wanted.map((one) => all.get(one, signal)));
+  assert.deepEqual(got.map(({ key }) => key), wanted.map(({ body }) => String(body.size)));
+  assert.deepEqual(calls.map(({ length }) => length).sort((a, b) => a - b), [249, 250, 250, 250, 499, 500, 999]);
+  assert.equal(all.waiting.size, 0);
+});
+
+test("where one half fails, the other one is granted, and a refused file is refused alone", async () => {
+  const errors = [{ pointer: "/files/1/size", code: "file-too-large", detail: "is too large" }];
+  const { grants: all } = shortAnswers(2, (sizes) => {
+    if (sizes.includes(4)) return new UploadError("The service answered 503.", { status: 503, retry: true });
+    return sizes.includes(1) && new UploadError("Refused.", { status: 422, code: "file-too-large", errors });
+  });
+  const wanted = [0, 1, 2, 3, 4, 5, 6, 7].map((size) => announce(all, size));
+  const results = await Promise.allSettled(wanted.map((one) => all.get(one, signal)));
+  assert.deepEqual(results.map(({ value, reason }) => value?.key ?? reason.status), ["0", 422, "2", "3", 503, 503, "6", "7"]);
+});
+
+test("a single file about which the answer would be too long has this error", async () => {
+  const { calls, grants: all } = shortAnswers(0);
+  await assert.rejects(all.get(announce(all, 1), signal), { code: "answer-too-large", status: 413 });
+  assert.deepEqual(calls, [[1]]);
+});
+
 /** Verifications whose calls are noted; `answer` is what each key gets. */
 function verifications(answer = (key) => ({ upload: { key } })) {
   const calls = [];

@@ -329,6 +329,21 @@ test("a failure that nobody handles is reported, as that of any promise", async 
   assert.match(await outcome(""), /You are signed out\./);
 });
 
+test("a list that is too long for the answer of the service is asked for in halves, and all files arrive", async () => {
+  const headers = { "content-type": "application/problem+json" };
+  const body = '{"code":"answer-too-large","detail":"the answer would be longer than 1 MB"}';
+  // Three files are named by fewer bytes, and four by more.
+  const isLong = (seen) => seen.path.endsWith("/upload/presigned-urls") && seen.headers["content-length"] > 350;
+  proxy.fault = (seen) => (isLong(seen) ? { status: 413, body, headers } : undefined);
+  const files = Array.from({ length: 8 }, (_, index) => smallFile(`half-${index}.txt`));
+  for (const { value } of await client.uploadAll(files)) assert.equal(value?.size, 1_000);
+  assert.ok(proxy.requests.some(({ fault }) => fault.status === 413), "no list was too long");
+
+  proxy.fault = ({ path }) => (path.endsWith("/upload/presigned-urls") ? { status: 413, body, headers } : undefined);
+  const error = await failure(client.upload(smallFile("one.txt")));
+  assert.deepEqual([error.code, error.status, error.message], ["answer-too-large", 413, "The answer would be longer than 1 MB."]);
+});
+
 /** Has the client make no pauses, but note them. */
 function withoutPauses(t) {
   const pauses = [];
