@@ -103,7 +103,7 @@ export class Grants {
         const grants = others.length ? this.#grants(others, forms) : [];
         return ofFiles.map((errors) => {
           if (!errors.length) return /** @type {Promise<Grant>} */ (grants.shift());
-          return Promise.reject(problem({ ...error, code: errors[0].code, errors }, status));
+          return Promise.reject(problem({ ...error, code: status === 400 ? code : errors[0].code, errors }, status));
         });
       },
     );

@@ -39,6 +39,21 @@ test("a refused file of many is refused alone, with all its reasons and a senten
   assert.ok(error.has(error.errors[1].code));
 });
 
+test("a refusal has the code of its problem document, whatever the size of the file", async () => {
+  const refusal = async (file, options) => {
+    const { status, code } = await failure(client.upload(file, { multipartThreshold: 1_000, ...options }));
+    return [status, code];
+  };
+  for (const [name, type, options, status, code] of [
+    ["a/b.txt", "text/plain", {}, 400, "invalid-request"],
+    ["a.exe", "application/x-msdownload", { policy: "text" }, 422, "type-not-allowed"],
+  ]) {
+    for (const size of [1_000, 1_001]) {
+      assert.deepEqual(await refusal(smallFile(name, size, type), options), [status, code], `${size} bytes`);
+    }
+  }
+});
+
 test("an unknown policy is named by the service's own words", async () => {
   const error = await failure(client.upload(smallFile("a.txt"), { policy: "unknown" }));
   assert.equal(error.refused, true);
