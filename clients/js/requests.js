@@ -165,9 +165,9 @@ export function problem({ code = "failed", detail, errors = [], requestId }, sta
   const id = status >= 500 && requestId ? ` (${requestId})` : "";
   const sentence = detail ? `${detail[0].toUpperCase()}${detail.slice(1)}${id}.` : `The service answered ${status}.`;
   const sentences = errors.map(({ pointer, detail }) => {
-    // In words for people: `/contentType` is "The content type".
-    const words = pointer.slice(1).replace(/[A-Z]/g, " $&").toLowerCase();
-    return `The ${words || "request"} ${detail}.`;
+    // In words for people: `/contentType` is "The content type". Names of metadata stay as they are.
+    const [, field = "request", name] = pointer.split("/");
+    return `The ${field.replace(/[A-Z]/g, " $&").toLowerCase()}${name ? ` "${name}"` : ""} ${detail}.`;
   });
   const message = sentences.join(" ") || sentence;
   return new UploadError(message, { code, status, errors, requestId, refused, retry, retryAfterMs });

@@ -54,6 +54,11 @@ test("a refusal has the code of its problem document, whatever the size of the f
   }
 });
 
+test("names of metadata stay as they are in messages", async () => {
+  const error = await failure(client.upload(smallFile("a.txt"), { metadata: { orderId: "1" } }));
+  assert.match(error.message, /^The metadata "orderId" must have a name of 1 to 128 lower-case letters/);
+});
+
 test("an unknown policy is named by the service's own words", async () => {
   const error = await failure(client.upload(smallFile("a.txt"), { policy: "unknown" }));
   assert.equal(error.refused, true);
