@@ -227,6 +227,9 @@ export class Run {
    */
   async #send(signal) {
     const { checksum, multipartThreshold = MULTIPART_THRESHOLD } = this.#options;
+    if (checksum && checksum !== "sha256" && checksum !== "crc64nvme") {
+      throw new UploadError("The checksum must be sha256 or crc64nvme.");
+    }
     const { needs } = this.#scope;
     const isWhole = this.#file.size <= multipartThreshold || needs.whole || checksum === "sha256";
     const before = { ...needs };

@@ -59,6 +59,15 @@ test("names of metadata stay as they are in messages", async () => {
   assert.match(error.message, /^The metadata "orderId" must have a name of 1 to 128 lower-case letters/);
 });
 
+test("an unknown checksum is refused, and none is not", async () => {
+  for (const checksum of ["SHA-256", "sha1", "md5", 1]) {
+    const error = await failure(client.upload(smallFile("a.txt"), { checksum }));
+    assert.equal(error.message, "The checksum must be sha256 or crc64nvme.");
+  }
+  assert.equal(proxy.requests.length, 0);
+  for (const checksum of [undefined, null]) await client.upload(smallFile("a.txt"), { checksum });
+});
+
 test("an unknown policy is named by the service's own words", async () => {
   const error = await failure(client.upload(smallFile("a.txt"), { policy: "unknown" }));
   assert.equal(error.refused, true);
