@@ -134,7 +134,7 @@ export class Client {
    */
   uploadAll(files, options = {}) {
     const list = [...files];
-    const total = list.reduce((sum, { size }) => sum + size, 0);
+    const total = list.reduce((sum, file) => sum + (file?.size ?? 0), 0);
     let loaded = 0;
     const uploads = list.map((file) => {
       let before = 0;

@@ -113,7 +113,7 @@ export class Run {
     this.#scope = scope;
     this.#file = file;
     this.#options = options;
-    const { name, size, lastModified } = file;
+    const { name, size, lastModified } = file ?? {};
     // Its session is that of the same file under the same policy of the same server.
     this.#id = JSON.stringify([scope.url, scope.policy, name, size, lastModified]);
     const { signal } = options;
@@ -227,6 +227,7 @@ export class Run {
    */
   async #send(signal) {
     const { checksum, multipartThreshold = MULTIPART_THRESHOLD } = this.#options;
+    if (!this.#file?.name) throw new UploadError("A File with a name is needed.");
     if (checksum && checksum !== "sha256" && checksum !== "crc64nvme") {
       throw new UploadError("The checksum must be sha256 or crc64nvme.");
     }

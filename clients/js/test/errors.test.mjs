@@ -68,6 +68,21 @@ test("an unknown checksum is refused, and none is not", async () => {
   for (const checksum of [undefined, null]) await client.upload(smallFile("a.txt"), { checksum });
 });
 
+test("what is no File, or has no name, is refused", async () => {
+  const none = [undefined, null, "a.txt", {}, new Blob(["x"]), new File(["x"], "")];
+  for (const file of none) {
+    const upload = client.upload(file);
+    upload.pause();
+    upload.resume();
+    const error = await failure(upload);
+    assert.equal(error.message, "A File with a name is needed.");
+  }
+  const totals = new Set();
+  const results = await client.uploadAll([undefined, smallFile("a.txt")], { onProgress: ({ total }) => totals.add(total) });
+  assert.deepEqual(results.map(({ status }) => status), ["rejected", "fulfilled"]);
+  assert.deepEqual([...totals], [1_000]);
+});
+
 test("an unknown policy is named by the service's own words", async () => {
   const error = await failure(client.upload(smallFile("a.txt"), { policy: "unknown" }));
   assert.equal(error.refused, true);
