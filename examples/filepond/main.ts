@@ -7,6 +7,8 @@ const client = createClient({ url: "http://localhost:3000" });
 
 // The form that FilePond is in sends the keys of the uploaded files.
 create(document.querySelector("input")!, {
+  // Otherwise a refusal is just an "Error during upload".
+  labelFileProcessingError: (error: { body: string }) => error.body,
   server: {
     process: (_field, file, _metadata, load, error, progress, abort) => {
       const upload = client.upload(file as File, {

@@ -115,6 +115,22 @@ test("FilePond uploads what was chosen", () =>
     await eventually("the value of the form", async () => (await value()) === key, 30_000);
   }));
 
+test("FilePond shows why a file was refused", async () => {
+  const context = await browser.newContext();
+  const page = await context.newPage();
+  try {
+    await page.route(`${server.service}/**`, (route) => {
+      const errors = [{ pointer: "/filename", code: "path-separator", detail: "must not contain `/`" }];
+      return route.fulfill({ status: 400, headers: { "access-control-allow-origin": "*" }, json: { code: "invalid-request", errors } });
+    });
+    await page.goto(`http://127.0.0.1:${pages.address().port}/filepond/dist/`);
+    await page.locator("input[type=file]").first().setInputFiles(file.path);
+    await page.getByText("The filename must not contain `/`.").first().waitFor({ timeout: 15_000 });
+  } finally {
+    await context.close();
+  }
+});
+
 test("Dropzone uploads what was chosen", () =>
   uploads("/dropzone/dist/", "input.dz-hidden-input", (page) => page.locator(".dz-success.dz-complete").waitFor()));
 
