@@ -18,6 +18,7 @@ mod settings;
 mod tags;
 mod unsigned;
 mod uploads;
+mod write;
 
 use std::ops::Deref;
 use std::sync::atomic::AtomicU32;
@@ -43,8 +44,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Why a check that sends anything but a form, or a form, is skipped.
 const FORMS_ONLY: &str = "S3_FORMS_ONLY is true";
 const FORMS_OFF: &str = "S3_SUPPORTS_POST_POLICY is false";
-/// The check that uploads with forms.
+/// The checks that upload in one way.
+const PUT: &str = "put";
 const POST: &str = "post";
+const MULTIPART: &str = "multipart";
 /// Why a check that uploads markers is skipped.
 const NO_SAMPLE: &str = "no policy has unique keys for a marker";
 
@@ -232,7 +235,9 @@ impl Check {
             let accepts_forms = uploads
                 .iter()
                 .any(|line| line.check == POST && accepts(line));
+            let write = self.write(&uploads).await;
             lines.extend(uploads);
+            lines.extend(write);
             let tags = self.tags().await;
             let keeps_tags = tags.iter().all(|line| line.status == Status::Ok);
             lines.extend(tags);

@@ -236,10 +236,7 @@ impl Check {
         let created = uploads.create_multipart(asked(sample, file, now));
         let upload = created.await?.open;
         let key = upload.key().to_owned();
-        let marker = Marker {
-            upload: Some(upload.clone()),
-            ..Marker::object(&key, None)
-        };
+        let marker = Marker::parts(&key, upload.id().to_owned());
         self.markers().push(marker.clone());
         let part = uploads.presign_part(&upload, (1, None), now);
         let part = Upload::put(part.await?.url, key, sample);

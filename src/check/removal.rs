@@ -5,7 +5,7 @@ use aws_sdk_s3::types::BucketVersioningStatus;
 use super::marker::{MarkerError, Result, Way};
 use super::problem::Problem;
 use super::{Check, Line};
-use crate::upload::{OpenUpload, Sample};
+use crate::upload::Sample;
 
 /// The version of objects that were stored while the versioning of the bucket was off or suspended.
 const NULL_VERSION: &str = "null";
@@ -16,8 +16,8 @@ pub(super) struct Marker {
     pub(super) key: String,
     /// The version of the object, if it is known.
     pub(super) version: Option<String>,
-    /// Of an upload in parts alone.
-    pub(super) upload: Option<OpenUpload>,
+    /// The id of an upload in parts.
+    pub(super) upload: Option<String>,
 }
 
 impl Marker {
@@ -26,6 +26,13 @@ impl Marker {
             key: key.to_owned(),
             version,
             upload: None,
+        }
+    }
+
+    pub(super) fn parts(key: &str, upload: String) -> Self {
+        Self {
+            upload: Some(upload),
+            ..Self::object(key, None)
         }
     }
 }
@@ -170,13 +177,13 @@ impl Check {
     pub(super) async fn remove(&self, marker: &Marker) -> Result<(), Problem> {
         let key = &marker.key;
         if let Some(upload) = &marker.upload {
-            self.count_request();
-            let abort = self.uploads.free_parts(upload);
-            return match abort.await.map_err(Problem::from) {
+            let abort = self.client.abort_multipart_upload().bucket(&self.bucket);
+            let aborted = abort.key(key).upload_id(upload).send().await;
+            return match aborted.map_err(Problem::from) {
                 // Most stores drop a completed upload. Garage also drops those of a key that is
                 // deleted.
-                Err(problem) if problem.is(&["NoSuchUpload"]) => Ok(()),
-                aborted => aborted,
+                Err(problem) if !problem.is(&["NoSuchUpload"]) => Err(problem),
+                _ => Ok(()),
             };
         }
         let version = match &marker.version {

@@ -1,12 +1,13 @@
 //! Whether uploads succeed under each policy, and whether they arrive as they were sent.
 
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use reqwest::{Response, header};
 
 use super::marker::{MarkerError, Result, Upload, Way};
 use super::problem::Problem;
-use super::{Check, FORMS_OFF, FORMS_ONLY, Line, POST, Status};
+use super::{Check, FORMS_OFF, FORMS_ONLY, Line, MULTIPART, POST, PUT, Status};
 use crate::upload::{Sample, UploadService};
 
 impl Check {
@@ -15,7 +16,7 @@ impl Check {
         let mut lines = Vec::new();
         let mut heads = Vec::new();
         if self.config.upload.forms_only {
-            lines.push(Line::skipped("put", FORMS_ONLY));
+            lines.push(Line::skipped(PUT, FORMS_ONLY));
         }
         for sample in self
             .samples
@@ -23,10 +24,10 @@ impl Check {
             .filter(|_| !self.config.upload.forms_only)
         {
             lines.push(match self.put(&self.uploads, sample).await {
-                Err(error) => error.line("put", sample),
+                Err(error) => error.line(PUT, sample),
                 Ok(head) => {
                     heads.push(head);
-                    Line::ok("put", "accepted, and removed").for_policy(&sample.policy)
+                    Line::ok(PUT, "accepted, and removed").for_policy(&sample.policy)
                 }
             });
         }
@@ -94,12 +95,17 @@ impl Check {
         let object = match self.head_object(key).await {
             Ok(object) => object,
             Err(problem) => {
-                // Downloads need the same permission as the HEAD request.
-                let line = if sample.may_download {
-                    problem.failed(CHECK, "s3:GetObject for downloads")
+                // These need the same permission as the HEAD request.
+                let uses = [
+                    (sample.may_download, "downloads"),
+                    (sample.pending_prefix.is_some(), "POST /upload/commit"),
+                    (self.config.http.events.is_some(), "the store's events"),
+                ];
+                let line = if let Some((_, needs)) = uses.iter().find(|(is_used, _)| *is_used) {
+                    problem.failed(CHECK, &format!("s3:GetObject for {needs}"))
                 } else {
                     let detail = format!("whether an upload has arrived is unknown: {problem}");
-                    let fix = "s3:GetObject for POST /upload/verify and for nothing else";
+                    let fix = "s3:GetObject for POST /upload/verify";
                     Line::warning(CHECK, detail).fix_if(problem.fix(fix))
                 };
                 return Ok(line.for_policy(&sample.policy));
@@ -125,23 +131,25 @@ impl Check {
 
     /// Begins an upload in parts under each policy.
     async fn multipart(&self) -> Vec<Line> {
-        const CHECK: &str = "multipart";
         if self.config.upload.forms_only {
-            return vec![Line::skipped(CHECK, FORMS_ONLY)];
+            return vec![Line::skipped(MULTIPART, FORMS_ONLY)];
         }
         let mut lines = Vec::new();
         for sample in self.samples.iter().filter(|sample| sample.fits_multipart) {
             let line = match self.part(sample).await {
-                Ok(()) => Line::ok(CHECK, "created, a part accepted and listed, and aborted"),
+                Ok(()) => Line::ok(
+                    MULTIPART,
+                    "created, a part accepted and listed, and aborted",
+                ),
                 Err(MarkerError::NotSent(why)) => {
-                    Line::failed(CHECK, format!("parts would stay in the bucket: {why}"))
+                    Line::failed(MULTIPART, format!("parts would stay in the bucket: {why}"))
                         .fix("the credentials need s3:AbortMultipartUpload")
                 }
                 Err(MarkerError::Refused(problem)) => problem.failed_or_unsupported(
-                    CHECK,
+                    MULTIPART,
                     "s3:PutObject, s3:AbortMultipartUpload and s3:ListMultipartUploadParts",
                 ),
-                Err(error) => error.line(CHECK, sample),
+                Err(error) => error.line(MULTIPART, sample),
             };
             lines.push(line.for_policy(&sample.policy));
         }
@@ -179,7 +187,7 @@ fn accepted_form(has_etag: bool) -> Line {
     )
 }
 
-/// The lines that are not ok, or else one that is.
+/// The first line of each policy that is not ok, or else one that is.
 fn head_lines(mut heads: Vec<Line>) -> Vec<Line> {
     if heads.iter().all(|head| head.status == Status::Ok) {
         heads.truncate(1);
@@ -187,7 +195,9 @@ fn head_lines(mut heads: Vec<Line>) -> Vec<Line> {
             heads.push(Line::skipped("head", "no object was uploaded"));
         }
     } else {
-        heads.retain(|head| head.status != Status::Ok);
+        // A PUT and a form under the same policy show the same.
+        let mut policies = BTreeSet::new();
+        heads.retain(|head| head.status != Status::Ok && policies.insert(head.policy.clone()));
     }
     heads
 }

@@ -188,7 +188,7 @@ impl UploadService {
         self.free_parts(upload).await
     }
 
-    pub(crate) async fn free_parts(
+    pub(super) async fn free_parts(
         &self,
         OpenUpload { session, terms }: &OpenUpload,
     ) -> Result<()> {
@@ -201,6 +201,11 @@ impl UploadService {
 impl OpenUpload {
     pub fn key(&self) -> &str {
         &self.session.key
+    }
+
+    /// The store's id of the upload.
+    pub(crate) fn id(&self) -> &str {
+        &self.session.upload_id
     }
 
     /// Refuses part numbers beyond those that the upload can need, as all parts but the last one have at least

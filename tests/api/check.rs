@@ -5,6 +5,7 @@ mod enforcement;
 mod kept;
 mod markers;
 mod pending;
+mod permissions;
 mod prove;
 mod stores;
 mod unsupported;
