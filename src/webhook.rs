@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use hmac::{Hmac, KeyInit, Mac};
-use reqwest::{Client, Method, StatusCode, Url, header, redirect};
+use reqwest::{Client, Method, Response, StatusCode, Url, header, redirect};
 use sha2::Sha256;
 
 use crate::error_chain::causes;
@@ -148,10 +148,10 @@ impl Webhook {
 
     /// Asks the application for anything, without a message: any answer shows that it can be reached.
     /// An OPTIONS request has no effect at the receiver.
-    pub(crate) async fn probe(&self) -> Result<StatusCode, DeliveryError> {
+    pub(crate) async fn probe(&self) -> Result<Response, DeliveryError> {
         let request = self.client.request(Method::OPTIONS, self.url.clone());
         let answer = request.timeout(PROBE_TIMEOUT).send().await;
-        Ok(answer?.status())
+        Ok(answer?)
     }
 
     /// Posts the JSON `body`. The application has the message once it answers with a status of 2xx.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use reqwest::header;
 
-use super::problem::{BUCKET_REGION, Problem};
+use super::problem::{BUCKET_REGION, Problem, proxy_remark};
 use super::{Check, Line};
 use crate::s3;
 
@@ -47,9 +47,11 @@ impl Check {
         let reached = match self.ask(&self.address).await {
             Ok(reached) => reached,
             Err(problem) => {
-                let fix = problem.tls_fix();
-                let fix =
-                    fix.unwrap_or("start the store, or set AWS_ENDPOINT_URL_S3 to its address");
+                let fix = problem.connection_fix().map(str::to_owned);
+                let fix = fix.unwrap_or_else(|| {
+                    let remark = proxy_remark(&self.address);
+                    format!("start the store, or set AWS_ENDPOINT_URL_S3 to its address{remark}")
+                });
                 let detail = format!("{}: {problem}", self.address);
                 let mut line = Line::failed(CHECK, detail).fix(fix);
                 if let Some(other) = self.other_address().await
@@ -150,7 +152,9 @@ impl Check {
             }
             Some(problem) => {
                 let mut line = problem.failed(CHECK, "s3:ListBucket");
-                if may_be_a_proxy {
+                if let Some(fix) = problem.redirect_fix(name) {
+                    line = line.fix(fix);
+                } else if may_be_a_proxy {
                     let detail = format!("{problem}: this may not be the store");
                     let fix = format!(
                         "set AWS_ENDPOINT_URL_S3 to the store's address, and look at the proxies before it; if it is the store, create the bucket {name}"

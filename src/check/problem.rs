@@ -4,12 +4,13 @@ use std::fmt;
 
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use reqwest::{Url, header};
 
 use crate::error_chain::causes;
 use crate::xml::text_of;
 use crate::{s3, upload};
 
-pub(super) use fix::tls_fix;
+pub(super) use fix::{connection_fix, proxy_remark};
 
 mod fix;
 
@@ -37,6 +38,8 @@ pub(super) struct Refused {
     pub(super) message: String,
     /// The region of the bucket, if the answer names it.
     pub(super) region: Option<String>,
+    /// Where a redirect leads, without the path and the query, which may hold a secret.
+    pub(super) redirects_to: Option<String>,
     /// Whether the answer has a body.
     pub(super) has_body: bool,
 }
@@ -47,6 +50,7 @@ impl Refused {
         code: String,
         message: String,
         region_header: Option<&str>,
+        location: Option<&str>,
         body: &str,
     ) -> Self {
         // Garage has the same code for these faults as for missing permissions; only its message
@@ -65,6 +69,7 @@ impl Refused {
             code,
             message,
             region: region.filter(|region| !region.is_empty()),
+            redirects_to: location.and_then(origin),
             has_body: !body.is_empty(),
         }
     }
@@ -98,12 +103,17 @@ where
                     error.code().unwrap_or_default().to_owned(),
                     error.message().unwrap_or_default().to_owned(),
                     raw.headers().get(BUCKET_REGION),
+                    raw.headers().get(header::LOCATION.as_str()),
                     &body,
                 ))
             }
             SdkError::ResponseError(context) => Self::Refused(Refused {
                 status: Some(context.raw().status().as_u16()),
                 message: "the answer is not one of S3".to_owned(),
+                redirects_to: {
+                    let headers = context.raw().headers();
+                    headers.get(header::LOCATION.as_str()).and_then(origin)
+                },
                 has_body: true,
                 ..Refused::default()
             }),
@@ -164,13 +174,14 @@ impl Problem {
             body.extend_from_slice(&chunk);
         }
         let body = String::from_utf8_lossy(&body);
-        let region = response.headers().get(BUCKET_REGION);
+        let header = |name: &str| response.headers().get(name)?.to_str().ok();
         // Other elements are ignored, because they may repeat what was signed.
         Self::Refused(Refused::new(
             response.status().as_u16(),
             text_of(&body, "Code").unwrap_or_default(),
             text_of(&body, "Message").unwrap_or_default(),
-            region.and_then(|region| region.to_str().ok()),
+            header(BUCKET_REGION),
+            header(header::LOCATION.as_str()),
             &body,
         ))
     }
@@ -276,6 +287,12 @@ impl fmt::Display for Problem {
             }
         }
     }
+}
+
+/// The scheme, host and port of a URL.
+pub(super) fn origin(url: &str) -> Option<String> {
+    let origin = Url::parse(url).ok()?.origin();
+    origin.is_tuple().then(|| origin.ascii_serialization())
 }
 
 /// Whether a store's message has the signature or the token of the request, as some stores' have.

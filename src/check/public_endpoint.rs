@@ -3,10 +3,12 @@
 
 use aws_sdk_s3::types::BucketAccelerateStatus;
 
-use super::problem::Problem;
+use super::marker::MarkerError;
+use super::problem::{Problem, proxy_remark};
 use super::{Check, FORMS_ONLY, Line, NO_SAMPLE, Status};
 
 const ACCELERATION: &str = "acceleration";
+const VARIABLE: &str = "S3_PUBLIC_ENDPOINT_URL";
 
 impl Check {
     pub(super) async fn public_endpoint(&self) -> Vec<Line> {
@@ -16,7 +18,7 @@ impl Check {
         if host.is_internal() && !self.config.bind_addr.ip().is_loopback() {
             let detail =
                 format!("clients are sent to {host}, which looks like a host of this network only");
-            let fix = "set S3_PUBLIC_ENDPOINT_URL to the store's URL for clients";
+            let fix = format!("set {VARIABLE} to the store's URL for clients");
             lines.push(Line::warning(CHECK, detail).fix(fix));
         }
         let Some(uploads) = &self.public_uploads else {
@@ -35,9 +37,11 @@ impl Check {
                 "{} cannot be reached from here: {problem}",
                 self.public_address
             );
-            let fix = problem.tls_fix();
-            let fix =
-                fix.unwrap_or("set S3_PUBLIC_ENDPOINT_URL to an address that clients can reach");
+            let fix = problem.connection_fix().map(str::to_owned);
+            let fix = fix.unwrap_or_else(|| {
+                let remark = proxy_remark(&self.public_address);
+                format!("set {VARIABLE} to an address that clients can reach{remark}")
+            });
             lines.push(Line::warning(CHECK, detail).fix(fix));
             return lines;
         }
@@ -52,7 +56,17 @@ impl Check {
                         format!("{address} accepts a PUT that is signed for it"),
                     )
                 }
-                Err(error) => error.line(CHECK, sample),
+                Err(error) => {
+                    let redirect = match &error {
+                        MarkerError::Refused(it) => it.redirect_fix(&self.bucket),
+                        _ => None,
+                    };
+                    let mut line = error.line(CHECK, sample).fix_if(redirect);
+                    if let Some(fix) = &mut line.fix {
+                        *fix = fix.replace("AWS_ENDPOINT_URL_S3", VARIABLE);
+                    }
+                    line
+                }
             },
         };
         lines.push(line);

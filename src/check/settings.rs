@@ -5,8 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
 use humantime::format_duration;
+use reqwest::header;
 
-use super::problem::tls_fix;
+use super::problem::{connection_fix, origin};
 use super::{Check, Line};
 use crate::http::auth::Keys;
 
@@ -60,9 +61,13 @@ impl Check {
             Ok(count) => Line::ok(CHECK, format!("usable keys at JWT_JWKS_URL: {count}")),
             Err(error) => {
                 let detail = format!("the keys of JWT_JWKS_URL cannot be fetched: {error}");
-                Line::failed(CHECK, detail).fix(
-                    "check the URL, and whether this machine reaches it; without the keys every token gets 503",
-                )
+                let fix = if error.starts_with("the answer was 3") {
+                    "it redirects, and redirects are not followed: set JWT_JWKS_URL to the `jwks_uri` in the issuer's /.well-known/openid-configuration"
+                } else {
+                    let fix = connection_fix(&error);
+                    fix.unwrap_or("check the URL, and whether this machine reaches it; without the keys every token gets 503")
+                };
+                Line::failed(CHECK, detail).fix(fix)
             }
         })
     }
@@ -73,14 +78,23 @@ impl Check {
         const CHECK: &str = "webhook";
         let webhook = &self.config.http.events.as_ref()?.webhook;
         Some(match webhook.probe().await {
-            Ok(status) => {
-                let status = status.as_u16();
-                let detail =
-                    format!("WEBHOOK_URL answers ({status} to OPTIONS); no event was sent");
-                Line::ok(CHECK, detail)
+            Ok(answer) => {
+                let status = answer.status();
+                let detail = format!(
+                    "WEBHOOK_URL answers ({} to OPTIONS); no event was sent",
+                    status.as_u16()
+                );
+                if !status.is_redirection() {
+                    return Some(Line::ok(CHECK, detail));
+                }
+                let to = answer.headers().get(header::LOCATION);
+                let to = to.and_then(|to| origin(to.to_str().ok()?));
+                let to = to.map_or(String::new(), |to| format!(" to {to}"));
+                Line::warning(CHECK, format!("{detail}; it redirects{to}"))
+                    .fix("set WEBHOOK_URL to the address that it redirects to: events follow no redirects")
             }
             Err(error) => {
-                let fix = tls_fix(&error.to_string());
+                let fix = connection_fix(&error.to_string());
                 let fix = fix.unwrap_or(
                     "start the application, check WEBHOOK_URL, and whether this machine reaches it; until then the store sends its events again",
                 );

@@ -1,5 +1,6 @@
 //! `presignd check`, as a user runs it, on healthy and faulty stores.
 
+mod advice;
 mod cors;
 mod enforcement;
 mod kept;
