@@ -251,6 +251,7 @@ impl Check {
             }
             lines.extend(self.public_endpoint().await);
             lines.push(self.cors(options.fix_cors).await);
+            lines.extend(self.mixed_content());
             lines.extend(self.lifecycle(options.fix_lifecycle, keeps_tags).await);
             lines.push(self.public_access().await);
         } else {

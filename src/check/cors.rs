@@ -40,6 +40,21 @@ impl Check {
         }
     }
 
+    /// A warning if a page with TLS uploads to a store without it.
+    pub(super) fn mixed_content(&self) -> Option<Line> {
+        let mut origins = self.origins().into_iter();
+        let origin = origins.find(|origin| origin.starts_with("https://"))?;
+        let address = &self.public_address;
+        if !address.starts_with("http://") || self.public_host.is_loopback() {
+            return None;
+        }
+        let detail = format!(
+            "browsers block uploads from {origin} to {address}, because it has no TLS (mixed content)"
+        );
+        let fix = "give the store TLS, and set S3_PUBLIC_ENDPOINT_URL to its https:// address";
+        Some(Line::warning("mixed-content", detail).fix(fix))
+    }
+
     /// A line, with the rules that the bucket should have if its own are not enough.
     pub(super) async fn cors(&self, fix: bool) -> Line {
         let origins = self.origins();

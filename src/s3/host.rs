@@ -39,6 +39,13 @@ impl Host {
             }
         }
     }
+
+    /// Whether it is this machine. Browsers send requests to it without TLS, also from pages with TLS.
+    pub fn is_loopback(&self) -> bool {
+        let address = self.0.parse::<IpAddr>();
+        let is_name = self.0 == "localhost" || self.0.ends_with(".localhost");
+        is_name || address.is_ok_and(|address| address.is_loopback())
+    }
 }
 
 fn is_internal_v4(address: Ipv4Addr) -> bool {

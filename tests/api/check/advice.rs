@@ -135,3 +135,38 @@ async fn a_proxy_that_may_be_the_reason_is_named() {
         assert_eq!(says, is_named, "{variable} {endpoint}: {line}");
     }
 }
+
+#[tokio::test]
+async fn a_store_without_tls_is_none_for_a_page_with_it() {
+    let stand = StandIn::embedded().await;
+    let url = stand.url();
+    let run = check_passes(&url, &[]).await;
+    assert!(
+        run.statuses()
+            .iter()
+            .all(|(check, _)| *check != "mixed-content")
+    );
+    let named = format!("http://store.invalid:{}", stand.addr.port());
+    for (origins, is_blocked) in [
+        ("https://app.example.com", true),
+        ("http://a.example,https://*.example.com", true),
+        ("http://app.example.com", false),
+        ("*", false),
+    ] {
+        let more = [
+            ("S3_PUBLIC_ENDPOINT_URL", named.as_str()),
+            ("CORS_ALLOWED_ORIGINS", origins),
+        ];
+        let run = check_passes(&url, &more).await;
+        let statuses = run.statuses();
+        let warns = statuses.contains(&("mixed-content", "warning"));
+        assert_eq!(warns, is_blocked, "{origins}: {:#}", run.report);
+        if is_blocked {
+            run.says(
+                "mixed-content",
+                "warning",
+                &["store.invalid", "https://", "S3_PUBLIC_ENDPOINT_URL"],
+            );
+        }
+    }
+}
