@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -61,20 +62,30 @@ pub enum CredentialsError {
 
 impl CredentialsError {
     /// What to do.
-    pub(crate) fn fix(&self) -> &'static str {
-        match self {
+    pub(crate) fn fix(&self) -> Cow<'static, str> {
+        let fix = match self {
             Self::TimedOut => {
                 "look at what gives the credentials: the metadata service, STS, or the command of the profile; it hangs, or the network does"
             }
-            Self::Failed(_) => {
-                "look at the last cause; if nothing gives credentials yet, set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give this machine a role"
+            Self::Failed(why) => {
+                if let Some(profile) = missing_profile(why) {
+                    return format!("add the profile {profile} to ~/.aws/config or ~/.aws/credentials (AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE), or correct its name in AWS_PROFILE or source_profile").into();
+                }
+                "look at the cause of the source that is to give them; if nothing gives credentials yet, set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give this machine a role"
             }
             Self::Expired => {
                 "get new credentials, and compare the clock of this machine with another one"
             }
             Self::Malformed(_) => "set it again, without anything before or after it",
-        }
+        };
+        fix.into()
     }
+}
+
+/// The profile that does not exist, as the SDK says in the midst of what its other sources of credentials lack.
+fn missing_profile(why: &str) -> Option<&str> {
+    let (before, _) = why.split_once("` was not defined")?;
+    Some(before.rsplit_once("profile `")?.1)
 }
 
 impl CredentialsCache {

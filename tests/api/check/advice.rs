@@ -3,8 +3,9 @@
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use presignd::webhook::Secrets;
+use tempfile::TempDir;
 
-use super::{check_fails, check_passes};
+use super::{check_at, check_fails, check_passes};
 use crate::stand_in::{StandIn, empty, error, page};
 
 fn redirect(status: u16, to: &str) -> Response {
@@ -134,6 +135,24 @@ async fn a_proxy_that_may_be_the_reason_is_named() {
         let says = line.contains(&format!("{variable} is set"));
         assert_eq!(says, is_named, "{variable} {endpoint}: {line}");
     }
+}
+
+#[tokio::test]
+async fn a_profile_that_does_not_exist_is_named() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("config");
+    std::fs::write(&file, "[default]\nregion = us-east-1\n").unwrap();
+    let more = [
+        ("AWS_ACCESS_KEY_ID", ""),
+        ("AWS_SECRET_ACCESS_KEY", ""),
+        ("AWS_PROFILE", "prod"),
+        ("AWS_CONFIG_FILE", file.to_str().unwrap()),
+    ];
+    let run = check_at("http://127.0.0.1:1", &more).await;
+    let line = run.line("credentials");
+    let fix = line["fix"].as_str().unwrap();
+    let words = ["profile prod", "AWS_PROFILE", "AWS_CONFIG_FILE"];
+    assert!(words.iter().all(|words| fix.contains(words)), "{line:#}");
 }
 
 #[tokio::test]
