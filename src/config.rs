@@ -134,10 +134,7 @@ impl Config {
             "an address and a port such as 127.0.0.1:9090",
             parse_addr,
         );
-        if let (Some(addr), Some(metrics)) = (bind_addr, metrics_addr)
-            && addr == metrics
-            && addr.port() != 0
-        {
+        if bind_addr.is_some_and(|addr| addr.port() != 0 && metrics_addr == Some(addr)) {
             r.fault("METRICS_ADDR must be another address or port than BIND_ADDR, or not be set");
         }
         let limits = limits(r);
