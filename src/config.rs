@@ -23,6 +23,7 @@ use tracing::level_filters::LevelFilter;
 pub use self::aws::{Aws, load as load_aws};
 use self::env::Reader;
 pub use self::env::{Env, Faults};
+#[cfg(feature = "dev")]
 pub(crate) use self::events::webhook_url;
 use crate::http::{AllowedOrigins, Limits};
 use crate::telemetry::LogFormat;
