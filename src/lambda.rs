@@ -99,8 +99,11 @@ async fn no_longer_than(most: usize, response: Response) -> Response {
         );
         let refusal = http::answer_too_large(response.headers());
         *response.status_mut() = refusal.status();
-        response.headers_mut().remove(header::CONTENT_LENGTH);
-        response.headers_mut().extend(refusal.headers().clone());
+        let headers = response.headers_mut();
+        headers.remove(header::CONTENT_LENGTH);
+        headers.remove(header::CONTENT_ENCODING);
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.extend(refusal.headers().clone());
         *response.body_mut() = refusal.into_body();
     }
     response
