@@ -92,10 +92,12 @@ async fn no_longer_than(most: usize, response: Response) -> Response {
     };
     let mut response = Response::from_parts(parts, Body::from(body));
     if length + HEADERS > most {
+        let id = response.headers().get("x-request-id");
         tracing::warn!(
+            request_id = id.and_then(|id| id.to_str().ok()),
             length,
             most,
-            "an answer was too long for the front of the function, so it was 413"
+            "an answer was too long for the front of the function, so the client got 413"
         );
         let refusal = http::answer_too_large(response.headers());
         *response.status_mut() = refusal.status();

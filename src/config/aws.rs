@@ -7,6 +7,7 @@ use std::num::NonZeroU32;
 use std::panic::AssertUnwindSafe;
 
 use anyhow::{Result, anyhow};
+use aws_config::retry::RetryMode;
 use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
 use aws_credential_types::provider::SharedCredentialsProvider;
 use futures_util::FutureExt;
@@ -33,7 +34,7 @@ pub struct Aws {
 ///
 /// The SDK cannot use a setting, such as one of a profile, which nothing has checked.
 pub async fn load(env: &Env) -> Result<Aws> {
-    // It panics then.
+    // The SDK panics in this case.
     let loaded = AssertUnwindSafe(Box::pin(load_or_panic(env))).catch_unwind();
     loaded.await.map_err(|_panic| {
         anyhow!(
@@ -90,10 +91,7 @@ pub(super) fn check(reader: &mut Reader<'_>) {
             is_region.then_some(())
         });
     }
-    // The names that `retry_mode` may have for other tools include `legacy`.
-    reader.read("AWS_RETRY_MODE", "standard or adaptive", |mode| {
-        matches!(mode, "standard" | "adaptive").then_some(())
-    });
+    reader.parse::<RetryMode>("AWS_RETRY_MODE", "standard or adaptive");
     reader.parse::<NonZeroU32>("AWS_MAX_ATTEMPTS", "a whole number from 1");
     let [id, secret, token] = [
         "AWS_ACCESS_KEY_ID",

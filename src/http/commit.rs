@@ -10,7 +10,7 @@ use utoipa_axum::routes;
 use super::AppState;
 use super::auth::Authenticated;
 use super::body::Valid;
-use super::openapi::{BodyProblems, CommitProblems, StoreProblems};
+use super::openapi::{BodyProblems, StoreProblems, VerifyProblems};
 use super::verify::{AnswerDto, VerifyDto, VerifyRequest};
 use crate::upload::UploadService;
 
@@ -31,7 +31,7 @@ pub(super) fn router() -> OpenApiRouter<AppState> {
     request_body = VerifyRequest,
     responses(
         (status = 200, description = "The upload, or a result for each of several", body = AnswerDto),
-        CommitProblems,
+        VerifyProblems,
         BodyProblems,
         StoreProblems,
     )

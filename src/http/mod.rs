@@ -259,7 +259,7 @@ async fn path_parameter(parts: &mut Parts, name: &str) -> Result<String, Respons
     Ok(value.map(|(_, value)| value.to_owned()).unwrap_or_default())
 }
 
-/// The answer in the place of one, with these headers, that is too long for what stands before the service.
+/// The problem that replaces an answer with these headers, which is too long for the load balancer or the gateway.
 #[cfg(feature = "lambda")]
 pub(crate) fn answer_too_large(headers: &axum::http::HeaderMap) -> Response {
     let id = headers.get("x-request-id").and_then(|id| id.to_str().ok());

@@ -240,8 +240,7 @@ problems! {
     ReadinessProblems: 503;
     /// For operations on one key that do no more than find it.
     KeyProblems: [NOT_UPLOADED];
-    VerifyProblems: [NOT_UPLOADED], [MISMATCH, CONTENT_MISMATCH];
-    CommitProblems: [NOT_UPLOADED], [MISMATCH, CONTENT_MISMATCH, REPLACED];
+    VerifyProblems: [NOT_UPLOADED], [MISMATCH, CONTENT_MISMATCH, REPLACED];
     DownloadProblems: [NOT_UPLOADED], [PENDING];
     /// For the notification of a store.
     EventProblems:

@@ -31,8 +31,11 @@ pub(super) fn init(collector: &str) -> Result<()> {
     let exporter = SpanExporter::builder().with_http();
     let exporter = exporter.with_endpoint(endpoint).build();
     // The builder reads the name from the variables, and would ignore it if one was set here.
-    let is_named = std::env::var_os("OTEL_SERVICE_NAME").is_some()
-        || std::env::var("OTEL_RESOURCE_ATTRIBUTES").is_ok_and(|it| it.contains("service.name="));
+    let variable = |name: &str| std::env::var(name).unwrap_or_default();
+    let is_named = !variable("OTEL_SERVICE_NAME").is_empty()
+        || variable("OTEL_RESOURCE_ATTRIBUTES")
+            .split(',')
+            .any(|attribute| attribute.trim().starts_with("service.name="));
     let builder = if is_named {
         Resource::builder()
     } else {

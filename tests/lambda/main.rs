@@ -276,7 +276,7 @@ async fn a_list_is_refused_whose_answer_its_front_would_not_accept() {
         }
     }
     let (_, log) = function.stop().await;
-    assert_eq!(log.matches("so it was 413").count(), 2, "{log}");
+    assert_eq!(log.matches("so the client got 413").count(), 2, "{log}");
 }
 
 #[tokio::test]

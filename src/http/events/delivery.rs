@@ -261,13 +261,19 @@ impl Events {
 /// Logs how many uploads may be lost to the application. It is one line for all events of a notification,
 /// and has no keys, because these may contain names of files.
 fn log_unreported(request_id: &str, outcomes: &[Outcome]) {
-    let kinds = [Outcome::Deleted, Outcome::UnknownKey, Outcome::OtherBucket];
-    let [deleted, unknown_key, other_bucket] =
+    let kinds = [
+        Outcome::Deleted,
+        Outcome::Replaced,
+        Outcome::UnknownKey,
+        Outcome::OtherBucket,
+    ];
+    let [deleted, replaced, unknown_key, other_bucket] =
         kinds.map(|kind| outcomes.iter().filter(|outcome| **outcome == kind).count());
-    if deleted + unknown_key + other_bucket > 0 {
+    if deleted + replaced + unknown_key + other_bucket > 0 {
         tracing::info!(
             request_id,
             deleted,
+            replaced,
             unknown_key,
             other_bucket,
             "events of new objects were acknowledged without a webhook"

@@ -68,8 +68,8 @@ kinds! {
         "with `AUTH_MODE`, the request has `x-on-behalf-of`, but not an API key with `on_behalf = true`",
         "these credentials may not be used on behalf of others; only an API key with `on_behalf = true` may";
     HOST_NOT_ALLOWED: FORBIDDEN "host-not-allowed",
-        "without `AUTH_MODE` on a loopback address, the host is neither `localhost` nor an address, and no trusted proxy forwards the request",
-        "without AUTH_MODE, and on a loopback address, the host must be `localhost` or an address; TRUSTED_PROXIES allows others, for a proxy that forwards requests";
+        "on a loopback address without `AUTH_MODE`, or at `METRICS_ADDR` on one, the host is neither `localhost` nor an address, and no trusted proxy forwards the request",
+        "on this loopback address, the host must be `localhost` or an address; TRUSTED_PROXIES allows others, for a proxy that forwards requests";
     CALL_EXPIRED: FORBIDDEN "call-expired" alone,
         "the URL has expired (`/s3/upload/…` alone)",
         "this URL has expired; ask for another one";

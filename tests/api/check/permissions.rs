@@ -52,11 +52,12 @@ async fn webhooks_and_pending_uploads_need_the_permission_to_read() {
 }
 
 /// Runs it with these policies, for a bucket into which no page uploads.
-async fn without_pages(stand: &StandIn, toml: &str) -> Run {
+async fn without_pages(stand: &StandIn, toml: &str, forms_only: &str) -> Run {
     let (_folder, file) = policies_file(toml);
     let more = [
         ("UPLOAD_POLICIES_FILE", file.as_str()),
         ("CORS_ALLOWED_ORIGINS", ""),
+        ("S3_FORMS_ONLY", forms_only),
     ];
     check_at(&stand.url(), &more).await
 }
@@ -72,7 +73,7 @@ const ONE_REQUEST: [&str; 2] = [
 async fn credentials_that_may_do_nothing_fail() {
     for policies in ONE_REQUEST {
         let stand = StandIn::denying(|_, _| true).await;
-        let run = without_pages(&stand, policies).await;
+        let run = without_pages(&stand, policies, "false").await;
         run.says("put", "skipped", &[]);
         assert_eq!(run.code, Some(1), "{:#}", run.report);
         let words = [
@@ -85,7 +86,7 @@ async fn credentials_that_may_do_nothing_fail() {
     // An abort is permitted, and nothing else.
     for policies in ONE_REQUEST {
         let stand = StandIn::denying(|_, uri| !uri.contains("uploadId")).await;
-        let run = without_pages(&stand, policies).await;
+        let run = without_pages(&stand, policies, "false").await;
         assert_eq!(run.code, Some(1), "{:#}", run.report);
         run.says("write", "failed", &["no upload was tried", "s3:PutObject"]);
     }
@@ -96,12 +97,16 @@ async fn credentials_that_may_only_write_are_a_warning() {
     let is_removal = |method: &Method, uri: &str| {
         method == Method::DELETE && is_object(uri) && !uri.contains("uploadId")
     };
-    for policies in ONE_REQUEST {
+    for (policies, forms_only) in [
+        (ONE_REQUEST[0], "false"),
+        (ONE_REQUEST[0], "true"),
+        (ONE_REQUEST[1], "false"),
+    ] {
         let stand = StandIn::denying(is_removal).await;
         let logo = stand.data.path().join("uploads/uploads/logo");
         std::fs::create_dir_all(logo.parent().unwrap()).unwrap();
         std::fs::write(&logo, "theirs").unwrap();
-        let run = without_pages(&stand, policies).await;
+        let run = without_pages(&stand, policies, forms_only).await;
         assert_eq!(run.code, Some(0), "{:#}", run.report);
         run.says("put", "skipped", &[]);
         run.says("write", "warning", &["no file was uploaded", "may write"]);
