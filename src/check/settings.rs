@@ -136,3 +136,14 @@ fn source(credentials: &Credentials) -> String {
     let text = format!("{credentials:?}");
     text.split('"').nth(1).unwrap_or("a provider").to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_source_of_credentials_is_named_and_nothing_else_of_them() {
+        let credentials = Credentials::new("AKID", "hidden", None, None, "SomeProvider");
+        assert_eq!(source(&credentials), "SomeProvider");
+    }
+}

@@ -45,4 +45,5 @@ mod shares;
 mod stand_in;
 mod strangers;
 mod uppy;
+mod vectors;
 mod verify;

@@ -260,6 +260,18 @@ mod tests {
     }
 
     #[test]
+    fn the_time_of_an_event_is_read() {
+        let body = json!({"Records": [record("aws:s3", "ObjectCreated:Put", "a")]});
+        let events = parse(body.to_string().as_bytes()).unwrap();
+        let [Event::Created(created)] = &events[..] else {
+            panic!("{events:?}");
+        };
+        let expected = time::macros::datetime!(2026-01-02 03:04:05.678 UTC);
+        assert_eq!(created.at, SystemTime::from(expected));
+        assert_eq!(created.bucket, "b");
+    }
+
+    #[test]
     fn what_is_no_notification_is_refused() {
         let mut untimed = record("aws:s3", "ObjectCreated:Put", "a");
         untimed["eventTime"] = Value::Null;

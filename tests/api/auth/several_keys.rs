@@ -1,6 +1,6 @@
 //! A file with several public keys, as an issuer needs it that changes from one to another.
 
-use jsonwebtoken::Algorithm;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use presignd::http::auth::{JwtKey, Keys};
 
 use super::jwt::{IssuerKey, claims, jwt};
@@ -35,6 +35,13 @@ async fn a_token_of_any_key_in_the_file_is_accepted_and_of_no_other() {
         IssuerKey::rsa(Algorithm::RS256),
     ] {
         let token = other.sign(None, &claims("alice"));
+        refused(&app, &token).await;
+    }
+    // No public key passes for a shared secret.
+    for secret in pems.iter().chain([&pem]) {
+        let secret = EncodingKey::from_secret(secret.as_bytes());
+        let header = Header::new(Algorithm::HS256);
+        let token = jsonwebtoken::encode(&header, &claims("alice"), &secret).unwrap();
         refused(&app, &token).await;
     }
 }
