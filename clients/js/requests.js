@@ -158,7 +158,7 @@ export async function ask(method, url, { body, headers, signal, keepalive }, tic
  * @param {number} [retryAfterMs]
  */
 export function problem({ code = "failed", detail, errors = [], requestId }, status, retryAfterMs = 0) {
-  const retry = mayWorkLater(status);
+  const retry = mayWorkLater(status) || code === "replaced";
   // With another credential the same request may work, and what is not there can be uploaded.
   const refused = code !== "failed" && !retry && ![401, 404, 501].includes(status);
   // The cause of a fault of the service is in its log, under this id.
@@ -292,8 +292,8 @@ async function sendByFetch({ method, url, headers, body, signal }) {
 
 /** @type {Record<string, string>} What the store's codes mean, in words for people. */
 const STORE_CODES = {
-  SignatureDoesNotMatch: "The request differs from the one that was granted.",
-  PreconditionFailed: "There is an object of this name, perhaps this file.",
+  SignatureDoesNotMatch: "The request differs from the granted one.",
+  PreconditionFailed: "An object has this name, perhaps this file.",
 };
 
 /**

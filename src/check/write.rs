@@ -48,7 +48,7 @@ impl Check {
 }
 
 fn failed(error: MarkerError, sample: &Sample) -> Line {
-    const FIX: &str = "permit s3:DeleteObject for the markers of this check (with versions s3:DeleteObjectVersion), or at least s3:PutObject and s3:AbortMultipartUpload, with which it begins an upload and aborts it";
+    const FIX: &str = "permit s3:DeleteObject for the markers of this check (with versions s3:DeleteObjectVersion), or at least s3:PutObject and s3:AbortMultipartUpload, with which it begins an upload and aborts it; if the bucket demands headers such as those of encryption, permit the first, as this attempt has no headers";
     let (why, fix) = match error {
         MarkerError::NotSent(why) => (why, None),
         MarkerError::Refused(problem) => {

@@ -29,6 +29,16 @@ const PARENT: &str = "b7ad6b7169203331";
 
 /// `presignd dev` that sends its traces to `collector`.
 async fn dev(collector: axum::Router, log: &str, trusted: &str) -> (TempDir, Running, String) {
+    named("", collector, log, trusted).await
+}
+
+/// The same with a name of the service.
+async fn named(
+    name: &str,
+    collector: axum::Router,
+    log: &str,
+    trusted: &str,
+) -> (TempDir, Running, String) {
     let endpoint = format!("http://{}", spawn(collector).await);
     let folder = TempDir::new().unwrap();
     let variables = [
@@ -36,10 +46,29 @@ async fn dev(collector: axum::Router, log: &str, trusted: &str) -> (TempDir, Run
         ("LOG_FORMAT", "json"),
         ("RUST_LOG", log),
         ("TRUSTED_PROXIES", trusted),
-        ("OTEL_SERVICE_NAME", "avatars-of-users"),
+        ("OTEL_SERVICE_NAME", name),
     ];
     let (dev, base) = Running::dev(folder.path(), &variables);
     (folder, dev, base)
+}
+
+/// A collector, and what it receives.
+fn collector() -> (axum::Router, Arc<Mutex<Vec<u8>>>) {
+    let received = Arc::new(Mutex::new(Vec::new()));
+    let all = Arc::clone(&received);
+    let collect = async move |headers: HeaderMap, body: Bytes| {
+        assert_eq!(headers["content-type"], "application/x-protobuf");
+        all.lock().unwrap().extend_from_slice(&body);
+    };
+    let router = axum::Router::new().route("/v1/traces", post(collect));
+    (router, received)
+}
+
+/// The attribute with the name of the service, as OTLP encodes it.
+fn service_name(name: &str) -> Vec<u8> {
+    let length = u8::try_from(name.len()).unwrap();
+    let head = [0x12, length + 2, 0x0a, length];
+    [b"service.name", head.as_slice(), name.as_bytes()].concat()
 }
 
 async fn grant(base: &str) -> Grant {
@@ -70,14 +99,8 @@ fn count(haystack: &[u8], needle: &[u8]) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_request_is_a_span_of_the_trace_that_it_belongs_to_and_tells_no_secret() {
-    let received = Arc::new(Mutex::new(Vec::new()));
-    let all = Arc::clone(&received);
-    let collect = async move |headers: HeaderMap, body: Bytes| {
-        assert_eq!(headers["content-type"], "application/x-protobuf");
-        all.lock().unwrap().extend_from_slice(&body);
-    };
-    let collector = axum::Router::new().route("/v1/traces", post(collect));
-    let (_folder, dev, base) = dev(collector, "trace", "127.0.0.1").await;
+    let (collector, received) = collector();
+    let (_folder, dev, base) = named("avatars", collector, "trace", "127.0.0.1").await;
     let grant = grant(&base).await;
     let nowhere = format!("{base}/secret-path");
     client().get(nowhere).send().await.unwrap();
@@ -98,11 +121,11 @@ async fn each_request_is_a_span_of_the_trace_that_it_belongs_to_and_tells_no_sec
         ("http.route", 2),
         ("http.response.status_code", 3),
         ("_OTHER", 2),
-        ("avatars-of-users", 1),
     ] {
         assert!(count(&spans, text.as_bytes()) >= times, "{text}");
     }
     assert_eq!(count(&spans, b"http.request.method"), 3);
+    assert!(count(&spans, &service_name("avatars")) >= 1);
     let (_, signature) = grant.url.split_once("X-Amz-Signature=").unwrap();
     for secret in [signature, &grant.key, "X-Amz", "secret", "SECRET"] {
         assert_eq!(count(&spans, secret.as_bytes()), 0, "{secret}");
@@ -123,14 +146,16 @@ fn the_path_of_the_collector_is_not_given_twice() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_cannot_choose_its_trace() {
-    let ignore = axum::Router::new().fallback(async || {});
-    let (_folder, dev, base) = dev(ignore, "info", "192.0.2.1").await;
+    let (collector, received) = collector();
+    let (_folder, dev, base) = dev(collector, "info", "192.0.2.1").await;
     grant(&base).await;
     let (_, log) = stop(dev).await;
     let line = log.lines().find(|line| line.contains("presigned-url"));
     let line: Value = serde_json::from_str(line.expect(&log)).unwrap();
     assert_eq!(line["trace_id"].as_str().unwrap().len(), 32, "{line}");
     assert_ne!(line["trace_id"], TRACE);
+    let spans = received.lock().unwrap();
+    assert!(count(&spans, &service_name("presignd")) >= 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

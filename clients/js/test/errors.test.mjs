@@ -101,7 +101,7 @@ test("a 403 of the store is explained by its XML", async () => {
   assert.equal(await explained("AccessDenied", "Access Denied"), "The store answered 403: Access Denied");
   assert.equal(
     await explained("SignatureDoesNotMatch", "The request signature we calculated does not match"),
-    "The store answered 403: The request differs from the one that was granted.",
+    "The store answered 403: The request differs from the granted one.",
   );
 });
 
@@ -144,7 +144,7 @@ test("where nothing may be overwritten, a file whose first answer was lost has a
   proxy.fault = ({ to }) => (to === "store" ? { status: 412, body: "<Error><Code>PreconditionFailed</Code></Error>" } : undefined);
   for (const options of [{}, { verify: false }]) {
     const error = await failure(client.upload(smallFile("never.txt"), { policy: "once", ...options }));
-    assert.equal(error.message, "The store answered 412: There is an object of this name, perhaps this file.");
+    assert.equal(error.message, "The store answered 412: An object has this name, perhaps this file.");
     assert.deepEqual([error.status, error.refused, error.retry], [412, false, false]);
   }
 });
@@ -184,7 +184,7 @@ test("without a checksum, only a key that is never granted twice shows that a fi
   assert.deepEqual(await readFile(server.object(key)), Buffer.from(await file.arrayBuffer()));
   proxy.once(/^store PUT/, { loseAnswer: true });
   const error = await failure(client.upload(file, { policy: "fixed" }));
-  assert.equal(error.message, "The store answered 412: There is an object of this name, perhaps this file.");
+  assert.equal(error.message, "The store answered 412: An object has this name, perhaps this file.");
 });
 
 test("what conflicts with another request for the same object is sent again", async () => {

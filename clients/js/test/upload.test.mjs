@@ -237,6 +237,13 @@ test("what is asked to come back later does", { timeout: 120_000 }, async () => 
   assert.ok(at[1] - at[0] >= 1_990, `after ${at[1] - at[0]} ms`);
 });
 
+test("an object that was replaced again and again is verified again", async () => {
+  proxy.once(/^service POST .upload.verify/, { status: 409, body: JSON.stringify({ status: 409, code: "replaced" }) });
+  const file = smallFile("replaced.txt");
+  await arrived(file, await client.upload(file));
+  assert.equal(proxy.count(/verify/), 2);
+});
+
 test("a pause stops the requests, and the upload goes on where it was", { timeout: 120_000 }, async () => {
   const sessions = Object.assign(new Map(), { list: () => [] });
   const states = [];

@@ -86,6 +86,15 @@ async fn for_a_bucket_without_rules_the_exact_ones_are_shown() {
 }
 
 #[tokio::test]
+async fn fix_cors_leaves_rules_that_are_enough_as_they_were_written() {
+    let (stand, rules) = keeping(Some(GOOD)).await;
+    let before = rules.lock().unwrap().clone();
+    let run = fixed(&stand, 0).await;
+    run.says("cors", "ok", &[]);
+    assert_eq!(*rules.lock().unwrap(), before);
+}
+
+#[tokio::test]
 async fn rules_are_never_changed_unasked() {
     let (stand, rules) = keeping(Some(OTHER)).await;
     let before = rules.lock().unwrap().clone();
