@@ -280,11 +280,13 @@ impl Check {
     /// Removes what the checks left in the bucket. Returns a line if this failed.
     async fn clean_up(&self) -> Option<Line> {
         let mut left = Vec::new();
-        let markers = std::mem::take(&mut *self.markers());
+        let markers = self.markers().clone();
         for marker in markers {
             if let Err(problem) = self.remove(&marker).await {
                 left.push(format!("{} ({problem})", marker.key));
             }
+            // Not before: a signal may end this, and what is left is then removed by another call.
+            self.markers().retain(|kept| *kept != marker);
         }
         if left.is_empty() {
             return None;

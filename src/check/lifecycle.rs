@@ -1,7 +1,7 @@
 //! What the bucket's lifecycle rules remove: parts of uploads that nobody completes, and uploads
 //! that nobody commits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_s3::types::{
     AbortIncompleteMultipartUpload, BucketLifecycleConfiguration, ExpirationStatus,
@@ -54,34 +54,36 @@ impl Check {
             missing.clear();
         }
         let kept = rules.all.len();
-        let mut has_added = false;
+        let mut added = BTreeSet::new();
         let mut refused = BTreeMap::new();
         // One by one: MinIO refuses the rule for parts, and would refuse both.
         for (check, rule) in missing {
             match self.add(rules.clone(), rule).await {
-                Ok(read) => (rules, has_added) = (read, true),
+                Ok(read) => {
+                    rules = read;
+                    added.insert(check);
+                }
                 Err(problem) => {
                     refused.insert(check, problem);
                 }
             }
         }
-        let mut line = match refused.get(PARTS) {
+        let mut lines = vec![match refused.get(PARTS) {
             Some(problem) => line_of_refused(PARTS, problem),
             None => line_of_parts(&rules.all),
-        };
-        if has_added && !refused.contains_key(PARTS) {
-            let beside = match kept {
-                0 => String::new(),
-                _ => format!(", beside those that were there: {kept}"),
-            };
-            line.detail = format!("{}; rules have been added{beside}", line.detail);
-        }
-        let mut lines = vec![line];
+        }];
         if has_pending {
             lines.push(match refused.get(PENDING) {
                 Some(problem) => line_of_refused(PENDING, problem),
                 None => self.line_of_pending(&rules.all, fix && !keeps_tags),
             });
+        }
+        let beside = match kept {
+            0 => String::new(),
+            _ => format!(", beside those that were there: {kept}"),
+        };
+        for line in lines.iter_mut().filter(|line| added.contains(line.check)) {
+            line.detail = format!("{}; the rule has been added{beside}", line.detail);
         }
         lines
     }
@@ -152,14 +154,11 @@ impl Check {
             // After any other error they may be in force nevertheless.
             written => written,
         };
-        if let Ok(read) = self.lifecycle_rules().await
-            && is_there(&our, &read.all)
-        {
-            return Ok(read);
-        }
-        let why = match written {
-            Ok(()) => "the store does not keep them as they are written".to_owned(),
-            Err(problem) => problem.to_string(),
+        let why = match (self.lifecycle_rules().await, written) {
+            (Ok(read), _) if is_there(&our, &read.all) => return Ok(read),
+            (_, Err(problem)) => problem.to_string(),
+            (Ok(_), Ok(())) => "the store does not keep them as they are written".to_owned(),
+            (Err(problem), Ok(())) => format!("they cannot be read after that: {problem}"),
         };
         let detail = match self.set_lifecycle(rules).await {
             Ok(()) => format!("{why}, so its former rules were set again"),
@@ -201,7 +200,7 @@ impl Check {
     /// `is_left_out` says that the rule should have been added, but was not.
     fn line_of_pending(&self, rules: &[LifecycleRule], is_left_out: bool) -> Line {
         if let Some(days) = self.days_of_pending(rules) {
-            let detail = format!("uploads that nobody commits expire after {days} days");
+            let detail = format!("uploads that nobody commits expire after {}", in_days(days));
             return Line::ok(PENDING, detail);
         }
         let (name, value) = PENDING_TAG;
@@ -267,12 +266,19 @@ fn line_of_parts(rules: &[LifecycleRule]) -> Line {
             "{FIX}: AbortIncompleteMultipartUpload for the whole bucket, {MIN_DAYS_OF_PARTS} days or more"
         ));
     };
-    let detail = format!("unfinished uploads expire after {days} days");
+    let detail = format!("unfinished uploads expire after {}", in_days(days));
     if days < MIN_DAYS_OF_PARTS {
         return Line::warning(PARTS, detail)
             .fix("set 7 days or more: clients may continue a multipart upload that long");
     }
     Line::ok(PARTS, detail)
+}
+
+fn in_days(count: i32) -> String {
+    match count {
+        1 => "1 day".to_owned(),
+        _ => format!("{count} days"),
+    }
 }
 
 fn days_of_parts(rules: &[LifecycleRule]) -> Option<i32> {

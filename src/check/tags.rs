@@ -121,14 +121,16 @@ impl Check {
         Ok(is_kept)
     }
 
-    /// Whether the object has any tag.
-    pub(super) async fn has_tags(&self, key: &str) -> Result<bool, Problem> {
+    pub(super) async fn tags_of(&self, key: &str) -> Result<Vec<(String, String)>, Problem> {
         let tags = self.client.get_object_tagging().bucket(&self.bucket);
         match tags.key(key).send().await.map_err(Problem::from) {
-            Ok(tags) => Ok(!tags.tag_set().is_empty()),
+            Ok(output) => {
+                let tags = output.tag_set.into_iter();
+                Ok(tags.map(|tag| (tag.key, tag.value)).collect())
+            }
             // Ceph answers nothing for tags that it cannot read.
-            Err(Problem::Unreadable) => Ok(false),
-            Err(problem) if problem.is_not_implemented() => Ok(false),
+            Err(Problem::Unreadable) => Ok(Vec::new()),
+            Err(problem) if problem.is_not_implemented() => Ok(Vec::new()),
             Err(problem) => Err(problem),
         }
     }

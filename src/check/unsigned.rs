@@ -130,7 +130,7 @@ impl Check {
         let obeys = match name {
             ACL => self.is_public(key).await,
             COPY_SOURCE => Ok(body.contains("CopyObjectResult")),
-            TAGGING => self.has_tags(key).await,
+            TAGGING => self.tags_of(key).await.map(|tags| !tags.is_empty()),
             DISPOSITION => {
                 let head = self.head_object(key).await;
                 head.map(|head| head.content_disposition() == Some(value))

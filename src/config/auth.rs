@@ -29,6 +29,10 @@ pub(super) fn auth(reader: &mut Reader<'_>, policies: Option<&Policies>) -> Opti
         return None;
     }
     // An operator who sets these expects that nobody can call without them.
+    let with = |way: &str| match ways[..] {
+        [] => way.to_owned(),
+        _ => format!("{JWT},{API_KEY}"),
+    };
     for (name, way) in [
         ("API_KEYS_FILE", API_KEY),
         ("JWT_ISSUER", JWT),
@@ -40,7 +44,8 @@ pub(super) fn auth(reader: &mut Reader<'_>, policies: Option<&Policies>) -> Opti
     ] {
         if !ways.contains(&way) && reader.is_set(name) {
             reader.fault(format!(
-                "{name} is set, but AUTH_MODE is not {way}; set AUTH_MODE={way}, or remove {name}"
+                "{name} is set, but AUTH_MODE is `{mode}`; set AUTH_MODE={}, or remove {name}",
+                with(way)
             ));
         }
     }

@@ -115,7 +115,7 @@ impl Pace {
     }
 
     /// Notes bytes that arrived. The time that they waited for room does not count against the client.
-    fn has_received(&mut self, bytes: usize, waited: Duration) {
+    fn note_received(&mut self, bytes: usize, waited: Duration) {
         self.end += waited;
         self.window_end += waited;
         self.bytes_in_window += bytes;
@@ -176,7 +176,7 @@ async fn read_body(
             let length = length.unwrap_or(max);
             received.make_room(context, data.len(), length, max).await?;
         }
-        pace.has_received(data.len(), received.waited.saturating_sub(waited));
+        pace.note_received(data.len(), received.waited.saturating_sub(waited));
         received.extend(&data);
     }
     Ok(received)
@@ -213,7 +213,8 @@ impl Received {
         let begin = Instant::now();
         if self.of_caller.is_none() {
             let turn = context.memory().body(context.caller(), length).await?;
-            let mut long = Mapped::new(max).map_err(|_| Problem::internal().into_response())?;
+            let mut long =
+                Mapped::new(max).map_err(|why| Problem::internal(why).into_response())?;
             long.extend(&mem::take(&mut self.short));
             self.long = Some(long);
             self.of_caller = Some(turn);

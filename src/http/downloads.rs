@@ -277,7 +277,9 @@ async fn presigned_url(
             results: results.collect(),
         })
     } else {
-        let (key, download) = results.next().ok_or_else(Problem::internal)?;
+        let (key, download) = results
+            .next()
+            .ok_or_else(|| Problem::internal("the key has no result"))?;
         AnswerDto::One(outcome(key, download)?)
     };
     Ok((StatusCode::CREATED, Json(answer)))

@@ -117,7 +117,9 @@ async fn readyz(
     match probe {
         Ok(None) => Ok(healthz().await),
         Ok(Some(problem)) => Err(problem),
-        Err(_) => Err(Problem::internal()), // It panicked, or did not finish in time.
+        Err(_) => Err(Problem::internal(
+            "the probe panicked, or did not finish in time",
+        )),
     }
 }
 
@@ -151,7 +153,7 @@ async fn metrics(State(operations): State<Arc<Operations>>) -> Result<impl IntoR
     let text = operations
         .metrics
         .encode(lifetime)
-        .map_err(|_| Problem::internal())?;
+        .map_err(Problem::internal)?;
     let content_type = [(header::CONTENT_TYPE, OPEN_METRICS)];
     Ok((Extension(Routine), content_type, text))
 }

@@ -280,9 +280,7 @@ fn unreadable() -> Problem {
 
 /// The standard panic hook has written the message to standard error already.
 fn panicked() -> Problem {
-    let mut problem = Problem::internal();
-    problem.cause = Some("a handler panicked".to_owned());
-    problem
+    Problem::internal("a handler panicked")
 }
 
 fn request_timed_out() -> Problem {

@@ -6,6 +6,7 @@ mod fields;
 mod from_upload;
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::time::Duration;
 
 use axum::Json;
@@ -132,8 +133,10 @@ impl Problem {
     }
 
     /// For a fault of presignd. The cause goes to the log, and only there.
-    pub(crate) fn internal() -> Self {
-        Self::new(&catalogue::INTERNAL)
+    pub(crate) fn internal(cause: impl Display) -> Self {
+        let mut problem = Self::new(&catalogue::INTERNAL);
+        problem.cause = Some(cause.to_string());
+        problem
     }
 
     /// The answer, once the id of the request is known.

@@ -54,14 +54,10 @@ impl Unread {
             let refusal = retry_later(&catalogue::ANSWERS_UNREAD, Duration::from_secs(1));
             return with_headers_of(parts, refusal);
         };
-        let Ok(bytes) = body.collect().await else {
-            return with_headers_of(parts, Problem::internal().into_response());
+        let copy = match copied(body).await {
+            Ok(copy) => copy,
+            Err(problem) => return with_headers_of(parts, problem.into_response()),
         };
-        let bytes = bytes.to_bytes();
-        let Ok(mut copy) = Mapped::new(bytes.len()) else {
-            return with_headers_of(parts, Problem::internal().into_response());
-        };
-        copy.extend(&bytes);
         parts.extensions.insert(Arc::clone(&answer)); // for the connection
         Response::from_parts(parts, Body::new(answer.body(copy)))
     }
@@ -117,6 +113,14 @@ impl Unread {
     }
 }
 
+/// The bytes of an answer, in memory of their own.
+async fn copied(body: Body) -> Result<Mapped, Problem> {
+    let bytes = body.collect().await.map_err(Problem::internal)?.to_bytes();
+    let mut copy = Mapped::new(bytes.len()).map_err(Problem::internal)?;
+    copy.extend(&bytes);
+    Ok(copy)
+}
+
 /// An answer in place of another one, whose headers let pages of other origins read it.
 fn with_headers_of(replaced: Parts, mut response: Response) -> Response {
     let own = std::mem::replace(response.headers_mut(), replaced.headers);
@@ -137,7 +141,7 @@ pub(super) struct Answer {
 
 impl Answer {
     /// Sets the connection that sends the answer, so that it can be closed.
-    pub(super) fn is_sent_by(&self, connection: Closer) {
+    pub(super) fn set_connection(&self, connection: Closer) {
         self.connection.set(connection).ok(); // an answer has one connection
     }
 

@@ -192,7 +192,9 @@ impl Request {
             let results = results.collect();
             return Ok(Json(AnswerDto::Many(VerifiedListDto { results })));
         }
-        let (_, found) = results.next().ok_or_else(Problem::internal)?;
+        let (_, found) = results
+            .next()
+            .ok_or_else(|| Problem::internal("the key has no result"))?;
         Ok(Json(AnswerDto::One(outcome(found)?)))
     }
 }

@@ -1,6 +1,8 @@
 //! Whether objects have the properties that were signed: a store may accept a header or a field and
 //! drop it.
 
+use std::collections::BTreeSet;
+
 use aws_sdk_s3::types::ChecksumMode;
 
 use crate::check::cors::ACTIVE_TYPES;
@@ -34,7 +36,7 @@ impl Check {
         };
         let line = match self.stored(way, sample).await {
             Ok((marker, upload)) => {
-                let dropped = self.dropped(&marker.key, &upload).await;
+                let dropped = self.dropped(&marker.key, &upload, sample).await;
                 let removed = self.discard(&marker).await;
                 match removed.and(dropped.map_err(MarkerError::from)) {
                     Ok(dropped) => kept_line(check, &dropped),
@@ -77,7 +79,12 @@ impl Check {
     }
 
     /// What was sent but is not in the object.
-    async fn dropped(&self, key: &str, sent: &Upload) -> Result<Vec<String>, Problem> {
+    async fn dropped(
+        &self,
+        key: &str,
+        sent: &Upload,
+        sample: &Sample,
+    ) -> Result<Vec<String>, Problem> {
         let head = self.client.head_object().bucket(&self.bucket).key(key);
         let head = head.checksum_mode(ChecksumMode::Enabled).send().await?;
         let get = self.client.get_object().bucket(&self.bucket).key(key);
@@ -123,9 +130,13 @@ impl Check {
                     (is(Some(stored)), true, "is in another storage class")
                 }
                 "tagging" => (
-                    self.has_tags(key).await?,
+                    self.tags_of(key)
+                        .await?
+                        .into_iter()
+                        .collect::<BTreeSet<_>>()
+                        == sample.tags.iter().cloned().collect(),
                     true,
-                    "has other tags, which lifecycle rules and pending = true rely on",
+                    "has none or other tags, which lifecycle rules and pending = true rely on",
                 ),
                 "acl" if value.starts_with("public-") => {
                     (self.is_public(key).await?, true, "has another ACL")
@@ -154,7 +165,10 @@ impl Check {
 
 fn kept_line(check: &'static str, dropped: &[String]) -> Line {
     if dropped.is_empty() {
-        return Line::ok(check, "the object has all that was signed");
+        return Line::ok(
+            check,
+            "the object has what was signed, as far as the store shows it",
+        );
     }
     let detail = format!("the store drops {}", dropped.join("; "));
     Line::failed(check, detail).fix(

@@ -73,11 +73,6 @@ fn an_incomplete_authentication_is_refused() {
             &[("AUTH_MODE", "jwt, api-key"), issuer, audience, secret],
             "API_KEYS_FILE is not set",
         ),
-        (&[issuer], "JWT_ISSUER is set, but AUTH_MODE is not jwt"),
-        (
-            &[("API_KEYS_FILE", "keys.toml")],
-            "API_KEYS_FILE is set, but AUTH_MODE is not api-key",
-        ),
         (
             &[("UPLOAD_POLICIES_FILE", &with_caller)],
             "policies.default.key uses {caller}",
@@ -102,6 +97,29 @@ fn an_incomplete_authentication_is_refused() {
         3,
         "keys, issuer and audience are missing: {all:?}"
     );
+}
+
+#[test]
+fn the_advice_on_a_variable_without_effect_keeps_the_other_way() {
+    let file = ("API_KEYS_FILE", "keys.toml");
+    let jwt = [
+        ("AUTH_MODE", "jwt"),
+        ("JWT_ISSUER", "https://issuer.example/"),
+        ("JWT_AUDIENCE", "presignd"),
+        ("JWT_SECRET", "a secret of more than thirty-two bytes"),
+        file,
+    ];
+    for (variables, mode, advice) in [
+        (&jwt[1..2], "none", "jwt"),
+        (&[file], "none", "api-key"),
+        (&jwt, "jwt", "jwt,api-key"),
+    ] {
+        let (name, _) = variables.last().unwrap();
+        let fault = format!(
+            "{name} is set, but AUTH_MODE is `{mode}`; set AUTH_MODE={advice}, or remove {name}"
+        );
+        assert_eq!(faults(variables), [fault]);
+    }
 }
 
 #[test]

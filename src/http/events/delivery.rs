@@ -210,14 +210,14 @@ impl Events {
             Err(error) => return self.failed(created, age, &causes(&error), None),
         };
         let age_there = now_there.duration_since(created.at).unwrap_or_default();
-        if age_there < DELETED_AFTER && !self.is_given_up(created, age) {
+        if age_there < DELETED_AFTER && !self.note_failure(created, age) {
             return Outcome::NotReadable;
         }
         Outcome::Deleted
     }
 
-    /// Whether an event of this age, which has failed, need not come again.
-    fn is_given_up(&self, created: &Created, age: Duration) -> bool {
+    /// Notes that an event of this age has failed. Returns whether it need not come again.
+    fn note_failure(&self, created: &Created, age: Duration) -> bool {
         let now = || Ok::<_, Infallible>(Instant::now());
         let Ok(first_failure) = self.failures.get_or_insert_with(created, now);
         age >= self.give_up_after && first_failure.elapsed() >= LAST_TRIES.min(self.give_up_after)
@@ -235,7 +235,7 @@ impl Events {
         let (id, policy) = webhook.unzip();
         let bucket = &*created.bucket;
         let age_in_seconds = age.as_secs();
-        if !self.is_given_up(created, age) {
+        if !self.note_failure(created, age) {
             tracing::warn!(
                 error,
                 webhook_id = id,

@@ -88,7 +88,7 @@ impl Problem {
                 StoreError::TimedOut(_) => &catalogue::STORAGE_TIMEOUT,
                 StoreError::Failed(_) => &catalogue::STORAGE_ERROR,
             }),
-            Error::Signing(_) => Self::internal(),
+            Error::Signing(_) => Self::new(&catalogue::INTERNAL),
         };
         let is_fault = problem.status().is_server_error();
         let cause = is_fault.then(|| causes(error));

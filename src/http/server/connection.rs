@@ -73,7 +73,7 @@ pub(super) async fn run(
                 tokio::task::yield_now().await;
             }
             if let Some(answer) = response.extensions_mut().remove::<Arc<Answer>>() {
-                answer.is_sent_by(connection.closer.clone());
+                answer.set_connection(connection.closer.clone());
             }
             // hyper closes a connection on which the rest of a body may still come.
             if stop.is_cancelled() || state.has_unread_body() {

@@ -36,6 +36,7 @@ pub struct Sample {
     /// Whether the policy lets callers download and delete uploads.
     pub may_download: bool,
     pub may_delete: bool,
+    pub tags: Vec<(String, String)>,
 }
 
 impl Sample {
@@ -104,6 +105,7 @@ fn sample(name: &Arc<str>, policy: &Arc<Policy>) -> Option<Sample> {
         fits_multipart: policy.check(&file, UploadKind::Multipart).is_empty(),
         may_download: policy.download,
         may_delete: policy.delete,
+        tags: policy.tagging.clone(),
         file,
     })
 }

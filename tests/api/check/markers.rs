@@ -101,17 +101,38 @@ async fn what_stays_is_named() {
     run.says("left-behind", "failed", &[key]);
 }
 
-/// Runs the check until the store is asked something that `hangs`, then sends it a signal. The store has all
-/// that it was sent before.
-async fn interrupted(args: &[&str], signal: &str, hangs: fn(&Request) -> bool) -> StandIn {
+/// What becomes of a request.
+#[derive(PartialEq)]
+enum Fate {
+    Passes,
+    IsDenied,
+    /// The first such request only.
+    Hangs,
+}
+
+fn hangs_if(is_meant: fn(&Request) -> bool) -> impl Fn(&Request) -> Fate + Copy {
+    move |request| match is_meant(request) {
+        true => Fate::Hangs,
+        false => Fate::Passes,
+    }
+}
+
+/// Runs the check until a request hangs, then sends it a signal. The store has all that it was sent before.
+async fn interrupted(
+    args: &[&str],
+    signal: &str,
+    fate: impl Fn(&Request) -> Fate + Clone + Send + Sync + 'static,
+) -> StandIn {
     let is_asked = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&is_asked);
     let stand = StandIn::between(move |request: Request, next: Next| {
-        let asked = Arc::clone(&asked);
+        let (asked, fate) = (Arc::clone(&asked), fate(&request));
         async move {
-            if hangs(&request) {
-                asked.store(true, Ordering::SeqCst);
+            if fate == Fate::Hangs && !asked.swap(true, Ordering::SeqCst) {
                 std::future::pending::<()>().await;
+            }
+            if fate == Fate::IsDenied {
+                return error(403, "AccessDenied");
             }
             next.run(request).await
         }
@@ -136,26 +157,48 @@ async fn interrupted(args: &[&str], signal: &str, hangs: fn(&Request) -> bool) -
 
 #[tokio::test]
 async fn ctrl_c_leaves_nothing() {
-    let hangs = |request: &Request| {
+    let hangs = hangs_if(|request| {
         request.method() == Method::HEAD && is_object(&request.uri().to_string())
-    };
+    });
     interrupted(&[], "INT", hangs).await.is_as_it_was();
+}
+
+#[tokio::test]
+async fn ctrl_c_while_the_rest_is_removed_leaves_nothing() {
+    // As its parts cannot be listed, this upload is left until the end.
+    let left = Arc::new(Mutex::new(String::new()));
+    let fate = move |request: &Request| {
+        let query = request.uri().query().unwrap_or_default();
+        if !query.contains("uploadId=") {
+            return Fate::Passes;
+        }
+        let mut left = left.lock().unwrap();
+        if request.method() == Method::GET {
+            request.uri().path().clone_into(&mut left);
+            return Fate::IsDenied;
+        }
+        if request.method() == Method::DELETE && request.uri().path() == *left {
+            return Fate::Hangs;
+        }
+        Fate::Passes
+    };
+    interrupted(&[], "INT", fate).await.is_as_it_was();
 }
 
 #[tokio::test]
 async fn a_proof_that_is_interrupted_leaves_nothing() {
     // While there is an object whose grant is tried in another way.
-    let is_other_method = |request: &Request| {
+    let is_other_method = hangs_if(|request| {
         let query = request.uri().query().unwrap_or_default();
         request.method() == Method::GET && query.contains("X-Amz-Signature=")
-    };
+    });
     let stand = interrupted(&["--prove"], "TERM", is_other_method).await;
     stand.is_as_it_was();
     // While there is a part.
-    let completes = |request: &Request| {
+    let completes = hangs_if(|request| {
         let query = request.uri().query().unwrap_or_default();
         request.method() == Method::POST && query.contains("uploadId=")
-    };
+    });
     let stand = interrupted(&["--prove"], "INT", completes).await;
     stand.is_as_it_was();
 }

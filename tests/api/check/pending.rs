@@ -85,7 +85,7 @@ async fn fix_lifecycle_adds_what_is_missing_and_keeps_the_rest() {
 
     let run = fixed(&stand, 0).await;
     run.says("lifecycle", "ok", &["7 days", "added", "there: 1"]);
-    run.says("lifecycle-pending", "ok", &["1 days"]);
+    run.says("lifecycle-pending", "ok", &["1 day"]);
     let added = rules(&stand).await;
     assert_eq!((added.len(), &added[0]), (3, &theirs()));
     let pending = added.last().unwrap();
@@ -278,7 +278,11 @@ async fn a_store_without_rules_for_parts_gets_the_one_for_pending_uploads() {
     let run = fixed(&stand, 0).await;
     let words = ["400 InvalidArgument", "docs/stores.md"];
     run.says("lifecycle", "warning", &words);
-    run.says("lifecycle-pending", "ok", &["1 days"]);
+    run.says(
+        "lifecycle-pending",
+        "ok",
+        &["1 day; the rule has been added"],
+    );
     assert_eq!(rules(&stand).await.len(), 1);
 }
 

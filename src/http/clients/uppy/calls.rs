@@ -38,12 +38,12 @@ pub(in crate::http::clients) fn url(OwnAddress(address): &OwnAddress, token: &st
 }
 
 /// The call of the token in the path. It is checked before any body is read.
-struct SealedCall {
+struct OpenedCall {
     caller: Authenticated,
     call: Call,
 }
 
-impl FromRequestParts<AppState> for SealedCall {
+impl FromRequestParts<AppState> for OpenedCall {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Response> {
@@ -63,7 +63,7 @@ fn another_call() -> Problem {
 
 async fn list(
     State(uploads): State<Arc<UploadService>>,
-    SealedCall { caller, call }: SealedCall,
+    OpenedCall { caller, call }: OpenedCall,
 ) -> Result<Document> {
     let Call::Continue(Operation::List, upload) = call else {
         return Err(another_call().into());
@@ -88,7 +88,7 @@ async fn list(
 
 async fn begin_or_complete(
     State(uploads): State<Arc<UploadService>>,
-    SealedCall { caller, call }: SealedCall,
+    OpenedCall { caller, call }: OpenedCall,
     request: Request,
 ) -> Result<Document> {
     match call {
@@ -168,7 +168,7 @@ async fn complete(
 
 async fn abort(
     State(uploads): State<Arc<UploadService>>,
-    SealedCall { caller, call, .. }: SealedCall,
+    OpenedCall { caller, call, .. }: OpenedCall,
 ) -> Result<StatusCode> {
     let Call::Continue(Operation::Abort, upload) = call else {
         return Err(another_call().into());
