@@ -41,8 +41,9 @@ use crate::{s3, serve};
 const TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Why a check that sends anything but a form, or a form, is skipped.
+/// Why a check that needs PUTs or uploads in parts is skipped.
 const FORMS_ONLY: &str = "S3_FORMS_ONLY is true";
+/// Why a check that needs forms is skipped.
 const FORMS_OFF: &str = "S3_SUPPORTS_POST_POLICY is false";
 /// The checks that upload in one way.
 const PUT: &str = "put";

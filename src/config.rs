@@ -112,7 +112,7 @@ impl Config {
     }
 
     /// The configuration for the store in `s3`, whatever store the environment names. Clients get the
-    /// kinds of grants that the other store would have.
+    /// kinds of grants (PUTs, forms) that they would get at the store which the environment names.
     ///
     /// # Errors
     ///

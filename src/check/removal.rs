@@ -104,8 +104,9 @@ impl Check {
         }
     }
 
-    /// Whether the bucket keeps versions, or why nothing may be uploaded: only such a bucket can
-    /// retain objects. If the store does not report it, its answer to the trial removal does.
+    /// Whether the bucket keeps versions. The error says why nothing may be uploaded: a bucket with
+    /// versions may retain objects, so that the check could not remove its own. If the store does not
+    /// report whether it keeps versions, its answer to the trial removal shows that.
     async fn read_versioning(&self) -> Result<bool, String> {
         use BucketVersioningStatus::{Enabled, Suspended};
         let versioning = self.client.get_bucket_versioning().bucket(&self.bucket);

@@ -65,7 +65,8 @@ impl Check {
         }
     }
 
-    /// Adds what the holder of a grant can do beyond it. Returns why that is not all, if it is not.
+    /// Adds to `accepted` what the holder of a grant can do with headers that were not signed. Returns a
+    /// problem if it is not known of each header whether the store obeys it.
     async fn try_headers(
         &self,
         sample: &Sample,

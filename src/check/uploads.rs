@@ -75,7 +75,8 @@ impl Check {
         lines
     }
 
-    /// Whether the answer has an `ETag` comes second.
+    /// Uploads a marker with a form. Returns the line of its HEAD request, and whether the answer to the
+    /// form has an `ETag`.
     async fn post(&self, sample: &Sample) -> Result<(Line, bool)> {
         let upload = self.granted(Way::Form, sample, &sample.file).await?;
         let (head, response) = self.store(sample, &upload).await?;
@@ -187,7 +188,8 @@ fn accepted_form(has_etag: bool) -> Line {
     )
 }
 
-/// The first line of each policy that is not ok, or else one that is.
+/// Keeps, for each policy, the first line that is not ok. If all lines are ok, the first of them stands
+/// for all policies.
 fn head_lines(mut heads: Vec<Line>) -> Vec<Line> {
     if heads.iter().all(|head| head.status == Status::Ok) {
         heads.truncate(1);

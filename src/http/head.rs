@@ -57,8 +57,9 @@ pub(super) fn standard_name(method: &Method) -> Option<&'static str> {
     names.into_iter().find(|name| method == name)
 }
 
-/// Whether every host that the request names is this machine. Its target may name a host, too,
-/// which then [replaces](https://www.rfc-editor.org/rfc/rfc9112#section-3.2.2) that of the header.
+/// Whether the request names no host that somebody else can control: see [`is_local`]. Its target may
+/// name a host, too, which then
+/// [replaces](https://www.rfc-editor.org/rfc/rfc9112#section-3.2.2) that of the header.
 fn names_local_host(request: &Request) -> bool {
     let header = request.headers().get(header::HOST);
     let parsed = |host: &HeaderValue| host.to_str().ok()?.parse::<Authority>().ok();

@@ -31,13 +31,13 @@ pub struct Limits {
     /// How long a new connection may stay silent.
     pub silent_timeout: Duration,
     /// How long a connection may take from one answer until the head of the next request is
-    /// complete. Load balancers keep idle connections for 60 s: it is longer, so that they do not
-    /// use one that we are about to close.
+    /// complete. Load balancers keep idle connections for 60 s. This timeout is longer, so that they
+    /// do not use a connection that we are about to close.
     pub head_timeout: Duration,
     /// How long a client may accept nothing of an answer.
     pub unread_timeout: Duration,
     /// How long the system keeps an answer of which the client accepts nothing once the connection is
-    /// closed: it does not count any more for `max_connections`.
+    /// closed. A closed connection does not count any more for `max_connections`.
     pub closed_timeout: Duration,
     /// How long the rest of a request is received that was answered before all of it had come. A
     /// client that reads no answer before it has sent all gets the answer then.

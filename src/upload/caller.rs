@@ -14,7 +14,8 @@ use super::policy::DEFAULT_POLICY;
 use super::ticket::Ticket;
 use crate::turns::CallerKey;
 
-/// The segment of no name: there, `=` is followed by two hexadecimal digits or `sha256-`.
+/// The segment of callers without a name. No name has it: in the segment of a name, `=` is followed by
+/// two hexadecimal digits or `sha256-`.
 static ANONYMOUS: LazyLock<Arc<str>> = LazyLock::new(|| "=anonymous".into());
 
 /// Who asks for a grant, and which policies they may ask for.

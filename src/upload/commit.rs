@@ -122,7 +122,8 @@ impl UploadService {
         let tasks = TaskTracker::new();
         let commit = |expected| self.commit_one(terms, caller, expected, &tasks);
         let committed = each(terms, caller, expected, wait, commit).await;
-        // Those that another one's failure has left behind would stop with a function of Lambda.
+        // After a failure, tasks of other keys may still run. In a Lambda function they would stop with the
+        // answer, so the answer waits for them.
         tasks.close();
         tasks.wait().await;
         committed

@@ -17,7 +17,7 @@ use crate::s3::{self, PresignedRequest, StoredPart};
 
 /// An upload that has begun.
 ///
-/// The token lets anyone continue the upload, so `Debug` leaves it out.
+/// Without authentication, whoever has the token can continue the upload, so `Debug` leaves it out.
 pub struct MultipartUpload {
     pub open: OpenUpload,
     pub bucket: String,
@@ -47,7 +47,7 @@ pub struct CompletedUpload {
 }
 
 impl UploadService {
-    /// Begins an upload of `file` under a key that `id` makes unique.
+    /// Begins an upload of `file`. No other upload has the same key if the keys of its policy have `{uuid}`.
     pub async fn create_multipart(&self, asked: GrantRequest<'_>) -> Result<MultipartUpload> {
         let GrantRequest { caller, file, .. } = asked;
         let upload = async {

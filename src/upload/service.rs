@@ -74,7 +74,7 @@ impl UploadService {
     ///
     /// # Errors
     ///
-    /// It is larger than that of any object.
+    /// The metadata is larger than the metadata of an object may be.
     pub fn allowed_metadata(
         &self,
         caller: &Caller,

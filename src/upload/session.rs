@@ -90,7 +90,8 @@ impl Session {
 
 /// Seals sessions into tokens and opens them again.
 ///
-/// Tokens are JWTs, signed with HMAC-SHA-256. All replicas need the same secret.
+/// Tokens are JWTs, signed with HMAC-SHA-256 and not encrypted: their holder can read them. All replicas
+/// need the same secret.
 // jsonwebtoken's keys do not show in debug texts.
 #[derive(Clone, Debug)]
 pub struct SessionKey {

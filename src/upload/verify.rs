@@ -1,4 +1,6 @@
-//! Checks, with one HEAD request, whether an upload has arrived and is what its policy allows.
+//! Checks whether an upload has arrived and is what its policy allows: with a HEAD request, and under a
+//! policy with `sniff` also with a GET of its first bytes. Both are repeated if the object was replaced
+//! between them.
 //!
 //! The store is not asked about a key that the policy cannot have granted to the caller, and the
 //! answer is that of a missing object. So nobody learns which objects others have.
@@ -23,7 +25,7 @@ use crate::s3::{FirstBytes, StoredObject};
 pub const MAX_WAIT: Duration = Duration::from_secs(20);
 /// The most keys to wait for at once: each of them costs a HEAD request every few seconds.
 pub const MAX_WAIT_KEYS: usize = 10;
-/// How often an object is verified again because it was replaced in the meantime.
+/// How often an object is verified at most, if it is replaced in the meantime.
 pub(super) const MAX_ROUNDS: usize = 5;
 
 /// What the caller knows about an upload.
@@ -175,7 +177,8 @@ impl UploadService {
         };
         if let Some(receipts) = &self.receipts {
             let bucket = self.bucket(terms).name();
-            // Whoever knows another key can verify it, too.
+            // A key without `{caller}` does not prove who uploaded, because everyone who knows it can
+            // verify it. So the receipt names nobody.
             let caller = terms.key.has_caller().then_some(caller);
             upload.receipt = receipts.sign(&upload, bucket, caller, SystemTime::now());
         }

@@ -23,7 +23,8 @@ use crate::webhook::{DeliveryError, Webhook};
 const IN_FLIGHT: usize = 16;
 /// How long one notification may take, with all of its events.
 const TIMEOUT: Duration = Duration::from_mins(1);
-/// When to try again to read an object that is missing. Then the store sends the event again.
+/// The pauses between the attempts to read an object that is missing. If the last attempt fails, too, the
+/// store has to send the event again.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
 /// After this time an object that is missing has been deleted, by the clock of the store.
 const DELETED_AFTER: Duration = Duration::from_mins(2);
