@@ -6,16 +6,18 @@
 //!
 //! Dependencies point one way, `http → upload → s3`:
 //!
-//! - [`http`]: the outside. Translates requests and answers, decides nothing.
+//! - [`http`]: the outside. Translates requests and answers, authenticates callers, and limits rates,
+//!   connections and memory. Does not decide what may be uploaded.
 //! - [`upload`]: what may be uploaded. Knows no HTTP.
 //! - [`s3`]: how it is signed. Knows no policies.
 //!
 //! Around them: [`cli`] has one function for each command, [`config`] reads the environment into one
 //! value, `serve` builds the service from it, [`check`] tries a configuration against its store,
 //! [`webhook`] notifies an application, [`telemetry`] writes the log, [`output`] is what commands
-//! print, `refreshed` is a cached value that is fetched again in time, `turns` limits how much callers
-//! use at the same time, `xml` reads the errors of stores, `lambda` is the service as a function of AWS
-//! Lambda, and [`dev`] is the embedded store of `presignd dev`.
+//! print, `error_chain` writes an error and its causes in one line, `refreshed` is a cached value that
+//! is fetched again in time, `turns` limits how much callers use at the same time, `xml` reads the
+//! errors of stores, `lambda` is the service as a function of AWS Lambda, and [`dev`] is the embedded
+//! store of `presignd dev`.
 
 /// Shows the name alone of a type in debug texts, because its values are secret, or too long to read.
 macro_rules! debug_name {

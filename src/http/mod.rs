@@ -1,5 +1,6 @@
-//! The HTTP side: routes, layers and the server. Translates between HTTP and [`crate::upload`], and
-//! decides nothing.
+//! The HTTP side: routes, layers and the server. Translates between HTTP and [`crate::upload`],
+//! authenticates callers, and limits rates, connections and memory. It does not decide what may be
+//! uploaded.
 
 pub mod auth;
 mod body;
@@ -97,9 +98,9 @@ pub struct Settings {
     pub trusted_proxies: Vec<IpNet>,
     /// presignd's own address, if it is not the host that requests name.
     pub public_url: Option<String>,
-    /// Whether `Host` has to name this machine, unless a trusted proxy forwards the request. A web
-    /// page can make a browser send requests to a loopback address under a host name of its own (DNS
-    /// rebinding).
+    /// Whether `Host` has to be `localhost` or an IP address, unless a trusted proxy forwards the request.
+    /// A web page can make a browser send requests to a loopback address under a host name of its own
+    /// (DNS rebinding).
     pub local_hosts_only: bool,
     /// How the store's events reach the application; `None` without a webhook.
     pub events: Option<events::Settings>,
