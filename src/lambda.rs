@@ -54,7 +54,7 @@ pub(crate) async fn run(router: impl HttpService, events: Option<Events>) -> Res
         async move {
             let LambdaEvent { payload, context } = event;
             if !events::is_request(&payload) {
-                let events = events.ok_or("it is no request, and WEBHOOK_URL is not set, without which presignd receives no events of a store")?;
+                let events = events.ok_or("the event is not an HTTP request; for presignd to accept events of a store, set WEBHOOK_URL")?;
                 let answer = events::receive(&events, &context.request_id, &payload).await;
                 return answer.map(Answer::ToStore).map_err(Error::from);
             }
@@ -68,7 +68,7 @@ pub(crate) async fn run(router: impl HttpService, events: Option<Events>) -> Res
         .map_err(|error| anyhow!(error))
 }
 
-/// The longest answer that the front of a function accepts. To a longer one it answers 502.
+/// The longest answer that the API Gateway, ALB or function URL accepts. To a longer one it answers 502.
 fn most_bytes(request: &Request) -> usize {
     match request.request_context_ref() {
         // [Limits of an ALB](https://docs.aws.amazon.com/elasticloadbalancing/latest/application/lambda-functions.html)
@@ -97,7 +97,7 @@ async fn no_longer_than(most: usize, response: Response) -> Response {
             request_id = id.and_then(|id| id.to_str().ok()),
             length,
             most,
-            "an answer was too long for the front of the function, so the client got 413"
+            "an answer was too long for the API Gateway, ALB or function URL, so the client got 413"
         );
         let refusal = http::answer_too_large(response.headers());
         *response.status_mut() = refusal.status();

@@ -28,7 +28,7 @@ pub(super) fn events(reader: &mut Reader<'_>) -> Option<Settings> {
     reader.required(name, "WEBHOOK_URL needs it, to sign what it sends; set it to whsec_ and the output of `openssl rand -base64 32`");
     let secrets = reader.read_secret(name, Secrets::parse);
     let name = "EVENTS_TOKEN";
-    // There the store invokes the function itself.
+    // In Lambda, the store invokes the function itself.
     if !reader.is_in_lambda() {
         reader.required(name, "WEBHOOK_URL needs it, for the store to report uploads with; set it to the output of `openssl rand -hex 32`");
     }

@@ -69,7 +69,7 @@ struct DeletedDto {
     version_id: Option<String>,
 }
 
-const FOREIGN_KEY: &str = "the policy of this request cannot have granted this key to the caller; `policy` names it, else it is `default`";
+const FOREIGN_KEY: &str = "the policy of this request (`default`, unless `policy` names another one) cannot have granted this key to the caller";
 
 /// Delete an upload
 ///

@@ -38,7 +38,7 @@ const MAX_BYTES: usize = 1024 * 1024;
 /// Who may report events, and who is notified of them.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Without a token there are no routes: a function gets its events from Lambda itself.
+    /// Without a token there are no routes: a Lambda function gets its events from Lambda itself.
     pub token: Option<Token>,
     pub webhook: Webhook,
     /// How long after an event the store is asked to send it again.

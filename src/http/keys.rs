@@ -49,7 +49,7 @@ pub(super) struct UploadProblemDto {
     #[schema(example = "not-uploaded")]
     code: &'static str,
     #[schema(
-        example = "there is no such upload under the policy of this request, or not yet; `policy` names it, else it is `default`"
+        example = "there is no such upload under the policy of this request (`default`, unless `policy` names another one), or not yet"
     )]
     detail: String,
     /// All differences.

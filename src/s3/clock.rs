@@ -33,7 +33,7 @@ impl ClockDifference {
         match (is_wrong(before), is_wrong(seconds_ahead)) {
             (false, true) => tracing::warn!(
                 seconds_ahead,
-                "this machine's clock differs from that of the store, which refuses grants that are not valid by its own; set it by NTP"
+                "this machine's clock differs from the store's, so the store may refuse grants as expired or not yet valid; set this machine's clock (NTP)"
             ),
             (true, false) => tracing::info!("this machine's clock is right again"),
             _ => {}

@@ -24,8 +24,8 @@ const MAX_AGE: Duration = Duration::from_mins(15);
 const RENEW_BEFORE: Duration = Duration::from_mins(5);
 const LIMITS: Limits = Limits {
     timeout: TIMEOUT,
-    // A provider may fail, or have nothing but credentials that expire soon. One that hangs may be a
-    // process, which is not ended.
+    // Limits how often a provider is asked that fails, or that has only credentials that expire soon.
+    // After a timeout, its process may go on, because nothing ends it, and each fetch starts another one.
     interval: Duration::from_secs(30),
     interval_without_value: Duration::from_secs(1),
     // Lambda gives a function credentials that do not expire while it lives.
@@ -51,7 +51,7 @@ pub struct CredentialsCache {
 pub enum CredentialsError {
     #[error("the provider of credentials did not answer in {TIMEOUT:?}")]
     TimedOut,
-    #[error("the provider gave none: {0}")]
+    #[error("the provider gave no valid credentials: {0}")]
     Failed(Arc<str>),
     #[error("the provider gave credentials that have expired")]
     Expired,
@@ -65,13 +65,13 @@ impl CredentialsError {
     pub(crate) fn fix(&self) -> Cow<'static, str> {
         let fix = match self {
             Self::TimedOut => {
-                "look at what gives the credentials: the metadata service, STS, or the command of the profile; it hangs, or the network does"
+                "find out why the source of the credentials (the metadata service, STS, or the command of the profile) or the network to it does not answer"
             }
             Self::Failed(why) => {
                 if let Some(profile) = missing_profile(why) {
                     return format!("add the profile {profile} to ~/.aws/config or ~/.aws/credentials (AWS_CONFIG_FILE, AWS_SHARED_CREDENTIALS_FILE), or correct its name in AWS_PROFILE or source_profile").into();
                 }
-                "look at the cause of the source that is to give them; if nothing gives credentials yet, set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give this machine a role"
+                "correct what the error says about the source that should give credentials; if there is no source yet, set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give this machine a role"
             }
             Self::Expired => {
                 "get new credentials, and compare the clock of this machine with another one"
@@ -147,12 +147,15 @@ impl From<RefreshError<Self>> for CredentialsError {
         match error {
             RefreshError::Failed(error) => error,
             RefreshError::TimedOut => Self::TimedOut,
-            RefreshError::NoValue => Self::Failed("it panicked, or they have expired".into()),
+            RefreshError::NoValue => {
+                Self::Failed("it panicked, or those that it gave have expired".into())
+            }
         }
     }
 }
 
-/// Without valid credentials the requests that need some log the error themselves.
+/// Logs a renewal that failed while the cached credentials are valid. Without valid credentials, the
+/// requests that need them fail and log the error themselves.
 fn log_failed_renewal(
     result: Result<&Arc<Credentials>, &RefreshError<CredentialsError>>,
     cached: Option<&Arc<Credentials>>,

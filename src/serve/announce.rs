@@ -10,7 +10,7 @@ use crate::s3;
 use crate::upload::Policies;
 
 /// Logs where the service listens, and what an operator should know of its configuration. `addr` is
-/// where it can be reached; a function has no address.
+/// where it can be reached; a Lambda function has no address.
 pub(super) fn announce(
     env: &Env,
     config: &Config,
@@ -44,7 +44,7 @@ pub(super) fn announce(
     }
     let is_exposed = addr.is_none_or(|addr| !addr.ip().is_loopback());
     if !config.http.auth.is_required() && is_exposed {
-        let entrance = addr.map_or("the function".to_owned(), |addr| addr.to_string());
+        let entrance = addr.map_or("the Lambda function".to_owned(), |addr| addr.to_string());
         tracing::warn!(
             "AUTH_MODE is none: ANYONE who reaches {entrance} can upload to this bucket"
         );
@@ -66,7 +66,7 @@ pub(super) fn announce(
     }
     if addr.is_none() && config.http.public_url.is_none() {
         tracing::warn!(
-            "PUBLIC_URL is not set, so URLs that lead back to the function, for Uppy 6 and better-upload, do not work; set it to the function's address"
+            "PUBLIC_URL is not set, so URLs that lead back to the Lambda function, for Uppy 6 and better-upload, do not work; set it to the function's address"
         );
     }
     let events = config.http.events.as_ref();

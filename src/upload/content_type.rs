@@ -110,7 +110,7 @@ impl ContentTypeRange {
         let is_kind = stem != text && ContentType::parse(format!("{stem}/x")).is_ok();
         let is_one = ContentType::parse(text).is_ok();
         if text.contains(';') {
-            return Err("must not have parameters: they do not count".into());
+            return Err("must not have parameters: only type and subtype are compared".into());
         }
         if is_all || is_kind || is_one {
             Ok(Self(text.to_ascii_lowercase()))

@@ -12,7 +12,8 @@ use super::{
 use crate::s3;
 
 impl UploadService {
-    /// A grant to PUT `file`, once or more until it expires, under a key that `id` makes unique.
+    /// A grant to PUT `file`, once or more often until it expires. No other grant has the same key if the
+    /// keys of its policy have `{uuid}`.
     pub async fn presign_put(&self, asked: GrantRequest<'_>) -> Result<Grant> {
         let GrantRequest { caller, file, .. } = asked;
         let grant = async {
@@ -72,7 +73,7 @@ impl UploadService {
             }
             let terms = self.checked(caller, file, UploadKind::Post)?;
             if !terms.overwrite {
-                let why = "the policy forbids overwriting, which a form cannot";
+                let why = "the policy forbids overwriting, which a form cannot enforce";
                 return Err(Error::NoForm(why));
             }
             self.sign_post(asked, &terms).await

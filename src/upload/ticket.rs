@@ -86,12 +86,13 @@ impl Ticket {
             return Err("has no `content_types`, so nothing could be uploaded".into());
         }
         let content_types = claim.content_types.map(|types| {
-            let ranges = types.iter().map(|text| ContentTypeRange::parse(text));
+            let ranges = types.iter().map(|text| {
+                ContentTypeRange::parse(text)
+                    .map_err(|reason| format!("has `content_types` with `{text}`, which {reason}"))
+            });
             ranges.collect::<Result<_, _>>()
         });
-        let content_types = content_types
-            .transpose()
-            .map_err(|reason| format!("has `content_types` of which one {reason}"))?;
+        let content_types = content_types.transpose()?;
         for (name, value) in &claim.vars {
             if !is_var_name(name) {
                 return Err(format!("has `vars` with the name `{name}`; {VAR_NAMES}"));

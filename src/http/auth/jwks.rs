@@ -37,8 +37,8 @@ const MAX_BYTES: usize = 512 * 1024;
 /// - The issuer is asked at start, for an unknown key, and when the cached keys are old.
 /// - A token of an unknown key is refused at once if the issuer was asked just before.
 /// - While the issuer does not answer, cached keys are used for up to a day. A token whose key is
-///   known does not wait if a fetch has failed in the last five minutes. A function fetches nothing in
-///   the background, so there one request in ten seconds waits.
+///   known does not wait if a fetch has failed in the last five minutes. A Lambda function fetches nothing
+///   in the background, so there one request in ten seconds waits.
 #[derive(Clone)]
 pub struct Jwks {
     client: Client,

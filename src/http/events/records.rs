@@ -101,8 +101,8 @@ struct Object {
 ///
 /// What is wrong with the body. The text completes a sentence that begins with "the body".
 pub(super) fn parse(body: &[u8]) -> Result<Vec<Event>, &'static str> {
-    let notification: Notification =
-        serde_json::from_slice(body).map_err(|_| "is not a JSON object of such a notification")?;
+    let notification: Notification = serde_json::from_slice(body)
+        .map_err(|_| "is not a JSON object with the members of a notification")?;
     if let Some(records) = &notification.records {
         if records.len() > MAX_EVENTS {
             return Err("has more than 1000 records");

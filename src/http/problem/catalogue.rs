@@ -78,7 +78,7 @@ kinds! {
         "there is no multipart upload with this key, or not any more";
     NOT_UPLOADED: NOT_FOUND "not-uploaded" alone,
         "the policy cannot have granted this key to the caller; or, except when deleting, there is no such upload, or not yet",
-        "there is no such upload under the policy of this request, or not yet; `policy` names it, else it is `default`";
+        "there is no such upload under the policy of this request (`default`, unless `policy` names another one), or not yet";
     NO_SUCH_ROUTE: NOT_FOUND "no-such-route" alone,
         "there is no such route",
         "there is no such route; see /docs";

@@ -90,7 +90,7 @@ async fn several_uploads_are_verified_at_once_each_with_its_own_result() {
     for absent in &results[2..4] {
         let expected = json!({
             "code": "not-uploaded",
-            "detail": "there is no such upload under the policy of this request, or not yet; `policy` names it, else it is `default`",
+            "detail": "there is no such upload under the policy of this request (`default`, unless `policy` names another one), or not yet",
         });
         assert_eq!(absent["problem"], expected);
         assert_eq!(absent.get("upload"), None);
