@@ -80,6 +80,20 @@ struct Service {
     public_host: s3::Host,
 }
 
+/// The limits, with no more connections than the process may have files.
+fn within_descriptors(limits: http::Limits) -> http::Limits {
+    #[cfg(unix)]
+    if let Ok((files, _)) = rlimit::Resource::NOFILE.get() {
+        let files = usize::try_from(files).unwrap_or(usize::MAX);
+        let max_connections = limits.max_connections.min(files);
+        return http::Limits {
+            max_connections,
+            ..limits
+        };
+    }
+    limits
+}
+
 impl Service {
     /// # Errors
     ///
@@ -109,7 +123,7 @@ impl Service {
             uploads: Arc::new(uploads),
             credentials,
             settings,
-            limits: config.limits,
+            limits: within_descriptors(config.limits),
             public_host,
         })
     }

@@ -154,7 +154,7 @@ impl From<upload::Error> for Problem {
                     ..Refused::default()
                 })
             }
-            upload::Error::NoSuchUpload => Self::Refused(Refused {
+            upload::Error::NoSuchUpload(_) => Self::Refused(Refused {
                 code: "NoSuchUpload".to_owned(),
                 ..Refused::default()
             }),

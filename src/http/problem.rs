@@ -60,6 +60,10 @@ pub(crate) struct Problem {
     #[serde(skip)]
     #[schema(ignore)]
     pub(super) cause: Option<String>,
+    /// Why the request was refused, where clients must not learn that; for the log alone, too.
+    #[serde(skip)]
+    #[schema(ignore)]
+    pub(super) refused: Option<&'static str>,
 }
 
 /// What went wrong, as third-party clients read it: a text, the same as `detail`, for Uppy; an object for better-upload.
@@ -117,6 +121,7 @@ impl Problem {
             error: None,
             message: None,
             cause: None,
+            refused: None,
         }
     }
 

@@ -91,7 +91,7 @@ pub async fn serve(listener: TcpListener, service: impl HttpService, server: Ser
         .max_header_size(limits.max_head_bytes)
         .max_buf_size(limits.max_head_bytes);
     metrics.set_max_connections(limits.max_connections);
-    let connections = Arc::new(Connections::new(metrics.open_connections().clone()));
+    let connections = Arc::new(Connections::new(&metrics));
     let (tasks, close) = (TaskTracker::new(), CancellationToken::new());
     let free = Arc::new(Semaphore::new(limits.max_connections));
     let spawn = |(stream, peer), slot: OwnedSemaphorePermit| {

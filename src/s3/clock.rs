@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::interceptors::BeforeDeserializationInterceptorContextRef;
@@ -25,6 +25,18 @@ impl ClockDifference {
     /// the first answer.
     pub fn seconds_ahead(&self) -> i64 {
         self.seconds_ahead.load(Ordering::Relaxed)
+    }
+
+    /// The time by the store's clock.
+    pub fn time_at_store(&self) -> SystemTime {
+        let (now, ahead) = (SystemTime::now(), self.seconds_ahead());
+        let difference = Duration::from_secs(ahead.unsigned_abs());
+        let there = if ahead > 0 {
+            now.checked_sub(difference)
+        } else {
+            now.checked_add(difference)
+        };
+        there.unwrap_or(now)
     }
 
     fn set(&self, seconds_ahead: i64) {

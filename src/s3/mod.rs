@@ -22,6 +22,7 @@ mod target;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
@@ -105,6 +106,8 @@ pub struct Bucket {
     target: Arc<Target>,
     signing_key: SigningKeyCache,
     presigner: Presigner,
+    /// Whether the last probe was refused.
+    is_denied: Arc<AtomicBool>,
 }
 
 impl Bucket {
@@ -129,6 +132,7 @@ impl Bucket {
             target: Target::learn(&presigner).await?.into(),
             signing_key: SigningKeyCache::default(),
             presigner,
+            is_denied: Arc::default(),
             client,
             name,
             credentials,
@@ -160,11 +164,22 @@ impl Bucket {
             );
         let call = client.head_bucket().bucket(&self.name);
         let call = call.customize().interceptor(clock.clone());
-        match call.config_override(once).send().await {
-            Ok(_) => Ok(ProbeAnswer::Found),
-            Err(error) if error::status(&error) == Some(403) => Ok(ProbeAnswer::Denied),
-            Err(error) => Err(StoreError::from(error).into()),
+        let answer = match call.config_override(once).send().await {
+            Ok(_) => ProbeAnswer::Found,
+            Err(error) if error::status(&error) == Some(403) => ProbeAnswer::Denied,
+            Err(error) => return Err(StoreError::from(error).into()),
+        };
+        let bucket = &*self.name;
+        let is_denied = matches!(answer, ProbeAnswer::Denied);
+        match (self.is_denied.swap(is_denied, Ordering::Relaxed), is_denied) {
+            (false, true) => tracing::warn!(
+                bucket,
+                "the store answers HeadBucket with 403: it refuses the credentials, as after they were revoked, or they lack s3:ListBucket"
+            ),
+            (true, false) => tracing::info!(bucket, "the store accepts HeadBucket again"),
+            _ => {}
         }
+        Ok(answer)
     }
 
     /// The remaining lifetime of the cached credentials: [`CredentialsCache::remaining_lifetime`].

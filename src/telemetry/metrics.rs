@@ -47,6 +47,7 @@ struct Inner {
     clock_ahead: Gauge,
     open_connections: Gauge,
     max_connections: Gauge,
+    unreadable_requests: Counter,
     reloads: Family<Label, Counter>,
     loaded_at: Gauge<f64, AtomicU64>,
     events: Family<Label, Counter>,
@@ -127,6 +128,10 @@ impl Default for Metrics {
             ),
             open_connections: add.plain("open_connections", "Connections that are open"),
             max_connections: add.plain("max_connections", "Connections that may be open at the same time"),
+            unreadable_requests: add.plain(
+                "unreadable_requests",
+                "Connections that were closed because what arrived is not HTTP/1.1",
+            ),
             reloads: add.plain("reloads", "Attempts to read API keys and policies again, by the outcome"),
             loaded_at: add.seconds(
                 "configuration_loaded_timestamp",
@@ -247,6 +252,10 @@ impl Metrics {
 
     pub(crate) fn open_connections(&self) -> &Gauge {
         &self.0.open_connections
+    }
+
+    pub(crate) fn unreadable_requests(&self) -> &Counter {
+        &self.0.unreadable_requests
     }
 
     /// Notes how many connections may be open at the same time.

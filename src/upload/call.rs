@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::session::{Session, seconds};
+use super::session::{EXPIRED, NOT_SEALED, Session, seconds};
 use super::ticket::Ticket;
 use super::{
     Caller, ContentType, Error, Field, File, Filename, Metadata, OpenUpload, Result, UploadKind,
@@ -178,7 +178,7 @@ impl UploadService {
     /// The token is not one of ours, or has expired.
     pub fn open_call(&self, token: &str, now: SystemTime) -> Result<(Caller, Call), Error> {
         let claims: Option<Claims> = self.session_key.open(token);
-        let claims = claims.ok_or(Error::NoSuchUpload)?;
+        let claims = claims.ok_or(Error::NoSuchUpload(NOT_SEALED))?;
         if seconds(now) >= claims.exp {
             return Err(Error::CallExpired);
         }
@@ -188,7 +188,9 @@ impl UploadService {
                 let caller = Caller::sealed(&begin.caller, api_key, begin.ticket.take());
                 Ok((caller, Call::Begin(*begin)))
             }
-            Sealed::Continue(_, session) if session.has_expired(now) => Err(Error::NoSuchUpload),
+            Sealed::Continue(_, session) if session.has_expired(now) => {
+                Err(Error::NoSuchUpload(EXPIRED))
+            }
             Sealed::Continue(operation, session) => {
                 // What the caller may do was checked before the call was sealed, and the session
                 // has the limit of the ticket.

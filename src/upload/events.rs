@@ -34,6 +34,11 @@ pub struct Arrived {
 }
 
 impl UploadService {
+    /// The time by the store's clock, as far as it is known.
+    pub fn time_at_store(&self) -> SystemTime {
+        self.clock.time_at_store()
+    }
+
     /// The object that has arrived under `key` in `bucket`.
     ///
     /// Several policies may be able to grant the same key. In the order of their names, the first

@@ -207,10 +207,10 @@ pub enum Error {
     /// Only forms are granted for this store.
     #[error("only forms are granted")]
     FormsOnly,
-    /// There is no multipart upload of this token and key. Does not reveal whether there ever was
-    /// one.
-    #[error("no such upload")]
-    NoSuchUpload,
+    /// There is no multipart upload of this token and key, for this reason. Clients do not see the
+    /// reason, as it would reveal whether there ever was one.
+    #[error("no such upload: {0}")]
+    NoSuchUpload(&'static str),
     /// The token of a sealed call has expired.
     #[error("the call has expired")]
     CallExpired,
@@ -233,7 +233,9 @@ impl From<s3::Error> for Error {
         match error {
             s3::Error::Credentials(error) => Self::NoCredentials(error),
             s3::Error::Presign(error) => Self::Signing(error),
-            s3::Error::Store(s3::StoreError::NoSuchUpload(_)) => Self::NoSuchUpload,
+            s3::Error::Store(s3::StoreError::NoSuchUpload(_)) => Self::NoSuchUpload(
+                "the store does not have it: it was completed, aborted or removed",
+            ),
             s3::Error::Store(error) => Self::Store(error),
             s3::Error::FormTooLarge(_) => Self::NoForm(
                 "the form would be larger than the store accepts, with all its metadata and tags",
@@ -265,7 +267,7 @@ impl Error {
             | Self::MissingVar(_)
             | Self::NoForm(_)
             | Self::FormsOnly
-            | Self::NoSuchUpload
+            | Self::NoSuchUpload(_)
             | Self::CallExpired
             | Self::TooMuchAtOnce => true,
             Self::NoCredentials(_) | Self::Signing(_) | Self::Store(_) => false,

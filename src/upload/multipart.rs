@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use super::policy::{Terms, check_size};
 use super::service::{ComputedProperties, GrantRequest};
-use super::session::Session;
+use super::session::{EXPIRED, NOT_SEALED, Session};
 use super::{Caller, Error, Field, Invalid, Result, UploadKind, UploadService, Uploaded};
 use crate::s3::{self, PresignedRequest, StoredPart};
 
@@ -98,25 +98,31 @@ impl UploadService {
         key: Option<&str>,
         now: SystemTime,
     ) -> Result<OpenUpload> {
-        let session = self
-            .session_key
-            .open(token)
-            .filter(|session: &Session| !session.has_expired(now))
-            .filter(|session| key.is_none_or(|key| session.key == key))
-            .filter(|session| session.belongs_to(caller))
-            .ok_or(Error::NoSuchUpload)?;
-        self.open_session(caller, session)
+        let session: Option<Session> = self.session_key.open(token);
+        let session = session.ok_or(Error::NoSuchUpload(NOT_SEALED))?;
+        let why = if session.has_expired(now) {
+            EXPIRED
+        } else if key.is_some_and(|key| session.key != key) {
+            "the upload has another key"
+        } else if !session.belongs_to(caller) {
+            "the upload belongs to another caller"
+        } else {
+            return self.open_session(caller, session);
+        };
+        Err(Error::NoSuchUpload(why))
     }
 
     pub(super) fn open_session(&self, caller: &Caller, session: Session) -> Result<OpenUpload> {
         let policies = self.policies.load();
         let terms = policies
             .terms_for_known_key(session.policy.as_deref(), caller)
-            .map_err(|_| Error::NoSuchUpload)?
+            .map_err(|_| Error::NoSuchUpload("the caller may not use the policy of the upload"))?
             .limited_to(session.max_size);
         // The policy may have moved to another bucket, which has no such upload.
         if session.bucket != terms.bucket {
-            return Err(Error::NoSuchUpload);
+            return Err(Error::NoSuchUpload(
+                "the policy of the upload has another bucket now",
+            ));
         }
         Ok(OpenUpload { session, terms })
     }

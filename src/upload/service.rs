@@ -178,19 +178,38 @@ impl UploadService {
         call: impl Future<Output = Result<T, s3::Error>>,
         result_of: impl FnOnce(&T) -> &'static str,
     ) -> Result<T> {
-        let begin = Instant::now();
+        let mut measurement = Measurement {
+            metrics: &self.metrics,
+            operation,
+            begin: Instant::now(),
+            result: Some("cancelled"),
+        };
         let result = call.await;
-        let outcome = match &result {
+        measurement.result = match &result {
             Ok(answer) => Some(result_of(answer)),
             Err(s3::Error::Store(error)) => Some(error.kind()),
             // The store was not called.
             Err(_) => None,
         };
-        if let Some(outcome) = outcome {
-            let took = begin.elapsed();
-            self.metrics.storage_call(operation, outcome, took);
-        }
         Ok(result?)
+    }
+}
+
+/// A call to the store, which counts when this is dropped: also if nobody waits for its answer any more,
+/// because a client has disconnected.
+struct Measurement<'a> {
+    metrics: &'a Metrics,
+    operation: &'static str,
+    begin: Instant,
+    result: Option<&'static str>,
+}
+
+impl Drop for Measurement<'_> {
+    fn drop(&mut self) {
+        if let Some(result) = self.result {
+            let took = self.begin.elapsed();
+            self.metrics.storage_call(self.operation, result, took);
+        }
     }
 }
 

@@ -14,6 +14,10 @@ use super::Caller;
 /// weekend.
 const LIFETIME: Duration = Duration::from_hours(7 * 24);
 
+/// Why there is no upload of a token.
+pub(super) const NOT_SEALED: &str = "the token was not made with this UPLOAD_SESSION_SECRET";
+pub(super) const EXPIRED: &str = "the upload was begun more than 7 days ago";
+
 /// The properties of one upload that must not change. The client can read them, but cannot change
 /// them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::stream::{self, StreamExt};
 use quick_cache::sync::Cache;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::message::{Kind, Message};
@@ -32,8 +32,11 @@ const DELETED_AFTER: Duration = Duration::from_mins(2);
 /// be old because presignd did not run, or because this machine's clock is wrong. In an ordered queue each
 /// event that is given up delays the others for this time.
 const LAST_TRIES: Duration = Duration::from_mins(15);
-/// How many events have their first failure remembered. Others are tried for longer.
-const FAILURES: usize = 4096;
+/// How many events have their first failure remembered, or that the application knows them. Others are tried
+/// for longer, or sent again.
+const REMEMBERED: usize = 4096;
+/// How many events of all notifications may wait for their turn or for an answer.
+const WAITING: usize = 16 * 1024;
 
 /// Notifies the application of events.
 pub(crate) struct Events {
@@ -42,7 +45,10 @@ pub(crate) struct Events {
     give_up_after: Duration,
     /// When an event failed first.
     failures: Cache<Created, Instant>,
+    /// The ids of the webhooks that need not be sent again, of events that were not acknowledged.
+    settled: Cache<Created, String>,
     in_flight: Semaphore,
+    waiting: Arc<Semaphore>,
     metrics: Metrics,
 }
 
@@ -76,6 +82,8 @@ enum Outcome {
     NotReadable,
     /// It failed for so long that the store need not send it again.
     Lost,
+    /// The application knows it, or it was given up, when the store did not wait for the answer.
+    Repeated,
 }
 
 impl Outcome {
@@ -92,6 +100,7 @@ impl Outcome {
             Self::Failed => "failed",
             Self::NotReadable => "not-readable",
             Self::Lost => "lost",
+            Self::Repeated => "repeated",
         }
     }
 }
@@ -107,8 +116,10 @@ impl Events {
             uploads: Arc::clone(uploads),
             webhook: events.webhook.clone(),
             give_up_after: events.give_up_after,
-            failures: Cache::new(FAILURES),
+            failures: Cache::new(REMEMBERED),
+            settled: Cache::new(REMEMBERED),
             in_flight: Semaphore::new(IN_FLIGHT),
+            waiting: Arc::new(Semaphore::new(WAITING)),
             metrics: settings.metrics.clone(),
         })
     }
@@ -116,13 +127,46 @@ impl Events {
     /// Notifies the application of each event in a notification of the store. `request_id` is the one that the
     /// notification came with.
     ///
+    /// This goes on if the store hangs up. Some stores wait for 5 seconds only: what the application has accepted
+    /// by then is remembered, so that the same notification needs less time when it comes again.
+    ///
     /// # Errors
     ///
     /// The body is no notification, or has an event that has to be sent again.
-    pub(crate) async fn receive(&self, request_id: &str, body: &[u8]) -> Result<(), NotReceived> {
+    pub(crate) async fn receive(
+        self: &Arc<Self>,
+        request_id: &str,
+        body: &[u8],
+    ) -> Result<(), NotReceived> {
         let events = records::parse(body).map_err(NotReceived::Invalid)?;
-        let all = stream::iter(events)
-            .map(|event| self.report(event))
+        let count = u32::try_from(events.len()).unwrap_or(u32::MAX);
+        let Ok(waiting) = Arc::clone(&self.waiting).try_acquire_many_owned(count) else {
+            tracing::warn!(
+                request_id,
+                "too many events wait for the application; the store has to send this notification again"
+            );
+            return Err(NotReceived::NotDelivered);
+        };
+        let (this, request_id) = (Arc::clone(self), request_id.to_owned());
+        let (sender, receiver) = oneshot::channel();
+        tokio::spawn(async move {
+            let result = this.report_all(&request_id, &events).await;
+            if sender.send(result).is_ok() && result.is_ok() {
+                for event in &events {
+                    if let Event::Created(created) = event {
+                        this.settled.remove(created);
+                    }
+                }
+            }
+            drop(waiting);
+        });
+        // It fails only if the task has panicked.
+        receiver.await.unwrap_or(Err(NotReceived::NotDelivered))
+    }
+
+    async fn report_all(&self, request_id: &str, events: &[Event]) -> Result<(), NotReceived> {
+        let all = stream::iter(0..events.len())
+            .map(|index| self.report(request_id, &events[index]))
             .buffer_unordered(IN_FLIGHT)
             .collect::<Vec<Outcome>>();
         let Ok(outcomes) = timeout(TIMEOUT, all).await else {
@@ -139,9 +183,9 @@ impl Events {
         Ok(())
     }
 
-    async fn report(&self, event: Event) -> Outcome {
+    async fn report(&self, request_id: &str, event: &Event) -> Outcome {
         let outcome = match event {
-            Event::Created(created) => self.report_object(&created).await,
+            Event::Created(created) => self.report_object(request_id, created).await,
             Event::Other => Outcome::Ignored,
         };
         self.metrics.event(outcome.name());
@@ -150,39 +194,57 @@ impl Events {
 
     /// Tries again to read a missing object after each of [`PAUSES`], in which other events have their turns: who
     /// deletes uploads at once must not delay the events of others.
-    async fn report_object(&self, created: &Created) -> Outcome {
+    async fn report_object(&self, request_id: &str, created: &Created) -> Outcome {
         for pause in PAUSES {
-            let outcome = self.report_readable(created).await;
+            let outcome = self.report_readable(request_id, created).await;
             if outcome != Outcome::NotReadable {
                 return outcome;
             }
             sleep(pause).await;
         }
-        self.report_readable(created).await
+        let outcome = self.report_readable(request_id, created).await;
+        if outcome == Outcome::NotReadable {
+            tracing::warn!(
+                request_id,
+                bucket = created.bucket,
+                age_in_seconds = self.age(created).as_secs(),
+                "the object of an event cannot be read yet; the store has to send the event again"
+            );
+        }
+        outcome
     }
 
-    async fn report_readable(&self, created: &Created) -> Outcome {
+    /// The age of an event by the clock of the store.
+    fn age(&self, created: &Created) -> Duration {
+        let now = self.uploads.time_at_store();
+        now.duration_since(created.at).unwrap_or_default()
+    }
+
+    async fn report_readable(&self, request_id: &str, created: &Created) -> Outcome {
         // This fails only if the semaphore is closed, and nothing closes it.
         let _turn = self.in_flight.acquire().await.ok();
-        // An event may come from a clock that is ahead.
-        let age = SystemTime::now()
-            .duration_since(created.at)
-            .unwrap_or_default();
         let Created { bucket, key, .. } = created;
         let arrival = match self.uploads.arrival(bucket, key).await {
             Ok(arrival) => arrival,
-            Err(error) => return self.failed(created, age, &causes(&error), None),
+            Err(error) => return self.failed(request_id, created, &causes(&error), None),
         };
         let arrived = match arrival {
             Arrival::OtherBucket => return Outcome::OtherBucket,
             Arrival::UnknownKey => return Outcome::UnknownKey,
             Arrival::Replaced => return Outcome::Replaced,
-            Arrival::Missing if age < DELETED_AFTER => return Outcome::NotReadable,
-            Arrival::Missing => return self.missing(created, age).await,
+            Arrival::Missing if self.age(created) < DELETED_AFTER => return Outcome::NotReadable,
+            Arrival::Missing => return self.missing(request_id, created).await,
             Arrival::Arrived(arrived) => arrived,
         };
         let message = Message::new(created, &arrived);
         let id = message.id();
+        if self
+            .settled
+            .get(created)
+            .is_some_and(|settled| settled == id)
+        {
+            return Outcome::Repeated;
+        }
         let outcome = match message.kind {
             Kind::Arrived => Outcome::Arrived,
             Kind::Refused => Outcome::Refused,
@@ -193,51 +255,57 @@ impl Events {
         let sent = self.webhook.send(&id, body, SystemTime::now()).await;
         let result = sent.as_ref().map_or_else(DeliveryError::kind, |()| "ok");
         self.metrics.webhook(result, begin.elapsed());
-        match sent {
+        let outcome = match sent {
             Ok(()) => outcome,
             Err(error) => {
                 let webhook = Some((&*id, &*arrived.policy));
-                self.failed(created, age, &error.to_string(), webhook)
+                self.failed(request_id, created, &error.to_string(), webhook)
             }
+        };
+        if outcome != Outcome::Failed {
+            self.settled.insert(created.clone(), id);
         }
+        outcome
     }
 
     /// The outcome of an event that is old by this machine's clock, and whose object a HEAD request did not
     /// find. A proxy may have given that answer, so the store itself is asked.
-    async fn missing(&self, created: &Created, age: Duration) -> Outcome {
+    async fn missing(&self, request_id: &str, created: &Created) -> Outcome {
         let Created { bucket, key, .. } = created;
         let now_there = match self.uploads.confirm_missing(bucket, key).await {
             Ok(now_there) => now_there.unwrap_or_else(SystemTime::now),
-            Err(error) => return self.failed(created, age, &causes(&error), None),
+            Err(error) => return self.failed(request_id, created, &causes(&error), None),
         };
         let age_there = now_there.duration_since(created.at).unwrap_or_default();
-        if age_there < DELETED_AFTER && !self.note_failure(created, age) {
+        if age_there < DELETED_AFTER && !self.note_failure(created) {
             return Outcome::NotReadable;
         }
         Outcome::Deleted
     }
 
-    /// Notes that an event of this age has failed. Returns whether it need not come again.
-    fn note_failure(&self, created: &Created, age: Duration) -> bool {
+    /// Notes that an event has failed. Returns whether it need not come again.
+    fn note_failure(&self, created: &Created) -> bool {
         let now = || Ok::<_, Infallible>(Instant::now());
         let Ok(first_failure) = self.failures.get_or_insert_with(created, now);
-        age >= self.give_up_after && first_failure.elapsed() >= LAST_TRIES.min(self.give_up_after)
+        self.age(created) >= self.give_up_after
+            && first_failure.elapsed() >= LAST_TRIES.min(self.give_up_after)
     }
 
     /// Logs no key, because that may contain the name of a file. `webhook` is the id and the policy
     /// of a webhook that could not be sent.
     fn failed(
         &self,
+        request_id: &str,
         created: &Created,
-        age: Duration,
         error: &str,
         webhook: Option<(&str, &str)>,
     ) -> Outcome {
         let (id, policy) = webhook.unzip();
         let bucket = &*created.bucket;
-        let age_in_seconds = age.as_secs();
-        if !self.note_failure(created, age) {
+        let age_in_seconds = self.age(created).as_secs();
+        if !self.note_failure(created) {
             tracing::warn!(
+                request_id,
                 error,
                 webhook_id = id,
                 policy,
@@ -248,6 +316,7 @@ impl Events {
             return Outcome::Failed;
         }
         tracing::error!(
+            request_id,
             error,
             webhook_id = id,
             policy,

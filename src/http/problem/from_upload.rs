@@ -77,7 +77,11 @@ impl Problem {
             }
             Error::FormsOnly => Self::new(&catalogue::FORMS_ONLY),
             Error::NoCredentials(_) => Self::new(&catalogue::CREDENTIALS_UNAVAILABLE),
-            Error::NoSuchUpload => Self::new(&catalogue::NO_SUCH_UPLOAD),
+            Error::NoSuchUpload(why) => {
+                let problem = Self::new(&catalogue::NO_SUCH_UPLOAD);
+                let refused = Some(*why);
+                Self { refused, ..problem }
+            }
             Error::CallExpired => Self::new(&catalogue::CALL_EXPIRED),
             Error::TooMuchAtOnce => Self::new(&catalogue::TOO_MUCH_AT_ONCE),
             Error::Store(error) => Self::new(match error {

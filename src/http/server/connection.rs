@@ -7,7 +7,7 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Body, Bytes};
 use axum::extract::ConnectInfo;
@@ -16,6 +16,7 @@ use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::Limits;
 use crate::http::HttpService;
 use crate::http::unread::Answer;
+use crate::telemetry::Metrics;
 
 /// From this many connections on, an answer waits until the other requests that have arrived are
 /// answered, too. Sending the answers together wakes the clients' processors only once, which saves
@@ -103,7 +105,11 @@ pub(super) async fn run(
             }
         };
         // Whatever else goes wrong is the client's fault: it closed the connection, or is too slow.
-        Some(state.has_unread_body() || ended.is_err_and(|error| error.is_parse()))
+        let is_unreadable = ended.is_err_and(|error| error.is_parse());
+        if is_unreadable {
+            connection.all.note_unreadable(peer);
+        }
+        Some(state.has_unread_body() || is_unreadable)
     };
     match is_answered_early {
         Some(true) => {
@@ -159,22 +165,46 @@ async fn has_spoken(stream: &TcpStream, silent_timeout: Duration) -> bool {
     matches!(spoken, Ok(Ok(1)))
 }
 
+/// The pause between two lines of the log about requests that cannot be read.
+const UNREADABLE_PAUSE: Duration = Duration::from_mins(1);
+
 /// All open connections.
 pub(super) struct Connections {
     open: Mutex<HashMap<u64, Closer>>,
     next: AtomicU64,
     gauge: Gauge,
+    unreadable: Counter,
+    logged_unreadable: Mutex<Option<Instant>>,
     /// Grows each time that any connection becomes idle.
     idles: Arc<AtomicU64>,
 }
 
 impl Connections {
-    pub(super) fn new(gauge: Gauge) -> Self {
+    pub(super) fn new(metrics: &Metrics) -> Self {
         Self {
             open: Mutex::default(),
             next: AtomicU64::new(0),
-            gauge,
+            gauge: metrics.open_connections().clone(),
+            unreadable: metrics.unreadable_requests().clone(),
+            logged_unreadable: Mutex::default(),
             idles: Arc::default(),
+        }
+    }
+
+    /// Counts a request that hyper has refused without a request for the service, which leaves no other line. A
+    /// load balancer that speaks TLS, HTTP/2 or the PROXY protocol makes all requests such ones.
+    fn note_unreadable(&self, peer: SocketAddr) {
+        self.unreadable.inc();
+        let mut logged = self
+            .logged_unreadable
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if logged.is_none_or(|at| at.elapsed() >= UNREADABLE_PAUSE) {
+            *logged = Some(Instant::now());
+            tracing::warn!(
+                peer = %peer.ip(),
+                "what arrived is not a valid head of HTTP/1.1, so it was refused; a load balancer must speak plain HTTP/1.1 without the PROXY protocol. Further ones within a minute are only counted"
+            );
         }
     }
 
@@ -326,7 +356,7 @@ mod tests {
     use super::*;
 
     fn connections() -> Arc<Connections> {
-        Arc::new(Connections::new(Gauge::default()))
+        Arc::new(Connections::new(&Metrics::default()))
     }
 
     fn open(connections: &Arc<Connections>) -> Connection {

@@ -26,7 +26,7 @@ impl UploadService {
     ) -> Result<CompletedUpload> {
         let made = match self.list_parts(upload).await {
             Ok(stored) => self.make_object(upload, stored, parts).await,
-            Err(Error::NoSuchUpload) => Err(Error::NoSuchUpload),
+            Err(error @ Error::NoSuchUpload(_)) => Err(error),
             Err(error) => return Err(error),
         };
         if let Err(error) = made {
@@ -112,7 +112,7 @@ impl UploadService {
         use StoreError::{Busy, Failed, ObjectExists, TimedOut, Unavailable};
         let may_be_made = matches!(
             error,
-            Error::NoSuchUpload
+            Error::NoSuchUpload(_)
                 | Error::Store(
                     Busy(_) | ObjectExists(_) | Unavailable(_) | TimedOut(_) | Failed(_)
                 )
@@ -126,7 +126,7 @@ impl UploadService {
             // A client does not retry after `NoSuchUpload`, so this must not hide an outage.
             (
                 Err(not_known @ Error::Store(Busy(_) | Unavailable(_) | TimedOut(_))),
-                Error::NoSuchUpload,
+                Error::NoSuchUpload(_),
             ) => Err(not_known),
             (_, error) => Err(error),
         }

@@ -111,9 +111,12 @@ enum Fate {
 }
 
 fn hangs_if(is_meant: fn(&Request) -> bool) -> impl Fn(&Request) -> Fate + Copy {
-    move |request| match is_meant(request) {
-        true => Fate::Hangs,
-        false => Fate::Passes,
+    move |request| {
+        if is_meant(request) {
+            Fate::Hangs
+        } else {
+            Fate::Passes
+        }
     }
 }
 

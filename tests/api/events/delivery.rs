@@ -1,6 +1,8 @@
 //! Whatever fails on the way, an event is acknowledged only after the application has accepted its message.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
@@ -12,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::{ANY, Answer, impatient, notification, record, reported_by, settings, start};
-use crate::helpers::{hurry, is, problem, spawn, spawn_app_with_both, with_policies};
+use crate::helpers::{eventually, hurry, is, problem, spawn, spawn_app_with_both, with_policies};
 use crate::stand_in::{StandIn, error};
 
 #[tokio::test]
@@ -135,6 +137,52 @@ async fn an_application_that_does_not_answer_in_time_gets_the_message_again() {
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
+}
+
+#[tokio::test]
+async fn a_store_that_hangs_up_early_has_its_event_delivered_once_and_acknowledged_when_it_comes_again()
+ {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&asked);
+    let application = Router::new().fallback(async move || {
+        counter.fetch_add(1, Ordering::SeqCst);
+        sleep(Duration::from_secs(1)).await;
+    });
+    let settings = settings(&format!("http://{}/", spawn(application).await));
+    let app = spawn_app_with_both(with_policies(ANY), &settings).await;
+    let key = app.uploaded("a.txt", "text/plain").await;
+    let notification = notification(&key);
+    let early = tokio::time::timeout(Duration::from_millis(300), app.report(&notification));
+    assert!(early.await.is_err());
+    let arrived = r#"presignd_events_total{outcome="arrived"} 1"#;
+    eventually(arrived, async || app.metrics().await.contains(arrived)).await;
+    app.acknowledges(&notification).await;
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    let repeated = r#"presignd_events_total{outcome="repeated"} 1"#;
+    assert!(app.metrics().await.contains(repeated));
+    // Once it is acknowledged, somebody who sends it again wants to have it again.
+    app.acknowledges(&notification).await;
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn an_event_is_given_up_although_the_store_never_waits_for_the_answer() {
+    let application = Router::new().fallback(async || {
+        sleep(Duration::from_secs(1)).await;
+        StatusCode::INTERNAL_SERVER_ERROR
+    });
+    let settings = impatient(settings(&format!("http://{}/", spawn(application).await)));
+    let app = spawn_app_with_both(with_policies(ANY), &settings).await;
+    let key = app.uploaded("a.txt", "text/plain").await;
+    let old = json!({"Records": [record(dev::BUCKET, &key, Duration::from_mins(10))]});
+    let is_acknowledged = async || {
+        let answer = tokio::time::timeout(Duration::from_millis(500), app.report(&old)).await;
+        answer.is_ok_and(|answer| answer.status() == 200)
+    };
+    assert!(!is_acknowledged().await);
+    eventually("it is acknowledged", is_acknowledged).await;
+    let lost = r#"presignd_events_total{outcome="lost"} 1"#;
+    assert!(app.metrics().await.contains(lost));
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use super::{
     ANY, SECRET, TOKEN, impatient, notification, record, report_to, reported_by, start, start_at,
 };
-use crate::helpers::hurry;
+use crate::helpers::{client, hurry};
 use crate::process::{Running, log_lines};
 use crate::stand_in::{StandIn, dated, empty, error, page};
 
@@ -91,6 +91,30 @@ async fn the_age_of_an_event_is_that_by_the_clock_of_the_store() {
     assert_eq!(old, (200, 0));
     // A clock that stands still may be behind by any time.
     assert_eq!(given_up(missing(TOO_OLD)).await, [503, 200]);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_behind_delays_no_event_once_the_store_was_probed() {
+    let there = || SystemTime::now() + Duration::from_hours(1);
+    let store = StandIn::answering(move |request: Request| {
+        let is_head = request.method() == Method::HEAD;
+        let answer = if is_head {
+            empty(404)
+        } else {
+            error(404, "NoSuchKey")
+        };
+        std::future::ready(dated(answer, there()))
+    })
+    .await;
+    let (base, _) = start_at(&store, ANY, |it| it).await;
+    let mut record = record(dev::BUCKET, KEY, Duration::ZERO);
+    let at = there() - Duration::from_mins(10);
+    record["eventTime"] = humantime::format_rfc3339_seconds(at).to_string().into();
+    let notification = json!({"Records": [record]});
+    hurry();
+    assert_eq!(report_to(&base, &notification).await.status(), 503);
+    client().get(format!("{base}/readyz")).send().await.unwrap();
+    assert_eq!(report_to(&base, &notification).await.status(), 200);
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::{has, metrics};
 use crate::auth::jwt::JWT;
-use crate::connections::serve;
+use crate::connections::{connect, rest, serve};
 use crate::helpers::{built_in, client, eventually, service_counting, spawn, spawn_app};
 use crate::process::{BUCKET, Running, free_addr};
 
@@ -41,6 +41,12 @@ async fn open_connections_are_counted_beside_their_limit() {
     has(&text, "presignd_max_connections 16384");
     // Nothing was signed yet, so there are no cached credentials.
     has(&text, "presignd_credentials_life_seconds 0.0");
+    // What is not HTTP/1.1 leaves no request that could be counted.
+    let proxied = "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nGET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    for bytes in [proxied, "\u{16}\u{3}\u{1}", "PRI * HTTP/2.0\r\n\r\n"] {
+        rest(connect(addr, bytes).await).await;
+    }
+    has(&metrics(&url).await, "presignd_unreadable_requests_total 3");
     drop(streams);
     let none = "presignd_open_connections 0";
     eventually(none, async || metrics(&url).await.contains(none)).await;

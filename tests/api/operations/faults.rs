@@ -2,17 +2,20 @@
 
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::extract::Request;
 use axum::http::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{get, has, metrics};
 use crate::auth::jwt::JWT;
-use crate::helpers::eventually;
-use crate::process::{BUCKET, Running, free_addr, log_lines, presignd};
+use crate::connections::{connect, rest};
+use crate::helpers::{client, eventually, is, problem};
+use crate::process::{BUCKET, Running, free_addr, log_lines, presignd, request_lines};
 use crate::receipts::pem;
 use crate::stand_in::{CREATED, StandIn, empty, xml};
 use crate::uppy::create_at;
@@ -118,6 +121,96 @@ async fn a_complete_upload_in_parts_that_cannot_be_verified_is_logged() {
     assert_eq!(upload.complete(parts).await.status(), 200);
     let log = serve.logged_until("could not be verified");
     assert!(log.lines().last().unwrap().contains("403"), "{log}");
+}
+
+#[tokio::test]
+async fn a_store_that_begins_to_refuse_the_credentials_is_logged_once() {
+    let refuses = Arc::new(AtomicBool::new(true));
+    let answer = Arc::clone(&refuses);
+    let store = StandIn::answering(move |_| {
+        let refuses = answer.load(Ordering::SeqCst);
+        std::future::ready(empty(if refuses { 403 } else { 200 }))
+    });
+    let (folder, url) = (TempDir::new().unwrap(), store.await.url());
+    let variables = [("AWS_ENDPOINT_URL_S3", url.as_str())];
+    let (mut serve, addr) = serve(folder.path(), &variables);
+    // An answer counts for five seconds.
+    for _ in 0..2 {
+        assert_eq!(get(&format!("http://{addr}/readyz")).await.status(), 200);
+        tokio::time::sleep(Duration::from_millis(5_100)).await;
+    }
+    refuses.store(false, Ordering::SeqCst);
+    assert_eq!(get(&format!("http://{addr}/readyz")).await.status(), 200);
+    let log = serve.logged_until("accepts HeadBucket again");
+    assert_eq!(log.matches("HeadBucket with 403").count(), 1, "{log}");
+}
+
+#[tokio::test]
+async fn why_there_is_no_upload_is_in_the_log_alone() {
+    let (folder, session) = (TempDir::new().unwrap(), "x".repeat(32));
+    let (dev, base) = Running::dev(
+        folder.path(),
+        &[("LOG_FORMAT", "json"), ("UPLOAD_SESSION_SECRET", &session)],
+    );
+    let file = json!({"filename": "private.mp4", "type": "video/mp4"});
+    let upload = create_at(&base, file).await;
+    let (id, key) = (&upload.id, &upload.key);
+    let at_once = |id: &str, key: &str| format!("{base}/s3/multipart/{id}?key={key}");
+    let abort = client().delete(at_once(id, key)).send().await.unwrap();
+    assert_eq!(abort.status(), 200);
+    let gone = "the store does not have it: it was completed, aborted or removed";
+    let mut answers = Vec::new();
+    let requests = [
+        (
+            at_once("abc", key),
+            "the token was not made with this UPLOAD_SESSION_SECRET",
+        ),
+        (at_once(id, "other"), "the upload has another key"),
+        (at_once(id, key), gone),
+    ];
+    for (url, _) in &requests {
+        let mut answer = problem(get(url).await).await;
+        is(&answer, 404, "no-such-upload");
+        answer["requestId"].take();
+        answers.push(answer);
+    }
+    assert!(
+        answers.iter().all(|answer| *answer == answers[0]),
+        "{answers:?}"
+    );
+    let (_, _, log) = dev.stop("INT");
+    let lines = request_lines(&log).into_iter();
+    let refused: Vec<Value> = lines.map(|line| line["refused"].clone()).collect();
+    let expected = requests.map(|(_, why)| json!(why));
+    assert_eq!(refused[refused.len() - 3..], expected, "{log}");
+}
+
+#[tokio::test]
+async fn what_is_not_http_is_logged_with_the_address_and_not_each_time() {
+    let folder = TempDir::new().unwrap();
+    let (mut serve, addr) = serve(folder.path(), &[]);
+    for _ in 0..3 {
+        let refused = rest(connect(&addr, "\u{16}\u{3}\u{1}").await).await;
+        assert!(refused.starts_with("HTTP/1.1 400"), "{refused}");
+    }
+    get(&format!("http://{addr}/nope")).await;
+    let log = serve.logged_until(r#""status":404"#);
+    let lines = log_lines(&log).into_iter();
+    let peers = lines.filter(|line| line["message"].to_string().contains("HTTP/1.1"));
+    let peers: Vec<Value> = peers.map(|line| line["peer"].clone()).collect();
+    assert_eq!(peers, [json!("127.0.0.1")], "{log}");
+}
+
+#[tokio::test]
+async fn a_call_to_the_store_that_the_client_does_not_wait_for_is_measured() {
+    let store = super::slow(Duration::from_mins(1)).await;
+    let (base, own) = super::with_metrics(&store.config()).await;
+    let body = json!({"key": crate::stand_in::KEY});
+    let request = client().post(format!("{base}/upload/verify")).json(&body);
+    let answer = request.timeout(Duration::from_millis(300)).send().await;
+    assert!(answer.unwrap_err().is_timeout());
+    let counted = r#"presignd_storage_call_duration_seconds_count{operation="HeadObject",result="cancelled"} 1"#;
+    eventually(counted, async || metrics(&own).await.contains(counted)).await;
 }
 
 #[tokio::test]
