@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::presigning::PresigningConfig;
 
-use self::attempts::{Attempt, FORM_FANOUT, FORM_HEADERS, FORMS, PUTS, Terms};
+use self::attempts::{Attempt, FORM_FANOUT, FORM_HEADERS, FORMS, GrantKind, PUTS};
 use super::marker::{MarkerError, Result, Upload, Way};
 use super::problem::Problem;
 use super::removal::Marker;
@@ -86,12 +86,12 @@ impl Check {
 
     /// The line of one attempt, which the store must refuse.
     async fn attempt(&self, way: Way, sample: &Sample, attempt: &Attempt) -> Line {
-        let sample = match attempt.terms {
-            Terms::WriteOnce => match self.unique_samples().find(|it| it.is_write_once) {
+        let sample = match attempt.grant {
+            GrantKind::WriteOnce => match self.unique_samples().find(|it| it.is_write_once) {
                 Some(sample) => sample,
                 None => return Line::skipped(attempt.check, attempt.not_needed),
             },
-            Terms::EncodedSlash if self.samples.iter().all(|it| it.has_unique_key) => {
+            GrantKind::EncodedSlash if self.samples.iter().all(|it| it.has_unique_key) => {
                 return Line::skipped(attempt.check, attempt.not_needed);
             }
             _ => sample,
@@ -102,17 +102,17 @@ impl Check {
 
     async fn try_attempt(&self, way: Way, sample: &Sample, attempt: &Attempt) -> Result<Line> {
         let (mut file, mut now) = (sample.file.clone(), SystemTime::now());
-        match attempt.terms {
-            Terms::Checksum => file.checksum_sha256 = Some(sample.checksum_sha256.clone()),
-            Terms::Expired => {
+        match attempt.grant {
+            GrantKind::Checksum => file.checksum_sha256 = Some(sample.checksum_sha256.clone()),
+            GrantKind::Expired => {
                 now -= self.config.upload.policies.longest_lifetime() + Duration::from_mins(1);
             }
             _ => {}
         }
         let mut upload = Upload::granted(&self.uploads, way, sample, &file, now).await?;
-        let other_key = match attempt.terms {
-            Terms::BucketInKey => Some(format!("{}/{}", self.bucket, upload.key)),
-            Terms::EncodedSlash => Some(format!("{}%2Fx", upload.key)),
+        let other_key = match attempt.grant {
+            GrantKind::BucketInKey => Some(format!("{}/{}", self.bucket, upload.key)),
+            GrantKind::EncodedSlash => Some(format!("{}%2Fx", upload.key)),
             _ => None,
         };
         if let Some(key) = other_key {

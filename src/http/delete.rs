@@ -44,7 +44,7 @@ impl Dto for DeleteDto {
 
     fn read(fields: &mut Fields<'_, '_, '_>) -> Self {
         let request = Self {
-            key: fields.required("key", JsonText::text),
+            key: fields.field("key", JsonText::text),
             policy: fields.optional("policy", JsonText::text),
         };
         fields.refuse_others();

@@ -9,7 +9,7 @@ use crate::check::problem::Problem;
 
 /// The grant that an attempt uses.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Terms {
+pub(super) enum GrantKind {
     AsUsual,
     /// Bound to the SHA-256 of the file.
     Checksum,
@@ -25,7 +25,7 @@ pub(super) enum Terms {
 
 pub(super) struct Attempt {
     pub(super) check: &'static str,
-    pub(super) terms: Terms,
+    pub(super) grant: GrantKind,
     /// Whether the grant is first used as intended, so that the attempt is its second use.
     pub(super) is_second: bool,
     /// How the request differs from what was granted.
@@ -64,7 +64,7 @@ const VERIFY: &str =
 
 const PLAIN: Attempt = Attempt {
     check: "",
-    terms: Terms::AsUsual,
+    grant: GrantKind::AsUsual,
     is_second: false,
     change: |_| {},
     consequence: "",
@@ -96,7 +96,7 @@ pub(super) const PUTS: &[Attempt] = &[
     },
     Attempt {
         check: "put-checksum",
-        terms: Terms::Checksum,
+        grant: GrantKind::Checksum,
         change: other_bytes,
         consequence: "other bytes than those of checksumSha256 are stored, also under require_checksum",
         remedy: VERIFY,
@@ -104,7 +104,7 @@ pub(super) const PUTS: &[Attempt] = &[
     },
     Attempt {
         check: "put-expired",
-        terms: Terms::Expired,
+        grant: GrantKind::Expired,
         consequence: "a grant can be used for ever, whatever expires_in says",
         ..PLAIN
     },
@@ -143,7 +143,7 @@ pub(super) const PUTS: &[Attempt] = &[
     },
     Attempt {
         check: "put-forwarded-prefix",
-        terms: Terms::BucketInKey,
+        grant: GrantKind::BucketInKey,
         change: move_bucket_to_header,
         consequence: "one grant can write another key or another bucket: the store puts the header `X-Forwarded-Prefix` before the path that it compares with the signature",
         remedy: "have a proxy before the store remove `X-Forwarded-Prefix`, and give the credentials this bucket alone",
@@ -151,7 +151,7 @@ pub(super) const PUTS: &[Attempt] = &[
     },
     Attempt {
         check: "put-encoded-key",
-        terms: Terms::EncodedSlash,
+        grant: GrantKind::EncodedSlash,
         change: |upload| {
             upload.url = upload.url.replacen("%252Fx?", "%2Fx?", 1);
             upload.key = upload.key.replace("%2Fx", "/x");
@@ -163,7 +163,7 @@ pub(super) const PUTS: &[Attempt] = &[
     },
     Attempt {
         check: "put-again",
-        terms: Terms::WriteOnce,
+        grant: GrantKind::WriteOnce,
         is_second: true,
         consequence: "uploads can be replaced under policies with overwrite = false",
         remedy: "keep keys unique with {uuid}, accept only uploads that were verified or committed, or use another store",
@@ -196,7 +196,7 @@ pub(super) const FORMS: &[Attempt] = &[
     },
     Attempt {
         check: "form-checksum",
-        terms: Terms::Checksum,
+        grant: GrantKind::Checksum,
         change: other_bytes,
         consequence: "other bytes than those of checksumSha256 are stored, also under require_checksum",
         remedy: "upload with PUT where the checksum matters, or verify it: see docs/stores.md",
@@ -204,7 +204,7 @@ pub(super) const FORMS: &[Attempt] = &[
     },
     Attempt {
         check: "form-expired",
-        terms: Terms::Expired,
+        grant: GrantKind::Expired,
         consequence: "a form can be used for ever, whatever expires_in says",
         remedy: USE_PUTS,
         ..PLAIN

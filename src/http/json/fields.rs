@@ -74,8 +74,8 @@ pub(in crate::http) struct Fields<'r, 'a, 'e> {
 }
 
 impl<'a, 'e> Fields<'_, 'a, 'e> {
-    /// The value of a field, as `read` reads it. [`validator`] refuses a missing one.
-    pub(in crate::http) fn required<T>(
+    /// The value of a field, as `read` reads it; `None` if it is missing, which [`validator`] refuses where it must.
+    pub(in crate::http) fn field<T>(
         &mut self,
         name: &'static str,
         read: impl FnOnce(Json<'a>) -> Result<T, Invalid>,
@@ -84,14 +84,14 @@ impl<'a, 'e> Fields<'_, 'a, 'e> {
         self.reader.within(name, |reader| reader.value(json, read))
     }
 
-    /// Like [`required`](Self::required), but `null` counts as absent.
+    /// Like [`field`](Self::field), but `null` counts as absent.
     pub(in crate::http) fn optional<T>(
         &mut self,
         name: &'static str,
         read: impl FnOnce(Json<'a>) -> Result<T, Invalid>,
     ) -> Option<T> {
         self.ignore_null(name);
-        self.required(name, read)
+        self.field(name, read)
     }
 
     /// The texts of a list, of which `null` counts as absent, as [`list`](Self::list) reads them.
@@ -109,7 +109,7 @@ impl<'a, 'e> Fields<'_, 'a, 'e> {
         max: usize,
         read: impl Fn(&mut Reader<'e>, Json<'a>) -> T,
     ) -> Option<Vec<T>> {
-        let elements = self.required(name, |json| json.elements(max))?;
+        let elements = self.field(name, |json| json.elements(max))?;
         if elements.len() > max {
             return Some(elements.iter().map(|_| T::default()).collect());
         }

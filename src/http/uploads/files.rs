@@ -107,8 +107,8 @@ impl Dto for FileDto {
 
     fn read(fields: &mut Fields<'_, '_, '_>) -> Self {
         let file = Self {
-            filename: fields.required("filename", JsonText::text),
-            content_type: fields.required("contentType", JsonText::text),
+            filename: fields.field("filename", JsonText::text),
+            content_type: fields.field("contentType", JsonText::text),
             size: fields.optional("size", JsonText::whole_number),
             checksum_sha256: fields.optional("checksumSha256", JsonText::text),
             checksum_crc64nvme: fields.optional("checksumCrc64nvme", JsonText::text),

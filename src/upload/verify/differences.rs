@@ -109,7 +109,7 @@ fn property_differences(terms: &Terms, object: &StoredObject) -> Vec<Refusal> {
     let must_be_attachment =
         ContentType::parse(object.content_type()).is_ok_and(|it| terms.is_attachment(&it));
     let disposition = object.content_disposition.as_deref().unwrap_or_default();
-    if !is_readable(disposition) {
+    if !is_whole_text(disposition) {
         let detail = UNREADABLE.to_owned();
         refuse("contentDisposition", "disposition-differs", detail);
     } else if must_be_attachment && !is_attachment(disposition) {
@@ -129,7 +129,7 @@ fn property_differences(terms: &Terms, object: &StoredObject) -> Vec<Refusal> {
     {
         let detail = format!("must be `{granted}`");
         refuse("cacheControl", "cache-control-differs", detail);
-    } else if !is_readable(cache_control) {
+    } else if !is_whole_text(cache_control) {
         refuse("cacheControl", "cache-control-differs", UNREADABLE.into());
     }
     if let (Some(granted), Some(stored)) = (
@@ -152,7 +152,7 @@ fn property_differences(terms: &Terms, object: &StoredObject) -> Vec<Refusal> {
 const UNREADABLE: &str = "must be text in UTF-8 of at most 2,048 bytes";
 
 /// Whether a value is what the store has, and all of it, which [`StoredObject`] says with U+FFFD.
-fn is_readable(value: &str) -> bool {
+fn is_whole_text(value: &str) -> bool {
     !value.contains(char::REPLACEMENT_CHARACTER)
 }
 

@@ -76,9 +76,9 @@ impl FileDto {
         fields.refuse(&CHECKSUMS, has_no_effect);
         fields.refuse(&[CONTENT_TYPE], has_no_effect);
         Self {
-            name: fields.required("name", JsonText::text),
-            size: fields.required("size", JsonText::whole_number),
-            content_type: fields.required("type", JsonText::text),
+            name: fields.field("name", JsonText::text),
+            size: fields.field("size", JsonText::whole_number),
+            content_type: fields.field("type", JsonText::text),
         }
     }
 

@@ -68,7 +68,7 @@ impl Dto for CreateDto {
         fields.refuse(&CHECKSUMS, has_no_effect);
         fields.refuse(&[CONTENT_TYPE], has_no_effect);
         Self {
-            filename: fields.required("filename", JsonText::text),
+            filename: fields.field("filename", JsonText::text),
             content_type: fields.optional("type", JsonText::text),
             metadata: fields.map("metadata", JsonText::value),
             policy: fields.optional("policy", JsonText::text),
@@ -199,8 +199,8 @@ pub(in crate::http::clients::uppy) struct CompletedPartDto {
 impl CompletedPartDto {
     fn read(fields: &mut Fields<'_, '_, '_>) -> Self {
         Self {
-            part_number: fields.required("PartNumber", JsonText::whole_number),
-            e_tag: fields.required("ETag", JsonText::text),
+            part_number: fields.field("PartNumber", JsonText::whole_number),
+            e_tag: fields.field("ETag", JsonText::text),
         }
     }
 }

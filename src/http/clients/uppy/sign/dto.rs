@@ -138,8 +138,8 @@ impl Dto for SignDto {
     fn read(fields: &mut Fields<'_, '_, '_>) -> Self {
         fields.refuse(&CHECKSUMS, has_no_effect);
         Self {
-            method: fields.required("method", JsonText::text),
-            key: fields.required("key", JsonText::text),
+            method: fields.field("method", JsonText::text),
+            key: fields.field("key", JsonText::text),
             upload_id: fields.optional("uploadId", JsonText::text),
             part_number: fields.optional("partNumber", JsonText::whole_number),
             content_type: fields.optional("contentType", JsonText::text),
