@@ -48,7 +48,7 @@ use utoipa_axum::router::OpenApiRouter;
 use self::auth::{Auth, Gate};
 #[cfg(feature = "lambda")]
 pub(crate) use self::client_ip::parse_address;
-use self::context::problems_in;
+use self::context::{RequestContext, problems_in};
 pub use self::cors::AllowedOrigins;
 #[cfg(feature = "dev")]
 pub(crate) use self::cors::is_loopback;
@@ -267,7 +267,18 @@ pub(crate) fn answer_too_large(headers: &axum::http::HeaderMap) -> Response {
     Problem::new(&catalogue::ANSWER_TOO_LARGE).render(id.unwrap_or_default(), None)
 }
 
-async fn not_found() -> Problem {
+/// Written for the client that the path names, because it shows the problem to its user.
+async fn not_found(request: Request) -> Problem {
+    let mut segments = request.uri().path().split('/');
+    let dialect = segments.find_map(|segment| match segment {
+        "s3" => Some(Dialect::Uppy),
+        "better-upload" => Some(Dialect::BetterUpload),
+        _ => None,
+    });
+    if let Some(dialect) = dialect {
+        let context = RequestContext::of(request.extensions());
+        context.dialect.set(dialect).ok(); // no route has set it
+    }
     Problem::new(&catalogue::NO_SUCH_ROUTE)
 }
 

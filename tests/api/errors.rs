@@ -280,7 +280,7 @@ async fn an_unknown_route_is_404_and_a_wrong_method_405_with_allow() {
 }
 
 #[tokio::test]
-async fn a_wrong_method_is_refused_as_the_client_of_the_route_reads_it() {
+async fn a_wrong_path_or_method_is_refused_as_the_client_reads_it() {
     let app = spawn_app_with_policies("[policies.default]\n[policies.other]").await;
     let answer = async |path: &str| {
         let request = app.client.put(format!("{}{path}", app.base));
@@ -301,11 +301,20 @@ async fn a_wrong_method_is_refused_as_the_client_of_the_route_reads_it() {
             assert_eq!(problem[member], problem["detail"], "{path}");
         }
     }
-    let of_better_upload = problem(answer("/better-upload").await).await;
-    assert_eq!(
-        of_better_upload["error"],
-        json!({"type": "invalid_request", "message": of_better_upload["detail"]})
-    );
+    let unknown = problem(app.get("/p/other/s3/sts").await).await;
+    is(&unknown, 404, "no-such-route");
+    assert_eq!(unknown["message"], unknown["detail"]);
+    for of_better_upload in [
+        answer("/better-upload").await,
+        app.post("/better-upload/", &json!({})).await,
+        app.post("/t/ticket/better-upload/", &json!({})).await,
+    ] {
+        let problem = problem(of_better_upload).await;
+        assert_eq!(
+            problem["error"],
+            json!({"type": "invalid_request", "message": problem["detail"]})
+        );
+    }
     let of_s3 = answer("/s3/upload/x").await;
     assert_eq!(of_s3.headers()[CONTENT_TYPE], "application/xml");
     let xml = of_s3.text().await.unwrap();
