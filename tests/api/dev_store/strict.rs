@@ -171,12 +171,6 @@ async fn every_refusal_has_the_code_of_s3_and_a_reason() {
             "Transfer-Encoding",
         ),
         (
-            text(&expired),
-            403,
-            "AccessDenied",
-            "Request has expired: the URL was valid for 600 seconds",
-        ),
-        (
             text(&long),
             400,
             "AuthorizationQueryParametersError",
@@ -188,6 +182,9 @@ async fn every_refusal_has_the_code_of_s3_and_a_reason() {
         let message = refused(request.send().await.unwrap(), status, code).await;
         assert!(message.contains(reason), "{code}: {message}");
     }
+    // Uppy 4 and 5 sign a part again only if the message is this one.
+    let message = refused(text(&expired).send().await.unwrap(), 403, "AccessDenied").await;
+    assert_eq!(message, "Request has expired");
     assert_eq!(app.stored(&grant.key).await, None);
 }
 
