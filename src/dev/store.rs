@@ -8,18 +8,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, HeaderValue, Method, header};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 use s3s::dto::{
     Bucket, ChecksumMode, DeleteObjectInput, DeleteObjectOutput, ETag, ETagCondition,
     GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput,
-    HeadObjectOutput, ListBucketsInput, ListBucketsOutput, ListObjectsInput, ListObjectsOutput,
-    ListObjectsV2Input, ListObjectsV2Output, Object, PutObjectInput, PutObjectOutput,
+    HeadObjectOutput, ListBucketsInput, ListBucketsOutput, PutObjectInput, PutObjectOutput,
 };
 use s3s::{S3, S3Error, S3Request, S3Response, S3Result, dto, s3_error};
 use s3s_fs::FileSystem;
 
 mod files;
 mod lifecycle;
+mod lists;
 mod multipart;
 mod tags;
 
@@ -28,6 +28,7 @@ use self::files::{
     windows_refuses,
 };
 use self::multipart::Completed;
+use crate::s3::IN_PATH;
 
 /// The answer to an operation.
 type Answer<Output> = S3Result<S3Response<Output>>;
@@ -51,6 +52,7 @@ pub(super) struct Store(BTreeMap<String, BucketStore>);
 ///   upload, insists on the part numbers 1 to n, and loses an upload that it cannot complete.
 /// - It follows keys and symbolic links out of the bucket.
 /// - It drops tags, and knows no lifecycle rules.
+/// - Its lists lack entity tags, and their keys are not in the encoding that they name.
 /// - It computes no checksum that a client did not send.
 ///
 /// Small files are read, written and moved at once, which takes microseconds; tokio would have
@@ -292,39 +294,15 @@ impl BucketStore {
         Ok(())
     }
 
-    async fn list(&self, request: S3Request<ListObjectsV2Input>) -> Answer<ListObjectsV2Output> {
-        let mut response = self.files.list_objects_v2(request).await?;
-        self.hide_links(&mut response.output.contents);
-        Ok(response)
-    }
-
-    async fn list_v1(&self, request: S3Request<ListObjectsInput>) -> Answer<ListObjectsOutput> {
-        let mut response = self.files.list_objects(request).await?;
-        self.hide_links(&mut response.output.contents);
-        Ok(response)
-    }
-
-    /// Omits symbolic links, none of which is followed.
-    fn hide_links(&self, objects: &mut Option<Vec<Object>>) {
-        if let Some(objects) = objects {
-            objects.retain(|object| {
-                let key = object.key.as_deref().unwrap_or_default();
-                !self.folder().join(key).is_symlink()
-            });
-        }
-    }
-
     fn address(&self, headers: &HeaderMap, key: &str) -> String {
         let host = headers
             .get(header::HOST)
             .and_then(|host| host.to_str().ok());
-        let encode = |segment| utf8_percent_encode(segment, NON_ALPHANUMERIC).to_string();
-        let segments: Vec<String> = key.split('/').map(encode).collect();
         format!(
             "http://{}/{}/{}",
             host.unwrap_or_default(),
             self.name,
-            segments.join("/")
+            utf8_percent_encode(key, IN_PATH)
         )
     }
 

@@ -2,6 +2,7 @@
 
 mod events;
 mod files;
+mod objects;
 mod parts;
 mod reasons;
 mod safe;

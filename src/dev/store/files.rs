@@ -27,11 +27,7 @@ impl Conditions {
         if self.if_match.is_some() && !is_there {
             return Err(s3_error!(NoSuchKey));
         }
-        let info = fs::read(internal).unwrap_or_default();
-        let info: Value = serde_json::from_slice(&info).unwrap_or_default();
-        let etag = info["e_tag"]
-            .as_str()
-            .map(|etag| ETag::Strong(etag.to_owned()));
+        let etag = etag_in(internal);
         let matches = |condition: &ETagCondition| match condition {
             ETagCondition::Any => is_there,
             ETagCondition::ETag(expected) => is_there && etag.as_ref() == Some(expected),
@@ -128,6 +124,12 @@ pub(super) fn files_of(root: &Path, bucket: &str, key: &str) -> [PathBuf; 3] {
         beside("metadata"),
         beside("internal"),
     ]
+}
+
+/// The entity tag in the last of an object's files.
+pub(super) fn etag_in(internal: &Path) -> Option<ETag> {
+    let info: Value = serde_json::from_slice(&fs::read(internal).ok()?).ok()?;
+    Some(ETag::Strong(info["e_tag"].as_str()?.to_owned()))
 }
 
 pub(super) fn remove_if_there(file: &Path) -> io::Result<()> {
