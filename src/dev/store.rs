@@ -12,7 +12,7 @@ use percent_encoding::utf8_percent_encode;
 use s3s::dto::{
     Bucket, ChecksumMode, DeleteObjectInput, DeleteObjectOutput, ETag, ETagCondition,
     GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput,
-    HeadObjectOutput, ListBucketsInput, ListBucketsOutput, PutObjectInput, PutObjectOutput,
+    HeadObjectOutput, ListBucketsInput, ListBucketsOutput, PutObjectInput, PutObjectOutput, Range,
 };
 use s3s::{S3, S3Error, S3Request, S3Response, S3Result, dto, s3_error};
 use s3s_fs::FileSystem;
@@ -33,6 +33,9 @@ use crate::s3::IN_PATH;
 /// The answer to an operation.
 type Answer<Output> = S3Result<S3Response<Output>>;
 
+/// S3's content type for objects that are uploaded without one.
+const DEFAULT_TYPE: &str = "binary/octet-stream";
+
 /// All buckets, by their names.
 pub(super) struct Store(BTreeMap<String, BucketStore>);
 
@@ -51,9 +54,10 @@ pub(super) struct Store(BTreeMap<String, BucketStore>);
 /// - It answers 403 for uploads that do not exist, ignores the tags of parts when it completes an
 ///   upload, insists on the part numbers 1 to n, and loses an upload that it cannot complete.
 /// - It follows keys and symbolic links out of the bucket.
-/// - It drops tags, and knows no lifecycle rules.
+/// - It drops tags, and knows no lifecycle rules. It refuses most storage classes.
+/// - It fails if a range of the last bytes is longer than the object.
 /// - Its lists lack entity tags, and their keys are not in the encoding that they name.
-/// - It computes no checksum that a client did not send.
+/// - It computes no checksum that a client did not send, and gives no object a content type.
 ///
 /// Small files are read, written and moved at once, which takes microseconds; tokio would have
 /// another thread do each of these. Whole objects and parts go through such threads.
@@ -158,10 +162,14 @@ impl BucketStore {
         Ok(key)
     }
 
-    async fn get(&self, request: S3Request<GetObjectInput>) -> Answer<GetObjectOutput> {
+    async fn get(&self, mut request: S3Request<GetObjectInput>) -> Answer<GetObjectOutput> {
         let key = request.input.key.clone();
         let if_match = request.input.if_match.clone();
         self.check_is_object(&key)?;
+        if let Some(Range::Suffix { length }) = &mut request.input.range {
+            let object = fs::metadata(self.folder().join(&key)).map_err(S3Error::internal_error)?;
+            *length = object.len().min(*length);
+        }
         let mut response = self.files.get_object(request).await?;
         if let Some(ETagCondition::ETag(expected)) = if_match
             && response.output.e_tag != Some(expected)
@@ -202,6 +210,9 @@ impl BucketStore {
         let staged = Staged::new(&self.root);
         let key = std::mem::replace(&mut request.input.key, staged.name.clone());
         request.input.bucket.clear();
+        request.input.storage_class = None;
+        let content_type = &mut request.input.content_type;
+        content_type.get_or_insert_with(|| DEFAULT_TYPE.into());
         let conditions = Conditions {
             if_match: request.input.if_match.take(),
             if_none_match: request.input.if_none_match.take(),

@@ -19,7 +19,7 @@ use super::files::{
     CRC64NVME, Conditions, Staged, blocking, crc64nvme, remove_if_there, requested_key,
 };
 use super::tags;
-use super::{Answer, BucketStore};
+use super::{Answer, BucketStore, DEFAULT_TYPE};
 
 /// All parts but the last have at least this many bytes.
 const MIN_PART_BYTES: u64 = 5 * 1024 * 1024;
@@ -74,10 +74,12 @@ impl BucketStore {
 
     pub(super) async fn create_upload(
         &self,
-        request: S3Request<CreateMultipartUploadInput>,
+        mut request: S3Request<CreateMultipartUploadInput>,
     ) -> Answer<CreateMultipartUploadOutput> {
         let key = request.input.key.clone();
         self.check_has_room(&key)?;
+        let content_type = &mut request.input.content_type;
+        content_type.get_or_insert_with(|| DEFAULT_TYPE.into());
         let tags = tags::from_header(request.input.tagging.as_deref())?;
         let requested_key = requested_key(&request);
         let mut response = self.files.create_multipart_upload(request).await?;
