@@ -283,11 +283,11 @@ impl Check {
         let mut left = Vec::new();
         let markers = self.markers().clone();
         for marker in markers {
-            if let Err(problem) = self.remove(&marker).await {
-                left.push(format!("{} ({problem})", marker.key));
+            // A marker stays listed until it is removed, so that the call after a signal finds it.
+            match self.remove(&marker).await {
+                Ok(()) => self.markers().retain(|kept| *kept != marker),
+                Err(problem) => left.push(format!("{} ({problem})", marker.key)),
             }
-            // Not before: a signal may end this, and what is left is then removed by another call.
-            self.markers().retain(|kept| *kept != marker);
         }
         if left.is_empty() {
             return None;

@@ -148,7 +148,7 @@ fn opens(caller: &Caller, token: &str, key: &str, seconds: u64) -> bool {
             block_on(SERVICE.presign_parts(&upload, &parts, now)).expect("parts");
             true
         }
-        Err(Error::NoSuchUpload) => false,
+        Err(Error::NoSuchUpload(_)) => false,
         Err(error) => panic!("{error:?}"),
     }
 }

@@ -4,6 +4,9 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -106,6 +109,7 @@ impl Running {
 
     /// Reads standard output up to and including the first line that contains `last`.
     pub(crate) fn printed_until(&mut self, last: &str) -> String {
+        let _limit = self.limited();
         let mut text = String::new();
         loop {
             let before = text.len();
@@ -119,6 +123,7 @@ impl Running {
 
     /// Reads the log up to and including the first line that contains `last`.
     pub(crate) fn logged_until(&mut self, last: &str) -> String {
+        let _limit = self.limited();
         let mut log = String::new();
         while !log.contains(last) {
             assert_ne!(self.stderr.read_line(&mut log).unwrap(), 0, "{log}");
@@ -126,11 +131,21 @@ impl Running {
         log
     }
 
+    /// Kills the process unless the result is dropped within a minute, so that nobody waits for its output for
+    /// ever.
+    fn limited(&self) -> Sender<()> {
+        let (sender, dropped) = channel();
+        let id = self.child.id();
+        thread::spawn(move || {
+            if dropped.recv_timeout(Duration::from_mins(1)) == Err(RecvTimeoutError::Timeout) {
+                kill(id, "KILL");
+            }
+        });
+        sender
+    }
+
     pub(crate) fn signal(&self, signal: &str) {
-        // The shell's own `kill`: a program of that name is not on every machine.
-        let kill = format!("kill -s {signal} {}", self.child.id());
-        let kill = Command::new("sh").args(["-c", &kill]).status();
-        assert!(kill.unwrap().success());
+        kill(self.child.id(), signal);
     }
 
     /// Sends a signal and waits: the exit code, and what came to stdout and stderr.
@@ -141,6 +156,13 @@ impl Running {
         self.stderr.read_to_string(&mut err).unwrap();
         (self.child.wait().unwrap().code(), out, err)
     }
+}
+
+fn kill(id: u32, signal: &str) {
+    // The shell's own `kill`: a program of that name is not on every machine.
+    let kill = format!("kill -s {signal} {id}");
+    let kill = Command::new("sh").args(["-c", &kill]).status();
+    assert!(kill.unwrap().success());
 }
 
 impl Drop for Running {

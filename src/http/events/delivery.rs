@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::stream::{self, StreamExt};
 use quick_cache::sync::Cache;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Mutex, Semaphore, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::message::{Kind, Message};
@@ -32,8 +32,9 @@ const DELETED_AFTER: Duration = Duration::from_mins(2);
 /// be old because presignd did not run, or because this machine's clock is wrong. In an ordered queue each
 /// event that is given up delays the others for this time.
 const LAST_TRIES: Duration = Duration::from_mins(15);
-/// How many events have their first failure remembered, or that the application knows them. Others are tried
-/// for longer, or sent again.
+/// How long a last try may take of an event that was given up. Stores wait for 5 seconds at least.
+const LAST_TRY: Duration = Duration::from_secs(3);
+/// How many events are remembered until they are acknowledged. Others are tried for longer, or sent again.
 const REMEMBERED: usize = 4096;
 /// How many events of all notifications may wait for their turn or for an answer.
 const WAITING: usize = 16 * 1024;
@@ -43,13 +44,20 @@ pub(crate) struct Events {
     uploads: Arc<UploadService>,
     webhook: Webhook,
     give_up_after: Duration,
-    /// When an event failed first.
-    failures: Cache<Created, Instant>,
-    /// The ids of the webhooks that need not be sent again, of events that were not acknowledged.
-    settled: Cache<Created, String>,
+    /// The events that were not acknowledged yet. One that comes again waits until the attempt before it has ended.
+    known: Cache<Created, Arc<Mutex<Known>>>,
     in_flight: Semaphore,
     waiting: Arc<Semaphore>,
     metrics: Metrics,
+}
+
+/// What is known of an event that was not acknowledged yet.
+#[derive(Debug, Default)]
+struct Known {
+    first_failure: Option<Instant>,
+    /// The id of the webhook that the application has accepted.
+    accepted: Option<String>,
+    is_given_up: bool,
 }
 
 /// Why a notification was not acknowledged.
@@ -82,7 +90,7 @@ enum Outcome {
     NotReadable,
     /// It failed for so long that the store need not send it again.
     Lost,
-    /// The application knows it, or it was given up, when the store did not wait for the answer.
+    /// The application has accepted it already, or it was given up already, but it was not acknowledged.
     Repeated,
 }
 
@@ -116,8 +124,7 @@ impl Events {
             uploads: Arc::clone(uploads),
             webhook: events.webhook.clone(),
             give_up_after: events.give_up_after,
-            failures: Cache::new(REMEMBERED),
-            settled: Cache::new(REMEMBERED),
+            known: Cache::new(REMEMBERED),
             in_flight: Semaphore::new(IN_FLIGHT),
             waiting: Arc::new(Semaphore::new(WAITING)),
             metrics: settings.metrics.clone(),
@@ -127,8 +134,8 @@ impl Events {
     /// Notifies the application of each event in a notification of the store. `request_id` is the one that the
     /// notification came with.
     ///
-    /// This goes on if the store hangs up. Some stores wait for 5 seconds only: what the application has accepted
-    /// by then is remembered, so that the same notification needs less time when it comes again.
+    /// This goes on if the store hangs up. Some stores wait for 5 seconds only: what the application has accepted is
+    /// remembered, so that the same notification needs less time when it comes again.
     ///
     /// # Errors
     ///
@@ -154,7 +161,7 @@ impl Events {
             if sender.send(result).is_ok() && result.is_ok() {
                 for event in &events {
                     if let Event::Created(created) = event {
-                        this.settled.remove(created);
+                        this.known.remove(created);
                     }
                 }
             }
@@ -195,14 +202,17 @@ impl Events {
     /// Tries again to read a missing object after each of [`PAUSES`], in which other events have their turns: who
     /// deletes uploads at once must not delay the events of others.
     async fn report_object(&self, request_id: &str, created: &Created) -> Outcome {
+        let unknown = || Ok::<_, Infallible>(Arc::default());
+        let Ok(known) = self.known.get_or_insert_with(created, unknown);
+        let mut known = known.lock().await;
         for pause in PAUSES {
-            let outcome = self.report_readable(request_id, created).await;
+            let outcome = self.report_readable(request_id, created, &mut known).await;
             if outcome != Outcome::NotReadable {
                 return outcome;
             }
             sleep(pause).await;
         }
-        let outcome = self.report_readable(request_id, created).await;
+        let outcome = self.report_readable(request_id, created, &mut known).await;
         if outcome == Outcome::NotReadable {
             tracing::warn!(
                 request_id,
@@ -214,35 +224,37 @@ impl Events {
         outcome
     }
 
-    /// The age of an event by the clock of the store.
+    /// The age of an event by the later of this machine's clock and that of the store, as far as this is known.
     fn age(&self, created: &Created) -> Duration {
-        let now = self.uploads.time_at_store();
+        let now = SystemTime::now().max(self.uploads.time_at_store());
         now.duration_since(created.at).unwrap_or_default()
     }
 
-    async fn report_readable(&self, request_id: &str, created: &Created) -> Outcome {
+    async fn report_readable(
+        &self,
+        request_id: &str,
+        created: &Created,
+        known: &mut Known,
+    ) -> Outcome {
         // This fails only if the semaphore is closed, and nothing closes it.
         let _turn = self.in_flight.acquire().await.ok();
         let Created { bucket, key, .. } = created;
         let arrival = match self.uploads.arrival(bucket, key).await {
             Ok(arrival) => arrival,
-            Err(error) => return self.failed(request_id, created, &causes(&error), None),
+            Err(error) => return self.failed(request_id, created, known, &causes(&error), None),
         };
         let arrived = match arrival {
             Arrival::OtherBucket => return Outcome::OtherBucket,
             Arrival::UnknownKey => return Outcome::UnknownKey,
             Arrival::Replaced => return Outcome::Replaced,
+            Arrival::Missing if known.accepted.is_some() => return Outcome::Repeated,
             Arrival::Missing if self.age(created) < DELETED_AFTER => return Outcome::NotReadable,
-            Arrival::Missing => return self.missing(request_id, created).await,
+            Arrival::Missing => return self.missing(request_id, created, known).await,
             Arrival::Arrived(arrived) => arrived,
         };
         let message = Message::new(created, &arrived);
         let id = message.id();
-        if self
-            .settled
-            .get(created)
-            .is_some_and(|settled| settled == id)
-        {
+        if known.accepted.as_ref() == Some(&id) {
             return Outcome::Repeated;
         }
         let outcome = match message.kind {
@@ -252,41 +264,45 @@ impl Events {
         // A struct of texts and numbers always becomes JSON.
         let body = serde_json::to_string(&message).unwrap_or_default();
         let begin = Instant::now();
-        let sent = self.webhook.send(&id, body, SystemTime::now()).await;
+        let limit = if known.is_given_up {
+            LAST_TRY
+        } else {
+            Duration::MAX
+        };
+        let delivery = self.webhook.send(&id, body, SystemTime::now());
+        let in_time = timeout(limit, delivery).await;
+        let sent = in_time.unwrap_or(Err(DeliveryError::TimedOut));
         let result = sent.as_ref().map_or_else(DeliveryError::kind, |()| "ok");
         self.metrics.webhook(result, begin.elapsed());
-        let outcome = match sent {
-            Ok(()) => outcome,
+        match sent {
+            Ok(()) => {
+                known.accepted = Some(id);
+                outcome
+            }
             Err(error) => {
                 let webhook = Some((&*id, &*arrived.policy));
-                self.failed(request_id, created, &error.to_string(), webhook)
+                self.failed(request_id, created, known, &error.to_string(), webhook)
             }
-        };
-        if outcome != Outcome::Failed {
-            self.settled.insert(created.clone(), id);
         }
-        outcome
     }
 
-    /// The outcome of an event that is old by this machine's clock, and whose object a HEAD request did not
-    /// find. A proxy may have given that answer, so the store itself is asked.
-    async fn missing(&self, request_id: &str, created: &Created) -> Outcome {
+    /// The outcome of an event that seems to be old, and whose object a HEAD request did not find. A proxy may have given that answer, so the store itself is asked.
+    async fn missing(&self, request_id: &str, created: &Created, known: &mut Known) -> Outcome {
         let Created { bucket, key, .. } = created;
         let now_there = match self.uploads.confirm_missing(bucket, key).await {
             Ok(now_there) => now_there.unwrap_or_else(SystemTime::now),
-            Err(error) => return self.failed(request_id, created, &causes(&error), None),
+            Err(error) => return self.failed(request_id, created, known, &causes(&error), None),
         };
         let age_there = now_there.duration_since(created.at).unwrap_or_default();
-        if age_there < DELETED_AFTER && !self.note_failure(created) {
+        if age_there < DELETED_AFTER && !self.note_failure(created, known) {
             return Outcome::NotReadable;
         }
         Outcome::Deleted
     }
 
     /// Notes that an event has failed. Returns whether it need not come again.
-    fn note_failure(&self, created: &Created) -> bool {
-        let now = || Ok::<_, Infallible>(Instant::now());
-        let Ok(first_failure) = self.failures.get_or_insert_with(created, now);
+    fn note_failure(&self, created: &Created, known: &mut Known) -> bool {
+        let first_failure = known.first_failure.get_or_insert_with(Instant::now);
         self.age(created) >= self.give_up_after
             && first_failure.elapsed() >= LAST_TRIES.min(self.give_up_after)
     }
@@ -297,13 +313,17 @@ impl Events {
         &self,
         request_id: &str,
         created: &Created,
+        known: &mut Known,
         error: &str,
         webhook: Option<(&str, &str)>,
     ) -> Outcome {
+        if known.is_given_up {
+            return Outcome::Repeated;
+        }
         let (id, policy) = webhook.unzip();
         let bucket = &*created.bucket;
         let age_in_seconds = self.age(created).as_secs();
-        if !self.note_failure(created) {
+        if !self.note_failure(created, known) {
             tracing::warn!(
                 request_id,
                 error,
@@ -315,6 +335,7 @@ impl Events {
             );
             return Outcome::Failed;
         }
+        known.is_given_up = true;
         tracing::error!(
             request_id,
             error,

@@ -105,11 +105,11 @@ pub(super) async fn run(
             }
         };
         // Whatever else goes wrong is the client's fault: it closed the connection, or is too slow.
-        let is_unreadable = ended.is_err_and(|error| error.is_parse());
-        if is_unreadable {
-            connection.all.note_unreadable(peer);
+        let unreadable = ended.err().filter(hyper::Error::is_parse);
+        if let Some(error) = &unreadable {
+            connection.all.note_unreadable(error, peer);
         }
-        Some(state.has_unread_body() || is_unreadable)
+        Some(state.has_unread_body() || unreadable.is_some())
     };
     match is_answered_early {
         Some(true) => {
@@ -191,9 +191,9 @@ impl Connections {
         }
     }
 
-    /// Counts a request that hyper has refused without a request for the service, which leaves no other line. A
-    /// load balancer that speaks TLS, HTTP/2 or the PROXY protocol makes all requests such ones.
-    fn note_unreadable(&self, peer: SocketAddr) {
+    /// Counts what hyper has refused before it was a request for the service, which leaves no other line. A load
+    /// balancer that speaks TLS, HTTP/2 or the PROXY protocol causes this for every request.
+    fn note_unreadable(&self, error: &hyper::Error, peer: SocketAddr) {
         self.unreadable.inc();
         let mut logged = self
             .logged_unreadable
@@ -201,9 +201,14 @@ impl Connections {
             .unwrap_or_else(PoisonError::into_inner);
         if logged.is_none_or(|at| at.elapsed() >= UNREADABLE_PAUSE) {
             *logged = Some(Instant::now());
+            let why = if error.is_parse_too_large() {
+                "the head of a request was too long, so it was refused with 431"
+            } else {
+                "what arrived is not a valid head of HTTP/1.1, so it was refused with 400; a load balancer must speak plain HTTP/1.1 without the PROXY protocol"
+            };
             tracing::warn!(
                 peer = %peer.ip(),
-                "what arrived is not a valid head of HTTP/1.1, so it was refused; a load balancer must speak plain HTTP/1.1 without the PROXY protocol. Further ones within a minute are only counted"
+                "{why}. Further ones within a minute are only counted"
             );
         }
     }

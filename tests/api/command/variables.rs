@@ -10,7 +10,8 @@ use tokio::io::AsyncReadExt;
 
 use crate::auth::jwt::{AUDIENCE, ISSUER, IssuerKey, JWT};
 use crate::connections::connect;
-use crate::helpers::{Grant, asking_at, client, preflight};
+use crate::helpers::{Grant, asking_at, client, eventually, preflight};
+use crate::operations::metrics;
 use crate::process::{BUCKET, Running, base, free_addr, one_line_and_exit_1, presignd, run};
 use crate::receipts;
 
@@ -289,22 +290,28 @@ fn serve_warns_of_a_file_of_policies_or_keys_that_everyone_can_write() {
     }
 }
 
-#[test]
-fn serve_warns_of_fewer_file_descriptors_than_its_connections_can_need() {
+#[tokio::test]
+async fn serve_warns_of_fewer_file_descriptors_than_its_connections_can_need() {
     let folder = TempDir::new().unwrap();
-    for (max_connections, warns) in [("300", false), ("400", true)] {
+    for (max_connections, warns, counts) in [("300", false, 300), ("2000", true, 1000)] {
+        let metrics_addr = free_addr();
         let mut command = std::process::Command::new("sh");
         let script = "ulimit -n 1000 && exec \"$0\" serve";
         command.args(["-c", script, env!("CARGO_BIN_EXE_presignd")]);
         command.env_clear().current_dir(folder.path()).envs(BUCKET);
         command.envs([
             ("BIND_ADDR", "127.0.0.1:0"),
+            ("METRICS_ADDR", &metrics_addr),
             ("MAX_CONNECTIONS", max_connections),
             ("AWS_REGION", "eu-central-1"),
             ("AWS_EC2_METADATA_DISABLED", "true"),
         ]);
-        let log = Running::run(&mut command).logged_until("UPLOAD_SESSION_SECRET");
+        let mut serve = Running::run(&mut command);
+        let log = serve.logged_until("UPLOAD_SESSION_SECRET");
         assert_eq!(log.contains("file descriptors"), warns, "{log}");
+        let line = format!("presignd_max_connections {counts}\n");
+        let url = format!("http://{metrics_addr}/metrics");
+        eventually(&line, async || metrics(&url).await.contains(&line)).await;
     }
 }
 

@@ -9,12 +9,14 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use presignd::dev;
+use presignd::{dev, http};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::{ANY, Answer, impatient, notification, record, reported_by, settings, start};
-use crate::helpers::{eventually, hurry, is, problem, spawn, spawn_app_with_both, with_policies};
+use crate::helpers::{
+    App, eventually, hurry, is, problem, spawn, spawn_app_with_both, with_policies,
+};
 use crate::stand_in::{StandIn, error};
 
 #[tokio::test]
@@ -139,50 +141,78 @@ async fn an_application_that_does_not_answer_in_time_gets_the_message_again() {
     }
 }
 
-#[tokio::test]
-async fn a_store_that_hangs_up_early_has_its_event_delivered_once_and_acknowledged_when_it_comes_again()
- {
+/// An application that needs a second for its answer, and how often it was asked.
+async fn slow_application(status: StatusCode) -> (http::Settings, Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&asked);
     let application = Router::new().fallback(async move || {
         counter.fetch_add(1, Ordering::SeqCst);
         sleep(Duration::from_secs(1)).await;
+        status
     });
-    let settings = settings(&format!("http://{}/", spawn(application).await));
+    let url = format!("http://{}/", spawn(application).await);
+    (settings(&url), asked)
+}
+
+/// A store that hangs up once the application was asked so often.
+async fn hang_up_after(app: &App, notification: &Value, asked: &AtomicUsize, count: usize) {
+    let is_asked = async || asked.load(Ordering::SeqCst) == count;
+    tokio::select! {
+        answer = app.report(notification) => panic!("{answer:?}"),
+        () = eventually("the application is asked", is_asked) => {}
+    }
+}
+
+async fn until_counted(app: &App, outcome: &str) {
+    let line = format!("presignd_events_total{{outcome=\"{outcome}\"}} 1\n");
+    eventually(&line, async || app.metrics().await.contains(&line)).await;
+}
+
+#[tokio::test]
+async fn a_store_that_hangs_up_early_has_its_event_delivered_once() {
+    let (settings, asked) = slow_application(StatusCode::OK).await;
     let app = spawn_app_with_both(with_policies(ANY), &settings).await;
     let key = app.uploaded("a.txt", "text/plain").await;
     let notification = notification(&key);
-    let early = tokio::time::timeout(Duration::from_millis(300), app.report(&notification));
-    assert!(early.await.is_err());
-    let arrived = r#"presignd_events_total{outcome="arrived"} 1"#;
-    eventually(arrived, async || app.metrics().await.contains(arrived)).await;
+    hang_up_after(&app, &notification, &asked, 1).await;
+    // The attempt is still in progress, and this one waits for it.
     app.acknowledges(&notification).await;
+    until_counted(&app, "arrived").await;
+    until_counted(&app, "repeated").await;
     assert_eq!(asked.load(Ordering::SeqCst), 1);
-    let repeated = r#"presignd_events_total{outcome="repeated"} 1"#;
-    assert!(app.metrics().await.contains(repeated));
     // Once it is acknowledged, somebody who sends it again wants to have it again.
     app.acknowledges(&notification).await;
     assert_eq!(asked.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]
-async fn an_event_is_given_up_although_the_store_never_waits_for_the_answer() {
-    let application = Router::new().fallback(async || {
-        sleep(Duration::from_secs(1)).await;
-        StatusCode::INTERNAL_SERVER_ERROR
-    });
-    let settings = impatient(settings(&format!("http://{}/", spawn(application).await)));
+async fn an_event_that_the_application_has_accepted_needs_its_object_no_more() {
+    let (settings, asked) = slow_application(StatusCode::OK).await;
     let app = spawn_app_with_both(with_policies(ANY), &settings).await;
     let key = app.uploaded("a.txt", "text/plain").await;
+    let notification = notification(&key);
+    hang_up_after(&app, &notification, &asked, 1).await;
+    until_counted(&app, "arrived").await;
+    std::fs::remove_file(app.data().join(dev::BUCKET).join(&key)).unwrap();
+    app.acknowledges(&notification).await;
+    until_counted(&app, "repeated").await;
+}
+
+#[tokio::test]
+async fn an_event_is_given_up_although_the_store_never_waits_for_the_answer() {
+    let (settings, asked) = slow_application(StatusCode::INTERNAL_SERVER_ERROR).await;
+    let app = spawn_app_with_both(with_policies(ANY), &impatient(settings)).await;
+    let key = app.uploaded("a.txt", "text/plain").await;
     let old = json!({"Records": [record(dev::BUCKET, &key, Duration::from_mins(10))]});
-    let is_acknowledged = async || {
-        let answer = tokio::time::timeout(Duration::from_millis(500), app.report(&old)).await;
-        answer.is_ok_and(|answer| answer.status() == 200)
-    };
-    assert!(!is_acknowledged().await);
-    eventually("it is acknowledged", is_acknowledged).await;
-    let lost = r#"presignd_events_total{outcome="lost"} 1"#;
-    assert!(app.metrics().await.contains(lost));
+    hang_up_after(&app, &old, &asked, 1).await;
+    sleep(Duration::from_secs(6)).await;
+    hang_up_after(&app, &old, &asked, 2).await;
+    until_counted(&app, "lost").await;
+    // The application has a last chance each time, and the store its acknowledgement.
+    app.acknowledges(&old).await;
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
+    until_counted(&app, "repeated").await;
+    until_counted(&app, "lost").await;
 }
 
 #[tokio::test]

@@ -58,7 +58,9 @@ impl FromRequestParts<AppState> for OpenedCall {
 
 /// The problem when the token is for another call.
 fn another_call() -> Problem {
-    Problem::new(&catalogue::NO_SUCH_UPLOAD)
+    let mut problem = Problem::new(&catalogue::NO_SUCH_UPLOAD);
+    problem.refused = Some("the URL is for another call");
+    problem
 }
 
 async fn list(
