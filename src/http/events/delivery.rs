@@ -32,10 +32,15 @@ const DELETED_AFTER: Duration = Duration::from_mins(2);
 /// be old because presignd did not run, or because this machine's clock is wrong. In an ordered queue each
 /// event that is given up delays the others for this time.
 const LAST_TRIES: Duration = Duration::from_mins(15);
+/// How long an event may wait for an earlier attempt of it to end, and then for its turn. After both waits, and in
+/// [`TIMEOUT`], enough time is left for an attempt: otherwise none would end, and none would be given up.
+const WAIT: Duration = Duration::from_secs(12);
 /// How long a last try may take of an event that was given up. Stores wait for 5 seconds at least.
 const LAST_TRY: Duration = Duration::from_secs(3);
 /// How many events are remembered until they are acknowledged. Others are tried for longer, or sent again.
 const REMEMBERED: usize = 4096;
+/// No bucket and key together are longer.
+const LONGEST: usize = 255 + 1024;
 /// How many events of all notifications may wait for their turn or for an answer.
 const WAITING: usize = 16 * 1024;
 
@@ -192,6 +197,8 @@ impl Events {
 
     async fn report(&self, request_id: &str, event: &Event) -> Outcome {
         let outcome = match event {
+            // It would be remembered at any length.
+            Event::Created(it) if it.bucket.len() + it.key.len() > LONGEST => Outcome::UnknownKey,
             Event::Created(created) => self.report_object(request_id, created).await,
             Event::Other => Outcome::Ignored,
         };
@@ -204,7 +211,16 @@ impl Events {
     async fn report_object(&self, request_id: &str, created: &Created) -> Outcome {
         let unknown = || Ok::<_, Infallible>(Arc::default());
         let Ok(known) = self.known.get_or_insert_with(created, unknown);
-        let mut known = known.lock().await;
+        let Ok(mut known) = timeout(WAIT, known.lock()).await else {
+            return busy(request_id);
+        };
+        if known.is_given_up {
+            let last_try = self.report_readable(request_id, created, &mut known);
+            return match timeout(LAST_TRY, last_try).await {
+                Ok(outcome) if outcome != Outcome::NotReadable => outcome,
+                _ => Outcome::Repeated,
+            };
+        }
         for pause in PAUSES {
             let outcome = self.report_readable(request_id, created, &mut known).await;
             if outcome != Outcome::NotReadable {
@@ -236,8 +252,9 @@ impl Events {
         created: &Created,
         known: &mut Known,
     ) -> Outcome {
-        // This fails only if the semaphore is closed, and nothing closes it.
-        let _turn = self.in_flight.acquire().await.ok();
+        let Ok(_turn) = timeout(WAIT, self.in_flight.acquire()).await else {
+            return busy(request_id);
+        };
         let Created { bucket, key, .. } = created;
         let arrival = match self.uploads.arrival(bucket, key).await {
             Ok(arrival) => arrival,
@@ -264,14 +281,7 @@ impl Events {
         // A struct of texts and numbers always becomes JSON.
         let body = serde_json::to_string(&message).unwrap_or_default();
         let begin = Instant::now();
-        let limit = if known.is_given_up {
-            LAST_TRY
-        } else {
-            Duration::MAX
-        };
-        let delivery = self.webhook.send(&id, body, SystemTime::now());
-        let in_time = timeout(limit, delivery).await;
-        let sent = in_time.unwrap_or(Err(DeliveryError::TimedOut));
+        let sent = self.webhook.send(&id, body, SystemTime::now()).await;
         let result = sent.as_ref().map_or_else(DeliveryError::kind, |()| "ok");
         self.metrics.webhook(result, begin.elapsed());
         match sent {
@@ -286,7 +296,8 @@ impl Events {
         }
     }
 
-    /// The outcome of an event that seems to be old, and whose object a HEAD request did not find. A proxy may have given that answer, so the store itself is asked.
+    /// The outcome of an event that seems to be old, and whose object a HEAD request did not find. A proxy may have
+    /// given that answer, so the store itself is asked.
     async fn missing(&self, request_id: &str, created: &Created, known: &mut Known) -> Outcome {
         let Created { bucket, key, .. } = created;
         let now_there = match self.uploads.confirm_missing(bucket, key).await {
@@ -347,6 +358,14 @@ impl Events {
         );
         Outcome::Lost
     }
+}
+
+fn busy(request_id: &str) -> Outcome {
+    tracing::warn!(
+        request_id,
+        "an event waits for earlier attempts, as the application or the store is slow; the store has to send it again"
+    );
+    Outcome::Failed
 }
 
 /// Logs how many uploads may be lost to the application. It is one line for all events of a notification,

@@ -204,7 +204,7 @@ impl Connections {
             let why = if error.is_parse_too_large() {
                 "the head of a request was too long, so it was refused with 431"
             } else {
-                "what arrived is not a valid head of HTTP/1.1, so it was refused with 400; a load balancer must speak plain HTTP/1.1 without the PROXY protocol"
+                "what arrived is not a valid head of HTTP/1.1, so it was refused; a load balancer must speak plain HTTP/1.1 without the PROXY protocol"
             };
             tracing::warn!(
                 peer = %peer.ip(),

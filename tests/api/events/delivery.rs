@@ -141,12 +141,17 @@ async fn an_application_that_does_not_answer_in_time_gets_the_message_again() {
     }
 }
 
-/// An application that needs a second for its answer, and how often it was asked.
-async fn slow_application(status: StatusCode) -> (http::Settings, Arc<AtomicUsize>) {
+/// An application that needs a second for each of its first answers and then hangs, and how often it was asked.
+async fn slow_application(
+    status: StatusCode,
+    answers: usize,
+) -> (http::Settings, Arc<AtomicUsize>) {
     let asked = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&asked);
     let application = Router::new().fallback(async move || {
-        counter.fetch_add(1, Ordering::SeqCst);
+        if counter.fetch_add(1, Ordering::SeqCst) >= answers {
+            std::future::pending::<()>().await;
+        }
         sleep(Duration::from_secs(1)).await;
         status
     });
@@ -170,7 +175,7 @@ async fn until_counted(app: &App, outcome: &str) {
 
 #[tokio::test]
 async fn a_store_that_hangs_up_early_has_its_event_delivered_once() {
-    let (settings, asked) = slow_application(StatusCode::OK).await;
+    let (settings, asked) = slow_application(StatusCode::OK, 9).await;
     let app = spawn_app_with_both(with_policies(ANY), &settings).await;
     let key = app.uploaded("a.txt", "text/plain").await;
     let notification = notification(&key);
@@ -187,7 +192,7 @@ async fn a_store_that_hangs_up_early_has_its_event_delivered_once() {
 
 #[tokio::test]
 async fn an_event_that_the_application_has_accepted_needs_its_object_no_more() {
-    let (settings, asked) = slow_application(StatusCode::OK).await;
+    let (settings, asked) = slow_application(StatusCode::OK, 9).await;
     let app = spawn_app_with_both(with_policies(ANY), &settings).await;
     let key = app.uploaded("a.txt", "text/plain").await;
     let notification = notification(&key);
@@ -200,7 +205,7 @@ async fn an_event_that_the_application_has_accepted_needs_its_object_no_more() {
 
 #[tokio::test]
 async fn an_event_is_given_up_although_the_store_never_waits_for_the_answer() {
-    let (settings, asked) = slow_application(StatusCode::INTERNAL_SERVER_ERROR).await;
+    let (settings, asked) = slow_application(StatusCode::INTERNAL_SERVER_ERROR, 2).await;
     let app = spawn_app_with_both(with_policies(ANY), &impatient(settings)).await;
     let key = app.uploaded("a.txt", "text/plain").await;
     let old = json!({"Records": [record(dev::BUCKET, &key, Duration::from_mins(10))]});
@@ -208,11 +213,30 @@ async fn an_event_is_given_up_although_the_store_never_waits_for_the_answer() {
     sleep(Duration::from_secs(6)).await;
     hang_up_after(&app, &old, &asked, 2).await;
     until_counted(&app, "lost").await;
-    // The application has a last chance each time, and the store its acknowledgement.
-    app.acknowledges(&old).await;
+    // The application has a last chance each time, and the store its acknowledgement soon.
+    let acknowledged = tokio::time::timeout(Duration::from_secs(5), app.acknowledges(&old));
+    acknowledged.await.unwrap();
     assert_eq!(asked.load(Ordering::SeqCst), 3);
     until_counted(&app, "repeated").await;
     until_counted(&app, "lost").await;
+}
+
+#[tokio::test]
+async fn a_store_that_sends_an_event_again_before_its_attempts_end_gets_rid_of_it() {
+    let (mut settings, _) = slow_application(StatusCode::OK, 0).await;
+    // Longer than a notification may take.
+    settings.events.as_mut().unwrap().give_up_after = Duration::from_mins(2);
+    let app = spawn_app_with_both(with_policies(ANY), &settings).await;
+    let key = app.uploaded("a.txt", "text/plain").await;
+    let old = json!({"Records": [record(dev::BUCKET, &key, Duration::from_mins(10))]});
+    hurry();
+    for _ in 0..60 {
+        let answer = tokio::time::timeout(Duration::from_secs(5), app.report(&old)).await;
+        if answer.is_ok_and(|answer| answer.status() == 200) {
+            return until_counted(&app, "lost").await;
+        }
+    }
+    panic!("not given up within five minutes");
 }
 
 #[tokio::test]

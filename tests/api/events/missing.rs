@@ -121,10 +121,10 @@ async fn a_clock_that_is_behind_delays_no_event_once_the_store_was_probed() {
 async fn events_of_missing_objects_do_not_delay_those_of_others() {
     let (app, application) = start(ANY).await;
     let there = app.uploaded("a.txt", "text/plain").await;
-    let missing = there.replace("a.txt", "gone.txt");
-    let missing = notification(&missing);
+    let missing = |index| notification(&there.replace("a.txt", &format!("gone-{index}.txt")));
+    let missing: Vec<_> = (0..40).map(missing).collect();
     // Each of them waits for three seconds.
-    let first_of_many = select_all((0..40).map(|_| Box::pin(app.report(&missing))));
+    let first_of_many = select_all(missing.iter().map(|it| Box::pin(app.report(it))));
     let other = async {
         sleep(Duration::from_millis(300)).await;
         app.acknowledges(&notification(&there)).await;
