@@ -30,6 +30,7 @@ use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use tokio::sync::OnceCell;
 
+use self::marker::MarkerError;
 use self::removal::Marker;
 pub use self::report::{Line, Report, Status};
 use crate::config::{Aws, Config};
@@ -284,9 +285,8 @@ impl Check {
         let markers = self.markers().clone();
         for marker in markers {
             // A marker stays listed until it is removed, so that the call after a signal finds it.
-            match self.remove(&marker).await {
-                Ok(()) => self.markers().retain(|kept| *kept != marker),
-                Err(problem) => left.push(format!("{} ({problem})", marker.key)),
+            if let Err(MarkerError::NotRemoved(key, problem)) = self.discard(&marker).await {
+                left.push(format!("{key} ({problem})"));
             }
         }
         if left.is_empty() {

@@ -80,20 +80,6 @@ struct Service {
     public_host: s3::Host,
 }
 
-/// The limits, with no more connections than the process may have files.
-fn within_descriptors(limits: http::Limits) -> http::Limits {
-    #[cfg(unix)]
-    if let Ok((files, _)) = rlimit::Resource::NOFILE.get() {
-        let files = usize::try_from(files).unwrap_or(usize::MAX);
-        let max_connections = limits.max_connections.min(files);
-        return http::Limits {
-            max_connections,
-            ..limits
-        };
-    }
-    limits
-}
-
 impl Service {
     /// # Errors
     ///
@@ -123,7 +109,10 @@ impl Service {
             uploads: Arc::new(uploads),
             credentials,
             settings,
-            limits: within_descriptors(config.limits),
+            limits: http::Limits {
+                max_connections: config.limits.max_connections.min(announce::max_files()),
+                ..config.limits
+            },
             public_host,
         })
     }

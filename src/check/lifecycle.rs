@@ -1,7 +1,7 @@
 //! What the bucket's lifecycle rules remove: parts of uploads that nobody completes, and uploads
 //! that nobody commits.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use aws_sdk_s3::types::{
     AbortIncompleteMultipartUpload, BucketLifecycleConfiguration, ExpirationStatus,
@@ -54,36 +54,30 @@ impl Check {
             missing.clear();
         }
         let kept = rules.all.len();
-        let mut added = BTreeSet::new();
-        let mut refused = BTreeMap::new();
+        let mut added = BTreeMap::new();
         // One by one: MinIO refuses the rule for parts, and would refuse both.
         for (check, rule) in missing {
-            match self.add(rules.clone(), rule).await {
-                Ok(read) => {
-                    rules = read;
-                    added.insert(check);
-                }
-                Err(problem) => {
-                    refused.insert(check, problem);
-                }
-            }
+            let read = self.add(rules.clone(), rule).await;
+            added.insert(check, read.map(|read| rules = read));
         }
-        let mut lines = vec![match refused.get(PARTS) {
-            Some(problem) => line_of_refused(PARTS, problem),
-            None => line_of_parts(&rules.all),
+        let mut lines = vec![match added.get(PARTS) {
+            Some(Err(problem)) => line_of_refused(PARTS, problem),
+            _ => line_of_parts(&rules.all),
         }];
         if has_pending {
-            lines.push(match refused.get(PENDING) {
-                Some(problem) => line_of_refused(PENDING, problem),
-                None => self.line_of_pending(&rules.all, fix && !keeps_tags),
+            lines.push(match added.get(PENDING) {
+                Some(Err(problem)) => line_of_refused(PENDING, problem),
+                _ => self.line_of_pending(&rules.all, fix && !keeps_tags),
             });
         }
         let beside = match kept {
             0 => String::new(),
             _ => format!(", beside those that were there: {kept}"),
         };
-        for line in lines.iter_mut().filter(|line| added.contains(line.check)) {
-            line.detail = format!("{}; the rule has been added{beside}", line.detail);
+        for line in &mut lines {
+            if let Some(Ok(())) = added.get(line.check) {
+                line.detail = format!("{}; the rule has been added{beside}", line.detail);
+            }
         }
         lines
     }

@@ -1,5 +1,7 @@
 //! Whether the tag of pending uploads arrives with each way of uploading, and can be replaced.
 
+use std::collections::BTreeSet;
+
 use aws_sdk_s3::types::{Tag, Tagging};
 
 use super::marker::{MarkerError, Result, Way};
@@ -121,7 +123,7 @@ impl Check {
         Ok(is_kept)
     }
 
-    pub(super) async fn tags_of(&self, key: &str) -> Result<Vec<(String, String)>, Problem> {
+    pub(super) async fn tags_of(&self, key: &str) -> Result<BTreeSet<(String, String)>, Problem> {
         let tags = self.client.get_object_tagging().bucket(&self.bucket);
         match tags.key(key).send().await.map_err(Problem::from) {
             Ok(output) => {
@@ -129,8 +131,8 @@ impl Check {
                 Ok(tags.map(|tag| (tag.key, tag.value)).collect())
             }
             // Ceph answers nothing for tags that it cannot read.
-            Err(Problem::Unreadable) => Ok(Vec::new()),
-            Err(problem) if problem.is_not_implemented() => Ok(Vec::new()),
+            Err(Problem::Unreadable) => Ok(BTreeSet::new()),
+            Err(problem) if problem.is_not_implemented() => Ok(BTreeSet::new()),
             Err(problem) => Err(problem),
         }
     }

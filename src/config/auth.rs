@@ -28,11 +28,11 @@ pub(super) fn auth(reader: &mut Reader<'_>, policies: Option<&Policies>) -> Opti
         ));
         return None;
     }
-    // An operator who sets these expects that nobody can call without them.
     let with = |way: &str| match ways[..] {
         [] => way.to_owned(),
         _ => format!("{JWT},{API_KEY}"),
     };
+    // An operator who sets these expects that nobody can call without them.
     for (name, way) in [
         ("API_KEYS_FILE", API_KEY),
         ("JWT_ISSUER", JWT),

@@ -207,7 +207,7 @@ impl Observation {
             headers.insert(REQUEST_ID, id);
         }
         self.status = Some(response.status());
-        self.refused = self.refused.or(Refused::reason(&response));
+        self.refused = Refused::reason(&response);
         self.is_routine = response.extensions_mut().remove::<Routine>().is_some();
         response
     }
@@ -226,7 +226,6 @@ impl Observation {
         };
         let Some(problem) = problem else { return };
         self.code = Some(problem.code);
-        self.refused = problem.refused;
         if let Some(error) = &problem.cause {
             tracing::error!(
                 request_id = self.context.id,

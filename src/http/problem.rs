@@ -20,6 +20,7 @@ use self::catalogue::Kind;
 pub(crate) use self::fields::{FieldErrors, push_segment};
 use self::fields::{MAX_DETAIL_BYTES, cut};
 use self::from_upload::member;
+use super::auth::Refused;
 use super::xml::Document;
 use crate::upload::{Invalid, Refusal};
 
@@ -63,7 +64,7 @@ pub(crate) struct Problem {
     /// Why the request was refused, where clients must not learn that; for the log alone, too.
     #[serde(skip)]
     #[schema(ignore)]
-    pub(super) refused: Option<&'static str>,
+    refused: Option<Refused>,
 }
 
 /// What went wrong, as third-party clients read it: a text, the same as `detail`, for Uppy; an object for better-upload.
@@ -232,6 +233,9 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = self.status();
         let mut response = status.into_response();
+        if let Some(refused) = self.refused {
+            response.extensions_mut().insert(refused);
+        }
         response.extensions_mut().insert(self);
         if let StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS = status {
             let headers = response.headers_mut();

@@ -55,7 +55,6 @@ pub(super) fn announce(
             "TRUSTED_PROXIES names all addresses, so each client chooses the address that limits count it by; name those of the proxies"
         );
     }
-    #[cfg(unix)]
     if addr.is_some() {
         warn_of_few_descriptors(config.limits.max_connections);
     }
@@ -128,15 +127,21 @@ pub(super) fn notify_systemd() {
     }
 }
 
+/// How many files the process may open, connections among them.
+pub(super) fn max_files() -> usize {
+    #[cfg(unix)]
+    if let Ok((limit, _)) = rlimit::Resource::NOFILE.get() {
+        return usize::try_from(limit).unwrap_or(usize::MAX);
+    }
+    usize::MAX
+}
+
 /// Each connection may need a second descriptor, for a call to the store.
-#[cfg(unix)]
 fn warn_of_few_descriptors(max_connections: usize) {
     /// For listeners, probes, webhooks and the like.
-    const OTHERS: u64 = 256;
-    let wanted = 2 * max_connections as u64 + OTHERS;
-    let Ok((limit, _)) = rlimit::Resource::NOFILE.get() else {
-        return;
-    };
+    const OTHERS: usize = 256;
+    let wanted = max_connections.saturating_mul(2).saturating_add(OTHERS);
+    let limit = max_files();
     if limit < wanted {
         tracing::warn!(
             "this process may open {limit} file descriptors, and {max_connections} connections can need {wanted}, as calls to the store need some, too; raise the hard limit (`ulimit -Hn`), or lower MAX_CONNECTIONS"

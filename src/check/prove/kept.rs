@@ -1,8 +1,6 @@
 //! Whether objects have the properties that were signed: a store may accept a header or a field and
 //! drop it.
 
-use std::collections::BTreeSet;
-
 use aws_sdk_s3::types::ChecksumMode;
 
 use crate::check::cors::ACTIVE_TYPES;
@@ -130,11 +128,7 @@ impl Check {
                     (is(Some(stored)), true, "is in another storage class")
                 }
                 "tagging" => (
-                    self.tags_of(key)
-                        .await?
-                        .into_iter()
-                        .collect::<BTreeSet<_>>()
-                        == sample.tags.iter().cloned().collect(),
+                    self.tags_of(key).await? == sample.tags,
                     true,
                     "has none or other tags, which lifecycle rules and pending = true rely on",
                 ),

@@ -1,12 +1,11 @@
 //! Lists of objects.
 
 use percent_encoding::utf8_percent_encode;
-use s3s::S3;
-use s3s::S3Request;
 use s3s::dto::{
     CommonPrefix, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output,
     Object, ObjectStorageClass,
 };
+use s3s::{S3, S3Request};
 
 use super::files::{etag_in, files_of};
 use super::{Answer, BucketStore};

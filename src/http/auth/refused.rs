@@ -1,5 +1,5 @@
-//! Why a request has no caller, for the log alone. Each reason is one of a few texts, and none
-//! contains what a client sent.
+//! Why a request was refused, where its client must not learn that; for the log alone. Each reason is one
+//! of a few texts, and none contains what a client sent.
 
 use axum::response::Response;
 use jsonwebtoken::errors::{Error, ErrorKind};
@@ -8,7 +8,7 @@ use super::Denied;
 
 /// Why a request was refused, as an extension of its answer. Clients do not see it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Refused(&'static str);
+pub(crate) struct Refused(pub(in crate::http) &'static str);
 
 impl Refused {
     pub(in crate::http) const NOT_THE_STORE: Self = Self("the token is not EVENTS_TOKEN");

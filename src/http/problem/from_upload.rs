@@ -7,6 +7,7 @@ use super::Problem;
 use super::catalogue;
 use super::fields::{FieldErrors, push_segment};
 use crate::error_chain::causes;
+use crate::http::auth::Refused;
 use crate::s3::StoreError;
 use crate::upload::{self, Field, Refusal};
 
@@ -79,7 +80,7 @@ impl Problem {
             Error::NoCredentials(_) => Self::new(&catalogue::CREDENTIALS_UNAVAILABLE),
             Error::NoSuchUpload(why) => {
                 let problem = Self::new(&catalogue::NO_SUCH_UPLOAD);
-                let refused = Some(*why);
+                let refused = Some(Refused(why));
                 Self { refused, ..problem }
             }
             Error::CallExpired => Self::new(&catalogue::CALL_EXPIRED),

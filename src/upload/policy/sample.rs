@@ -1,5 +1,6 @@
 //! Small files that the policies accept, for `presignd check` to upload. Pure.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -36,7 +37,8 @@ pub struct Sample {
     /// Whether the policy lets callers download and delete uploads.
     pub may_download: bool,
     pub may_delete: bool,
-    pub tags: Vec<(String, String)>,
+    /// What the policy tags its uploads with.
+    pub tags: BTreeSet<(String, String)>,
 }
 
 impl Sample {
@@ -105,7 +107,7 @@ fn sample(name: &Arc<str>, policy: &Arc<Policy>) -> Option<Sample> {
         fits_multipart: policy.check(&file, UploadKind::Multipart).is_empty(),
         may_download: policy.download,
         may_delete: policy.delete,
-        tags: policy.tagging.clone(),
+        tags: policy.tagging.iter().cloned().collect(),
         file,
     })
 }

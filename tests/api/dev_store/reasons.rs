@@ -1,14 +1,18 @@
 //! Clients learn why the store refuses a file, whatever they send and whenever they read.
 
+use std::time::Duration;
+
 use reqwest::multipart::{Form, Part};
 use serde_json::json;
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::refusal;
 use crate::connections::connect;
-use crate::helpers::spawn_app;
+use crate::helpers::{Grant, asking_at, client, spawn_app};
 use crate::presigned_post::PostGrant;
+use crate::process::Running;
 
 #[tokio::test]
 async fn a_form_with_a_mistake_of_its_client_says_which() {
@@ -41,6 +45,17 @@ async fn a_form_with_a_mistake_of_its_client_says_which() {
         assert!(status >= 400, "{expected}");
         assert!(message.contains(expected), "{code}: {message}");
     }
+}
+
+#[tokio::test]
+async fn the_log_says_for_how_long_an_expired_url_was_valid() {
+    let folder = TempDir::new().unwrap();
+    let (dev, base) = Running::dev(folder.path(), &[("UPLOAD_URL_EXPIRES_IN", "1")]);
+    let grant: Grant = asking_at(&base).send().await.unwrap().json().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(grant.send(&client(), "x").await.status(), 403);
+    let (_, _, log) = dev.stop("INT");
+    assert!(log.contains("valid for 1 seconds from 20"), "{log}");
 }
 
 #[tokio::test]

@@ -155,18 +155,18 @@ async fn why_there_is_no_upload_is_in_the_log_alone() {
     let file = json!({"filename": "private.mp4", "type": "video/mp4"});
     let upload = create_at(&base, file).await;
     let (id, key) = (&upload.id, &upload.key);
-    let at_once = |id: &str, key: &str| format!("{base}/s3/multipart/{id}?key={key}");
-    let abort = client().delete(at_once(id, key)).send().await.unwrap();
+    let url_of = |id: &str, key: &str| format!("{base}/s3/multipart/{id}?key={key}");
+    let abort = client().delete(url_of(id, key)).send().await.unwrap();
     assert_eq!(abort.status(), 200);
     let gone = "the store does not have it: it was completed, aborted or removed";
     let mut answers = Vec::new();
     let requests = [
         (
-            at_once("abc", key),
+            url_of("abc", key),
             "the token was not made with this UPLOAD_SESSION_SECRET",
         ),
-        (at_once(id, "other"), "the upload has another key"),
-        (at_once(id, key), gone),
+        (url_of(id, "other"), "the upload has another key"),
+        (url_of(id, key), gone),
     ];
     for (url, _) in &requests {
         let mut answer = problem(get(url).await).await;

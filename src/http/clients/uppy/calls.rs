@@ -20,11 +20,13 @@ use crate::http::body::{self, Dto};
 use crate::http::clients::{DEFAULT_TYPE, whole_number};
 use crate::http::memory::Work;
 use crate::http::own_address::OwnAddress;
-use crate::http::problem::{Dialect, FieldErrors, Problem, catalogue};
+use crate::http::problem::{Dialect, FieldErrors, Problem};
 use crate::http::xml::{Document, element, listed_parts};
 use crate::http::{AppState, in_dialect, path_parameter};
 use crate::s3::MAX_PARTS;
-use crate::upload::{Begin, Call, ContentType, GrantRequest, OpenUpload, Operation, UploadService};
+use crate::upload::{
+    Begin, Call, ContentType, Error, GrantRequest, OpenUpload, Operation, UploadService,
+};
 
 pub(in crate::http::clients) fn router() -> OpenApiRouter<AppState> {
     let calls = get(list).post(begin_or_complete).delete(abort);
@@ -56,11 +58,9 @@ impl FromRequestParts<AppState> for OpenedCall {
     }
 }
 
-/// The problem when the token is for another call.
-fn another_call() -> Problem {
-    let mut problem = Problem::new(&catalogue::NO_SUCH_UPLOAD);
-    problem.refused = Some("the URL is for another call");
-    problem
+/// The error when the token is for another call.
+fn another_call() -> Error {
+    Error::NoSuchUpload("the URL is for another call")
 }
 
 async fn list(
